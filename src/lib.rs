@@ -1,0 +1,1 @@
+//! websocket-star for rust-libp2p.

@@ -1,0 +1,481 @@
+//! The events of websocket-star, with every argument validated.
+//!
+//! The names and the order of the arguments are those of the deployed client and server,
+//! misspellings included (`ss-incomming`).
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use serde_json::{Value, json, value::RawValue};
+
+use super::{ProtocolError, excerpt, socket_io::Packet};
+
+/// No event has more arguments; more than this are not looked at.
+const MAX_ARGUMENTS: usize = 8;
+/// The longest dial id, in bytes. The deployed clients send UUIDs of 36.
+const MAX_DIAL_ID: usize = 128;
+/// The longest quotation of a reason that the other side gave, in bytes.
+const MAX_REASON: usize = 256;
+
+const STREAM_PREFIX: &str = "socket.io-pull-stream.";
+const QUEUE_HEADER: &str = "451-[\"socket.io-pull-stream.queue.";
+const QUEUE_TRAILER: &str = "\",{\"_placeholder\":true,\"num\":0}]";
+
+/// The id of a dial, chosen by the dialler: unique among the dials of both its peers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DialId(Arc<str>);
+
+impl DialId {
+    /// A new random id, a version 4 UUID.
+    pub fn random() -> Self {
+        Self(uuid().into())
+    }
+
+    /// Takes an id from the wire.
+    ///
+    /// # Errors
+    /// `None` if it is empty, over 128 bytes, or has characters that JSON would escape.
+    pub fn new(id: &str) -> Option<Self> {
+        let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+        (!id.is_empty() && id.len() <= MAX_DIAL_ID && id.bytes().all(plain))
+            .then(|| Self(id.into()))
+    }
+
+    /// The id as it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::borrow::Borrow<str> for DialId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A random UUID, version 4, in lower case.
+pub(crate) fn uuid() -> String {
+    let mut bytes: [u8; 16] = rand::random();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex = hex::encode(bytes);
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
+}
+
+/// The sender's side of one of a dial's two streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The stream from the dialler to the listener.
+    Dialer,
+    /// The stream from the listener to the dialler.
+    Listener,
+}
+
+impl Side {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Dialer => ".dialer",
+            Self::Listener => ".listener",
+        }
+    }
+
+    /// The sender of the other stream.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Dialer => Self::Listener,
+            Self::Listener => Self::Dialer,
+        }
+    }
+}
+
+/// The name of one stream: `<dial id>.dialer` or `<dial id>.listener`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StreamName<'a> {
+    /// The dial.
+    pub dial_id: &'a str,
+    /// Who sends.
+    pub sender: Side,
+}
+
+impl<'a> StreamName<'a> {
+    fn parse(name: &'a str) -> Option<Self> {
+        [Side::Dialer, Side::Listener]
+            .into_iter()
+            .find_map(|sender| {
+                let dial_id = name.strip_suffix(sender.suffix())?;
+                Some(Self { dial_id, sender })
+            })
+    }
+
+    /// The stream that a binary queue item is for, read from the text frame before it, without
+    /// parsing JSON. `None` if the frame is not written the way every deployed sender writes it.
+    pub fn of_queue_header(text: &'a str) -> Option<Self> {
+        let name = text
+            .strip_prefix(QUEUE_HEADER)?
+            .strip_suffix(QUEUE_TRAILER)?;
+        let plain = !name.bytes().any(|byte| matches!(byte, b'"' | b'\\'));
+        plain.then(|| Self::parse(name))?
+    }
+
+    /// The text frame that goes before each binary queue item of the stream.
+    pub fn queue_header(&self) -> String {
+        format!("{QUEUE_HEADER}{self}{QUEUE_TRAILER}")
+    }
+}
+
+impl fmt::Display for StreamName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.dial_id, self.sender.suffix())
+    }
+}
+
+/// One event, of either direction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// `ss-join` (client to server): the address to join, and the public key or the signature.
+    Join {
+        /// The address in its wire form.
+        address: String,
+        /// Hex or base64.
+        data: String,
+    },
+    /// `ss-leave` (client to server).
+    Leave {
+        /// The address in its wire form.
+        address: String,
+    },
+    /// `ss-dial` (client to server).
+    Dial {
+        /// An address of the dialler's own, joined on this link.
+        from: String,
+        /// The peer's address.
+        to: String,
+        /// The dial.
+        dial_id: DialId,
+    },
+    /// `ss-incomming` (server to client).
+    Incoming {
+        /// The dial.
+        dial_id: DialId,
+        /// The dialler's address.
+        from: String,
+    },
+    /// `ws-peer` (server to client): a peer is joined.
+    Peer {
+        /// The peer's address in its own spelling.
+        address: String,
+    },
+    /// An event of one stream, of socket.io-pull-stream.
+    Stream {
+        /// The stream.
+        stream: StreamName<'a>,
+        /// What happens on it.
+        event: StreamEvent,
+    },
+    /// An event of another name; socket.io drops what nobody listens to.
+    Unknown,
+}
+
+/// What happens on a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamEvent {
+    /// The receiver is ready: data may flow.
+    Accept,
+    /// One item, which came as JSON: a string or an array of bytes.
+    Item(Bytes),
+    /// One item, whose bytes are the binary frame that follows.
+    BinaryItem,
+    /// The sender sends no more.
+    End(End),
+    /// The sender sent what is neither bytes nor a string.
+    Malformed,
+}
+
+/// How a stream ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// All was sent.
+    Finished,
+    /// The sender gave up; its reason, of at most 256 bytes.
+    Error(String),
+}
+
+impl<'a> Event<'a> {
+    /// Decodes the JSON of an event; `binary` tells whether a binary frame follows.
+    ///
+    /// # Errors
+    /// [`ProtocolError::Arguments`] if the event is known and its arguments are not what it takes.
+    pub fn decode(json: &'a str, binary: bool) -> Result<Self, ProtocolError> {
+        let Arguments(arguments) = Arguments::parse("event", json)?;
+        let mut arguments = arguments.into_iter();
+        let name: &str = arguments
+            .next()
+            .and_then(|name| serde_json::from_str(name.get()).ok())
+            .ok_or_else(|| wrong("event", "the name is no plain string"))?;
+        if let Some(name) = name.strip_prefix(STREAM_PREFIX) {
+            return Ok(Self::decode_stream(name, arguments.next(), binary));
+        }
+        let mut string = |event| {
+            let argument = arguments.next();
+            argument
+                .and_then(|text| serde_json::from_str::<String>(text.get()).ok())
+                .ok_or_else(|| wrong(event, "an argument is no string"))
+        };
+        let dial_id =
+            |event, id: String| DialId::new(&id).ok_or_else(|| wrong(event, "unusable dial id"));
+        Ok(match name {
+            "ss-join" => Self::Join {
+                address: string("ss-join")?,
+                data: string("ss-join")?,
+            },
+            "ss-leave" => Self::Leave {
+                address: string("ss-leave")?,
+            },
+            "ss-dial" => Self::Dial {
+                from: string("ss-dial")?,
+                to: string("ss-dial")?,
+                dial_id: dial_id("ss-dial", string("ss-dial")?)?,
+            },
+            "ss-incomming" => Self::Incoming {
+                dial_id: dial_id("ss-incomming", string("ss-incomming")?)?,
+                from: string("ss-incomming")?,
+            },
+            "ws-peer" => Self::Peer {
+                address: string("ws-peer")?,
+            },
+            _ => Self::Unknown,
+        })
+    }
+
+    fn decode_stream(name: &'a str, argument: Option<&'a RawValue>, binary: bool) -> Self {
+        let Some((kind, name)) = name.split_once('.') else {
+            return Self::Unknown;
+        };
+        let Some(stream) = StreamName::parse(name) else {
+            return Self::Unknown;
+        };
+        let argument = argument.map(RawValue::get);
+        let event = match kind {
+            "accept" => StreamEvent::Accept,
+            "queue" if binary => match argument {
+                Some(text) if is_placeholder(text) => StreamEvent::BinaryItem,
+                _ => StreamEvent::Malformed,
+            },
+            "queue" => json_item(argument.unwrap_or("null"))
+                .map_or(StreamEvent::Malformed, StreamEvent::Item),
+            "error" => StreamEvent::End(match argument {
+                Some("true") => End::Finished,
+                other => End::Error(reason(other.unwrap_or("null"))),
+            }),
+            _ => return Self::Unknown,
+        };
+        Self::Stream { stream, event }
+    }
+
+    /// Encodes the event as a text frame.
+    ///
+    /// A [`StreamEvent::BinaryItem`] gives the header only; the binary frame is the caller's.
+    pub fn encode(&self, ack: Option<u64>) -> String {
+        let json = match self {
+            Self::Join { address, data } => json!(["ss-join", address, data]),
+            Self::Leave { address } => json!(["ss-leave", address]),
+            Self::Dial { from, to, dial_id } => json!(["ss-dial", from, to, dial_id.as_str()]),
+            Self::Incoming { dial_id, from } => json!(["ss-incomming", dial_id.as_str(), from]),
+            Self::Peer { address } => json!(["ws-peer", address]),
+            Self::Stream { stream, event } => {
+                let name = |kind| format!("{STREAM_PREFIX}{kind}.{stream}");
+                match event {
+                    StreamEvent::BinaryItem => return stream.queue_header(),
+                    StreamEvent::Accept => json!([name("accept")]),
+                    StreamEvent::Item(item) => json!([name("queue"), item.as_ref()]),
+                    StreamEvent::End(End::Finished) => json!([name("error"), true]),
+                    StreamEvent::End(End::Error(reason)) => json!([name("error"), reason]),
+                    StreamEvent::Malformed => json!([name("queue"), null]),
+                }
+            }
+            Self::Unknown => json!(["unknown"]),
+        };
+        Packet::Event {
+            ack,
+            json: &json.to_string(),
+        }
+        .encode()
+    }
+}
+
+/// The answer to `ss-join`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JoinAnswer {
+    /// Sign this.
+    Nonce(String),
+    /// Joined; the other peers' addresses. Servers up to 0.2.4 send none.
+    Joined(Vec<String>),
+    /// Refused with a reason; `{}` is a JavaScript error that lost its text.
+    Refused(String),
+}
+
+impl JoinAnswer {
+    /// Decodes the acknowledgement `[error, nonce, peers]`.
+    ///
+    /// # Errors
+    /// [`ProtocolError::Arguments`] if it has another form.
+    pub fn decode(json: &str) -> Result<Self, ProtocolError> {
+        let arguments = Arguments::parse("ss-join", json)?;
+        if let Some(error) = arguments.error() {
+            return Ok(Self::Refused(error));
+        }
+        match arguments.0.get(1).map_or("null", |nonce| nonce.get()) {
+            "null" => {}
+            nonce => {
+                return serde_json::from_str(nonce)
+                    .map(Self::Nonce)
+                    .map_err(|_| wrong("ss-join", "the nonce is no string"));
+            }
+        }
+        let peers = match arguments.0.get(2).map_or("null", |peers| peers.get()) {
+            "null" => Vec::new(),
+            peers => serde_json::from_str(peers)
+                .map_err(|_| wrong("ss-join", "the peers are no list of strings"))?,
+        };
+        Ok(Self::Joined(peers))
+    }
+
+    /// Encodes the answer to acknowledgement `id` as a text frame.
+    pub fn encode(&self, id: u64) -> String {
+        let json = match self {
+            Self::Nonce(nonce) => json!([null, nonce]),
+            Self::Joined(peers) => json!([null, null, peers]),
+            Self::Refused(reason) => json!([reason]),
+        };
+        Packet::Ack {
+            id,
+            json: &json.to_string(),
+        }
+        .encode()
+    }
+}
+
+/// The answer to `ss-dial` and to `ss-incomming`: accepted, or refused with a reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DialAnswer(pub Result<(), String>);
+
+impl DialAnswer {
+    /// Decodes the acknowledgement `[]` or `[error]`.
+    ///
+    /// # Errors
+    /// [`ProtocolError::Arguments`] if it is no JSON array.
+    pub fn decode(json: &str) -> Result<Self, ProtocolError> {
+        let arguments = Arguments::parse("ss-dial", json)?;
+        Ok(Self(arguments.error().map_or(Ok(()), Err)))
+    }
+
+    /// Encodes the answer to acknowledgement `id` as a text frame.
+    pub fn encode(&self, id: u64) -> String {
+        let json = match &self.0 {
+            Ok(()) => json!([]),
+            Err(reason) => json!([reason]),
+        };
+        Packet::Ack {
+            id,
+            json: &json.to_string(),
+        }
+        .encode()
+    }
+}
+
+/// The elements of a JSON array, none of them parsed further; at most [`MAX_ARGUMENTS`].
+struct Arguments<'a>(Vec<&'a RawValue>);
+
+impl<'a> Arguments<'a> {
+    fn parse(event: &'static str, json: &'a str) -> Result<Self, ProtocolError> {
+        serde_json::from_str(json).map_err(|_| wrong(event, "no JSON array of a few arguments"))
+    }
+
+    /// The first argument as an error, if JavaScript takes it for one.
+    fn error(&self) -> Option<String> {
+        let error = self.0.first()?.get();
+        (!matches!(error, "null" | "false" | "0" | "\"\"")).then(|| reason(error))
+    }
+}
+
+impl<'de: 'a, 'a> serde::Deserialize<'de> for Arguments<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Vec<&'de RawValue>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "an array of at most {MAX_ARGUMENTS} arguments")
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                self,
+                mut seq: A,
+            ) -> Result<Self::Value, A::Error> {
+                let mut arguments = Vec::new();
+                while let Some(argument) = seq.next_element()? {
+                    if arguments.len() == MAX_ARGUMENTS {
+                        return Err(serde::de::Error::invalid_length(MAX_ARGUMENTS + 1, &self));
+                    }
+                    arguments.push(argument);
+                }
+                Ok(arguments)
+            }
+        }
+
+        deserializer.deserialize_seq(Visitor).map(Self)
+    }
+}
+
+fn wrong(event: &'static str, reason: &'static str) -> ProtocolError {
+    ProtocolError::Arguments { event, reason }
+}
+
+/// What the other side gave as a reason: a string, or any other JSON as it stands.
+fn reason(json: &str) -> String {
+    match serde_json::from_str::<String>(json) {
+        Ok(text) => excerpt(&text, MAX_REASON),
+        Err(_) => excerpt(json, MAX_REASON),
+    }
+}
+
+fn is_placeholder(json: &str) -> bool {
+    serde_json::from_str::<Value>(json)
+        .is_ok_and(|value| value == json!({"_placeholder": true, "num": 0}))
+}
+
+/// The bytes of an item that came as JSON, as the JavaScript `buffer` codec reads it.
+fn json_item(json: &str) -> Option<Bytes> {
+    if let Ok(text) = serde_json::from_str::<String>(json) {
+        return Some(text.into());
+    }
+    if let Ok(bytes) = serde_json::from_str::<Vec<u8>>(json) {
+        return Some(bytes.into());
+    }
+    // A Node.js Buffer that went through JSON.stringify.
+    let value: Value = serde_json::from_str(json).ok()?;
+    if value.get("type")? != "Buffer" {
+        return None;
+    }
+    let byte = |value: &Value| u8::try_from(value.as_u64()?).ok();
+    value.get("data")?.as_array()?.iter().map(byte).collect()
+}
+
+#[cfg(test)]
+#[path = "event_tests.rs"]
+mod tests;

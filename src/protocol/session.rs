@@ -1,0 +1,705 @@
+//! The client's state at one rendezvous, from the moment the link is open until it is lost.
+//!
+//! Sans-IO: frames go in with [`Session::handle_text`] and come out of [`Session::poll_transmit`],
+//! what happened comes out of [`Session::poll_output`], and the time is passed in. The data of
+//! streams is not kept here: a stream event is handed back to the caller, who owns the
+//! [`Pair`](super::stream::Pair)s.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    fmt,
+    time::{Duration, Instant},
+};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use bytes::Bytes;
+use libp2p_identity::{Keypair, PeerId};
+
+use super::{
+    ProtocolError, engine_io,
+    event::{DialAnswer, DialId, Event, JoinAnswer, StreamEvent, StreamName},
+    socket_io::Packet,
+};
+use crate::address::StarAddr;
+
+/// How the public key is written in `ss-join`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeyEncoding {
+    /// As every published client and server has it.
+    #[default]
+    Hex,
+    /// As the specification has it; no published server accepts it, the one of this crate does.
+    Base64,
+}
+
+/// Why a join failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The rendezvous refused, with this reason; `{}` is a JavaScript error that lost its text.
+    #[error("the rendezvous refused the join: {0}")]
+    Refused(String),
+    /// The rendezvous let us in without asking for a proof of our key.
+    ///
+    /// It would let anybody else in under our address too. `Config::with_join_without_challenge`
+    /// allows it.
+    #[error(
+        "the rendezvous has its challenge disabled: any peer could take our address there \
+         (allow_join_with_disabled_challenge is off)"
+    )]
+    ChallengeDisabled,
+    /// The rendezvous asked us to sign something other than two UUIDs.
+    ///
+    /// The signature has no domain separation: signing what a rogue server chooses could prove
+    /// anything else, for example the possession of its Noise key.
+    #[error("the rendezvous asked for a signature of what is not a nonce of two UUIDs")]
+    InvalidNonce,
+    /// The key could not sign.
+    #[error("the identity key could not sign the nonce: {0}")]
+    Signing(String),
+    /// No answer within the join timeout.
+    #[error("the rendezvous did not answer the join within {0:?}")]
+    TimedOut(Duration),
+    /// The answer was malformed.
+    #[error("the rendezvous answered the join with nonsense: {0}")]
+    Malformed(#[source] ProtocolError),
+}
+
+impl JoinError {
+    /// Whether joining again cannot help: the cause lies in the identity, the address or the
+    /// configuration of one side.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::ChallengeDisabled | Self::InvalidNonce | Self::Signing(_) => true,
+            Self::TimedOut(_) | Self::Malformed(_) => false,
+            Self::Refused(reason) => matches!(
+                reason.as_str(),
+                "{}" | "Invalid multiaddr"
+                    | "Signature Invalid"
+                    | "Crypto error"
+                    | "Id is not matching"
+                    | "Crypto Challenge required but no Id provided"
+            ),
+        }
+    }
+}
+
+/// Why a dial failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// No such peer at the rendezvous.
+    #[error("the peer is not at the rendezvous")]
+    PeerNotFound,
+    /// The rendezvous does not take us for the peer we dial as.
+    #[error("the rendezvous does not let us dial from our address")]
+    NotAuthorized,
+    /// The peer, or the rendezvous, refused with this reason.
+    #[error("the dial was refused: {0}")]
+    Refused(String),
+    /// No answer within the dial timeout.
+    #[error("no answer to the dial within {0:?}")]
+    TimedOut(Duration),
+    /// The answer was malformed.
+    #[error("the rendezvous answered the dial with nonsense: {0}")]
+    Malformed(#[source] ProtocolError),
+    /// We are not joined at the rendezvous, and could not join.
+    #[error("cannot join the rendezvous to dial through it")]
+    Join(#[source] JoinError),
+    /// The other peer reset the stream before it answered the dial.
+    #[error("the peer reset the connection while it was being dialled")]
+    Reset,
+    /// As many dials are pending on the link as may be.
+    #[error("too many dials and connections at this rendezvous")]
+    TooMany,
+}
+
+impl From<String> for DialError {
+    fn from(reason: String) -> Self {
+        match reason.as_str() {
+            "Peer not found" => Self::PeerNotFound,
+            "Not authorized for this address" => Self::NotAuthorized,
+            _ => Self::Refused(reason),
+        }
+    }
+}
+
+/// What a session must know.
+#[derive(Clone)]
+pub struct Settings {
+    /// Our identity.
+    pub keypair: Keypair,
+    /// How long each answer to `ss-join` may take.
+    pub join_timeout: Duration,
+    /// How long a dial may take, joining included.
+    pub dial_timeout: Duration,
+    /// Whether to stay at a rendezvous that asks for no proof.
+    pub join_without_challenge: bool,
+    /// How the public key is written.
+    pub key_encoding: KeyEncoding,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").finish_non_exhaustive()
+    }
+}
+
+/// What happened.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// An address that is listened on is joined.
+    Joined {
+        /// The address.
+        address: StarAddr,
+    },
+    /// An address that is listened on could not be joined.
+    JoinFailed {
+        /// The address.
+        address: StarAddr,
+        /// Why.
+        error: JoinError,
+    },
+    /// A dial is over.
+    Dialed {
+        /// The dial.
+        dial_id: DialId,
+        /// Whether it succeeded.
+        result: Result<(), DialError>,
+    },
+    /// A peer dials us: to be answered with [`Session::accept`] or [`Session::refuse`].
+    Incoming {
+        /// The dial.
+        dial_id: DialId,
+        /// The dialler.
+        from: StarAddr,
+        /// The acknowledgement to answer with.
+        ack: u64,
+    },
+    /// A peer is at the rendezvous.
+    Peer(StarAddr),
+}
+
+/// What a text frame was.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received<'a> {
+    /// The session dealt with it.
+    Handled,
+    /// An event of a stream, for the caller.
+    Stream(StreamName<'a>, StreamEvent),
+    /// A heartbeat of the server's, to be answered with this frame.
+    Ping(String),
+    /// The server closes the session.
+    Close,
+}
+
+#[derive(Debug)]
+enum Pending {
+    /// The first `ss-join`, with the public key.
+    Challenge(String),
+    /// The second, with the signature.
+    Signature(String),
+    Dial(DialId),
+}
+
+#[derive(Debug)]
+struct Join {
+    address: StarAddr,
+    joined: bool,
+    /// Whether we accept dials there, rather than only dial from there.
+    listening: bool,
+    /// Whether to leave as soon as the join is answered.
+    leaving: bool,
+}
+
+#[derive(Debug)]
+struct WaitingDial {
+    dial_id: DialId,
+    to: String,
+    deadline: Instant,
+}
+
+/// The client's state at one rendezvous.
+#[derive(Debug)]
+pub struct Session {
+    settings: Settings,
+    local_peer: PeerId,
+    /// By wire form.
+    joins: HashMap<String, Join>,
+    /// Signatures of this link by wire form: the deployed servers never clear a nonce, and take a
+    /// second join of an address for the answer to its challenge.
+    signatures: HashMap<String, String>,
+    pending: HashMap<u64, (Pending, Instant)>,
+    deadlines: BTreeSet<(Instant, u64)>,
+    next_ack: u64,
+    /// Dials that wait for an address to be joined.
+    waiting: VecDeque<WaitingDial>,
+    binary_due: bool,
+    transmit: VecDeque<String>,
+    outputs: VecDeque<Output>,
+}
+
+impl Session {
+    /// A session on a link that has just opened.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            local_peer: settings.keypair.public().to_peer_id(),
+            settings,
+            joins: HashMap::new(),
+            signatures: HashMap::new(),
+            pending: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            next_ack: 0,
+            waiting: VecDeque::new(),
+            binary_due: false,
+            transmit: VecDeque::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Joins `address` to accept dials there.
+    pub fn listen(&mut self, now: Instant, address: &StarAddr) {
+        let wire = address.to_wire();
+        match self.joins.get_mut(&wire) {
+            None => self.join(now, address.clone(), true),
+            Some(join) => {
+                join.listening = true;
+                join.leaving = false;
+                if join.joined {
+                    self.outputs.push_back(Output::Joined {
+                        address: address.clone(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Leaves `address`; peers there can no longer dial us.
+    pub fn leave(&mut self, address: &StarAddr) {
+        let wire = address.to_wire();
+        let Some(join) = self.joins.get_mut(&wire) else {
+            return;
+        };
+        if join.joined {
+            self.joins.remove(&wire);
+            self.transmit
+                .push_back(Event::Leave { address: wire }.encode(None));
+        } else {
+            join.listening = false;
+            join.leaving = true;
+        }
+    }
+
+    /// Dials `to`; joins our own address at the same rendezvous first if none is joined yet.
+    ///
+    /// `wire` is the spelling to dial, which is the peer's own where it is known.
+    pub fn dial(&mut self, now: Instant, dial_id: DialId, to: &StarAddr, wire: String) {
+        let deadline = now + self.settings.dial_timeout;
+        if let Some(from) = self.dialling_address() {
+            return self.send_dial(&from, wire, dial_id, deadline);
+        }
+        if self.joins.is_empty() {
+            self.join(now, to.with_peer(self.local_peer), false);
+        }
+        for join in self.joins.values_mut() {
+            join.leaving = false;
+        }
+        self.waiting.push_back(WaitingDial {
+            dial_id,
+            to: wire,
+            deadline,
+        });
+    }
+
+    /// Forgets a dial: nobody waits for its answer any more.
+    pub fn cancel_dial(&mut self, dial_id: &DialId) {
+        self.waiting.retain(|dial| dial.dial_id != *dial_id);
+        let is_it = |pending: &Pending| matches!(pending, Pending::Dial(id) if id == dial_id);
+        let id = self.pending.iter().find(|(_, (pending, _))| is_it(pending));
+        if let Some(id) = id.map(|(id, _)| *id) {
+            self.take_pending(id);
+        }
+    }
+
+    /// Accepts an incoming dial, and the dialler's stream.
+    pub fn accept(&mut self, dial_id: &DialId, ack: u64) {
+        let stream = StreamName {
+            dial_id: dial_id.as_str(),
+            sender: super::event::Side::Dialer,
+        };
+        self.accept_stream(stream);
+        self.transmit.push_back(DialAnswer(Ok(())).encode(ack));
+    }
+
+    /// Refuses an incoming dial.
+    pub fn refuse(&mut self, ack: u64, reason: &str) {
+        self.transmit
+            .push_back(DialAnswer(Err(reason.to_owned())).encode(ack));
+    }
+
+    /// Tells the sender of `stream` that data may flow.
+    pub fn accept_stream(&mut self, stream: StreamName<'_>) {
+        let event = Event::Stream {
+            stream,
+            event: StreamEvent::Accept,
+        };
+        self.transmit.push_back(event.encode(None));
+    }
+
+    /// Whether any address is joined, or about to be, to accept dials.
+    pub fn is_listening(&self) -> bool {
+        self.joins.values().any(|join| join.listening)
+    }
+
+    /// Takes a text frame from the link.
+    ///
+    /// # Errors
+    /// A violation of the protocol, after which the link is of no use.
+    pub fn handle_text<'a>(
+        &mut self,
+        now: Instant,
+        text: &'a str,
+    ) -> Result<Received<'a>, ProtocolError> {
+        if let Some(stream) = StreamName::of_queue_header(text) {
+            self.expect_binary()?;
+            return Ok(Received::Stream(stream, StreamEvent::BinaryItem));
+        }
+        match engine_io::Packet::decode(text)? {
+            engine_io::Packet::Message(data) => self.handle_packet(now, Packet::decode(data)?),
+            engine_io::Packet::Ping(data) => {
+                Ok(Received::Ping(engine_io::Packet::Pong(data).encode()))
+            }
+            engine_io::Packet::Close => Ok(Received::Close),
+            engine_io::Packet::Open(_) => Err(ProtocolError::Open("a second one".to_owned())),
+            engine_io::Packet::Pong(_) | engine_io::Packet::Upgrade | engine_io::Packet::Noop => {
+                Ok(Received::Handled)
+            }
+        }
+    }
+
+    /// Takes a binary frame from the link, and gives the item in it.
+    ///
+    /// # Errors
+    /// A violation of the protocol, after which the link is of no use.
+    pub fn handle_binary(&mut self, frame: Bytes) -> Result<Bytes, ProtocolError> {
+        if !std::mem::take(&mut self.binary_due) {
+            return Err(ProtocolError::UnannouncedBinary);
+        }
+        engine_io::decode_binary(frame)
+    }
+
+    /// Deals with what is overdue at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(&(deadline, id)) = self.deadlines.first() {
+            if deadline > now {
+                break;
+            }
+            match self.take_pending(id) {
+                Some(Pending::Challenge(wire) | Pending::Signature(wire)) => {
+                    let error = JoinError::TimedOut(self.settings.join_timeout);
+                    self.join_failed(&wire, error);
+                }
+                Some(Pending::Dial(dial_id)) => self.dial_timed_out(dial_id),
+                None => {}
+            }
+        }
+        let (overdue, waiting) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|dial| dial.deadline <= now);
+        self.waiting = waiting;
+        for dial in overdue {
+            self.dial_timed_out(dial.dial_id);
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let waiting = self.waiting.iter().map(|dial| dial.deadline);
+        let pending = self.deadlines.first().map(|(deadline, _)| *deadline);
+        waiting.chain(pending).min()
+    }
+
+    /// The next text frame to send.
+    pub fn poll_transmit(&mut self) -> Option<String> {
+        self.transmit.pop_front()
+    }
+
+    /// How many text frames wait to be sent.
+    pub fn transmits(&self) -> usize {
+        self.transmit.len()
+    }
+
+    /// What happened next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn handle_packet<'a>(
+        &mut self,
+        now: Instant,
+        packet: Packet<'a>,
+    ) -> Result<Received<'a>, ProtocolError> {
+        if self.binary_due {
+            return Err(ProtocolError::MissingBinary);
+        }
+        match packet {
+            Packet::Event { ack, json } => Ok(self.handle_event(ack, Event::decode(json, false))),
+            Packet::BinaryEvent { ack, json } => {
+                self.expect_binary()?;
+                Ok(self.handle_event(ack, Event::decode(json, true)))
+            }
+            Packet::Ack { id, json } => {
+                self.handle_answer(now, id, json);
+                Ok(Received::Handled)
+            }
+            Packet::Disconnect => Ok(Received::Close),
+            Packet::Error(_) => Err(ProtocolError::SocketIo("the server refused the namespace")),
+            Packet::Connect => Ok(Received::Handled),
+        }
+    }
+
+    fn expect_binary(&mut self) -> Result<(), ProtocolError> {
+        if std::mem::replace(&mut self.binary_due, true) {
+            return Err(ProtocolError::MissingBinary);
+        }
+        Ok(())
+    }
+
+    /// Malformed events are passed over, as the deployed clients do: a rendezvous may hand on what
+    /// a peer made up, and one peer must not cost us the link.
+    fn handle_event<'a>(
+        &mut self,
+        ack: Option<u64>,
+        event: Result<Event<'a>, ProtocolError>,
+    ) -> Received<'a> {
+        match (event, ack) {
+            (Ok(Event::Stream { stream, event }), _) => return Received::Stream(stream, event),
+            (Ok(Event::Incoming { dial_id, from }), Some(ack)) => {
+                self.incoming(dial_id, &from, ack);
+            }
+            (Ok(Event::Peer { address }), _) => self.peer(&address),
+            (Err(error), ack) => {
+                tracing::debug!(%error, "an event is passed over");
+                if let Some(ack) = ack {
+                    self.refuse(ack, "malformed arguments");
+                }
+            }
+            // Servers do not send these; socket.io drops what nobody listens to.
+            (Ok(_), _) => {}
+        }
+        Received::Handled
+    }
+
+    fn incoming(&mut self, dial_id: DialId, from: &str, ack: u64) {
+        if !self.is_listening() {
+            return self.refuse(ack, "not listening");
+        }
+        match StarAddr::from_wire(from) {
+            Ok(from) if from.peer().is_some() => {
+                self.outputs
+                    .push_back(Output::Incoming { dial_id, from, ack });
+            }
+            _ => self.refuse(ack, "invalid dialler address"),
+        }
+    }
+
+    fn peer(&mut self, address: &str) {
+        match StarAddr::from_wire(address) {
+            Ok(address) if address.peer().is_some_and(|peer| peer != self.local_peer) => {
+                self.outputs.push_back(Output::Peer(address));
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "a peer is announced at an unusable address"),
+        }
+    }
+
+    fn join(&mut self, now: Instant, address: StarAddr, listening: bool) {
+        let wire = address.to_wire();
+        let key = self.settings.keypair.public().encode_protobuf();
+        let data = match self.settings.key_encoding {
+            KeyEncoding::Hex => hex::encode(key),
+            KeyEncoding::Base64 => BASE64_STANDARD.encode(key),
+        };
+        let join = Join {
+            address,
+            joined: false,
+            listening,
+            leaving: false,
+        };
+        self.joins.insert(wire.clone(), join);
+        self.send_join(now, wire, data, Pending::Challenge);
+    }
+
+    fn send_join(
+        &mut self,
+        now: Instant,
+        wire: String,
+        data: String,
+        pending: fn(String) -> Pending,
+    ) {
+        let ack = self.expect(pending(wire.clone()), now + self.settings.join_timeout);
+        self.transmit.push_back(
+            Event::Join {
+                address: wire,
+                data,
+            }
+            .encode(Some(ack)),
+        );
+    }
+
+    fn handle_answer(&mut self, now: Instant, id: u64, json: &str) {
+        match self.take_pending(id) {
+            Some(Pending::Challenge(wire)) => match JoinAnswer::decode(json) {
+                Ok(JoinAnswer::Nonce(nonce)) => self.sign(now, wire, &nonce),
+                Ok(JoinAnswer::Joined(peers)) if self.settings.join_without_challenge => {
+                    self.joined(&wire, &peers);
+                }
+                Ok(JoinAnswer::Joined(_)) => {
+                    self.transmit.push_back(
+                        Event::Leave {
+                            address: wire.clone(),
+                        }
+                        .encode(None),
+                    );
+                    self.join_failed(&wire, JoinError::ChallengeDisabled);
+                }
+                Ok(JoinAnswer::Refused(reason)) => match self.signatures.remove(&wire) {
+                    Some(signature) => {
+                        self.send_join(now, wire, signature, Pending::Signature);
+                    }
+                    None => self.join_failed(&wire, JoinError::Refused(reason)),
+                },
+                Err(error) => self.join_failed(&wire, JoinError::Malformed(error)),
+            },
+            Some(Pending::Signature(wire)) => match JoinAnswer::decode(json) {
+                Ok(JoinAnswer::Joined(peers)) => self.joined(&wire, &peers),
+                Ok(JoinAnswer::Refused(reason)) => {
+                    self.join_failed(&wire, JoinError::Refused(reason));
+                }
+                Ok(JoinAnswer::Nonce(_)) => {
+                    let error = ProtocolError::Arguments {
+                        event: "ss-join",
+                        reason: "a nonce where the join was due",
+                    };
+                    self.join_failed(&wire, JoinError::Malformed(error));
+                }
+                Err(error) => self.join_failed(&wire, JoinError::Malformed(error)),
+            },
+            Some(Pending::Dial(dial_id)) => {
+                let result = match DialAnswer::decode(json) {
+                    Ok(DialAnswer(answer)) => answer.map_err(DialError::from),
+                    Err(error) => Err(DialError::Malformed(error)),
+                };
+                self.outputs.push_back(Output::Dialed { dial_id, result });
+            }
+            // It came after its deadline, or nobody asked.
+            None => tracing::debug!(id, "an acknowledgement that nobody waits for"),
+        }
+    }
+
+    fn sign(&mut self, now: Instant, wire: String, nonce: &str) {
+        if self.joins.get(&wire).is_none_or(|join| join.leaving) {
+            self.joins.remove(&wire);
+            return;
+        }
+        if !is_nonce(nonce) {
+            return self.join_failed(&wire, JoinError::InvalidNonce);
+        }
+        match self.settings.keypair.sign(nonce.as_bytes()) {
+            Ok(signature) => {
+                let signature = hex::encode(signature);
+                self.signatures.insert(wire.clone(), signature.clone());
+                self.send_join(now, wire, signature, Pending::Signature);
+            }
+            Err(error) => self.join_failed(&wire, JoinError::Signing(error.to_string())),
+        }
+    }
+
+    fn joined(&mut self, wire: &str, peers: &[String]) {
+        let Some(join) = self.joins.get_mut(wire) else {
+            return;
+        };
+        join.joined = true;
+        let address = join.address.clone();
+        if join.leaving {
+            return self.leave(&address);
+        }
+        if join.listening {
+            self.outputs.push_back(Output::Joined { address });
+        }
+        for peer in peers {
+            self.peer(peer);
+        }
+        for dial in std::mem::take(&mut self.waiting) {
+            self.send_dial(wire, dial.to, dial.dial_id, dial.deadline);
+        }
+    }
+
+    fn join_failed(&mut self, wire: &str, error: JoinError) {
+        let Some(join) = self.joins.remove(wire) else {
+            return;
+        };
+        if self.joins.is_empty() {
+            for dial in std::mem::take(&mut self.waiting) {
+                let result = Err(DialError::Join(error.clone()));
+                self.outputs.push_back(Output::Dialed {
+                    dial_id: dial.dial_id,
+                    result,
+                });
+            }
+        }
+        if join.listening {
+            let address = join.address;
+            self.outputs
+                .push_back(Output::JoinFailed { address, error });
+        }
+    }
+
+    /// An address that is joined, to dial from.
+    fn dialling_address(&self) -> Option<String> {
+        let joined = self.joins.iter().find(|(_, join)| join.joined);
+        joined.map(|(wire, _)| wire.clone())
+    }
+
+    fn send_dial(&mut self, from: &str, to: String, dial_id: DialId, deadline: Instant) {
+        let ack = self.expect(Pending::Dial(dial_id.clone()), deadline);
+        let dial = Event::Dial {
+            from: from.to_owned(),
+            to,
+            dial_id,
+        };
+        self.transmit.push_back(dial.encode(Some(ack)));
+    }
+
+    fn dial_timed_out(&mut self, dial_id: DialId) {
+        let result = Err(DialError::TimedOut(self.settings.dial_timeout));
+        self.outputs.push_back(Output::Dialed { dial_id, result });
+    }
+
+    fn expect(&mut self, pending: Pending, deadline: Instant) -> u64 {
+        let id = self.next_ack;
+        self.next_ack += 1;
+        self.pending.insert(id, (pending, deadline));
+        self.deadlines.insert((deadline, id));
+        id
+    }
+
+    fn take_pending(&mut self, id: u64) -> Option<Pending> {
+        let (pending, deadline) = self.pending.remove(&id)?;
+        self.deadlines.remove(&(deadline, id));
+        Some(pending)
+    }
+}
+
+/// Whether `text` is two concatenated UUIDs and nothing else.
+fn is_nonce(text: &str) -> bool {
+    let is_uuid_byte = |(i, byte): (usize, u8)| match i % 36 {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    };
+    text.len() == 72 && text.bytes().enumerate().all(is_uuid_byte)
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

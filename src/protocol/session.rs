@@ -41,7 +41,7 @@ pub enum JoinError {
     Refused(String),
     /// The rendezvous let us in without asking for a proof of our key.
     ///
-    /// It would let anybody else in under our address too. `Config::with_join_without_challenge`
+    /// It would let anybody else in under our address too. `Config::with_allow_join_with_disabled_challenge`
     /// allows it.
     #[error(
         "the rendezvous has its challenge disabled: any peer could take our address there \
@@ -134,7 +134,7 @@ pub struct Settings {
     /// How long a dial may take, joining included.
     pub dial_timeout: Duration,
     /// Whether to stay at a rendezvous that asks for no proof.
-    pub join_without_challenge: bool,
+    pub allow_join_with_disabled_challenge: bool,
     /// How the public key is written.
     pub key_encoding: KeyEncoding,
 }
@@ -551,7 +551,9 @@ impl Session {
         match self.take_pending(id) {
             Some(Pending::Challenge(wire)) => match JoinAnswer::decode(json) {
                 Ok(JoinAnswer::Nonce(nonce)) => self.sign(now, wire, &nonce),
-                Ok(JoinAnswer::Joined(peers)) if self.settings.join_without_challenge => {
+                Ok(JoinAnswer::Joined(peers))
+                    if self.settings.allow_join_with_disabled_challenge =>
+                {
                     self.joined(&wire, &peers);
                 }
                 Ok(JoinAnswer::Joined(_)) => {

@@ -1,0 +1,228 @@
+//! The transport's configuration.
+
+use std::{fmt, time::Duration};
+
+use tokio_rustls::rustls::pki_types::CertificateDer;
+
+use crate::protocol::session::KeyEncoding;
+
+/// The data of the largest item that the deployed rendezvous hands on: it drops the link of a peer
+/// that sends a message of 1,000,000 bytes, the leading 0x04 counted.
+pub const MAX_ITEM: usize = 999_998;
+
+/// How a [`WebSocketStarTransport`](crate::WebSocketStarTransport) behaves.
+///
+/// ```
+/// use std::time::Duration;
+/// use libp2p_websocket_star::{Config, Limits};
+///
+/// let config = Config::default()
+///     .with_dial_timeout(Duration::from_secs(10))
+///     .with_limits(Limits::default().with_connections(100));
+/// ```
+#[derive(Clone)]
+pub struct Config {
+    pub(crate) limits: Limits,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) join_timeout: Duration,
+    pub(crate) dial_timeout: Duration,
+    pub(crate) stall_timeout: Duration,
+    pub(crate) backoff: (Duration, Duration),
+    pub(crate) announce_interval: Duration,
+    pub(crate) allow_join_with_disabled_challenge: bool,
+    pub(crate) key_encoding: KeyEncoding,
+    pub(crate) root_certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            connect_timeout: Duration::from_secs(10),
+            join_timeout: Duration::from_secs(10),
+            dial_timeout: Duration::from_secs(20),
+            stall_timeout: Duration::from_secs(60),
+            backoff: (Duration::from_millis(500), Duration::from_secs(60)),
+            announce_interval: Duration::from_secs(10),
+            allow_join_with_disabled_challenge: false,
+            key_encoding: KeyEncoding::Hex,
+            root_certificates: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Sets the bounds on memory.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How long opening a link may take: name resolution, TCP, TLS, the WebSocket upgrade and the
+    /// first two packets together. Default 10 s, as TCP gives a lost packet three tries in that time.
+    #[must_use]
+    pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long the rendezvous may take for each of the two answers of a join. Default 10 s; the
+    /// deployed servers give no answer at all to much of what they do not like.
+    #[must_use]
+    pub fn with_join_timeout(mut self, timeout: Duration) -> Self {
+        self.join_timeout = timeout;
+        self
+    }
+
+    /// How long a dial may take once the link is open, a join included. Default 20 s: a swarm gives
+    /// up an upgrade after 10 s, and a listener that is behind a busy link needs its time.
+    #[must_use]
+    pub fn with_dial_timeout(mut self, timeout: Duration) -> Self {
+        self.dial_timeout = timeout;
+        self
+    }
+
+    /// How long a connection may hold up its link by not being read, and how long the other peer may
+    /// take to accept what is to be sent, before the connection is reset. Default 60 s.
+    #[must_use]
+    pub fn with_stall_timeout(mut self, timeout: Duration) -> Self {
+        self.stall_timeout = timeout;
+        self
+    }
+
+    /// The first and the longest wait between two attempts to open a link; it doubles in between,
+    /// and each wait is cut short at random by up to half. Default 0.5 s to 60 s.
+    #[must_use]
+    pub fn with_backoff(mut self, first: Duration, longest: Duration) -> Self {
+        self.backoff = (first, longest.max(first));
+        self
+    }
+
+    /// How often the rendezvous announces each peer. Default 10 s, the npm server's. A peer that is
+    /// not announced for three intervals is expired.
+    #[must_use]
+    pub fn with_announce_interval(mut self, interval: Duration) -> Self {
+        self.announce_interval = interval;
+        self
+    }
+
+    /// Whether to join a rendezvous that asks for no proof of our key. Default off: there, any peer
+    /// can take our address and receive the dials that are meant for us.
+    #[must_use]
+    pub fn with_allow_join_with_disabled_challenge(mut self, allow: bool) -> Self {
+        self.allow_join_with_disabled_challenge = allow;
+        self
+    }
+
+    /// How the public key is written in a join. Default [`KeyEncoding::Hex`], the only one that
+    /// published servers accept.
+    #[must_use]
+    pub fn with_key_encoding(mut self, encoding: KeyEncoding) -> Self {
+        self.key_encoding = encoding;
+        self
+    }
+
+    /// Trusts a root certificate, in DER form, for `wss` in addition to the web's. Default none.
+    #[must_use]
+    pub fn with_root_certificate(mut self, der: Vec<u8>) -> Self {
+        self.root_certificates.push(der.into());
+        self
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("limits", &self.limits)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("join_timeout", &self.join_timeout)
+            .field("dial_timeout", &self.dial_timeout)
+            .field("stall_timeout", &self.stall_timeout)
+            .field("backoff", &self.backoff)
+            .field("announce_interval", &self.announce_interval)
+            .field(
+                "allow_join_with_disabled_challenge",
+                &self.allow_join_with_disabled_challenge,
+            )
+            .field("key_encoding", &self.key_encoding)
+            .field("root_certificates", &self.root_certificates.len())
+            .finish()
+    }
+}
+
+/// The bounds on what peers and servers can make us hold.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub(crate) receive_bytes: usize,
+    pub(crate) send_bytes: usize,
+    pub(crate) item_bytes: usize,
+    pub(crate) message_bytes: usize,
+    pub(crate) connections: usize,
+    pub(crate) known_peers: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            receive_bytes: 1024 * 1024,
+            send_bytes: 512 * 1024,
+            item_bytes: 128 * 1024,
+            message_bytes: 4 * 1024 * 1024,
+            connections: 1024,
+            known_peers: 16_384,
+        }
+    }
+}
+
+impl Limits {
+    /// Bytes that a connection holds for its reader. Default 1 MiB. Each item costs its length and
+    /// 128 bytes. When they are used up the link is not read until the reader catches up, which holds
+    /// back the link's other connections too; one more message is held meanwhile.
+    #[must_use]
+    pub fn with_receive_bytes(mut self, bytes: usize) -> Self {
+        self.receive_bytes = bytes;
+        self
+    }
+
+    /// Bytes that a connection takes from its writer ahead of the socket. Default 512 KiB: four full
+    /// items, enough to keep the socket busy while the writer's task is woken.
+    #[must_use]
+    pub fn with_send_bytes(mut self, bytes: usize) -> Self {
+        self.send_bytes = bytes.max(1);
+        self
+    }
+
+    /// Bytes of data in one item. Default 128 KiB, where throughput stops to rise; at least 1 and at
+    /// most [`MAX_ITEM`], and brought there if not.
+    #[must_use]
+    pub fn with_item_bytes(mut self, bytes: usize) -> Self {
+        self.item_bytes = bytes.clamp(1, MAX_ITEM);
+        self
+    }
+
+    /// Bytes of one WebSocket message from the rendezvous; a longer one costs the link. Default
+    /// 4 MiB: items are under 1,000,000 bytes, but the list of peers in the answer to a join takes
+    /// about 110 bytes a peer.
+    #[must_use]
+    pub fn with_message_bytes(mut self, bytes: usize) -> Self {
+        self.message_bytes = bytes;
+        self
+    }
+
+    /// Connections and pending dials at one rendezvous. Default 1024. Further dials from other peers
+    /// are refused, our own fail with `DialError::TooMany`.
+    #[must_use]
+    pub fn with_connections(mut self, connections: usize) -> Self {
+        self.connections = connections;
+        self
+    }
+
+    /// Addresses of peers that discovery remembers. Default 16,384; the one that was not announced
+    /// for the longest time goes first.
+    #[must_use]
+    pub fn with_known_peers(mut self, peers: usize) -> Self {
+        self.known_peers = peers;
+        self
+    }
+}

@@ -1,0 +1,136 @@
+//! Errors, by whose fault they are.
+
+use std::{io, sync::Arc, time::Duration};
+
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+use tokio_rustls::rustls;
+
+pub use crate::{
+    address::AddressError,
+    protocol::{
+        ProtocolError,
+        session::{DialError, JoinError},
+        stream::StreamError,
+    },
+};
+
+/// Why a listener or a dial failed.
+///
+/// `Display` tells the whole story in one line, because libp2p's `TransportError::Other` adds nothing
+/// of its own; `source()` gives the parts.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Local: the address is for this transport, but malformed.
+    #[error("malformed websocket-star address: {0}")]
+    Address(#[from] AddressError),
+    /// Local: the address to listen on names another peer than this one.
+    #[error("cannot listen as {found}: this peer is {local}")]
+    WrongPeerId {
+        /// The peer in the address.
+        found: Box<PeerId>,
+        /// This peer.
+        local: Box<PeerId>,
+    },
+    /// Local: another listener has this address already.
+    #[error("already listening on {0}")]
+    AlreadyListening(Multiaddr),
+    /// Local: the address to dial does not end in `/p2p/<peer id>`.
+    #[error("the address to dial names no peer: {0}")]
+    MissingPeerId(Multiaddr),
+    /// Local: the address to dial is this peer's own.
+    #[error("cannot dial this peer itself")]
+    DialedSelf,
+    /// Server or network: the link to the rendezvous could not be opened, or was lost.
+    #[error("{rendezvous}: {error}")]
+    Link {
+        /// The URL of the rendezvous, without a path.
+        rendezvous: Arc<str>,
+        /// Why.
+        #[source]
+        error: LinkError,
+    },
+    /// Server: the rendezvous did not let us join.
+    #[error("{rendezvous}: {error}")]
+    Join {
+        /// The URL of the rendezvous, without a path.
+        rendezvous: Arc<str>,
+        /// Why.
+        #[source]
+        error: JoinError,
+    },
+    /// Peer or server: the dial came to nothing.
+    #[error("{rendezvous}: {error}")]
+    Dial {
+        /// The URL of the rendezvous, without a path.
+        rendezvous: Arc<str>,
+        /// Why.
+        #[source]
+        error: DialError,
+    },
+}
+
+/// Why a link could not be opened, or was lost.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The host name could not be resolved.
+    #[error("cannot resolve {host}: {error}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        #[source]
+        error: Arc<io::Error>,
+    },
+    /// The host name has no address of the family that was asked for (`/dns4`, `/dns6`).
+    #[error("{0} has no address of the wanted family")]
+    NoAddress(String),
+    /// TCP could not connect.
+    #[error("cannot connect: {0}")]
+    Connect(#[source] Arc<io::Error>),
+    /// The TLS handshake failed: for example, nobody trusts the certificate.
+    #[error("TLS: {0}")]
+    Tls(#[source] Arc<rustls::Error>),
+    /// The TLS handshake could not be carried out.
+    #[error("TLS handshake: {0}")]
+    TlsHandshake(#[source] Arc<io::Error>),
+    /// What answers is no WebSocket server, or refuses us.
+    #[error("the WebSocket upgrade failed: {0}")]
+    Upgrade(#[source] Arc<tokio_websockets::Error>),
+    /// Opening the link took too long.
+    #[error("{stage} took longer than {timeout:?}")]
+    TimedOut {
+        /// What was being done.
+        stage: &'static str,
+        /// The connect timeout.
+        timeout: Duration,
+    },
+    /// The rendezvous violated the protocol.
+    #[error("the rendezvous violated the protocol: {0}")]
+    Protocol(#[from] ProtocolError),
+    /// The rendezvous violated the WebSocket protocol.
+    #[error("the rendezvous violated the WebSocket protocol: {0}")]
+    WebSocket(#[source] Arc<tokio_websockets::Error>),
+    /// The rendezvous sent a message over the limit.
+    #[error("the rendezvous sent a message of {len} bytes; at most {max} are accepted")]
+    MessageTooLong {
+        /// The length that was announced, in bytes.
+        len: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// The rendezvous asks for answers faster than it takes them.
+    #[error("the rendezvous does not take the answers to what it asks")]
+    Flooded,
+    /// The rendezvous did not answer a heartbeat.
+    #[error("no sign of life from the rendezvous for {0:?} after a heartbeat")]
+    Heartbeat(Duration),
+    /// The socket failed.
+    #[error("the link failed: {0}")]
+    Io(#[source] Arc<io::Error>),
+    /// The rendezvous closed the link.
+    #[error("the rendezvous closed the link{}", .0.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default())]
+    Closed(Option<String>),
+}

@@ -1,0 +1,562 @@
+//! An open link: moves frames between the socket, the session and the channels.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::{SinkExt as _, StreamExt as _};
+use multiaddr::Multiaddr;
+use tokio::time::Sleep;
+use tokio_websockets::Message;
+
+use super::{
+    Command, LinkEvent,
+    channel::Channel,
+    driver::{Change, Driver},
+    heartbeat::{Due, Heartbeat},
+    socket::{WebSocket, closed, websocket_error},
+};
+use crate::{
+    address::StarAddr,
+    connection::Connection,
+    error::{DialError, JoinError, LinkError, ProtocolError},
+    protocol::{
+        engine_io,
+        event::{DialId, End, Event, Side, StreamEvent, StreamName},
+        session::{Output, Received, Session},
+        stream::{StreamError, Transmit},
+    },
+};
+
+/// Messages read before the socket is written again.
+const READ_BATCH: usize = 64;
+/// Answers that may wait to be sent while the rendezvous goes on asking.
+const MAX_ANSWERS: usize = 4096;
+/// Incoming connections that may wait for the transport to be polled.
+const MAX_EVENTS: usize = 256;
+/// How long closing an unused link may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a link is no longer served.
+pub(super) enum Lost {
+    /// Nobody uses it; it was closed.
+    Unused,
+    Failed(LinkError),
+}
+
+pub(super) struct Active {
+    ws: WebSocket,
+    session: Session,
+    heartbeat: Heartbeat,
+    /// Bytes that had been received when the link last gave a sign of life.
+    received: u64,
+    channels: HashMap<DialId, Arc<Channel>>,
+    /// Channels with something to send, served in turn.
+    ready: VecDeque<Arc<Channel>>,
+    /// Heartbeats and answers to them.
+    beats: VecDeque<String>,
+    /// WebSocket pings since all answers to them were written.
+    pings: usize,
+    /// The channel that the next binary frame is for; `None` inside if it is gone.
+    expected: Option<Option<Arc<Channel>>>,
+    parked: Option<Parked>,
+    /// The spelling of peers that differs from what their address would give.
+    spellings: HashMap<Multiaddr, String>,
+    sleep: Pin<Box<Sleep>>,
+    next_scan: Instant,
+}
+
+/// An item whose connection has no room for it. The link is not read meanwhile.
+struct Parked {
+    channel: Arc<Channel>,
+    item: Bytes,
+    deadline: Instant,
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Active {
+    pub(super) fn new(driver: &mut Driver, ws: WebSocket, open: &engine_io::Open) -> Self {
+        let now = now();
+        let mut active = Self {
+            ws,
+            session: Session::new(driver.context.settings.clone()),
+            heartbeat: Heartbeat::new(open, now),
+            received: 0,
+            channels: HashMap::new(),
+            ready: VecDeque::new(),
+            beats: VecDeque::new(),
+            pings: 0,
+            expected: None,
+            parked: None,
+            spellings: HashMap::new(),
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            next_scan: now,
+        };
+        for listener in driver.users.listeners.values() {
+            active.session.listen(now, &listener.address);
+        }
+        let dials: Vec<_> = driver.users.dials.keys().cloned().collect();
+        for dial_id in dials {
+            active.dial(driver, now, dial_id);
+        }
+        active
+    }
+
+    /// Serves the link until it is lost, or unused and closed.
+    pub(super) async fn run(mut self, driver: &mut Driver) -> Lost {
+        let lost = poll_fn(|cx| self.poll(driver, cx)).await;
+        let error = match lost {
+            Lost::Unused => {
+                // The rendezvous may be gone; then there is nothing to close.
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.ws.close()).await;
+                return Lost::Unused;
+            }
+            Lost::Failed(error) => error,
+        };
+        for channel in self.channels.values() {
+            channel.reset(StreamError::LinkLost);
+        }
+        Lost::Failed(error)
+    }
+
+    fn poll(&mut self, driver: &mut Driver, cx: &mut Context<'_>) -> Poll<Lost> {
+        driver.mailbox.register(cx.waker());
+        let now = now();
+        while let Some(command) = driver.mailbox.pop() {
+            self.command(driver, now, command);
+        }
+        match self.serve(driver, now, cx) {
+            Ok(flushed) => {
+                driver.poll_events(cx);
+                let idle = flushed && self.is_unused(driver);
+                if idle && driver.mailbox.close() {
+                    return Poll::Ready(Lost::Unused);
+                }
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Lost::Failed(error)),
+        }
+    }
+
+    /// Reads, writes and keeps the time, until all of them wait. Tells whether all is written.
+    fn serve(
+        &mut self,
+        driver: &mut Driver,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, LinkError> {
+        self.unpark(now);
+        let more = self.read(driver, now, cx)?;
+        self.time(driver, now)?;
+        self.outputs(driver, now);
+        let flushed = self.write(driver, cx)?;
+        if !flushed && (self.session.transmits() > MAX_ANSWERS || self.pings > MAX_ANSWERS) {
+            return Err(LinkError::Flooded);
+        }
+        self.set_timer(driver, cx);
+        if more {
+            cx.waker().wake_by_ref();
+        }
+        Ok(flushed)
+    }
+
+    fn is_unused(&self, driver: &Driver) -> bool {
+        driver.users.is_empty()
+            && driver.events.is_empty()
+            && self.channels.is_empty()
+            && self.session.transmits() == 0
+    }
+
+    fn command(&mut self, driver: &mut Driver, now: Instant, command: Command) {
+        match driver.apply(command) {
+            Change::Listen(address) => self.session.listen(now, &address),
+            Change::Leave(address) => self.session.leave(&address),
+            Change::Dial(dial_id) => self.dial(driver, now, dial_id),
+            Change::CancelDial(dial_id) => {
+                self.session.cancel_dial(&dial_id);
+                self.abandon(&dial_id, "the dial was cancelled");
+            }
+            Change::None => {}
+        }
+    }
+
+    fn dial(&mut self, driver: &mut Driver, now: Instant, dial_id: DialId) {
+        let Some(dial) = driver.users.dials.get(&dial_id) else {
+            return;
+        };
+        if self.channels.len() >= driver.context.connections {
+            return finish_dial(driver, &dial_id, Err(DialError::TooMany));
+        }
+        let own = self.spellings.get(&dial.to.to_multiaddr()).cloned();
+        let wire = own.unwrap_or_else(|| dial.to.to_wire());
+        self.session.dial(now, dial_id.clone(), &dial.to, wire);
+        self.open_channel(driver, dial_id, Side::Dialer);
+    }
+
+    fn open_channel(&mut self, driver: &Driver, dial_id: DialId, side: Side) -> Arc<Channel> {
+        let (budgets, mailbox) = (driver.context.budgets, driver.mailbox.clone());
+        let channel = Channel::new(dial_id.clone(), side, budgets, mailbox);
+        self.channels.insert(dial_id, channel.clone());
+        channel
+    }
+
+    /// Ends the streams of a dial that came to nothing: the rendezvous may have opened them.
+    fn abandon(&mut self, dial_id: &DialId, reason: &str) {
+        if let Some(channel) = self.channels.get(dial_id) {
+            channel.abort(StreamError::Stopped, reason);
+        }
+    }
+
+    fn outputs(&mut self, driver: &mut Driver, now: Instant) {
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                Output::Joined { address } => {
+                    if let Some((listener, state)) = driver.users.listener_at(&address) {
+                        state.joined = true;
+                        driver.events.push(LinkEvent::Joined(listener));
+                    }
+                }
+                Output::JoinFailed { address, error } => {
+                    join_failed(driver, now, &address, error);
+                }
+                Output::Dialed { dial_id, result } => self.dialed(driver, &dial_id, result),
+                Output::Incoming { dial_id, from, ack } => {
+                    self.incoming(driver, dial_id, &from, ack);
+                }
+                Output::Peer(address) => self.peer(driver, &address),
+            }
+        }
+    }
+
+    fn dialed(&mut self, driver: &mut Driver, dial_id: &DialId, result: Result<(), DialError>) {
+        match result {
+            Ok(()) => {
+                let Some(channel) = self.channels.get(dial_id) else {
+                    return finish_dial(driver, dial_id, Err(DialError::Reset));
+                };
+                self.session.accept_stream(channel.stream(Side::Listener));
+                finish_dial(driver, dial_id, Ok(channel.clone()));
+            }
+            Err(error) => {
+                self.abandon(dial_id, "the dial failed");
+                finish_dial(driver, dial_id, Err(error));
+            }
+        }
+    }
+
+    fn incoming(&mut self, driver: &mut Driver, dial_id: DialId, from: &StarAddr, ack: u64) {
+        let joined = driver
+            .users
+            .listeners
+            .iter()
+            .find(|(_, state)| state.joined);
+        let reason = if self.channels.contains_key(&dial_id) {
+            "the dial id is in use"
+        } else if self.channels.len() >= driver.context.connections {
+            "too many connections"
+        } else if driver.events.len() >= MAX_EVENTS {
+            "too many incoming connections"
+        } else if let Some((listener, _)) = joined {
+            let listener = *listener;
+            self.session.accept(&dial_id, ack);
+            let channel = self.open_channel(driver, dial_id, Side::Listener);
+            driver.events.push(LinkEvent::Incoming {
+                listener,
+                from: from.to_multiaddr(),
+                connection: Connection::new(channel),
+            });
+            return;
+        } else {
+            "not listening"
+        };
+        tracing::debug!(%dial_id, reason, "an incoming dial is refused");
+        self.session.refuse(ack, reason);
+    }
+
+    fn peer(&mut self, driver: &Driver, address: &StarAddr) {
+        let Some(peer) = address.peer() else {
+            return;
+        };
+        let multiaddr = address.to_multiaddr();
+        if !address.has_own_spelling() {
+            self.spellings.remove(&multiaddr);
+        } else if self.spellings.len() < driver.context.known_peers {
+            self.spellings.insert(multiaddr.clone(), address.to_wire());
+        }
+        driver.context.announcer.announce(peer, multiaddr);
+    }
+
+    /// Reads a batch of messages, unless an item is parked. Tells whether there may be more.
+    fn read(
+        &mut self,
+        driver: &mut Driver,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, LinkError> {
+        for _ in 0..READ_BATCH {
+            if self.parked.is_some() {
+                return Ok(false);
+            }
+            let Poll::Ready(message) = self.ws.poll_next_unpin(cx) else {
+                return Ok(false);
+            };
+            let message = message
+                .ok_or(LinkError::Closed(None))?
+                .map_err(websocket_error)?;
+            if message.is_binary() {
+                self.binary(driver, now, message.into_payload().into())?;
+            } else if let Some((code, reason)) = message.as_close() {
+                return Err(closed(code, reason));
+            } else if let Some(text) = message.as_text() {
+                match self.session.handle_text(now, text)? {
+                    Received::Handled => {}
+                    Received::Stream(stream, event) => {
+                        self.stream_event(driver, now, stream, event)
+                    }
+                    Received::Ping(pong) => self.answer_ping(pong)?,
+                    Received::Close => return Err(LinkError::Closed(None)),
+                }
+            } else if message.is_ping() {
+                self.pings += 1;
+            }
+        }
+        Ok(true)
+    }
+
+    fn answer_ping(&mut self, pong: String) -> Result<(), LinkError> {
+        if self.beats.len() >= MAX_ANSWERS {
+            return Err(LinkError::Flooded);
+        }
+        self.beats.push_back(pong);
+        Ok(())
+    }
+
+    fn binary(&mut self, driver: &Driver, now: Instant, frame: Bytes) -> Result<(), ProtocolError> {
+        let item = self.session.handle_binary(frame)?;
+        if let Some(channel) = self.expected.take().flatten() {
+            self.deliver(driver, now, channel, item);
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, driver: &Driver, now: Instant, channel: Arc<Channel>, item: Bytes) {
+        if let Err(item) = channel.deliver(item) {
+            let deadline = now + driver.context.stall_timeout;
+            self.parked = Some(Parked {
+                channel,
+                item,
+                deadline,
+            });
+        }
+    }
+
+    fn stream_event(
+        &mut self,
+        driver: &Driver,
+        now: Instant,
+        stream: StreamName<'_>,
+        event: StreamEvent,
+    ) {
+        let channel = self.channels.get(stream.dial_id).cloned();
+        let Some(channel) = channel else {
+            // It may have been on its way when we forgot the dial.
+            tracing::trace!(%stream, "an event of an unknown stream");
+            if event == StreamEvent::BinaryItem {
+                self.expected = Some(None);
+            }
+            return;
+        };
+        let ours = stream.sender == channel.side();
+        match event {
+            StreamEvent::BinaryItem => self.expected = Some((!ours).then_some(channel)),
+            StreamEvent::Item(item) if !ours => self.deliver(driver, now, channel, item),
+            StreamEvent::Accept if ours => channel.accepted(),
+            StreamEvent::End(_) if ours => {
+                channel.stopped();
+                self.forget_if_over(&channel);
+            }
+            StreamEvent::End(end) => {
+                channel.ended(end);
+                self.forget_if_over(&channel);
+            }
+            StreamEvent::Malformed if !ours => {
+                channel.abort(StreamError::MalformedItem, "malformed item");
+            }
+            StreamEvent::Item(_) | StreamEvent::Accept | StreamEvent::Malformed => {}
+        }
+    }
+
+    fn forget_if_over(&mut self, channel: &Channel) {
+        if channel.is_over() {
+            self.channels.remove(channel.dial_id());
+        }
+    }
+
+    /// Tries to get rid of the parked item; gives up its connection after the stall timeout.
+    fn unpark(&mut self, now: Instant) {
+        let Some(parked) = self.parked.take() else {
+            return;
+        };
+        match parked.channel.deliver(parked.item) {
+            Ok(()) => {}
+            Err(_) if parked.deadline <= now => {
+                tracing::debug!(dial_id = %parked.channel.dial_id(), "a reader stalls the link");
+                parked
+                    .channel
+                    .abort(StreamError::ReaderStalled, "the reader stalled");
+            }
+            Err(item) => self.parked = Some(Parked { item, ..parked }),
+        }
+    }
+
+    /// Writes what there is: heartbeats, then events, then one item of each channel in turn.
+    fn write(&mut self, driver: &Driver, cx: &mut Context<'_>) -> Result<bool, LinkError> {
+        driver.mailbox.take_ready(&mut self.ready);
+        loop {
+            match self.ws.poll_ready_unpin(cx) {
+                Poll::Ready(result) => result.map_err(websocket_error)?,
+                Poll::Pending => return Ok(false),
+            }
+            if let Some(text) = self
+                .beats
+                .pop_front()
+                .or_else(|| self.session.poll_transmit())
+            {
+                self.send(Message::text(text))?;
+            } else if let Some(channel) = self.ready.pop_front() {
+                self.write_channel(channel)?;
+            } else {
+                break;
+            }
+        }
+        match self.ws.poll_flush_unpin(cx) {
+            Poll::Ready(result) => result.map_err(websocket_error)?,
+            Poll::Pending => return Ok(false),
+        }
+        self.pings = 0;
+        Ok(true)
+    }
+
+    fn write_channel(&mut self, channel: Arc<Channel>) -> Result<(), LinkError> {
+        let end = |sender, end| {
+            let stream = channel.stream(sender);
+            let event = Event::Stream {
+                stream,
+                event: StreamEvent::End(end),
+            };
+            Message::text(event.encode(None))
+        };
+        match channel.transmit() {
+            None => {
+                self.forget_if_over(&channel);
+                return Ok(());
+            }
+            Some(Transmit::Item(item)) => {
+                self.send(Message::text(channel.queue_header()))?;
+                self.send(Message::binary(item))?;
+            }
+            Some(Transmit::End(reason)) => self.send(end(channel.side(), reason))?,
+            Some(Transmit::Stop) => {
+                let reason = End::Error("not read any more".to_owned());
+                self.send(end(channel.side().other(), reason))?;
+            }
+        }
+        self.ready.push_back(channel);
+        Ok(())
+    }
+
+    fn send(&mut self, message: Message) -> Result<(), LinkError> {
+        self.ws.start_send_unpin(message).map_err(websocket_error)
+    }
+
+    /// Deals with all deadlines.
+    fn time(&mut self, driver: &mut Driver, now: Instant) -> Result<(), LinkError> {
+        self.session.handle_timeout(now);
+        let received = self.ws.get_ref().received();
+        // A link that we do not read cannot give a sign of life.
+        if received != self.received || self.parked.is_some() {
+            self.received = received;
+            self.heartbeat.alive();
+        }
+        match self.heartbeat.poll(now) {
+            Due::Nothing => {}
+            Due::Ping => self.beats.push_back(engine_io::Packet::Ping("").encode()),
+            Due::Dead => return Err(LinkError::Heartbeat(self.heartbeat.timeout())),
+        }
+        for listener in driver.users.listeners.values_mut() {
+            if listener.retry.is_some_and(|retry| retry <= now) {
+                listener.retry = None;
+                self.session.listen(now, &listener.address);
+            }
+        }
+        if self.next_scan <= now {
+            let timeout = driver.context.stall_timeout;
+            self.next_scan = now + timeout / 4;
+            for channel in self.channels.values() {
+                if channel.is_unaccepted_for(timeout, now) {
+                    channel.abort(StreamError::NotAccepted, "the stream was not accepted");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set_timer(&mut self, driver: &Driver, cx: &mut Context<'_>) {
+        let retries = driver
+            .users
+            .listeners
+            .values()
+            .filter_map(|listener| listener.retry);
+        let scan = (!self.channels.is_empty()).then_some(self.next_scan);
+        let parked = self.parked.as_ref().map(|parked| parked.deadline);
+        let next = [self.session.poll_timeout(), scan, parked]
+            .into_iter()
+            .flatten()
+            .chain(retries)
+            .fold(self.heartbeat.next(), Instant::min)
+            .into();
+        if self.sleep.deadline() != next {
+            self.sleep.as_mut().reset(next);
+        }
+        if self.sleep.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+fn join_failed(driver: &mut Driver, now: Instant, address: &StarAddr, error: JoinError) {
+    let Some((listener, state)) = driver.users.listener_at(address) else {
+        return;
+    };
+    let permanent = error.is_permanent();
+    state.retry = (!permanent).then(|| now + state.backoff.wait());
+    let error = driver.join_error(error);
+    if permanent {
+        driver.users.listeners.remove(&listener);
+        driver.events.push(LinkEvent::Closed(listener, error));
+    } else {
+        driver.events.push(LinkEvent::Failed(listener, error));
+    }
+}
+
+fn finish_dial(driver: &mut Driver, dial_id: &DialId, result: Result<Arc<Channel>, DialError>) {
+    let Some(dial) = driver.users.dials.remove(dial_id) else {
+        // It was cancelled: dropping the connection resets the streams.
+        drop(result.map(Connection::new));
+        return;
+    };
+    let result = result
+        .map(Connection::new)
+        .map_err(|error| driver.dial_error(error));
+    // The dialler may have gone; then the connection is dropped, which resets the streams.
+    let _ = dial.reply.send(result);
+}

@@ -1,0 +1,58 @@
+//! How long to wait between two attempts to open a link.
+
+use std::time::Duration;
+
+/// Doubles from the first to the longest wait; each wait is cut short at random by up to half, so
+/// that the peers of a rendezvous that comes back do not all knock at once.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    first: Duration,
+    longest: Duration,
+    next: Duration,
+}
+
+impl Backoff {
+    pub(super) fn new((first, longest): (Duration, Duration)) -> Self {
+        Self {
+            first,
+            longest,
+            next: first,
+        }
+    }
+
+    /// The wait before the next attempt.
+    pub(super) fn wait(&mut self) -> Duration {
+        let wait = self.next;
+        self.next = (wait * 2).min(self.longest);
+        wait.mul_f64(rand::random_range(0.5..=1.0))
+    }
+
+    /// The link was up for `lifetime`: starts over, unless it was lost again at once.
+    pub(super) fn was_up(&mut self, lifetime: Duration) {
+        if lifetime >= self.next {
+            self.next = self.first;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_start_over_after_a_lasting_link() {
+        let second = Duration::from_secs(1);
+        let mut backoff = Backoff::new((second, second * 6));
+        for longest in [1, 2, 4, 6, 6] {
+            let wait = backoff.wait();
+            assert!(
+                wait >= second * longest / 2 && wait <= second * longest,
+                "{wait:?}"
+            );
+        }
+        backoff.was_up(second);
+        assert!(backoff.wait() >= second * 3);
+        backoff.was_up(second * 6);
+        assert!(backoff.wait() <= second);
+    }
+}

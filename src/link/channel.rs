@@ -1,0 +1,278 @@
+//! What a connection and its link share: a pair of streams, and who waits for it.
+
+use std::{
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{Mailbox, lock};
+use crate::protocol::{
+    event::{DialId, End, Side, StreamName},
+    stream::{Budgets, Pair, Read, StreamError, Transmit},
+};
+
+#[derive(Debug)]
+pub(crate) struct Channel {
+    dial_id: DialId,
+    /// The side that this peer has in the dial.
+    side: Side,
+    /// What goes before each item that we send.
+    queue_header: Bytes,
+    budgets: Budgets,
+    state: Mutex<State>,
+    mailbox: Arc<Mailbox>,
+}
+
+#[derive(Debug)]
+struct State {
+    pair: Pair,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    /// The channel is in the mailbox, or with the link: it need not be put there again.
+    scheduled: bool,
+    /// The link waits for room for an item.
+    parked: bool,
+    /// Since when something waits for the other peer to accept our stream.
+    unaccepted_since: Option<Instant>,
+}
+
+impl State {
+    fn wake_reader(&mut self) {
+        if let Some(waker) = self.reader.take() {
+            waker.wake();
+        }
+    }
+
+    fn wake_writer(&mut self) {
+        if let Some(waker) = self.writer.take() {
+            waker.wake();
+        }
+    }
+
+    fn wake_both(&mut self) {
+        self.wake_reader();
+        self.wake_writer();
+    }
+}
+
+/// For the connection.
+impl Channel {
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<Result<usize, StreamError>> {
+        let mut state = lock(&self.state);
+        let read = state.pair.source.read(buffer);
+        if state.parked && state.pair.source.cost() <= self.budgets.receive / 2 {
+            state.parked = false;
+            self.mailbox.wake();
+        }
+        match read {
+            Read::Data(n) => Poll::Ready(Ok(n)),
+            Read::End => Poll::Ready(Ok(0)),
+            Read::Reset(error) => Poll::Ready(Err(error)),
+            Read::Pending => {
+                store(&mut state.reader, cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// `Err(None)` after our own close.
+    pub(crate) fn poll_write(
+        self: &Arc<Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<Result<usize, Option<StreamError>>> {
+        let mut state = lock(&self.state);
+        match state.pair.sink.write(data)? {
+            0 if !data.is_empty() => {
+                store(&mut state.writer, cx);
+                // Nothing may have been flushed yet: what fills the budget must go all the same.
+                state.pair.sink.flush();
+                self.schedule(state);
+                Poll::Pending
+            }
+            n => {
+                self.schedule(state);
+                Poll::Ready(Ok(n))
+            }
+        }
+    }
+
+    pub(crate) fn flush(self: &Arc<Self>) -> Result<(), StreamError> {
+        let mut state = lock(&self.state);
+        if let Some(error) = state.pair.sink.error() {
+            return Err(error.clone());
+        }
+        state.pair.sink.flush();
+        self.schedule(state);
+        Ok(())
+    }
+
+    pub(crate) fn poll_close(
+        self: &Arc<Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), StreamError>> {
+        let mut state = lock(&self.state);
+        if let Some(error) = state.pair.sink.error() {
+            return Poll::Ready(Err(error.clone()));
+        }
+        if state.pair.sink.is_over() {
+            return Poll::Ready(Ok(()));
+        }
+        state.pair.sink.close();
+        store(&mut state.writer, cx);
+        self.schedule(state);
+        Poll::Pending
+    }
+
+    pub(crate) fn dropped(self: &Arc<Self>) {
+        let mut state = lock(&self.state);
+        state.pair.dropped();
+        (state.reader, state.writer) = (None, None);
+        if std::mem::take(&mut state.parked) {
+            self.mailbox.wake();
+        }
+        self.schedule(state);
+    }
+}
+
+/// For the link.
+impl Channel {
+    pub(super) fn new(
+        dial_id: DialId,
+        side: Side,
+        budgets: Budgets,
+        mailbox: Arc<Mailbox>,
+    ) -> Arc<Self> {
+        let stream = StreamName {
+            dial_id: dial_id.as_str(),
+            sender: side,
+        };
+        Arc::new(Self {
+            queue_header: stream.queue_header().into(),
+            dial_id,
+            side,
+            budgets,
+            state: Mutex::new(State {
+                pair: Pair::new(budgets),
+                reader: None,
+                writer: None,
+                scheduled: false,
+                parked: false,
+                unaccepted_since: None,
+            }),
+            mailbox,
+        })
+    }
+
+    pub(super) fn dial_id(&self) -> &DialId {
+        &self.dial_id
+    }
+
+    pub(super) fn queue_header(&self) -> Bytes {
+        self.queue_header.clone()
+    }
+
+    pub(super) fn side(&self) -> Side {
+        self.side
+    }
+
+    /// The stream that `sender` sends.
+    pub(super) fn stream(&self, sender: Side) -> StreamName<'_> {
+        StreamName {
+            dial_id: self.dial_id.as_str(),
+            sender,
+        }
+    }
+
+    /// Takes an item in. Without room it is given back, and the link is woken when there is some.
+    pub(super) fn deliver(&self, item: Bytes) -> Result<(), Bytes> {
+        let mut state = lock(&self.state);
+        let result = state.pair.source.push(item);
+        state.parked = result.is_err();
+        state.wake_reader();
+        result
+    }
+
+    pub(super) fn accepted(self: &Arc<Self>) {
+        let mut state = lock(&self.state);
+        state.pair.accepted();
+        self.schedule(state);
+    }
+
+    pub(super) fn ended(&self, end: End) {
+        let mut state = lock(&self.state);
+        state.pair.ended(end);
+        state.wake_both();
+    }
+
+    pub(super) fn stopped(&self) {
+        let mut state = lock(&self.state);
+        state.pair.stopped();
+        state.wake_writer();
+    }
+
+    pub(super) fn reset(&self, error: StreamError) {
+        let mut state = lock(&self.state);
+        state.pair.reset(error);
+        state.parked = false;
+        state.wake_both();
+    }
+
+    /// Resets, and tells the other peer why.
+    pub(super) fn abort(self: &Arc<Self>, error: StreamError, reason: &str) {
+        let mut state = lock(&self.state);
+        state.pair.abort(error, reason);
+        state.parked = false;
+        state.wake_both();
+        self.schedule(state);
+    }
+
+    /// The next thing to send; `None` takes the channel off the schedule.
+    pub(super) fn transmit(&self) -> Option<Transmit> {
+        let mut state = lock(&self.state);
+        let transmit = state.pair.poll_transmit();
+        state.scheduled = transmit.is_some();
+        if state.pair.sink.held() <= self.budgets.send / 2 || state.pair.sink.is_over() {
+            state.wake_writer();
+        }
+        transmit
+    }
+
+    /// Whether our stream has been waiting to be accepted for `timeout` at `now`.
+    pub(super) fn is_unaccepted_for(&self, timeout: Duration, now: Instant) -> bool {
+        let mut state = lock(&self.state);
+        if !state.pair.sink.is_waiting_for_accept() {
+            state.unaccepted_since = None;
+            return false;
+        }
+        let since = *state.unaccepted_since.get_or_insert(now);
+        now.saturating_duration_since(since) >= timeout
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        lock(&self.state).pair.is_over()
+    }
+
+    /// Puts the channel in the mailbox if it has something to send and is not there yet.
+    fn schedule(self: &Arc<Self>, mut state: std::sync::MutexGuard<'_, State>) {
+        if !state.scheduled && state.pair.is_ready() {
+            state.scheduled = true;
+            drop(state);
+            self.mailbox.push_ready(self.clone());
+        }
+    }
+}
+
+fn store(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
+    }
+}

@@ -1,0 +1,297 @@
+//! A link's life: open it, serve it, lose it, wait, open it again; until nobody uses it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+    time::{Duration, Instant},
+};
+
+use futures::{
+    channel::{mpsc, oneshot},
+    future::{Either, select},
+};
+use libp2p_core::transport::ListenerId;
+
+use super::{
+    Command, Context, LinkEvent, Mailbox,
+    active::{Active, Lost},
+    backoff::Backoff,
+    socket,
+};
+use crate::{
+    address::{Rendezvous, StarAddr},
+    connection::Connection,
+    error::{DialError, Error, JoinError, LinkError},
+    protocol::event::DialId,
+};
+
+/// The task of one link.
+pub(super) struct Driver {
+    rendezvous: Rendezvous,
+    url: Arc<str>,
+    pub(super) context: Arc<Context>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) users: Users,
+    pub(super) events: Events,
+}
+
+/// Those for whom the link is open, beside the connections.
+#[derive(Default)]
+pub(super) struct Users {
+    pub(super) listeners: HashMap<ListenerId, Listener>,
+    pub(super) dials: HashMap<DialId, Dial>,
+}
+
+pub(super) struct Listener {
+    pub(super) address: StarAddr,
+    pub(super) joined: bool,
+    pub(super) backoff: Backoff,
+    /// When to try to join again, after a refusal that may pass.
+    pub(super) retry: Option<Instant>,
+}
+
+pub(super) struct Dial {
+    pub(super) to: StarAddr,
+    pub(super) reply: oneshot::Sender<Result<Connection, Error>>,
+}
+
+/// What a command is to the open link.
+pub(super) enum Change {
+    Listen(StarAddr),
+    Leave(StarAddr),
+    Dial(DialId),
+    CancelDial(DialId),
+    None,
+}
+
+impl Driver {
+    pub(super) fn new(
+        rendezvous: Rendezvous,
+        context: Arc<Context>,
+        mailbox: Arc<Mailbox>,
+    ) -> Self {
+        Self {
+            url: rendezvous.to_string().into(),
+            rendezvous,
+            events: Events::new(context.events.clone()),
+            context,
+            mailbox,
+            users: Users::default(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut backoff = Backoff::new(self.context.backoff);
+        loop {
+            match self.open().await {
+                None => return,
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "the link cannot be opened");
+                    self.lost(&error);
+                }
+                Some(Ok((ws, open))) => {
+                    tracing::debug!("the link is open");
+                    let since = Instant::now();
+                    let active = Active::new(&mut self, ws, &open);
+                    match active.run(&mut self).await {
+                        Lost::Unused => return,
+                        Lost::Failed(error) => {
+                            tracing::debug!(%error, "the link is lost");
+                            backoff.was_up(since.elapsed());
+                            self.lost(&error);
+                        }
+                    }
+                }
+            }
+            if !self.pause(backoff.wait()).await {
+                return;
+            }
+        }
+    }
+
+    /// Opens the link, unless it is given up meanwhile.
+    async fn open(
+        &mut self,
+    ) -> Option<Result<(socket::WebSocket, crate::protocol::engine_io::Open), LinkError>> {
+        let (rendezvous, context) = (self.rendezvous.clone(), self.context.clone());
+        let opening = pin!(socket::open(&rendezvous, &context.socket));
+        match select(opening, pin!(poll_fn(|cx| self.poll_unused(cx)))).await {
+            Either::Left((result, _)) => Some(result),
+            Either::Right(((), _)) => None,
+        }
+    }
+
+    /// Waits before the next attempt; a dial cuts the wait to the first of the back-off. `false` if
+    /// the link is given up meanwhile.
+    async fn pause(&mut self, wait: Duration) -> bool {
+        let start = tokio::time::Instant::now();
+        let (latest, earliest) = (start + wait, start + wait.min(self.context.backoff.0));
+        let mut sleep = pin!(tokio::time::sleep_until(latest));
+        poll_fn(|cx| {
+            if self.poll_unused(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            if !self.users.dials.is_empty() && sleep.deadline() > earliest {
+                sleep.as_mut().reset(earliest);
+            }
+            sleep.as_mut().poll(cx).map(|()| true)
+        })
+        .await
+    }
+
+    /// Deals with commands while the link is not open. Ready when nobody uses it any more.
+    fn poll_unused(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        self.mailbox.register(cx.waker());
+        while let Some(command) = self.mailbox.pop() {
+            self.apply(command);
+        }
+        self.poll_events(cx);
+        let unused = self.users.is_empty() && self.events.is_empty();
+        if unused && self.mailbox.close() {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    /// Hands events to the transport. Without a transport there are no listeners.
+    pub(super) fn poll_events(&mut self, cx: &mut TaskContext<'_>) {
+        if self.events.poll(cx) == Err(Disconnected) {
+            self.users.listeners.clear();
+        }
+    }
+
+    /// Takes a command into account; the open link has to be told of the change.
+    pub(super) fn apply(&mut self, command: Command) -> Change {
+        match command {
+            Command::Listen { listener, address } => {
+                let state = Listener {
+                    address: address.clone(),
+                    joined: false,
+                    backoff: Backoff::new(self.context.backoff),
+                    retry: None,
+                };
+                self.users.listeners.insert(listener, state);
+                Change::Listen(address)
+            }
+            Command::Unlisten(listener) => match self.users.listeners.remove(&listener) {
+                Some(state) => Change::Leave(state.address),
+                None => Change::None,
+            },
+            Command::Dial { dial_id, to, reply } => {
+                if self.users.dials.len() >= self.context.connections {
+                    // The dialler may have gone.
+                    let _ = reply.send(Err(self.dial_error(DialError::TooMany)));
+                    return Change::None;
+                }
+                self.users.dials.insert(dial_id.clone(), Dial { to, reply });
+                Change::Dial(dial_id)
+            }
+            Command::CancelDial(dial_id) => {
+                self.users.dials.remove(&dial_id);
+                Change::CancelDial(dial_id)
+            }
+        }
+    }
+
+    /// Tells everybody that the link is not, or no longer, open.
+    fn lost(&mut self, error: &LinkError) {
+        let error = Error::Link {
+            rendezvous: self.url.clone(),
+            error: error.clone(),
+        };
+        for (listener, state) in &mut self.users.listeners {
+            state.joined = false;
+            state.retry = None;
+            self.events
+                .push(LinkEvent::Failed(*listener, error.clone()));
+        }
+        for (_, dial) in self.users.dials.drain() {
+            // The dialler may have gone.
+            let _ = dial.reply.send(Err(error.clone()));
+        }
+    }
+
+    pub(super) fn dial_error(&self, error: DialError) -> Error {
+        Error::Dial {
+            rendezvous: self.url.clone(),
+            error,
+        }
+    }
+
+    pub(super) fn join_error(&self, error: JoinError) -> Error {
+        Error::Join {
+            rendezvous: self.url.clone(),
+            error,
+        }
+    }
+}
+
+impl Users {
+    pub(super) fn is_empty(&self) -> bool {
+        self.listeners.is_empty() && self.dials.is_empty()
+    }
+
+    pub(super) fn listener_at(
+        &mut self,
+        address: &StarAddr,
+    ) -> Option<(ListenerId, &mut Listener)> {
+        let found = self
+            .listeners
+            .iter_mut()
+            .find(|(_, state)| state.address == *address);
+        found.map(|(listener, state)| (*listener, state))
+    }
+}
+
+/// The transport is gone.
+#[derive(Debug, PartialEq, Eq)]
+struct Disconnected;
+
+/// Events on their way to the transport.
+pub(super) struct Events {
+    queue: VecDeque<LinkEvent>,
+    sender: mpsc::Sender<LinkEvent>,
+}
+
+impl Events {
+    fn new(sender: mpsc::Sender<LinkEvent>) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            sender,
+        }
+    }
+
+    pub(super) fn push(&mut self, event: LinkEvent) {
+        self.queue.push_back(event);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Disconnected> {
+        while !self.queue.is_empty() {
+            match self.sender.poll_ready(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(())) => {
+                    if let Some(event) = self.queue.pop_front() {
+                        // Ready for it, as was just said.
+                        let _ = self.sender.start_send(event);
+                    }
+                }
+                Poll::Ready(Err(_)) => {
+                    self.queue.clear();
+                    return Err(Disconnected);
+                }
+            }
+        }
+        Ok(())
+    }
+}

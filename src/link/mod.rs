@@ -1,0 +1,202 @@
+//! Links: one WebSocket to each rendezvous, shared by the listeners, dials and connections there.
+//!
+//! A link is a task, spawned when the first listener or dial asks for its rendezvous and ended with
+//! the last user. [`driver`] is its life: open, serve, lose, back off; [`active`] serves an open
+//! link; [`socket`] opens it; [`channel`] is what a connection and its link share. Only this module
+//! names the WebSocket crate and spawns.
+
+mod active;
+mod backoff;
+mod channel;
+mod driver;
+mod heartbeat;
+mod socket;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    task::Waker,
+    time::Duration,
+};
+
+use futures::{
+    channel::{mpsc, oneshot},
+    task::AtomicWaker,
+};
+use libp2p_core::transport::ListenerId;
+use multiaddr::Multiaddr;
+use tracing::Instrument as _;
+
+pub(crate) use self::{
+    channel::Channel,
+    socket::{SocketConfig, tls_config},
+};
+use crate::{
+    address::{Rendezvous, StarAddr},
+    connection::Connection,
+    discovery::Announcer,
+    error::Error,
+    protocol::{event::DialId, session::Settings, stream::Budgets},
+};
+
+/// What a link is asked to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Listen {
+        listener: ListenerId,
+        address: StarAddr,
+    },
+    Unlisten(ListenerId),
+    Dial {
+        dial_id: DialId,
+        to: StarAddr,
+        reply: oneshot::Sender<Result<Connection, Error>>,
+    },
+    /// Nobody waits for the dial any more.
+    CancelDial(DialId),
+}
+
+/// What a link tells the transport.
+#[derive(Debug)]
+pub(crate) enum LinkEvent {
+    /// The listener's address is joined.
+    Joined(ListenerId),
+    /// The listener's address is not joined, or not any more; the link goes on trying.
+    Failed(ListenerId, Error),
+    /// The listener's address cannot be joined, and trying again would not help.
+    Closed(ListenerId, Error),
+    /// A peer dialled us.
+    Incoming {
+        listener: ListenerId,
+        from: Multiaddr,
+        connection: Connection,
+    },
+}
+
+/// What all links of a transport have in common.
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) socket: SocketConfig,
+    pub(crate) budgets: Budgets,
+    pub(crate) connections: usize,
+    pub(crate) known_peers: usize,
+    pub(crate) stall_timeout: Duration,
+    pub(crate) backoff: (Duration, Duration),
+    pub(crate) announcer: Announcer,
+    pub(crate) events: mpsc::Sender<LinkEvent>,
+}
+
+/// The links of a transport, by rendezvous.
+pub(crate) struct Links {
+    context: Arc<Context>,
+    mailboxes: Mutex<HashMap<Rendezvous, Arc<Mailbox>>>,
+}
+
+impl Links {
+    pub(crate) fn new(context: Context) -> Self {
+        Self {
+            context: Arc::new(context),
+            mailboxes: Mutex::default(),
+        }
+    }
+
+    /// Hands `command` to the link to `rendezvous`. With `spawn`, a link that does not exist yet is
+    /// spawned, which takes a Tokio runtime; otherwise the command is meaningless without one.
+    pub(crate) fn send(&self, rendezvous: &Rendezvous, mut command: Command, spawn: bool) {
+        let mut mailboxes = lock(&self.mailboxes);
+        if let Some(mailbox) = mailboxes.get(rendezvous) {
+            match mailbox.push(command) {
+                None => return,
+                Some(refused) => command = refused,
+            }
+        }
+        if !spawn {
+            return;
+        }
+        mailboxes.retain(|_, mailbox| !mailbox.is_closed());
+        let mailbox = Arc::new(Mailbox::with(command));
+        mailboxes.insert(rendezvous.clone(), mailbox.clone());
+        let span = tracing::debug_span!("link", %rendezvous);
+        let driver = driver::Driver::new(rendezvous.clone(), self.context.clone(), mailbox);
+        tokio::spawn(driver.run().instrument(span));
+    }
+}
+
+/// Where a link is reached: by commands from the transport, and by channels that are ready to send.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    commands: Mutex<Commands>,
+    /// Each channel is in here at most once.
+    ready: Mutex<VecDeque<Arc<Channel>>>,
+    waker: AtomicWaker,
+}
+
+#[derive(Debug, Default)]
+struct Commands {
+    queue: VecDeque<Command>,
+    /// The link is ending, and takes no more.
+    closed: bool,
+}
+
+impl Mailbox {
+    fn with(command: Command) -> Self {
+        Self {
+            commands: Mutex::new(Commands {
+                queue: [command].into(),
+                closed: false,
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// Gives the command back if the link is ending.
+    fn push(&self, command: Command) -> Option<Command> {
+        let mut commands = lock(&self.commands);
+        if commands.closed {
+            return Some(command);
+        }
+        commands.queue.push_back(command);
+        drop(commands);
+        self.wake();
+        None
+    }
+
+    fn is_closed(&self) -> bool {
+        lock(&self.commands).closed
+    }
+
+    /// Takes no more commands, unless there is one to be dealt with.
+    fn close(&self) -> bool {
+        let mut commands = lock(&self.commands);
+        commands.closed = commands.queue.is_empty();
+        commands.closed
+    }
+
+    fn pop(&self) -> Option<Command> {
+        lock(&self.commands).queue.pop_front()
+    }
+
+    /// Moves the channels that became ready to the end of `ready`.
+    fn take_ready(&self, ready: &mut VecDeque<Arc<Channel>>) {
+        ready.append(&mut lock(&self.ready));
+    }
+
+    fn push_ready(&self, channel: Arc<Channel>) {
+        lock(&self.ready).push_back(channel);
+        self.wake();
+    }
+
+    fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    fn wake(&self) {
+        self.waker.wake();
+    }
+}
+
+/// Locks; what a panicking thread left behind is still consistent, because nothing here panics
+/// halfway through a change.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,327 @@
+//! Opening the WebSocket to a rendezvous, and the byte stream under it.
+
+use std::{
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{
+        self, ClientConfig, RootCertStore,
+        pki_types::{CertificateDer, ServerName},
+    },
+};
+use tokio_websockets::{ClientBuilder, Limits, WebSocketStream};
+
+use crate::{
+    address::{Host, Rendezvous},
+    error::LinkError,
+    protocol::{ProtocolError, engine_io, excerpt, socket_io},
+};
+
+/// Bytes of frames that are gathered before the socket is written: two full items.
+const FLUSH_THRESHOLD: usize = 256 * 1024;
+
+pub(super) type WebSocket = WebSocketStream<Socket>;
+
+/// What opening a link takes from the configuration.
+#[derive(Clone)]
+pub(crate) struct SocketConfig {
+    pub(crate) tls: Arc<ClientConfig>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) message_bytes: usize,
+}
+
+/// The TLS configuration: the web's roots and `extra`.
+pub(crate) fn tls_config(extra: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let (added, ignored) = roots.add_parsable_certificates(extra.iter().cloned());
+    if ignored > 0 {
+        tracing::warn!(added, ignored, "root certificates that cannot be parsed");
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring supports the default protocol versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// Opens a link: name resolution, TCP, TLS, the WebSocket upgrade, the Engine.IO open packet and the
+/// namespace, all within the connect timeout. Dropping the future abandons the attempt.
+pub(super) async fn open(
+    rendezvous: &Rendezvous,
+    config: &SocketConfig,
+) -> Result<(WebSocket, engine_io::Open), LinkError> {
+    let deadline = Deadline {
+        at: Instant::now() + config.connect_timeout,
+        timeout: config.connect_timeout,
+    };
+    let addresses = deadline
+        .stage("name resolution", resolve(rendezvous))
+        .await?;
+    let tcp = deadline.stage("connecting", connect(&addresses)).await?;
+    let io = if rendezvous.is_secure() {
+        let handshake = tls_handshake(rendezvous, &config.tls, tcp);
+        let tls = deadline.stage("the TLS handshake", handshake).await?;
+        Io::Tls(Box::new(tls))
+    } else {
+        Io::Plain(tcp)
+    };
+    let mut ws = deadline
+        .stage(
+            "the WebSocket upgrade",
+            upgrade(rendezvous, config, Socket { io, received: 0 }),
+        )
+        .await?;
+    let open = deadline
+        .stage("the Engine.IO handshake", handshake(&mut ws))
+        .await?;
+    Ok((ws, open))
+}
+
+struct Deadline {
+    at: Instant,
+    timeout: Duration,
+}
+
+impl Deadline {
+    async fn stage<T>(
+        &self,
+        stage: &'static str,
+        future: impl Future<Output = Result<T, LinkError>>,
+    ) -> Result<T, LinkError> {
+        let timed_out = |_| LinkError::TimedOut {
+            stage,
+            timeout: self.timeout,
+        };
+        timeout_at(self.at, future).await.map_err(timed_out)?
+    }
+}
+
+async fn resolve(rendezvous: &Rendezvous) -> Result<Vec<SocketAddr>, LinkError> {
+    let port = rendezvous.port();
+    let (name, wanted): (&str, fn(&SocketAddr) -> bool) = match rendezvous.host() {
+        Host::Ip4(ip) => return Ok(vec![(*ip, port).into()]),
+        Host::Ip6(ip) => return Ok(vec![(*ip, port).into()]),
+        Host::Dns(name) | Host::Dnsaddr(name) => (name, |_| true),
+        Host::Dns4(name) => (name, SocketAddr::is_ipv4),
+        Host::Dns6(name) => (name, SocketAddr::is_ipv6),
+    };
+    let found = tokio::net::lookup_host((name, port)).await;
+    let found = found.map_err(|error| LinkError::Resolve {
+        host: name.to_owned(),
+        error: Arc::new(error),
+    })?;
+    let addresses: Vec<_> = found.filter(wanted).collect();
+    if addresses.is_empty() {
+        return Err(LinkError::NoAddress(name.to_owned()));
+    }
+    Ok(addresses)
+}
+
+async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, LinkError> {
+    let failed = |error| LinkError::Connect(Arc::new(error));
+    let tcp = TcpStream::connect(addresses).await.map_err(failed)?;
+    tcp.set_nodelay(true).map_err(failed)?;
+    Ok(tcp)
+}
+
+async fn tls_handshake(
+    rendezvous: &Rendezvous,
+    config: &Arc<ClientConfig>,
+    tcp: TcpStream,
+) -> Result<TlsStream<TcpStream>, LinkError> {
+    let name = match rendezvous.host() {
+        Host::Ip4(ip) => ServerName::IpAddress((*ip).into()),
+        Host::Ip6(ip) => ServerName::IpAddress((*ip).into()),
+        Host::Dns(name) | Host::Dns4(name) | Host::Dns6(name) | Host::Dnsaddr(name) => {
+            ServerName::try_from(name.clone()).map_err(|_| LinkError::Resolve {
+                host: name.clone(),
+                error: Arc::new(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "not a DNS name",
+                )),
+            })?
+        }
+    };
+    let connector = TlsConnector::from(config.clone());
+    connector.connect(name, tcp).await.map_err(|error| {
+        let tls = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match tls {
+            Some(tls) => LinkError::Tls(Arc::new(tls.clone())),
+            None => LinkError::TlsHandshake(Arc::new(error)),
+        }
+    })
+}
+
+async fn upgrade(
+    rendezvous: &Rendezvous,
+    config: &SocketConfig,
+    socket: Socket,
+) -> Result<WebSocket, LinkError> {
+    let failed = |error| LinkError::Upgrade(Arc::new(error));
+    let url = format!("{rendezvous}{}", engine_io::UPGRADE_PATH);
+    let (ws, _response) = ClientBuilder::new()
+        .uri(&url)
+        .map_err(|_| LinkError::NoAddress(rendezvous.to_string()))?
+        .limits(Limits::default().max_payload_len(Some(config.message_bytes)))
+        .config(tokio_websockets::Config::default().flush_threshold(FLUSH_THRESHOLD))
+        .connect_on(socket)
+        .await
+        .map_err(failed)?;
+    Ok(ws)
+}
+
+/// Waits for `0{…}` and `40`.
+async fn handshake(ws: &mut WebSocket) -> Result<engine_io::Open, LinkError> {
+    let first = next_text(ws).await?;
+    let engine_io::Packet::Open(open) = engine_io::Packet::decode(&first)? else {
+        return Err(unexpected("the Engine.IO open packet", &first));
+    };
+    let second = next_text(ws).await?;
+    match engine_io::Packet::decode(&second)? {
+        engine_io::Packet::Message(data)
+            if socket_io::Packet::decode(data) == Ok(socket_io::Packet::Connect) =>
+        {
+            Ok(open)
+        }
+        _ => Err(unexpected("the Socket.IO connect packet", &second)),
+    }
+}
+
+async fn next_text(ws: &mut WebSocket) -> Result<String, LinkError> {
+    loop {
+        let message = ws.next().await.ok_or(LinkError::Closed(None))?;
+        let message = message.map_err(websocket_error)?;
+        if let Some((code, reason)) = message.as_close() {
+            return Err(closed(code, reason));
+        }
+        match message.as_text() {
+            Some(text) => return Ok(text.to_owned()),
+            None if message.is_binary() => return Err(ProtocolError::UnannouncedBinary.into()),
+            None => {}
+        }
+    }
+}
+
+fn unexpected(expected: &'static str, received: &str) -> LinkError {
+    let received = excerpt(received, 64);
+    ProtocolError::Start { expected, received }.into()
+}
+
+pub(super) fn closed(code: tokio_websockets::CloseCode, reason: &str) -> LinkError {
+    LinkError::Closed(match reason {
+        "" => (code != tokio_websockets::CloseCode::NO_STATUS_RECEIVED)
+            .then(|| format!("close code {}", u16::from(code))),
+        reason => Some(reason.to_owned()),
+    })
+}
+
+pub(super) fn websocket_error(error: tokio_websockets::Error) -> LinkError {
+    match error {
+        tokio_websockets::Error::Io(error) => LinkError::Io(Arc::new(error)),
+        tokio_websockets::Error::PayloadTooLong { len, max_len } => {
+            LinkError::MessageTooLong { len, max: max_len }
+        }
+        tokio_websockets::Error::AlreadyClosed => LinkError::Closed(None),
+        error => LinkError::WebSocket(Arc::new(error)),
+    }
+}
+
+/// TCP, with or without TLS, that counts what it receives.
+#[derive(Debug)]
+pub(super) struct Socket {
+    io: Io,
+    received: u64,
+}
+
+#[derive(Debug)]
+enum Io {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Socket {
+    /// Bytes received so far: the sign of life that a long message gives before it is complete.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = match &mut self.io {
+            Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Io::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        };
+        self.received += (buf.filled().len() - before) as u64;
+        result
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.io {
+            Io::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Io::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.io {
+            Io::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Io::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.io {
+            Io::Plain(io) => io.is_write_vectored(),
+            Io::Tls(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Plain(io) => Pin::new(io).poll_flush(cx),
+            Io::Tls(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Io::Tls(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! libp2p's [`Transport`] over the links.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Ready,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use futures::{
+    StreamExt as _,
+    channel::{mpsc, oneshot},
+    future::BoxFuture,
+};
+use libp2p_core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
+use libp2p_identity::{Keypair, PeerId};
+use multiaddr::Multiaddr;
+
+use crate::{
+    address::{AddressError, Rendezvous, StarAddr},
+    config::Config,
+    connection::Connection,
+    discovery::{self, Announcer, Discovery},
+    error::Error,
+    link::{Command, Context as LinkContext, LinkEvent, Links, SocketConfig, tls_config},
+    protocol::{event::DialId, session::Settings, stream::Budgets},
+};
+
+/// Events of the links that may wait for the transport to be polled, beside one of each link.
+const EVENTS: usize = 16;
+
+/// Reaches peers through websocket-star rendezvous.
+///
+/// Listening on `/…/p2p-websocket-star` joins the rendezvous under this peer's id, which is proved
+/// with the key; peers there can then dial `/…/p2p-websocket-star/p2p/<this peer>`. Dialling such an
+/// address opens a link to its rendezvous, joins it if no listener did, and asks for the peer.
+///
+/// * The listener's address is reported (`NewAddress`) once the join is acknowledged, with
+///   `/p2p/<this peer>` at its end. A link that is lost expires it, is reported as `ListenerError`,
+///   and is opened again with a growing wait in between; other listeners are not affected. Only what
+///   trying again cannot mend closes the listener: for example, a rendezvous with its challenge off.
+/// * All listeners and connections of one rendezvous share one WebSocket, which is closed after the
+///   last of them. Connections outlive their listener.
+/// * A dial does nothing until its future is polled, and dropping that cancels it.
+///
+/// Connections are neither encrypted nor authenticated nor multiplexed; upgrade them:
+///
+/// ```
+/// use libp2p::{Swarm, SwarmBuilder, core::{Transport as _, upgrade}, noise, yamux};
+/// use libp2p_websocket_star::{Behaviour, Config, WebSocketStarTransport};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let key = libp2p::identity::Keypair::generate_ed25519();
+/// let star = WebSocketStarTransport::new(&key, Config::default());
+/// let discovery = star.discovery();
+///
+/// let swarm: Swarm<Behaviour> = SwarmBuilder::with_existing_identity(key)
+///     .with_tokio()
+///     .with_other_transport(|key| {
+///         Ok(star
+///             .upgrade(upgrade::Version::V1Lazy)
+///             .authenticate(noise::Config::new(key)?)
+///             .multiplex(yamux::Config::default()))
+///     })?
+///     .with_behaviour(|_| Behaviour::new(discovery))?
+///     .build();
+/// # drop(swarm);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// It must be polled, and its dials awaited, in a Tokio runtime with time and IO enabled.
+///
+/// Put it before a DNS transport, not inside: `SwarmBuilder::with_dns` resolves names for every
+/// transport built before it, and a `wss` server cannot be verified by its name any more.
+pub struct WebSocketStarTransport {
+    local_peer: PeerId,
+    links: Arc<Links>,
+    link_events: mpsc::Receiver<LinkEvent>,
+    announcer: Announcer,
+    listeners: HashMap<ListenerId, Listener>,
+    /// Listeners whose link was not told yet: that takes a runtime, which polling has for certain.
+    starting: VecDeque<ListenerId>,
+    events: VecDeque<Event>,
+    waker: Option<Waker>,
+}
+
+type Event = TransportEvent<Ready<Result<Connection, Error>>, Error>;
+
+struct Listener {
+    address: StarAddr,
+    announced: bool,
+}
+
+impl WebSocketStarTransport {
+    /// A transport that joins as the peer of `keypair`: an Ed25519, secp256k1 or RSA key. No
+    /// published rendezvous knows ECDSA keys.
+    pub fn new(keypair: &Keypair, config: Config) -> Self {
+        let local_peer = keypair.public().to_peer_id();
+        let (announcer, _) = discovery::channel(
+            local_peer,
+            config.announce_interval,
+            config.limits.known_peers,
+        );
+        let (events, link_events) = mpsc::channel(EVENTS);
+        let links = Links::new(LinkContext {
+            settings: Settings {
+                keypair: keypair.clone(),
+                join_timeout: config.join_timeout,
+                dial_timeout: config.dial_timeout,
+                allow_join_with_disabled_challenge: config.allow_join_with_disabled_challenge,
+                key_encoding: config.key_encoding,
+            },
+            socket: SocketConfig {
+                tls: tls_config(&config.root_certificates),
+                connect_timeout: config.connect_timeout,
+                message_bytes: config.limits.message_bytes,
+            },
+            budgets: Budgets {
+                receive: config.limits.receive_bytes,
+                send: config.limits.send_bytes,
+                item: config.limits.item_bytes,
+            },
+            connections: config.limits.connections,
+            known_peers: config.limits.known_peers,
+            stall_timeout: config.stall_timeout,
+            backoff: config.backoff,
+            announcer: announcer.clone(),
+            events,
+        });
+        Self {
+            local_peer,
+            links: Arc::new(links),
+            link_events,
+            announcer,
+            listeners: HashMap::new(),
+            starting: VecDeque::new(),
+            events: VecDeque::new(),
+            waker: None,
+        }
+    }
+
+    /// The peers at all rendezvous that this transport is joined to, as they come and go. Give it to
+    /// a [`Behaviour`](crate::Behaviour), or use it as a stream.
+    pub fn discovery(&self) -> Discovery {
+        self.announcer.subscribe()
+    }
+
+    fn link_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Joined(listener_id) => {
+                let Some(listener) = self.listeners.get_mut(&listener_id) else {
+                    return;
+                };
+                listener.announced = true;
+                let listen_addr = listener.address.to_multiaddr();
+                self.events.push_back(TransportEvent::NewAddress {
+                    listener_id,
+                    listen_addr,
+                });
+            }
+            LinkEvent::Failed(listener_id, error) => {
+                self.expire(listener_id);
+                if self.listeners.contains_key(&listener_id) {
+                    self.events
+                        .push_back(TransportEvent::ListenerError { listener_id, error });
+                }
+            }
+            LinkEvent::Closed(listener_id, error) => {
+                self.expire(listener_id);
+                if self.listeners.remove(&listener_id).is_some() {
+                    let reason = Err(error);
+                    self.events.push_back(TransportEvent::ListenerClosed {
+                        listener_id,
+                        reason,
+                    });
+                }
+            }
+            LinkEvent::Incoming {
+                listener: listener_id,
+                from,
+                connection,
+            } => {
+                // Of a listener that was removed, the connection is dropped, and so reset.
+                if let Some(listener) = self.listeners.get(&listener_id) {
+                    self.events.push_back(TransportEvent::Incoming {
+                        listener_id,
+                        upgrade: std::future::ready(Ok(connection)),
+                        local_addr: listener.address.to_multiaddr(),
+                        send_back_addr: from,
+                    });
+                }
+            }
+        }
+    }
+
+    fn expire(&mut self, listener_id: ListenerId) {
+        let Some(listener) = self.listeners.get_mut(&listener_id) else {
+            return;
+        };
+        if std::mem::take(&mut listener.announced) {
+            let listen_addr = listener.address.to_multiaddr();
+            self.events.push_back(TransportEvent::AddressExpired {
+                listener_id,
+                listen_addr,
+            });
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Transport for WebSocketStarTransport {
+    type Output = Connection;
+    type Error = Error;
+    type ListenerUpgrade = Ready<Result<Connection, Error>>;
+    type Dial = BoxFuture<'static, Result<Connection, Error>>;
+
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        addr: Multiaddr,
+    ) -> Result<(), TransportError<Self::Error>> {
+        let parsed = parse(&addr)?;
+        if let Some(found) = parsed.peer().filter(|peer| *peer != self.local_peer) {
+            return Err(TransportError::Other(Error::WrongPeerId {
+                found: Box::new(found),
+                local: Box::new(self.local_peer),
+            }));
+        }
+        let address = parsed.with_peer(self.local_peer);
+        if self
+            .listeners
+            .values()
+            .any(|listener| listener.address == address)
+        {
+            return Err(TransportError::Other(Error::AlreadyListening(addr)));
+        }
+        self.listeners.insert(
+            id,
+            Listener {
+                address,
+                announced: false,
+            },
+        );
+        self.starting.push_back(id);
+        self.wake();
+        Ok(())
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        let Some(listener) = self.listeners.remove(&id) else {
+            return false;
+        };
+        let rendezvous = listener.address.rendezvous();
+        self.links.send(rendezvous, Command::Unlisten(id), false);
+        self.events.push_back(TransportEvent::ListenerClosed {
+            listener_id: id,
+            reason: Ok(()),
+        });
+        self.wake();
+        true
+    }
+
+    fn dial(
+        &mut self,
+        addr: Multiaddr,
+        opts: DialOpts,
+    ) -> Result<Self::Dial, TransportError<Self::Error>> {
+        if opts.role.is_listener() {
+            // Hole punching makes no sense for what is relayed anyway.
+            return Err(TransportError::MultiaddrNotSupported(addr));
+        }
+        let to = parse(&addr)?;
+        match to.peer() {
+            None => return Err(TransportError::Other(Error::MissingPeerId(addr))),
+            Some(peer) if peer == self.local_peer => {
+                return Err(TransportError::Other(Error::DialedSelf));
+            }
+            Some(_) => {}
+        }
+        Ok(Box::pin(dial(self.links.clone(), to)))
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
+        while let Some(id) = self.starting.pop_front() {
+            // It may have been removed before the first poll.
+            if let Some(Listener { address, .. }) = self.listeners.get(&id) {
+                let address = address.clone();
+                let rendezvous = address.rendezvous().clone();
+                let command = Command::Listen {
+                    listener: id,
+                    address,
+                };
+                self.links.send(&rendezvous, command, true);
+            }
+        }
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(event);
+            }
+            match self.link_events.poll_next_unpin(cx) {
+                Poll::Ready(Some(event)) => self.link_event(event),
+                // The transport itself holds a sender.
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            waker => *waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for WebSocketStarTransport {
+    fn drop(&mut self) {
+        for (id, listener) in self.listeners.drain() {
+            self.links
+                .send(listener.address.rendezvous(), Command::Unlisten(id), false);
+        }
+    }
+}
+
+fn parse(addr: &Multiaddr) -> Result<StarAddr, TransportError<Error>> {
+    StarAddr::try_from(addr).map_err(|error| match error {
+        AddressError::NotWebsocketStar => TransportError::MultiaddrNotSupported(addr.clone()),
+        error => TransportError::Other(error.into()),
+    })
+}
+
+async fn dial(links: Arc<Links>, to: StarAddr) -> Result<Connection, Error> {
+    let rendezvous = to.rendezvous().clone();
+    let dial_id = DialId::random();
+    let (reply, answer) = oneshot::channel();
+    let command = Command::Dial {
+        dial_id: dial_id.clone(),
+        to,
+        reply,
+    };
+    links.send(&rendezvous, command, true);
+    let mut cancel = CancelOnDrop {
+        links,
+        rendezvous,
+        dial_id: Some(dial_id),
+    };
+    let result = answer.await;
+    cancel.dial_id = None;
+    // The link answers every dial before it ends; only the end of the runtime keeps it from that.
+    result.unwrap_or_else(|_| {
+        Err(Error::Link {
+            rendezvous: cancel.rendezvous.to_string().into(),
+            error: crate::error::LinkError::Closed(Some("the runtime has ended".to_owned())),
+        })
+    })
+}
+
+struct CancelOnDrop {
+    links: Arc<Links>,
+    rendezvous: Rendezvous,
+    dial_id: Option<DialId>,
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if let Some(dial_id) = self.dial_id.take() {
+            self.links
+                .send(&self.rendezvous, Command::CancelDial(dial_id), false);
+        }
+    }
+}

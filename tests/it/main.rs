@@ -1,0 +1,4 @@
+//! The crate against software that it did not write, and against peers that misbehave.
+
+mod npm;
+mod support;

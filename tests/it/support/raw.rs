@@ -1,0 +1,210 @@
+//! A transport without a swarm: its events and connections, as they come.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+use libp2p::{
+    Multiaddr,
+    core::{
+        Endpoint, Transport as _,
+        transport::{DialOpts, ListenerId, PortUse, TransportError, TransportEvent},
+    },
+    identity::Keypair,
+};
+use libp2p_websocket_star::{Config, Connection, Discovery, Error, WebSocketStarTransport};
+use tokio::sync::mpsc;
+
+use super::{log, pattern, within};
+
+type Event = TransportEvent<std::future::Ready<Result<Connection, Error>>, Error>;
+
+/// A raw node.
+pub struct Raw {
+    transport: Arc<Mutex<WebSocketStarTransport>>,
+    events: mpsc::Receiver<Event>,
+    incoming: mpsc::Receiver<(Connection, Multiaddr)>,
+    pump: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        self.pump.abort();
+    }
+}
+
+impl Raw {
+    pub fn new() -> Self {
+        Self::with(&super::ed25519(), Config::default())
+    }
+
+    pub fn with(key: &Keypair, config: Config) -> Self {
+        log();
+        let transport = Arc::new(Mutex::new(WebSocketStarTransport::new(key, config)));
+        let (to_events, events) = mpsc::channel(10_000);
+        let (to_incoming, incoming) = mpsc::channel(10_000);
+        let polled = transport.clone();
+        let pump = tokio::spawn(async move {
+            loop {
+                let event = poll_fn(|cx| {
+                    let mut transport = polled.lock().expect("no panic");
+                    Pin::new(&mut *transport).poll(cx)
+                });
+                match event.await {
+                    TransportEvent::Incoming {
+                        upgrade,
+                        send_back_addr,
+                        ..
+                    } => {
+                        let connection = upgrade.await.expect("accepted");
+                        if to_incoming
+                            .send((connection, send_back_addr))
+                            .await
+                            .is_err()
+                        {
+                            return;
+                        }
+                    }
+                    event => {
+                        if to_events.send(event).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+        Self {
+            transport,
+            events,
+            incoming,
+            pump,
+        }
+    }
+
+    pub fn transport(&self) -> MutexGuard<'_, WebSocketStarTransport> {
+        self.transport.lock().expect("no panic")
+    }
+
+    pub fn discovery(&self) -> Discovery {
+        self.transport().discovery()
+    }
+
+    /// Starts to listen.
+    pub fn listen_on(&self, addr: &str) -> Result<ListenerId, TransportError<Error>> {
+        let id = ListenerId::next();
+        let addr = addr.parse().expect("a multiaddr");
+        self.transport().listen_on(id, addr).map(|()| id)
+    }
+
+    /// Listens, and waits until the address is joined.
+    pub async fn listen(&mut self, addr: &str) -> (ListenerId, Multiaddr) {
+        let id = self.listen_on(addr).expect("a good address");
+        (id, self.joined().await)
+    }
+
+    /// Waits for a listener to be joined; errors before that are passed over.
+    pub async fn joined(&mut self) -> Multiaddr {
+        loop {
+            match self.event().await {
+                TransportEvent::NewAddress { listen_addr, .. } => return listen_addr,
+                TransportEvent::ListenerClosed { reason, .. } => panic!("closed: {reason:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next event of a listener.
+    pub async fn event(&mut self) -> Event {
+        within("an event of a listener", self.events.recv())
+            .await
+            .expect("a transport")
+    }
+
+    /// The error of the next event, which must be one.
+    pub async fn listener_error(&mut self) -> Error {
+        match self.event().await {
+            TransportEvent::ListenerError { error, .. } => error,
+            other => panic!("no listener error: {other:?}"),
+        }
+    }
+
+    /// The error with which the next event closes a listener.
+    pub async fn listener_closed(&mut self) -> Error {
+        match self.event().await {
+            TransportEvent::ListenerClosed { reason, .. } => reason.expect_err("an error"),
+            other => panic!("not closed: {other:?}"),
+        }
+    }
+
+    /// The next incoming connection, and who it comes from.
+    pub async fn accept(&mut self) -> (Connection, Multiaddr) {
+        within("an incoming connection", self.incoming.recv())
+            .await
+            .expect("a transport")
+    }
+
+    /// A dial that is not under way until it is polled.
+    pub fn start_dial(
+        &self,
+        addr: &str,
+    ) -> impl Future<Output = Result<Connection, Error>> + Send + 'static {
+        let opts = DialOpts {
+            role: Endpoint::Dialer,
+            port_use: PortUse::Reuse,
+        };
+        let addr = addr.parse().expect("a multiaddr");
+        self.transport().dial(addr, opts).expect("a good address")
+    }
+
+    pub async fn try_dial(&self, addr: &str) -> Result<Connection, Error> {
+        within("a dial", self.start_dial(addr)).await
+    }
+
+    pub async fn dial(&self, addr: &str) -> Connection {
+        self.try_dial(addr)
+            .await
+            .unwrap_or_else(|error| panic!("{addr}: {error}"))
+    }
+}
+
+/// Sends back all that comes, then ends.
+pub async fn echo(connection: Connection) -> std::io::Result<u64> {
+    let (reader, mut writer) = connection.split();
+    let copied = futures::io::copy(reader, &mut writer).await?;
+    writer.close().await?;
+    Ok(copied)
+}
+
+/// Sends `len` bytes of the pattern in writes of `chunk`, reads them back, and ends properly.
+pub async fn check_echo(connection: Connection, len: usize, chunk: usize) {
+    let (mut reader, mut writer) = connection.split();
+    let send = async {
+        let mut sent = 0;
+        while sent < len {
+            let n = chunk.min(len - sent);
+            writer.write_all(&pattern(sent, n)).await.expect("writable");
+            sent += n;
+        }
+        writer.close().await.expect("closable");
+    };
+    let receive = async {
+        let mut buffer = vec![0; 65_536];
+        let mut received = 0;
+        loop {
+            let n = reader.read(&mut buffer).await.expect("readable");
+            if n == 0 {
+                break received;
+            }
+            assert!(
+                buffer[..n] == pattern(received, n),
+                "a wrong byte after {received}"
+            );
+            received += n;
+        }
+    };
+    let ((), received) = within("an echo", futures::future::join(send, receive)).await;
+    assert_eq!(received, len);
+}

@@ -1,0 +1,97 @@
+'use strict'
+
+// A websocket-star client (the published one) that does what the commands on stdin say and tells what happens on
+// stdout. The commands and events are listed in tests/it/support/js.rs, which drives it.
+
+const multiaddr = require('multiaddr')
+const PeerId = require('peer-id')
+const WebsocketStar = require('libp2p-websocket-star')
+const { attach, setMode } = require('./lib/incoming')
+const { dial } = require('./lib/dial')
+const { emit, describe, onCommand } = require('./lib/lines')
+const { measure } = require('./lib/measure')
+
+let id = null
+let transport = null
+let listener = null
+
+function createId (keyType) {
+  return new Promise((resolve, reject) => {
+    PeerId.create({ bits: 2048, keyType }, (err, id) => err ? reject(err) : resolve(id))
+  })
+}
+
+// The published client joins anew after every reconnect and tells nobody unless it fails.
+function announceRejoins (listener) {
+  const crypto = listener._crypto.bind(listener)
+  listener._crypto = done => crypto((err, ...rest) => {
+    done(err, ...rest)
+    if (!err) emit({ event: 'rejoined', addr: listener.ma.toString() })
+  })
+}
+
+async function listen ({ cmd, addr, keyType = 'rsa', allowDisabledChallenge = false }) {
+  id = id || await createId(keyType)
+  transport = new WebsocketStar({ id, allowJoinWithDisabledChallenge: allowDisabledChallenge })
+  listener = transport.createListener(() => {})
+  listener.on('peer', addr => emit({ event: 'peer', addr }))
+  listener.on('error', err => emit({ event: 'error', cmd, error: describe(err) }))
+  attach(listener)
+
+  const ma = multiaddr(`${addr}/ipfs/${id.toB58String()}`)
+  listener.listen(ma, err => {
+    if (err) return // the listener's `error` event has told
+    listener.io.on('disconnect', reason => emit({ event: 'disconnected', reason }))
+    announceRejoins(listener)
+    emit({ event: 'listening', addr: ma.toString() })
+  })
+}
+
+function webSocket () {
+  return listener.io.io.engine.transport.ws
+}
+
+const commands = {
+  listen,
+
+  mode (command) {
+    setMode(command)
+    emit({ event: 'mode', incoming: command.incoming })
+  },
+
+  dial: command => dial(transport, command),
+
+  async measure (command) {
+    emit(Object.assign({ event: 'measured' }, await measure(transport, command)))
+  },
+
+  // The server has no answer to `ss-leave`: a dial it must refuse shows that it has been dealt with.
+  leave () {
+    const addr = listener.ma.toString()
+    listener.io.emit('ss-leave', addr)
+    listener.io.emit('ss-dial', addr, addr, `${addr} left`, refusal => emit({ event: 'left', addr, refusal }))
+  },
+
+  // The listener waits for its dials to end. When the WebSocket's closing handshake is done, the server knows.
+  close () {
+    webSocket().once('close', () => emit({ event: 'closed' }))
+    listener.close()
+  },
+
+  // The link breaks without a word; the client connects and joins again on its own, about a second later.
+  drop: () => webSocket().terminate(),
+
+  // `pause` stops reading from the network; a `stall`ed stream only piles up in this process.
+  pause: () => webSocket()._socket.pause(),
+  resume: () => webSocket()._socket.resume()
+}
+
+onCommand(async command => {
+  const { cmd } = command
+  try {
+    if (!commands[cmd]) throw new Error('no such command')
+    await commands[cmd](command)
+  } catch (err) {
+    emit({ event: 'error', cmd, error: describe(err) })
+  }
+})

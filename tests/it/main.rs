@@ -2,3 +2,4 @@
 
 mod npm;
 mod support;
+mod swarm;

@@ -1,6 +1,7 @@
 //! What the integration tests have in common.
 
 pub mod js;
+pub mod node;
 pub mod raw;
 
 use std::{sync::Once, time::Duration};

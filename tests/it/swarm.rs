@@ -1,0 +1,93 @@
+//! Whole swarms, with noise and yamux, through the npm rendezvous and through the embedded one.
+
+use futures::{StreamExt as _, future::join_all};
+use libp2p::{
+    Multiaddr, PeerId,
+    swarm::{SwarmEvent, dial_opts::DialOpts},
+};
+use libp2p_websocket_star::{Config, Event};
+
+use crate::support::{
+    js::{Rendezvous, RendezvousOptions},
+    node::{NodeEvent, exercise, listen, serve, swarm, until},
+    within,
+};
+
+const BULK: usize = 64 << 20;
+
+#[tokio::test]
+async fn two_swarms_find_each_other_and_work_through_the_npm_rendezvous() {
+    let star = Rendezvous::start(RendezvousOptions::default()).await;
+    two_swarms(&star.addr()).await;
+}
+
+#[tokio::test]
+async fn fifty_connections_at_once_through_the_npm_rendezvous() {
+    let star = Rendezvous::start(RendezvousOptions::default()).await;
+    fifty_connections(&star.addr()).await;
+}
+
+/// One hears of the other, dials it by its peer id alone, identifies, pings and moves 64 MiB.
+async fn two_swarms(star: &str) {
+    let (mut dialler, mut listener) = (swarm(Config::default()), swarm(Config::default()));
+    let peer = *listener.local_peer_id();
+    let addr = listen(&mut listener, star).await;
+    let listener = tokio::spawn(serve(listener));
+    dialler.listen_on(star.parse().expect("a multiaddr")).expect("a good address");
+    until(&mut dialler, "the other peer", |event| match event {
+        SwarmEvent::Behaviour(NodeEvent::Discovery(Event::Discovered { address, .. })) => {
+            (address == addr).then_some(())
+        }
+        _ => None,
+    })
+    .await;
+    dialler.dial(peer).expect("an address is known");
+    connected(&mut dialler, peer).await;
+    exercise(&mut dialler, peer, BULK).await;
+    listener.abort();
+}
+
+async fn connected(swarm: &mut libp2p::Swarm<crate::support::node::Node>, peer: PeerId) {
+    until(swarm, "the connection", |event| match event {
+        SwarmEvent::ConnectionEstablished { peer_id, .. } => (peer_id == peer).then_some(()),
+        SwarmEvent::OutgoingConnectionError { error, .. } => panic!("{error}"),
+        _ => None,
+    })
+    .await;
+}
+
+/// Twenty-five swarms with two connections each, at the same time, twice; then it still works.
+async fn fifty_connections(star: &str) {
+    let mut listener = swarm(Config::default());
+    let peer = *listener.local_peer_id();
+    let addr = listen(&mut listener, star).await;
+    let listener = tokio::spawn(serve(listener));
+    for _ in 0..2 {
+        within(
+            "fifty diallers",
+            join_all((0..25).map(|_| dial_and_close(addr.clone(), peer))),
+        )
+        .await;
+    }
+    dial_and_close(addr, peer).await;
+    listener.abort();
+}
+
+/// Dials twice over the one link of a swarm, works, and closes.
+async fn dial_and_close(addr: Multiaddr, peer: PeerId) {
+    let mut dialler = swarm(Config::default());
+    for _ in 0..2 {
+        let opts = DialOpts::peer_id(peer)
+            .condition(libp2p::swarm::dial_opts::PeerCondition::Always)
+            .addresses(vec![addr.clone()])
+            .build();
+        dialler.dial(opts).expect("dialled");
+    }
+    connected(&mut dialler, peer).await;
+    connected(&mut dialler, peer).await;
+    exercise(&mut dialler, peer, 10_000).await;
+    assert!(dialler.disconnect_peer_id(peer).is_ok());
+    while dialler.is_connected(&peer) {
+        within("the close", dialler.select_next_some()).await;
+    }
+}

@@ -33,7 +33,9 @@ async fn two_swarms(star: &str) {
     let peer = *listener.local_peer_id();
     let addr = listen(&mut listener, star).await;
     let listener = tokio::spawn(serve(listener));
-    dialler.listen_on(star.parse().expect("a multiaddr")).expect("a good address");
+    dialler
+        .listen_on(star.parse().expect("a multiaddr"))
+        .expect("a good address");
     until(&mut dialler, "the other peer", |event| match event {
         SwarmEvent::Behaviour(NodeEvent::Discovery(Event::Discovered { address, .. })) => {
             (address == addr).then_some(())

@@ -3,3 +3,4 @@
 mod npm;
 mod support;
 mod swarm;
+mod wakes;

@@ -1,4 +1,28 @@
-//! websocket-star for rust-libp2p.
+//! websocket-star for rust-libp2p: nodes find and reach each other through one WebSocket rendezvous,
+//! from behind NATs, firewalls and HTTP-only networks.
+//!
+//! Give a [`WebSocketStarTransport`] to a swarm, with a [`Behaviour`] for its [`Discovery`], listen on
+//! `/…/tcp/443/wss/p2p-websocket-star`, and dial the peers you hear of. The README has the snippet and
+//! the security notes; `examples/ping.rs` is the shortest whole program.
+//!
+//! # Where things are
+//!
+//! From the top down; nothing depends on what is above it.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`WebSocketStarTransport`], `transport` | libp2p's contract: listeners, dials, events, wakers |
+//! | [`Behaviour`], [`Discovery`] | the peers at the rendezvous, for a swarm and as a stream |
+//! | [`Connection`] | `AsyncRead` and `AsyncWrite` of one dial |
+//! | `link` | one WebSocket to one rendezvous: its task, reconnection, heartbeat |
+//! | `rendezvous` (feature `rendezvous`) | the server |
+//! | [`protocol`] | packets, events, the client's session, streams: no IO, no clock; client and server |
+//! | [`address`], [`Config`], [`error`] | what all of them speak of |
+//!
+//! # Cargo features
+//!
+//! * `rendezvous`: the server. Off by default.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod address;
 mod behaviour;
@@ -16,4 +40,10 @@ pub use config::{Config, Limits, MAX_ITEM};
 pub use connection::Connection;
 pub use discovery::{Discovery, Event};
 pub use error::Error;
+pub use protocol::session::KeyEncoding;
 pub use transport::WebSocketStarTransport;
+
+/// The README's snippet compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,136 @@
+//! A chat over gossipsub. Peers find each other at the rendezvous.
+//!
+//! ```console
+//! $ cargo run --example chat                         # starts a rendezvous of its own, and prints it
+//! $ cargo run --example chat -- /ip4/127.0.0.1/tcp/9090/ws/p2p-websocket-star
+//! ```
+//!
+//! Each line of the standard input goes to everybody there. The end of the input (Ctrl-D) leaves.
+
+use std::{error::Error, time::Duration};
+
+use futures::StreamExt as _;
+use libp2p::{
+    Multiaddr, Swarm, SwarmBuilder,
+    core::{Transport as _, upgrade},
+    gossipsub, noise,
+    swarm::{
+        NetworkBehaviour, SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+    yamux,
+};
+use libp2p_websocket_star::{Behaviour, Config, Event, WebSocketStarTransport, rendezvous};
+use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
+
+#[derive(NetworkBehaviour)]
+struct Chat {
+    discovery: Behaviour,
+    gossipsub: gossipsub::Behaviour,
+}
+
+fn chat() -> Result<Swarm<Chat>, Box<dyn Error>> {
+    let key = libp2p::identity::Keypair::generate_ed25519();
+    let star = WebSocketStarTransport::new(&key, Config::default());
+    let discovery = star.discovery();
+    let swarm = SwarmBuilder::with_existing_identity(key)
+        .with_tokio()
+        .with_other_transport(|key| {
+            Ok(star
+                .upgrade(upgrade::Version::V1Lazy)
+                .authenticate(noise::Config::new(key)?)
+                .multiplex(yamux::Config::default()))
+        })?
+        .with_behaviour(|key| {
+            Ok(Chat {
+                discovery: Behaviour::new(discovery),
+                gossipsub: gossipsub::Behaviour::new(
+                    gossipsub::MessageAuthenticity::Signed(key.clone()),
+                    gossipsub::ConfigBuilder::default()
+                        .heartbeat_interval(Duration::from_secs(1))
+                        .build()?,
+                )?,
+            })
+        })?
+        .build();
+    Ok(swarm)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .init();
+
+    let (star, server): (Multiaddr, _) = match std::env::args().nth(1) {
+        Some(star) => (star.parse()?, None),
+        None => {
+            let server = rendezvous::Server::bind(rendezvous::Config::default()).await?;
+            let star = server.addresses().into_iter().next();
+            (star.ok_or("the rendezvous has no address")?, Some(server))
+        }
+    };
+    println!("* the rendezvous is {star}");
+
+    let topic = gossipsub::IdentTopic::new("chat");
+    let mut swarm = chat()?;
+    swarm.behaviour_mut().gossipsub.subscribe(&topic)?;
+    swarm.listen_on(star)?;
+
+    let mut lines = BufReader::new(stdin()).lines();
+    loop {
+        tokio::select! {
+            line = lines.next_line() => match line? {
+                Some(line) => {
+                    let published = swarm.behaviour_mut().gossipsub.publish(topic.clone(), line);
+                    if let Err(error) = published {
+                        println!("* not sent: {error}");
+                    }
+                }
+                None => break,
+            },
+            event = swarm.select_next_some() => show(&mut swarm, event),
+        }
+    }
+
+    drop(swarm);
+    if let Some(server) = server {
+        server.shutdown().await;
+    }
+    Ok(())
+}
+
+fn show(swarm: &mut Swarm<Chat>, event: SwarmEvent<ChatEvent>) {
+    match event {
+        SwarmEvent::NewListenAddr { address, .. } => println!("* joined as {address}"),
+        SwarmEvent::ListenerError { error, .. } => println!("* {error}"),
+        SwarmEvent::Behaviour(ChatEvent::Discovery(Event::Discovered { peer, .. })) => {
+            let opts = DialOpts::peer_id(peer)
+                .condition(PeerCondition::DisconnectedAndNotDialing)
+                .build();
+            if let Err(error) = swarm.dial(opts) {
+                println!("* cannot dial {peer}: {error}");
+            }
+        }
+        SwarmEvent::Behaviour(ChatEvent::Gossipsub(gossipsub::Event::Subscribed {
+            peer_id,
+            ..
+        })) => println!("* {peer_id} is here"),
+        SwarmEvent::Behaviour(ChatEvent::Gossipsub(gossipsub::Event::Message {
+            message, ..
+        })) => {
+            let who = message
+                .source
+                .map_or_else(|| "?".to_owned(), |peer| peer.to_string());
+            println!("{who}: {}", String::from_utf8_lossy(&message.data));
+        }
+        SwarmEvent::ConnectionClosed {
+            peer_id,
+            num_established: 0,
+            ..
+        } => {
+            println!("* {peer_id} has left");
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,112 @@
+//! Two nodes find each other through a rendezvous embedded in this process, and ping.
+//!
+//! ```console
+//! $ cargo run --example ping
+//! ```
+
+use std::{error::Error, time::Duration};
+
+use futures::StreamExt as _;
+use libp2p::{
+    Multiaddr, Swarm, SwarmBuilder,
+    core::{Transport as _, upgrade},
+    noise, ping,
+    swarm::{NetworkBehaviour, SwarmEvent},
+    yamux,
+};
+use libp2p_websocket_star::{Behaviour, Config, Event, WebSocketStarTransport, rendezvous};
+
+const PINGS: usize = 5;
+
+#[derive(NetworkBehaviour)]
+struct Node {
+    discovery: Behaviour,
+    ping: ping::Behaviour,
+}
+
+fn node() -> Result<Swarm<Node>, Box<dyn Error>> {
+    let key = libp2p::identity::Keypair::generate_ed25519();
+    let star = WebSocketStarTransport::new(&key, Config::default());
+    let discovery = star.discovery();
+    let swarm = SwarmBuilder::with_existing_identity(key)
+        .with_tokio()
+        .with_other_transport(|key| {
+            Ok(star
+                .upgrade(upgrade::Version::V1Lazy)
+                .authenticate(noise::Config::new(key)?)
+                .multiplex(yamux::Config::default()))
+        })?
+        .with_behaviour(|_| Node {
+            discovery: Behaviour::new(discovery),
+            ping: ping::Behaviour::new(
+                ping::Config::default().with_interval(Duration::from_millis(200)),
+            ),
+        })?
+        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(10)))
+        .build();
+    Ok(swarm)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .init();
+
+    let server = rendezvous::Server::bind(rendezvous::Config::default()).await?;
+    let star: Multiaddr = server
+        .addresses()
+        .into_iter()
+        .next()
+        .ok_or("the rendezvous has no address")?;
+    println!("rendezvous  {star}");
+
+    let mut listener = node()?;
+    listener.listen_on(star.clone())?;
+    println!("listener    {}", listener.local_peer_id());
+    let listener = tokio::spawn(async move {
+        loop {
+            listener.select_next_some().await;
+        }
+    });
+
+    let mut dialler = node()?;
+    dialler.listen_on(star)?;
+    println!("dialler     {}", dialler.local_peer_id());
+    tokio::time::timeout(Duration::from_secs(30), ping_first_peer(&mut dialler)).await??;
+
+    drop(dialler);
+    listener.abort();
+    server.shutdown().await;
+    println!("done");
+    Ok(())
+}
+
+/// Waits for a peer, dials it, and pings it [`PINGS`] times.
+async fn ping_first_peer(dialler: &mut Swarm<Node>) -> Result<(), Box<dyn Error>> {
+    let mut pings = 0;
+    while pings < PINGS {
+        match dialler.select_next_some().await {
+            SwarmEvent::NewListenAddr { address, .. } => println!("joined as   {address}"),
+            SwarmEvent::Behaviour(NodeEvent::Discovery(Event::Discovered { peer, .. })) => {
+                println!("discovered  {peer}");
+                dialler.dial(peer)?;
+            }
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                established_in,
+                ..
+            } => {
+                println!("connected   {peer_id} in {established_in:?}");
+            }
+            SwarmEvent::Behaviour(NodeEvent::Ping(ping::Event { result, .. })) => {
+                pings += 1;
+                println!("ping {pings}      {:?}", result?);
+            }
+            SwarmEvent::OutgoingConnectionError { error, .. } => return Err(error.into()),
+            SwarmEvent::ListenerError { error, .. } => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}

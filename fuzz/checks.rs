@@ -1,0 +1,219 @@
+//! What the fuzz targets check. An ordinary test replays the corpus through the same functions.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf as _, Bytes};
+use libp2p_identity::Keypair;
+use libp2p_websocket_star::{
+    StarAddr,
+    protocol::{
+        engine_io,
+        event::{DialAnswer, DialId, End, Event, JoinAnswer, StreamName},
+        session::{Output, Received, Session, Settings},
+        socket_io,
+        stream::{Budgets, Pair, Read, StreamError, Transmit},
+    },
+};
+
+const STAR: &str = "/ip4/127.0.0.1/tcp/9090/ws/p2p-websocket-star";
+const PEER: &str = "QmUzRSwRPKR984hfoKgGJnUqcSkzak3sYYQUjQhATZWa1t";
+
+/// Each line is a text frame or an address: decoded or refused, and what is decoded survives being
+/// encoded and decoded again.
+pub fn frames(data: &[u8]) {
+    let _ = engine_io::decode_binary(Bytes::copy_from_slice(data));
+    for line in String::from_utf8_lossy(data).lines() {
+        if let Ok(addr) = StarAddr::from_wire(line) {
+            assert_eq!(StarAddr::from_wire(&addr.to_wire()).as_ref(), Ok(&addr));
+            StarAddr::try_from(&addr.to_multiaddr()).expect("its own libp2p form");
+        }
+        if let Some(stream) = StreamName::of_queue_header(line) {
+            assert_eq!(stream.queue_header(), line);
+        }
+        let Ok(packet) = engine_io::Packet::decode(line) else {
+            continue;
+        };
+        assert_eq!(
+            engine_io::Packet::decode(&packet.encode()).as_ref(),
+            Ok(&packet)
+        );
+        let engine_io::Packet::Message(message) = packet else {
+            continue;
+        };
+        let Ok(packet) = socket_io::Packet::decode(message) else {
+            continue;
+        };
+        assert_eq!(socket_io::Packet::decode(&packet.encode()[1..]), Ok(packet));
+        match packet {
+            socket_io::Packet::Event { json, .. } => event(json, false),
+            socket_io::Packet::BinaryEvent { json, .. } => event(json, true),
+            socket_io::Packet::Ack { json, .. } => {
+                let _ = JoinAnswer::decode(json);
+                let _ = DialAnswer::decode(json);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn event(json: &str, binary: bool) {
+    let Ok(event) = Event::decode(json, binary) else {
+        return;
+    };
+    let text = event.encode(None);
+    let again = match socket_io::Packet::decode(&text[1..]) {
+        Ok(socket_io::Packet::Event { json, .. }) => Event::decode(json, false),
+        Ok(socket_io::Packet::BinaryEvent { json, .. }) => Event::decode(json, true),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(again.as_ref(), Ok(&event));
+}
+
+/// Each line is something that happens to a session; what it sends is always well formed.
+///
+/// `L` listen, `l` leave, `D` dial, `c` cancel the last dial, `a` accept and `r` refuse the last
+/// incoming dial, `T` let five seconds pass, `B` a binary frame; anything else is a text frame, in
+/// which `$ID` stands for the id of the last dial.
+pub fn session(data: &[u8]) {
+    let key = Keypair::ed25519_from_bytes([7; 32]).expect("a key");
+    let mut now = Instant::now();
+    let mut session = Session::new(Settings {
+        keypair: key.clone(),
+        join_timeout: Duration::from_secs(10),
+        dial_timeout: Duration::from_secs(20),
+        allow_join_with_disabled_challenge: data.first() == Some(&b'L'),
+        key_encoding: Default::default(),
+    });
+    let star = StarAddr::from_wire(STAR).expect("valid");
+    let own = star.with_peer(key.public().to_peer_id());
+    let peer = StarAddr::from_wire(&format!("{STAR}/ipfs/{PEER}")).expect("valid");
+    let (mut dialled, mut incoming) = (DialId::random(), None);
+    for line in String::from_utf8_lossy(data).lines().take(1000) {
+        match line.split_at_checked(1).unwrap_or_default() {
+            ("L", _) => session.listen(now, &own),
+            ("l", _) => session.leave(&own),
+            ("D", _) => {
+                dialled = DialId::random();
+                session.dial(now, dialled.clone(), &peer, peer.to_wire());
+            }
+            ("c", _) => session.cancel_dial(&dialled),
+            ("a", _) => {
+                if let Some((dial_id, ack)) = incoming.take() {
+                    session.accept(&dial_id, ack);
+                }
+            }
+            ("r", _) => {
+                if let Some((_, ack)) = incoming.take() {
+                    session.refuse(ack, "no");
+                }
+            }
+            ("T", _) => {
+                now += Duration::from_secs(5);
+                session.handle_timeout(now);
+                assert!(session.poll_timeout().is_none_or(|next| next > now));
+            }
+            ("B", frame) => {
+                let _ = session.handle_binary(Bytes::copy_from_slice(frame.as_bytes()));
+            }
+            _ => {
+                let text = line.replace("$ID", dialled.as_str());
+                if let Ok(Received::Ping(pong)) = session.handle_text(now, &text) {
+                    assert!(pong.starts_with('3'));
+                }
+            }
+        }
+        while let Some(output) = session.poll_output() {
+            if let Output::Incoming { dial_id, ack, .. } = output {
+                incoming = Some((dial_id, ack));
+            }
+        }
+        while let Some(text) = session.poll_transmit() {
+            assert!(socket_io::Packet::decode(&text[1..]).is_ok(), "{text}");
+        }
+    }
+}
+
+/// Each byte is something that happens to a pair or its peer; bytes arrive in order and whole unless
+/// a side gave up, budgets hold, and nothing is sent after the end.
+pub fn pair(data: &[u8]) {
+    const BUDGETS: Budgets = Budgets {
+        receive: 2000,
+        send: 500,
+        item: 64,
+    };
+    let (mut near, mut far) = (Pair::new(BUDGETS), Pair::new(BUDGETS));
+    let (mut sent, mut received) = (0_u8, 0_u8);
+    let (mut wire, mut cut, mut ended) = (VecDeque::new(), false, false);
+    for &byte in data {
+        let amount = usize::from(byte >> 3) * 5;
+        match byte & 7 {
+            0 => near.accepted(),
+            1 | 2 => {
+                let bytes: Vec<u8> = (0..amount).map(|i| sent.wrapping_add(i as u8)).collect();
+                if let Ok(taken) = near.sink.write(&bytes) {
+                    sent = sent.wrapping_add(taken as u8);
+                }
+                if byte & 7 == 2 {
+                    near.sink.flush();
+                }
+            }
+            3 => {
+                let Some(transmit) = near.poll_transmit() else {
+                    continue;
+                };
+                assert!(!ended || transmit == Transmit::Stop, "sent after the end");
+                ended |= matches!(transmit, Transmit::End(_));
+                wire.push_back(transmit);
+            }
+            4 => match wire.pop_front() {
+                Some(Transmit::Item(mut item)) => {
+                    item.advance(1);
+                    if let Err(mut item) = far.source.push(item) {
+                        item = [&[4], &item[..]].concat().into();
+                        wire.push_front(Transmit::Item(item));
+                    }
+                }
+                Some(Transmit::End(end)) => far.ended(end),
+                Some(Transmit::Stop) => far.stopped(),
+                None => {}
+            },
+            5 => {
+                let mut buffer = vec![0; amount];
+                if let Read::Data(n) = far.source.read(&mut buffer) {
+                    for byte in &buffer[..n] {
+                        assert_eq!(*byte, received, "out of order");
+                        received = received.wrapping_add(1);
+                    }
+                }
+            }
+            6 if amount < 40 => near.sink.close(),
+            6 => {
+                near.dropped();
+                cut = true;
+            }
+            _ if amount == 0 => {
+                near.reset(StreamError::LinkLost);
+                cut = true;
+            }
+            _ => {
+                far.dropped();
+                if let Some(Transmit::End(End::Error(reason))) = far.poll_transmit() {
+                    near.ended(End::Error(reason));
+                }
+                cut = true;
+            }
+        }
+        assert!(near.sink.held() <= BUDGETS.send);
+        assert!(far.source.cost() <= BUDGETS.receive);
+    }
+    if far.source.is_over() && !cut {
+        let mut buffer = vec![0; 4096];
+        while let Read::Data(n) = far.source.read(&mut buffer) {
+            received = received.wrapping_add(n as u8);
+        }
+        assert_eq!(sent, received, "a proper end, and not all is there");
+    }
+}

@@ -1,0 +1,37 @@
+//! The corpus of the fuzz targets, replayed.
+
+use std::{fs, path::PathBuf};
+
+#[path = "../../fuzz/checks.rs"]
+mod checks;
+
+fn replay(target: &str, check: fn(&[u8])) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
+    let mut replayed = 0;
+    for entry in fs::read_dir(folder).expect("a corpus") {
+        let input = fs::read(entry.expect("an entry").path()).expect("an input");
+        // Whole, and cut short anywhere.
+        for len in 0..=input.len() {
+            check(&input[..len]);
+        }
+        replayed += 1;
+    }
+    assert!(replayed > 0, "the corpus of {target} is empty");
+}
+
+#[test]
+fn frames() {
+    replay("frames", checks::frames);
+}
+
+#[test]
+fn sessions() {
+    replay("session", checks::session);
+}
+
+#[test]
+fn pairs() {
+    replay("pair", checks::pair);
+}

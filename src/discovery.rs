@@ -1,0 +1,349 @@
+//! Peer discovery: what the rendezvous announce, as a stream of [`Event`]s.
+//!
+//! A rendezvous announces every joined peer when it joins and then at an interval; it never says that
+//! one has left. A peer address that was not announced for three intervals has therefore expired. Where
+//! a rendezvous paces its announcements, the longer of the two latest gaps between announcements of
+//! that address counts as its interval, up to 20 minutes: an address that went away is listed for an
+//! hour at most. Such an address expires once before its pace is known.
+//!
+//! Whatever the rendezvous do, memory is bounded and the links never wait for a subscriber: the known
+//! addresses are bounded by a capacity, the address announced the longest ago making room for a new
+//! one, and each [`Discovery`] remembers at most as many that it has reported, polled or not.
+
+mod table;
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    fmt,
+    ops::ControlFlow,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker, ready},
+    time::{Duration, Instant},
+};
+
+use futures::Stream;
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+use tokio::time::Sleep;
+
+use self::table::{Key, Table};
+
+/// What a rendezvous' announcements say about a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The peer can be dialled at this address.
+    Discovered {
+        /// The peer.
+        peer: PeerId,
+        /// Its address in the libp2p form, which ends in `/p2p/<peer>`.
+        address: Multiaddr,
+    },
+    /// A discovered address was not announced for three intervals, or made room for others.
+    ///
+    /// Connections to the peer are not affected.
+    Expired {
+        /// The peer.
+        peer: PeerId,
+        /// The address, as it was discovered.
+        address: Multiaddr,
+    },
+}
+
+/// A subscription to the peers that the rendezvous announce.
+///
+/// The stream yields what changed since it was polled last: [`Event::Discovered`] for an address that
+/// it has not reported yet, [`Event::Expired`] for one that it has reported and that is gone. What came
+/// and went in between is left out, so a subscription that is polled rarely, or never, loses nothing
+/// but duplicates and needs no more memory. An address is never discovered twice without expiring in
+/// between.
+///
+/// A clone is a subscription of its own, which first hears of every peer that is known. Both, cloning
+/// and dropping, are cheap.
+///
+/// The stream ends when the transport is gone, after all that was announced before; addresses do not
+/// expire any more from then on.
+///
+/// ```
+/// use futures::StreamExt;
+/// use libp2p_websocket_star::{Discovery, Event};
+///
+/// async fn watch(mut discovery: Discovery) {
+///     while let Some(event) = discovery.next().await {
+///         match event {
+///             Event::Discovered { peer, address } => println!("{peer} is at {address}"),
+///             Event::Expired { peer, .. } => println!("{peer} has not been heard of lately"),
+///             _ => {}
+///         }
+///     }
+/// }
+/// ```
+///
+/// # Panics
+/// Polling it outside a tokio runtime with its timer enabled panics once a peer is known.
+///
+/// # Cancel safety
+/// `next()` may be cancelled at any time; no event is lost.
+pub struct Discovery {
+    shared: Arc<Mutex<Shared>>,
+    id: u64,
+    /// Fires when the next address may have expired.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// Where the links announce peers. When the last clone is dropped, the subscriptions end.
+#[derive(Debug, Clone)]
+pub(crate) struct Announcer(Arc<Source>);
+
+/// The owner of the announcing side; the clones of the [`Announcer`] share it.
+struct Source(Arc<Mutex<Shared>>);
+
+struct Shared {
+    table: Table,
+    subscribers: HashMap<u64, Subscriber>,
+    next_id: u64,
+    /// All announcers are gone.
+    closed: bool,
+}
+
+/// What a [`Discovery`] has reported. It is told of nothing that the table has dropped, so `told` is
+/// within the table's capacity.
+#[derive(Default)]
+struct Subscriber {
+    /// All listings up to this one have been considered.
+    cursor: u64,
+    told: HashSet<Arc<Key>>,
+    /// Told, and no longer listed.
+    gone: BTreeSet<Arc<Key>>,
+    waker: Option<Waker>,
+}
+
+/// A table of at most `capacity` addresses, and its first subscription.
+pub(crate) fn channel(
+    local: PeerId,
+    announce_interval: Duration,
+    capacity: usize,
+) -> (Announcer, Discovery) {
+    let shared = Arc::new(Mutex::new(Shared {
+        table: Table::new(local, announce_interval, capacity),
+        subscribers: HashMap::new(),
+        next_id: 0,
+        closed: false,
+    }));
+    let discovery = Discovery::subscribe(&shared);
+    (Announcer(Arc::new(Source(shared))), discovery)
+}
+
+impl Announcer {
+    /// Notes that `peer` is announced at `address`, in the libp2p form. Never waits for a subscriber.
+    pub(crate) fn announce(&self, peer: PeerId, address: Multiaddr) {
+        let wakers = lock(&self.0.0).announce(peer, address, now());
+        // After the lock is released: a woken subscriber takes it first thing.
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// A new subscription, which first hears of every peer that is known.
+    pub(crate) fn subscribe(&self) -> Discovery {
+        Discovery::subscribe(&self.0.0)
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        let wakers = lock(&self.0).close();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").finish_non_exhaustive()
+    }
+}
+
+impl Discovery {
+    fn subscribe(shared: &Arc<Mutex<Shared>>) -> Self {
+        Self {
+            id: lock(shared).subscribe(),
+            shared: Arc::clone(shared),
+            timer: None,
+        }
+    }
+
+    fn poll_timer(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let at = tokio::time::Instant::from_std(at);
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        timer.as_mut().poll(cx)
+    }
+}
+
+impl Stream for Discovery {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        loop {
+            let (next, wakers) = lock(&self.shared).poll(self.id, now(), cx.waker());
+            wakers.into_iter().for_each(Waker::wake);
+            match next {
+                ControlFlow::Break(item) => return Poll::Ready(item),
+                ControlFlow::Continue(Some(at)) => ready!(self.poll_timer(at, cx)),
+                ControlFlow::Continue(None) => {
+                    self.timer = None;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+impl Clone for Discovery {
+    fn clone(&self) -> Self {
+        Self::subscribe(&self.shared)
+    }
+}
+
+impl Drop for Discovery {
+    fn drop(&mut self) {
+        lock(&self.shared).subscribers.remove(&self.id);
+    }
+}
+
+impl fmt::Debug for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Discovery").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn subscribe(&mut self) -> u64 {
+        self.next_id += 1;
+        self.subscribers.insert(self.next_id, Subscriber::default());
+        self.next_id
+    }
+
+    /// Gives those to wake, as do `expire` and `close`.
+    fn announce(&mut self, peer: PeerId, address: Multiaddr, now: Instant) -> Vec<Waker> {
+        let announced = self.table.announce(peer, address, now);
+        let mut wakers = Vec::new();
+        for subscriber in self.subscribers.values_mut() {
+            if let Some(key) = &announced.listed {
+                wakers.extend(subscriber.listed(key));
+            }
+            if let Some(key) = &announced.unlisted {
+                wakers.extend(subscriber.unlisted(key));
+            }
+        }
+        wakers
+    }
+
+    fn expire(&mut self, now: Instant) -> Vec<Waker> {
+        if self.closed {
+            return Vec::new();
+        }
+        let expired = self.table.expire(now);
+        let mut wakers = Vec::new();
+        for subscriber in self.subscribers.values_mut() {
+            for key in &expired {
+                wakers.extend(subscriber.unlisted(key));
+            }
+        }
+        wakers
+    }
+
+    fn close(&mut self) -> Vec<Waker> {
+        self.closed = true;
+        let subscribers = self.subscribers.values_mut();
+        subscribers.filter_map(|s| s.waker.take()).collect()
+    }
+
+    /// The subscriber's next item, or when to look for expired addresses if nothing wakes it before;
+    /// and the other subscribers to wake.
+    fn poll(
+        &mut self,
+        id: u64,
+        now: Instant,
+        waker: &Waker,
+    ) -> (ControlFlow<Option<Event>, Option<Instant>>, Vec<Waker>) {
+        if let Some(subscriber) = self.subscribers.get_mut(&id) {
+            // It is being polled: what expires now need not wake it.
+            subscriber.waker = None;
+        }
+        let wakers = self.expire(now);
+        (self.next(id, now, waker), wakers)
+    }
+
+    fn next(
+        &mut self,
+        id: u64,
+        now: Instant,
+        waker: &Waker,
+    ) -> ControlFlow<Option<Event>, Option<Instant>> {
+        let Some(subscriber) = self.subscribers.get_mut(&id) else {
+            return ControlFlow::Break(None);
+        };
+        if let Some(event) = subscriber.next(&self.table) {
+            return ControlFlow::Break(Some(event));
+        }
+        if self.closed {
+            return ControlFlow::Break(None);
+        }
+        subscriber.waker = Some(waker.clone());
+        // An announcement of a told address wakes nobody, and yet it can bring its expiry forward,
+        // when its rendezvous has become quicker; but never to before a minimal lifetime from now.
+        let recheck = now + self.table.min_lifetime();
+        ControlFlow::Continue(self.table.next_expiry().map(|at| at.min(recheck)))
+    }
+}
+
+impl Subscriber {
+    fn listed(&mut self, key: &Arc<Key>) -> Option<Waker> {
+        // If it was told, then the end of that listing has already taken the waker.
+        self.gone.remove(key);
+        self.waker.take()
+    }
+
+    fn unlisted(&mut self, key: &Arc<Key>) -> Option<Waker> {
+        if !self.told.contains(key) {
+            return None;
+        }
+        self.gone.insert(Arc::clone(key));
+        self.waker.take()
+    }
+
+    fn next(&mut self, table: &Table) -> Option<Event> {
+        // Before anything new, or `told` could outgrow the table.
+        if let Some(key) = self.gone.pop_first() {
+            self.told.remove(&key);
+            let Key { peer, address } = Arc::unwrap_or_clone(key);
+            return Some(Event::Expired { peer, address });
+        }
+        while let Some((listing, key)) = table.listed_after(self.cursor) {
+            self.cursor = listing;
+            // It may have been told of an earlier listing, whose end went unnoticed.
+            if self.told.insert(Arc::clone(key)) {
+                let Key { peer, address } = (**key).clone();
+                return Some(Event::Discovered { peer, address });
+            }
+        }
+        None
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The runtime's clock, which tests can pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+#[path = "discovery_tests.rs"]
+mod tests;

@@ -65,6 +65,8 @@ pub enum Event {
 /// The stream ends when the transport is gone, after all that was announced before; addresses do not
 /// expire any more from then on.
 ///
+/// To have a swarm learn the addresses, hand the subscription to a [`Behaviour`](crate::Behaviour).
+///
 /// ```
 /// use futures::StreamExt;
 /// use libp2p_websocket_star::{Discovery, Event};

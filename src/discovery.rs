@@ -305,10 +305,8 @@ impl Shared {
 
 impl Subscriber {
     fn listed(&mut self, key: &Arc<Key>) -> Option<Waker> {
+        // If it was told, then the end of that listing has already taken the waker.
         self.gone.remove(key);
-        if self.told.contains(key) {
-            return None;
-        }
         self.waker.take()
     }
 

@@ -26,14 +26,24 @@
 
 pub mod address;
 mod behaviour;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the links announce; the transport subscribes")
-)]
+mod config;
+mod connection;
 mod discovery;
+pub mod error;
+mod link;
 pub mod protocol;
 mod transport;
 
 pub use address::StarAddr;
 pub use behaviour::Behaviour;
+pub use config::{Config, Limits, MAX_ITEM};
+pub use connection::Connection;
 pub use discovery::{Discovery, Event};
+pub use error::Error;
+pub use protocol::session::KeyEncoding;
+pub use transport::WebSocketStarTransport;
+
+/// The README's snippet compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

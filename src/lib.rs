@@ -2,5 +2,7 @@
 
 pub mod address;
 pub mod protocol;
+#[cfg(feature = "rendezvous")]
+pub mod rendezvous;
 
 pub use address::StarAddr;

@@ -10,7 +10,7 @@
 //! | `listen` | `addr`, `keyType` (`rsa`, `ed25519`, `secp256k1`), `allowDisabledChallenge` (false) | `listening` `addr` |
 //! | `mode` | `incoming`, and what that mode takes; for the dials that follow | `mode` |
 //! | `dial` | `id`, `to`, `mode` (`echo`), `bytes` (0), `chunk` (65,536), `empty`, `fail`, `hold`, `timeoutMS` (50,000) | `opened` `id`, then `dialled` |
-//! | `measure` | `to`, `what` (`["dial","rtt","echo"]`), `dials` (50), `pings` (2,000), `mib` (64) | `measured` |
+//! | `measure` | `to`, `what` (`["dial","rtt","echo"]`), `dials` (50), `pings` (2,000), `mib` (64), `chunk` (65,536) | `measured` |
 //! | `leave` | | `left` `addr`, when the server has dealt with it |
 //! | `close` | | `closed`, when the server knows; a listener waits for its own dials first |
 //! | `drop` | breaks the link without a word | `disconnected`, then `rejoined` after about a second |
@@ -106,6 +106,11 @@ impl Rendezvous {
     /// The port it listens on; the same after a restart.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The process, for measurements; `None` once it has gone.
+    pub fn pid(&self) -> Option<u32> {
+        self.node.child.id()
     }
 
     /// The address peers listen on, without a peer id.

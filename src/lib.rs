@@ -32,6 +32,8 @@ mod discovery;
 pub mod error;
 mod link;
 pub mod protocol;
+#[cfg(feature = "rendezvous")]
+pub mod rendezvous;
 mod transport;
 
 pub use address::StarAddr;

@@ -7,6 +7,7 @@ pub mod raw;
 use std::{sync::Once, time::Duration};
 
 use libp2p::identity::Keypair;
+use libp2p_websocket_star::rendezvous::{self, Server};
 
 /// No wait of a test takes longer, unless something is broken.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,4 +38,21 @@ pub fn pattern(offset: usize, len: usize) -> Vec<u8> {
 
 pub fn ed25519() -> Keypair {
     Keypair::generate_ed25519()
+}
+
+/// The crate's own rendezvous.
+pub async fn embedded() -> Server {
+    Server::bind(rendezvous::Config::default())
+        .await
+        .expect("a free port")
+}
+
+/// Where to listen at `server`.
+pub fn address(server: &Server) -> String {
+    server
+        .addresses()
+        .into_iter()
+        .next()
+        .expect("an address")
+        .to_string()
 }

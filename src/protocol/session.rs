@@ -63,6 +63,10 @@ pub enum JoinError {
     /// The answer was malformed.
     #[error("the rendezvous answered the join with nonsense: {0}")]
     Malformed(#[source] ProtocolError),
+    /// The rendezvous takes our public key for the answer to a challenge whose nonce came too late
+    /// for us. The deployed servers never forget a nonce while the link lasts.
+    #[error("the rendezvous waits for the answer to an earlier challenge")]
+    StaleChallenge,
 }
 
 impl JoinError {
@@ -71,7 +75,7 @@ impl JoinError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::ChallengeDisabled | Self::InvalidNonce | Self::Signing(_) => true,
-            Self::TimedOut(_) | Self::Malformed(_) => false,
+            Self::TimedOut(_) | Self::Malformed(_) | Self::StaleChallenge => false,
             Self::Refused(reason) => matches!(
                 reason.as_str(),
                 "{}" | "Invalid multiaddr"
@@ -396,6 +400,13 @@ impl Session {
             }
             match self.take_pending(id) {
                 Some(Pending::Challenge(wire) | Pending::Signature(wire)) => {
+                    // It may be joined all the same, and the answer be late.
+                    self.transmit.push_back(
+                        Event::Leave {
+                            address: wire.clone(),
+                        }
+                        .encode(None),
+                    );
                     let error = JoinError::TimedOut(self.settings.join_timeout);
                     self.join_failed(&wire, error);
                 }
@@ -568,6 +579,9 @@ impl Session {
                 Ok(JoinAnswer::Refused(reason)) => match self.signatures.remove(&wire) {
                     Some(signature) => {
                         self.send_join(now, wire, signature, Pending::Signature);
+                    }
+                    None if matches!(reason.as_str(), "Signature Invalid" | "Crypto error") => {
+                        self.join_failed(&wire, JoinError::StaleChallenge);
                     }
                     None => self.join_failed(&wire, JoinError::Refused(reason)),
                 },

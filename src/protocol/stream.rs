@@ -258,7 +258,8 @@ impl Sink {
         match self.state {
             SinkState::Open => self.accepted && has_item,
             SinkState::Ending(End::Finished) => self.accepted,
-            SinkState::Ending(End::Error(_)) => true,
+            // Without a receiver, only what was already handed over is worth waiting for.
+            SinkState::Ending(End::Error(_)) => self.accepted || self.held == 0,
             SinkState::Ended | SinkState::Failed(_) => false,
         }
     }
@@ -320,12 +321,14 @@ impl Sink {
         }
     }
 
+    /// Ends our direction with an error, after what was flushed.
     fn abort(&mut self, reason: String) {
         if matches!(self.state, SinkState::Open) {
             if self.flushed {
                 self.seal();
             }
-            self.open = BytesMut::new();
+            let unflushed = std::mem::take(&mut self.open);
+            self.held -= unflushed.len().saturating_sub(1);
             self.state = SinkState::Ending(End::Error(reason));
         }
     }
@@ -383,13 +386,17 @@ impl Pair {
         self.sink.fail(error);
     }
 
-    /// Cuts both directions; the other peer is told `reason`.
+    /// Cuts both directions; the other peer is told `reason`. What it did not accept is not sent.
     pub fn abort(&mut self, error: StreamError, reason: &str) {
         self.stop |= !self.source.is_over();
         self.source.items.clear();
         self.source.cost = 0;
         self.source.end(SourceState::Reset(error));
         self.sink.abort(reason.to_owned());
+        if !self.sink.accepted && !self.sink.is_over() {
+            self.sink.discard();
+            self.sink.state = SinkState::Ending(End::Error(reason.to_owned()));
+        }
     }
 
     /// Ends both directions because the connection is dropped. What was flushed is still sent, and a
@@ -589,6 +596,35 @@ mod tests {
         pair.dropped();
         assert_eq!(pair.poll_transmit(), None);
         assert!(pair.is_over());
+    }
+
+    #[test]
+    fn what_was_flushed_before_a_drop_waits_for_the_other_peer_to_accept() {
+        let mut pair = Pair::new(BUDGETS);
+        pair.sink.write(b"early").expect("room");
+        pair.sink.flush();
+        pair.sink.write(&[0; 20]).expect("room");
+        pair.dropped();
+        assert_eq!(pair.poll_transmit(), None);
+        assert!(pair.sink.is_waiting_for_accept());
+        pair.accepted();
+        assert!(matches!(pair.poll_transmit(), Some(Transmit::Item(_))));
+        assert_eq!(
+            pair.poll_transmit(),
+            Some(Transmit::End(End::Error(DROPPED.to_owned())))
+        );
+
+        let mut unaccepted = Pair::new(BUDGETS);
+        unaccepted.sink.write(b"early").expect("room");
+        unaccepted.sink.flush();
+        unaccepted.dropped();
+        unaccepted.abort(StreamError::NotAccepted, "not accepted");
+        assert_eq!(
+            unaccepted.poll_transmit(),
+            Some(Transmit::End(End::Error("not accepted".to_owned())))
+        );
+        assert_eq!(unaccepted.poll_transmit(), Some(Transmit::Stop));
+        assert!(unaccepted.is_over());
     }
 
     #[test]

@@ -222,7 +222,7 @@ impl World {
         if let Ok(taken) = pair.sink.write(&data) {
             stream.written += taken;
         }
-        if amount % 2 == 0 {
+        if amount.is_multiple_of(2) {
             pair.sink.flush();
         }
     }
@@ -231,7 +231,7 @@ impl World {
         let Some((dial_id, side, pair)) = self.connection(peer, amount) else {
             return;
         };
-        if amount % 3 == 0 {
+        if amount.is_multiple_of(3) {
             pair.dropped();
             self.clients[peer].dropped.insert(dial_id);
         } else {

@@ -1,6 +1,7 @@
 //! The crate against software that it did not write, and against peers that misbehave.
 
 mod corpus;
+mod embedded;
 mod npm;
 mod support;
 mod swarm;

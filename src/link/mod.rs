@@ -9,6 +9,7 @@ mod active;
 mod backoff;
 mod channel;
 mod driver;
+mod head;
 mod heartbeat;
 mod socket;
 

@@ -25,6 +25,7 @@ use tokio_rustls::{
 };
 use tokio_websockets::{ClientBuilder, Limits, WebSocketStream};
 
+use super::head::Head;
 use crate::{
     address::{Host, Rendezvous},
     error::LinkError,
@@ -85,7 +86,7 @@ pub(super) async fn open(
     let mut ws = deadline
         .stage(
             "the WebSocket upgrade",
-            upgrade(rendezvous, config, Socket { io, received: 0 }),
+            upgrade(rendezvous, config, Socket::new(io)),
         )
         .await?;
     let open = deadline
@@ -250,6 +251,8 @@ pub(super) fn websocket_error(error: tokio_websockets::Error) -> LinkError {
 pub(super) struct Socket {
     io: Io,
     received: u64,
+    /// Until all that came with the answer to the upgrade is read.
+    head: Option<Head>,
 }
 
 #[derive(Debug)]
@@ -259,6 +262,14 @@ enum Io {
 }
 
 impl Socket {
+    fn new(io: Io) -> Self {
+        Self {
+            io,
+            received: 0,
+            head: Some(Head::default()),
+        }
+    }
+
     /// Bytes received so far: the sign of life that a long message gives before it is complete.
     pub(super) fn received(&self) -> u64 {
         self.received
@@ -271,13 +282,23 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let result = match &mut self.io {
-            Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Io::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        let Self { io, received, head } = &mut *self;
+        let mut read = |buf: &mut ReadBuf<'_>| {
+            let before = buf.filled().len();
+            let result = match io {
+                Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
+                Io::Tls(io) => Pin::new(io).poll_read(cx, buf),
+            };
+            *received += (buf.filled().len() - before) as u64;
+            result
         };
-        self.received += (buf.filled().len() - before) as u64;
-        result
+        if head.as_ref().is_some_and(Head::is_over) {
+            *head = None;
+        }
+        match head {
+            Some(head) => head.poll_read(buf, read),
+            None => read(buf),
+        }
     }
 }
 

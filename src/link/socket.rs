@@ -32,6 +32,9 @@ use crate::{
     protocol::{ProtocolError, engine_io, excerpt, socket_io},
 };
 
+/// Messages without a meaning, such as WebSocket pings, that may come before each of the two packets
+/// that open a link.
+const MAX_ASIDES: usize = 32;
 /// Bytes of frames that are gathered before the socket is written: two full items.
 const FLUSH_THRESHOLD: usize = 256 * 1024;
 
@@ -208,7 +211,7 @@ async fn handshake(ws: &mut WebSocket) -> Result<engine_io::Open, LinkError> {
 }
 
 async fn next_text(ws: &mut WebSocket) -> Result<String, LinkError> {
-    loop {
+    for _ in 0..MAX_ASIDES {
         let message = ws.next().await.ok_or(LinkError::Closed(None))?;
         let message = message.map_err(websocket_error)?;
         if let Some((code, reason)) = message.as_close() {
@@ -220,6 +223,7 @@ async fn next_text(ws: &mut WebSocket) -> Result<String, LinkError> {
             None => {}
         }
     }
+    Err(LinkError::Flooded)
 }
 
 fn unexpected(expected: &'static str, received: &str) -> LinkError {

@@ -22,6 +22,9 @@ use super::{
 };
 use crate::address::StarAddr;
 
+/// The most data of a heartbeat, in bytes, as in WebSocket. The deployed software sends none, or `probe`.
+const MAX_HEARTBEAT_DATA: usize = 125;
+
 /// How the public key is written in `ss-join`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeyEncoding {
@@ -370,6 +373,9 @@ impl Session {
         }
         match engine_io::Packet::decode(text)? {
             engine_io::Packet::Message(data) => self.handle_packet(now, Packet::decode(data)?),
+            engine_io::Packet::Ping(data) if data.len() > MAX_HEARTBEAT_DATA => {
+                Err(ProtocolError::Heartbeat(data.len()))
+            }
             engine_io::Packet::Ping(data) => {
                 Ok(Received::Ping(engine_io::Packet::Pong(data).encode()))
             }

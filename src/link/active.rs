@@ -40,6 +40,8 @@ const READ_BATCH: usize = 64;
 const MAX_ANSWERS: usize = 4096;
 /// Incoming connections that may wait for the transport to be polled.
 const MAX_EVENTS: usize = 256;
+/// Items of fewer bytes are copied: in the read buffer, they would keep all of it from being freed.
+const OWN_BUFFER: usize = 64 * 1024;
 /// How long closing an unused link may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -341,7 +343,10 @@ impl Active {
     }
 
     fn binary(&mut self, driver: &Driver, now: Instant, frame: Bytes) -> Result<(), ProtocolError> {
-        let item = self.session.handle_binary(frame)?;
+        let mut item = self.session.handle_binary(frame)?;
+        if item.len() < OWN_BUFFER {
+            item = Bytes::copy_from_slice(&item);
+        }
         if let Some(channel) = self.expected.take().flatten() {
             self.deliver(driver, now, channel, item);
         }

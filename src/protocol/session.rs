@@ -293,7 +293,7 @@ impl Session {
                 .push_back(Event::Leave { address: wire }.encode(None));
         } else {
             join.listening = false;
-            join.leaving = true;
+            join.leaving = self.waiting.is_empty();
         }
     }
 

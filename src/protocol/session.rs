@@ -111,7 +111,7 @@ pub enum DialError {
     #[error("the rendezvous answered the dial with nonsense: {0}")]
     Malformed(#[source] ProtocolError),
     /// We are not joined at the rendezvous, and could not join.
-    #[error("cannot join the rendezvous to dial through it")]
+    #[error("cannot join the rendezvous to dial through it: {0}")]
     Join(#[source] JoinError),
     /// The other peer reset the stream before it answered the dial.
     #[error("the peer reset the connection while it was being dialled")]

@@ -116,18 +116,11 @@ impl Active {
     /// Serves the link until it is lost, or unused and closed.
     pub(super) async fn run(mut self, driver: &mut Driver) -> Lost {
         let lost = poll_fn(|cx| self.poll(driver, cx)).await;
-        let error = match lost {
-            Lost::Unused => {
-                // The rendezvous may be gone; then there is nothing to close.
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.ws.close()).await;
-                return Lost::Unused;
-            }
-            Lost::Failed(error) => error,
-        };
-        for channel in self.channels.values() {
-            channel.reset(StreamError::LinkLost);
+        if let Lost::Unused = lost {
+            // The rendezvous may be gone; then there is nothing to close.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.ws.close()).await;
         }
-        Lost::Failed(error)
+        lost
     }
 
     fn poll(&mut self, driver: &mut Driver, cx: &mut Context<'_>) -> Poll<Lost> {
@@ -536,6 +529,14 @@ impl Active {
         }
         if self.sleep.as_mut().poll(cx).is_ready() {
             cx.waker().wake_by_ref();
+        }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        for channel in self.channels.values() {
+            channel.reset(StreamError::LinkLost);
         }
     }
 }

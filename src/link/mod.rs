@@ -173,6 +173,15 @@ impl Mailbox {
         commands.closed
     }
 
+    /// Takes no more commands, and drops those that there are.
+    fn shut(&self) {
+        let mut commands = lock(&self.commands);
+        commands.closed = true;
+        let dropped = std::mem::take(&mut commands.queue);
+        drop(commands);
+        drop(dropped);
+    }
+
     fn pop(&self) -> Option<Command> {
         lock(&self.commands).queue.pop_front()
     }

@@ -2,6 +2,7 @@
 
 mod corpus;
 mod embedded;
+mod hostile;
 mod npm;
 mod support;
 mod swarm;

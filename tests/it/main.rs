@@ -4,6 +4,7 @@ mod corpus;
 mod embedded;
 mod hostile;
 mod npm;
+mod refused;
 mod support;
 mod swarm;
 mod wakes;

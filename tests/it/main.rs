@@ -7,4 +7,5 @@ mod npm;
 mod refused;
 mod support;
 mod swarm;
+mod tls;
 mod wakes;

@@ -106,7 +106,9 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(io: S, member: Memb
     let Link { socket, member, .. } = link;
     // The other peers are told before this one is waited for.
     drop(member);
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, close(socket, &ended)).await;
+    // In a box: no living link is to have room for it.
+    let closing = Box::pin(close(socket, &ended));
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
 }
 
 /// Tells the peer why its link ends, and takes what it still sends: closing a TCP stream that holds

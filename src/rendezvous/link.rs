@@ -9,7 +9,7 @@ mod metered;
 mod pulse;
 
 use std::{
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -266,7 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         if let Some(waiting) = &mut self.waiting {
             // If the destination is gone, the registry is about to tell this link.
-            if pin!(&mut waiting.push).poll(cx).is_pending() {
+            if Pin::new(&mut waiting.push).poll(cx).is_pending() {
                 return Ok(false);
             }
             if let Some(waiting) = self.waiting.take() {

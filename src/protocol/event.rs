@@ -40,7 +40,7 @@ impl DialId {
     /// # Errors
     /// `None` if it is empty, over 128 bytes, or has characters that JSON would escape.
     pub fn new(id: &str) -> Option<Self> {
-        let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+        let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
         (!id.is_empty() && id.len() <= MAX_DIAL_ID && id.bytes().all(plain))
             .then(|| Self(id.into()))
     }

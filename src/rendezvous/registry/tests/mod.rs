@@ -2,6 +2,7 @@
 
 mod dials;
 mod peers;
+mod random;
 
 use libp2p_identity::Keypair;
 use serde_json::{Value, json};

@@ -272,8 +272,9 @@ fn the_list_of_peers_in_an_answer_is_bounded() {
     let config = Config::default().with_challenge(false).with_limits(limits);
     let mut star = Star::new(config);
     let peer = key().public().to_peer_id();
-    for port in 1..4000 {
-        let address = format!("/ip4/127.0.0.1/tcp/{port}/ws/p2p-websocket-star/ipfs/{peer}");
+    let host = "a".repeat(400);
+    for port in 1..1000 {
+        let address = format!("/dns4/{host}/tcp/{port}/ws/p2p-websocket-star/ipfs/{peer}");
         star.send_join(A, &address, "");
     }
     star.actions();

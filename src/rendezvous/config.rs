@@ -29,7 +29,8 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// - Listens on port 13579 of every IPv4 interface, as the npm server.
+    /// - Listens on a free port of the loopback interface: one that is embedded is to be reached
+    ///   from elsewhere only where its application says so.
     /// - Asks for a proof of the key: without it anybody can be anybody.
     /// - Takes websocket-star addresses only; the npm server's library default is off, but its
     ///   command line turns it on.
@@ -38,7 +39,7 @@ impl Default for Config {
     /// - Expects a ping every 25 s, and gives it 20 s more: engine.io's own defaults.
     fn default() -> Self {
         Self {
-            listen_addr: (Ipv4Addr::UNSPECIFIED, 13579).into(),
+            listen_addr: (Ipv4Addr::LOCALHOST, 0).into(),
             challenge: true,
             strict_multiaddr: true,
             announce_interval: Duration::from_secs(10),

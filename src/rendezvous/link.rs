@@ -3,12 +3,13 @@
 //! Reading and writing do not wait for each other: a link that waits for room at another one goes on
 //! writing, so two peers that send to each other never lock each other up.
 
+mod compact;
 mod inbox;
 mod metered;
 mod pulse;
 
 use std::{
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -31,9 +32,9 @@ use super::{
 };
 use crate::protocol::{ProtocolError, engine_io, event::uuid, socket_io};
 
-/// How many bytes are taken from the queue at once and written with one flush. Larger ones gain
-/// nothing; it is held beside the queue's own limit.
-const BATCH: usize = 256 * 1024;
+/// How many bytes are taken from the queue at once and written with one flush. More gains nothing,
+/// and they are held beside the queue's own limit.
+const BATCH_BYTES: usize = 256 * 1024;
 /// How many messages are read before it is looked whether there is something to write.
 const READS: usize = 32;
 /// How long a link that is closed may take to hear why.
@@ -105,7 +106,9 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(io: S, member: Memb
     let Link { socket, member, .. } = link;
     // The other peers are told before this one is waited for.
     drop(member);
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, close(socket, &ended)).await;
+    // In a box: no living link is to have room for it.
+    let closing = Box::pin(close(socket, &ended));
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
 }
 
 /// Tells the peer why its link ends, and takes what it still sends: closing a TCP stream that holds
@@ -134,7 +137,6 @@ struct Link<S> {
     inbox: Inbox,
     /// What was read last and has no room where it goes.
     waiting: Option<Waiting>,
-    batch: Vec<Parcel>,
     /// An answer to pings; however many there were, one tells that we live.
     pong: Option<&'static str>,
     /// Whether the socket holds what is not flushed.
@@ -167,7 +169,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             socket,
             inbox: Inbox::new(),
             waiting: None,
-            batch: Vec::new(),
             pong: None,
             unflushed: false,
             timer: Box::pin(tokio::time::sleep(pulse.period())),
@@ -232,9 +233,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             if let Some(pong) = self.pong.take() {
                 self.send(Message::text(pong))?;
             }
-            let mut batch = std::mem::take(&mut self.batch);
-            let take = self.member.outbox.poll_take(cx, &mut batch, BATCH);
-            for parcel in batch.drain(..) {
+            let mut batch = Vec::new();
+            let outbox = &self.member.outbox;
+            let take = outbox.poll_take(cx, &mut batch, BATCH_BYTES);
+            for parcel in batch {
                 match parcel {
                     Parcel::One(message) => self.send(message)?,
                     Parcel::Item(header, data) => {
@@ -243,7 +245,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                     }
                 }
             }
-            self.batch = batch;
             match take {
                 Poll::Ready(Take::Close(reason)) if !self.unflushed => {
                     return Poll::Ready(Err(reason.into()));
@@ -265,7 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         if let Some(waiting) = &mut self.waiting {
             // If the destination is gone, the registry is about to tell this link.
-            if pin!(&mut waiting.push).poll(cx).is_pending() {
+            if Pin::new(&mut waiting.push).poll(cx).is_pending() {
                 return Ok(false);
             }
             if let Some(waiting) = self.waiting.take() {

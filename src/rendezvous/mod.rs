@@ -31,6 +31,9 @@ mod outbox;
 mod registry;
 mod server;
 
+#[cfg(test)]
+mod simulation_tests;
+
 pub use config::{Config, Limits};
 pub use registry::Counters;
 pub use server::{BindError, Server, Snapshot};

@@ -18,8 +18,12 @@ const OVERHEAD: usize = 128;
 /// How far the server's own messages may exceed the limit. Their number is bounded by the limits on
 /// dials, and a peer whose neighbour with thousands of streams is lost is not to blame.
 const RESERVE: usize = 1024 * 1024;
-/// A queue that was once longer than this gives its memory back when it is empty.
-const KEPT_SLOTS: usize = 64;
+/// How many parcels are taken at once: as many as two vectored writes hold. The WebSocket's own queue
+/// keeps the slots that it once had for as long as the link lasts.
+const BATCH: usize = 32;
+/// A queue that was once longer than this gives its memory back when it is empty: most links are
+/// idle most of the time.
+const KEPT_SLOTS: usize = 8;
 
 /// What goes onto the link without anything else in between.
 #[derive(Debug)]
@@ -230,8 +234,8 @@ impl Outbox {
         }
     }
 
-    /// Takes parcels of about `max` bytes in all, at least one, to the end of `batch`. For the link
-    /// itself, which is woken when there is something.
+    /// Takes some parcels of about `max` bytes in all, at least one, to the end of `batch`. For the
+    /// link itself, which is woken when there is something.
     pub(super) fn poll_take(
         &self,
         cx: &mut Context<'_>,
@@ -248,6 +252,7 @@ impl Outbox {
         }
         let mut taken = 0;
         while taken < max
+            && batch.len() < BATCH
             && let Some(parcel) = inner.queue.pop_front()
         {
             taken += parcel.cost();

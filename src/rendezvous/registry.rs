@@ -347,5 +347,4 @@ impl Registry {
 }
 
 #[cfg(test)]
-#[path = "registry/tests.rs"]
 mod tests;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio_websockets::{Message, Payload};
 
-use super::{Ended, hub_now};
+use super::{Ended, compact::Compactor, hub_now};
 use crate::{
     protocol::{
         ProtocolError,
@@ -68,6 +68,7 @@ pub(super) struct Inbox {
     /// By the sender's side.
     routes: HashMap<DialId, [Option<Arc<Destination>>; 2]>,
     next_sweep: usize,
+    compactor: Compactor,
 }
 
 impl Inbox {
@@ -76,11 +77,13 @@ impl Inbox {
             due: None,
             routes: HashMap::new(),
             next_sweep: FIRST_SWEEP,
+            compactor: Compactor::default(),
         }
     }
 
     /// Takes a message from the link.
     pub(super) fn handle(&mut self, member: &Member, message: Message) -> Result<Handled, Ended> {
+        self.compactor.note(message.as_payload().len());
         if message.is_binary() {
             return Ok(self.handle_binary(member, message)?);
         }
@@ -131,7 +134,8 @@ impl Inbox {
             return Ok(Handled::Done);
         };
         let sent = Sent::Item(payload.len() - 1);
-        let parcel = Parcel::Item(destination.header.clone(), message);
+        let data = self.compactor.compact(message);
+        let parcel = Parcel::Item(destination.header.clone(), data);
         Ok(forward(member, &destination, parcel, sent))
     }
 
@@ -218,6 +222,7 @@ impl Inbox {
             }
             _ => return Handled::Done,
         };
+        let text = self.compactor.compact(text);
         forward(member, &destination, Parcel::One(text), sent)
     }
 

@@ -203,13 +203,13 @@ impl Registry {
                     state.joins.remove(&address);
                 }
                 self.peers.give(&address, link);
-                tracing::info!(%link, from = %owner, peer = %address, "a peer has moved");
+                tracing::debug!(%link, from = %owner, peer = %address, "a peer has moved");
             }
             None => {
                 let join = self.peers.insert(address.clone(), link);
                 self.announcements.schedule(address.clone(), join, now);
                 self.announce(&address, link, now);
-                tracing::info!(%link, peer = %address, "a peer has joined");
+                tracing::debug!(%link, peer = %address, "a peer has joined");
             }
         }
         self.counters.joins += 1;
@@ -223,7 +223,7 @@ impl Registry {
         };
         if state.joins.remove(address) {
             self.peers.remove(address);
-            tracing::info!(%link, peer = %address, "a peer has left");
+            tracing::debug!(%link, peer = %address, "a peer has left");
         }
     }
 

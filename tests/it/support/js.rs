@@ -95,7 +95,9 @@ impl Rendezvous {
             "strictMultiaddr": options.strict_multiaddr,
             "refreshPeerListIntervalMS": millis(options.refresh_peer_list),
         });
-        let node = Node::spawn("rendezvous.js", &[config.to_string()]);
+        let mut command = Node::command("rendezvous.js");
+        command.arg(config.to_string());
+        let node = Node::spawn("rendezvous.js", command);
         let event = node.expect("listening").await;
         let port = event["port"]
             .as_u64()
@@ -139,8 +141,19 @@ pub struct Peer {
 impl Peer {
     /// Starts the process. It answers commands as soon as it is up, so there is nothing to wait for.
     pub fn start() -> Self {
+        Self::with(Node::command("peer.js"))
+    }
+
+    /// Starts a process that trusts the root certificate in that PEM file too.
+    pub fn trusting(root: &Path) -> Self {
+        let mut command = Node::command("peer.js");
+        command.env("NODE_EXTRA_CA_CERTS", root);
+        Self::with(command)
+    }
+
+    fn with(command: Command) -> Self {
         Self {
-            node: Node::spawn("peer.js", &[]),
+            node: Node::spawn("peer.js", command),
             next_dial: AtomicU64::new(1),
         }
     }
@@ -312,11 +325,16 @@ struct Entry {
 }
 
 impl Node {
-    fn spawn(script: &'static str, args: &[String]) -> Self {
-        let mut child = Command::new("node")
+    fn command(script: &str) -> Command {
+        let mut command = Command::new("node");
+        command
             .arg(installed().join(script))
-            .args(args)
-            .env("NODE_NO_WARNINGS", "1")
+            .env("NODE_NO_WARNINGS", "1");
+        command
+    }
+
+    fn spawn(script: &'static str, mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

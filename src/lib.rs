@@ -32,6 +32,9 @@ mod discovery;
 pub mod error;
 mod link;
 pub mod protocol;
+#[cfg(feature = "secio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "secio")))]
+pub mod secio;
 mod transport;
 
 pub use address::StarAddr;

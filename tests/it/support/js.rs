@@ -287,7 +287,7 @@ pub fn pattern(offset: u64, len: usize) -> Vec<u8> {
 }
 
 /// A Node.js process, its stdin, and all it has said.
-struct Node {
+pub(super) struct Node {
     script: &'static str,
     child: Child,
     stdin: tokio::sync::Mutex<ChildStdin>,
@@ -307,7 +307,7 @@ struct Entry {
 }
 
 impl Node {
-    fn spawn(script: &'static str, args: &[String]) -> Self {
+    pub(super) fn spawn(script: &'static str, args: &[String]) -> Self {
         let mut child = Command::new("node")
             .arg(installed().join(script))
             .args(args)
@@ -333,7 +333,7 @@ impl Node {
         }
     }
 
-    async fn send(&self, command: Value) {
+    pub(super) async fn send(&self, command: Value) {
         let sent = self
             .stdin
             .lock()
@@ -354,7 +354,11 @@ impl Node {
             .await
     }
 
-    async fn expect_where(&self, what: &str, predicate: impl Fn(&Value) -> bool) -> Value {
+    pub(super) async fn expect_where(
+        &self,
+        what: &str,
+        predicate: impl Fn(&Value) -> bool,
+    ) -> Value {
         let mut grown = self.grown.clone();
         let found = tokio::time::timeout(PATIENCE, async {
             loop {
@@ -443,7 +447,7 @@ fn installed() -> PathBuf {
     scripts
 }
 
-fn merge(mut command: Value, options: Value) -> Value {
+pub(super) fn merge(mut command: Value, options: Value) -> Value {
     let Value::Object(options) = options else {
         panic!("options are a JSON object, not {options}");
     };

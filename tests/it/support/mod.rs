@@ -1,7 +1,9 @@
 //! What the integration tests have in common.
 
 pub mod js;
+pub mod libp2p_js;
 pub mod node;
+pub mod peer;
 pub mod raw;
 
 use std::{sync::Once, time::Duration};
@@ -37,4 +39,10 @@ pub fn pattern(offset: usize, len: usize) -> Vec<u8> {
 
 pub fn ed25519() -> Keypair {
     Keypair::generate_ed25519()
+}
+
+/// A key as the JavaScript peers have it, made by OpenSSL.
+pub fn rsa_2048() -> Keypair {
+    let mut der = include_bytes!("rsa-2048.pk8").to_vec();
+    Keypair::rsa_from_pkcs8(&mut der).expect("a PKCS#8 RSA key")
 }

@@ -31,10 +31,21 @@ mod connection;
 mod discovery;
 pub mod error;
 mod link;
+#[cfg(feature = "plaintext-insecure")]
+#[cfg_attr(docsrs, doc(cfg(feature = "plaintext-insecure")))]
+pub mod plaintext;
+#[cfg(feature = "secio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "secio")))]
+pub mod preset;
 pub mod protocol;
 #[cfg(feature = "rendezvous")]
 pub mod rendezvous;
+#[cfg(feature = "secio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "secio")))]
+pub mod secio;
 mod transport;
+#[cfg(any(feature = "secio", feature = "plaintext-insecure"))]
+mod upgrade;
 
 pub use address::StarAddr;
 pub use behaviour::Behaviour;

@@ -3,6 +3,7 @@
 mod corpus;
 mod embedded;
 mod hostile;
+mod js_libp2p;
 mod npm;
 mod refused;
 mod support;

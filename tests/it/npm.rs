@@ -15,7 +15,7 @@ use crate::support::{
     js::{Peer, Rendezvous, RendezvousOptions},
     pattern,
     raw::{Raw, check_echo, echo},
-    within,
+    rsa_2048, within,
 };
 
 async fn rendezvous() -> Rendezvous {
@@ -35,12 +35,6 @@ async fn rust_joins_with_every_key_type() {
         let peer = key.public().to_peer_id();
         assert_eq!(addr.to_string(), format!("{}/p2p/{peer}", star.addr()));
     }
-}
-
-/// A key as the JavaScript peers have it, made by OpenSSL.
-fn rsa_2048() -> Keypair {
-    let mut der = include_bytes!("support/rsa-2048.pk8").to_vec();
-    Keypair::rsa_from_pkcs8(&mut der).expect("a PKCS#8 RSA key")
 }
 
 #[tokio::test]

@@ -305,7 +305,7 @@ pub fn pattern(offset: u64, len: usize) -> Vec<u8> {
 }
 
 /// A Node.js process, its stdin, and all it has said.
-struct Node {
+pub(super) struct Node {
     script: &'static str,
     child: Child,
     stdin: tokio::sync::Mutex<ChildStdin>,
@@ -325,7 +325,7 @@ struct Entry {
 }
 
 impl Node {
-    fn command(script: &str) -> Command {
+    pub(super) fn command(script: &str) -> Command {
         let mut command = Command::new("node");
         command
             .arg(installed().join(script))
@@ -333,7 +333,7 @@ impl Node {
         command
     }
 
-    fn spawn(script: &'static str, mut command: Command) -> Self {
+    pub(super) fn spawn(script: &'static str, mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -356,7 +356,7 @@ impl Node {
         }
     }
 
-    async fn send(&self, command: Value) {
+    pub(super) async fn send(&self, command: Value) {
         let sent = self
             .stdin
             .lock()
@@ -377,7 +377,11 @@ impl Node {
             .await
     }
 
-    async fn expect_where(&self, what: &str, predicate: impl Fn(&Value) -> bool) -> Value {
+    pub(super) async fn expect_where(
+        &self,
+        what: &str,
+        predicate: impl Fn(&Value) -> bool,
+    ) -> Value {
         let mut grown = self.grown.clone();
         let found = tokio::time::timeout(PATIENCE, async {
             loop {
@@ -466,7 +470,7 @@ fn installed() -> PathBuf {
     scripts
 }
 
-fn merge(mut command: Value, options: Value) -> Value {
+pub(super) fn merge(mut command: Value, options: Value) -> Value {
     let Value::Object(options) = options else {
         panic!("options are a JSON object, not {options}");
     };

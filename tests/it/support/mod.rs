@@ -1,7 +1,9 @@
 //! What the integration tests have in common.
 
 pub mod js;
+pub mod libp2p_js;
 pub mod node;
+pub mod peer;
 pub mod raw;
 pub mod scripted;
 
@@ -77,4 +79,10 @@ pub fn address(server: &Server) -> String {
         .next()
         .expect("an address")
         .to_string()
+}
+
+/// A key as the JavaScript peers have it, made by OpenSSL.
+pub fn rsa_2048() -> Keypair {
+    let mut der = include_bytes!("rsa-2048.pk8").to_vec();
+    Keypair::rsa_from_pkcs8(&mut der).expect("a PKCS#8 RSA key")
 }

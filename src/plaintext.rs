@@ -1,0 +1,102 @@
+//! **No encryption and no authentication**: `/plaintext/1.0.0`, for closed test networks of js-libp2p nodes
+//! that were started without a secure channel.
+//!
+//! `/plaintext/1.0.0` is a name and nothing more: once multistream-select has agreed on it, the bytes follow as they
+//! are. (`libp2p-plaintext` is `/plaintext/2.0.0`, which exchanges keys, and which those nodes do not speak.) So
+//! nobody says who he is, and nobody proves it:
+//!
+//! * The peer id of a connection that **we dialled** is the one in the address, whoever has answered.
+//! * The peer id of a connection that **came in** is the one in the address that the rendezvous gave, which is the one
+//!   the peer has joined with. If the rendezvous checks signatures, as it does unless told not to, that is
+//!   worth as much as the rendezvous is. With a transport that names no peer on inbound connections, as TCP
+//!   does not, they are refused: [`NoClaimedPeer`].
+//!
+//! The rendezvous, and everybody on the way, can read and change everything, and can claim to be anybody. This
+//! is no fallback: it is never offered next to noise or [secio](crate::secio).
+
+use std::io;
+
+use futures::{AsyncRead, AsyncWrite, future};
+use libp2p_core::{
+    ConnectedPoint, Transport,
+    muxing::StreamMuxerBox,
+    transport::Boxed,
+    upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo},
+};
+use libp2p_identity::PeerId;
+
+use crate::upgrade;
+
+/// A connection whose address does not say which peer it is supposed to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("plaintext names no peer, and neither does the address of this connection")]
+pub struct NoClaimedPeer;
+
+/// The upgrade, for a connection whose peer is claimed to be this one. It believes that.
+#[derive(Debug, Clone, Copy)]
+pub struct InsecurePlaintext {
+    claimed: PeerId,
+}
+
+impl InsecurePlaintext {
+    /// Believes that the connection's peer is `claimed`.
+    pub fn believing(claimed: PeerId) -> Self {
+        Self { claimed }
+    }
+
+    /// Believes what an address says: the one dialled, or the one that a connection came from.
+    pub fn believing_address(endpoint: &ConnectedPoint) -> Result<Self, NoClaimedPeer> {
+        upgrade::peer_of(endpoint.get_remote_address())
+            .map(Self::believing)
+            .ok_or(NoClaimedPeer)
+    }
+}
+
+impl UpgradeInfo for InsecurePlaintext {
+    type Info = &'static str;
+    type InfoIter = std::iter::Once<Self::Info>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        std::iter::once("/plaintext/1.0.0")
+    }
+}
+
+impl<S> InboundConnectionUpgrade<S> for InsecurePlaintext {
+    type Output = (PeerId, S);
+    type Error = io::Error;
+    type Future = future::Ready<io::Result<Self::Output>>;
+
+    fn upgrade_inbound(self, io: S, _: Self::Info) -> Self::Future {
+        future::ready(Ok((self.claimed, io)))
+    }
+}
+
+impl<S> OutboundConnectionUpgrade<S> for InsecurePlaintext {
+    type Output = (PeerId, S);
+    type Error = io::Error;
+    type Future = future::Ready<io::Result<Self::Output>>;
+
+    fn upgrade_outbound(self, io: S, _: Self::Info) -> Self::Future {
+        future::ready(Ok((self.claimed, io)))
+    }
+}
+
+/// Multiplexes the connections of a transport, with yamux or else with mplex, and **neither encrypts nor
+/// authenticates them**: see [the module](self).
+pub fn insecure_transport<T>(transport: T) -> Boxed<(PeerId, StreamMuxerBox)>
+where
+    T: Transport + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T::Error: Send + Sync + 'static,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+{
+    transport
+        .and_then(|io, endpoint| async move {
+            let plaintext =
+                InsecurePlaintext::believing_address(&endpoint).map_err(io::Error::other)?;
+            let (peer, io) = upgrade::apply(io, &endpoint, plaintext).await?;
+            io::Result::Ok((peer, upgrade::multiplex(io, &endpoint).await?))
+        })
+        .boxed()
+}

@@ -1,0 +1,130 @@
+//! What goes wrong with secio.
+
+use std::io;
+
+use libp2p_identity::{DecodingError, PeerId, SigningError};
+
+/// Why a handshake failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Network: the connection failed during the handshake.
+    #[error("the connection failed during the handshake: {0}")]
+    Io(#[source] io::Error),
+    /// Peer or network: a frame that is over its bound, that was tampered with, or that is not there
+    /// because the connection ended.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// Peer: a message that cannot be decoded.
+    #[error("the peer's {message} message: {error}")]
+    Message {
+        /// Which one.
+        message: &'static str,
+        /// Why.
+        #[source]
+        error: MessageError,
+    },
+    /// Peer: a nonce of another length than 16 bytes.
+    #[error("the peer's nonce has {0} bytes and not 16")]
+    NonceLength(usize),
+    /// Peer: its identity key is none that we know.
+    #[error("the peer's identity key: {0}")]
+    IdentityKey(#[source] DecodingError),
+    /// Peer or local: the other side has our own key.
+    #[error("connected to ourselves")]
+    SelfDial,
+    /// Peer: it is not the one that was dialled.
+    #[error("expected {expected}, found {found}")]
+    UnexpectedPeer {
+        /// The one that was dialled.
+        expected: Box<PeerId>,
+        /// The one that answered. It has not proved that it holds the key.
+        found: Box<PeerId>,
+    },
+    /// Peer: it speaks none of our algorithms of that kind.
+    #[error("no {kind} in common; the peer has {theirs:?}")]
+    NothingInCommon {
+        /// `exchange`, `cipher` or `hash`.
+        kind: &'static str,
+        /// The peer's list.
+        theirs: String,
+    },
+    /// Local: our identity key cannot sign.
+    #[error("cannot sign: {0}")]
+    Sign(#[from] SigningError),
+    /// Peer: the signature is not that of its identity key over this handshake.
+    #[error("the peer's signature does not verify")]
+    BadSignature,
+    /// Peer: its ephemeral key is no point of the curve.
+    #[error("the peer's ephemeral key is no point of {0}")]
+    EphemeralKey(&'static str),
+    /// Peer: the first encrypted bytes are not our nonce.
+    #[error("the peer did not send our nonce back")]
+    WrongNonce,
+}
+
+impl From<io::Error> for Error {
+    /// Takes a [`FrameError`] out of its wrapping; an end where more was to come is one too.
+    fn from(error: io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(&frame) => Self::Frame(frame),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => FrameError::Truncated.into(),
+            None => Self::Io(error),
+        }
+    }
+}
+
+/// What is wrong with a frame: the inner error of the `io::Error` of a read. After it nothing more is
+/// read from the connection, and every further read gives the same error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The length is over the bound.
+    #[error("a frame of {len} bytes; at most {max} are accepted")]
+    TooLong {
+        /// The length that was announced.
+        len: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// An encrypted frame has no room for its MAC.
+    #[error("a frame of {0} bytes is shorter than its MAC")]
+    TooShort(usize),
+    /// The MAC is not that of the frame.
+    #[error("the MAC of a frame is wrong")]
+    BadMac,
+    /// A frame that has come before.
+    #[error("a frame came for the second time")]
+    Replayed,
+    /// The connection ended inside of a frame, or before the handshake was done: an [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
+    #[error("the connection ended too early")]
+    Truncated,
+}
+
+impl From<FrameError> for io::Error {
+    fn from(error: FrameError) -> Self {
+        let kind = match error {
+            FrameError::Truncated => io::ErrorKind::UnexpectedEof,
+            _ => io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Why a message of the handshake cannot be decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MessageError {
+    /// It ends inside of a field.
+    #[error("ends inside of a field")]
+    Truncated,
+    /// It is no protobuf, or a field has the wrong type.
+    #[error("is malformed")]
+    Malformed,
+    /// It lacks a field.
+    #[error("lacks `{0}`")]
+    Missing(&'static str),
+    /// A field is not UTF-8.
+    #[error("has a `{0}` that is not text")]
+    NotText(&'static str),
+}

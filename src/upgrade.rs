@@ -1,0 +1,78 @@
+//! Upgrades that know where the connection goes to. libp2p's builder does not tell them.
+
+use std::io;
+
+use futures::{AsyncRead, AsyncWrite};
+use libp2p_core::{
+    ConnectedPoint, Endpoint,
+    muxing::StreamMuxerBox,
+    upgrade::{
+        InboundConnectionUpgrade, Negotiated, OutboundConnectionUpgrade, SelectUpgrade, Version,
+    },
+};
+use libp2p_identity::PeerId;
+use multiaddr::{Multiaddr, Protocol};
+use multistream_select::{dialer_select_proto, listener_select_proto};
+
+/// The peer that was dialled, if the address says which.
+pub(crate) fn dialled_peer(endpoint: &ConnectedPoint) -> Option<PeerId> {
+    match endpoint {
+        ConnectedPoint::Dialer { address, .. } => peer_of(address),
+        ConnectedPoint::Listener { .. } => None,
+    }
+}
+
+/// The peer that an address ends with.
+pub(crate) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
+    match address.iter().last() {
+        Some(Protocol::P2p(peer)) => Some(peer),
+        _ => None,
+    }
+}
+
+/// Negotiates one of the protocols of the upgrade, and carries that out.
+pub(crate) async fn apply<S, U, T, E>(io: S, endpoint: &ConnectedPoint, upgrade: U) -> io::Result<T>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    U: InboundConnectionUpgrade<Negotiated<S>, Output = T, Error = E>,
+    U: OutboundConnectionUpgrade<Negotiated<S>, Output = T, Error = E>,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let protocols = upgrade.protocol_info();
+    let dialler = matches!(
+        endpoint,
+        ConnectedPoint::Dialer {
+            role_override: Endpoint::Dialer,
+            ..
+        }
+    );
+    let upgraded = if dialler {
+        // Not `V1Lazy`: the last protocol would be used before the other side has agreed to it.
+        let (protocol, io) = dialer_select_proto(io, protocols, Version::V1)
+            .await
+            .map_err(io::Error::other)?;
+        upgrade.upgrade_outbound(io, protocol).await
+    } else {
+        let (protocol, io) = listener_select_proto(io, protocols)
+            .await
+            .map_err(io::Error::other)?;
+        upgrade.upgrade_inbound(io, protocol).await
+    };
+    upgraded.map_err(io::Error::other)
+}
+
+/// Multiplexes with yamux, or else with mplex.
+pub(crate) async fn multiplex<S>(io: S, endpoint: &ConnectedPoint) -> io::Result<StreamMuxerBox>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut mplex = libp2p_mplex::Config::default();
+    // There is no flow control: a full stream either loses its data or holds up the others. The default
+    // of 128 would refuse streams of JavaScript nodes, which know no limit.
+    mplex
+        .set_max_buffer_behaviour(libp2p_mplex::MaxBufferBehaviour::Block)
+        .set_max_num_streams(1024);
+    let muxers = SelectUpgrade::new(libp2p_yamux::Config::default(), mplex);
+    let muxer = apply(io, endpoint, muxers).await?;
+    Ok(StreamMuxerBox::new(muxer))
+}

@@ -1,0 +1,207 @@
+//! Whole nodes, with secio and mplex, beside js-libp2p 0.26.2.
+
+use libp2p::{
+    Multiaddr, PeerId, gossipsub, identify,
+    identity::Keypair,
+    swarm::{DialError, SwarmEvent, dial_opts::DialOpts},
+};
+use serde_json::{Value, json};
+
+use crate::support::{
+    ed25519,
+    js::{Rendezvous, RendezvousOptions},
+    libp2p_js::JsNode,
+    peer::{PeerEvent, PeerSwarm, during, exercise, listen, peer, until},
+    rsa_2048,
+};
+
+const BULK: usize = 10 << 20;
+
+async fn npm() -> Rendezvous {
+    Rendezvous::start(RendezvousOptions::default()).await
+}
+
+#[tokio::test]
+async fn javascript_with_libp2p_mplex_dials_through_the_npm_rendezvous() {
+    javascript_dials(&npm().await.addr(), "libp2p-mplex").await;
+}
+
+#[tokio::test]
+async fn javascript_with_pull_mplex_dials_through_the_npm_rendezvous() {
+    javascript_dials(&npm().await.addr(), "pull-mplex").await;
+}
+
+#[tokio::test]
+async fn javascript_with_libp2p_mplex_is_dialled_through_the_npm_rendezvous() {
+    javascript_is_dialled(&npm().await.addr(), "libp2p-mplex").await;
+}
+
+#[tokio::test]
+async fn javascript_with_pull_mplex_is_dialled_through_the_npm_rendezvous() {
+    javascript_is_dialled(&npm().await.addr(), "pull-mplex").await;
+}
+
+#[tokio::test]
+async fn every_key_type_meets_rsa_through_the_npm_rendezvous() {
+    every_key_type(&npm().await.addr()).await;
+}
+
+#[tokio::test]
+async fn messages_are_exchanged_with_floodsub_through_the_npm_rendezvous() {
+    pubsub(&npm().await.addr(), "floodsub").await;
+}
+
+#[tokio::test]
+async fn messages_are_exchanged_with_gossipsub_through_the_npm_rendezvous() {
+    pubsub(&npm().await.addr(), "gossipsub").await;
+}
+
+#[tokio::test]
+async fn a_javascript_peer_other_than_the_one_dialled_is_refused() {
+    let star = npm().await;
+    let js = JsNode::start(&star.addr(), json!({})).await;
+    let mut rust = peer(&ed25519());
+    // The rendezvous knows nobody under a wrong name, so the connection must be misdirected by hand.
+    let expected = ed25519().public().to_peer_id();
+    let opts = DialOpts::peer_id(expected)
+        .addresses(vec![js.addr.parse().expect("a multiaddr")])
+        .build();
+    let error = rust.dial(opts).expect_err("another peer is in the address");
+    assert!(matches!(error, DialError::Transport(_)), "{error}");
+    let _ = &mut rust;
+}
+
+/// A JavaScript node identifies, pings, and has 10 MiB and 100 streams echoed.
+async fn javascript_dials(star: &str, muxer: &str) {
+    let mut rust = peer(&ed25519());
+    let addr = listen(&mut rust, star).await.to_string();
+    // JavaScript of that age knows the last part as /ipfs.
+    let to = addr.replace("/p2p/", "/ipfs/");
+    let local = rust.local_peer_id().to_string();
+    let js = JsNode::start(star, json!({ "muxer": muxer })).await;
+    let exercise = async {
+        js.run(json!({ "cmd": "dial", "to": to }), "dialled").await;
+        js.expect_of("connected", &local).await;
+        js.run(json!({ "cmd": "ping", "to": to }), "pinged").await;
+        let one = json!({ "cmd": "echo", "to": to, "bytes": BULK });
+        js.run(one, "echoed").await;
+        let many = json!({ "cmd": "echo", "to": to, "streams": 100, "bytes": 1000 });
+        js.run(many, "echoed").await;
+    };
+    during(&mut rust, exercise).await;
+    assert!(rust.is_connected(&id(&js)));
+}
+
+/// A JavaScript node is identified and pinged, and echoes 10 MiB and 100 streams.
+async fn javascript_is_dialled(star: &str, muxer: &str) {
+    let js = JsNode::start(star, json!({ "muxer": muxer })).await;
+    let mut rust = peer(&ed25519());
+    listen(&mut rust, star).await;
+    let info = connect(&mut rust, &js).await;
+    assert!(info.protocols.iter().any(|p| p.as_ref() == "/echo/1.0.0"));
+    exercise(&mut rust, id(&js), 1, BULK).await;
+    exercise(&mut rust, id(&js), 100, 1000).await;
+    // It has parsed our addresses, and stayed.
+    let local = rust.local_peer_id().to_string();
+    let connected = during(&mut rust, js.expect_of("connected", &local)).await;
+    let ours = format!("{star}/ipfs/{local}");
+    let addrs = connected["addrs"].as_array().expect("a list");
+    assert!(addrs.contains(&Value::from(ours)), "{connected}");
+    assert!(rust.is_connected(&id(&js)));
+}
+
+async fn every_key_type(star: &str) {
+    let js = JsNode::start(star, json!({ "keyType": "rsa" })).await;
+    for key in [ed25519(), Keypair::generate_secp256k1(), rsa_2048()] {
+        let mut rust = peer(&key);
+        listen(&mut rust, star).await;
+        connect(&mut rust, &js).await;
+        exercise(&mut rust, id(&js), 1, 1000).await;
+    }
+}
+
+/// Dials, and waits until it is identified.
+async fn connect(rust: &mut PeerSwarm, js: &JsNode) -> identify::Info {
+    let addr: Multiaddr = js.addr.parse().expect("a multiaddr");
+    let peer = id(js);
+    rust.dial(addr).expect("dialled");
+    until(rust, "the connection", |event| match event {
+        SwarmEvent::OutgoingConnectionError { error, .. } => panic!("{error:?}"),
+        SwarmEvent::ConnectionClosed { cause, .. } => panic!("closed: {cause:?}"),
+        SwarmEvent::Behaviour(PeerEvent::Identify(identify::Event::Received {
+            peer_id,
+            info,
+            ..
+        })) => {
+            assert_eq!(info.public_key.to_peer_id(), peer);
+            (peer_id == peer).then_some(info)
+        }
+        _ => None,
+    })
+    .await
+}
+
+fn id(js: &JsNode) -> PeerId {
+    js.peer.parse().expect("a peer id")
+}
+
+async fn pubsub(star: &str, kind: &str) {
+    let js = JsNode::start(star, json!({ "pubsub": kind })).await;
+    js.run(json!({ "cmd": "subscribe", "topic": "news" }), "subscribed")
+        .await;
+    let mut rust = peer(&ed25519());
+    let topic = gossipsub::IdentTopic::new("news");
+    rust.behaviour_mut()
+        .pubsub
+        .subscribe(&topic)
+        .expect("subscribed");
+    listen(&mut rust, star).await;
+    connect(&mut rust, &js).await;
+    let local = rust.local_peer_id().to_string();
+    let knows = js.expect_where("our subscription", |event| {
+        event["event"] == "subscription"
+            && event["peer"] == local.as_str()
+            && event["topics"] == json!(["news"])
+    });
+    during(&mut rust, knows).await;
+    for number in 0..3 {
+        to_javascript(&mut rust, &js, &topic, &format!("from Rust {number}")).await;
+        to_rust(&mut rust, &js, &format!("from JavaScript {number}")).await;
+    }
+}
+
+async fn to_javascript(
+    rust: &mut PeerSwarm,
+    js: &JsNode,
+    topic: &gossipsub::IdentTopic,
+    text: &str,
+) {
+    let published = rust
+        .behaviour_mut()
+        .pubsub
+        .publish(topic.clone(), text.as_bytes());
+    published.expect("published");
+    let message = during(
+        rust,
+        js.expect_where("the message", |event| {
+            event["event"] == "message" && event["data"] == text
+        }),
+    )
+    .await;
+    assert_eq!(message["topic"], "news", "{message}");
+}
+
+async fn to_rust(rust: &mut PeerSwarm, js: &JsNode, text: &str) {
+    let command = json!({ "cmd": "publish", "topic": "news", "data": text });
+    let message = until(rust, "a message", {
+        js.run(command, "published").await;
+        |event| match event {
+            SwarmEvent::Behaviour(PeerEvent::Pubsub(gossipsub::Event::Message {
+                message, ..
+            })) => Some(message),
+            _ => None,
+        }
+    })
+    .await;
+    assert_eq!(message.data, text.as_bytes());
+}

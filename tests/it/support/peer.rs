@@ -1,0 +1,178 @@
+//! A Rust node for networks of old JavaScript nodes, as users build it with the crate's preset.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use libp2p::{
+    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder,
+    core::{muxing::StreamMuxerBox, transport::Boxed},
+    gossipsub, identify,
+    identity::Keypair,
+    ping,
+    request_response::{self, ProtocolSupport},
+    swarm::{NetworkBehaviour, SwarmEvent},
+};
+use libp2p_websocket_star::{Behaviour, Config, WebSocketStarTransport, preset};
+
+use super::{PATIENCE, log, node::Bulk, pattern, within};
+
+#[derive(NetworkBehaviour)]
+pub struct Peer {
+    pub discovery: Behaviour,
+    pub identify: preset::Identify,
+    pub ping: ping::Behaviour,
+    pub echo: request_response::Behaviour<Bulk>,
+    pub pubsub: gossipsub::Behaviour,
+}
+
+pub type PeerSwarm = Swarm<Peer>;
+
+/// With the preset's transport.
+pub fn peer(key: &Keypair) -> PeerSwarm {
+    peer_with(key, |star| {
+        preset::transport(key, star).expect("the key signs")
+    })
+}
+
+/// With that transport over websocket-star.
+pub fn peer_with(
+    key: &Keypair,
+    transport: impl FnOnce(WebSocketStarTransport) -> Boxed<(PeerId, StreamMuxerBox)>,
+) -> PeerSwarm {
+    log();
+    let star = WebSocketStarTransport::new(key, Config::default());
+    let discovery = star.discovery();
+    SwarmBuilder::with_existing_identity(key.clone())
+        .with_tokio()
+        .with_other_transport(|_| transport(star))
+        .expect("a transport")
+        .with_behaviour(|key| Peer {
+            discovery: Behaviour::new(discovery),
+            identify: preset::Identify::new(identify::Config::new(
+                "ipfs/0.1.0".into(),
+                key.public(),
+            )),
+            ping: ping::Behaviour::new(
+                ping::Config::default().with_interval(Duration::from_millis(100)),
+            ),
+            echo: request_response::Behaviour::with_codec(
+                Bulk,
+                [(StreamProtocol::new("/echo/1.0.0"), ProtocolSupport::Full)],
+                request_response::Config::default()
+                    .with_request_timeout(PATIENCE)
+                    .with_max_concurrent_streams(200),
+            ),
+            pubsub: pubsub(key),
+        })
+        .expect("a behaviour")
+        .with_swarm_config(|config| config.with_idle_connection_timeout(PATIENCE))
+        .build()
+}
+
+/// Floodsub nodes count their messages with 20 random bytes, where gossipsub wants 8: only `None` lets them
+/// in, and then messages are told apart by their data alone.
+fn pubsub(key: &Keypair) -> gossipsub::Behaviour {
+    let config = gossipsub::ConfigBuilder::default()
+        .support_floodsub()
+        .validation_mode(gossipsub::ValidationMode::None)
+        .message_id_fn(|message| gossipsub::MessageId::new(&message.data))
+        .heartbeat_interval(Duration::from_millis(100))
+        .build()
+        .expect("a configuration");
+    let signed = gossipsub::MessageAuthenticity::Signed(key.clone());
+    gossipsub::Behaviour::new(signed, config).expect("a behaviour")
+}
+
+/// Listens, and waits for the address.
+pub async fn listen(swarm: &mut PeerSwarm, star: &str) -> Multiaddr {
+    swarm
+        .listen_on(star.parse().expect("a multiaddr"))
+        .expect("a good address");
+    until(swarm, "the listen address", |event| match event {
+        SwarmEvent::NewListenAddr { address, .. } => Some(address),
+        SwarmEvent::ListenerClosed { reason, .. } => panic!("closed: {reason:?}"),
+        _ => None,
+    })
+    .await
+}
+
+/// Runs the swarm until `wanted` finds what it looks for; echoes by the way.
+pub async fn until<T>(
+    swarm: &mut PeerSwarm,
+    what: &str,
+    mut wanted: impl FnMut(SwarmEvent<PeerEvent>) -> Option<T>,
+) -> T {
+    within(what, async {
+        loop {
+            if let Some(found) = step(swarm, &mut wanted).await {
+                break found;
+            }
+        }
+    })
+    .await
+}
+
+/// Runs the swarm for as long as something else takes.
+pub async fn during<T>(swarm: &mut PeerSwarm, other: impl Future<Output = T>) -> T {
+    let serve = async {
+        loop {
+            step(swarm, &mut |_| None::<()>).await;
+        }
+    };
+    tokio::select! {
+        done = other => done,
+        () = serve => unreachable!("it goes on for ever"),
+    }
+}
+
+async fn step<T>(
+    swarm: &mut PeerSwarm,
+    wanted: &mut impl FnMut(SwarmEvent<PeerEvent>) -> Option<T>,
+) -> Option<T> {
+    match swarm.select_next_some().await {
+        SwarmEvent::Behaviour(PeerEvent::Echo(request_response::Event::Message {
+            message:
+                request_response::Message::Request {
+                    request, channel, ..
+                },
+            ..
+        })) => {
+            // The other side may have gone.
+            let _ = swarm.behaviour_mut().echo.send_response(channel, request);
+            None
+        }
+        event => wanted(event),
+    }
+}
+
+/// Identifies, pings three times, and has `len` bytes sent back on each of `streams` streams at once.
+pub async fn exercise(swarm: &mut PeerSwarm, peer: PeerId, streams: usize, len: usize) {
+    for _ in 0..streams {
+        let echo = &mut swarm.behaviour_mut().echo;
+        echo.send_request(&peer, pattern(0, len));
+    }
+    let (mut pings, mut answers) = (0, 0);
+    until(swarm, "pings and echoes", |event| {
+        match event {
+            SwarmEvent::Behaviour(PeerEvent::Ping(event)) if event.peer == peer => {
+                event.result.expect("a ping");
+                pings += 1;
+            }
+            SwarmEvent::Behaviour(PeerEvent::Echo(event)) => match event {
+                request_response::Event::Message {
+                    message: request_response::Message::Response { response, .. },
+                    ..
+                } => {
+                    assert!(response == pattern(0, len), "the wrong bytes");
+                    answers += 1;
+                }
+                request_response::Event::OutboundFailure { error, .. } => panic!("{error}"),
+                _ => {}
+            },
+            SwarmEvent::ConnectionClosed { cause, .. } => panic!("closed: {cause:?}"),
+            _ => {}
+        }
+        (pings >= 3 && answers == streams).then_some(())
+    })
+    .await;
+}

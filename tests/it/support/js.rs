@@ -340,7 +340,7 @@ impl Node {
             .stderr(Stdio::inherit())
             .kill_on_drop(true)
             .spawn()
-            .expect("Node.js 20 or newer is installed as `node`");
+            .expect("Node.js 18 or newer is installed as `node`");
         let stdin = child.stdin.take().expect("stdin is piped");
         let stdout = child.stdout.take().expect("stdout is piped");
 

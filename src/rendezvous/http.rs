@@ -55,7 +55,10 @@ where
         }
         std::future::ready(Ok::<_, Infallible>(response))
     });
+    // One that comes when the server stops already may still ask for its health.
+    let is_late = hub.is_stopping();
     let connection = http1::Builder::new()
+        .keep_alive(!is_late)
         .timer(TokioTimer::new())
         .header_read_timeout(hub.config().limits().handshake_timeout)
         .serve_connection(TokioIo::new(io), service)
@@ -63,7 +66,7 @@ where
     let mut connection = pin!(connection);
     let result = tokio::select! {
         result = &mut connection => result,
-        () = hub.stopping() => {
+        () = hub.stopping(), if !is_late => {
             connection.as_mut().graceful_shutdown();
             tokio::time::timeout(STOP_GRACE, connection).await.unwrap_or(Ok(()))
         }

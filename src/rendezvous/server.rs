@@ -262,11 +262,12 @@ async fn handshake(
         }
         acceptor.accept(stream).await.map(Some)
     };
+    let is_late = hub.is_stopping();
     let handshaken = tokio::select! {
         result = tokio::time::timeout(timeout, handshake) => {
             result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         }
-        () = hub.stopping(), if !hub.is_stopping() => return None,
+        () = hub.stopping(), if !is_late => return None,
     };
     handshaken.unwrap_or_else(|error: io::Error| {
         tracing::debug!(%remote, %error, "a TLS handshake failed");

@@ -21,6 +21,8 @@ use x509_cert::{
 /// What a client may ask for; a WebSocket begins as HTTP/1.1.
 const ALPN: &[u8] = b"http/1.1";
 
+const ENCRYPTED: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
+const OLD_ENCRYPTED: &[u8] = b"Proc-Type: 4,ENCRYPTED";
 /// The first byte of every TLS connection: RFC 8446, section 5.1.
 pub(super) const HANDSHAKE_RECORD: u8 = 22;
 
@@ -45,6 +47,11 @@ pub enum TlsError {
     /// The key is encrypted, and nobody says with what.
     #[error("the private key is encrypted: a passphrase is needed")]
     EncryptedKey,
+    /// The key is encrypted in OpenSSL's own old way.
+    #[error(
+        "the private key is encrypted in an old format: convert it with `openssl pkcs8 -topk8`"
+    )]
+    OldEncryptedKey,
     /// The certificate cannot be parsed.
     #[error("the certificate is malformed: {0}")]
     Certificate(#[source] x509_cert::der::Error),
@@ -124,8 +131,11 @@ impl TlsConfig {
     /// # Errors
     /// As [`from_der`](Self::from_der), and if it is not PEM.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        if contains(key, OLD_ENCRYPTED) {
+            return Err(TlsError::OldEncryptedKey);
+        }
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| match source {
-            rustls::pki_types::pem::Error::NoItemsFound if is_encrypted(key) => {
+            rustls::pki_types::pem::Error::NoItemsFound if contains(key, ENCRYPTED) => {
                 TlsError::EncryptedKey
             }
             rustls::pki_types::pem::Error::NoItemsFound => TlsError::NoKey,
@@ -176,7 +186,7 @@ impl TlsConfig {
         key: &[u8],
         passphrase: &str,
     ) -> Result<Self, TlsError> {
-        if !is_encrypted(key) {
+        if !contains(key, ENCRYPTED) {
             return Self::from_pem(chain, key);
         }
         let decrypted = decrypt(key, passphrase).map_err(TlsError::Decrypt)?;
@@ -238,14 +248,8 @@ fn decrypt(key: &[u8], passphrase: &str) -> Result<pkcs8::SecretDocument, pkcs8:
     pkcs8::EncryptedPrivateKeyInfoRef::try_from(document.as_bytes())?.decrypt(passphrase)
 }
 
-fn is_encrypted(pem: &[u8]) -> bool {
-    let marks: [&[u8]; 2] = [
-        b"-----BEGIN ENCRYPTED PRIVATE KEY-----",
-        b"Proc-Type: 4,ENCRYPTED",
-    ];
-    marks
-        .iter()
-        .any(|mark| pem.windows(mark.len()).any(|window| window == *mark))
+fn contains(pem: &[u8], mark: &[u8]) -> bool {
+    pem.windows(mark.len()).any(|window| window == mark)
 }
 
 fn pem_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -3,6 +3,7 @@
 mod corpus;
 mod embedded;
 mod npm;
+mod operations;
 mod support;
 mod swarm;
 mod wakes;

@@ -1,7 +1,7 @@
 'use strict'
 
 // The published rendezvous server on a loopback port, until stdin ends. Takes one JSON argument:
-// { port, cryptoChallenge, strictMultiaddr, refreshPeerListIntervalMS }, and says `listening` with the port it got.
+// { port, cryptoChallenge, strictMultiaddr, refreshPeerListIntervalMS, metrics }, and says `listening` with the port it got.
 
 const { start } = require('libp2p-websocket-star-rendezvous')
 const { emit, describe, onCommand } = require('./lib/lines')

@@ -24,9 +24,7 @@ Exit status: 0 after SIGTERM or SIGINT, 2 if the server cannot be started as it 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
     Text,
-    /// For machines: one JSON object a line.
     Json,
 }
 
@@ -71,11 +69,12 @@ pub struct Arguments {
     /// Answer /metrics with 404 [env: DISABLE_METRICS]
     #[arg(long, alias = "disableMetrics", help_heading = "Watching")]
     disable_metrics: bool,
-    /// How log lines on standard error look
+    /// How the log on standard error looks: text, or json with one object a line
     #[arg(
         long,
         value_name = "FORMAT",
         default_value = "text",
+        hide_possible_values = true,
         help_heading = "Watching"
     )]
     pub log: LogFormat,

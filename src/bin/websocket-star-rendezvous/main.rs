@@ -117,7 +117,10 @@ impl Running {
                 say("Rendezvous server stopped");
                 ExitCode::SUCCESS
             }
-            () = signals.stop() => fail("stopped by a second signal, without waiting"),
+            () = signals.stop() => {
+                tracing::warn!("stopped by a second signal, without waiting");
+                ExitCode::FAILURE
+            }
         }
     }
 }

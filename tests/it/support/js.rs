@@ -58,6 +58,8 @@ pub struct RendezvousOptions {
     pub strict_multiaddr: bool,
     /// How often each peer is announced to the others.
     pub refresh_peer_list: Duration,
+    /// Whether it serves `/metrics`.
+    pub metrics: bool,
 }
 
 impl Default for RendezvousOptions {
@@ -66,6 +68,7 @@ impl Default for RendezvousOptions {
             crypto_challenge: true,
             strict_multiaddr: true,
             refresh_peer_list: Duration::from_secs(10),
+            metrics: false,
         }
     }
 }
@@ -94,6 +97,7 @@ impl Rendezvous {
             "cryptoChallenge": options.crypto_challenge,
             "strictMultiaddr": options.strict_multiaddr,
             "refreshPeerListIntervalMS": millis(options.refresh_peer_list),
+            "metrics": options.metrics,
         });
         let node = Node::spawn("rendezvous.js", &[config.to_string()]);
         let event = node.expect("listening").await;

@@ -48,7 +48,7 @@ async fn the_metrics_have_the_names_and_types_of_the_npm_servers() {
         ..RendezvousOptions::default()
     })
     .await;
-    let npm_text = get(([127, 0, 0, 1], npm.port()).into(), "/metrics").await;
+    let npm_text = npm.metrics().await;
     let star = embedded().await;
     let ours = get(star.local_addr(), "/metrics").await;
     let (npm, ours_types) = (metric_types(&npm_text), metric_types(&ours));

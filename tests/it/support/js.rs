@@ -58,7 +58,7 @@ pub struct RendezvousOptions {
     pub strict_multiaddr: bool,
     /// How often each peer is announced to the others.
     pub refresh_peer_list: Duration,
-    /// Whether it serves `/metrics`.
+    /// Whether it counts, for [`Rendezvous::metrics`].
     pub metrics: bool,
 }
 
@@ -115,6 +115,11 @@ impl Rendezvous {
     /// The address peers listen on, without a peer id.
     pub fn addr(&self) -> String {
         format!("/ip4/127.0.0.1/tcp/{}/ws/p2p-websocket-star", self.port)
+    }
+
+    /// Its metrics in Prometheus' text format, as they were at the start.
+    pub async fn metrics(&self) -> String {
+        text(&self.node.expect("metrics").await["text"])
     }
 
     /// Kills the server and waits until it has gone.

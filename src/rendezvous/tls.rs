@@ -305,3 +305,8 @@ impl Current {
         Ok(())
     }
 }
+
+// With what encrypts keys: only the stand-alone server has it.
+#[cfg(all(test, feature = "rendezvous"))]
+#[path = "tls_tests.rs"]
+mod tests;

@@ -15,13 +15,16 @@
 //! | [`Behaviour`], [`Discovery`] | the peers at the rendezvous, for a swarm and as a stream |
 //! | [`Connection`] | `AsyncRead` and `AsyncWrite` of one dial |
 //! | `link` | one WebSocket to one rendezvous: its task, reconnection, heartbeat |
-//! | `rendezvous` (feature `rendezvous`) | the server |
+//! | `rendezvous` (feature `rendezvous-server`) | the server |
 //! | [`protocol`] | packets, events, the client's session, streams: no IO, no clock; client and server |
 //! | [`address`], [`Config`], [`error`] | what all of them speak of |
 //!
 //! # Cargo features
 //!
-//! * `rendezvous`: the server. Off by default.
+//! Both are off by default.
+//!
+//! * `rendezvous-server`: the server as a library, to embed.
+//! * `rendezvous`: that, the stand-alone `websocket-star-rendezvous`, and PFX files and encrypted keys for its TLS.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod address;
@@ -38,7 +41,7 @@ pub mod plaintext;
 #[cfg_attr(docsrs, doc(cfg(feature = "secio")))]
 pub mod preset;
 pub mod protocol;
-#[cfg(feature = "rendezvous")]
+#[cfg(feature = "rendezvous-server")]
 pub mod rendezvous;
 #[cfg(feature = "secio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "secio")))]

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use super::tls::TlsConfig;
+
 /// How a [`Server`](super::Server) is to run.
 ///
 /// ```
@@ -25,6 +27,8 @@ pub struct Config {
     announce_interval: Duration,
     ping_interval: Duration,
     ping_timeout: Duration,
+    tls: Option<TlsConfig>,
+    metrics: bool,
     limits: Limits,
 }
 
@@ -37,6 +41,9 @@ impl Default for Config {
     /// - Announces each peer every 10 s, as the npm server; peers there forget those that are not
     ///   announced for a while.
     /// - Expects a ping every 25 s, and gives it 20 s more: engine.io's own defaults.
+    /// - Speaks plain WebSocket: TLS needs a certificate, and is often ended by a proxy.
+    /// - Serves `/metrics`: they name no peer, and whoever may connect may ask for them, as with the
+    ///   npm server's command line.
     fn default() -> Self {
         Self {
             listen_addr: (Ipv4Addr::LOCALHOST, 0).into(),
@@ -45,6 +52,8 @@ impl Default for Config {
             announce_interval: Duration::from_secs(10),
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
+            tls: None,
+            metrics: true,
             limits: Limits::default(),
         }
     }
@@ -94,6 +103,21 @@ impl Config {
         self
     }
 
+    /// Has everything on its port speak TLS, with this certificate. It can be replaced later:
+    /// [`Server::reload_tls`](super::Server::reload_tls).
+    #[must_use]
+    pub fn with_tls(mut self, tls: TlsConfig) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Whether `/metrics` is answered.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: bool) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
     /// What one peer, and all together, may use.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
@@ -123,6 +147,14 @@ impl Config {
 
     pub(crate) fn ping_timeout(&self) -> Duration {
         self.ping_timeout
+    }
+
+    pub(crate) fn tls(&self) -> Option<&TlsConfig> {
+        self.tls.as_ref()
+    }
+
+    pub(crate) fn metrics(&self) -> bool {
+        self.metrics
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -240,7 +272,7 @@ impl Limits {
         self
     }
 
-    /// How long an HTTP request may take to arrive.
+    /// How long a TLS handshake may take, and as long again an HTTP request to arrive.
     #[must_use]
     pub fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake_timeout = timeout;

@@ -1,8 +1,10 @@
-//! What is asked over HTTP: the upgrade to a WebSocket, and nothing else yet.
+//! What is asked over HTTP: the upgrade to a WebSocket, the page, `/health` and `/metrics`.
 
 use std::{
     convert::Infallible,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -10,8 +12,10 @@ use hyper::{
     Method, Request, Response, StatusCode, Version,
     body::Incoming,
     header::{
-        ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+        ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY,
+        CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
         SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+        X_CONTENT_TYPE_OPTIONS,
     },
     server::conn::http1,
     service::service_fn,
@@ -21,10 +25,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use sha1_smol::Sha1;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::hub::{Hub, Member};
+use super::{
+    hub::{Hub, Member},
+    metrics, page,
+};
 
 /// RFC 6455, section 1.3.
 const WEBSOCKET_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// How long an answer that is under way may take when the server stops.
+const STOP_GRACE: Duration = Duration::from_millis(500);
+const JSON: &str = "application/json";
+const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// A request that becomes a link.
 type Upgrade = (OnUpgrade, Member);
@@ -43,18 +55,24 @@ where
         }
         std::future::ready(Ok::<_, Infallible>(response))
     });
+    // One that comes when the server stops already may still ask for its health.
+    let is_late = hub.is_stopping();
     let connection = http1::Builder::new()
+        .keep_alive(!is_late)
         .timer(TokioTimer::new())
         .header_read_timeout(hub.config().limits().handshake_timeout)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
-    tokio::select! {
-        result = connection => {
-            if let Err(error) = result {
-                tracing::debug!(%error, "an HTTP connection failed");
-            }
+    let mut connection = pin!(connection);
+    let result = tokio::select! {
+        result = &mut connection => result,
+        () = hub.stopping(), if !is_late => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(STOP_GRACE, connection).await.unwrap_or(Ok(()))
         }
-        () = hub.stopping() => return None,
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "an HTTP connection failed");
     }
     let (upgraded, member) = upgrade
         .into_inner()
@@ -67,10 +85,73 @@ where
         .then(|| (parts.io.into_inner(), member))
 }
 
-fn respond(mut request: Request<Incoming>, hub: &Arc<Hub>) -> (Response<String>, Option<Upgrade>) {
-    if !matches!(request.uri().path(), "/socket.io/" | "/socket.io") {
-        return (refusal(StatusCode::NOT_FOUND, "Not found\n"), None);
+/// Answers whoever speaks plain HTTP where TLS is spoken, in a way that a person understands.
+pub(super) async fn refuse_plain<S>(io: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let service = service_fn(|_: Request<Incoming>| {
+        let text = "This port speaks TLS: use https:// and wss://, and /wss in addresses.\n";
+        std::future::ready(Ok::<_, Infallible>(refusal(StatusCode::BAD_REQUEST, text)))
+    });
+    // What is no HTTP either gets hyper's own answer.
+    let _ = http1::Builder::new()
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(io), service)
+        .await;
+}
+
+fn respond(request: Request<Incoming>, hub: &Arc<Hub>) -> (Response<String>, Option<Upgrade>) {
+    let answer: fn(&Request<Incoming>, &Hub) -> Response<String> = match request.uri().path() {
+        "/socket.io/" | "/socket.io" => return upgrade(request, hub),
+        "/" => front_page,
+        "/health" => health,
+        "/metrics" if hub.config().metrics() => metrics,
+        _ => return (refusal(StatusCode::NOT_FOUND, "Not found\n"), None),
+    };
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD\n");
+        let allowed = HeaderValue::from_static("GET, HEAD");
+        response.headers_mut().insert(ALLOW, allowed);
+        return (response, None);
     }
+    (answer(&request, hub), None)
+}
+
+fn front_page(request: &Request<Incoming>, hub: &Hub) -> Response<String> {
+    let header = |name: &HeaderName| request.headers().get(name)?.to_str().ok();
+    let forwarded = HeaderName::from_static("x-forwarded-proto");
+    // Only the browser that asks sees what it says about itself, or its proxy about it.
+    let secure = hub.tls().is_some() || header(&forwarded) == Some("https");
+    let address = header(&HOST).and_then(|host| page::address(host, secure));
+    let html = page::html(address.as_deref(), hub.figures().peers);
+    let mut response = answer(StatusCode::OK, "text/html; charset=utf-8", html);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, page::content_security_policy());
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+fn health(_: &Request<Incoming>, hub: &Hub) -> Response<String> {
+    let figures = hub.figures();
+    let (status, text) = match hub.is_stopping() {
+        false => (StatusCode::OK, "ok"),
+        true => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+    };
+    let (peers, links) = (figures.peers, figures.snapshot.links);
+    let json = serde_json::json!({ "status": text, "peers": peers, "links": links });
+    answer(status, JSON, json.to_string())
+}
+
+fn metrics(_: &Request<Incoming>, hub: &Hub) -> Response<String> {
+    match metrics::encode(hub) {
+        Ok(text) => answer(StatusCode::OK, metrics::CONTENT_TYPE, text),
+        // A number is beyond what the format can hold.
+        Err(_) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "Cannot be encoded\n"),
+    }
+}
+
+fn upgrade(mut request: Request<Incoming>, hub: &Arc<Hub>) -> (Response<String>, Option<Upgrade>) {
     let accept = match accept_key(&request) {
         Ok(accept) => accept,
         Err(error) => return (error.response(), None),
@@ -89,12 +170,16 @@ fn respond(mut request: Request<Incoming>, hub: &Arc<Hub>) -> (Response<String>,
 }
 
 fn refusal(status: StatusCode, text: &str) -> Response<String> {
-    let mut response = Response::new(text.to_owned());
+    answer(status, PLAIN, text.to_owned())
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response<String> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -117,10 +202,10 @@ enum EngineError {
 impl EngineError {
     fn response(self) -> Response<String> {
         let json = serde_json::json!({ "code": self as u8, "message": self.to_string() });
-        let mut response = refusal(StatusCode::BAD_REQUEST, &json.to_string());
+        let mut response = answer(StatusCode::BAD_REQUEST, JSON, json.to_string());
+        let anybody = HeaderValue::from_static("*");
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, anybody);
         response
     }
 }

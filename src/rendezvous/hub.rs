@@ -14,9 +14,11 @@ use tokio_websockets::Message;
 
 use super::{
     config::Config,
+    metrics::DialTime,
     outbox::{CloseReason, Outbox},
     registry::{Action, LinkId, Registry, Route},
     server::Snapshot,
+    tls,
 };
 use crate::protocol::event::StreamName;
 
@@ -34,6 +36,17 @@ pub(super) struct Hub {
     stopping: watch::Sender<bool>,
     relayed_items: AtomicU64,
     relayed_bytes: AtomicU64,
+    dial_time: DialTime,
+    tls: Option<tls::Current>,
+}
+
+/// What there is and what has happened, without the list of peers.
+#[derive(Debug)]
+pub(super) struct Figures {
+    /// How many addresses are joined.
+    pub(super) peers: usize,
+    /// The rest; its list of peers is empty.
+    pub(super) snapshot: Snapshot,
 }
 
 #[derive(Debug)]
@@ -91,6 +104,8 @@ impl Hub {
             dropped_announcements: 0,
         };
         Self {
+            tls: config.tls().cloned().map(tls::Current::new),
+            dial_time: DialTime::default(),
             config,
             state: Mutex::new(state),
             earlier: Notify::new(),
@@ -102,6 +117,19 @@ impl Hub {
 
     pub(super) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The certificate for new connections, if they are to use TLS.
+    pub(super) fn tls(&self) -> Option<&tls::Current> {
+        self.tls.as_ref()
+    }
+
+    pub(super) fn dial_time(&self) -> &DialTime {
+        &self.dial_time
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -121,12 +149,25 @@ impl Hub {
         result
     }
 
+    /// Takes an answer to `ss-incomming` from a link.
+    pub(super) fn handle_ack(&self, link: LinkId, ack: u64, json: &str) {
+        let dialled_at = self.with(|registry| {
+            let dialled_at = registry.dialled_at(link, ack);
+            registry.handle_ack(link, ack, json);
+            dialled_at
+        });
+        if let Some(dialled_at) = dialled_at {
+            let time = now().saturating_duration_since(dialled_at);
+            self.dial_time.observe(time);
+        }
+    }
+
     /// Admits a link, if there may be one more.
     pub(super) fn admit(self: &Arc<Self>) -> Option<Member> {
         let outbox = Arc::new(Outbox::new(self.config.limits().queue));
         let link = {
             let mut state = self.lock();
-            if *self.stopping.borrow() || state.outboxes.len() >= self.config.limits().links {
+            if self.is_stopping() || state.outboxes.len() >= self.config.limits().links {
                 state.refused_links += 1;
                 return None;
             }
@@ -213,12 +254,30 @@ impl Hub {
     pub(super) fn snapshot(&self) -> Snapshot {
         let state = self.lock();
         Snapshot {
-            links: state.registry.links(),
             peers: state.registry.addresses().map(str::to_owned).collect(),
+            ..self.figures_of(&state)
+        }
+    }
+
+    pub(super) fn figures(&self) -> Figures {
+        let state = self.lock();
+        Figures {
+            peers: state.registry.addresses().count(),
+            snapshot: self.figures_of(&state),
+        }
+    }
+
+    fn figures_of(&self, state: &State) -> Snapshot {
+        let mut refusals = state.registry.refusals().by_reason();
+        refusals.insert("too_many_links", state.refused_links);
+        Snapshot {
+            links: state.registry.links(),
+            peers: Vec::new(),
             dials: state.registry.open_dials(),
             queued_bytes: state.outboxes.values().map(|outbox| outbox.bytes()).sum(),
             counters: state.registry.counters(),
             links_refused: state.refused_links,
+            refusals,
             announcements_dropped: state.dropped_announcements,
             relayed_items: self.relayed_items.load(Ordering::Relaxed),
             relayed_bytes: self.relayed_bytes.load(Ordering::Relaxed),

@@ -27,9 +27,12 @@ mod config;
 mod http;
 mod hub;
 mod link;
+mod metrics;
 mod outbox;
+mod page;
 mod registry;
 mod server;
+mod tls;
 
 #[cfg(test)]
 mod simulation_tests;
@@ -37,3 +40,4 @@ mod simulation_tests;
 pub use config::{Config, Limits};
 pub use registry::Counters;
 pub use server::{BindError, Server, Snapshot};
+pub use tls::{TlsConfig, TlsError};

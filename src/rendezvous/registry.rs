@@ -7,6 +7,7 @@
 mod announce;
 mod dials;
 mod peers;
+mod refusals;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
@@ -25,7 +26,7 @@ use crate::protocol::{
     event::{DialAnswer, DialId, Event},
 };
 
-pub(crate) use self::dials::Route;
+pub(crate) use self::{dials::Route, refusals::Refusals};
 
 /// One link, for as long as the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -163,6 +164,7 @@ pub(crate) struct Registry {
     deadlines: BTreeSet<(Instant, DeadlineKind)>,
     actions: VecDeque<Action>,
     counters: Counters,
+    refusals: Refusals,
 }
 
 impl Registry {
@@ -185,6 +187,7 @@ impl Registry {
             deadlines: BTreeSet::new(),
             actions: VecDeque::new(),
             counters: Counters::default(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -331,9 +334,14 @@ impl Registry {
         self.counters
     }
 
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
     fn answer(&mut self, to: LinkId, ack: u64, answer: Result<(), Refusal>) {
         if let Err(refusal) = &answer {
             tracing::debug!(link = %to, %refusal, "a request is refused");
+            self.refusals.count(refusal);
         }
         let answer = answer.map_err(|refusal| refusal.to_string());
         self.send(to, DialAnswer(answer).encode(ack));

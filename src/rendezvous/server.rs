@@ -1,21 +1,31 @@
 //! The listening socket and its tasks.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use multiaddr::{Multiaddr, Protocol};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::oneshot,
     task::{JoinHandle, JoinSet},
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{Instrument as _, field::Empty};
 
-use super::{config::Config, http, hub::Hub, link, registry::Counters};
+use super::{
+    config::Config,
+    http,
+    hub::Hub,
+    link,
+    registry::Counters,
+    tls::{self, TlsConfig, TlsError},
+};
 
 /// How many connections there may be beside the links: those that have not asked for anything yet.
 /// They are short: the handshake timeout ends them.
@@ -35,6 +45,9 @@ pub enum BindError {
         /// What the system says.
         source: io::Error,
     },
+    /// The certificate cannot be used now.
+    #[error("cannot use TLS")]
+    Tls(#[from] TlsError),
 }
 
 /// What a server does at one moment.
@@ -53,6 +66,8 @@ pub struct Snapshot {
     pub counters: Counters,
     /// How many links were refused because there were too many.
     pub links_refused: u64,
+    /// How many links and requests were refused, by reason: the names are those in `/metrics`.
+    pub refusals: BTreeMap<&'static str, u64>,
     /// How many announcements were dropped because a link was behind.
     pub announcements_dropped: u64,
     /// How many items were relayed.
@@ -76,11 +91,15 @@ impl Server {
     /// Starts a rendezvous. Its tasks are spawned on the current tokio runtime.
     ///
     /// # Errors
-    /// [`BindError::Listen`] if the address cannot be listened on.
+    /// [`BindError::Listen`] if the address cannot be listened on, [`BindError::Tls`] if the
+    /// certificate has expired or is not valid yet.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
+        if let Some(tls) = config.tls() {
+            tls.check_validity(SystemTime::now())?;
+        }
         let addr = config.listen_addr();
         let listen = |source| BindError::Listen { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(listen)?;
@@ -102,20 +121,40 @@ impl Server {
         self.local_addr
     }
 
-    /// The addresses at which peers on this machine can listen, or on others unless the server
-    /// listens on an unspecified or a loopback address: for an unspecified one, that is the loopback
-    /// address.
+    /// The addresses for peers to listen on, ready for `Swarm::listen_on`: with the real port, `/ws` or
+    /// `/wss`, and at least one.
+    ///
+    /// Where the server listens on all interfaces, this is the loopback address, for peers on this
+    /// machine: by what name or address others reach it, it cannot know. A `/wss` address works for
+    /// peers only if the certificate is for that address; usually it is for a name, and the address to
+    /// publish is `/dns4/<name>/tcp/<port>/wss/p2p-websocket-star`.
     pub fn addresses(&self) -> Vec<Multiaddr> {
         let ip = match self.local_addr.ip() {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
+        let scheme = match self.hub.tls() {
+            Some(_) => Protocol::Wss("/".into()),
+            None => Protocol::Ws("/".into()),
+        };
         let address = Multiaddr::from(ip)
             .with(Protocol::Tcp(self.local_addr.port()))
-            .with(Protocol::Ws("/".into()))
+            .with(scheme)
             .with(Protocol::P2pWebSocketStar);
         vec![address]
+    }
+
+    /// Greets new connections with another certificate from now on. Open links keep theirs and are
+    /// not disturbed.
+    ///
+    /// # Errors
+    /// If the certificate has expired or is not valid yet, or the server was started without TLS; it
+    /// goes on with what it had.
+    pub fn reload_tls(&self, tls: TlsConfig) -> Result<(), TlsError> {
+        self.hub.tls().ok_or(TlsError::NotInUse)?.replace(tls)?;
+        tracing::info!("certificate replaced");
+        Ok(())
     }
 
     /// What it does now.
@@ -146,20 +185,25 @@ impl Drop for Server {
 async fn run(listener: TcpListener, hub: Arc<Hub>, stopped: oneshot::Receiver<()>) {
     let mut tasks = JoinSet::new();
     tokio::select! {
-        () = accept(listener, &hub, &mut tasks) => {}
+        () = accept(&listener, &hub, &mut tasks) => {}
         () = hub.run_timer() => {}
         _ = stopped => {}
     }
     hub.shut_down();
+    let mut late = JoinSet::new();
     let all = async { while tasks.join_next().await.is_some() {} };
-    let timeout = hub.config().limits().shutdown_timeout;
-    if tokio::time::timeout(timeout, all).await.is_err() {
-        tracing::info!("some links did not take what was queued for them in time");
+    tokio::select! {
+        () = all => {}
+        // Whoever asks for its health is told meanwhile.
+        () = accept(&listener, &hub, &mut late) => {}
+        () = tokio::time::sleep(hub.config().limits().shutdown_timeout) => {
+            tracing::info!("some links did not take what was queued for them in time");
+        }
     }
     tasks.shutdown().await;
 }
 
-async fn accept(listener: TcpListener, hub: &Arc<Hub>, tasks: &mut JoinSet<()>) {
+async fn accept(listener: &TcpListener, hub: &Arc<Hub>, tasks: &mut JoinSet<()>) {
     let limit = hub.config().limits().links.saturating_add(BESIDE_LINKS);
     loop {
         let accepted = tokio::select! {
@@ -168,7 +212,11 @@ async fn accept(listener: TcpListener, hub: &Arc<Hub>, tasks: &mut JoinSet<()>) 
         };
         match accepted {
             Ok((stream, remote)) if tasks.len() < limit => {
-                tasks.spawn(serve(stream, remote, hub.clone()));
+                let hub = hub.clone();
+                match hub.tls() {
+                    None => tasks.spawn(serve(stream, remote, hub)),
+                    Some(_) => tasks.spawn(serve_tls(stream, remote, hub)),
+                };
             }
             Ok((_, remote)) => tracing::warn!(%remote, "too many connections"),
             Err(error) => {
@@ -180,10 +228,57 @@ async fn accept(listener: TcpListener, hub: &Arc<Hub>, tasks: &mut JoinSet<()>) 
 }
 
 async fn serve(stream: TcpStream, remote: SocketAddr, hub: Arc<Hub>) {
-    // Small frames are not to wait for the acknowledgement of others.
+    disable_delay(&stream);
+    serve_http(stream, remote, hub).await;
+}
+
+async fn serve_tls(stream: TcpStream, remote: SocketAddr, hub: Arc<Hub>) {
+    disable_delay(&stream);
+    // In a box, so that the memory of an idle link does not include what the handshake needed.
+    if let Some(stream) = Box::pin(handshake(stream, remote, &hub)).await {
+        serve_http(stream, remote, hub).await;
+    }
+}
+
+/// Small frames are not to wait for the acknowledgement of others.
+fn disable_delay(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
+}
+
+async fn handshake(
+    stream: TcpStream,
+    remote: SocketAddr,
+    hub: &Hub,
+) -> Option<TlsStream<TcpStream>> {
+    let acceptor = TlsAcceptor::from(hub.tls()?.config());
+    let timeout = hub.config().limits().handshake_timeout;
+    let handshake = async {
+        let mut first = [0];
+        if stream.peek(&mut first).await? != 0 && first != [tls::HANDSHAKE_RECORD] {
+            http::refuse_plain(stream).await;
+            return Ok(None);
+        }
+        acceptor.accept(stream).await.map(Some)
+    };
+    let is_late = hub.is_stopping();
+    let handshaken = tokio::select! {
+        result = tokio::time::timeout(timeout, handshake) => {
+            result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        }
+        () = hub.stopping(), if !is_late => return None,
+    };
+    handshaken.unwrap_or_else(|error: io::Error| {
+        tracing::debug!(%remote, %error, "a TLS handshake failed");
+        None
+    })
+}
+
+async fn serve_http<S>(stream: S, remote: SocketAddr, hub: Arc<Hub>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     // In a box, so that the memory of an idle link does not include what HTTP needed.
     let Some((stream, member)) = Box::pin(http::serve(stream, &hub)).await else {
         return;

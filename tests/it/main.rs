@@ -5,6 +5,7 @@ mod embedded;
 mod hostile;
 mod js_libp2p;
 mod npm;
+mod operations;
 mod refused;
 mod support;
 mod swarm;

@@ -180,9 +180,7 @@ impl Inbox {
                 }
             },
             socket_io::Packet::Ack { id, json } => {
-                member
-                    .hub
-                    .with(|registry| registry.handle_ack(member.link, id, json));
+                member.hub.handle_ack(member.link, id, json);
             }
             socket_io::Packet::Disconnect => return Err(Ended::ByPeer),
             socket_io::Packet::Connect | socket_io::Packet::Error(_) => {}

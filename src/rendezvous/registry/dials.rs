@@ -234,6 +234,13 @@ impl Registry {
         self.send(listener, event.encode(Some(listener_ack)));
     }
 
+    /// When the dial began that `link` was offered with this acknowledgement, if it still waits.
+    pub(crate) fn dialled_at(&self, link: LinkId, ack: u64) -> Option<Instant> {
+        let dial_id = self.links.get(&link)?.offered.get(&ack)?;
+        let pending = self.dials.0.get(dial_id.as_str())?.pending?;
+        pending.deadline.checked_sub(self.settings.dial_timeout)
+    }
+
     pub(super) fn dial_answered(&mut self, link: LinkId, ack: u64, answer: Result<(), String>) {
         let offered = self
             .links
@@ -264,6 +271,10 @@ impl Registry {
     /// are told of each stream that was not over, so that a cut never looks like an end. A receiver
     /// is told that no more comes, a sender that nobody reads.
     pub(super) fn end_dial(&mut self, dial_id: &DialId, refusal: Refusal, cut: Cut) {
+        let dial = self.dials.0.get(dial_id);
+        if dial.is_some_and(|dial| dial.pending.is_some()) {
+            self.refusals.count(&refusal);
+        }
         self.settle_dial(dial_id, Err(refusal.to_string()));
         let Some(dial) = self.dials.0.get(dial_id) else {
             return;

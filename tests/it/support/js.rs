@@ -58,6 +58,8 @@ pub struct RendezvousOptions {
     pub strict_multiaddr: bool,
     /// How often each peer is announced to the others.
     pub refresh_peer_list: Duration,
+    /// Whether it counts, for [`Rendezvous::metrics`].
+    pub metrics: bool,
 }
 
 impl Default for RendezvousOptions {
@@ -66,6 +68,7 @@ impl Default for RendezvousOptions {
             crypto_challenge: true,
             strict_multiaddr: true,
             refresh_peer_list: Duration::from_secs(10),
+            metrics: false,
         }
     }
 }
@@ -94,6 +97,7 @@ impl Rendezvous {
             "cryptoChallenge": options.crypto_challenge,
             "strictMultiaddr": options.strict_multiaddr,
             "refreshPeerListIntervalMS": millis(options.refresh_peer_list),
+            "metrics": options.metrics,
         });
         let mut command = Node::command("rendezvous.js");
         command.arg(config.to_string());
@@ -118,6 +122,11 @@ impl Rendezvous {
     /// The address peers listen on, without a peer id.
     pub fn addr(&self) -> String {
         format!("/ip4/127.0.0.1/tcp/{}/ws/p2p-websocket-star", self.port)
+    }
+
+    /// Its metrics in Prometheus' text format, as they were at the start.
+    pub async fn metrics(&self) -> String {
+        text(&self.node.expect("metrics").await["text"])
     }
 
     /// Kills the server and waits until it has gone.

@@ -1,5 +1,6 @@
 //! What the integration tests have in common.
 
+pub mod binary;
 pub mod js;
 pub mod libp2p_js;
 pub mod node;

@@ -1,0 +1,195 @@
+//! A websocket-star rendezvous to run by itself; `--help` says how.
+
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod certificate;
+mod signals;
+
+use std::{
+    error::Error,
+    io::{IsTerminal as _, Write as _},
+    net::SocketAddr,
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+use libp2p_websocket_star::rendezvous::{BindError, Server};
+use tracing_subscriber::{EnvFilter, filter::ParseError};
+
+use self::{
+    arguments::{ArgumentError, Arguments, LogFormat},
+    certificate::{CertificateError, Watch},
+    signals::{Signal, Signals},
+};
+
+/// The exit status of a server that cannot be started as it was asked to; the npm server's, too.
+const UNUSABLE: u8 = 2;
+
+/// Why the server cannot be started.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Arguments(#[from] ArgumentError),
+    #[error("RUST_LOG cannot be understood")]
+    Log(#[from] ParseError),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    #[error("cannot find the host {host:?} to listen on")]
+    Host {
+        host: String,
+        source: std::io::Error,
+    },
+    #[error("the host {0:?} to listen on has no address")]
+    NoAddress(String),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("cannot handle signals")]
+    Signals(#[source] std::io::Error),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => return fail(&one_line(&error.to_string())),
+        // `--help` and `--version` are errors to clap.
+        Err(help) => {
+            let _ = help.print();
+            return ExitCode::SUCCESS;
+        }
+    };
+    match start(arguments).await {
+        Ok(running) => running.run().await,
+        Err(error) => fail(&with_sources(&error)),
+    }
+}
+
+struct Running {
+    server: Server,
+    watch: Watch,
+    signals: Signals,
+}
+
+async fn start(arguments: Arguments) -> Result<Running, StartError> {
+    let arguments = arguments.with_environment()?;
+    log_as(arguments.log)?;
+    let files = arguments.certificate_files()?;
+    let addr = resolve(arguments.host(), arguments.port()?).await?;
+    let mut config = arguments.config().with_listen_addr(addr);
+    let watch = Watch::new(files.clone(), arguments.cert_check_interval);
+    if let Some(files) = &files {
+        config = config.with_tls(files.load()?);
+    }
+    // Before anybody can know that it runs, and stop it.
+    let signals = Signals::new().map_err(StartError::Signals)?;
+    let server = Server::bind(config).await?;
+    let scheme = if files.is_some() { "https" } else { "http" };
+    say(&format!("Listening on: {scheme}://{}", server.local_addr()));
+    for address in server.addresses() {
+        say(&format!("Address for peers on this machine: {address}"));
+    }
+    Ok(Running {
+        server,
+        watch,
+        signals,
+    })
+}
+
+impl Running {
+    async fn run(self) -> ExitCode {
+        let Self {
+            server,
+            mut watch,
+            mut signals,
+        } = self;
+        loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Reload => watch.reload(&server),
+                    Signal::Stop => break,
+                },
+                () = watch.changed() => watch.reload(&server),
+            }
+        }
+        tokio::select! {
+            () = server.shutdown() => {
+                say("Rendezvous server stopped");
+                ExitCode::SUCCESS
+            }
+            () = signals.stop() => {
+                tracing::warn!("stopped by a second signal, without waiting");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn log_as(format: LogFormat) -> Result<(), ParseError> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter)?,
+        _ => EnvFilter::new("info"),
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+    Ok(())
+}
+
+async fn resolve(host: &str, port: u16) -> Result<SocketAddr, StartError> {
+    // An IPv6 address may be in brackets, as in a URL.
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let mut found = tokio::net::lookup_host((bare.unwrap_or(host), port))
+        .await
+        .map_err(|source| StartError::Host {
+            host: host.to_owned(),
+            source,
+        })?;
+    found
+        .next()
+        .ok_or_else(|| StartError::NoAddress(host.to_owned()))
+}
+
+/// Says something on standard output, if that is still there.
+fn say(line: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+fn fail(line: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "websocket-star-rendezvous: {line}");
+    ExitCode::from(UNUSABLE)
+}
+
+/// The error and its causes, unless it tells of them itself.
+fn with_sources(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// What clap says, without its usage.
+fn one_line(error: &str) -> String {
+    let lines = error.lines().map(str::trim);
+    let told: Vec<_> = lines
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let told = told.join("; ");
+    let told = told.strip_prefix("error: ").unwrap_or(&told);
+    format!("{told} (--help says more)")
+}

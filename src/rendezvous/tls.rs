@@ -1,0 +1,312 @@
+//! The server's certificate: read, checked, and replaced while it runs.
+
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use tokio_rustls::rustls::{
+    self, InconsistentKeys, ServerConfig,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use x509_cert::{
+    certificate::{CertificateInner, Raw, TbsCertificateInner},
+    der::Decode as _,
+    time::Time,
+};
+
+/// What a client may ask for; a WebSocket begins as HTTP/1.1.
+const ALPN: &[u8] = b"http/1.1";
+
+const ENCRYPTED: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
+const OLD_ENCRYPTED: &[u8] = b"Proc-Type: 4,ENCRYPTED";
+/// The first byte of every TLS connection: RFC 8446, section 5.1.
+pub(super) const HANDSHAKE_RECORD: u8 = 22;
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// What should be PEM is not.
+    #[error("the {what} is no PEM: {source}")]
+    Pem {
+        /// "certificate" or "key".
+        what: &'static str,
+        /// What is wrong.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// There is no certificate where it should be.
+    #[error("no certificate in it (PEM begins with `-----BEGIN CERTIFICATE-----`)")]
+    NoCertificate,
+    /// There is no private key where it should be.
+    #[error("no private key in it (PKCS#8, PKCS#1 or SEC1, not encrypted)")]
+    NoKey,
+    /// The key is encrypted, and nobody says with what.
+    #[error("the private key is encrypted: a passphrase is needed")]
+    EncryptedKey,
+    /// The key is encrypted in OpenSSL's own old way.
+    #[error(
+        "the private key is encrypted in an old format: convert it with `openssl pkcs8 -topk8`"
+    )]
+    OldEncryptedKey,
+    /// The certificate cannot be parsed.
+    #[error("the certificate is malformed: {0}")]
+    Certificate(#[source] x509_cert::der::Error),
+    /// The key cannot be used to sign.
+    #[error("the private key cannot be used: {0}")]
+    Key(#[source] rustls::Error),
+    /// The key is another certificate's.
+    #[error("the private key does not belong to the certificate")]
+    Mismatch,
+    /// The certificate is not valid any more.
+    #[error("the certificate expired at {0}")]
+    Expired(String),
+    /// The certificate is not valid yet.
+    #[error("the certificate is not valid before {0}; is the clock right?")]
+    NotYetValid(String),
+    /// The PFX file cannot be read.
+    #[cfg(feature = "rendezvous")]
+    #[error("the PFX file cannot be read; is the passphrase right? ({0})")]
+    Pfx(#[source] p12_keystore::error::Error),
+    /// The encrypted key cannot be read.
+    #[cfg(feature = "rendezvous")]
+    #[error("the encrypted private key cannot be read; is the passphrase right? ({0})")]
+    Decrypt(#[source] pkcs8::Error),
+    /// A certificate is to be replaced where there is none.
+    #[error("the server was started without TLS")]
+    NotInUse,
+}
+
+/// A certificate chain and its private key, for [`Config::with_tls`](super::Config::with_tls) and
+/// [`Server::reload_tls`](super::Server::reload_tls).
+///
+/// That the key belongs to the certificate is checked here; whether the certificate is valid now, when
+/// it is put to use.
+#[derive(Clone)]
+pub struct TlsConfig {
+    key: Arc<CertifiedKey>,
+    not_before: Time,
+    not_after: Time,
+}
+
+impl fmt::Debug for TlsConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsConfig")
+            .field("certificates", &self.key.cert.len())
+            .field("not_before", &self.not_before.to_string())
+            .field("not_after", &self.not_after.to_string())
+            .finish_non_exhaustive()
+    }
+}
+
+impl TlsConfig {
+    /// A chain, the server's own certificate first, and its key.
+    ///
+    /// # Errors
+    /// If there is no certificate, it is malformed, or the key cannot be used or is not its own.
+    pub fn from_der(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, TlsError> {
+        let own = chain.first().ok_or(TlsError::NoCertificate)?;
+        let own = parse(own)?;
+        let (not_before, not_after) = (own.validity().not_before, own.validity().not_after);
+        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => TlsError::Mismatch,
+            error => TlsError::Key(error),
+        })?;
+        Ok(Self {
+            key: Arc::new(key),
+            not_before,
+            not_after,
+        })
+    }
+
+    /// The same in PEM: `chain` with all certificates, `key` in PKCS#8, PKCS#1 or SEC1. Both may be in
+    /// the same file.
+    ///
+    /// # Errors
+    /// As [`from_der`](Self::from_der), and if it is not PEM.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        if contains(key, OLD_ENCRYPTED) {
+            return Err(TlsError::OldEncryptedKey);
+        }
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| match source {
+            rustls::pki_types::pem::Error::NoItemsFound if contains(key, ENCRYPTED) => {
+                TlsError::EncryptedKey
+            }
+            rustls::pki_types::pem::Error::NoItemsFound => TlsError::NoKey,
+            source => TlsError::Pem {
+                what: "key",
+                source,
+            },
+        })?;
+        Self::from_der(pem_chain(chain)?, key)
+    }
+
+    /// From when on the certificate is not valid any more.
+    pub fn expires(&self) -> SystemTime {
+        UNIX_EPOCH + self.not_after.to_unix_duration()
+    }
+
+    pub(super) fn check_validity(&self, now: SystemTime) -> Result<(), TlsError> {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        if now > self.not_after.to_unix_duration() {
+            return Err(TlsError::Expired(self.not_after.to_string()));
+        }
+        if now < self.not_before.to_unix_duration() {
+            return Err(TlsError::NotYetValid(self.not_before.to_string()));
+        }
+        Ok(())
+    }
+
+    fn server_config(&self) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("ring supports the default protocol versions")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(self.key.clone())));
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Arc::new(config)
+    }
+}
+
+#[cfg(feature = "rendezvous")]
+impl TlsConfig {
+    /// A chain in PEM and its encrypted key, also in PEM (PKCS#8, `BEGIN ENCRYPTED PRIVATE KEY`). A key
+    /// that is not encrypted is taken as it is.
+    ///
+    /// # Errors
+    /// As [`from_pem`](Self::from_pem), and if the key cannot be decrypted.
+    pub fn from_encrypted_pem(
+        chain: &[u8],
+        key: &[u8],
+        passphrase: &str,
+    ) -> Result<Self, TlsError> {
+        if !contains(key, ENCRYPTED) {
+            return Self::from_pem(chain, key);
+        }
+        let decrypted = decrypt(key, passphrase).map_err(TlsError::Decrypt)?;
+        let key = PrivateKeyDer::Pkcs8(decrypted.as_bytes().to_vec().into());
+        Self::from_der(pem_chain(chain)?, key)
+    }
+
+    /// A PFX file (PKCS#12, `.p12`): its first private key, the certificate of that key, and those that
+    /// certify it, whatever their order in the file.
+    ///
+    /// # Errors
+    /// As [`from_der`](Self::from_der), and if the file cannot be decrypted.
+    pub fn from_pfx(pfx: &[u8], passphrase: &str) -> Result<Self, TlsError> {
+        let archive = p12_keystore::Pkcs12Archive::from_pkcs12(pfx, passphrase);
+        let archive = archive.map_err(TlsError::Pfx)?;
+        let key = archive.keys.first().ok_or(TlsError::NoKey)?;
+        let key = PrivateKeyDer::Pkcs8(key.key.as_der().to_vec().into());
+        let certificates = archive.certs.iter();
+        let certificates: Vec<CertificateDer<'static>> = certificates
+            .map(|bag| bag.cert.as_der().to_vec().into())
+            .collect();
+        if certificates.is_empty() {
+            return Err(TlsError::NoCertificate);
+        }
+        let own = certificates.iter().position(|certificate| {
+            Self::from_der(vec![certificate.clone()], key.clone_key()).is_ok()
+        });
+        match own {
+            Some(own) => Self::from_der(chain_from(own, certificates)?, key),
+            // Says what is wrong with the first.
+            None => Self::from_der(certificates, key),
+        }
+    }
+}
+
+/// The chain that begins with the certificate at `own`.
+#[cfg(feature = "rendezvous")]
+fn chain_from(
+    own: usize,
+    mut rest: Vec<CertificateDer<'static>>,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let mut chain = vec![rest.swap_remove(own)];
+    while let Some(last) = chain.last() {
+        let issuer = parse(last)?.issuer().clone();
+        let next = rest.iter().position(|certificate| {
+            parse(certificate).is_ok_and(|certificate| *certificate.subject() == issuer)
+        });
+        match next {
+            Some(next) => chain.push(rest.swap_remove(next)),
+            None => break,
+        }
+    }
+    Ok(chain)
+}
+
+#[cfg(feature = "rendezvous")]
+fn decrypt(key: &[u8], passphrase: &str) -> Result<pkcs8::SecretDocument, pkcs8::Error> {
+    let (_, document) = pkcs8::SecretDocument::from_pem(&String::from_utf8_lossy(key))?;
+    pkcs8::EncryptedPrivateKeyInfoRef::try_from(document.as_bytes())?.decrypt(passphrase)
+}
+
+fn contains(pem: &[u8], mark: &[u8]) -> bool {
+    pem.windows(mark.len()).any(|window| window == mark)
+}
+
+fn pem_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let chain = chain.map_err(|source| TlsError::Pem {
+        what: "certificate",
+        source,
+    })?;
+    if chain.is_empty() {
+        return Err(TlsError::NoCertificate);
+    }
+    Ok(chain)
+}
+
+/// Without the checks of the profile of the Internet: what rustls takes is good enough.
+fn parse(certificate: &CertificateDer<'_>) -> Result<TbsCertificateInner<Raw>, TlsError> {
+    let certificate = CertificateInner::<Raw>::from_der(certificate);
+    let certificate = certificate.map_err(TlsError::Certificate)?;
+    Ok(certificate.tbs_certificate().clone())
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// What new connections are to be greeted with.
+#[derive(Debug)]
+pub(super) struct Current(RwLock<(TlsConfig, Arc<ServerConfig>)>);
+
+impl Current {
+    pub(super) fn new(tls: TlsConfig) -> Self {
+        let config = tls.server_config();
+        Self(RwLock::new((tls, config)))
+    }
+
+    /// For one handshake.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        current.1.clone()
+    }
+
+    pub(super) fn expires(&self) -> SystemTime {
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        current.0.expires()
+    }
+
+    /// Has handshakes from now on use `tls`. A new configuration knows no earlier sessions, so none is
+    /// resumed under the old certificate.
+    pub(super) fn replace(&self, tls: TlsConfig) -> Result<(), TlsError> {
+        tls.check_validity(SystemTime::now())?;
+        let config = tls.server_config();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = (tls, config);
+        Ok(())
+    }
+}
+
+// With what encrypts keys: only the stand-alone server has it.
+#[cfg(all(test, feature = "rendezvous"))]
+#[path = "tls_tests.rs"]
+mod tests;

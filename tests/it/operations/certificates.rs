@@ -1,0 +1,101 @@
+//! Certificates for the tests, and the files they are in.
+
+use std::path::{Path, PathBuf};
+
+use p12_keystore::{EncryptionAlgorithm, KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyChain};
+use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
+use tempfile::TempDir;
+
+/// A certificate for the loopback address, signed by itself.
+pub struct Certificate {
+    pub der: Vec<u8>,
+    pub pem: String,
+    pub key_pem: String,
+    key_der: Vec<u8>,
+}
+
+impl Certificate {
+    pub fn new() -> Self {
+        Self::valid(2020, 4000)
+    }
+
+    /// Valid from the beginning of one year to that of another.
+    pub fn valid(from: i32, to: i32) -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let mut params = CertificateParams::new(names).expect("names");
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(to, 1, 1);
+        params.distinguished_name.push(DnType::CommonName, "test");
+        let certificate = params.self_signed(&key).expect("signed");
+        Self {
+            der: certificate.der().to_vec(),
+            pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            key_der: key.serialize_der(),
+        }
+    }
+
+    pub fn pfx(&self, passphrase: &str, algorithm: EncryptionAlgorithm) -> Vec<u8> {
+        let certificate = p12_keystore::Certificate::from_der(&self.der).expect("a certificate");
+        let key = PrivateKey::from_der(&self.key_der).expect("a key");
+        let chain = PrivateKeyChain::new("id", key, [certificate]);
+        let mut store = KeyStore::new();
+        store.add_entry("server", KeyStoreEntry::PrivateKeyChain(chain));
+        let writer = store.writer(passphrase).encryption_algorithm(algorithm);
+        writer.write().expect("a PFX file")
+    }
+}
+
+/// A folder that is gone after the test.
+pub struct Folder(TempDir);
+
+impl Folder {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    /// A folder with `cert.pem` and `key.pem`.
+    pub fn with(certificate: &Certificate) -> Self {
+        let folder = Self::new();
+        folder.put(certificate);
+        folder
+    }
+
+    /// Writes `cert.pem` and `key.pem`, as tools that renew certificates do: each file is replaced at
+    /// once.
+    pub fn put(&self, certificate: &Certificate) {
+        for (name, text) in [
+            ("cert.pem", &certificate.pem),
+            ("key.pem", &certificate.key_pem),
+        ] {
+            let new = self.write("new", text);
+            std::fs::rename(new, self.path(name)).expect("renamed");
+        }
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, content).expect("written");
+        path
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The flags to use `cert.pem` and `key.pem`.
+    pub fn flags(&self) -> [String; 4] {
+        let path = |name| text(&self.path(name));
+        [
+            "--cert".into(),
+            path("cert.pem"),
+            "--key".into(),
+            path("key.pem"),
+        ]
+    }
+}
+
+pub fn text(path: &Path) -> String {
+    path.to_str().expect("UTF-8").to_owned()
+}

@@ -1,0 +1,7 @@
+//! What an operator of a rendezvous sees: command line, signals, TLS, health, metrics, the page.
+
+mod certificates;
+mod http;
+mod startup;
+mod stopping;
+mod tls;

@@ -1,17 +1,16 @@
 //! Whole nodes, with secio and mplex, beside js-libp2p 0.26.2.
 
-use libp2p::{
-    Multiaddr, PeerId, gossipsub, identify,
-    identity::Keypair,
-    swarm::{DialError, SwarmEvent, dial_opts::DialOpts},
-};
+use std::future::pending;
+
+use futures::future::join;
+use libp2p::{Multiaddr, PeerId, gossipsub, identify, identity::Keypair, swarm::SwarmEvent};
 use serde_json::{Value, json};
 
 use crate::support::{
     ed25519,
     js::{Rendezvous, RendezvousOptions},
     libp2p_js::JsNode,
-    peer::{PeerEvent, PeerSwarm, during, exercise, listen, peer, until},
+    peer::{PeerEvent, PeerSwarm, during, echoes, exercise, listen, peer, until},
     rsa_2048,
 };
 
@@ -57,18 +56,29 @@ async fn messages_are_exchanged_with_gossipsub_through_the_npm_rendezvous() {
 }
 
 #[tokio::test]
-async fn a_javascript_peer_other_than_the_one_dialled_is_refused() {
+async fn noise_and_yamux_to_rust_and_secio_and_mplex_to_javascript_at_the_same_time() {
+    rust_and_javascript(&npm().await.addr()).await;
+}
+
+#[tokio::test]
+async fn old_nodes_hear_of_no_address_that_they_cannot_parse() {
     let star = npm().await;
     let js = JsNode::start(&star.addr(), json!({})).await;
     let mut rust = peer(&ed25519());
-    // The rendezvous knows nobody under a wrong name, so the connection must be misdirected by hand.
-    let expected = ed25519().public().to_peer_id();
-    let opts = DialOpts::peer_id(expected)
-        .addresses(vec![js.addr.parse().expect("a multiaddr")])
-        .build();
-    let error = rust.dial(opts).expect_err("another peer is in the address");
-    assert!(matches!(error, DialError::Transport(_)), "{error}");
-    let _ = &mut rust;
+    for addr in [
+        "/ip4/1.2.3.4/udp/4001/quic-v1",
+        "/dns4/x.example/tcp/443/tls/ws",
+    ] {
+        rust.add_external_address(addr.parse().expect("a multiaddr"));
+    }
+    rust.add_external_address("/ip4/1.2.3.4/tcp/4001".parse().expect("a multiaddr"));
+    connect(&mut rust, &js).await;
+    let local = rust.local_peer_id().to_string();
+    let connected = during(&mut rust, js.expect_of("connected", &local)).await;
+    let told = connected["addrs"].to_string();
+    assert!(told.contains("/ip4/1.2.3.4/tcp/4001"), "{told}");
+    assert!(!told.contains("quic") && !told.contains("tls"), "{told}");
+    exercise(&mut rust, id(&js), 1, 1000).await;
 }
 
 /// A JavaScript node identifies, pings, and has 10 MiB and 100 streams echoed.
@@ -108,6 +118,36 @@ async fn javascript_is_dialled(star: &str, muxer: &str) {
     let addrs = connected["addrs"].as_array().expect("a list");
     assert!(addrs.contains(&Value::from(ours)), "{connected}");
     assert!(rust.is_connected(&id(&js)));
+}
+
+/// One node in the middle works with one of each kind at once.
+async fn rust_and_javascript(star: &str) {
+    let js = JsNode::start(star, json!({})).await;
+    let (mut rust, mut other) = (peer(&ed25519()), peer(&ed25519()));
+    let far = *other.local_peer_id();
+    listen(&mut rust, star).await;
+    let addr = listen(&mut other, star).await;
+    let other = tokio::spawn(async move { during(&mut other, pending::<()>()).await });
+    connect(&mut rust, &js).await;
+    rust.dial(addr).expect("dialled");
+    until(&mut rust, "the Rust peer", |event| match event {
+        SwarmEvent::ConnectionEstablished { peer_id, .. } => (peer_id == far).then_some(()),
+        SwarmEvent::OutgoingConnectionError { error, .. } => panic!("{error:?}"),
+        _ => None,
+    })
+    .await;
+    let control = rust.behaviour().streams.new_control();
+    during(
+        &mut rust,
+        join(
+            echoes(control.clone(), far, 10, 100_000),
+            echoes(control, id(&js), 10, 100_000),
+        ),
+    )
+    .await;
+    exercise(&mut rust, far, 1, 1000).await;
+    exercise(&mut rust, id(&js), 1, 1000).await;
+    other.abort();
 }
 
 async fn every_key_type(star: &str) {

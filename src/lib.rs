@@ -38,6 +38,8 @@ pub mod plaintext;
 #[cfg_attr(docsrs, doc(cfg(feature = "secio")))]
 pub mod preset;
 pub mod protocol;
+#[cfg(feature = "rendezvous")]
+pub mod rendezvous;
 #[cfg(feature = "secio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "secio")))]
 pub mod secio;

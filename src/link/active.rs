@@ -40,6 +40,8 @@ const READ_BATCH: usize = 64;
 const MAX_ANSWERS: usize = 4096;
 /// Incoming connections that may wait for the transport to be polled.
 const MAX_EVENTS: usize = 256;
+/// Items of fewer bytes are copied: in the read buffer, they would keep all of it from being freed.
+const OWN_BUFFER: usize = 64 * 1024;
 /// How long closing an unused link may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -114,18 +116,11 @@ impl Active {
     /// Serves the link until it is lost, or unused and closed.
     pub(super) async fn run(mut self, driver: &mut Driver) -> Lost {
         let lost = poll_fn(|cx| self.poll(driver, cx)).await;
-        let error = match lost {
-            Lost::Unused => {
-                // The rendezvous may be gone; then there is nothing to close.
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.ws.close()).await;
-                return Lost::Unused;
-            }
-            Lost::Failed(error) => error,
-        };
-        for channel in self.channels.values() {
-            channel.reset(StreamError::LinkLost);
+        if let Lost::Unused = lost {
+            // The rendezvous may be gone; then there is nothing to close.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.ws.close()).await;
         }
-        Lost::Failed(error)
+        lost
     }
 
     fn poll(&mut self, driver: &mut Driver, cx: &mut Context<'_>) -> Poll<Lost> {
@@ -289,7 +284,13 @@ impl Active {
         let multiaddr = address.to_multiaddr();
         if !address.has_own_spelling() {
             self.spellings.remove(&multiaddr);
-        } else if self.spellings.len() < driver.context.known_peers {
+        } else {
+            let full = self.spellings.len() >= driver.context.known_peers;
+            if full && !self.spellings.contains_key(&multiaddr) {
+                // Any one: a server that announces so many odd spellings is up to something.
+                let evicted = self.spellings.keys().next().cloned();
+                evicted.map(|evicted| self.spellings.remove(&evicted));
+            }
             self.spellings.insert(multiaddr.clone(), address.to_wire());
         }
         driver.context.announcer.announce(peer, multiaddr);
@@ -341,7 +342,10 @@ impl Active {
     }
 
     fn binary(&mut self, driver: &Driver, now: Instant, frame: Bytes) -> Result<(), ProtocolError> {
-        let item = self.session.handle_binary(frame)?;
+        let mut item = self.session.handle_binary(frame)?;
+        if item.len() < OWN_BUFFER {
+            item = Bytes::copy_from_slice(&item);
+        }
         if let Some(channel) = self.expected.take().flatten() {
             self.deliver(driver, now, channel, item);
         }
@@ -489,6 +493,8 @@ impl Active {
         }
         match self.heartbeat.poll(now) {
             Due::Nothing => {}
+            // With so many unwritten, one more would not be read either.
+            Due::Ping if self.beats.len() >= MAX_ANSWERS => {}
             Due::Ping => self.beats.push_back(engine_io::Packet::Ping("").encode()),
             Due::Dead => return Err(LinkError::Heartbeat(self.heartbeat.timeout())),
         }
@@ -529,6 +535,14 @@ impl Active {
         }
         if self.sleep.as_mut().poll(cx).is_ready() {
             cx.waker().wake_by_ref();
+        }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        for channel in self.channels.values() {
+            channel.reset(StreamError::LinkLost);
         }
     }
 }

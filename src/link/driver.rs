@@ -229,6 +229,13 @@ impl Driver {
     }
 }
 
+/// A task can also end because its runtime does. Then nobody may be left waiting for it.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.mailbox.shut();
+    }
+}
+
 impl Users {
     pub(super) fn is_empty(&self) -> bool {
         self.listeners.is_empty() && self.dials.is_empty()

@@ -9,6 +9,7 @@ mod active;
 mod backoff;
 mod channel;
 mod driver;
+mod head;
 mod heartbeat;
 mod socket;
 
@@ -170,6 +171,15 @@ impl Mailbox {
         let mut commands = lock(&self.commands);
         commands.closed = commands.queue.is_empty();
         commands.closed
+    }
+
+    /// Takes no more commands, and drops those that there are.
+    fn shut(&self) {
+        let mut commands = lock(&self.commands);
+        commands.closed = true;
+        let dropped = std::mem::take(&mut commands.queue);
+        drop(commands);
+        drop(dropped);
     }
 
     fn pop(&self) -> Option<Command> {

@@ -25,12 +25,16 @@ use tokio_rustls::{
 };
 use tokio_websockets::{ClientBuilder, Limits, WebSocketStream};
 
+use super::head::Head;
 use crate::{
     address::{Host, Rendezvous},
     error::LinkError,
     protocol::{ProtocolError, engine_io, excerpt, socket_io},
 };
 
+/// Messages without a meaning, such as WebSocket pings, that may come before each of the two packets
+/// that open a link.
+const MAX_ASIDES: usize = 32;
 /// Bytes of frames that are gathered before the socket is written: two full items.
 const FLUSH_THRESHOLD: usize = 256 * 1024;
 
@@ -85,7 +89,7 @@ pub(super) async fn open(
     let mut ws = deadline
         .stage(
             "the WebSocket upgrade",
-            upgrade(rendezvous, config, Socket { io, received: 0 }),
+            upgrade(rendezvous, config, Socket::new(io)),
         )
         .await?;
     let open = deadline
@@ -207,7 +211,7 @@ async fn handshake(ws: &mut WebSocket) -> Result<engine_io::Open, LinkError> {
 }
 
 async fn next_text(ws: &mut WebSocket) -> Result<String, LinkError> {
-    loop {
+    for _ in 0..MAX_ASIDES {
         let message = ws.next().await.ok_or(LinkError::Closed(None))?;
         let message = message.map_err(websocket_error)?;
         if let Some((code, reason)) = message.as_close() {
@@ -219,6 +223,7 @@ async fn next_text(ws: &mut WebSocket) -> Result<String, LinkError> {
             None => {}
         }
     }
+    Err(LinkError::Flooded)
 }
 
 fn unexpected(expected: &'static str, received: &str) -> LinkError {
@@ -250,6 +255,8 @@ pub(super) fn websocket_error(error: tokio_websockets::Error) -> LinkError {
 pub(super) struct Socket {
     io: Io,
     received: u64,
+    /// Until all that came with the answer to the upgrade is read.
+    head: Option<Head>,
 }
 
 #[derive(Debug)]
@@ -259,6 +266,14 @@ enum Io {
 }
 
 impl Socket {
+    fn new(io: Io) -> Self {
+        Self {
+            io,
+            received: 0,
+            head: Some(Head::default()),
+        }
+    }
+
     /// Bytes received so far: the sign of life that a long message gives before it is complete.
     pub(super) fn received(&self) -> u64 {
         self.received
@@ -271,13 +286,23 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let result = match &mut self.io {
-            Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Io::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        let Self { io, received, head } = &mut *self;
+        let mut read = |buf: &mut ReadBuf<'_>| {
+            let before = buf.filled().len();
+            let result = match io {
+                Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
+                Io::Tls(io) => Pin::new(io).poll_read(cx, buf),
+            };
+            *received += (buf.filled().len() - before) as u64;
+            result
         };
-        self.received += (buf.filled().len() - before) as u64;
-        result
+        if head.as_ref().is_some_and(Head::is_over) {
+            *head = None;
+        }
+        match head {
+            Some(head) => head.poll_read(buf, read),
+            None => read(buf),
+        }
     }
 }
 

@@ -13,6 +13,9 @@ pub const UPGRADE_PATH: &str = "/socket.io/?EIO=3&transport=websocket";
 /// The type of a message packet as the first byte of a binary frame.
 pub const BINARY_MESSAGE: u8 = 4;
 
+/// The longest open packet that is looked at, in bytes; the deployed server's has about 100.
+const MAX_OPEN: usize = 4096;
+
 /// The shortest and longest heartbeat a server may ask for; anything else is moved to the nearer end.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3600));
 
@@ -83,6 +86,9 @@ impl<'a> Packet<'a> {
 
 impl Open {
     fn decode(json: &str) -> Result<Self, ProtocolError> {
+        if json.len() > MAX_OPEN {
+            return Err(ProtocolError::Open(format!("{} bytes", json.len())));
+        }
         let value: Value =
             serde_json::from_str(json).map_err(|error| ProtocolError::Open(error.to_string()))?;
         let interval = |key: &str| {

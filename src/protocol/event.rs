@@ -17,6 +17,10 @@ const MAX_DIAL_ID: usize = 128;
 /// The longest quotation of a reason that the other side gave, in bytes.
 const MAX_REASON: usize = 256;
 
+/// The longest placeholder of a binary item that is looked at, in bytes; it is written in 29.
+const MAX_PLACEHOLDER: usize = 64;
+const BUFFER_HEADER: &str = "{\"type\":\"Buffer\",\"data\":";
+
 const STREAM_PREFIX: &str = "socket.io-pull-stream.";
 const QUEUE_HEADER: &str = "451-[\"socket.io-pull-stream.queue.";
 const QUEUE_TRAILER: &str = "\",{\"_placeholder\":true,\"num\":0}]";
@@ -36,7 +40,7 @@ impl DialId {
     /// # Errors
     /// `None` if it is empty, over 128 bytes, or has characters that JSON would escape.
     pub fn new(id: &str) -> Option<Self> {
-        let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+        let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
         (!id.is_empty() && id.len() <= MAX_DIAL_ID && id.bytes().all(plain))
             .then(|| Self(id.into()))
     }
@@ -455,8 +459,10 @@ fn reason(json: &str) -> String {
 }
 
 fn is_placeholder(json: &str) -> bool {
-    serde_json::from_str::<Value>(json)
-        .is_ok_and(|value| value == json!({"_placeholder": true, "num": 0}))
+    // A tree takes many times the memory of its text.
+    json.len() <= MAX_PLACEHOLDER
+        && serde_json::from_str::<Value>(json)
+            .is_ok_and(|value| value == json!({"_placeholder": true, "num": 0}))
 }
 
 /// The bytes of an item that came as JSON, as the JavaScript `buffer` codec reads it.
@@ -467,13 +473,9 @@ fn json_item(json: &str) -> Option<Bytes> {
     if let Ok(bytes) = serde_json::from_str::<Vec<u8>>(json) {
         return Some(bytes.into());
     }
-    // A Node.js Buffer that went through JSON.stringify.
-    let value: Value = serde_json::from_str(json).ok()?;
-    if value.get("type")? != "Buffer" {
-        return None;
-    }
-    let byte = |value: &Value| u8::try_from(value.as_u64()?).ok();
-    value.get("data")?.as_array()?.iter().map(byte).collect()
+    // A Node.js Buffer that went through JSON.stringify, which writes it in this way only.
+    let bytes = json.strip_prefix(BUFFER_HEADER)?.strip_suffix('}')?;
+    Some(serde_json::from_str::<Vec<u8>>(bytes).ok()?.into())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ fn side() -> impl Strategy<Value = Side> {
 }
 
 fn dial_id() -> impl Strategy<Value = DialId> {
-    "[!#-\\[\\]-~]{1,128}".prop_map(|id| DialId::new(&id).expect("plain"))
+    "[ !#-\\[\\]-~]{1,128}".prop_map(|id| DialId::new(&id).expect("plain"))
 }
 
 fn end() -> impl Strategy<Value = End> {

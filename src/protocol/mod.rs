@@ -31,6 +31,9 @@ pub enum ProtocolError {
     /// An Engine.IO packet of unknown type, or an empty message.
     #[error("unknown Engine.IO packet {0:?}")]
     EngineIo(String),
+    /// A heartbeat with so many bytes of data, all of which the answer would have to repeat.
+    #[error("a heartbeat with {0} bytes of data")]
+    Heartbeat(usize),
     /// The Engine.IO open packet cannot be used.
     #[error("malformed Engine.IO open packet: {0}")]
     Open(String),

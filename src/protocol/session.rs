@@ -22,6 +22,9 @@ use super::{
 };
 use crate::address::StarAddr;
 
+/// The most data of a heartbeat, in bytes, as in WebSocket. The deployed software sends none, or `probe`.
+const MAX_HEARTBEAT_DATA: usize = 125;
+
 /// How the public key is written in `ss-join`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeyEncoding {
@@ -63,6 +66,10 @@ pub enum JoinError {
     /// The answer was malformed.
     #[error("the rendezvous answered the join with nonsense: {0}")]
     Malformed(#[source] ProtocolError),
+    /// The rendezvous takes our public key for the answer to a challenge whose nonce came too late
+    /// for us. The deployed servers never forget a nonce while the link lasts.
+    #[error("the rendezvous waits for the answer to an earlier challenge")]
+    StaleChallenge,
 }
 
 impl JoinError {
@@ -71,7 +78,7 @@ impl JoinError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::ChallengeDisabled | Self::InvalidNonce | Self::Signing(_) => true,
-            Self::TimedOut(_) | Self::Malformed(_) => false,
+            Self::TimedOut(_) | Self::Malformed(_) | Self::StaleChallenge => false,
             Self::Refused(reason) => matches!(
                 reason.as_str(),
                 "{}" | "Invalid multiaddr"
@@ -104,7 +111,7 @@ pub enum DialError {
     #[error("the rendezvous answered the dial with nonsense: {0}")]
     Malformed(#[source] ProtocolError),
     /// We are not joined at the rendezvous, and could not join.
-    #[error("cannot join the rendezvous to dial through it")]
+    #[error("cannot join the rendezvous to dial through it: {0}")]
     Join(#[source] JoinError),
     /// The other peer reset the stream before it answered the dial.
     #[error("the peer reset the connection while it was being dialled")]
@@ -286,7 +293,7 @@ impl Session {
                 .push_back(Event::Leave { address: wire }.encode(None));
         } else {
             join.listening = false;
-            join.leaving = true;
+            join.leaving = self.waiting.is_empty();
         }
     }
 
@@ -366,6 +373,9 @@ impl Session {
         }
         match engine_io::Packet::decode(text)? {
             engine_io::Packet::Message(data) => self.handle_packet(now, Packet::decode(data)?),
+            engine_io::Packet::Ping(data) if data.len() > MAX_HEARTBEAT_DATA => {
+                Err(ProtocolError::Heartbeat(data.len()))
+            }
             engine_io::Packet::Ping(data) => {
                 Ok(Received::Ping(engine_io::Packet::Pong(data).encode()))
             }
@@ -396,6 +406,13 @@ impl Session {
             }
             match self.take_pending(id) {
                 Some(Pending::Challenge(wire) | Pending::Signature(wire)) => {
+                    // It may be joined all the same, and the answer be late.
+                    self.transmit.push_back(
+                        Event::Leave {
+                            address: wire.clone(),
+                        }
+                        .encode(None),
+                    );
                     let error = JoinError::TimedOut(self.settings.join_timeout);
                     self.join_failed(&wire, error);
                 }
@@ -568,6 +585,9 @@ impl Session {
                 Ok(JoinAnswer::Refused(reason)) => match self.signatures.remove(&wire) {
                     Some(signature) => {
                         self.send_join(now, wire, signature, Pending::Signature);
+                    }
+                    None if matches!(reason.as_str(), "Signature Invalid" | "Crypto error") => {
+                        self.join_failed(&wire, JoinError::StaleChallenge);
                     }
                     None => self.join_failed(&wire, JoinError::Refused(reason)),
                 },

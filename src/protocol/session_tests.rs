@@ -214,6 +214,23 @@ fn each_answer_to_a_join_has_its_deadline() {
 }
 
 #[test]
+fn a_join_whose_answer_is_late_leaves_no_ghost_at_the_rendezvous() {
+    let mut fixture = Fixture::listening();
+    fixture.sent_join();
+    fixture.now += TIMEOUT;
+    fixture.session.handle_timeout(fixture.now);
+    let leave = Event::Leave {
+        address: fixture.own.to_wire(),
+    };
+    fixture.sent(&leave.encode(None));
+    assert_eq!(fixture.join_failed(), JoinError::TimedOut(TIMEOUT));
+    fixture.session.listen(fixture.now, &fixture.own);
+    fixture.sent_join();
+    fixture.receive("431[\"Signature Invalid\"]");
+    assert_eq!(fixture.join_failed(), JoinError::StaleChallenge);
+}
+
+#[test]
 fn an_answer_of_another_form_fails_the_join_only() {
     for answer in ["430[null,7]", "430[null,null,7]", "430[[["] {
         let mut fixture = Fixture::listening();

@@ -182,8 +182,10 @@ pub struct Sink {
 enum SinkState {
     Open,
     /// To be ended when all that is held is sent.
-    Ending(End),
+    Ending,
     Ended,
+    /// To be ended with this reason, because of that error; the writer is told at once.
+    Aborting(String, StreamError),
     Failed(StreamError),
 }
 
@@ -207,8 +209,10 @@ impl Sink {
     pub fn write(&mut self, data: &[u8]) -> Result<usize, Option<StreamError>> {
         match &self.state {
             SinkState::Open => {}
-            SinkState::Failed(error) => return Err(Some(error.clone())),
-            SinkState::Ending(_) | SinkState::Ended => return Err(None),
+            SinkState::Failed(error) | SinkState::Aborting(_, error) => {
+                return Err(Some(error.clone()));
+            }
+            SinkState::Ending | SinkState::Ended => return Err(None),
         }
         let taken = data.len().min(self.budgets.send.saturating_sub(self.held));
         let mut rest = &data[..taken];
@@ -231,12 +235,18 @@ impl Sink {
     }
 
     fn room_in_item(&mut self, wanted: usize) -> usize {
+        let item = self.budgets.item;
         if self.open.is_empty() {
-            let size = wanted.clamp(MIN_ITEM_BUFFER.min(self.budgets.item), self.budgets.item);
+            // A bulk writer will fill the item: growing the buffer would copy it.
+            let size = if wanted >= item / 4 {
+                item
+            } else {
+                wanted.max(MIN_ITEM_BUFFER.min(item))
+            };
             self.open.reserve(size + 1);
             self.open.extend_from_slice(&[BINARY_MESSAGE]);
         }
-        self.budgets.item + 1 - self.open.len()
+        item + 1 - self.open.len()
     }
 
     /// Lets all that was written go, full item or not.
@@ -248,7 +258,7 @@ impl Sink {
     pub fn close(&mut self) {
         if matches!(self.state, SinkState::Open) {
             self.flush();
-            self.state = SinkState::Ending(End::Finished);
+            self.state = SinkState::Ending;
         }
     }
 
@@ -257,17 +267,21 @@ impl Sink {
         let has_item = !self.full.is_empty() || self.flushed;
         match self.state {
             SinkState::Open => self.accepted && has_item,
-            SinkState::Ending(End::Finished) => self.accepted,
-            SinkState::Ending(End::Error(_)) => true,
+            SinkState::Ending => self.accepted,
+            // Without a receiver, only what was already handed over is worth waiting for.
+            SinkState::Aborting(..) => self.accepted || self.held == 0,
             SinkState::Ended | SinkState::Failed(_) => false,
         }
     }
 
     /// Whether something waits for the other peer to accept the stream.
     pub fn is_waiting_for_accept(&self) -> bool {
-        !self.accepted
-            && (self.held > 0 || matches!(self.state, SinkState::Ending(_)))
-            && !self.is_over()
+        let waits = match self.state {
+            SinkState::Open | SinkState::Aborting(..) => self.held > 0,
+            SinkState::Ending => true,
+            SinkState::Ended | SinkState::Failed(_) => false,
+        };
+        waits && !self.accepted
     }
 
     /// Whether nothing more will be sent.
@@ -275,10 +289,10 @@ impl Sink {
         matches!(self.state, SinkState::Ended | SinkState::Failed(_))
     }
 
-    /// Why the stream failed, if it did.
+    /// Why nothing more can be written, if not by our own close.
     pub fn error(&self) -> Option<&StreamError> {
         match &self.state {
-            SinkState::Failed(error) => Some(error),
+            SinkState::Failed(error) | SinkState::Aborting(_, error) => Some(error),
             _ => None,
         }
     }
@@ -302,9 +316,13 @@ impl Sink {
             }
         }
         match std::mem::replace(&mut self.state, SinkState::Ended) {
-            SinkState::Ending(end) => {
+            SinkState::Ending => {
                 self.discard();
-                Some(Transmit::End(end))
+                Some(Transmit::End(End::Finished))
+            }
+            SinkState::Aborting(reason, error) => {
+                self.fail_with(error);
+                Some(Transmit::End(End::Error(reason)))
             }
             state => {
                 self.state = state;
@@ -315,18 +333,24 @@ impl Sink {
 
     fn fail(&mut self, error: StreamError) {
         if !self.is_over() {
-            self.state = SinkState::Failed(error);
-            self.discard();
+            self.fail_with(self.error().cloned().unwrap_or(error));
         }
     }
 
-    fn abort(&mut self, reason: String) {
+    fn fail_with(&mut self, error: StreamError) {
+        self.state = SinkState::Failed(error);
+        self.discard();
+    }
+
+    /// Ends our direction with an error, after what was flushed; not if it is ending already.
+    fn abort(&mut self, error: StreamError, reason: &str) {
         if matches!(self.state, SinkState::Open) {
             if self.flushed {
                 self.seal();
             }
-            self.open = BytesMut::new();
-            self.state = SinkState::Ending(End::Error(reason));
+            let unflushed = std::mem::take(&mut self.open);
+            self.held -= unflushed.len().saturating_sub(1);
+            self.state = SinkState::Aborting(reason.to_owned(), error);
         }
     }
 
@@ -383,13 +407,17 @@ impl Pair {
         self.sink.fail(error);
     }
 
-    /// Cuts both directions; the other peer is told `reason`.
+    /// Cuts both directions; the other peer is told `reason`. What it did not accept is not sent.
     pub fn abort(&mut self, error: StreamError, reason: &str) {
         self.stop |= !self.source.is_over();
         self.source.items.clear();
         self.source.cost = 0;
-        self.source.end(SourceState::Reset(error));
-        self.sink.abort(reason.to_owned());
+        self.source.end(SourceState::Reset(error.clone()));
+        self.sink.abort(error.clone(), reason);
+        if !self.sink.accepted && !self.sink.is_over() {
+            self.sink.discard();
+            self.sink.state = SinkState::Aborting(reason.to_owned(), error);
+        }
     }
 
     /// Ends both directions because the connection is dropped. What was flushed is still sent, and a
@@ -399,7 +427,8 @@ impl Pair {
         self.source.items.clear();
         self.source.cost = 0;
         self.source.end(SourceState::Dropped);
-        self.sink.abort(DROPPED.to_owned());
+        // Nobody is left to be told the error.
+        self.sink.abort(StreamError::Stopped, DROPPED);
     }
 
     /// Whether there is something to send.
@@ -592,6 +621,35 @@ mod tests {
     }
 
     #[test]
+    fn what_was_flushed_before_a_drop_waits_for_the_other_peer_to_accept() {
+        let mut pair = Pair::new(BUDGETS);
+        pair.sink.write(b"early").expect("room");
+        pair.sink.flush();
+        pair.sink.write(&[0; 20]).expect("room");
+        pair.dropped();
+        assert_eq!(pair.poll_transmit(), None);
+        assert!(pair.sink.is_waiting_for_accept());
+        pair.accepted();
+        assert!(matches!(pair.poll_transmit(), Some(Transmit::Item(_))));
+        assert_eq!(
+            pair.poll_transmit(),
+            Some(Transmit::End(End::Error(DROPPED.to_owned())))
+        );
+
+        let mut unaccepted = Pair::new(BUDGETS);
+        unaccepted.sink.write(b"early").expect("room");
+        unaccepted.sink.flush();
+        unaccepted.dropped();
+        unaccepted.abort(StreamError::NotAccepted, "not accepted");
+        assert_eq!(
+            unaccepted.poll_transmit(),
+            Some(Transmit::End(End::Error("not accepted".to_owned())))
+        );
+        assert_eq!(unaccepted.poll_transmit(), Some(Transmit::Stop));
+        assert!(unaccepted.is_over());
+    }
+
+    #[test]
     fn a_pair_that_was_never_accepted_can_be_dropped_at_once() {
         let mut pair = Pair::new(BUDGETS);
         pair.sink.write(b"never").expect("room");
@@ -602,6 +660,48 @@ mod tests {
         );
         assert_eq!(pair.poll_transmit(), Some(Transmit::Stop));
         assert!(pair.is_over());
+    }
+
+    #[test]
+    fn a_writer_is_told_why_its_stream_was_given_up() {
+        let mut pair = open_pair();
+        pair.sink.write(b"flushed").expect("room");
+        pair.sink.flush();
+        pair.abort(StreamError::ReaderStalled, "stalled");
+        let stalled = || Some(StreamError::ReaderStalled);
+        assert_eq!(pair.sink.write(b"late"), Err(stalled()));
+        assert_eq!(pair.sink.error().cloned(), stalled());
+        assert_eq!(pair.poll_transmit(), Some(item(b"flushed")));
+        let end = Transmit::End(End::Error("stalled".to_owned()));
+        assert_eq!(pair.poll_transmit(), Some(end));
+        assert_eq!(pair.poll_transmit(), Some(Transmit::Stop));
+        pair.reset(StreamError::LinkLost);
+        assert_eq!(pair.sink.write(b"late"), Err(stalled()));
+        assert!(pair.is_over());
+    }
+
+    #[test]
+    fn a_close_that_nobody_accepts_can_be_given_up() {
+        let mut pair = Pair::new(BUDGETS);
+        pair.sink.write(b"never").expect("room");
+        pair.sink.close();
+        pair.abort(StreamError::NotAccepted, "not accepted");
+        assert!(!pair.sink.is_waiting_for_accept());
+        assert_eq!(pair.sink.error(), Some(&StreamError::NotAccepted));
+        let end = Transmit::End(End::Error("not accepted".to_owned()));
+        assert_eq!(pair.poll_transmit(), Some(end));
+        assert_eq!(pair.poll_transmit(), Some(Transmit::Stop));
+        assert!(pair.is_over());
+    }
+
+    #[test]
+    fn a_close_that_is_accepted_keeps_its_proper_end() {
+        let mut pair = open_pair();
+        pair.sink.write(b"last").expect("room");
+        pair.sink.close();
+        pair.abort(StreamError::ReaderStalled, "stalled");
+        assert_eq!(pair.poll_transmit(), Some(item(b"last")));
+        assert_eq!(pair.poll_transmit(), Some(Transmit::End(End::Finished)));
     }
 
     proptest! {

@@ -3,14 +3,23 @@
 use std::future::pending;
 
 use futures::future::join;
-use libp2p::{Multiaddr, PeerId, gossipsub, identify, identity::Keypair, swarm::SwarmEvent};
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{Transport as _, upgrade::Version},
+    gossipsub, identify,
+    identity::Keypair,
+    noise,
+    swarm::SwarmEvent,
+    yamux,
+};
+use libp2p_websocket_star::plaintext;
 use serde_json::{Value, json};
 
 use crate::support::{
-    ed25519,
+    address, ed25519, embedded,
     js::{Rendezvous, RendezvousOptions},
     libp2p_js::JsNode,
-    peer::{PeerEvent, PeerSwarm, during, echoes, exercise, listen, peer, until},
+    peer::{PeerEvent, PeerSwarm, during, echoes, exercise, listen, peer, peer_with, until},
     rsa_2048,
 };
 
@@ -56,6 +65,62 @@ async fn messages_are_exchanged_with_gossipsub_through_the_npm_rendezvous() {
 }
 
 #[tokio::test]
+async fn javascript_with_libp2p_mplex_dials_through_the_embedded_rendezvous() {
+    let star = embedded().await;
+    javascript_dials(&address(&star), "libp2p-mplex").await;
+    star.shutdown().await;
+}
+
+#[tokio::test]
+async fn javascript_with_pull_mplex_dials_through_the_embedded_rendezvous() {
+    let star = embedded().await;
+    javascript_dials(&address(&star), "pull-mplex").await;
+    star.shutdown().await;
+}
+
+#[tokio::test]
+async fn javascript_with_libp2p_mplex_is_dialled_through_the_embedded_rendezvous() {
+    let star = embedded().await;
+    javascript_is_dialled(&address(&star), "libp2p-mplex").await;
+    star.shutdown().await;
+}
+
+#[tokio::test]
+async fn javascript_with_pull_mplex_is_dialled_through_the_embedded_rendezvous() {
+    let star = embedded().await;
+    javascript_is_dialled(&address(&star), "pull-mplex").await;
+    star.shutdown().await;
+}
+
+#[tokio::test]
+async fn every_key_type_meets_rsa_through_the_embedded_rendezvous() {
+    let star = embedded().await;
+    every_key_type(&address(&star)).await;
+    star.shutdown().await;
+}
+
+#[tokio::test]
+async fn messages_are_exchanged_with_floodsub_through_the_embedded_rendezvous() {
+    let star = embedded().await;
+    pubsub(&address(&star), "floodsub").await;
+    star.shutdown().await;
+}
+
+#[tokio::test]
+async fn messages_are_exchanged_with_gossipsub_through_the_embedded_rendezvous() {
+    let star = embedded().await;
+    pubsub(&address(&star), "gossipsub").await;
+    star.shutdown().await;
+}
+
+#[tokio::test]
+async fn both_kinds_of_peers_are_served_at_the_same_time_through_the_embedded_rendezvous() {
+    let star = embedded().await;
+    rust_and_javascript(&address(&star)).await;
+    star.shutdown().await;
+}
+
+#[tokio::test]
 async fn noise_and_yamux_to_rust_and_secio_and_mplex_to_javascript_at_the_same_time() {
     rust_and_javascript(&npm().await.addr()).await;
 }
@@ -79,6 +144,44 @@ async fn old_nodes_hear_of_no_address_that_they_cannot_parse() {
     assert!(told.contains("/ip4/1.2.3.4/tcp/4001"), "{told}");
     assert!(!told.contains("quic") && !told.contains("tls"), "{told}");
     exercise(&mut rust, id(&js), 1, 1000).await;
+}
+
+#[tokio::test]
+async fn without_encryption_both_sides_dial_if_they_insist() {
+    let star = npm().await;
+    let plain = || {
+        let key = ed25519();
+        peer_with(&key, plaintext::insecure_transport)
+    };
+    let js = JsNode::start(&star.addr(), json!({ "encryption": "plaintext" })).await;
+    let mut rust = plain();
+    connect(&mut rust, &js).await;
+    exercise(&mut rust, id(&js), 1, 100_000).await;
+
+    let mut rust = plain();
+    let addr = listen(&mut rust, &star.addr()).await.to_string();
+    let to = addr.replace("/p2p/", "/ipfs/");
+    during(
+        &mut rust,
+        js.run(json!({ "cmd": "ping", "to": to }), "pinged"),
+    )
+    .await;
+    assert!(rust.is_connected(&id(&js)));
+}
+
+#[tokio::test]
+async fn the_preset_does_not_fall_back_to_plaintext() {
+    let star = npm().await;
+    let js = JsNode::start(&star.addr(), json!({ "encryption": "plaintext" })).await;
+    let mut rust = peer(&ed25519());
+    rust.dial(js.addr.parse::<Multiaddr>().expect("a multiaddr"))
+        .expect("dialled");
+    until(&mut rust, "a refusal", |event| match event {
+        SwarmEvent::OutgoingConnectionError { error, .. } => Some(error),
+        SwarmEvent::ConnectionEstablished { .. } => panic!("without encryption"),
+        _ => None,
+    })
+    .await;
 }
 
 /// A JavaScript node identifies, pings, and has 10 MiB and 100 streams echoed.
@@ -123,7 +226,7 @@ async fn javascript_is_dialled(star: &str, muxer: &str) {
 /// One node in the middle works with one of each kind at once.
 async fn rust_and_javascript(star: &str) {
     let js = JsNode::start(star, json!({})).await;
-    let (mut rust, mut other) = (peer(&ed25519()), peer(&ed25519()));
+    let (mut rust, mut other) = (peer(&ed25519()), noise_and_yamux_only());
     let far = *other.local_peer_id();
     listen(&mut rust, star).await;
     let addr = listen(&mut other, star).await;
@@ -148,6 +251,17 @@ async fn rust_and_javascript(star: &str) {
     exercise(&mut rust, far, 1, 1000).await;
     exercise(&mut rust, id(&js), 1, 1000).await;
     other.abort();
+}
+
+/// A Rust node that has never heard of secio.
+fn noise_and_yamux_only() -> PeerSwarm {
+    let key = ed25519();
+    peer_with(&key, |star| {
+        star.upgrade(Version::V1)
+            .authenticate(noise::Config::new(&key).expect("the key signs"))
+            .multiplex(yamux::Config::default())
+            .boxed()
+    })
 }
 
 async fn every_key_type(star: &str) {

@@ -1,8 +1,12 @@
 //! The crate against software that it did not write, and against peers that misbehave.
 
 mod corpus;
+mod embedded;
+mod hostile;
 mod js_libp2p;
 mod npm;
+mod refused;
 mod support;
 mod swarm;
+mod tls;
 mod wakes;

@@ -8,6 +8,7 @@ use libp2p::{
 use libp2p_websocket_star::{Config, Event};
 
 use crate::support::{
+    address, embedded,
     js::{Rendezvous, RendezvousOptions},
     node::{NodeEvent, exercise, listen, serve, swarm, until},
     within,
@@ -25,6 +26,20 @@ async fn two_swarms_find_each_other_and_work_through_the_npm_rendezvous() {
 async fn fifty_connections_at_once_through_the_npm_rendezvous() {
     let star = Rendezvous::start(RendezvousOptions::default()).await;
     fifty_connections(&star.addr()).await;
+}
+
+#[tokio::test]
+async fn two_swarms_find_each_other_and_work_through_the_embedded_rendezvous() {
+    let star = embedded().await;
+    two_swarms(&address(&star)).await;
+    star.shutdown().await;
+}
+
+#[tokio::test]
+async fn fifty_connections_at_once_through_the_embedded_rendezvous() {
+    let star = embedded().await;
+    fifty_connections(&address(&star)).await;
+    star.shutdown().await;
 }
 
 /// One hears of the other, dials it by its peer id alone, identifies, pings and moves 64 MiB.

@@ -10,7 +10,7 @@
 //! | `listen` | `addr`, `keyType` (`rsa`, `ed25519`, `secp256k1`), `allowDisabledChallenge` (false) | `listening` `addr` |
 //! | `mode` | `incoming`, and what that mode takes; for the dials that follow | `mode` |
 //! | `dial` | `id`, `to`, `mode` (`echo`), `bytes` (0), `chunk` (65,536), `empty`, `fail`, `hold`, `timeoutMS` (50,000) | `opened` `id`, then `dialled` |
-//! | `measure` | `to`, `what` (`["dial","rtt","echo"]`), `dials` (50), `pings` (2,000), `mib` (64) | `measured` |
+//! | `measure` | `to`, `what` (`["dial","rtt","echo"]`), `dials` (50), `pings` (2,000), `mib` (64), `chunk` (65,536) | `measured` |
 //! | `leave` | | `left` `addr`, when the server has dealt with it |
 //! | `close` | | `closed`, when the server knows; a listener waits for its own dials first |
 //! | `drop` | breaks the link without a word | `disconnected`, then `rejoined` after about a second |
@@ -95,7 +95,9 @@ impl Rendezvous {
             "strictMultiaddr": options.strict_multiaddr,
             "refreshPeerListIntervalMS": millis(options.refresh_peer_list),
         });
-        let node = Node::spawn("rendezvous.js", &[config.to_string()]);
+        let mut command = Node::command("rendezvous.js");
+        command.arg(config.to_string());
+        let node = Node::spawn("rendezvous.js", command);
         let event = node.expect("listening").await;
         let port = event["port"]
             .as_u64()
@@ -106,6 +108,11 @@ impl Rendezvous {
     /// The port it listens on; the same after a restart.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The process, for measurements; `None` once it has gone.
+    pub fn pid(&self) -> Option<u32> {
+        self.node.child.id()
     }
 
     /// The address peers listen on, without a peer id.
@@ -134,8 +141,19 @@ pub struct Peer {
 impl Peer {
     /// Starts the process. It answers commands as soon as it is up, so there is nothing to wait for.
     pub fn start() -> Self {
+        Self::with(Node::command("peer.js"))
+    }
+
+    /// Starts a process that trusts the root certificate in that PEM file too.
+    pub fn trusting(root: &Path) -> Self {
+        let mut command = Node::command("peer.js");
+        command.env("NODE_EXTRA_CA_CERTS", root);
+        Self::with(command)
+    }
+
+    fn with(command: Command) -> Self {
         Self {
-            node: Node::spawn("peer.js", &[]),
+            node: Node::spawn("peer.js", command),
             next_dial: AtomicU64::new(1),
         }
     }
@@ -307,17 +325,22 @@ struct Entry {
 }
 
 impl Node {
-    pub(super) fn spawn(script: &'static str, args: &[String]) -> Self {
-        let mut child = Command::new("node")
+    pub(super) fn command(script: &str) -> Command {
+        let mut command = Command::new("node");
+        command
             .arg(installed().join(script))
-            .args(args)
-            .env("NODE_NO_WARNINGS", "1")
+            .env("NODE_NO_WARNINGS", "1");
+        command
+    }
+
+    pub(super) fn spawn(script: &'static str, mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .kill_on_drop(true)
             .spawn()
-            .expect("Node.js 20 or newer is installed as `node`");
+            .expect("Node.js 18 or newer is installed as `node`");
         let stdin = child.stdin.take().expect("stdin is piped");
         let stdout = child.stdout.take().expect("stdout is piped");
 

@@ -29,7 +29,7 @@ pub struct JsNode {
 impl JsNode {
     /// Starts a node that listens at the rendezvous, with the given `options` of the command `start`.
     pub async fn start(star: &str, options: Value) -> Self {
-        let node = Node::spawn("libp2p.js", &[]);
+        let node = Node::spawn("libp2p.js", Node::command("libp2p.js"));
         let mut js = Self {
             node,
             peer: String::new(),

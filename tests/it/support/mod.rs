@@ -5,10 +5,12 @@ pub mod libp2p_js;
 pub mod node;
 pub mod peer;
 pub mod raw;
+pub mod scripted;
 
-use std::{sync::Once, time::Duration};
+use std::{cell::Cell, sync::Once, time::Duration};
 
 use libp2p::identity::Keypair;
+use libp2p_websocket_star::rendezvous::{self, Server};
 
 /// No wait of a test takes longer, unless something is broken.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,10 +23,25 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Shows the crate's log with `RUST_LOG` set.
+thread_local! {
+    static PANICS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How many panics there were on this thread, those that the runtime caught in its tasks included: all tasks of a
+/// `#[tokio::test]` run on the thread of the test.
+pub fn panics() -> usize {
+    PANICS.get()
+}
+
+/// Shows the crate's log with `RUST_LOG` set, and counts panics from now on.
 pub fn log() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANICS.set(PANICS.get() + 1);
+            report(panic);
+        }));
         tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
@@ -37,8 +54,31 @@ pub fn pattern(offset: usize, len: usize) -> Vec<u8> {
     js::pattern(offset as u64, len)
 }
 
+/// Opens a lost link again at once.
+pub fn hasty() -> libp2p_websocket_star::Config {
+    let backoff = (Duration::from_millis(10), Duration::from_millis(50));
+    libp2p_websocket_star::Config::default().with_backoff(backoff.0, backoff.1)
+}
+
 pub fn ed25519() -> Keypair {
     Keypair::generate_ed25519()
+}
+
+/// The crate's own rendezvous.
+pub async fn embedded() -> Server {
+    Server::bind(rendezvous::Config::default())
+        .await
+        .expect("a free port")
+}
+
+/// Where to listen at `server`.
+pub fn address(server: &Server) -> String {
+    server
+        .addresses()
+        .into_iter()
+        .next()
+        .expect("an address")
+        .to_string()
 }
 
 /// A key as the JavaScript peers have it, made by OpenSSL.

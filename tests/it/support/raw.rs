@@ -33,6 +33,10 @@ pub struct Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         self.pump.abort();
+        // A panic in a task is silent, and ends the link for ever.
+        if !std::thread::panicking() {
+            assert_eq!(super::panics(), 0, "a task panicked");
+        }
     }
 }
 

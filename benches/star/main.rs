@@ -1,0 +1,186 @@
+//! websocket-star beside circuit relay v2, direct connections and JavaScript, in one run.
+//!
+//! `cargo bench --bench star`; `benches/README.md` says how to read what it prints.
+
+mod lineup;
+mod memory;
+mod options;
+mod plan;
+mod process;
+mod results;
+mod serve;
+mod subjects;
+mod svg;
+mod table;
+mod targets;
+mod work;
+
+use std::{path::Path, process::ExitCode, time::Duration};
+
+use lineup::{Id, Peers, Servers, Subject};
+use options::Options;
+use plan::Plan;
+use results::Results;
+use work::Work;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The threads of the runtime, here and in each child.
+const WORKERS: usize = 2;
+/// How long one measurement of one subject may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let ended = match arguments.split_first() {
+        Some((first, role)) if first == process::CHILD => process::run(role),
+        _ => Options::parse(&arguments).and_then(|options| runtime()?.block_on(run(&options))),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    Ok(builder.worker_threads(WORKERS).enable_all().build()?)
+}
+
+async fn run(options: &Options) -> Result<()> {
+    let ids = options.ids();
+    let machine = machine();
+    let mut results = Results::default();
+    rounds(options, &ids, &mut results).await?;
+    if options.wants("memory") {
+        progress("memory");
+        for (id, found) in memory::measure(&ids, &options.plan).await {
+            match found {
+                Ok(found) => results.memory.push(found),
+                Err(error) => results
+                    .failed
+                    .push(format!("{}, memory: {error}", id.name())),
+            }
+        }
+    }
+    progress("");
+    if !options.smoke {
+        report(options, &machine, &ids, &results)?;
+    }
+    match results.failed.len() {
+        0 => Ok(()),
+        n => Err(format!("{n} measurements failed:\n{}", results.failed.join("\n")).into()),
+    }
+}
+
+fn report(options: &Options, machine: &str, ids: &[Id], results: &Results) -> Result<()> {
+    let outcomes = targets::outcomes(results);
+    println!("{machine}\n");
+    println!("{}", table::everything(results, ids));
+    println!("{}", table::targets(&outcomes));
+    println!("{}", table::explanation(&options.plan));
+    for missing in &results.missing {
+        println!("! {missing}");
+    }
+    println!("load average at the end {}", load());
+    if options.svg {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results.svg");
+        std::fs::write(&path, svg::draw(&outcomes, machine))?;
+        println!("picture: {}", path.display());
+    }
+    Ok(())
+}
+
+/// Every work of every subject in every round, those that are compared right after each other.
+async fn rounds(options: &Options, ids: &[Id], results: &mut Results) -> Result<()> {
+    let plan = &options.plan;
+    let works = Work::ALL
+        .into_iter()
+        .filter(|work| options.wants(work.name()));
+    let works: Vec<Work> = works.collect();
+    if works.is_empty() {
+        return Ok(());
+    }
+    progress("starting");
+    let servers = Servers::start(plan.with_js).await?;
+    let mut subjects = Vec::new();
+    for id in ids {
+        let subject = servers.subject(*id).await;
+        let subject = subject.map_err(|error| format!("{}: {error}", id.name()))?;
+        if let Peers::Missing(why) = subject.peers {
+            results.missing.push(format!("{}: {why}", id.name()));
+        }
+        work::warm_up(&subject, plan).await?;
+        subjects.push(subject);
+    }
+    for round in 0..plan.rounds {
+        for work in &works {
+            progress(&format!(
+                "round {} of {}: {}",
+                round + 1,
+                plan.rounds,
+                work.name()
+            ));
+            for subject in &subjects {
+                one(results, round, subject, *work, plan).await;
+            }
+        }
+        // What comes first has it easier or harder; so each goes first once in a while.
+        subjects.rotate_left(1);
+    }
+    Ok(())
+}
+
+async fn one(results: &mut Results, round: usize, subject: &Subject, work: Work, plan: &Plan) {
+    let measured = tokio::time::timeout(PATIENCE, work::measure(subject, work, plan));
+    let failed = match measured.await {
+        Ok(Ok(figures)) => {
+            for (metric, value) in figures {
+                results.add(round, subject.id, metric, value);
+            }
+            return;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "gave up after two minutes".to_owned(),
+    };
+    let failed = format!("{}, {}: {failed}", subject.id.name(), work.name());
+    results.failed.push(failed);
+}
+
+/// Where it is run.
+fn machine() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown processor", |name| {
+            name.trim_start_matches([':', ' ', '\t'])
+        });
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let build = if cfg!(debug_assertions) {
+        "DEBUG BUILD"
+    } else {
+        "release"
+    };
+    format!(
+        "{model}, {cores} cores, loopback, {build}, load average {}",
+        load()
+    )
+}
+
+fn load() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// One line that is written over, for somebody who waits.
+fn progress(what: &str) {
+    use std::io::IsTerminal as _;
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K{what}");
+    }
+}

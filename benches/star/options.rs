@@ -1,0 +1,68 @@
+//! What is asked for on the command line.
+
+use crate::{Result, lineup::Id, plan::Plan};
+
+const USAGE: &str = "\
+cargo bench --bench star -- [options]
+  --quick          under a minute, with more noise
+  --rounds <n>     default 9, quick 3
+  --only <name>    only the rows whose name contains this
+  --work <name>    only bulk, small, echo, rtt, dial, many, cpu or memory
+  --svg            write benches/results.svg; a full run does";
+
+/// What is to be run.
+pub struct Options {
+    pub plan: Plan,
+    /// Whether to see only that everything works.
+    pub smoke: bool,
+    only: Option<String>,
+    work: Option<String>,
+    pub svg: bool,
+}
+
+impl Options {
+    /// `cargo bench` gives `--bench`; without it, as `cargo test` starts us, only the smoke is run.
+    pub fn parse(arguments: &[String]) -> Result<Self> {
+        let has = |name: &str| arguments.iter().any(|argument| argument == name);
+        let (plan, svg) = match (has("--bench"), has("--quick")) {
+            (false, _) => (Plan::smoke(), false),
+            (true, true) => (Plan::quick(), false),
+            (true, false) => (Plan::full(), true),
+        };
+        let mut options = Self {
+            plan,
+            smoke: !has("--bench"),
+            only: None,
+            work: None,
+            svg,
+        };
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or(USAGE);
+            match argument.as_str() {
+                "--bench" | "--test" | "--quick" => {}
+                "--svg" => options.svg = true,
+                "--rounds" => options.plan.rounds = value()?.parse()?,
+                "--only" => options.only = Some(value()?.clone()),
+                "--work" => options.work = Some(value()?.clone()),
+                _ => return Err(USAGE.into()),
+            }
+        }
+        // A picture of a part would pass for the whole.
+        options.svg &= options.only.is_none() && options.work.is_none();
+        Ok(options)
+    }
+
+    /// The rows.
+    pub fn ids(&self) -> Vec<Id> {
+        let wanted = |id: &Id| match &self.only {
+            Some(only) => id.name().contains(only.as_str()),
+            None => true,
+        };
+        Id::ALL.into_iter().filter(wanted).collect()
+    }
+
+    pub fn wants(&self, work: &str) -> bool {
+        self.work.as_ref().is_none_or(|only| only == work)
+    }
+}

@@ -1,0 +1,86 @@
+//! How much of what is measured.
+
+use std::time::Duration;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// The amounts of one run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub rounds: usize,
+    /// One way, in writes of 64 KiB; in bytes.
+    pub bulk: usize,
+    /// One way, in writes of 1 KiB, each flushed.
+    pub small: usize,
+    pub echo: usize,
+    /// One way, while processor time is counted: in steps of 10 ms, hence much.
+    pub cpu: usize,
+    /// What JavaScript clients send, in place of `bulk` and `echo`.
+    pub js: usize,
+    pub pings: usize,
+    pub dials: usize,
+    /// Streams at once, and for how long.
+    pub streams: usize,
+    pub window: Duration,
+    /// What is offered to a reader of 1 MiB/s, and for how long.
+    pub offered: usize,
+    pub slow: Duration,
+    pub with_js: bool,
+}
+
+impl Plan {
+    pub fn full() -> Self {
+        Self {
+            rounds: 9,
+            bulk: 128 * MIB,
+            small: 16 * MIB,
+            echo: 64 * MIB,
+            cpu: 256 * MIB,
+            js: 32 * MIB,
+            pings: 2000,
+            dials: 50,
+            streams: 100,
+            window: Duration::from_secs(1),
+            offered: 256 * MIB,
+            slow: Duration::from_secs(60),
+            with_js: true,
+        }
+    }
+
+    pub fn quick() -> Self {
+        Self {
+            rounds: 3,
+            bulk: 32 * MIB,
+            small: 4 * MIB,
+            echo: 16 * MIB,
+            cpu: 96 * MIB,
+            js: 16 * MIB,
+            pings: 300,
+            dials: 15,
+            window: Duration::from_millis(300),
+            offered: 64 * MIB,
+            slow: Duration::from_secs(6),
+            ..Self::full()
+        }
+    }
+
+    /// Only to see that it works, for `cargo test`.
+    pub fn smoke() -> Self {
+        Self {
+            rounds: 1,
+            bulk: MIB,
+            small: 64 * KIB,
+            echo: MIB,
+            cpu: MIB,
+            pings: 10,
+            dials: 2,
+            streams: 5,
+            window: Duration::from_millis(50),
+            offered: MIB,
+            slow: Duration::from_millis(100),
+            with_js: false,
+            ..Self::full()
+        }
+    }
+}

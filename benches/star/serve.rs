@@ -1,0 +1,116 @@
+//! What the peer that was dialled does with a stream. The dialler says so in the first nine bytes and
+//! is answered with one, so that no setting up of streams is in what is measured.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::Instant;
+
+use crate::subjects::Stream;
+
+/// How much is read and written at a time.
+pub const CHUNK: usize = 64 * 1024;
+/// What the slow reader takes in a second.
+pub const SLOW: usize = 1024 * 1024;
+
+/// What is asked of the other end.
+#[derive(Debug, Clone, Copy)]
+pub enum Request {
+    /// Read to the end, then end. The bytes are added to the [`counter`] of this number.
+    Sink(u64),
+    /// Send everything back.
+    Echo,
+    /// Read 1 MiB a second.
+    Slow,
+}
+
+impl Request {
+    pub fn encode(self) -> [u8; 9] {
+        let (kind, counter) = match self {
+            Self::Sink(counter) => (b's', counter),
+            Self::Echo => (b'e', 0),
+            Self::Slow => (b'l', 0),
+        };
+        let mut bytes = [kind; 9];
+        bytes[1..].copy_from_slice(&counter.to_be_bytes());
+        bytes
+    }
+
+    fn decode(bytes: [u8; 9]) -> io::Result<Self> {
+        let [kind, counter @ ..] = bytes;
+        match kind {
+            b's' => Ok(Self::Sink(u64::from_be_bytes(counter))),
+            b'e' => Ok(Self::Echo),
+            b'l' => Ok(Self::Slow),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+/// What the sinks of this process have read, by number.
+static COUNTERS: Mutex<Option<HashMap<u64, Arc<AtomicU64>>>> = Mutex::new(None);
+
+/// The counter of that number; 0 is for those that nobody looks at.
+pub fn counter(number: u64) -> Arc<AtomicU64> {
+    let mut counters = COUNTERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let counters = counters.get_or_insert_default();
+    counters.entry(number).or_default().clone()
+}
+
+/// Serves one stream to its end.
+pub async fn serve(mut stream: Stream) -> io::Result<()> {
+    let mut request = [0; 9];
+    stream.read_exact(&mut request).await?;
+    let request = Request::decode(request)?;
+    stream.write_all(b"r").await?;
+    stream.flush().await?;
+    match request {
+        Request::Sink(number) => sink(&mut stream, &counter(number)).await?,
+        Request::Echo => echo(&mut stream).await?,
+        Request::Slow => slow(&mut stream).await?,
+    }
+    stream.close().await
+}
+
+async fn sink(stream: &mut Stream, counter: &AtomicU64) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(()),
+            n => counter.fetch_add(n as u64, Ordering::Relaxed),
+        };
+    }
+}
+
+async fn echo(stream: &mut Stream) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(()),
+            n => stream.write_all(&buffer[..n]).await?,
+        }
+        stream.flush().await?;
+    }
+}
+
+async fn slow(stream: &mut Stream) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    let start = Instant::now();
+    let mut read = 0;
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(()),
+            n => read += n,
+        }
+        let due = Duration::from_secs_f64(read as f64 / SLOW as f64);
+        tokio::time::sleep_until(start + due).await;
+    }
+}

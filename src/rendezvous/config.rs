@@ -1,0 +1,277 @@
+//! What an operator may choose, and why the defaults are what they are.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+/// How a [`Server`](super::Server) is to run.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use libp2p_websocket_star::rendezvous::{Config, Limits};
+///
+/// let config = Config::default()
+///     .with_listen_addr(([127, 0, 0, 1], 0).into())
+///     .with_announce_interval(Duration::from_secs(5))
+///     .with_limits(Limits::default().with_max_links(100));
+/// ```
+#[derive(Debug, Clone)]
+pub struct Config {
+    listen_addr: SocketAddr,
+    challenge: bool,
+    strict_multiaddr: bool,
+    announce_interval: Duration,
+    ping_interval: Duration,
+    ping_timeout: Duration,
+    limits: Limits,
+}
+
+impl Default for Config {
+    /// - Listens on a free port of the loopback interface: one that is embedded is to be reached
+    ///   from elsewhere only where its application says so.
+    /// - Asks for a proof of the key: without it anybody can be anybody.
+    /// - Takes websocket-star addresses only; the npm server's library default is off, but its
+    ///   command line turns it on.
+    /// - Announces each peer every 10 s, as the npm server; peers there forget those that are not
+    ///   announced for a while.
+    /// - Expects a ping every 25 s, and gives it 20 s more: engine.io's own defaults.
+    fn default() -> Self {
+        Self {
+            listen_addr: (Ipv4Addr::LOCALHOST, 0).into(),
+            challenge: true,
+            strict_multiaddr: true,
+            announce_interval: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The address to listen on; port 0 takes any free one.
+    #[must_use]
+    pub fn with_listen_addr(mut self, addr: SocketAddr) -> Self {
+        self.listen_addr = addr;
+        self
+    }
+
+    /// Whether a peer must prove that it has the key of the peer id in its address.
+    #[must_use]
+    pub fn with_challenge(mut self, challenge: bool) -> Self {
+        self.challenge = challenge;
+        self
+    }
+
+    /// Whether an address must be one of websocket-star, rather than any multiaddr.
+    #[must_use]
+    pub fn with_strict_multiaddr(mut self, strict: bool) -> Self {
+        self.strict_multiaddr = strict;
+        self
+    }
+
+    /// How often each peer is announced to all others.
+    #[must_use]
+    pub fn with_announce_interval(mut self, interval: Duration) -> Self {
+        self.announce_interval = interval.max(SHORTEST_INTERVAL);
+        self
+    }
+
+    /// How often a client is told to send a ping; in whole milliseconds, as the protocol has it.
+    #[must_use]
+    pub fn with_ping_interval(mut self, interval: Duration) -> Self {
+        self.ping_interval = interval.max(SHORTEST_INTERVAL);
+        self
+    }
+
+    /// How long a client may be silent beyond the ping interval, and how long it is told to wait for
+    /// the answer to a ping.
+    #[must_use]
+    pub fn with_ping_timeout(mut self, timeout: Duration) -> Self {
+        self.ping_timeout = timeout.max(SHORTEST_INTERVAL);
+        self
+    }
+
+    /// What one peer, and all together, may use.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    pub(crate) fn listen_addr(&self) -> SocketAddr {
+        self.listen_addr
+    }
+
+    pub(crate) fn challenge(&self) -> bool {
+        self.challenge
+    }
+
+    pub(crate) fn strict_multiaddr(&self) -> bool {
+        self.strict_multiaddr
+    }
+
+    pub(crate) fn announce_interval(&self) -> Duration {
+        self.announce_interval
+    }
+
+    pub(crate) fn ping_interval(&self) -> Duration {
+        self.ping_interval
+    }
+
+    pub(crate) fn ping_timeout(&self) -> Duration {
+        self.ping_timeout
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+/// An interval of zero would spin.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What one peer, and all together, may use.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub(crate) message: usize,
+    pub(crate) queue: usize,
+    pub(crate) announce_rate: usize,
+    pub(crate) links: usize,
+    pub(crate) joins: usize,
+    pub(crate) pending_dials: usize,
+    pub(crate) open_dials: usize,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) join_timeout: Duration,
+    pub(crate) dial_timeout: Duration,
+    pub(crate) stall_timeout: Duration,
+    pub(crate) shutdown_timeout: Duration,
+}
+
+impl Default for Limits {
+    /// - `message`: 1,000,000 bytes, as engine.io 3; the deployed peers split what is longer.
+    /// - `queue`: 1 MiB a link: one message of any size, and 10 ms of a gigabit.
+    /// - `announce_rate`: 8 MiB/s in all: up to some 700 peers are announced at npm's pace, more of
+    ///   them less often.
+    /// - `links`: 10,000; at 16 KiB each while idle.
+    /// - `joins`: 16 a link; deployed clients join one address, a client with several listeners
+    ///   a few.
+    /// - `pending_dials`: 256 from and 256 to a link; they last a round trip, and a swarm that
+    ///   starts dials some tens of peers at once.
+    /// - `open_dials`: 4,096 a link, more than a libp2p node keeps connections.
+    /// - `handshake_timeout`: 10 s, for the HTTP request.
+    /// - `join_timeout`: 30 s from the start of a link to its first join, and for the answer to a
+    ///   challenge; deployed clients join at once.
+    /// - `dial_timeout`: 30 s for the answer of the peer that is dialled.
+    /// - `stall_timeout`: 60 s in which not a single byte of what is queued was taken; slower than any
+    ///   heartbeat, because a peer that computes for a while is not gone.
+    /// - `shutdown_timeout`: 5 s to hand over what is queued when the server is shut down.
+    fn default() -> Self {
+        Self {
+            message: 1_000_000,
+            queue: 1024 * 1024,
+            announce_rate: 8 * 1024 * 1024,
+            links: 10_000,
+            joins: 16,
+            pending_dials: 256,
+            open_dials: 4096,
+            handshake_timeout: Duration::from_secs(10),
+            join_timeout: Duration::from_secs(30),
+            dial_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(60),
+            shutdown_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Limits {
+    /// A WebSocket message must be shorter than this many bytes, a binary one's leading 0x04
+    /// included. The link of a peer that sends a longer one is closed.
+    #[must_use]
+    pub fn with_message_limit(mut self, bytes: usize) -> Self {
+        self.message = bytes;
+        self
+    }
+
+    /// How many bytes may wait for one link until those who send to it have to wait. Answers of the
+    /// server's own do not wait: they may take up to 1 MiB more, and 256 KiB and one message more are
+    /// in the hands of the socket.
+    #[must_use]
+    pub fn with_queue_limit(mut self, bytes: usize) -> Self {
+        self.queue = bytes;
+        self
+    }
+
+    /// How many bytes a second all repeated announcements together may take. What exceeds it comes
+    /// later, in turn.
+    #[must_use]
+    pub fn with_announce_rate(mut self, bytes_per_second: usize) -> Self {
+        self.announce_rate = bytes_per_second.max(1);
+        self
+    }
+
+    /// How many links there may be; further ones are answered with 503.
+    #[must_use]
+    pub fn with_max_links(mut self, links: usize) -> Self {
+        self.links = links;
+        self
+    }
+
+    /// How many addresses one link may join, those whose challenge is open included.
+    #[must_use]
+    pub fn with_max_joins(mut self, joins: usize) -> Self {
+        self.joins = joins;
+        self
+    }
+
+    /// How many dials from a link, and as many to it, may wait for their answer.
+    #[must_use]
+    pub fn with_max_pending_dials(mut self, dials: usize) -> Self {
+        self.pending_dials = dials;
+        self
+    }
+
+    /// How many dials of a link, pending ones included, may have an open stream.
+    #[must_use]
+    pub fn with_max_open_dials(mut self, dials: usize) -> Self {
+        self.open_dials = dials;
+        self
+    }
+
+    /// How long an HTTP request may take to arrive.
+    #[must_use]
+    pub fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.handshake_timeout = timeout;
+        self
+    }
+
+    /// How long a link may last without ever joining, and how long a challenge is good.
+    #[must_use]
+    pub fn with_join_timeout(mut self, timeout: Duration) -> Self {
+        self.join_timeout = timeout;
+        self
+    }
+
+    /// How long a dialled peer may take to answer, until the dial fails.
+    #[must_use]
+    pub fn with_dial_timeout(mut self, timeout: Duration) -> Self {
+        self.dial_timeout = timeout;
+        self
+    }
+
+    /// How long a link may take none of what is queued for it, until it is closed.
+    #[must_use]
+    pub fn with_stall_timeout(mut self, timeout: Duration) -> Self {
+        self.stall_timeout = timeout;
+        self
+    }
+
+    /// How long a shutdown may take to hand over what is queued.
+    #[must_use]
+    pub fn with_shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
+        self
+    }
+}

@@ -1,0 +1,169 @@
+//! What is asked over HTTP: the upgrade to a WebSocket, and nothing else yet.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use hyper::{
+    Method, Request, Response, StatusCode, Version,
+    body::Incoming,
+    header::{
+        ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+        SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    },
+    server::conn::http1,
+    service::service_fn,
+    upgrade::OnUpgrade,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sha1_smol::Sha1;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::hub::{Hub, Member};
+
+/// RFC 6455, section 1.3.
+const WEBSOCKET_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// A request that becomes a link.
+type Upgrade = (OnUpgrade, Member);
+
+/// Serves HTTP on a new connection. When a link begins, gives the bare stream back: the relay has
+/// nothing of HTTP around it.
+pub(super) async fn serve<S>(io: S, hub: &Arc<Hub>) -> Option<(S, Member)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let upgrade: Mutex<Option<Upgrade>> = Mutex::new(None);
+    let service = service_fn(|request| {
+        let (response, begun) = respond(request, hub);
+        if begun.is_some() {
+            *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = begun;
+        }
+        std::future::ready(Ok::<_, Infallible>(response))
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(hub.config().limits().handshake_timeout)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    tokio::select! {
+        result = connection => {
+            if let Err(error) = result {
+                tracing::debug!(%error, "an HTTP connection failed");
+            }
+        }
+        () = hub.stopping() => return None,
+    }
+    let (upgraded, member) = upgrade
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)?;
+    let parts = upgraded.await.ok()?.downcast::<TokioIo<S>>().ok()?;
+    // RFC 6455, section 4.1: a client waits for the answer before it sends anything.
+    parts
+        .read_buf
+        .is_empty()
+        .then(|| (parts.io.into_inner(), member))
+}
+
+fn respond(mut request: Request<Incoming>, hub: &Arc<Hub>) -> (Response<String>, Option<Upgrade>) {
+    if !matches!(request.uri().path(), "/socket.io/" | "/socket.io") {
+        return (refusal(StatusCode::NOT_FOUND, "Not found\n"), None);
+    }
+    let accept = match accept_key(&request) {
+        Ok(accept) => accept,
+        Err(error) => return (error.response(), None),
+    };
+    let Some(member) = hub.admit() else {
+        let full = refusal(StatusCode::SERVICE_UNAVAILABLE, "Too many links\n");
+        return (full, None);
+    };
+    let mut response = Response::new(String::new());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    (response, Some((hyper::upgrade::on(&mut request), member)))
+}
+
+fn refusal(status: StatusCode, text: &str) -> Response<String> {
+    let mut response = Response::new(text.to_owned());
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
+
+/// What engine.io answers to a request that starts no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum EngineError {
+    #[error("Transport unknown")]
+    Transport = 0,
+    #[error("Session ID unknown")]
+    Session = 1,
+    #[error("Bad handshake method")]
+    Method = 2,
+    #[error("Bad request")]
+    Request = 3,
+    /// Of later versions of engine.io; version 3 never looks.
+    #[error("Unsupported protocol version")]
+    Version = 5,
+}
+
+impl EngineError {
+    fn response(self) -> Response<String> {
+        let json = serde_json::json!({ "code": self as u8, "message": self.to_string() });
+        let mut response = refusal(StatusCode::BAD_REQUEST, &json.to_string());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        response
+    }
+}
+
+/// Checks the request for a link, in engine.io's order, and gives the `Sec-WebSocket-Accept` for it.
+fn accept_key<B>(request: &Request<B>) -> Result<HeaderValue, EngineError> {
+    let query = request.uri().query().unwrap_or_default();
+    let parameter = |name: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+    };
+    if parameter("transport") != Some("websocket") {
+        return Err(EngineError::Transport);
+    }
+    if parameter("sid").is_some_and(|sid| !sid.is_empty()) {
+        return Err(EngineError::Session);
+    }
+    if request.method() != Method::GET {
+        return Err(EngineError::Method);
+    }
+    if parameter("EIO") != Some("3") {
+        return Err(EngineError::Version);
+    }
+    let headers = request.headers();
+    let is_upgrade = request.version() == Version::HTTP_11
+        && has_token(headers, &CONNECTION, "upgrade")
+        && has_token(headers, &UPGRADE, "websocket")
+        && has_token(headers, &SEC_WEBSOCKET_VERSION, "13");
+    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_upgrade);
+    let key = key.ok_or(EngineError::Request)?;
+
+    let mut sha1 = Sha1::new();
+    sha1.update(key.as_bytes());
+    sha1.update(WEBSOCKET_GUID.as_bytes());
+    let accept = BASE64_STANDARD.encode(sha1.digest().bytes());
+    HeaderValue::try_from(accept).map_err(|_| EngineError::Request)
+}
+
+/// Whether a header's comma-separated list has `token`, in any case.
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).into_iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|value| value.trim().eq_ignore_ascii_case(token))
+}

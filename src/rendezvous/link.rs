@@ -1,0 +1,326 @@
+//! One link: a WebSocket, what comes from it, and what goes to it, in one task.
+//!
+//! Reading and writing do not wait for each other: a link that waits for room at another one goes on
+//! writing, so two peers that send to each other never lock each other up.
+
+mod compact;
+mod inbox;
+mod metered;
+mod pulse;
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{Sink as _, SinkExt, Stream as _, ready};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
+    time::{Instant, Sleep},
+};
+use tokio_websockets::{CloseCode, Error, Limits, Message, ServerBuilder, WebSocketStream};
+
+use self::{
+    inbox::{Handled, Inbox, Waiting},
+    metered::Metered,
+    pulse::{Beat, Pulse, Vitals},
+};
+use super::{
+    hub::{Member, now as hub_now},
+    outbox::{CloseReason, Parcel, Take},
+};
+use crate::protocol::{ProtocolError, engine_io, event::uuid, socket_io};
+
+/// How many bytes are taken from the queue at once and written with one flush. More gains nothing,
+/// and they are held beside the queue's own limit.
+const BATCH_BYTES: usize = 256 * 1024;
+/// How many messages are read before it is looked whether there is something to write.
+const READS: usize = 32;
+/// How long a link that is closed may take to hear why.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest reason that a WebSocket close frame can hold, in bytes.
+const MAX_REASON: usize = 123;
+
+/// Why a link ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error("closed by the peer")]
+    ByPeer,
+    #[error("connection lost: {0}")]
+    Lost(#[source] Error),
+    #[error("{0}")]
+    Violation(#[from] ProtocolError),
+    #[error("not a WebSocket as it should be: {0}")]
+    WebSocket(#[source] Error),
+    #[error("a message of {0} bytes or more")]
+    TooLong(usize),
+    #[error("no sign of life")]
+    Silent,
+    #[error("takes nothing of what is sent to it")]
+    Stalled,
+    #[error("does not read the answers to its requests")]
+    Overflow,
+    #[error("did not join in time")]
+    Idle,
+    #[error("rendezvous is shutting down")]
+    Shutdown,
+}
+
+impl Ended {
+    /// What the peer is told, if it may still listen.
+    fn close_code(&self) -> Option<CloseCode> {
+        Some(match self {
+            Self::ByPeer | Self::Lost(_) | Self::WebSocket(_) => return None,
+            Self::Violation(_) => CloseCode::PROTOCOL_ERROR,
+            Self::TooLong(_) => CloseCode::MESSAGE_TOO_BIG,
+            Self::Silent | Self::Stalled | Self::Overflow | Self::Idle => {
+                CloseCode::POLICY_VIOLATION
+            }
+            Self::Shutdown => CloseCode::GOING_AWAY,
+        })
+    }
+
+    fn to_close_frame(&self) -> Option<Message> {
+        let code = self.close_code()?;
+        let reason = crate::protocol::excerpt(&self.to_string(), MAX_REASON);
+        Some(Message::close(Some(code), &reason))
+    }
+}
+
+impl From<CloseReason> for Ended {
+    fn from(reason: CloseReason) -> Self {
+        match reason {
+            CloseReason::Idle => Self::Idle,
+            CloseReason::Overflow => Self::Overflow,
+            CloseReason::Shutdown => Self::Shutdown,
+        }
+    }
+}
+
+/// Serves a link on a stream whose HTTP upgrade is done, until it ends.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(io: S, member: Member) {
+    let mut link = Link::new(io, member);
+    let ended = link.run().await;
+    tracing::debug!(reason = %ended, "link ended");
+    let Link { socket, member, .. } = link;
+    // The other peers are told before this one is waited for.
+    drop(member);
+    // In a box: no living link is to have room for it.
+    let closing = Box::pin(close(socket, &ended));
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+}
+
+/// Tells the peer why its link ends, and takes what it still sends: closing a TCP stream that holds
+/// unread data would throw the reason away.
+async fn close<S: AsyncRead + AsyncWrite + Unpin>(
+    mut socket: WebSocketStream<Metered<S>>,
+    ended: &Ended,
+) -> Result<(), Error> {
+    if matches!(ended, Ended::Lost(_)) {
+        return Ok(());
+    }
+    if let Some(frame) = ended.to_close_frame() {
+        // Fails if the WebSocket has closed itself, with a reason of its own.
+        let _ = socket.feed(frame).await;
+    }
+    SinkExt::<Message>::close(&mut socket).await?;
+    let mut io = socket.into_inner().into_inner();
+    let mut discarded = [0; 4096];
+    while io.read(&mut discarded).await? > 0 {}
+    Ok(())
+}
+
+struct Link<S> {
+    socket: WebSocketStream<Metered<S>>,
+    member: Member,
+    inbox: Inbox,
+    /// What was read last and has no room where it goes.
+    waiting: Option<Waiting>,
+    /// An answer to pings; however many there were, one tells that we live.
+    pong: Option<&'static str>,
+    /// Whether the socket holds what is not flushed.
+    unflushed: bool,
+    pulse: Pulse,
+    timer: Pin<Box<Sleep>>,
+    message_limit: usize,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    fn new(io: S, member: Member) -> Self {
+        let config = member.hub.config();
+        let message_limit = config.limits().message;
+        let limits = Limits::default().max_payload_len(Some(message_limit.saturating_sub(1)));
+        // Whole messages, as they came: a frame is never longer than the limit.
+        let frames = tokio_websockets::Config::default()
+            .frame_size(message_limit.max(1))
+            .flush_threshold(usize::MAX);
+        let socket = ServerBuilder::new()
+            .limits(limits)
+            .config(frames)
+            .serve(Metered::new(io));
+        let pulse = Pulse::new(
+            config.ping_interval(),
+            config.ping_timeout(),
+            config.limits().stall_timeout,
+            hub_now(),
+        );
+        Self {
+            socket,
+            inbox: Inbox::new(),
+            waiting: None,
+            pong: None,
+            unflushed: false,
+            timer: Box::pin(tokio::time::sleep(pulse.period())),
+            pulse,
+            message_limit,
+            member,
+        }
+    }
+
+    async fn run(&mut self) -> Ended {
+        self.greet();
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn greet(&self) {
+        let config = self.member.hub.config();
+        let open = engine_io::Packet::Open(engine_io::Open {
+            sid: uuid(),
+            ping_interval: config.ping_interval(),
+            ping_timeout: config.ping_timeout(),
+        });
+        for text in [open.encode(), socket_io::Packet::Connect.encode()] {
+            self.member.outbox.push_own(Message::text(text));
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        match self.poll_all(cx) {
+            Ok(()) => Poll::Pending,
+            Err(ended) => Poll::Ready(ended),
+        }
+    }
+
+    /// Does all that can be done now.
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        loop {
+            self.poll_timer(cx)?;
+            if let Poll::Ready(result) = self.poll_write(cx) {
+                return result;
+            }
+            // What was read may have given something to write.
+            if !self.poll_read(cx)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes until there is nothing to write, or the socket takes no more; ready only with an error.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        loop {
+            if self.unflushed {
+                match Pin::new(&mut self.socket).poll_flush(cx) {
+                    Poll::Ready(Ok(())) => self.unflushed = false,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Ended::Lost(error))),
+                    Poll::Pending => {
+                        ready!(self.member.outbox.poll_overflow(cx));
+                        return Poll::Ready(Err(Ended::Overflow));
+                    }
+                }
+            }
+            // Ahead of the queue: behind a megabyte it could come too late.
+            if let Some(pong) = self.pong.take() {
+                self.send(Message::text(pong))?;
+            }
+            let mut batch = Vec::new();
+            let outbox = &self.member.outbox;
+            let take = outbox.poll_take(cx, &mut batch, BATCH_BYTES);
+            for parcel in batch {
+                match parcel {
+                    Parcel::One(message) => self.send(message)?,
+                    Parcel::Item(header, data) => {
+                        self.send(header)?;
+                        self.send(data)?;
+                    }
+                }
+            }
+            match take {
+                Poll::Ready(Take::Close(reason)) if !self.unflushed => {
+                    return Poll::Ready(Err(reason.into()));
+                }
+                Poll::Pending if !self.unflushed => return Poll::Pending,
+                _ => {}
+            }
+        }
+    }
+
+    fn send(&mut self, message: Message) -> Result<(), Ended> {
+        self.unflushed = true;
+        Pin::new(&mut self.socket)
+            .start_send(message)
+            .map_err(Ended::Lost)
+    }
+
+    /// Reads some messages; whether there may be more to do.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        if let Some(waiting) = &mut self.waiting {
+            // If the destination is gone, the registry is about to tell this link.
+            if Pin::new(&mut waiting.push).poll(cx).is_pending() {
+                return Ok(false);
+            }
+            if let Some(waiting) = self.waiting.take() {
+                self.inbox.handle_sent(&self.member, waiting);
+            }
+        }
+        for read in 0..READS {
+            if self.member.outbox.is_clogged() {
+                return Ok(read > 0);
+            }
+            let message = match Pin::new(&mut self.socket).poll_next(cx) {
+                Poll::Pending => return Ok(read > 0),
+                Poll::Ready(None) => return Err(Ended::ByPeer),
+                Poll::Ready(Some(Err(error))) => return Err(self.read_error(error)),
+                Poll::Ready(Some(Ok(message))) => message,
+            };
+            match self.inbox.handle(&self.member, message)? {
+                Handled::Done => {}
+                Handled::Ping(pong) => self.pong = Some(pong),
+                Handled::Wait(waiting) => {
+                    self.waiting = Some(waiting);
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn read_error(&self, error: Error) -> Ended {
+        match error {
+            Error::PayloadTooLong { .. } => Ended::TooLong(self.message_limit),
+            Error::Io(_) => Ended::Lost(error),
+            error => Ended::WebSocket(error),
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            self.timer.as_mut().reset(now + self.pulse.period());
+            let io = self.socket.get_ref();
+            let vitals = Vitals {
+                read: io.read,
+                written: io.written,
+                reading: self.waiting.is_none(),
+                writing: self.unflushed,
+            };
+            match self.pulse.check(vitals, now.into_std()) {
+                Beat::Fine => {}
+                Beat::Pong => self.pong = Some("3"),
+                Beat::Silent => return Err(Ended::Silent),
+                Beat::Stalled => return Err(Ended::Stalled),
+            }
+        }
+        Ok(())
+    }
+}

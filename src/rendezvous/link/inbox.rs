@@ -1,0 +1,326 @@
+//! What comes from one link: requests go to the registry, items straight to the other peer's link.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio_websockets::{Message, Payload};
+
+use super::{Ended, compact::Compactor, hub_now};
+use crate::{
+    protocol::{
+        ProtocolError,
+        engine_io::{self, BINARY_MESSAGE},
+        event::{DialId, End, Event, Side, StreamEvent, StreamName},
+        socket_io,
+    },
+    rendezvous::{
+        hub::Member,
+        outbox::{Outbox, Parcel, Push, TryPushError},
+        registry::Route,
+    },
+};
+
+/// From how many cached routes on those of ended streams are looked for.
+const FIRST_SWEEP: usize = 64;
+const MALFORMED_ITEM: &str = "the sender sent what is neither bytes nor a string";
+
+/// What a message comes to.
+#[derive(Debug)]
+pub(super) enum Handled {
+    /// It is dealt with.
+    Done,
+    /// A heartbeat, to be answered with this.
+    Ping(&'static str),
+    /// Its destination has no room now. Nothing more is to be read before it is put in.
+    Wait(Waiting),
+}
+
+/// A parcel on its way to another link.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) push: Push,
+    sent: Sent,
+}
+
+/// What to note when a parcel is put in.
+#[derive(Debug)]
+enum Sent {
+    Nothing,
+    /// An item of so many bytes.
+    Item(usize),
+    /// The end of a stream.
+    End(DialId, Side),
+}
+
+/// The other end of a stream.
+#[derive(Debug)]
+struct Destination {
+    route: Route,
+    outbox: Arc<Outbox>,
+    /// The text before each item. It is the same every time, so it need not be kept as it came,
+    /// together with whatever else was read into the same buffer.
+    header: Message,
+}
+
+#[derive(Debug)]
+pub(super) struct Inbox {
+    /// The binary frame that a text frame has announced, and where it goes, if anywhere.
+    due: Option<Option<Arc<Destination>>>,
+    /// By the sender's side.
+    routes: HashMap<DialId, [Option<Arc<Destination>>; 2]>,
+    next_sweep: usize,
+    compactor: Compactor,
+}
+
+impl Inbox {
+    pub(super) fn new() -> Self {
+        Self {
+            due: None,
+            routes: HashMap::new(),
+            next_sweep: FIRST_SWEEP,
+            compactor: Compactor::default(),
+        }
+    }
+
+    /// Takes a message from the link.
+    pub(super) fn handle(&mut self, member: &Member, message: Message) -> Result<Handled, Ended> {
+        self.compactor.note(message.as_payload().len());
+        if message.is_binary() {
+            return Ok(self.handle_binary(member, message)?);
+        }
+        if message.is_close() {
+            return Err(Ended::ByPeer);
+        }
+        let Some(text) = message.as_text() else {
+            // A ping or pong of the WebSocket's own, which it answers itself.
+            return Ok(Handled::Done);
+        };
+        if let Some(stream) = StreamName::of_queue_header(text) {
+            self.expect_binary(member, Some(stream))?;
+            return Ok(Handled::Done);
+        }
+        match engine_io::Packet::decode(text)? {
+            engine_io::Packet::Message(data) => {
+                let packet = socket_io::Packet::decode(data)?;
+                self.handle_packet(member, packet, &message)
+            }
+            engine_io::Packet::Ping("probe") => Ok(Handled::Ping("3probe")),
+            engine_io::Packet::Ping(_) => Ok(Handled::Ping("3")),
+            engine_io::Packet::Close => Err(Ended::ByPeer),
+            engine_io::Packet::Open(_) => {
+                Err(ProtocolError::Open("only a server opens".to_owned()).into())
+            }
+            engine_io::Packet::Pong(_) | engine_io::Packet::Upgrade | engine_io::Packet::Noop => {
+                Ok(Handled::Done)
+            }
+        }
+    }
+
+    /// A parcel that waited is put in, or its destination is gone.
+    pub(super) fn handle_sent(&mut self, member: &Member, waiting: Waiting) {
+        note_sent(member, &waiting.sent);
+    }
+
+    fn handle_binary(
+        &mut self,
+        member: &Member,
+        message: Message,
+    ) -> Result<Handled, ProtocolError> {
+        let due = self.due.take().ok_or(ProtocolError::UnannouncedBinary)?;
+        let payload = message.as_payload();
+        if payload.first() != Some(&BINARY_MESSAGE) {
+            return Err(ProtocolError::BinaryPrefix);
+        }
+        let Some(destination) = due.filter(|due| due.route.sends && !due.route.is_over()) else {
+            return Ok(Handled::Done);
+        };
+        let sent = Sent::Item(payload.len() - 1);
+        let data = self.compactor.compact(message);
+        let parcel = Parcel::Item(destination.header.clone(), data);
+        Ok(forward(member, &destination, parcel, sent))
+    }
+
+    fn expect_binary(
+        &mut self,
+        member: &Member,
+        stream: Option<StreamName<'_>>,
+    ) -> Result<(), ProtocolError> {
+        if self.due.is_some() {
+            return Err(ProtocolError::MissingBinary);
+        }
+        self.due = Some(stream.and_then(|stream| self.destination(member, stream)));
+        Ok(())
+    }
+
+    fn handle_packet(
+        &mut self,
+        member: &Member,
+        packet: socket_io::Packet<'_>,
+        message: &Message,
+    ) -> Result<Handled, Ended> {
+        if self.due.is_some() {
+            return Err(ProtocolError::MissingBinary.into());
+        }
+        match packet {
+            socket_io::Packet::Event { ack, json } => match Event::decode(json, false) {
+                Ok(Event::Stream { stream, event }) => {
+                    return Ok(self.handle_stream(member, stream, &event, ack, message));
+                }
+                Ok(event) => request(member, event, ack),
+                Err(error) => malformed(member, ack, error),
+            },
+            socket_io::Packet::BinaryEvent { ack, json } => match Event::decode(json, true) {
+                Ok(Event::Stream {
+                    stream,
+                    event: StreamEvent::BinaryItem,
+                }) => self.expect_binary(member, Some(stream))?,
+                Ok(_) => self.expect_binary(member, None)?,
+                Err(error) => {
+                    self.expect_binary(member, None)?;
+                    malformed(member, ack, error);
+                }
+            },
+            socket_io::Packet::Ack { id, json } => {
+                member
+                    .hub
+                    .with(|registry| registry.handle_ack(member.link, id, json));
+            }
+            socket_io::Packet::Disconnect => return Err(Ended::ByPeer),
+            socket_io::Packet::Connect | socket_io::Packet::Error(_) => {}
+        }
+        Ok(Handled::Done)
+    }
+
+    fn handle_stream(
+        &mut self,
+        member: &Member,
+        stream: StreamName<'_>,
+        event: &StreamEvent,
+        ack: Option<u64>,
+        message: &Message,
+    ) -> Handled {
+        let Some(destination) = self.destination(member, stream) else {
+            return Handled::Done;
+        };
+        let (sends, receives) = (destination.route.sends, destination.route.receives);
+        let end =
+            || DialId::new(stream.dial_id).map_or(Sent::Nothing, |id| Sent::End(id, stream.sender));
+        // An acknowledgement that is asked for would be ours to give, not the other peer's.
+        let text = |event: &StreamEvent| match ack {
+            None => message.clone(),
+            Some(_) => encode(stream, event.clone()),
+        };
+        let (text, sent) = match event {
+            StreamEvent::Accept if receives => (text(event), Sent::Nothing),
+            StreamEvent::Item(item) if sends => (text(event), Sent::Item(item.len())),
+            StreamEvent::End(_) if sends || receives => (text(event), end()),
+            StreamEvent::Malformed if sends => {
+                let event = StreamEvent::End(End::Error(MALFORMED_ITEM.to_owned()));
+                let text = encode(stream, event);
+                // Both peers are told that the stream is over.
+                member.outbox.push_own(text.clone());
+                (text, end())
+            }
+            _ => return Handled::Done,
+        };
+        let text = self.compactor.compact(text);
+        forward(member, &destination, Parcel::One(text), sent)
+    }
+
+    /// Where what this link sends on `stream` goes, unless the stream is over.
+    fn destination(&mut self, member: &Member, stream: StreamName<'_>) -> Option<Arc<Destination>> {
+        let side = side_index(stream.sender);
+        if let Some(destinations) = self.routes.get(stream.dial_id)
+            && let Some(destination) = destinations.get(side)?
+            && !destination.route.is_over()
+        {
+            return Some(destination.clone());
+        }
+        let (route, outbox) = member.hub.route(member.link, stream)?;
+        if route.is_over() {
+            return None;
+        }
+        self.sweep();
+        let destination = Arc::new(Destination {
+            route,
+            outbox,
+            header: Message::text(stream.queue_header()),
+        });
+        let destinations = self.routes.entry(DialId::new(stream.dial_id)?).or_default();
+        *destinations.get_mut(side)? = Some(destination.clone());
+        Some(destination)
+    }
+
+    /// Forgets the routes of ended streams, whenever there are twice as many routes as were left by
+    /// the last time.
+    fn sweep(&mut self) {
+        if self.routes.len() < self.next_sweep {
+            return;
+        }
+        self.routes.retain(|_, destinations| {
+            let mut open = destinations.iter().flatten();
+            open.any(|destination| !destination.route.is_over())
+        });
+        self.next_sweep = FIRST_SWEEP.max(self.routes.len() * 2);
+    }
+}
+
+fn side_index(side: Side) -> usize {
+    match side {
+        Side::Dialer => 0,
+        Side::Listener => 1,
+    }
+}
+
+fn encode(stream: StreamName<'_>, event: StreamEvent) -> Message {
+    Message::text(Payload::from(Event::Stream { stream, event }.encode(None)))
+}
+
+fn request(member: &Member, event: Event<'_>, ack: Option<u64>) {
+    let Member { hub, link, .. } = member;
+    let check = hub.with(|registry| registry.handle_event(*link, event, ack, hub_now()));
+    if let Some(check) = check {
+        let checked = check.run();
+        if let Some(address) = checked.proved() {
+            tracing::Span::current().record("peer", address);
+        }
+        hub.with(|registry| registry.handle_checked(*link, checked, hub_now()));
+    }
+}
+
+fn malformed(member: &Member, ack: Option<u64>, error: ProtocolError) {
+    tracing::debug!(%error, "a malformed event");
+    if let Some(ack) = ack {
+        member
+            .hub
+            .with(|registry| registry.handle_malformed(member.link, ack, error));
+    }
+}
+
+fn forward(member: &Member, destination: &Destination, parcel: Parcel, sent: Sent) -> Handled {
+    match destination.outbox.try_push(parcel) {
+        Ok(()) => note_sent(member, &sent),
+        // The registry is about to tell this link.
+        Err(TryPushError::Closed) => {}
+        Err(TryPushError::Full(parcel)) => {
+            let push = Push::new(destination.outbox.clone(), parcel);
+            return Handled::Wait(Waiting { push, sent });
+        }
+    }
+    Handled::Done
+}
+
+fn note_sent(member: &Member, sent: &Sent) {
+    match sent {
+        Sent::Nothing => {}
+        Sent::Item(bytes) => member.hub.count_relayed(*bytes),
+        Sent::End(dial_id, sender) => {
+            let stream = StreamName {
+                dial_id: dial_id.as_str(),
+                sender: *sender,
+            };
+            member
+                .hub
+                .with(|registry| registry.handle_end(member.link, stream));
+        }
+    }
+}

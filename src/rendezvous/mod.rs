@@ -1,0 +1,39 @@
+//! The rendezvous: where the peers of a websocket-star meet.
+//!
+//! It speaks what `libp2p-websocket-star-rendezvous` 0.4.1 speaks, to the deployed JavaScript clients
+//! and to this crate's. Peers join it, are announced to each other, and dial each other through it;
+//! it relays what they send, byte for byte, and never sees what it means.
+//!
+//! ```
+//! use libp2p_websocket_star::rendezvous::{Config, Server};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::bind(Config::default().with_listen_addr(([127, 0, 0, 1], 0).into())).await?;
+//! for address in server.addresses() {
+//!     println!("listen on {address}");
+//! }
+//! server.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! From the bottom up: the registry is pure and knows who is joined where; an outbox holds
+//! what waits for one link, bounded in bytes; a link reads and writes one WebSocket; HTTP is only
+//! what comes before it.
+
+mod challenge;
+mod config;
+mod http;
+mod hub;
+mod link;
+mod outbox;
+mod registry;
+mod server;
+
+#[cfg(test)]
+mod simulation_tests;
+
+pub use config::{Config, Limits};
+pub use registry::Counters;
+pub use server::{BindError, Server, Snapshot};

@@ -1,0 +1,382 @@
+//! What waits to be written to one link: a queue bounded in bytes.
+//!
+//! Anybody may put into it. Data waits for room, in the order of asking: its reader stops reading,
+//! and TCP holds its sender back. What the server itself has to say does not wait, within a reserve.
+//! Announcements are put in only if there is plenty of room.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use tokio_websockets::Message;
+
+/// What a queued message costs beside its bytes: its slots here and in the WebSocket's own queue.
+const OVERHEAD: usize = 128;
+/// How far the server's own messages may exceed the limit. Their number is bounded by the limits on
+/// dials, and a peer whose neighbour with thousands of streams is lost is not to blame.
+const RESERVE: usize = 1024 * 1024;
+/// How many parcels are taken at once: as many as two vectored writes hold. The WebSocket's own queue
+/// keeps the slots that it once had for as long as the link lasts.
+const BATCH: usize = 32;
+/// A queue that was once longer than this gives its memory back when it is empty: most links are
+/// idle most of the time.
+const KEPT_SLOTS: usize = 8;
+
+/// What goes onto the link without anything else in between.
+#[derive(Debug)]
+pub(super) enum Parcel {
+    /// One message.
+    One(Message),
+    /// The text that announces an item, and the item.
+    Item(Message, Message),
+}
+
+impl Parcel {
+    fn cost(&self) -> usize {
+        let cost = |message: &Message| message.as_payload().len() + OVERHEAD;
+        match self {
+            Self::One(message) => cost(message),
+            Self::Item(header, data) => cost(header) + cost(data),
+        }
+    }
+}
+
+/// Why nothing more can be put in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Closed;
+
+/// Why a parcel was not taken.
+#[derive(Debug)]
+pub(super) enum TryPushError {
+    /// There is no room, or others wait for it already.
+    Full(Parcel),
+    /// The link is closing.
+    Closed,
+}
+
+/// Why a link is to be closed by another than itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CloseReason {
+    /// It never joined.
+    Idle,
+    /// It does not read the server's own messages.
+    Overflow,
+    /// The server is shut down.
+    Shutdown,
+}
+
+/// What the link's writer is to do next.
+#[derive(Debug)]
+pub(super) enum Take {
+    /// Write what was taken.
+    Batch,
+    /// Nothing more will come.
+    Close(CloseReason),
+}
+
+#[derive(Debug)]
+pub(super) struct Outbox {
+    limit: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    queue: VecDeque<Parcel>,
+    bytes: usize,
+    /// Set when the link is to be closed, once all that is queued is taken.
+    closing: Option<CloseReason>,
+    /// Set when the link is gone.
+    closed: bool,
+    writer: Option<Waker>,
+    /// The writer while it has no use for more, but wants to know of an overflow.
+    overflow: Option<Waker>,
+    /// Those that wait for room, in the order of asking.
+    waiting: VecDeque<(Ticket, Waker)>,
+    next_ticket: Ticket,
+}
+
+type Ticket = u64;
+
+impl Inner {
+    fn has_room(&self, cost: usize, limit: usize) -> bool {
+        self.bytes == 0 || self.bytes + cost <= limit
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closed || self.closing.is_some()
+    }
+
+    /// Returns who is to be woken, when the lock is released.
+    #[must_use]
+    fn push(&mut self, parcel: Parcel, cost: usize) -> Option<Waker> {
+        self.bytes += cost;
+        self.queue.push_back(parcel);
+        self.writer.take()
+    }
+
+    /// The first of those who wait. It stays in line until it has put its parcel in.
+    fn first_waiting(&self) -> Option<Waker> {
+        self.waiting.front().map(|(_, waker)| waker.clone())
+    }
+}
+
+fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+impl Outbox {
+    /// An empty one, where data may take up to `limit` bytes.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            inner: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing in here can panic halfway through a change.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts data in if there is room and nobody waits for it; otherwise a [`Push`] is to be made.
+    pub(super) fn try_push(&self, parcel: Parcel) -> Result<(), TryPushError> {
+        let cost = parcel.cost();
+        let mut inner = self.lock();
+        if inner.is_closing() {
+            return Err(TryPushError::Closed);
+        }
+        if !inner.waiting.is_empty() || !inner.has_room(cost, self.limit) {
+            return Err(TryPushError::Full(parcel));
+        }
+        let writer = inner.push(parcel, cost);
+        drop(inner);
+        wake(writer);
+        Ok(())
+    }
+
+    /// Puts in a message of the server's own. When even the reserve is used up, the link is closed.
+    pub(super) fn push_own(&self, message: Message) {
+        let parcel = Parcel::One(message);
+        let cost = parcel.cost();
+        let mut inner = self.lock();
+        if inner.is_closing() {
+            return;
+        }
+        if inner.bytes + cost > self.limit + RESERVE {
+            drop(inner);
+            return self.close(CloseReason::Overflow);
+        }
+        let writer = inner.push(parcel, cost);
+        drop(inner);
+        wake(writer);
+    }
+
+    /// Puts in an announcement if the queue is at most half full; false if it is dropped.
+    pub(super) fn push_announcement(&self, message: Message) -> bool {
+        let parcel = Parcel::One(message);
+        let cost = parcel.cost();
+        let mut inner = self.lock();
+        if inner.is_closing() || inner.bytes + cost > self.limit / 2 {
+            return false;
+        }
+        let writer = inner.push(parcel, cost);
+        drop(inner);
+        wake(writer);
+        true
+    }
+
+    /// Has the link closed when all that is queued is taken; of a link that takes nothing
+    /// ([`CloseReason::Overflow`]), at once.
+    pub(super) fn close(&self, reason: CloseReason) {
+        let mut inner = self.lock();
+        inner.closing.get_or_insert(reason);
+        let dropped = match reason {
+            CloseReason::Overflow => std::mem::take(&mut inner.queue),
+            CloseReason::Idle | CloseReason::Shutdown => VecDeque::new(),
+        };
+        let waiting = std::mem::take(&mut inner.waiting);
+        let writer = inner.writer.take();
+        let overflow = inner.overflow.take();
+        drop(inner);
+        drop(dropped);
+        wake(writer);
+        wake(overflow);
+        for (_, waker) in waiting {
+            waker.wake();
+        }
+    }
+
+    /// The link is gone: what is queued, and what still comes, is dropped.
+    pub(super) fn shut(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.bytes = 0;
+        let dropped = std::mem::take(&mut inner.queue);
+        let waiting = std::mem::take(&mut inner.waiting);
+        inner.writer = None;
+        drop(inner);
+        drop(dropped);
+        for (_, waker) in waiting {
+            waker.wake();
+        }
+    }
+
+    /// Takes some parcels of about `max` bytes in all, at least one, to the end of `batch`. For the
+    /// link itself, which is woken when there is something.
+    pub(super) fn poll_take(
+        &self,
+        cx: &mut Context<'_>,
+        batch: &mut Vec<Parcel>,
+        max: usize,
+    ) -> Poll<Take> {
+        let mut inner = self.lock();
+        if inner.queue.is_empty() {
+            if let Some(reason) = inner.closing {
+                return Poll::Ready(Take::Close(reason));
+            }
+            register(&mut inner.writer, cx);
+            return Poll::Pending;
+        }
+        let mut taken = 0;
+        while taken < max
+            && batch.len() < BATCH
+            && let Some(parcel) = inner.queue.pop_front()
+        {
+            taken += parcel.cost();
+            batch.push(parcel);
+        }
+        inner.bytes = inner.bytes.saturating_sub(taken);
+        if inner.queue.is_empty() && inner.queue.capacity() > KEPT_SLOTS {
+            inner.queue = VecDeque::new();
+        }
+        let first = inner.first_waiting();
+        drop(inner);
+        wake(first);
+        Poll::Ready(Take::Batch)
+    }
+
+    /// Ready when the link is to be closed without writing what was taken already.
+    pub(super) fn poll_overflow(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.lock();
+        if inner.closing == Some(CloseReason::Overflow) {
+            return Poll::Ready(());
+        }
+        register(&mut inner.overflow, cx);
+        Poll::Pending
+    }
+
+    /// Whether the server's own messages have used up half of their reserve: no more requests of
+    /// this link are to be answered before it has read what is there.
+    pub(super) fn is_clogged(&self) -> bool {
+        self.bytes() > self.limit + RESERVE / 2
+    }
+
+    /// How many bytes are queued.
+    pub(super) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+}
+
+/// A parcel that waits for room. Dropping it gives its place in the line up.
+#[derive(Debug)]
+pub(super) struct Push {
+    outbox: Arc<Outbox>,
+    parcel: Option<Parcel>,
+    ticket: Option<Ticket>,
+}
+
+impl Push {
+    pub(super) fn new(outbox: Arc<Outbox>, parcel: Parcel) -> Self {
+        Self {
+            outbox,
+            parcel: Some(parcel),
+            ticket: None,
+        }
+    }
+}
+
+impl Future for Push {
+    type Output = Result<(), Closed>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let Some(parcel) = &this.parcel else {
+            return Poll::Ready(Ok(()));
+        };
+        let cost = parcel.cost();
+        let mut inner = this.outbox.lock();
+        if inner.is_closing() {
+            // The line is gone with it.
+            this.ticket = None;
+            return Poll::Ready(Err(Closed));
+        }
+        let first = inner.waiting.front().map(|(ticket, _)| *ticket);
+        let is_first = first == this.ticket || (first.is_none() && this.ticket.is_none());
+        if is_first && inner.has_room(cost, this.outbox.limit) {
+            if this.ticket.take().is_some() {
+                inner.waiting.pop_front();
+            }
+            let writer = this
+                .parcel
+                .take()
+                .and_then(|parcel| inner.push(parcel, cost));
+            let next = inner.first_waiting();
+            drop(inner);
+            wake(writer);
+            // There may be room for it too.
+            wake(next);
+            return Poll::Ready(Ok(()));
+        }
+        match this.ticket {
+            Some(ticket) => {
+                let place = inner.waiting.iter_mut().find(|(t, _)| *t == ticket);
+                if let Some((_, waker)) = place {
+                    waker.clone_from(cx.waker());
+                }
+            }
+            None => {
+                let ticket = inner.next_ticket;
+                inner.next_ticket += 1;
+                inner.waiting.push_back((ticket, cx.waker().clone()));
+                this.ticket = Some(ticket);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Push {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket else {
+            return;
+        };
+        let mut inner = self.outbox.lock();
+        let was_first = inner.waiting.front().is_some_and(|(t, _)| *t == ticket);
+        inner.waiting.retain(|(t, _)| *t != ticket);
+        let next = if was_first {
+            inner.first_waiting()
+        } else {
+            None
+        };
+        drop(inner);
+        // The one behind may fit where this one did not.
+        wake(next);
+    }
+}
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

@@ -1,0 +1,310 @@
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    task::Wake,
+};
+
+use super::*;
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Counter(AtomicUsize);
+
+impl Counter {
+    fn new() -> (Arc<Self>, Waker) {
+        let counter = Arc::new(Self::default());
+        (counter.clone(), counter.into())
+    }
+
+    fn wakes(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for Counter {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A parcel that costs `cost` bytes.
+fn parcel(cost: usize) -> Parcel {
+    Parcel::One(message(cost))
+}
+
+fn message(cost: usize) -> Message {
+    Message::binary(vec![0; cost - OVERHEAD])
+}
+
+fn outbox(limit: usize) -> Arc<Outbox> {
+    Arc::new(Outbox::new(limit))
+}
+
+fn costs(batch: &[Parcel]) -> Vec<usize> {
+    batch.iter().map(Parcel::cost).collect()
+}
+
+/// Takes up to `max` bytes; what they cost each.
+fn take(outbox: &Outbox, max: usize) -> Vec<usize> {
+    let mut batch = Vec::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    let _ = outbox.poll_take(&mut cx, &mut batch, max);
+    costs(&batch)
+}
+
+fn push(outbox: &Arc<Outbox>, cost: usize) -> Push {
+    Push::new(outbox.clone(), parcel(cost))
+}
+
+fn poll(push: &mut Push, waker: &Waker) -> Poll<Result<(), Closed>> {
+    Pin::new(push).poll(&mut Context::from_waker(waker))
+}
+
+#[test]
+fn parcels_come_out_in_order_and_in_batches() {
+    let outbox = outbox(10_000);
+    for cost in [200, 300, 400, 500] {
+        outbox.try_push(parcel(cost)).expect("room");
+    }
+    assert_eq!(outbox.bytes(), 1400);
+    assert_eq!(take(&outbox, 500), [200, 300]);
+    assert_eq!(take(&outbox, 1), [400], "at least one");
+    assert_eq!(take(&outbox, 10_000), [500]);
+    assert_eq!(outbox.bytes(), 0);
+}
+
+#[test]
+fn an_item_costs_both_its_messages_and_stays_together() {
+    let outbox = outbox(10_000);
+    let item = Parcel::Item(message(200), message(300));
+    outbox.try_push(item).expect("room");
+    outbox.push_own(message(400));
+    assert_eq!(take(&outbox, 1), [500]);
+    assert_eq!(take(&outbox, 1), [400]);
+}
+
+#[test]
+fn data_is_bounded_but_a_single_parcel_of_any_size_fits() {
+    let outbox = outbox(1000);
+    outbox.try_push(parcel(5000)).expect("the queue is empty");
+    assert!(matches!(
+        outbox.try_push(parcel(200)),
+        Err(TryPushError::Full(_))
+    ));
+    take(&outbox, 1);
+    outbox.try_push(parcel(1000)).expect("just fits");
+    let full = outbox.try_push(parcel(200));
+    assert!(matches!(full, Err(TryPushError::Full(_))));
+}
+
+#[test]
+fn the_writer_is_woken_by_the_first_parcel_only() {
+    let outbox = outbox(10_000);
+    let (counter, waker) = Counter::new();
+    let mut batch = Vec::new();
+    let mut cx = Context::from_waker(&waker);
+    assert!(outbox.poll_take(&mut cx, &mut batch, 1).is_pending());
+    for _ in 0..5 {
+        outbox.try_push(parcel(200)).expect("room");
+    }
+    assert_eq!(counter.wakes(), 1);
+}
+
+#[test]
+fn those_who_wait_are_served_in_the_order_of_asking() {
+    let outbox = outbox(1000);
+    outbox.try_push(parcel(1000)).expect("room");
+    let (counter, waker) = Counter::new();
+    let (other_counter, other) = Counter::new();
+    let mut first = push(&outbox, 900);
+    let mut second = push(&outbox, 200);
+    assert!(poll(&mut first, &waker).is_pending());
+    assert!(poll(&mut second, &other).is_pending());
+    take(&outbox, 1);
+    assert_eq!((counter.wakes(), other_counter.wakes()), (1, 0));
+    // There is room for the second, but it is not its turn; nor is it anybody else's.
+    assert!(poll(&mut second, &other).is_pending());
+    let overtaking = outbox.try_push(parcel(150));
+    assert!(matches!(overtaking, Err(TryPushError::Full(_))));
+    let mut third = push(&outbox, 150);
+    assert!(poll(&mut third, Waker::noop()).is_pending());
+    assert_eq!(poll(&mut first, &waker), Poll::Ready(Ok(())));
+    assert_eq!(other_counter.wakes(), 1, "it may fit too");
+    assert!(poll(&mut second, &other).is_pending());
+    assert_eq!(take(&outbox, 1), [900]);
+    assert_eq!(poll(&mut second, &other), Poll::Ready(Ok(())));
+    assert_eq!(poll(&mut third, Waker::noop()), Poll::Ready(Ok(())));
+    assert_eq!(take(&outbox, 10_000), [200, 150]);
+}
+
+#[test]
+fn one_who_gives_up_waiting_lets_the_next_one_go() {
+    let outbox = outbox(1000);
+    outbox.try_push(parcel(500)).expect("room");
+    let (counter, waker) = Counter::new();
+    let mut first = push(&outbox, 900);
+    let mut second = push(&outbox, 200);
+    let mut third = push(&outbox, 200);
+    assert!(poll(&mut first, Waker::noop()).is_pending());
+    assert!(poll(&mut second, &waker).is_pending());
+    assert!(poll(&mut third, Waker::noop()).is_pending());
+    drop(first);
+    assert_eq!(counter.wakes(), 1);
+    assert_eq!(poll(&mut second, &waker), Poll::Ready(Ok(())));
+    assert_eq!(poll(&mut third, Waker::noop()), Poll::Ready(Ok(())));
+    outbox.try_push(parcel(100 + OVERHEAD)).expect_err("full");
+    assert_eq!(take(&outbox, 10_000), [500, 200, 200]);
+    outbox
+        .try_push(parcel(1000))
+        .expect("nobody waits any more");
+}
+
+#[test]
+fn a_wake_that_meets_one_who_gives_up_is_passed_on() {
+    let outbox = outbox(1000);
+    outbox.try_push(parcel(1000)).expect("room");
+    let (counter, waker) = Counter::new();
+    let mut first = push(&outbox, 200);
+    let mut second = push(&outbox, 200);
+    assert!(poll(&mut first, Waker::noop()).is_pending());
+    assert!(poll(&mut second, &waker).is_pending());
+    take(&outbox, 1);
+    assert_eq!(counter.wakes(), 0);
+    drop(first);
+    assert_eq!(counter.wakes(), 1);
+}
+
+#[test]
+fn one_who_waits_is_woken_where_it_was_polled_last() {
+    let outbox = outbox(1000);
+    outbox.try_push(parcel(1000)).expect("room");
+    let (old, old_waker) = Counter::new();
+    let (new, new_waker) = Counter::new();
+    let mut push = push(&outbox, 200);
+    assert!(poll(&mut push, &old_waker).is_pending());
+    assert!(poll(&mut push, &new_waker).is_pending());
+    take(&outbox, 1);
+    assert_eq!((old.wakes(), new.wakes()), (0, 1));
+}
+
+#[test]
+fn the_servers_own_messages_do_not_wait_until_the_reserve_is_used_up() {
+    let outbox = outbox(1000);
+    outbox.try_push(parcel(1000)).expect("room");
+    let own = RESERVE / 1024;
+    for _ in 0..own {
+        assert!(!outbox.lock().is_closing());
+        outbox.push_own(message(1024));
+    }
+    assert_eq!(outbox.bytes(), 1000 + RESERVE);
+    assert!(outbox.is_clogged());
+    let (counter, waker) = Counter::new();
+    let mut cx = Context::from_waker(&waker);
+    assert!(outbox.poll_overflow(&mut cx).is_pending());
+    outbox.push_own(message(1024));
+    assert_eq!(counter.wakes(), 1);
+    assert!(outbox.poll_overflow(&mut cx).is_ready());
+    let mut batch = Vec::new();
+    let closing = outbox.poll_take(&mut cx, &mut batch, 1);
+    assert!(matches!(
+        closing,
+        Poll::Ready(Take::Close(CloseReason::Overflow))
+    ));
+}
+
+#[test]
+fn announcements_are_dropped_when_the_queue_is_half_full() {
+    let outbox = outbox(1000);
+    assert!(outbox.push_announcement(message(300)));
+    assert!(outbox.push_announcement(message(200)));
+    assert!(!outbox.push_announcement(message(200)));
+    take(&outbox, 1);
+    assert!(outbox.push_announcement(message(200)));
+}
+
+#[test]
+fn a_closing_queue_takes_nothing_more_and_gives_what_it_has() {
+    let outbox = outbox(1000);
+    outbox.try_push(parcel(1000)).expect("room");
+    let (counter, waker) = Counter::new();
+    let mut waiting = push(&outbox, 200);
+    assert!(poll(&mut waiting, &waker).is_pending());
+    outbox.close(CloseReason::Shutdown);
+    outbox.close(CloseReason::Idle);
+    assert_eq!(counter.wakes(), 1);
+    assert_eq!(poll(&mut waiting, &waker), Poll::Ready(Err(Closed)));
+    outbox.push_own(message(200));
+    assert!(!outbox.push_announcement(message(200)));
+    let late = outbox.try_push(parcel(200));
+    assert!(matches!(late, Err(TryPushError::Closed)));
+    assert_eq!(take(&outbox, 10_000), [1000]);
+    let mut cx = Context::from_waker(Waker::noop());
+    let end = outbox.poll_take(&mut cx, &mut Vec::new(), 1);
+    assert!(matches!(
+        end,
+        Poll::Ready(Take::Close(CloseReason::Shutdown))
+    ));
+}
+
+#[test]
+fn a_link_that_is_gone_lets_go_of_what_it_had_and_of_those_who_wait() {
+    let outbox = outbox(1000);
+    outbox.try_push(parcel(1000)).expect("room");
+    let (counter, waker) = Counter::new();
+    let mut waiting = push(&outbox, 200);
+    assert!(poll(&mut waiting, &waker).is_pending());
+    outbox.shut();
+    assert_eq!((outbox.bytes(), counter.wakes()), (0, 1));
+    assert_eq!(poll(&mut waiting, &waker), Poll::Ready(Err(Closed)));
+    assert!(take(&outbox, 1).is_empty());
+}
+
+#[test]
+fn a_long_queue_gives_its_memory_back() {
+    let outbox = outbox(usize::MAX / 2);
+    for _ in 0..10_000 {
+        outbox.try_push(parcel(200)).expect("room");
+    }
+    for _ in 0..10_000usize.div_ceil(BATCH) {
+        assert!(take(&outbox, usize::MAX).len() <= BATCH);
+    }
+    assert_eq!(outbox.bytes(), 0);
+    assert_eq!(outbox.lock().queue.capacity(), 0);
+}
+
+/// Many threads push, one takes; whoever would sleep for ever makes this hang.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nobody_is_forgotten_among_many() {
+    const SENDERS: usize = 20;
+    const PARCELS: usize = 500;
+    let outbox = outbox(2000);
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|sender| {
+            let outbox = outbox.clone();
+            tokio::spawn(async move {
+                for n in 0..PARCELS {
+                    let cost = OVERHEAD + sender + n % 300;
+                    // Some give up, and ask again.
+                    if n % 7 == 0 {
+                        let mut impatient = push(&outbox, cost);
+                        let polled = futures::poll!(&mut impatient);
+                        drop(impatient);
+                        if polled.is_ready() {
+                            continue;
+                        }
+                    }
+                    push(&outbox, cost).await.expect("open");
+                }
+            })
+        })
+        .collect();
+    let mut taken = 0;
+    let mut batch = Vec::new();
+    while taken < SENDERS * PARCELS {
+        std::future::poll_fn(|cx| outbox.poll_take(cx, &mut batch, 700)).await;
+        taken += batch.drain(..).len();
+    }
+    for sender in senders {
+        sender.await.expect("no panic");
+    }
+    assert_eq!(outbox.bytes(), 0);
+}

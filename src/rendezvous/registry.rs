@@ -1,0 +1,350 @@
+//! Who is joined where, and which dial is open between whom.
+//!
+//! Pure: events go in with their link and the time, what is to be done comes out of
+//! [`Registry::poll_action`]. The data of streams does not pass through here: a link asks once for
+//! the [`Route`] of a stream, and the route itself tells when it is over.
+
+mod announce;
+mod dials;
+mod peers;
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use self::{announce::Announcements, dials::Dials, peers::Peers};
+use super::{
+    challenge::{Challenge, Check, Checked, ProofError},
+    config::Config,
+};
+use crate::protocol::{
+    ProtocolError,
+    event::{DialAnswer, DialId, Event},
+};
+
+pub(crate) use self::dials::Route;
+
+/// One link, for as long as the server runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct LinkId(pub(crate) u64);
+
+impl fmt::Display for LinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Why a request is refused: the string that answers it.
+///
+/// Those that the npm server knows are in its words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("Invalid multiaddr")]
+    InvalidMultiaddr,
+    #[error("Crypto Challenge required but no Id provided")]
+    NoKey,
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+    #[error("Too many addresses on one link")]
+    TooManyJoins,
+    #[error("Address is taken")]
+    Taken,
+    #[error("Not authorized for this address")]
+    NotAuthorized,
+    #[error("Peer not found")]
+    PeerNotFound,
+    #[error("Dial id is in use")]
+    DialIdInUse,
+    #[error("Too many dials on one link")]
+    TooManyDials,
+    #[error("Peer has too many dials")]
+    PeerBusy,
+    #[error("Peer did not answer the dial in time")]
+    DialTimedOut,
+    #[error("Peer left before it answered the dial")]
+    PeerLeft,
+    #[error("Rendezvous is shutting down")]
+    ShuttingDown,
+    #[error("Malformed request: {0}")]
+    Malformed(ProtocolError),
+    #[error("Unknown request")]
+    Unknown,
+}
+
+/// Why the streams of a dial end although nobody ended them: the string that the peers are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Cut {
+    #[error("the other peer's link to the rendezvous was lost")]
+    LinkLost,
+    #[error("the dial was not answered in time")]
+    DialTimedOut,
+    #[error("the rendezvous is shutting down")]
+    ShuttingDown,
+}
+
+/// What the registry wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Send a text frame.
+    Send {
+        /// The link.
+        to: LinkId,
+        /// The frame.
+        text: String,
+    },
+    /// Send a text frame to every joined link but one, where there is room.
+    Announce {
+        /// The link of the announced peer.
+        except: LinkId,
+        /// The frame.
+        text: String,
+    },
+    /// The link never joined: close it.
+    Idle(LinkId),
+}
+
+/// What has happened since the server was started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Joins that succeeded.
+    pub joins: u64,
+    /// Joins that were refused.
+    pub joins_refused: u64,
+    /// Dials that the dialled peer accepted.
+    pub dials: u64,
+    /// Dials that failed, for whatever reason.
+    pub dials_failed: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum DeadlineKind {
+    FirstJoin(LinkId),
+    /// The dial that the link has offered with this acknowledgement.
+    Answer(LinkId, u64),
+}
+
+#[derive(Debug, Default)]
+struct Link {
+    joins: HashSet<Arc<str>>,
+    /// Open challenges by address, each good until then.
+    challenges: HashMap<String, (Box<Challenge>, Instant)>,
+    dials: HashSet<DialId>,
+    /// Dials from here that wait for their answer.
+    dialling: usize,
+    /// Dials to here that wait for their answer, by acknowledgement.
+    offered: HashMap<u64, DialId>,
+    next_ack: u64,
+    first_join: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+struct Settings {
+    challenge: bool,
+    strict_multiaddr: bool,
+    joins: usize,
+    pending_dials: usize,
+    open_dials: usize,
+    join_timeout: Duration,
+    dial_timeout: Duration,
+}
+
+/// The server's state, apart from its sockets.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    settings: Settings,
+    links: HashMap<LinkId, Link>,
+    peers: Peers,
+    dials: Dials,
+    announcements: Announcements,
+    deadlines: BTreeSet<(Instant, DeadlineKind)>,
+    actions: VecDeque<Action>,
+    counters: Counters,
+}
+
+impl Registry {
+    pub(crate) fn new(config: &Config) -> Self {
+        let limits = config.limits();
+        Self {
+            settings: Settings {
+                challenge: config.challenge(),
+                strict_multiaddr: config.strict_multiaddr(),
+                joins: limits.joins,
+                pending_dials: limits.pending_dials,
+                open_dials: limits.open_dials,
+                join_timeout: limits.join_timeout,
+                dial_timeout: limits.dial_timeout,
+            },
+            links: HashMap::new(),
+            peers: Peers::default(),
+            dials: Dials::default(),
+            announcements: Announcements::new(config.announce_interval(), limits.announce_rate),
+            deadlines: BTreeSet::new(),
+            actions: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// A link has opened.
+    pub(crate) fn handle_open(&mut self, link: LinkId, now: Instant) {
+        let deadline = now + self.settings.join_timeout;
+        let state = Link {
+            first_join: Some(deadline),
+            ..Link::default()
+        };
+        self.links.insert(link, state);
+        self.deadlines
+            .insert((deadline, DeadlineKind::FirstJoin(link)));
+    }
+
+    /// A link is lost: its addresses leave, and its streams end at the other peers.
+    pub(crate) fn handle_close(&mut self, link: LinkId) {
+        let Some(state) = self.links.remove(&link) else {
+            return;
+        };
+        if let Some(deadline) = state.first_join {
+            self.deadlines
+                .remove(&(deadline, DeadlineKind::FirstJoin(link)));
+        }
+        for address in &state.joins {
+            self.peers.remove(address);
+        }
+        for dial_id in &state.dials {
+            self.end_dial(dial_id, Refusal::PeerLeft, Cut::LinkLost);
+        }
+    }
+
+    /// Takes an event, other than those of streams, from a link.
+    ///
+    /// What it returns is to be run, and its outcome given to
+    /// [`handle_checked`](Self::handle_checked), before anything else comes from that link.
+    pub(crate) fn handle_event(
+        &mut self,
+        link: LinkId,
+        event: Event<'_>,
+        ack: Option<u64>,
+        now: Instant,
+    ) -> Option<Check> {
+        match (event, ack) {
+            (Event::Join { address, data }, Some(ack)) => {
+                return self.join(link, address, data, ack, now);
+            }
+            (Event::Dial { from, to, dial_id }, Some(ack)) => {
+                self.dial(link, &from, &to, dial_id, ack, now);
+            }
+            (Event::Leave { address }, ack) => {
+                self.leave(link, &address);
+                if let Some(ack) = ack {
+                    self.answer(link, ack, Ok(()));
+                }
+            }
+            (_, Some(ack)) => self.answer(link, ack, Err(Refusal::Unknown)),
+            // Its answer is asked for by nobody, or it is none of ours.
+            (_, None) => {}
+        }
+        None
+    }
+
+    /// Takes the outcome of a check from the link that ran it.
+    pub(crate) fn handle_checked(&mut self, link: LinkId, checked: Checked, now: Instant) {
+        self.join_checked(link, checked, now);
+    }
+
+    /// Takes an event that could not be decoded from a link.
+    pub(crate) fn handle_malformed(&mut self, link: LinkId, ack: u64, error: ProtocolError) {
+        self.answer(link, ack, Err(Refusal::Malformed(error)));
+    }
+
+    /// Takes an answer to `ss-incomming` from a link.
+    pub(crate) fn handle_ack(&mut self, link: LinkId, ack: u64, json: &str) {
+        let answer = DialAnswer::decode(json)
+            .map_or_else(|error| Err(error.to_string()), |DialAnswer(answer)| answer);
+        self.dial_answered(link, ack, answer);
+    }
+
+    /// Deals with what is overdue at `now`.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        while let Some(&(deadline, kind)) = self.deadlines.first() {
+            if deadline > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            match kind {
+                DeadlineKind::FirstJoin(link) => {
+                    if let Some(state) = self.links.get_mut(&link) {
+                        state.first_join = None;
+                        self.actions.push_back(Action::Idle(link));
+                    }
+                }
+                DeadlineKind::Answer(link, ack) => self.dial_timed_out(link, ack),
+            }
+        }
+        self.repeat_announcements(now);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
+        deadline
+            .into_iter()
+            .chain(self.announcements.poll_timeout())
+            .min()
+    }
+
+    /// What is to be done next.
+    pub(crate) fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Ends all dials and streams, with an explanation.
+    pub(crate) fn shut_down(&mut self) {
+        for dial_id in self.dials.ids() {
+            self.end_dial(&dial_id, Refusal::ShuttingDown, Cut::ShuttingDown);
+        }
+    }
+
+    /// The links that have joined.
+    pub(crate) fn joined_links(&self) -> impl Iterator<Item = LinkId> {
+        let joined = self.links.iter().filter(|(_, link)| !link.joins.is_empty());
+        joined.map(|(id, _)| *id)
+    }
+
+    /// The addresses that are joined.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.peers.addresses()
+    }
+
+    /// How many links are open.
+    pub(crate) fn links(&self) -> usize {
+        self.links.len()
+    }
+
+    /// How many dials are pending or open.
+    pub(crate) fn open_dials(&self) -> usize {
+        self.dials.len()
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn answer(&mut self, to: LinkId, ack: u64, answer: Result<(), Refusal>) {
+        if let Err(refusal) = &answer {
+            tracing::debug!(link = %to, %refusal, "a request is refused");
+        }
+        let answer = answer.map_err(|refusal| refusal.to_string());
+        self.send(to, DialAnswer(answer).encode(ack));
+    }
+
+    fn send(&mut self, to: LinkId, text: String) {
+        if self.links.contains_key(&to) {
+            self.actions.push_back(Action::Send { to, text });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

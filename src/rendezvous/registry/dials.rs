@@ -1,0 +1,331 @@
+//! Dials: which one is open between which two links, and who may send what on its streams.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use super::{Cut, DeadlineKind, LinkId, Refusal, Registry};
+use crate::protocol::event::{DialAnswer, DialId, End, Event, Side, StreamEvent, StreamName};
+
+/// Which of a dial's two streams are over. Shared with the links that relay them, so that they need
+/// not ask for every item.
+#[derive(Debug, Default)]
+struct Streams {
+    dialer_over: AtomicBool,
+    listener_over: AtomicBool,
+}
+
+impl Streams {
+    fn flag(&self, sender: Side) -> &AtomicBool {
+        match sender {
+            Side::Dialer => &self.dialer_over,
+            Side::Listener => &self.listener_over,
+        }
+    }
+
+    /// Ends a stream; false if it was over.
+    fn end(&self, sender: Side) -> bool {
+        !self.flag(sender).swap(true, Ordering::Relaxed)
+    }
+
+    fn is_over(&self, sender: Side) -> bool {
+        self.flag(sender).load(Ordering::Relaxed)
+    }
+
+    fn are_over(&self) -> bool {
+        self.is_over(Side::Dialer) && self.is_over(Side::Listener)
+    }
+}
+
+/// Where a link's frames of one stream go.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    /// The link at the other end.
+    pub(crate) to: LinkId,
+    /// Whether this link may send the stream's items.
+    pub(crate) sends: bool,
+    /// Whether this link may accept the stream, and ask to stop it.
+    pub(crate) receives: bool,
+    sender: Side,
+    streams: Arc<Streams>,
+}
+
+impl Route {
+    /// Whether the stream has ended: what still comes is dropped.
+    pub(crate) fn is_over(&self) -> bool {
+        self.streams.is_over(self.sender)
+    }
+}
+
+/// A dial that its listener has not answered.
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    dialer_ack: u64,
+    listener_ack: u64,
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+struct Dial {
+    dialer: LinkId,
+    listener: LinkId,
+    pending: Option<Pending>,
+    streams: Arc<Streams>,
+}
+
+impl Dial {
+    fn sender(&self, side: Side) -> LinkId {
+        match side {
+            Side::Dialer => self.dialer,
+            Side::Listener => self.listener,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.pending.is_none() && self.streams.are_over()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Dials(HashMap<DialId, Dial>);
+
+impl Dials {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn ids(&self) -> Vec<DialId> {
+        self.0.keys().cloned().collect()
+    }
+}
+
+impl Registry {
+    /// Where what `link` sends on `stream` goes; `None` if it has no part in it.
+    pub(crate) fn route(&self, link: LinkId, stream: StreamName<'_>) -> Option<Route> {
+        let dial = self.dials.0.get(stream.dial_id)?;
+        let sends = dial.sender(stream.sender) == link;
+        let receives = dial.sender(stream.sender.other()) == link;
+        if !sends && !receives {
+            return None;
+        }
+        let to = if dial.dialer == link {
+            dial.listener
+        } else {
+            dial.dialer
+        };
+        Some(Route {
+            to,
+            sends,
+            receives,
+            sender: stream.sender,
+            streams: dial.streams.clone(),
+        })
+    }
+
+    /// A stream's sender has ended it, or its receiver has asked to stop it; the other peer knows.
+    pub(crate) fn handle_end(&mut self, link: LinkId, stream: StreamName<'_>) {
+        let Some(dial) = self.dials.0.get(stream.dial_id) else {
+            return;
+        };
+        if dial.dialer != link && dial.listener != link {
+            return;
+        }
+        dial.streams.end(stream.sender);
+        if dial.is_over() {
+            self.forget_dial(stream.dial_id);
+        }
+    }
+
+    pub(super) fn dial(
+        &mut self,
+        link: LinkId,
+        from: &str,
+        to: &str,
+        dial_id: DialId,
+        ack: u64,
+        now: Instant,
+    ) {
+        match self.check_dial(link, from, to, &dial_id) {
+            Ok(listener) => self.offer_dial(link, listener, from, dial_id, ack, now),
+            Err(refusal) => {
+                self.counters.dials_failed += 1;
+                self.answer(link, ack, Err(refusal));
+            }
+        }
+    }
+
+    fn check_dial(
+        &self,
+        link: LinkId,
+        from: &str,
+        to: &str,
+        dial_id: &DialId,
+    ) -> Result<LinkId, Refusal> {
+        if self.peers.owner(from) != Some(link) {
+            return Err(Refusal::NotAuthorized);
+        }
+        let listener = self.peers.owner(to).ok_or(Refusal::PeerNotFound)?;
+        if self.dials.0.contains_key(dial_id) {
+            return Err(Refusal::DialIdInUse);
+        }
+        let settings = &self.settings;
+        if let Some(dialer) = self.links.get(&link)
+            && (dialer.dialling >= settings.pending_dials
+                || dialer.dials.len() >= settings.open_dials)
+        {
+            return Err(Refusal::TooManyDials);
+        }
+        match self.links.get(&listener) {
+            None => Err(Refusal::PeerNotFound),
+            Some(peer)
+                if peer.offered.len() >= settings.pending_dials
+                    || peer.dials.len() >= settings.open_dials =>
+            {
+                Err(Refusal::PeerBusy)
+            }
+            Some(_) => Ok(listener),
+        }
+    }
+
+    fn offer_dial(
+        &mut self,
+        dialer: LinkId,
+        listener: LinkId,
+        from: &str,
+        dial_id: DialId,
+        dialer_ack: u64,
+        now: Instant,
+    ) {
+        let Some(peer) = self.links.get_mut(&listener) else {
+            return;
+        };
+        let listener_ack = peer.next_ack;
+        peer.next_ack += 1;
+        peer.offered.insert(listener_ack, dial_id.clone());
+        peer.dials.insert(dial_id.clone());
+        if let Some(link) = self.links.get_mut(&dialer) {
+            link.dialling += 1;
+            link.dials.insert(dial_id.clone());
+        }
+        let deadline = now + self.settings.dial_timeout;
+        self.deadlines
+            .insert((deadline, DeadlineKind::Answer(listener, listener_ack)));
+        let dial = Dial {
+            dialer,
+            listener,
+            pending: Some(Pending {
+                dialer_ack,
+                listener_ack,
+                deadline,
+            }),
+            streams: Arc::default(),
+        };
+        self.dials.0.insert(dial_id.clone(), dial);
+        tracing::debug!(link = %dialer, to = %listener, %dial_id, "a dial");
+        let event = Event::Incoming {
+            dial_id,
+            from: from.to_owned(),
+        };
+        self.send(listener, event.encode(Some(listener_ack)));
+    }
+
+    pub(super) fn dial_answered(&mut self, link: LinkId, ack: u64, answer: Result<(), String>) {
+        let offered = self
+            .links
+            .get(&link)
+            .and_then(|link| link.offered.get(&ack));
+        let Some(dial_id) = offered.cloned() else {
+            // Too late, or never asked for.
+            tracing::debug!(%link, ack, "an answer to no dial");
+            return;
+        };
+        let refused = answer.is_err();
+        self.settle_dial(&dial_id, answer);
+        let dial = self.dials.0.get(&dial_id);
+        // Both peers may have ended their streams before this answer.
+        if refused || dial.is_some_and(Dial::is_over) {
+            self.forget_dial(dial_id.as_str());
+        }
+    }
+
+    pub(super) fn dial_timed_out(&mut self, listener: LinkId, ack: u64) {
+        let link = self.links.get(&listener);
+        if let Some(dial_id) = link.and_then(|link| link.offered.get(&ack)).cloned() {
+            self.end_dial(&dial_id, Refusal::DialTimedOut, Cut::DialTimedOut);
+        }
+    }
+
+    /// Ends a dial that nobody has ended: its dialler is answered if it still waits, and both peers
+    /// are told of each stream that was not over, so that a cut never looks like an end. A receiver
+    /// is told that no more comes, a sender that nobody reads.
+    pub(super) fn end_dial(&mut self, dial_id: &DialId, refusal: Refusal, cut: Cut) {
+        self.settle_dial(dial_id, Err(refusal.to_string()));
+        let Some(dial) = self.dials.0.get(dial_id) else {
+            return;
+        };
+        let (dialer, listener) = (dial.dialer, dial.listener);
+        let senders = [Side::Dialer, Side::Listener].map(|side| (side, dial.streams.end(side)));
+        self.forget_dial(dial_id.as_str());
+        tracing::debug!(%dial_id, reason = %cut, "a dial is cut");
+        for (sender, _) in senders.into_iter().filter(|(_, was_open)| *was_open) {
+            let event = Event::Stream {
+                stream: StreamName {
+                    dial_id: dial_id.as_str(),
+                    sender,
+                },
+                event: StreamEvent::End(End::Error(cut.to_string())),
+            };
+            let text = event.encode(None);
+            if listener != dialer {
+                self.send(listener, text.clone());
+            }
+            self.send(dialer, text);
+        }
+    }
+
+    /// Gives a waiting dialler its answer.
+    fn settle_dial(&mut self, dial_id: &DialId, answer: Result<(), String>) {
+        let Some(dial) = self.dials.0.get_mut(dial_id) else {
+            return;
+        };
+        let Some(pending) = dial.pending.take() else {
+            return;
+        };
+        let (dialer, listener) = (dial.dialer, dial.listener);
+        self.deadlines.remove(&(
+            pending.deadline,
+            DeadlineKind::Answer(listener, pending.listener_ack),
+        ));
+        if let Some(link) = self.links.get_mut(&dialer) {
+            link.dialling = link.dialling.saturating_sub(1);
+        }
+        if let Some(link) = self.links.get_mut(&listener) {
+            link.offered.remove(&pending.listener_ack);
+        }
+        match &answer {
+            Ok(()) => self.counters.dials += 1,
+            Err(_) => self.counters.dials_failed += 1,
+        }
+        tracing::debug!(link = %dialer, %dial_id, ?answer, "a dial is answered");
+        self.send(dialer, DialAnswer(answer).encode(pending.dialer_ack));
+    }
+
+    /// Forgets a dial; whatever still comes on its streams is dropped.
+    fn forget_dial(&mut self, dial_id: &str) {
+        let Some((dial_id, dial)) = self.dials.0.remove_entry(dial_id) else {
+            return;
+        };
+        dial.streams.end(Side::Dialer);
+        dial.streams.end(Side::Listener);
+        for link in [dial.dialer, dial.listener] {
+            if let Some(link) = self.links.get_mut(&link) {
+                link.dials.remove(&dial_id);
+            }
+        }
+    }
+}

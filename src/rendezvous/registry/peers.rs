@@ -1,0 +1,275 @@
+//! Joins: which address belongs to which link.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use multiaddr::Multiaddr;
+
+use super::{Action, DeadlineKind, LinkId, Refusal, Registry};
+use crate::{
+    StarAddr,
+    protocol::event::{Event, JoinAnswer},
+    rendezvous::challenge::{Challenge, Check, Checked, KeyCheck, Proof, SignatureCheck},
+};
+
+/// The longest address that is taken, in bytes; as [`StarAddr::from_wire`].
+const MAX_ADDRESS: usize = 512;
+/// How many bytes the list of peers in the answer to a join may take: it is no reason to fill a
+/// newcomer's queue. The others are announced to it soon.
+const MAX_LIST: usize = 256 * 1024;
+
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    link: LinkId,
+    /// Tells this stay from earlier and later ones at the same address.
+    join: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    by_address: HashMap<Arc<str>, Peer>,
+    next_join: u64,
+}
+
+impl Peers {
+    pub(super) fn owner(&self, address: &str) -> Option<LinkId> {
+        self.by_address.get(address).map(|peer| peer.link)
+    }
+
+    pub(super) fn remove(&mut self, address: &str) {
+        self.by_address.remove(address);
+    }
+
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.by_address.keys().map(|address| &**address)
+    }
+
+    /// The peer at `address`, if it is still the one of that join.
+    fn current(&self, address: &str, join: u64) -> Option<Peer> {
+        let peer = self.by_address.get(address)?;
+        (peer.join == join).then_some(*peer)
+    }
+
+    fn insert(&mut self, address: Arc<str>, link: LinkId) -> u64 {
+        let join = self.next_join;
+        self.next_join += 1;
+        self.by_address.insert(address, Peer { link, join });
+        join
+    }
+
+    fn give(&mut self, address: &str, link: LinkId) {
+        if let Some(peer) = self.by_address.get_mut(address) {
+            peer.link = link;
+        }
+    }
+}
+
+/// What a request to join comes to.
+enum Step {
+    Check(Check),
+    Challenge(String),
+    Join,
+}
+
+impl Registry {
+    pub(super) fn join(
+        &mut self,
+        link: LinkId,
+        address: String,
+        data: String,
+        ack: u64,
+        now: Instant,
+    ) -> Option<Check> {
+        match self.join_step(link, &address, data, ack, now) {
+            Ok(Step::Check(check)) => return Some(check),
+            Ok(Step::Challenge(nonce)) => self.send(link, JoinAnswer::Nonce(nonce).encode(ack)),
+            Ok(Step::Join) => self.joined(link, address, ack, now),
+            Err(refusal) => self.join_refused(link, ack, refusal),
+        }
+        None
+    }
+
+    fn join_step(
+        &mut self,
+        link: LinkId,
+        address: &str,
+        data: String,
+        ack: u64,
+        now: Instant,
+    ) -> Result<Step, Refusal> {
+        if !is_valid(address, self.settings.strict_multiaddr) {
+            return Err(Refusal::InvalidMultiaddr);
+        }
+        self.check_join_limit(link, address, now)?;
+        if !self.settings.challenge {
+            return match self.peers.owner(address) {
+                Some(owner) if owner != link => Err(Refusal::Taken),
+                _ => Ok(Step::Join),
+            };
+        }
+        if data.is_empty() {
+            return Err(Refusal::NoKey);
+        }
+        let state = self.links.get_mut(&link);
+        let challenges = state.map(|state| &mut state.challenges);
+        let address = address.to_owned();
+        let Some((mut challenge, _)) = challenges.and_then(|open| open.remove(&address)) else {
+            let key = data;
+            return Ok(Step::Check(Check::Key(KeyCheck { address, ack, key })));
+        };
+        if challenge.key_text == data {
+            // A peer that gave up waiting for its nonce begins anew.
+            challenge.renew();
+            return Ok(Step::Challenge(
+                self.open_challenge(link, address, challenge, now),
+            ));
+        }
+        // A nonce is good for one answer, right or wrong.
+        Ok(Step::Check(Check::Signature(SignatureCheck {
+            address,
+            ack,
+            challenge,
+            signature: data,
+        })))
+    }
+
+    fn check_join_limit(
+        &mut self,
+        link: LinkId,
+        address: &str,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let Some(state) = self.links.get_mut(&link) else {
+            return Ok(());
+        };
+        state.challenges.retain(|_, (_, expiry)| *expiry > now);
+        let is_new = !state.joins.contains(address) && !state.challenges.contains_key(address);
+        if is_new && state.joins.len() + state.challenges.len() >= self.settings.joins {
+            return Err(Refusal::TooManyJoins);
+        }
+        Ok(())
+    }
+
+    fn open_challenge(
+        &mut self,
+        link: LinkId,
+        address: String,
+        challenge: Box<Challenge>,
+        now: Instant,
+    ) -> String {
+        let nonce = challenge.nonce.clone();
+        let expiry = now + self.settings.join_timeout;
+        if let Some(state) = self.links.get_mut(&link) {
+            state.challenges.insert(address, (challenge, expiry));
+        }
+        nonce
+    }
+
+    pub(super) fn join_checked(&mut self, link: LinkId, checked: Checked, now: Instant) {
+        let Checked {
+            address,
+            ack,
+            result,
+        } = checked;
+        match result {
+            Ok(Proof::Key(challenge)) => {
+                let nonce = self.open_challenge(link, address, challenge, now);
+                self.send(link, JoinAnswer::Nonce(nonce).encode(ack));
+            }
+            Ok(Proof::Possession) => self.joined(link, address, ack, now),
+            Err(error) => self.join_refused(link, ack, error.into()),
+        }
+    }
+
+    fn join_refused(&mut self, link: LinkId, ack: u64, refusal: Refusal) {
+        self.counters.joins_refused += 1;
+        self.answer(link, ack, Err(refusal));
+    }
+
+    /// Gives `address` to `link`, whoever had it: the link has proved its key.
+    fn joined(&mut self, link: LinkId, address: String, ack: u64, now: Instant) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        if let Some(deadline) = state.first_join.take() {
+            self.deadlines
+                .remove(&(deadline, DeadlineKind::FirstJoin(link)));
+        }
+        let address: Arc<str> = address.into();
+        state.joins.insert(address.clone());
+        match self.peers.owner(&address) {
+            Some(owner) if owner == link => {}
+            Some(owner) => {
+                if let Some(state) = self.links.get_mut(&owner) {
+                    state.joins.remove(&address);
+                }
+                self.peers.give(&address, link);
+                tracing::debug!(%link, from = %owner, peer = %address, "a peer has moved");
+            }
+            None => {
+                let join = self.peers.insert(address.clone(), link);
+                self.announcements.schedule(address.clone(), join, now);
+                self.announce(&address, link, now);
+                tracing::debug!(%link, peer = %address, "a peer has joined");
+            }
+        }
+        self.counters.joins += 1;
+        let others = self.others(&address);
+        self.send(link, JoinAnswer::Joined(others).encode(ack));
+    }
+
+    pub(super) fn leave(&mut self, link: LinkId, address: &str) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        if state.joins.remove(address) {
+            self.peers.remove(address);
+            tracing::debug!(%link, peer = %address, "a peer has left");
+        }
+    }
+
+    pub(super) fn repeat_announcements(&mut self, now: Instant) {
+        while let Some((address, join)) = self.announcements.poll(now) {
+            let Some(peer) = self.peers.current(&address, join) else {
+                continue;
+            };
+            self.announce(&address, peer.link, now);
+            self.announcements.schedule(address, join, now);
+        }
+    }
+
+    fn announce(&mut self, address: &str, except: LinkId, now: Instant) {
+        let event = Event::Peer {
+            address: address.to_owned(),
+        };
+        let text = event.encode(None);
+        self.announcements.spend(text.len() * self.links.len(), now);
+        self.actions.push_back(Action::Announce { except, text });
+    }
+
+    /// The addresses beside `address`, as many as an answer may hold.
+    fn others(&self, address: &str) -> Vec<String> {
+        let mut room = MAX_LIST;
+        let latest = self.announcements.latest();
+        latest
+            .filter(|(other, join)| {
+                ***other != *address && self.peers.current(other, *join).is_some()
+            })
+            .map(|(other, _)| other.to_string())
+            .take_while(|other| {
+                room = room.saturating_sub(other.len() + 3);
+                room > 0
+            })
+            .collect()
+    }
+}
+
+/// Whether an address may be joined.
+fn is_valid(address: &str, strict: bool) -> bool {
+    if !strict {
+        return address.len() <= MAX_ADDRESS && address.parse::<Multiaddr>().is_ok();
+    }
+    // The deployed peers know neither `/p2p/<id>` nor `/tls/ws`.
+    let base_and_id = address.rsplit_once("/ipfs/");
+    base_and_id.is_some_and(|(base, _)| !base.ends_with("/tls/ws/p2p-websocket-star"))
+        && StarAddr::from_wire(address).is_ok_and(|address| address.peer().is_some())
+}

@@ -1,0 +1,223 @@
+//! Dials and their streams.
+
+use super::*;
+
+/// FACTS.md: its data is mixed into the victim's stream.
+#[test]
+fn a_dial_id_in_use_is_refused_to_everybody() {
+    let mut star = star();
+    let (a, b) = star.dialled();
+    let c = key();
+    star.join(C, &c);
+    for (link, from, to) in [(C, &c, &b), (C, &c, &a), (A, &a, &b), (B, &b, &a)] {
+        star.dial(link, from, to, "d");
+        let refused = refused(&Refusal::DialIdInUse);
+        assert_eq!(star.actions(), [(Some(link), refused)]);
+    }
+    for side in [Side::Dialer, Side::Listener] {
+        assert!(star.route(C, side).is_none());
+        star.end(C, side);
+    }
+    let route = star.route(A, Side::Dialer).expect("still there");
+    assert!(route.sends && !route.receives && !route.is_over());
+    assert_eq!(route.to, B);
+    let route = star.route(B, Side::Dialer).expect("still there");
+    assert!(!route.sends && route.receives && !route.is_over());
+    assert_eq!(route.to, A);
+}
+
+/// FACTS.md: 400 listeners leak on the socket.
+#[test]
+fn dials_that_end_leave_nothing_behind() {
+    let mut star = star();
+    let (a, b) = (key(), key());
+    star.join(A, &a);
+    star.join(B, &b);
+    for ack in 0..200 {
+        star.dial(A, &a, &b, "d");
+        star.registry.handle_ack(B, ack, "[]");
+        let route = star.route(A, Side::Dialer).expect("open");
+        star.end(A, Side::Dialer);
+        assert!(route.is_over());
+        assert_eq!(star.registry.open_dials(), 1);
+        star.end(B, Side::Listener);
+    }
+    assert_eq!(star.registry.open_dials(), 0);
+    assert!(star.registry.deadlines.len() <= 1, "but for C's first join");
+    for link in [A, B] {
+        let link = &star.registry.links[&link];
+        assert!(link.dials.is_empty() && link.offered.is_empty());
+        assert_eq!(link.dialling, 0);
+    }
+    assert_eq!(star.registry.counters().dials, 200);
+}
+
+#[test]
+fn dials_are_limited_on_both_sides() {
+    let limits = Limits::default()
+        .with_max_pending_dials(1)
+        .with_max_open_dials(2);
+    let mut star = Star::new(Config::default().with_limits(limits));
+    let (a, b, c) = (key(), key(), key());
+    star.join(A, &a);
+    star.join(B, &b);
+    star.join(C, &c);
+    star.dial(A, &a, &b, "1");
+    star.actions();
+    let (own, busy) = (refused(&Refusal::TooManyDials), refused(&Refusal::PeerBusy));
+    star.dial(A, &a, &c, "2");
+    assert_eq!(star.actions(), [(Some(A), own.clone())]);
+    star.dial(C, &c, &b, "3");
+    assert_eq!(star.actions(), [(Some(C), busy.clone())]);
+
+    star.registry.handle_ack(B, 0, "[]");
+    star.dial(A, &a, &b, "4");
+    star.registry.handle_ack(B, 1, "[]");
+    star.actions();
+    star.dial(A, &a, &c, "5");
+    assert_eq!(star.actions(), [(Some(A), own)]);
+    star.dial(C, &c, &b, "6");
+    assert_eq!(star.actions(), [(Some(C), busy)]);
+}
+
+#[test]
+fn a_refusal_reaches_the_dialler_and_ends_the_dial() {
+    let mut star = star();
+    let (a, b) = (key(), key());
+    star.join(A, &a);
+    star.join(B, &b);
+    star.dial(A, &a, &b, "d");
+    star.actions();
+    let route = star.route(B, Side::Listener).expect("open");
+    star.registry.handle_ack(B, 0, "[\"not today\"]");
+    assert_eq!(star.actions(), [(Some(A), json!(["not today"]))]);
+    assert!(route.is_over());
+    assert_eq!(star.registry.open_dials(), 0);
+    // A second answer is nobody's.
+    star.registry.handle_ack(B, 0, "[]");
+    assert_eq!(star.actions(), []);
+    assert_eq!(star.registry.counters().dials_failed, 1);
+}
+
+#[test]
+fn nobody_answers_for_another() {
+    let mut star = star();
+    let (a, b) = (key(), key());
+    star.join(A, &a);
+    star.join(B, &b);
+    star.dial(A, &a, &b, "d");
+    star.actions();
+    for link in [A, C] {
+        star.registry.handle_ack(link, 0, "[]");
+    }
+    assert_eq!(star.actions(), []);
+}
+
+#[test]
+fn a_dial_that_is_not_answered_fails_for_both() {
+    let mut star = star();
+    let (a, b) = (key(), key());
+    star.join(A, &a);
+    star.join(B, &b);
+    star.registry.handle_close(C);
+    star.dial(A, &a, &b, "d");
+    star.actions();
+    star.now += Duration::from_secs(29);
+    star.registry.handle_timeout(star.now);
+    assert_eq!(star.registry.open_dials(), 1);
+    star.actions();
+    star.now += Duration::from_secs(1);
+    star.registry.handle_timeout(star.now);
+    let mut happened = star.actions();
+    happened.retain(|(to, _)| to.is_some());
+    let expected = [
+        (Some(A), refused(&Refusal::DialTimedOut)),
+        (Some(B), cut("d.dialer", Cut::DialTimedOut)),
+        (Some(A), cut("d.dialer", Cut::DialTimedOut)),
+        (Some(B), cut("d.listener", Cut::DialTimedOut)),
+        (Some(A), cut("d.listener", Cut::DialTimedOut)),
+    ];
+    assert_eq!(happened, expected);
+    // The late answer is nobody's.
+    star.registry.handle_ack(B, 0, "[]");
+    assert_eq!(star.actions(), []);
+    assert_eq!(star.registry.open_dials(), 0);
+}
+
+#[test]
+fn a_lost_listener_answers_its_dialler_at_once() {
+    let mut star = star();
+    let (a, b) = (key(), key());
+    star.join(A, &a);
+    star.join(B, &b);
+    star.dial(A, &a, &b, "d");
+    star.actions();
+    star.registry.handle_close(B);
+    assert_eq!(star.actions()[0], (Some(A), refused(&Refusal::PeerLeft)));
+    assert_eq!(star.registry.links[&A].dialling, 0);
+}
+
+#[test]
+fn a_lost_link_ends_only_what_was_not_finished() {
+    let mut star = star();
+    star.dialled();
+    star.end(A, Side::Dialer);
+    let route = star.route(B, Side::Listener).expect("open");
+    star.registry.handle_close(A);
+    let told = [(Some(B), cut("d.listener", Cut::LinkLost))];
+    assert_eq!(star.actions(), told);
+    assert!(route.is_over());
+    assert_eq!(star.registry.open_dials(), 0);
+    assert_eq!(star.registry.links(), 2);
+}
+
+#[test]
+fn a_dial_whose_streams_end_before_its_answer_is_answered_all_the_same() {
+    let mut star = star();
+    let (a, b) = (key(), key());
+    star.join(A, &a);
+    star.join(B, &b);
+    star.dial(A, &a, &b, "d");
+    star.end(A, Side::Dialer);
+    star.end(A, Side::Listener);
+    star.actions();
+    assert_eq!(star.registry.open_dials(), 1);
+    star.registry.handle_ack(B, 0, "[]");
+    assert_eq!(star.actions(), [(Some(A), json!([]))]);
+    assert_eq!(star.registry.open_dials(), 0);
+}
+
+#[test]
+fn a_peer_may_dial_another_address_of_its_own_link() {
+    let mut star = star();
+    let (a, b) = (key(), key());
+    star.join(A, &a);
+    star.join(A, &b);
+    star.dial(A, &a, &b, "d");
+    star.registry.handle_ack(A, 0, "[]");
+    assert_eq!(star.actions().len(), 2);
+    let route = star.route(A, Side::Dialer).expect("open");
+    assert!(route.sends && route.receives && route.to == A);
+    star.registry.handle_close(A);
+    assert_eq!(star.actions(), []);
+    assert_eq!(star.registry.open_dials(), 0);
+}
+
+#[test]
+fn a_shutdown_answers_diallers_and_cuts_streams() {
+    let mut star = star();
+    let (a, b) = star.dialled();
+    star.dial(B, &b, &a, "e");
+    star.actions();
+    star.registry.shut_down();
+    let happened = star.actions();
+    for (link, told) in [
+        (B, refused(&Refusal::ShuttingDown)),
+        (A, cut("d.dialer", Cut::ShuttingDown)),
+        (B, cut("d.listener", Cut::ShuttingDown)),
+        (A, cut("e.listener", Cut::ShuttingDown)),
+    ] {
+        assert!(happened.contains(&(Some(link), told)), "{happened:?}");
+    }
+    assert_eq!(star.registry.open_dials(), 0);
+}

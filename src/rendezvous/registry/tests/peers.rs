@@ -1,0 +1,302 @@
+//! Joins, leaves and announcements.
+
+use super::*;
+
+#[test]
+fn a_newcomer_is_announced_and_then_told_who_is_there() {
+    let mut star = star();
+    let (a, b) = (key(), key());
+    let happened = star.join(A, &a);
+    assert_eq!(happened[0], (None, json!(["ws-peer", address(&a)])));
+    assert_eq!(happened[1], (Some(A), json!([null, null, []])));
+    let happened = star.join(B, &b);
+    assert_eq!(happened[0], (None, json!(["ws-peer", address(&b)])));
+    let others = json!([null, null, [address(&a)]]);
+    assert_eq!(happened[1], (Some(B), others));
+}
+
+#[test]
+fn a_peer_is_announced_every_interval_as_long_as_it_is_joined() {
+    let mut star = star();
+    let a = key();
+    star.registry.handle_close(B);
+    star.registry.handle_close(C);
+    star.join(A, &a);
+    for _ in 0..3 {
+        star.advance(Duration::from_secs(9));
+        assert_eq!(star.actions(), []);
+        star.advance(Duration::from_secs(1));
+        let announced = [(None, json!(["ws-peer", address(&a)]))];
+        assert_eq!(star.actions(), announced);
+    }
+    star.leave(A, &a);
+    star.advance(Duration::from_secs(60));
+    assert_eq!(star.actions(), []);
+    assert_eq!(star.registry.announcements.poll_timeout(), None);
+}
+
+#[test]
+fn a_peer_that_leaves_and_comes_back_is_announced_once_an_interval() {
+    let mut star = star();
+    let a = key();
+    for _ in 0..20 {
+        star.join(A, &a);
+        star.leave(A, &a);
+    }
+    star.join(A, &a);
+    star.advance(Duration::from_secs(10));
+    assert_eq!(star.actions().len(), 1);
+}
+
+/// FACTS.md: the process crashes.
+#[test]
+fn a_second_join_and_a_disconnect_in_one_segment_are_both_answered() {
+    let mut star = star();
+    let (a, other) = (key(), key());
+    star.challenge(A, &a);
+    star.send_join(A, &address(&other), &public(&other));
+    star.event(A, Event::Unknown);
+    let answers = star.actions();
+    assert!(answers[0].1[1].is_string(), "a nonce");
+    assert_eq!(answers[1], (Some(A), refused(&Refusal::Unknown)));
+    star.registry.handle_close(A);
+    assert_eq!(star.registry.addresses().count(), 0);
+}
+
+/// FACTS.md: 21 announcement timers, 20 of them for ever.
+#[test]
+fn the_same_signature_sent_twenty_times_joins_once() {
+    let mut star = star();
+    let a = key();
+    let nonce = star.challenge(A, &a);
+    let signature = sign(&a, &nonce);
+    for _ in 0..20 {
+        star.send_join(A, &address(&a), &signature);
+    }
+    let answers = star.actions();
+    let joined = answers.iter().filter(|(_, answer)| answer[0].is_null());
+    assert_eq!(joined.count(), 1);
+    star.advance(Duration::from_secs(10));
+    assert_eq!(star.actions().len(), 1);
+    star.registry.handle_close(A);
+    star.advance(Duration::from_secs(10));
+    assert_eq!(star.actions(), []);
+}
+
+/// FACTS.md: accepted; the nonce is never cleared.
+#[test]
+fn a_signature_cannot_be_used_again_after_leaving() {
+    let mut star = star();
+    let a = key();
+    let nonce = star.challenge(A, &a);
+    let signature = sign(&a, &nonce);
+    star.send_join(A, &address(&a), &signature);
+    star.leave(A, &a);
+    star.actions();
+    star.send_join(A, &address(&a), &signature);
+    let crypto_error = refused(&ProofError::Unusable.into());
+    assert_eq!(star.actions(), [(Some(A), crypto_error)]);
+}
+
+/// FACTS.md: takes the address over.
+#[test]
+fn without_a_challenge_a_taken_address_is_refused() {
+    let mut star = Star::new(Config::default().with_challenge(false));
+    let a = key();
+    star.send_join(A, &address(&a), "");
+    star.actions();
+    star.send_join(B, &address(&a), "");
+    let refused = refused(&Refusal::Taken);
+    assert_eq!(star.actions(), [(Some(B), refused)]);
+    // Its own link may say it again, and another have it when it is free.
+    for link in [A, B] {
+        star.send_join(link, &address(&a), "_");
+        let (to, answer) = star.actions().pop().expect("an answer");
+        assert_eq!((to, answer), (Some(link), json!([null, null, []])));
+        star.registry.handle_close(A);
+    }
+}
+
+/// FACTS.md: the newest gets the dials; the old one may still dial from that address.
+#[test]
+fn a_key_that_joins_again_takes_its_address_along() {
+    let mut star = star();
+    let (a, b) = (key(), key());
+    star.join(A, &a);
+    star.join(B, &b);
+    let happened = star.join(C, &a);
+    // It is known already: only the answer is sent.
+    assert_eq!(happened, [(Some(C), json!([null, null, [address(&b)]]))]);
+    star.dial(A, &a, &b, "old");
+    let not_authorized = refused(&Refusal::NotAuthorized);
+    assert_eq!(star.actions(), [(Some(A), not_authorized)]);
+    star.dial(B, &b, &a, "new");
+    assert_eq!(star.actions()[0].0, Some(C));
+    // The end of the old link is not the end of the address.
+    star.registry.handle_close(A);
+    star.dial(B, &b, &a, "newer");
+    assert_eq!(star.actions()[0].0, Some(C));
+}
+
+#[test]
+fn a_nonce_is_two_uuids_good_for_one_answer_within_its_time() {
+    let mut star = star();
+    let a = key();
+    let nonce = star.challenge(A, &a);
+    assert_eq!(nonce.len(), 72);
+    assert_eq!((nonce.as_bytes()[14], nonce.as_bytes()[50]), (b'4', b'4'));
+    star.send_join(A, &address(&a), &"00".repeat(64));
+    let wrong = refused(&ProofError::WrongSignature.into());
+    assert_eq!(star.actions(), [(Some(A), wrong)]);
+    let crypto_error = refused(&ProofError::Unusable.into());
+    star.send_join(A, &address(&a), &sign(&a, &nonce));
+    assert_eq!(star.actions(), [(Some(A), crypto_error.clone())]);
+
+    let nonce = star.challenge(A, &a);
+    star.now += Duration::from_secs(30);
+    star.send_join(A, &address(&a), &sign(&a, &nonce));
+    assert_eq!(star.actions(), [(Some(A), crypto_error)]);
+}
+
+#[test]
+fn a_key_sent_again_before_the_signature_gets_a_new_nonce() {
+    let mut star = star();
+    let a = key();
+    let first = star.challenge(A, &a);
+    let second = star.challenge(A, &a);
+    assert_ne!(first, second);
+    star.send_join(A, &address(&a), &sign(&a, &second));
+    assert_eq!(
+        star.actions().pop(),
+        Some((Some(A), json!([null, null, []])))
+    );
+}
+
+#[test]
+fn another_links_nonce_is_no_proof() {
+    let mut star = star();
+    let a = key();
+    let nonce = star.challenge(A, &a);
+    star.challenge(B, &a);
+    star.send_join(B, &address(&a), &sign(&a, &nonce));
+    let wrong = refused(&ProofError::WrongSignature.into());
+    assert_eq!(star.actions(), [(Some(B), wrong)]);
+}
+
+#[test]
+fn only_websocket_star_addresses_of_the_deployed_spelling_are_taken() {
+    let mut star = star();
+    let a = key();
+    let peer = a.public().to_peer_id();
+    let join = |address: String| Event::Join {
+        address,
+        data: public(&a),
+    };
+    let refused = refused(&Refusal::InvalidMultiaddr);
+    for address in [
+        String::new(),
+        format!("/ip4/1.2.3.4/tcp/1/ws/p2p-websocket-star/p2p/{peer}"),
+        format!("/ip4/1.2.3.4/tcp/1/tls/ws/p2p-websocket-star/ipfs/{peer}"),
+        format!("/ip4/1.2.3.4/tcp/1/ws/ipfs/{peer}"),
+        format!("/ip4/1.2.3.4/tcp/1/ws/p2p-websocket-star/ipfs/{peer}/p2p-circuit"),
+        "/ip4/1.2.3.4/tcp/1/ws/p2p-websocket-star".to_owned(),
+        format!(
+            "/dns4/{}/tcp/1/ws/p2p-websocket-star/ipfs/{peer}",
+            "a".repeat(500)
+        ),
+    ] {
+        assert_eq!(star.ask(A, join(address.clone())), refused, "{address}");
+    }
+    for base in [
+        "/ip6/::1/tcp/1/wss",
+        "/dns4/a.b/tcp/080/ws",
+        "/dnsaddr/a/tcp/1/ws",
+    ] {
+        let address = format!("{base}/p2p-websocket-star/ipfs/{peer}");
+        assert!(star.ask(A, join(address))[1].is_string(), "{base}");
+    }
+    let mut lenient = Star::new(Config::default().with_strict_multiaddr(false));
+    let address = format!("/ip4/1.2.3.4/tcp/1/ws/ipfs/{peer}");
+    assert!(lenient.ask(A, join(address))[1].is_string());
+    let address = "not a multiaddr".to_owned();
+    assert_eq!(lenient.ask(A, join(address)), refused);
+}
+
+#[test]
+fn an_address_is_compared_byte_for_byte() {
+    let mut star = star();
+    let (a, b) = (key(), key());
+    star.join(A, &a);
+    star.join(B, &b);
+    let event = Event::Dial {
+        from: address(&a),
+        to: address(&b).replace("9090", "09090"),
+        dial_id: DialId::random(),
+    };
+    assert_eq!(star.ask(A, event), refused(&Refusal::PeerNotFound));
+}
+
+#[test]
+fn a_link_joins_so_many_addresses_and_no_more() {
+    let limits = Limits::default().with_max_joins(2);
+    let mut star = Star::new(Config::default().with_limits(limits));
+    let keys = [key(), key(), key()];
+    star.join(A, &keys[0]);
+    star.challenge(A, &keys[1]);
+    let join = |key: &Keypair| Event::Join {
+        address: address(key),
+        data: public(key),
+    };
+    let too_many = refused(&Refusal::TooManyJoins);
+    assert_eq!(star.ask(A, join(&keys[2])), too_many);
+    // An open challenge counts until it is answered, or too old.
+    star.now += Duration::from_secs(30);
+    assert!(star.ask(A, join(&keys[2]))[1].is_string());
+}
+
+#[test]
+fn a_link_that_never_joins_is_told_to_go_and_one_that_has_joined_is_not() {
+    let mut star = star();
+    let a = key();
+    star.join(A, &a);
+    star.leave(A, &a);
+    star.registry.handle_close(C);
+    star.advance(Duration::from_secs(30));
+    assert_eq!(star.actions(), [(Some(B), json!("idle"))]);
+    assert_eq!(star.registry.poll_timeout(), None);
+}
+
+#[test]
+fn the_list_of_peers_in_an_answer_is_bounded() {
+    let limits = Limits::default().with_max_joins(usize::MAX);
+    let config = Config::default().with_challenge(false).with_limits(limits);
+    let mut star = Star::new(config);
+    let peer = key().public().to_peer_id();
+    let host = "a".repeat(400);
+    for port in 1..1000 {
+        let address = format!("/dns4/{host}/tcp/{port}/ws/p2p-websocket-star/ipfs/{peer}");
+        star.send_join(A, &address, "");
+    }
+    star.actions();
+    star.send_join(B, &address(&key()), "");
+    let (_, answer) = star.actions().pop().expect("an answer");
+    let length = answer.to_string().len();
+    assert!((200_000..263_000).contains(&length), "{length}");
+}
+
+#[test]
+fn a_lost_link_may_still_be_spoken_of() {
+    let mut star = star();
+    let a = key();
+    star.registry.handle_close(A);
+    star.registry.handle_close(A);
+    let event = Event::Join {
+        address: address(&a),
+        data: public(&a),
+    };
+    star.event(A, event);
+    star.registry.handle_ack(A, 0, "[]");
+    star.leave(A, &a);
+    assert_eq!(star.actions(), []);
+    assert_eq!(star.registry.addresses().count(), 0);
+}

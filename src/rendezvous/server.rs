@@ -1,0 +1,194 @@
+//! The listening socket and its tasks.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use multiaddr::{Multiaddr, Protocol};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::{JoinHandle, JoinSet},
+};
+use tracing::{Instrument as _, field::Empty};
+
+use super::{config::Config, http, hub::Hub, link, registry::Counters};
+
+/// How many connections there may be beside the links: those that have not asked for anything yet.
+/// They are short: the handshake timeout ends them.
+const BESIDE_LINKS: usize = 1024;
+/// How long to wait when no connection can be accepted, which is when there are no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a server cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// What a server does at one moment.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// How many links there are, joined or not.
+    pub links: usize,
+    /// The addresses that are joined, as their peers spell them.
+    pub peers: Vec<String>,
+    /// How many dials are pending or open.
+    pub dials: usize,
+    /// How many bytes wait to be written.
+    pub queued_bytes: usize,
+    /// What has happened so far.
+    pub counters: Counters,
+    /// How many links were refused because there were too many.
+    pub links_refused: u64,
+    /// How many announcements were dropped because a link was behind.
+    pub announcements_dropped: u64,
+    /// How many items were relayed.
+    pub relayed_items: u64,
+    /// How many bytes they had.
+    pub relayed_bytes: u64,
+}
+
+/// A running rendezvous.
+///
+/// Dropping it stops it at once; [`shutdown`](Self::shutdown) lets its peers know.
+#[derive(Debug)]
+pub struct Server {
+    hub: Arc<Hub>,
+    local_addr: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Starts a rendezvous. Its tasks are spawned on the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`BindError::Listen`] if the address cannot be listened on.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn bind(config: Config) -> Result<Self, BindError> {
+        let addr = config.listen_addr();
+        let listen = |source| BindError::Listen { addr, source };
+        let listener = TcpListener::bind(addr).await.map_err(listen)?;
+        let local_addr = listener.local_addr().map_err(listen)?;
+        let hub = Arc::new(Hub::new(config));
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(run(listener, hub.clone(), stopped));
+        tracing::info!(%local_addr, "rendezvous started");
+        Ok(Self {
+            hub,
+            local_addr,
+            stop: Some(stop),
+            task,
+        })
+    }
+
+    /// Where it listens; the port is the real one if port 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The addresses at which peers on this machine can listen, or on others unless the server
+    /// listens on an unspecified or a loopback address: for an unspecified one, that is the loopback
+    /// address.
+    pub fn addresses(&self) -> Vec<Multiaddr> {
+        let ip = match self.local_addr.ip() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        let address = Multiaddr::from(ip)
+            .with(Protocol::Tcp(self.local_addr.port()))
+            .with(Protocol::Ws("/".into()))
+            .with(Protocol::P2pWebSocketStar);
+        vec![address]
+    }
+
+    /// What it does now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.hub.snapshot()
+    }
+
+    /// Stops: no new links, every stream ends with a reason, every link is closed when its peer has
+    /// taken what is queued for it, or when the shutdown timeout is over.
+    ///
+    /// Not cancel safe in that dropping the future stops the server at once.
+    pub async fn shutdown(mut self) {
+        if let Some(stop) = self.stop.take() {
+            // Fails only if the task is gone, which is what is wanted.
+            let _ = stop.send(());
+        }
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Its set of tasks is dropped with it, and so are all of them aborted.
+        self.task.abort();
+    }
+}
+
+async fn run(listener: TcpListener, hub: Arc<Hub>, stopped: oneshot::Receiver<()>) {
+    let mut tasks = JoinSet::new();
+    tokio::select! {
+        () = accept(listener, &hub, &mut tasks) => {}
+        () = hub.run_timer() => {}
+        _ = stopped => {}
+    }
+    hub.shut_down();
+    let all = async { while tasks.join_next().await.is_some() {} };
+    let timeout = hub.config().limits().shutdown_timeout;
+    if tokio::time::timeout(timeout, all).await.is_err() {
+        tracing::info!("some links did not take what was queued for them in time");
+    }
+    tasks.shutdown().await;
+}
+
+async fn accept(listener: TcpListener, hub: &Arc<Hub>, tasks: &mut JoinSet<()>) {
+    let limit = hub.config().limits().links.saturating_add(BESIDE_LINKS);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = tasks.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, remote)) if tasks.len() < limit => {
+                tasks.spawn(serve(stream, remote, hub.clone()));
+            }
+            Ok((_, remote)) => tracing::warn!(%remote, "too many connections"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, remote: SocketAddr, hub: Arc<Hub>) {
+    // Small frames are not to wait for the acknowledgement of others.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    // In a box, so that the memory of an idle link does not include what HTTP needed.
+    let Some((stream, member)) = Box::pin(http::serve(stream, &hub)).await else {
+        return;
+    };
+    drop(hub);
+    let span = tracing::debug_span!("link", link = %member.link, %remote, peer = Empty);
+    link::serve(stream, member).instrument(span).await;
+}

@@ -1,0 +1,64 @@
+//! The transport at a rendezvous that is broken, or means harm: nothing panics, errors have a type, memory has a bound,
+//! and the node works again as soon as the rendezvous does.
+//!
+//! That a task panicked is seen when the [`Raw`] node is dropped.
+
+mod floods;
+mod frames;
+mod heartbeat;
+mod memory;
+mod pressure;
+mod socket;
+mod streams;
+
+use libp2p::core::transport::TransportEvent;
+use libp2p_websocket_star::{
+    Config,
+    error::{Error, LinkError},
+};
+
+use crate::support::{
+    ed25519,
+    raw::Raw,
+    scripted::{Link, Scripted},
+};
+
+/// A server, and a node that tries to listen there again and again.
+async fn listening(config: Config) -> (Scripted, Raw) {
+    let server = Scripted::start().await;
+    let node = Raw::with(&ed25519(), config);
+    node.listen_on(&server.addr()).expect("a good address");
+    (server, node)
+}
+
+/// A server, a node that listens there, and the link.
+async fn linked(config: Config) -> (Scripted, Raw, Link) {
+    let (server, mut node) = listening(config).await;
+    let (link, _) = futures::future::join(server.joined(), node.joined()).await;
+    (server, node, link)
+}
+
+/// With which error the node loses the link after what `spoil` does.
+async fn lost(server: &Scripted, node: &mut Raw, spoil: impl AsyncFnOnce(&mut Link)) -> LinkError {
+    let (mut link, _) = futures::future::join(server.joined(), node.joined()).await;
+    spoil(&mut link).await;
+    loss(server, node).await
+}
+
+/// The error with which the node loses a link that was joined.
+async fn loss(server: &Scripted, node: &mut Raw) -> LinkError {
+    match node.event().await {
+        TransportEvent::AddressExpired { .. } => link_error(server, node).await,
+        other => panic!("the address has not expired: {other:?}"),
+    }
+}
+
+/// The error of a link, as the next event of the node.
+async fn link_error(server: &Scripted, node: &mut Raw) -> LinkError {
+    let error = node.listener_error().await;
+    assert!(error.to_string().starts_with(&server.url()), "{error}");
+    match error {
+        Error::Link { error, .. } => error,
+        other => panic!("{other}"),
+    }
+}

@@ -16,6 +16,10 @@ use libp2p_websocket_star::{
         socket_io,
         stream::{Budgets, Pair, Read, StreamError, Transmit},
     },
+    secio::{
+        FrameDecoder,
+        message::{Exchange, Propose},
+    },
 };
 
 const STAR: &str = "/ip4/127.0.0.1/tcp/9090/ws/p2p-websocket-star";
@@ -215,5 +219,39 @@ pub fn pair(data: &[u8]) {
             received = received.wrapping_add(n as u8);
         }
         assert_eq!(sent, received, "a proper end, and not all is there");
+    }
+}
+
+/// A stream of secio frames. The first byte says in what pieces it arrives; each frame is a message
+/// that is decoded or refused, and what is decoded survives being encoded and decoded again.
+pub fn secio(data: &[u8]) {
+    const MAX: usize = 4096;
+    let Some((&piece, mut wire)) = data.split_first() else {
+        return;
+    };
+    let mut decoder = FrameDecoder::new(MAX);
+    while !wire.is_empty() {
+        let space = decoder.space();
+        let len = wire.len().min(space.len()).min(usize::from(piece) + 1);
+        space[..len].copy_from_slice(&wire[..len]);
+        decoder.filled(len);
+        wire = &wire[len..];
+        loop {
+            match decoder.next() {
+                Ok(Some(place)) => message(decoder.get(place)),
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+fn message(data: &[u8]) {
+    assert!(data.len() <= 4096);
+    if let Ok(propose) = Propose::decode(data) {
+        assert_eq!(Propose::decode(&propose.encode()), Ok(propose));
+    }
+    if let Ok(exchange) = Exchange::decode(data) {
+        assert_eq!(Exchange::decode(&exchange.encode()), Ok(exchange));
     }
 }

@@ -222,6 +222,12 @@ impl NetworkBehaviour for Identify {
 
 #[cfg(test)]
 mod tests {
+    use futures::{StreamExt as _, future::join};
+    use libp2p_core::{
+        transport::{DialOpts, ListenerId, MemoryTransport},
+        upgrade::Version,
+    };
+
     use super::*;
 
     #[test]
@@ -240,5 +246,60 @@ mod tests {
             let address = address.parse().expect("a multiaddr");
             assert_eq!(is_understood(&address), understood, "{address}");
         }
+    }
+
+    /// Connects, through memory, to a node that has nothing but secio and mplex, with `/p2p/<dialled>`.
+    async fn dial_old_node(node: &Keypair, dialled: PeerId) -> io::Result<PeerId> {
+        let mut old = MemoryTransport::new()
+            .upgrade(Version::V1)
+            .authenticate(secio::Config::new(node))
+            .multiplex(libp2p_mplex::Config::default())
+            .boxed();
+        let addr = "/memory/0".parse().expect("a multiaddr");
+        old.listen_on(ListenerId::next(), addr).expect("any port");
+        let event = old.select_next_some().await;
+        let addr = event
+            .into_new_address()
+            .expect("a port")
+            .with(Protocol::P2p(dialled));
+        let key = Keypair::generate_ed25519();
+        let mut new = transport(&key, MemoryTransport::new()).expect("the key signs");
+        let opts = DialOpts {
+            role: Endpoint::Dialer,
+            port_use: PortUse::New,
+        };
+        let dial = new.dial(addr, opts).expect("a good address");
+        let serve = async {
+            let (upgrade, _) = old
+                .select_next_some()
+                .await
+                .into_incoming()
+                .expect("a dial");
+            let _ = upgrade.await;
+        };
+        let (dialled, ()) = join(dial, serve).await;
+        dialled.map(|(peer, _)| peer)
+    }
+
+    #[tokio::test]
+    async fn an_old_node_gets_secio_and_mplex() {
+        let node = Keypair::generate_ed25519();
+        let peer = node.public().to_peer_id();
+        assert_eq!(
+            dial_old_node(&node, peer).await.expect("a connection"),
+            peer
+        );
+    }
+
+    #[tokio::test]
+    async fn another_peer_than_the_one_dialled_is_refused_in_the_handshake() {
+        let node = Keypair::generate_ed25519();
+        let error = dial_old_node(&node, PeerId::random()).await;
+        let error = error.expect_err("another peer").to_string();
+        let found = node.public().to_peer_id().to_string();
+        assert!(
+            error.contains("expected") && error.contains(&found),
+            "{error}"
+        );
     }
 }

@@ -83,7 +83,7 @@ fn the_chain_of_a_pfx_is_put_in_order() {
     let own = params("own").signed_by(&key, &root).expect("signed");
     let stranger = self_signed(&KeyPair::generate().expect("a key"));
     let all = [stranger.der(), root.der(), own.der()];
-    let all: Vec<_> = all.into_iter().map(|der| der.clone()).collect();
+    let all: Vec<_> = all.into_iter().cloned().collect();
     assert_eq!(
         chain_from(2, all).expect("well-formed"),
         [own.der().clone(), root.der().clone()]

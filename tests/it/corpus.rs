@@ -36,3 +36,8 @@ fn sessions() {
 fn pairs() {
     replay("pair", checks::pair);
 }
+
+#[test]
+fn secio() {
+    replay("secio", checks::secio);
+}

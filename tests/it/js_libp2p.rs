@@ -1,17 +1,25 @@
 //! Whole nodes, with secio and mplex, beside js-libp2p 0.26.2.
 
+use std::future::pending;
+
+use futures::future::join;
 use libp2p::{
-    Multiaddr, PeerId, gossipsub, identify,
+    Multiaddr, PeerId,
+    core::{Transport as _, upgrade::Version},
+    gossipsub, identify,
     identity::Keypair,
-    swarm::{DialError, SwarmEvent, dial_opts::DialOpts},
+    noise,
+    swarm::SwarmEvent,
+    yamux,
 };
+use libp2p_websocket_star::plaintext;
 use serde_json::{Value, json};
 
 use crate::support::{
-    ed25519,
+    address, ed25519, embedded,
     js::{Rendezvous, RendezvousOptions},
     libp2p_js::JsNode,
-    peer::{PeerEvent, PeerSwarm, during, exercise, listen, peer, until},
+    peer::{PeerEvent, PeerSwarm, during, echoes, exercise, listen, peer, peer_with, until},
     rsa_2048,
 };
 
@@ -57,18 +65,123 @@ async fn messages_are_exchanged_with_gossipsub_through_the_npm_rendezvous() {
 }
 
 #[tokio::test]
-async fn a_javascript_peer_other_than_the_one_dialled_is_refused() {
+async fn javascript_with_libp2p_mplex_dials_through_the_embedded_rendezvous() {
+    let star = embedded().await;
+    javascript_dials(&address(&star), "libp2p-mplex").await;
+    star.shutdown().await;
+}
+
+#[tokio::test]
+async fn javascript_with_pull_mplex_dials_through_the_embedded_rendezvous() {
+    let star = embedded().await;
+    javascript_dials(&address(&star), "pull-mplex").await;
+    star.shutdown().await;
+}
+
+#[tokio::test]
+async fn javascript_with_libp2p_mplex_is_dialled_through_the_embedded_rendezvous() {
+    let star = embedded().await;
+    javascript_is_dialled(&address(&star), "libp2p-mplex").await;
+    star.shutdown().await;
+}
+
+#[tokio::test]
+async fn javascript_with_pull_mplex_is_dialled_through_the_embedded_rendezvous() {
+    let star = embedded().await;
+    javascript_is_dialled(&address(&star), "pull-mplex").await;
+    star.shutdown().await;
+}
+
+#[tokio::test]
+async fn every_key_type_meets_rsa_through_the_embedded_rendezvous() {
+    let star = embedded().await;
+    every_key_type(&address(&star)).await;
+    star.shutdown().await;
+}
+
+#[tokio::test]
+async fn messages_are_exchanged_with_floodsub_through_the_embedded_rendezvous() {
+    let star = embedded().await;
+    pubsub(&address(&star), "floodsub").await;
+    star.shutdown().await;
+}
+
+#[tokio::test]
+async fn messages_are_exchanged_with_gossipsub_through_the_embedded_rendezvous() {
+    let star = embedded().await;
+    pubsub(&address(&star), "gossipsub").await;
+    star.shutdown().await;
+}
+
+#[tokio::test]
+async fn both_kinds_of_peers_are_served_at_the_same_time_through_the_embedded_rendezvous() {
+    let star = embedded().await;
+    rust_and_javascript(&address(&star)).await;
+    star.shutdown().await;
+}
+
+#[tokio::test]
+async fn noise_and_yamux_to_rust_and_secio_and_mplex_to_javascript_at_the_same_time() {
+    rust_and_javascript(&npm().await.addr()).await;
+}
+
+#[tokio::test]
+async fn old_nodes_hear_of_no_address_that_they_cannot_parse() {
     let star = npm().await;
     let js = JsNode::start(&star.addr(), json!({})).await;
     let mut rust = peer(&ed25519());
-    // The rendezvous knows nobody under a wrong name, so the connection must be misdirected by hand.
-    let expected = ed25519().public().to_peer_id();
-    let opts = DialOpts::peer_id(expected)
-        .addresses(vec![js.addr.parse().expect("a multiaddr")])
-        .build();
-    let error = rust.dial(opts).expect_err("another peer is in the address");
-    assert!(matches!(error, DialError::Transport(_)), "{error}");
-    let _ = &mut rust;
+    for addr in [
+        "/ip4/1.2.3.4/udp/4001/quic-v1",
+        "/dns4/x.example/tcp/443/tls/ws",
+    ] {
+        rust.add_external_address(addr.parse().expect("a multiaddr"));
+    }
+    rust.add_external_address("/ip4/1.2.3.4/tcp/4001".parse().expect("a multiaddr"));
+    connect(&mut rust, &js).await;
+    let local = rust.local_peer_id().to_string();
+    let connected = during(&mut rust, js.expect_of("connected", &local)).await;
+    let told = connected["addrs"].to_string();
+    assert!(told.contains("/ip4/1.2.3.4/tcp/4001"), "{told}");
+    assert!(!told.contains("quic") && !told.contains("tls"), "{told}");
+    exercise(&mut rust, id(&js), 1, 1000).await;
+}
+
+#[tokio::test]
+async fn without_encryption_both_sides_dial_if_they_insist() {
+    let star = npm().await;
+    let plain = || {
+        let key = ed25519();
+        peer_with(&key, plaintext::insecure_transport)
+    };
+    let js = JsNode::start(&star.addr(), json!({ "encryption": "plaintext" })).await;
+    let mut rust = plain();
+    connect(&mut rust, &js).await;
+    exercise(&mut rust, id(&js), 1, 100_000).await;
+
+    let mut rust = plain();
+    let addr = listen(&mut rust, &star.addr()).await.to_string();
+    let to = addr.replace("/p2p/", "/ipfs/");
+    during(
+        &mut rust,
+        js.run(json!({ "cmd": "ping", "to": to }), "pinged"),
+    )
+    .await;
+    assert!(rust.is_connected(&id(&js)));
+}
+
+#[tokio::test]
+async fn the_preset_does_not_fall_back_to_plaintext() {
+    let star = npm().await;
+    let js = JsNode::start(&star.addr(), json!({ "encryption": "plaintext" })).await;
+    let mut rust = peer(&ed25519());
+    rust.dial(js.addr.parse::<Multiaddr>().expect("a multiaddr"))
+        .expect("dialled");
+    until(&mut rust, "a refusal", |event| match event {
+        SwarmEvent::OutgoingConnectionError { error, .. } => Some(error),
+        SwarmEvent::ConnectionEstablished { .. } => panic!("without encryption"),
+        _ => None,
+    })
+    .await;
 }
 
 /// A JavaScript node identifies, pings, and has 10 MiB and 100 streams echoed.
@@ -108,6 +221,47 @@ async fn javascript_is_dialled(star: &str, muxer: &str) {
     let addrs = connected["addrs"].as_array().expect("a list");
     assert!(addrs.contains(&Value::from(ours)), "{connected}");
     assert!(rust.is_connected(&id(&js)));
+}
+
+/// One node in the middle works with one of each kind at once.
+async fn rust_and_javascript(star: &str) {
+    let js = JsNode::start(star, json!({})).await;
+    let (mut rust, mut other) = (peer(&ed25519()), noise_and_yamux_only());
+    let far = *other.local_peer_id();
+    listen(&mut rust, star).await;
+    let addr = listen(&mut other, star).await;
+    let other = tokio::spawn(async move { during(&mut other, pending::<()>()).await });
+    connect(&mut rust, &js).await;
+    rust.dial(addr).expect("dialled");
+    until(&mut rust, "the Rust peer", |event| match event {
+        SwarmEvent::ConnectionEstablished { peer_id, .. } => (peer_id == far).then_some(()),
+        SwarmEvent::OutgoingConnectionError { error, .. } => panic!("{error:?}"),
+        _ => None,
+    })
+    .await;
+    let control = rust.behaviour().streams.new_control();
+    during(
+        &mut rust,
+        join(
+            echoes(control.clone(), far, 10, 100_000),
+            echoes(control, id(&js), 10, 100_000),
+        ),
+    )
+    .await;
+    exercise(&mut rust, far, 1, 1000).await;
+    exercise(&mut rust, id(&js), 1, 1000).await;
+    other.abort();
+}
+
+/// A Rust node that has never heard of secio.
+fn noise_and_yamux_only() -> PeerSwarm {
+    let key = ed25519();
+    peer_with(&key, |star| {
+        star.upgrade(Version::V1)
+            .authenticate(noise::Config::new(&key).expect("the key signs"))
+            .multiplex(yamux::Config::default())
+            .boxed()
+    })
 }
 
 async fn every_key_type(star: &str) {

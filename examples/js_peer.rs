@@ -135,11 +135,11 @@ async fn run(
             SwarmEvent::NewListenAddr { address, .. } => println!("{name}: listening on {address}"),
             SwarmEvent::ListenerClosed { reason, .. } => return Ok(reason?),
             SwarmEvent::OutgoingConnectionError { error, .. } => println!("{name}: {error}"),
-            SwarmEvent::Behaviour(NodeEvent::Discovery(Event::Discovered { peer, .. })) => {
-                // Of two that discover each other, one dials; it may be connected by now.
-                if *swarm.local_peer_id() < peer && !swarm.is_connected(&peer) {
-                    swarm.dial(peer)?;
-                }
+            // Of two that discover each other, one dials; it may be connected by now.
+            SwarmEvent::Behaviour(NodeEvent::Discovery(Event::Discovered { peer, .. }))
+                if *swarm.local_peer_id() < peer && !swarm.is_connected(&peer) =>
+            {
+                swarm.dial(peer)?;
             }
             SwarmEvent::Behaviour(NodeEvent::Identify(identify::Event::Received {
                 peer_id,

@@ -10,6 +10,9 @@ use crate::protocol::session::KeyEncoding;
 /// that sends a message of 1,000,000 bytes, the leading 0x04 counted.
 pub const MAX_ITEM: usize = 999_998;
 
+/// The shortest stall timeout and back-off: with none, the link's task would spin.
+const SHORTEST: Duration = Duration::from_millis(10);
+
 /// How a [`WebSocketStarTransport`](crate::WebSocketStarTransport) behaves.
 ///
 /// ```
@@ -84,17 +87,20 @@ impl Config {
     }
 
     /// How long a connection may hold up its link by not being read, and how long the other peer may
-    /// take to accept what is to be sent, before the connection is reset. Default 60 s.
+    /// take to accept what is to be sent, before the connection is reset. Default 60 s, at least 10 ms.
+    ///
+    /// A reader stalls that does not make room for the next item, of up to 1,000,000 bytes, in that time.
     #[must_use]
     pub fn with_stall_timeout(mut self, timeout: Duration) -> Self {
-        self.stall_timeout = timeout;
+        self.stall_timeout = timeout.max(SHORTEST);
         self
     }
 
     /// The first and the longest wait between two attempts to open a link; it doubles in between,
-    /// and each wait is cut short at random by up to half. Default 0.5 s to 60 s.
+    /// and each wait is cut short at random by up to half. Default 0.5 s to 60 s, at least 10 ms.
     #[must_use]
     pub fn with_backoff(mut self, first: Duration, longest: Duration) -> Self {
+        let first = first.max(SHORTEST);
         self.backoff = (first, longest.max(first));
         self
     }

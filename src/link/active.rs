@@ -284,7 +284,13 @@ impl Active {
         let multiaddr = address.to_multiaddr();
         if !address.has_own_spelling() {
             self.spellings.remove(&multiaddr);
-        } else if self.spellings.len() < driver.context.known_peers {
+        } else {
+            let full = self.spellings.len() >= driver.context.known_peers;
+            if full && !self.spellings.contains_key(&multiaddr) {
+                // Any one: a server that announces so many odd spellings is up to something.
+                let evicted = self.spellings.keys().next().cloned();
+                evicted.map(|evicted| self.spellings.remove(&evicted));
+            }
             self.spellings.insert(multiaddr.clone(), address.to_wire());
         }
         driver.context.announcer.announce(peer, multiaddr);

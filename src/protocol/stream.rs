@@ -235,12 +235,18 @@ impl Sink {
     }
 
     fn room_in_item(&mut self, wanted: usize) -> usize {
+        let item = self.budgets.item;
         if self.open.is_empty() {
-            let size = wanted.clamp(MIN_ITEM_BUFFER.min(self.budgets.item), self.budgets.item);
+            // A bulk writer will fill the item: growing the buffer would copy it.
+            let size = if wanted >= item / 4 {
+                item
+            } else {
+                wanted.max(MIN_ITEM_BUFFER.min(item))
+            };
             self.open.reserve(size + 1);
             self.open.extend_from_slice(&[BINARY_MESSAGE]);
         }
-        self.budgets.item + 1 - self.open.len()
+        item + 1 - self.open.len()
     }
 
     /// Lets all that was written go, full item or not.

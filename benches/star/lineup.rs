@@ -84,7 +84,8 @@ impl Id {
         }
     }
 
-    fn needs_js(self) -> bool {
+    /// Whether it takes Node.js.
+    pub fn needs_js(self) -> bool {
         self.via() == Via::Npm || self.kind().is_none()
     }
 }

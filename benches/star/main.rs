@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let ended = match arguments.split_first() {
         Some((first, role)) if first == process::CHILD => process::run(role),
-        _ => Options::parse(&arguments).and_then(|options| runtime()?.block_on(run(&options))),
+        _ => Options::parse(&arguments).and_then(|options| on_workers(run(options))),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -46,16 +46,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    Ok(builder.worker_threads(WORKERS).enable_all().build()?)
+/// Runs a task on a runtime. Not on the main thread, where `block_on` would have it: that would be one
+/// thread more than the workers, and every wake-up of a writer one between threads.
+fn on_workers(task: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async { tokio::spawn(task).await? })
 }
 
-async fn run(options: &Options) -> Result<()> {
+async fn run(options: Options) -> Result<()> {
     let ids = options.ids();
     let machine = machine();
     let mut results = Results::default();
-    rounds(options, &ids, &mut results).await?;
+    rounds(&options, &ids, &mut results).await?;
     if options.wants("memory") {
         progress("memory");
         for (id, found) in memory::measure(&ids, &options.plan).await {
@@ -69,7 +74,7 @@ async fn run(options: &Options) -> Result<()> {
     }
     progress("");
     if !options.smoke {
-        report(options, &machine, &ids, &results)?;
+        report(&options, &machine, &ids, &results)?;
     }
     match results.failed.len() {
         0 => Ok(()),
@@ -106,7 +111,8 @@ async fn rounds(options: &Options, ids: &[Id], results: &mut Results) -> Result<
         return Ok(());
     }
     progress("starting");
-    let servers = Servers::start(plan.with_js).await?;
+    let needs_js = ids.iter().any(|id| id.needs_js());
+    let servers = Servers::start(plan.with_js && needs_js).await?;
     let mut subjects = Vec::new();
     for id in ids {
         let subject = servers.subject(*id).await;

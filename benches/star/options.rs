@@ -5,7 +5,7 @@ use crate::{Result, lineup::Id, plan::Plan};
 const USAGE: &str = "\
 cargo bench --bench star -- [options]
   --quick          under a minute, with more noise
-  --rounds <n>     default 9, quick 3
+  --rounds <n>     default 7, quick 3
   --only <name>    only the rows whose name contains this
   --work <name>    only bulk, small, echo, rtt, dial, many, cpu or memory
   --svg            write benches/results.svg; a full run does";

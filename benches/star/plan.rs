@@ -32,7 +32,7 @@ pub struct Plan {
 impl Plan {
     pub fn full() -> Self {
         Self {
-            rounds: 9,
+            rounds: 7,
             bulk: 128 * MIB,
             small: 16 * MIB,
             echo: 64 * MIB,
@@ -41,7 +41,7 @@ impl Plan {
             pings: 2000,
             dials: 50,
             streams: 100,
-            window: Duration::from_secs(1),
+            window: Duration::from_secs(2),
             offered: 256 * MIB,
             slow: Duration::from_secs(60),
             with_js: true,
@@ -58,7 +58,7 @@ impl Plan {
             js: 16 * MIB,
             pings: 300,
             dials: 15,
-            window: Duration::from_millis(300),
+            window: Duration::from_millis(700),
             offered: 64 * MIB,
             slow: Duration::from_secs(6),
             ..Self::full()

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    Result, runtime,
+    Result, on_workers,
     serve::{CHUNK, Request},
     subjects::{Dialer, Listener, server::Server},
 };
@@ -69,10 +69,10 @@ pub fn run(role: &[String]) -> Result<()> {
         }
         std::process::exit(0);
     });
-    runtime()?.block_on(play(role, &go))
+    on_workers(play(role.to_vec(), go))
 }
 
-async fn play(role: &[String], go: &Notify) -> Result<()> {
+async fn play(role: Vec<String>, go: Arc<Notify>) -> Result<()> {
     let role: Vec<&str> = role.iter().map(String::as_str).collect();
     match role[..] {
         ["server", kind] => {

@@ -14,11 +14,13 @@ use tokio_websockets::Message;
 
 use super::{
     config::Config,
+    origin::{Origin, Origins},
     outbox::{CloseReason, Outbox},
+    refusals::{Reason, Refusals},
     registry::{Action, LinkId, Registry, Route},
     server::Snapshot,
 };
-use crate::protocol::event::StreamName;
+use crate::protocol::{engine_io::Version, event::StreamName};
 
 /// The clock of everything here, which a test may pause.
 pub(super) fn now() -> Instant {
@@ -40,10 +42,13 @@ pub(super) struct Hub {
 struct State {
     registry: Registry,
     outboxes: HashMap<LinkId, Arc<Outbox>>,
+    origins: Origins,
     next_link: u64,
     /// Until when the timer sleeps.
     timer: Option<Instant>,
     refused_links: u64,
+    /// Those that are not the registry's.
+    refusals: Refusals,
     dropped_announcements: u64,
 }
 
@@ -85,9 +90,11 @@ impl Hub {
         let state = State {
             registry: Registry::new(&config),
             outboxes: HashMap::new(),
+            origins: Origins::default(),
             next_link: 0,
             timer: None,
             refused_links: 0,
+            refusals: Refusals::default(),
             dropped_announcements: 0,
         };
         Self {
@@ -122,13 +129,21 @@ impl Hub {
     }
 
     /// Admits a link, if there may be one more.
-    pub(super) fn admit(self: &Arc<Self>) -> Option<Member> {
-        let outbox = Arc::new(Outbox::new(self.config.limits().queue));
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        origin: Origin,
+        version: Version,
+    ) -> Result<Member, AdmitError> {
+        let limits = self.config.limits();
+        let outbox = Arc::new(Outbox::new(limits.queue).with_version(version));
         let link = {
             let mut state = self.lock();
-            if *self.stopping.borrow() || state.outboxes.len() >= self.config.limits().links {
+            if let Err(error) = self.check_room(&mut state, origin) {
                 state.refused_links += 1;
-                return None;
+                if let Some(reason) = error.refusal() {
+                    state.refusals.count(reason);
+                }
+                return Err(error);
             }
             let link = LinkId(state.next_link);
             state.next_link += 1;
@@ -136,15 +151,33 @@ impl Hub {
             link
         };
         self.with(|registry| registry.handle_open(link, now()));
-        Some(Member {
+        Ok(Member {
             hub: self.clone(),
             link,
+            origin,
             outbox,
         })
     }
 
-    fn remove(&self, link: LinkId) {
-        let outbox = self.lock().outboxes.remove(&link);
+    fn check_room(&self, state: &mut State, origin: Origin) -> Result<(), AdmitError> {
+        let limits = self.config.limits();
+        if *self.stopping.borrow() {
+            Err(AdmitError::Stopping)
+        } else if state.outboxes.len() >= limits.links {
+            Err(AdmitError::Links)
+        } else if !state.origins.try_add(origin, limits.links_per_ip) {
+            Err(AdmitError::LinksPerIp)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn remove(&self, link: LinkId, origin: Origin) {
+        let outbox = {
+            let mut state = self.lock();
+            state.origins.remove(origin);
+            state.outboxes.remove(&link)
+        };
         if let Some(outbox) = outbox {
             outbox.shut();
         }
@@ -161,6 +194,11 @@ impl Hub {
         let route = state.registry.route(link, stream)?;
         let outbox = state.outboxes.get(&route.to)?.clone();
         Some((route, outbox))
+    }
+
+    /// Counts a bound that a link has reached.
+    pub(super) fn count_refusal(&self, reason: Reason) {
+        self.lock().refusals.count(reason);
     }
 
     /// Counts an item that was handed on.
@@ -219,9 +257,31 @@ impl Hub {
             queued_bytes: state.outboxes.values().map(|outbox| outbox.bytes()).sum(),
             counters: state.registry.counters(),
             links_refused: state.refused_links,
+            refusals: state.refusals.merged(state.registry.refusals()),
             announcements_dropped: state.dropped_announcements,
             relayed_items: self.relayed_items.load(Ordering::Relaxed),
             relayed_bytes: self.relayed_bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Why a link is not admitted; the peer is told so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum AdmitError {
+    #[error("Too many links")]
+    Links,
+    #[error("Too many links from your address")]
+    LinksPerIp,
+    #[error("Rendezvous is shutting down")]
+    Stopping,
+}
+
+impl AdmitError {
+    fn refusal(self) -> Option<Reason> {
+        match self {
+            Self::Links => Some(Reason::Links),
+            Self::LinksPerIp => Some(Reason::LinksPerIp),
+            Self::Stopping => None,
         }
     }
 }
@@ -231,11 +291,12 @@ impl Hub {
 pub(super) struct Member {
     pub(super) hub: Arc<Hub>,
     pub(super) link: LinkId,
+    origin: Origin,
     pub(super) outbox: Arc<Outbox>,
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.hub.remove(self.link);
+        self.hub.remove(self.link, self.origin);
     }
 }

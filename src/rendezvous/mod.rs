@@ -27,7 +27,9 @@ mod config;
 mod http;
 mod hub;
 mod link;
+mod origin;
 mod outbox;
+mod refusals;
 mod registry;
 mod server;
 
@@ -35,5 +37,6 @@ mod server;
 mod simulation_tests;
 
 pub use config::{Config, Limits};
+pub use refusals::{Reason, Refusals};
 pub use registry::Counters;
 pub use server::{BindError, Server, Snapshot};

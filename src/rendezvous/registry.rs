@@ -7,6 +7,7 @@
 mod announce;
 mod dials;
 mod peers;
+mod rate;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
@@ -15,17 +16,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::{announce::Announcements, dials::Dials, peers::Peers};
+use self::{announce::Announcements, dials::Dials, peers::Peers, rate::Spent};
 use super::{
     challenge::{Challenge, Check, Checked, ProofError},
     config::Config,
+    refusals::{Reason, Refusals},
 };
 use crate::protocol::{
     ProtocolError,
     event::{DialAnswer, DialId, Event},
 };
 
-pub(crate) use self::dials::Route;
+pub(crate) use self::{dials::Route, rate::Rate};
 
 /// One link, for as long as the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,6 +58,8 @@ pub(crate) enum Refusal {
     NotAuthorized,
     #[error("Peer not found")]
     PeerNotFound,
+    #[error("Too many dials a second")]
+    DialRate,
     #[error("Dial id is in use")]
     DialIdInUse,
     #[error("Too many dials on one link")]
@@ -72,6 +76,20 @@ pub(crate) enum Refusal {
     Malformed(ProtocolError),
     #[error("Unknown request")]
     Unknown,
+}
+
+impl Refusal {
+    /// The bound that was reached, if it was one.
+    fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::TooManyJoins => Some(Reason::Joins),
+            Self::DialRate => Some(Reason::DialRate),
+            Self::TooManyDials => Some(Reason::Dials),
+            Self::PeerBusy => Some(Reason::PeerDials),
+            Self::DialTimedOut => Some(Reason::DialTimeout),
+            _ => None,
+        }
+    }
 }
 
 /// Why the streams of a dial end although nobody ended them: the string that the peers are told.
@@ -133,6 +151,7 @@ struct Link {
     /// Open challenges by address, each good until then.
     challenges: HashMap<String, (Box<Challenge>, Instant)>,
     dials: HashSet<DialId>,
+    dial_rate: Spent,
     /// Dials from here that wait for their answer.
     dialling: usize,
     /// Dials to here that wait for their answer, by acknowledgement.
@@ -148,6 +167,7 @@ struct Settings {
     joins: usize,
     pending_dials: usize,
     open_dials: usize,
+    dial_rate: Rate,
     join_timeout: Duration,
     dial_timeout: Duration,
 }
@@ -163,6 +183,7 @@ pub(crate) struct Registry {
     deadlines: BTreeSet<(Instant, DeadlineKind)>,
     actions: VecDeque<Action>,
     counters: Counters,
+    refusals: Refusals,
 }
 
 impl Registry {
@@ -175,6 +196,7 @@ impl Registry {
                 joins: limits.joins,
                 pending_dials: limits.pending_dials,
                 open_dials: limits.open_dials,
+                dial_rate: limits.dial_rate,
                 join_timeout: limits.join_timeout,
                 dial_timeout: limits.dial_timeout,
             },
@@ -185,6 +207,7 @@ impl Registry {
             deadlines: BTreeSet::new(),
             actions: VecDeque::new(),
             counters: Counters::default(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -331,9 +354,16 @@ impl Registry {
         self.counters
     }
 
+    pub(crate) fn refusals(&self) -> Refusals {
+        self.refusals
+    }
+
     fn answer(&mut self, to: LinkId, ack: u64, answer: Result<(), Refusal>) {
         if let Err(refusal) = &answer {
             tracing::debug!(link = %to, %refusal, "a request is refused");
+            if let Some(reason) = refusal.reason() {
+                self.refusals.count(reason);
+            }
         }
         let answer = answer.map_err(|refusal| refusal.to_string());
         self.send(to, DialAnswer(answer).encode(ack));

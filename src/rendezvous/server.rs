@@ -15,7 +15,7 @@ use tokio::{
 };
 use tracing::{Instrument as _, field::Empty};
 
-use super::{config::Config, http, hub::Hub, link, registry::Counters};
+use super::{config::Config, http, hub::Hub, link, refusals::Refusals, registry::Counters};
 
 /// How many connections there may be beside the links: those that have not asked for anything yet.
 /// They are short: the handshake timeout ends them.
@@ -51,8 +51,11 @@ pub struct Snapshot {
     pub queued_bytes: usize,
     /// What has happened so far.
     pub counters: Counters,
-    /// How many links were refused because there were too many.
+    /// How many links were refused because there were too many, in all or from their address, or
+    /// because the server is shutting down.
     pub links_refused: u64,
+    /// How often each bound was reached.
+    pub refusals: Refusals,
     /// How many announcements were dropped because a link was behind.
     pub announcements_dropped: u64,
     /// How many items were relayed.
@@ -185,7 +188,8 @@ async fn serve(stream: TcpStream, remote: SocketAddr, hub: Arc<Hub>) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     // In a box, so that the memory of an idle link does not include what HTTP needed.
-    let Some((stream, member)) = Box::pin(http::serve(stream, &hub)).await else {
+    let Some((stream, member)) = Box::pin(http::serve(stream, remote.ip().into(), &hub)).await
+    else {
         return;
     };
     drop(hub);

@@ -1,0 +1,4 @@
+//! The rendezvous over real sockets: both versions of Engine.IO, its bounds, and what broke the npm one.
+
+mod client;
+mod versions;

@@ -68,6 +68,9 @@ impl Client {
         );
         let builder = ClientBuilder::new().uri(&url).expect("a URI");
         let (socket, _) = soon("connect", builder.connect()).await.expect("upgrade");
+        if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
+            stream.set_nodelay(true).expect("an open socket");
+        }
         Self {
             socket,
             next_ack: 0,

@@ -1,213 +1,24 @@
 //! The rendezvous over real sockets, driven by a raw WebSocket client.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+#[path = "wire/client.rs"]
+mod client;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use libp2p_identity::Keypair;
-use libp2p_websocket_star::rendezvous::{Config, Limits, Server};
-use serde_json::{Value, json};
+use libp2p_websocket_star::rendezvous::{Limits, Server};
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use tokio_websockets::{ClientBuilder, CloseCode, MaybeTlsStream, Message, WebSocketStream};
+use tokio_websockets::{ClientBuilder, CloseCode, Message};
 
-/// Nothing here takes a tenth of it.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .unwrap_or_else(|_| panic!("in vain: {what}"))
-}
-
-fn config() -> Config {
-    Config::default().with_listen_addr(([127, 0, 0, 1], 0).into())
-}
-
-async fn server() -> Server {
-    Server::bind(config()).await.expect("a free port")
-}
-
-struct Client {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    next_ack: u64,
-    address: String,
-}
-
-impl Client {
-    async fn connect(server: &Server) -> Self {
-        let url = format!(
-            "ws://{}/socket.io/?EIO=3&transport=websocket",
-            server.local_addr()
-        );
-        let builder = ClientBuilder::new().uri(&url).expect("a URI");
-        let (socket, _) = soon("connect", builder.connect()).await.expect("upgrade");
-        let mut client = Self {
-            socket,
-            next_ack: 0,
-            address: String::new(),
-        };
-        let open = client.text().await;
-        assert!(open.starts_with("0{"), "{open}");
-        assert_eq!(client.text().await, "40");
-        client
-    }
-
-    /// Connects and joins with a new key.
-    async fn joined(server: &Server) -> Self {
-        let mut client = Self::connect(server).await;
-        client.join(&Keypair::generate_ed25519()).await;
-        client
-    }
-
-    /// Joins; gives the other peers.
-    async fn join(&mut self, key: &Keypair) -> Value {
-        self.address = address(key);
-        let public = hex::encode(key.public().encode_protobuf());
-        let answer = self.request(json!(["ss-join", self.address, public])).await;
-        let nonce = answer[1].as_str().expect("a nonce");
-        let signature = hex::encode(key.sign(nonce.as_bytes()).expect("signs"));
-        let answer = self
-            .request(json!(["ss-join", self.address, signature]))
-            .await;
-        assert_eq!((&answer[0], &answer[1]), (&Value::Null, &Value::Null));
-        answer[2].clone()
-    }
-
-    async fn send(&mut self, text: impl Into<String>) {
-        let message = Message::text(text.into());
-        soon("send", self.socket.send(message)).await.expect("sent");
-    }
-
-    /// Sends an event that asks for an answer; gives the number of that.
-    async fn ask(&mut self, event: Value) -> u64 {
-        let ack = self.next_ack;
-        self.next_ack += 1;
-        self.send(format!("42{ack}{event}")).await;
-        ack
-    }
-
-    /// Sends an event and gives its answer, passing over announcements.
-    async fn request(&mut self, event: Value) -> Value {
-        let ack = self.ask(event).await;
-        self.answer(ack).await
-    }
-
-    async fn answer(&mut self, ack: u64) -> Value {
-        let text = self.text().await;
-        let json = text
-            .strip_prefix(&format!("43{ack}"))
-            .unwrap_or_else(|| panic!("not the answer to {ack}: {text}"));
-        serde_json::from_str(json).expect("JSON")
-    }
-
-    async fn item(&mut self, stream: &str, data: &[u8]) {
-        self.send(header(stream)).await;
-        let frame = Message::binary([b"\x04", data].concat());
-        soon("send", self.socket.send(frame)).await.expect("sent");
-    }
-
-    async fn message(&mut self) -> Option<Message> {
-        match soon("a message", self.socket.next()).await {
-            Some(Ok(message)) => Some(message),
-            Some(Err(_)) | None => None,
-        }
-    }
-
-    /// The next text frame that is no announcement.
-    async fn text(&mut self) -> String {
-        loop {
-            let message = self.message().await.expect("the link is open");
-            let text = message.as_text().unwrap_or_else(|| panic!("{message:?}"));
-            if !text.starts_with("42[\"ws-peer\"") {
-                return text.to_owned();
-            }
-        }
-    }
-
-    /// The next announcement.
-    async fn announced(&mut self) -> String {
-        loop {
-            let message = self.message().await.expect("the link is open");
-            let text = message.as_text().unwrap_or_else(|| panic!("{message:?}"));
-            if let Some(json) = text.strip_prefix("42[\"ws-peer\",") {
-                return json.trim_matches(['"', ']']).to_owned();
-            }
-        }
-    }
-
-    async fn expect_item(&mut self, stream: &str, data: &[u8]) {
-        assert_eq!(self.text().await, header(stream));
-        let frame = self.message().await.expect("the link is open");
-        assert!(frame.is_binary());
-        assert_eq!(frame.as_payload().first(), Some(&4));
-        assert!(frame.as_payload()[1..] == *data, "other data");
-    }
-
-    /// Reads to the end of the link; gives the reason that the server states.
-    async fn closed(&mut self) -> Option<(CloseCode, String)> {
-        let mut reason = None;
-        while let Some(message) = self.message().await {
-            if let Some((code, text)) = message.as_close() {
-                reason = Some((code, text.to_owned()));
-            }
-        }
-        reason
-    }
-}
-
-fn address(key: &Keypair) -> String {
-    let peer = key.public().to_peer_id();
-    format!("/ip4/127.0.0.1/tcp/9090/ws/p2p-websocket-star/ipfs/{peer}")
-}
-
-fn header(stream: &str) -> String {
-    format!("451-[\"socket.io-pull-stream.queue.{stream}\",{{\"_placeholder\":true,\"num\":0}}]")
-}
-
-fn stream_event(kind: &str, stream: &str) -> String {
-    match kind {
-        "accept" => format!("42[\"socket.io-pull-stream.accept.{stream}\"]"),
-        _ => format!("42[\"socket.io-pull-stream.error.{stream}\",{kind}]"),
-    }
-}
-
-/// Two peers, and a dial `d` between them in the order of events of two JavaScript peers.
-async fn dialled(server: &Server) -> (Client, Client) {
-    let mut dialer = Client::joined(server).await;
-    let mut listener = Client::joined(server).await;
-    dial(&mut dialer, &mut listener, "d").await;
-    (dialer, listener)
-}
-
-async fn dial(dialer: &mut Client, listener: &mut Client, id: &str) {
-    let ack = offer(dialer, listener, id).await;
-    let accept = stream_event("accept", &format!("{id}.dialer"));
-    listener.send(accept.clone()).await;
-    let incoming = listener.next_ack;
-    listener.send(format!("43{incoming}[]")).await;
-    listener.next_ack += 1;
-    assert_eq!(dialer.text().await, accept);
-    assert_eq!(dialer.answer(ack).await, json!([]));
-    let accept = stream_event("accept", &format!("{id}.listener"));
-    dialer.send(accept.clone()).await;
-    assert_eq!(listener.text().await, accept);
-}
-
-/// Has `dialer` dial, and `listener` hear of it.
-async fn offer(dialer: &mut Client, listener: &mut Client, id: &str) -> u64 {
-    let event = json!(["ss-dial", dialer.address, listener.address, id]);
-    let ack = dialer.ask(event).await;
-    let text = listener.text().await;
-    let incoming = json!(["ss-incomming", id, dialer.address]);
-    assert!(text.ends_with(&incoming.to_string()), "{text}");
-    listener.next_ack = text[2..text.find('[').expect("an array")]
-        .parse()
-        .expect("an acknowledgement");
-    ack
-}
+use self::client::{
+    Client, address, config, dial, dialled, header, http, offer, server, soon, stream_event,
+};
 
 #[tokio::test]
 async fn peers_that_join_are_listed_and_announced() {
@@ -587,18 +398,6 @@ async fn a_dropped_server_is_gone_with_its_links() {
         }
     })
     .await;
-}
-
-/// Sends a request head, gives the answer.
-async fn http(addr: SocketAddr, head: &str) -> String {
-    let mut stream = TcpStream::connect(addr).await.expect("connect");
-    let request = format!("{head}\r\nHost: a\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("sent");
-    let mut answer = String::new();
-    soon("an answer", stream.read_to_string(&mut answer))
-        .await
-        .expect("an answer");
-    answer
 }
 
 #[tokio::test]

@@ -72,6 +72,7 @@ mod tests {
             sid: String::new(),
             ping_interval: seconds(25),
             ping_timeout: seconds(20),
+            max_payload: None,
         };
         Heartbeat::new(&open, now)
     }
@@ -104,6 +105,7 @@ mod tests {
             sid: String::new(),
             ping_interval: seconds(5),
             ping_timeout: seconds(12),
+            max_payload: None,
         };
         let mut heartbeat = Heartbeat::new(&open, start);
         assert_eq!(heartbeat.poll(start + seconds(5)), Due::Ping);

@@ -202,7 +202,7 @@ async fn handshake(ws: &mut WebSocket) -> Result<engine_io::Open, LinkError> {
     let second = next_text(ws).await?;
     match engine_io::Packet::decode(&second)? {
         engine_io::Packet::Message(data)
-            if socket_io::Packet::decode(data) == Ok(socket_io::Packet::Connect) =>
+            if socket_io::Packet::decode(data) == Ok(socket_io::Packet::Connect(None)) =>
         {
             Ok(open)
         }

@@ -1,4 +1,7 @@
-//! Engine.IO protocol 3, WebSocket framing: one packet a message.
+//! Engine.IO protocols 3 and 4, WebSocket framing: one packet a message.
+//!
+//! Text frames are the same in both. They differ in who sends the heartbeats, in the first byte of a
+//! binary frame, and in what the server tells when it opens: see [`Version`].
 
 use std::time::Duration;
 
@@ -6,6 +9,63 @@ use bytes::{Buf, Bytes};
 use serde_json::Value;
 
 use super::{ProtocolError, excerpt};
+
+/// A version of the protocol, and the version of Socket.IO that goes with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Version {
+    /// Engine.IO 3 and Socket.IO 4 (socket.io 2.x): what the deployed websocket-star speaks. The
+    /// client sends pings, and a binary frame begins with 0x04.
+    #[default]
+    V3,
+    /// Engine.IO 4 and Socket.IO 5 (socket.io 3 and newer): the server sends pings, a binary frame is
+    /// the data and nothing else, and the client asks for the namespace.
+    V4,
+}
+
+impl Version {
+    /// The version that the `EIO` parameter of an upgrade request asks for, if there is one.
+    pub fn of_parameter(eio: &str) -> Option<Self> {
+        match eio {
+            "3" => Some(Self::V3),
+            "4" => Some(Self::V4),
+            _ => None,
+        }
+    }
+
+    /// How many bytes of a binary frame come before its data.
+    pub fn binary_prefix(self) -> usize {
+        match self {
+            Self::V3 => 1,
+            Self::V4 => 0,
+        }
+    }
+
+    /// Whether `frame` may be a binary frame of this version.
+    pub fn is_binary_message(self, frame: &[u8]) -> bool {
+        match self {
+            Self::V3 => frame.first() == Some(&BINARY_MESSAGE),
+            Self::V4 => true,
+        }
+    }
+
+    /// Makes a binary frame of this version into one of another. Copies only where a byte has to be
+    /// put before the data.
+    pub fn convert_binary(self, mut frame: Bytes, to: Self) -> Bytes {
+        match (self, to) {
+            (Self::V3, Self::V3) | (Self::V4, Self::V4) => frame,
+            (Self::V3, Self::V4) => {
+                frame.advance(frame.len().min(1));
+                frame
+            }
+            (Self::V4, Self::V3) => {
+                let mut prefixed = Vec::with_capacity(frame.len() + 1);
+                prefixed.push(BINARY_MESSAGE);
+                prefixed.extend_from_slice(&frame);
+                prefixed.into()
+            }
+        }
+    }
+}
 
 /// The path and query of the WebSocket upgrade request.
 pub const UPGRADE_PATH: &str = "/socket.io/?EIO=3&transport=websocket";
@@ -43,10 +103,12 @@ pub enum Packet<'a> {
 pub struct Open {
     /// The session's id.
     pub sid: String,
-    /// How often the client is to send a ping.
+    /// How often pings are sent: by the client in version 3, by the server in version 4.
     pub ping_interval: Duration,
     /// How long an answer may take until the link is dead.
     pub ping_timeout: Duration,
+    /// How many bytes a message to the server may have; told from version 4 on.
+    pub max_payload: Option<u64>,
 }
 
 impl<'a> Packet<'a> {
@@ -105,16 +167,20 @@ impl Open {
                 .to_owned(),
             ping_interval: interval("pingInterval")?,
             ping_timeout: interval("pingTimeout")?,
+            max_payload: value.get("maxPayload").and_then(Value::as_u64),
         })
     }
 
     fn encode(&self) -> String {
-        let json = serde_json::json!({
+        let mut json = serde_json::json!({
             "sid": self.sid,
             "upgrades": [],
             "pingInterval": millis(self.ping_interval),
             "pingTimeout": millis(self.ping_timeout),
         });
+        if let (Some(max), Some(json)) = (self.max_payload, json.as_object_mut()) {
+            json.insert("maxPayload".to_owned(), max.into());
+        }
         format!("0{json}")
     }
 }
@@ -123,7 +189,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Takes the message type off a binary frame.
+/// Takes the message type off a binary frame of version 3.
 ///
 /// # Errors
 /// [`ProtocolError::BinaryPrefix`] if the frame is empty or of another type.
@@ -145,16 +211,24 @@ mod tests {
         (0u8..7, ".*", 50u64..3_600_000, 50u64..3_600_000)
     }
 
+    fn version() -> impl Strategy<Value = Version> {
+        prop_oneof![Just(Version::V3), Just(Version::V4)]
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(10_000))]
 
         #[test]
-        fn what_is_encoded_decodes_to_itself((kind, text, interval, timeout) in packet()) {
+        fn what_is_encoded_decodes_to_itself(
+            (kind, text, interval, timeout) in packet(),
+            max_payload: Option<u64>,
+        ) {
             let packet = match kind {
                 0 => Packet::Open(Open {
                     sid: text.clone(),
                     ping_interval: Duration::from_millis(interval),
                     ping_timeout: Duration::from_millis(timeout),
+                    max_payload,
                 }),
                 1 => Packet::Close,
                 2 => Packet::Ping(&text),
@@ -165,6 +239,21 @@ mod tests {
             };
             let text = packet.encode();
             prop_assert_eq!(Packet::decode(&text), Ok(packet));
+        }
+
+        #[test]
+        fn a_binary_frame_keeps_its_data_through_both_versions(
+            data: Vec<u8>,
+            from in version(),
+            to in version(),
+        ) {
+            let mut frame = if from == Version::V3 { vec![BINARY_MESSAGE] } else { Vec::new() };
+            frame.extend_from_slice(&data);
+            let frame = Bytes::from(frame);
+            let converted = from.convert_binary(frame.clone(), to);
+            prop_assert!(to.is_binary_message(&converted));
+            prop_assert_eq!(&converted[to.binary_prefix()..], &data[..]);
+            prop_assert_eq!(to.convert_binary(converted, from), frame);
         }
 
         #[test]
@@ -180,8 +269,20 @@ mod tests {
             sid: "md-7yhvk2Xu7X0wrAAAI".to_owned(),
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
+            max_payload: None,
         };
         assert_eq!(Packet::decode(text), Ok(Packet::Open(open)));
+    }
+
+    #[test]
+    fn a_binary_frame_is_copied_only_where_it_grows() {
+        let frame = Bytes::from_static(b"\x04ab");
+        let same = Version::V3.convert_binary(frame.clone(), Version::V3);
+        assert_eq!(same.as_ptr(), frame.as_ptr());
+        let shorter = Version::V3.convert_binary(frame.clone(), Version::V4);
+        assert_eq!(shorter.as_ptr(), frame[1..].as_ptr());
+        let same = Version::V4.convert_binary(frame.clone(), Version::V4);
+        assert_eq!(same.as_ptr(), frame.as_ptr());
     }
 
     #[test]

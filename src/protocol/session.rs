@@ -471,7 +471,7 @@ impl Session {
             }
             Packet::Disconnect => Ok(Received::Close),
             Packet::Error(_) => Err(ProtocolError::SocketIo("the server refused the namespace")),
-            Packet::Connect => Ok(Received::Handled),
+            Packet::Connect(_) => Ok(Received::Handled),
         }
     }
 

@@ -1,12 +1,15 @@
-//! Socket.IO protocol 4: the packets inside Engine.IO messages, for the namespace `/`.
+//! Socket.IO protocols 4 and 5: the packets inside Engine.IO messages, for the namespace `/`.
+//!
+//! They differ in `0` only: in version 4 the server says it and nothing more, in version 5 the client
+//! asks with it, its credentials if it has any, and the server answers with a session id.
 
 use super::ProtocolError;
 
 /// One packet. JSON is left as text: [`event`](super::event) gives it meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packet<'a> {
-    /// `0`: connected to the namespace.
-    Connect,
+    /// `0`: connected to the namespace, or to be connected, with a JSON object in version 5.
+    Connect(Option<&'a str>),
     /// `1`: disconnected from the namespace.
     Disconnect,
     /// `2`: `["name", args…]`, with an id if an acknowledgement is asked for.
@@ -45,7 +48,11 @@ impl<'a> Packet<'a> {
             .split_at_checked(1)
             .ok_or(ProtocolError::SocketIo("empty"))?;
         match kind {
-            "0" => no_more(namespace(rest)?, Self::Connect),
+            "0" => match namespace(rest)? {
+                "" => Ok(Self::Connect(None)),
+                json if json.starts_with('{') => Ok(Self::Connect(Some(json))),
+                _ => Err(ProtocolError::SocketIo("data where none belongs")),
+            },
             "1" => no_more(namespace(rest)?, Self::Disconnect),
             "2" => {
                 let (ack, json) = ack_id(namespace(rest)?)?;
@@ -77,7 +84,7 @@ impl<'a> Packet<'a> {
     /// Encodes the packet as a text frame, the Engine.IO message type included.
     pub fn encode(&self) -> String {
         match *self {
-            Self::Connect => "40".to_owned(),
+            Self::Connect(json) => format!("40{}", json.unwrap_or_default()),
             Self::Disconnect => "41".to_owned(),
             Self::Event { ack: None, json } => format!("42{json}"),
             Self::Event {
@@ -170,8 +177,9 @@ mod tests {
             tail in ".*",
         ) {
             let json = format!("[{tail}");
+            let object = format!("{{{tail}");
             let packet = match kind {
-                0 => Packet::Connect,
+                0 => Packet::Connect(ack.map(|_| &*object)),
                 1 => Packet::Disconnect,
                 2 => Packet::Event { ack, json: &json },
                 3 => Packet::Ack { id, json: &json },
@@ -192,8 +200,10 @@ mod tests {
     #[test]
     fn the_default_namespace_may_be_written_out() {
         for text in ["0", "0/", "0/,", "0/?token=a,"] {
-            assert_eq!(Packet::decode(text), Ok(Packet::Connect), "{text}");
+            assert_eq!(Packet::decode(text), Ok(Packet::Connect(None)), "{text}");
         }
+        let credentials = Packet::Connect(Some("{\"token\":1}"));
+        assert_eq!(Packet::decode("0/,{\"token\":1}"), Ok(credentials));
         let event = Packet::Event {
             ack: Some(7),
             json: "[\"a\"]",

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::tls::TlsConfig;
+use super::{registry::Rate, tls::TlsConfig};
 
 /// How a [`Server`](super::Server) is to run.
 ///
@@ -172,9 +172,11 @@ pub struct Limits {
     pub(crate) queue: usize,
     pub(crate) announce_rate: usize,
     pub(crate) links: usize,
+    pub(crate) links_per_ip: usize,
     pub(crate) joins: usize,
     pub(crate) pending_dials: usize,
     pub(crate) open_dials: usize,
+    pub(crate) dial_rate: Rate,
     pub(crate) handshake_timeout: Duration,
     pub(crate) join_timeout: Duration,
     pub(crate) dial_timeout: Duration,
@@ -188,11 +190,16 @@ impl Default for Limits {
     /// - `announce_rate`: 8 MiB/s in all: up to some 700 peers are announced at npm's pace, more of
     ///   them less often.
     /// - `links`: 10,000; at 16 KiB each while idle.
+    /// - `links_per_ip`: 1,000 from one IPv4 address or one IPv6 /64: it takes ten to fill the server,
+    ///   and a company or a provider behind one address still fits. The loopback address counts like
+    ///   any other: behind a reverse proxy every link comes from the proxy, so set it to `links` there.
     /// - `joins`: 16 a link; deployed clients join one address, a client with several listeners
     ///   a few.
     /// - `pending_dials`: 256 from and 256 to a link; they last a round trip, and a swarm that
     ///   starts dials some tens of peers at once.
     /// - `open_dials`: 4,096 a link, more than a libp2p node keeps connections.
+    /// - `dial_rate`: 100 a second and 1,000 at once a link: a node that has just joined may dial every
+    ///   peer it hears of, and later on nobody dials a hundred a second.
     /// - `handshake_timeout`: 10 s, for the HTTP request.
     /// - `join_timeout`: 30 s from the start of a link to its first join, and for the answer to a
     ///   challenge; deployed clients join at once.
@@ -206,9 +213,11 @@ impl Default for Limits {
             queue: 1024 * 1024,
             announce_rate: 8 * 1024 * 1024,
             links: 10_000,
+            links_per_ip: 1000,
             joins: 16,
             pending_dials: 256,
             open_dials: 4096,
+            dial_rate: Rate::new(100, 1000),
             handshake_timeout: Duration::from_secs(10),
             join_timeout: Duration::from_secs(30),
             dial_timeout: Duration::from_secs(30),
@@ -251,6 +260,14 @@ impl Limits {
         self
     }
 
+    /// How many links there may be from one IPv4 address, or from one IPv6 /64; further ones are
+    /// answered with 429. The loopback address is no exception.
+    #[must_use]
+    pub fn with_max_links_per_ip(mut self, links: usize) -> Self {
+        self.links_per_ip = links;
+        self
+    }
+
     /// How many addresses one link may join, those whose challenge is open included.
     #[must_use]
     pub fn with_max_joins(mut self, joins: usize) -> Self {
@@ -269,6 +286,14 @@ impl Limits {
     #[must_use]
     pub fn with_max_open_dials(mut self, dials: usize) -> Self {
         self.open_dials = dials;
+        self
+    }
+
+    /// How many times a second a link may dial, and how many times at once after a rest; at least one
+    /// each. Dials that fail count too.
+    #[must_use]
+    pub fn with_dial_rate(mut self, per_second: u32, burst: u32) -> Self {
+        self.dial_rate = Rate::new(per_second, burst);
         self
     }
 

@@ -26,9 +26,12 @@ use sha1_smol::Sha1;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    hub::{Hub, Member},
-    metrics, page,
+    hub::{AdmitError, Hub, Member},
+    metrics,
+    origin::Origin,
+    page,
 };
+use crate::protocol::engine_io;
 
 /// RFC 6455, section 1.3.
 const WEBSOCKET_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -43,13 +46,13 @@ type Upgrade = (OnUpgrade, Member);
 
 /// Serves HTTP on a new connection. When a link begins, gives the bare stream back: the relay has
 /// nothing of HTTP around it.
-pub(super) async fn serve<S>(io: S, hub: &Arc<Hub>) -> Option<(S, Member)>
+pub(super) async fn serve<S>(io: S, origin: Origin, hub: &Arc<Hub>) -> Option<(S, Member)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let upgrade: Mutex<Option<Upgrade>> = Mutex::new(None);
     let service = service_fn(|request| {
-        let (response, begun) = respond(request, hub);
+        let (response, begun) = respond(request, origin, hub);
         if begun.is_some() {
             *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = begun;
         }
@@ -101,9 +104,13 @@ where
         .await;
 }
 
-fn respond(request: Request<Incoming>, hub: &Arc<Hub>) -> (Response<String>, Option<Upgrade>) {
+fn respond(
+    request: Request<Incoming>,
+    origin: Origin,
+    hub: &Arc<Hub>,
+) -> (Response<String>, Option<Upgrade>) {
     let answer: fn(&Request<Incoming>, &Hub) -> Response<String> = match request.uri().path() {
-        "/socket.io/" | "/socket.io" => return upgrade(request, hub),
+        "/socket.io/" | "/socket.io" => return upgrade(request, origin, hub),
         "/" => front_page,
         "/health" => health,
         "/metrics" if hub.config().metrics() => metrics,
@@ -151,14 +158,18 @@ fn metrics(_: &Request<Incoming>, hub: &Hub) -> Response<String> {
     }
 }
 
-fn upgrade(mut request: Request<Incoming>, hub: &Arc<Hub>) -> (Response<String>, Option<Upgrade>) {
-    let accept = match accept_key(&request) {
-        Ok(accept) => accept,
+fn upgrade(
+    mut request: Request<Incoming>,
+    origin: Origin,
+    hub: &Arc<Hub>,
+) -> (Response<String>, Option<Upgrade>) {
+    let (version, accept) = match accept_key(&request) {
+        Ok(accepted) => accepted,
         Err(error) => return (error.response(), None),
     };
-    let Some(member) = hub.admit() else {
-        let full = refusal(StatusCode::SERVICE_UNAVAILABLE, "Too many links\n");
-        return (full, None);
+    let member = match hub.admit(origin, version) {
+        Ok(member) => member,
+        Err(error) => return (not_admitted(error), None),
     };
     let mut response = Response::new(String::new());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -181,6 +192,14 @@ fn answer(status: StatusCode, content_type: &'static str, body: String) -> Respo
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+fn not_admitted(error: AdmitError) -> Response<String> {
+    let status = match error {
+        AdmitError::Links | AdmitError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        AdmitError::LinksPerIp => StatusCode::TOO_MANY_REQUESTS,
+    };
+    refusal(status, &format!("{error}\n"))
 }
 
 /// What engine.io answers to a request that starts no session.
@@ -210,8 +229,9 @@ impl EngineError {
     }
 }
 
-/// Checks the request for a link, in engine.io's order, and gives the `Sec-WebSocket-Accept` for it.
-fn accept_key<B>(request: &Request<B>) -> Result<HeaderValue, EngineError> {
+/// Checks the request for a link, in engine.io's order, and gives the version that it asks for and
+/// the `Sec-WebSocket-Accept` for it.
+fn accept_key<B>(request: &Request<B>) -> Result<(engine_io::Version, HeaderValue), EngineError> {
     let query = request.uri().query().unwrap_or_default();
     let parameter = |name: &str| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -226,9 +246,8 @@ fn accept_key<B>(request: &Request<B>) -> Result<HeaderValue, EngineError> {
     if request.method() != Method::GET {
         return Err(EngineError::Method);
     }
-    if parameter("EIO") != Some("3") {
-        return Err(EngineError::Version);
-    }
+    let version = parameter("EIO").and_then(engine_io::Version::of_parameter);
+    let version = version.ok_or(EngineError::Version)?;
     let headers = request.headers();
     let is_upgrade = request.version() == Version::HTTP_11
         && has_token(headers, &CONNECTION, "upgrade")
@@ -241,7 +260,8 @@ fn accept_key<B>(request: &Request<B>) -> Result<HeaderValue, EngineError> {
     sha1.update(key.as_bytes());
     sha1.update(WEBSOCKET_GUID.as_bytes());
     let accept = BASE64_STANDARD.encode(sha1.digest().bytes());
-    HeaderValue::try_from(accept).map_err(|_| EngineError::Request)
+    let accept = HeaderValue::try_from(accept).map_err(|_| EngineError::Request)?;
+    Ok((version, accept))
 }
 
 /// Whether a header's comma-separated list has `token`, in any case.

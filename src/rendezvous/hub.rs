@@ -13,14 +13,16 @@ use tokio::sync::{Notify, watch};
 use tokio_websockets::Message;
 
 use super::{
+    bounds::{Bound, Bounds},
     config::Config,
     metrics::DialTime,
+    origin::{Origin, Origins},
     outbox::{CloseReason, Outbox},
     registry::{Action, LinkId, Registry, Route},
     server::Snapshot,
     tls,
 };
-use crate::protocol::event::StreamName;
+use crate::protocol::{engine_io::Version, event::StreamName};
 
 /// The clock of everything here, which a test may pause.
 pub(super) fn now() -> Instant {
@@ -53,10 +55,13 @@ pub(super) struct Figures {
 struct State {
     registry: Registry,
     outboxes: HashMap<LinkId, Arc<Outbox>>,
+    origins: Origins,
     next_link: u64,
     /// Until when the timer sleeps.
     timer: Option<Instant>,
     refused_links: u64,
+    /// Those that are not the registry's.
+    bounds: Bounds,
     dropped_announcements: u64,
 }
 
@@ -98,9 +103,11 @@ impl Hub {
         let state = State {
             registry: Registry::new(&config),
             outboxes: HashMap::new(),
+            origins: Origins::default(),
             next_link: 0,
             timer: None,
             refused_links: 0,
+            bounds: Bounds::default(),
             dropped_announcements: 0,
         };
         Self {
@@ -163,13 +170,21 @@ impl Hub {
     }
 
     /// Admits a link, if there may be one more.
-    pub(super) fn admit(self: &Arc<Self>) -> Option<Member> {
-        let outbox = Arc::new(Outbox::new(self.config.limits().queue));
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        origin: Origin,
+        version: Version,
+    ) -> Result<Member, AdmitError> {
+        let limits = self.config.limits();
+        let outbox = Arc::new(Outbox::new(limits.queue).with_version(version));
         let link = {
             let mut state = self.lock();
-            if self.is_stopping() || state.outboxes.len() >= self.config.limits().links {
+            if let Err(error) = self.check_room(&mut state, origin) {
                 state.refused_links += 1;
-                return None;
+                if let Some(bound) = error.bound() {
+                    state.bounds.count(bound);
+                }
+                return Err(error);
             }
             let link = LinkId(state.next_link);
             state.next_link += 1;
@@ -177,15 +192,33 @@ impl Hub {
             link
         };
         self.with(|registry| registry.handle_open(link, now()));
-        Some(Member {
+        Ok(Member {
             hub: self.clone(),
             link,
+            origin,
             outbox,
         })
     }
 
-    fn remove(&self, link: LinkId) {
-        let outbox = self.lock().outboxes.remove(&link);
+    fn check_room(&self, state: &mut State, origin: Origin) -> Result<(), AdmitError> {
+        let limits = self.config.limits();
+        if *self.stopping.borrow() {
+            Err(AdmitError::Stopping)
+        } else if state.outboxes.len() >= limits.links {
+            Err(AdmitError::Links)
+        } else if !state.origins.try_add(origin, limits.links_per_ip) {
+            Err(AdmitError::LinksPerIp)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn remove(&self, link: LinkId, origin: Origin) {
+        let outbox = {
+            let mut state = self.lock();
+            state.origins.remove(origin);
+            state.outboxes.remove(&link)
+        };
         if let Some(outbox) = outbox {
             outbox.shut();
         }
@@ -202,6 +235,11 @@ impl Hub {
         let route = state.registry.route(link, stream)?;
         let outbox = state.outboxes.get(&route.to)?.clone();
         Some((route, outbox))
+    }
+
+    /// Counts a bound that a link has reached.
+    pub(super) fn count_bound(&self, bound: Bound) {
+        self.lock().bounds.count(bound);
     }
 
     /// Counts an item that was handed on.
@@ -278,9 +316,31 @@ impl Hub {
             counters: state.registry.counters(),
             links_refused: state.refused_links,
             refusals,
+            bounds: state.bounds.merged(state.registry.bounds()),
             announcements_dropped: state.dropped_announcements,
             relayed_items: self.relayed_items.load(Ordering::Relaxed),
             relayed_bytes: self.relayed_bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Why a link is not admitted; the peer is told so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum AdmitError {
+    #[error("Too many links")]
+    Links,
+    #[error("Too many links from your address")]
+    LinksPerIp,
+    #[error("Rendezvous is shutting down")]
+    Stopping,
+}
+
+impl AdmitError {
+    fn bound(self) -> Option<Bound> {
+        match self {
+            Self::Links => Some(Bound::Links),
+            Self::LinksPerIp => Some(Bound::LinksPerIp),
+            Self::Stopping => None,
         }
     }
 }
@@ -290,11 +350,12 @@ impl Hub {
 pub(super) struct Member {
     pub(super) hub: Arc<Hub>,
     pub(super) link: LinkId,
+    origin: Origin,
     pub(super) outbox: Arc<Outbox>,
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.hub.remove(self.link);
+        self.hub.remove(self.link, self.origin);
     }
 }

@@ -6,6 +6,7 @@
 mod compact;
 mod inbox;
 mod metered;
+mod ping;
 mod pulse;
 
 use std::{
@@ -24,13 +25,20 @@ use tokio_websockets::{CloseCode, Error, Limits, Message, ServerBuilder, WebSock
 use self::{
     inbox::{Handled, Inbox, Waiting},
     metered::Metered,
+    ping::Pings,
     pulse::{Beat, Pulse, Vitals},
 };
 use super::{
+    bounds::Bound,
     hub::{Member, now as hub_now},
     outbox::{CloseReason, Parcel, Take},
 };
-use crate::protocol::{ProtocolError, engine_io, event::uuid, socket_io};
+use crate::protocol::{
+    ProtocolError,
+    engine_io::{self, Version},
+    event::uuid,
+    socket_io,
+};
 
 /// How many bytes are taken from the queue at once and written with one flush. More gains nothing,
 /// and they are held beside the queue's own limit.
@@ -81,6 +89,22 @@ impl Ended {
         })
     }
 
+    /// The bound that was reached, if it was one.
+    fn bound(&self) -> Option<Bound> {
+        Some(match self {
+            Self::TooLong(_) => Bound::Message,
+            Self::Silent => Bound::Silence,
+            Self::Stalled => Bound::Stall,
+            Self::Overflow => Bound::Answers,
+            Self::Idle => Bound::JoinTimeout,
+            Self::ByPeer
+            | Self::Lost(_)
+            | Self::Violation(_)
+            | Self::WebSocket(_)
+            | Self::Shutdown => return None,
+        })
+    }
+
     fn to_close_frame(&self) -> Option<Message> {
         let code = self.close_code()?;
         let reason = crate::protocol::excerpt(&self.to_string(), MAX_REASON);
@@ -104,6 +128,9 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(io: S, member: Memb
     let ended = link.run().await;
     tracing::debug!(reason = %ended, "link ended");
     let Link { socket, member, .. } = link;
+    if let Some(bound) = ended.bound() {
+        member.hub.count_bound(bound);
+    }
     // The other peers are told before this one is waited for.
     drop(member);
     // In a box: no living link is to have room for it.
@@ -131,17 +158,29 @@ async fn close<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(())
 }
 
+/// How long a message from a peer may be. One of version 4 must fit the links of version 3, where an
+/// item has one byte more.
+fn longest_message(version: Version, limit: usize) -> usize {
+    let added = match version {
+        Version::V3 => 0,
+        Version::V4 => 1,
+    };
+    limit.saturating_sub(1 + added)
+}
+
 struct Link<S> {
     socket: WebSocketStream<Metered<S>>,
     member: Member,
     inbox: Inbox,
     /// What was read last and has no room where it goes.
     waiting: Option<Waiting>,
-    /// An answer to pings; however many there were, one tells that we live.
-    pong: Option<&'static str>,
+    /// An answer to pings, or a ping where those are ours to send; however many there were, one tells
+    /// that we live.
+    beat: Option<&'static str>,
     /// Whether the socket holds what is not flushed.
     unflushed: bool,
     pulse: Pulse,
+    pings: Pings,
     timer: Pin<Box<Sleep>>,
     message_limit: usize,
 }
@@ -150,7 +189,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     fn new(io: S, member: Member) -> Self {
         let config = member.hub.config();
         let message_limit = config.limits().message;
-        let limits = Limits::default().max_payload_len(Some(message_limit.saturating_sub(1)));
+        let version = member.outbox.version();
+        let longest = longest_message(version, message_limit);
+        let limits = Limits::default().max_payload_len(Some(longest));
         // Whole messages, as they came: a frame is never longer than the limit.
         let frames = tokio_websockets::Config::default()
             .frame_size(message_limit.max(1))
@@ -159,20 +200,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             .limits(limits)
             .config(frames)
             .serve(Metered::new(io));
+        let now = hub_now();
+        let pings = Pings::new(version, config.ping_interval(), now);
         let pulse = Pulse::new(
             config.ping_interval(),
             config.ping_timeout(),
             config.limits().stall_timeout,
-            hub_now(),
+            now,
         );
         Self {
             socket,
-            inbox: Inbox::new(),
+            inbox: Inbox::new(version),
             waiting: None,
-            pong: None,
+            beat: None,
             unflushed: false,
-            timer: Box::pin(tokio::time::sleep(pulse.period())),
+            timer: Box::pin(tokio::time::sleep(pings.pause(pulse.period(), now))),
             pulse,
+            pings,
             message_limit,
             member,
         }
@@ -185,13 +229,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     fn greet(&self) {
         let config = self.member.hub.config();
+        let version = self.member.outbox.version();
+        let longest = longest_message(version, self.message_limit);
         let open = engine_io::Packet::Open(engine_io::Open {
             sid: uuid(),
             ping_interval: config.ping_interval(),
             ping_timeout: config.ping_timeout(),
+            max_payload: (version == Version::V4).then_some(longest as u64),
         });
-        for text in [open.encode(), socket_io::Packet::Connect.encode()] {
-            self.member.outbox.push_own(Message::text(text));
+        let outbox = &self.member.outbox;
+        outbox.push_own(Message::text(open.encode()));
+        // A client of version 4 asks for it.
+        if version == Version::V3 {
+            outbox.push_own(Message::text(socket_io::Packet::Connect(None).encode()));
         }
     }
 
@@ -230,8 +280,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 }
             }
             // Ahead of the queue: behind a megabyte it could come too late.
-            if let Some(pong) = self.pong.take() {
-                self.send(Message::text(pong))?;
+            if let Some(beat) = self.beat.take() {
+                self.send(Message::text(beat))?;
             }
             let mut batch = Vec::new();
             let outbox = &self.member.outbox;
@@ -285,7 +335,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             };
             match self.inbox.handle(&self.member, message)? {
                 Handled::Done => {}
-                Handled::Ping(pong) => self.pong = Some(pong),
+                Handled::Ping(pong) => self.beat = Some(pong),
                 Handled::Wait(waiting) => {
                     self.waiting = Some(waiting);
                     return Ok(true);
@@ -306,7 +356,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            self.timer.as_mut().reset(now + self.pulse.period());
+            if self.pings.poll(now.into_std()) {
+                self.beat = Some("2");
+            }
+            let pause = self.pings.pause(self.pulse.period(), now.into_std());
+            self.timer.as_mut().reset(now + pause);
             let io = self.socket.get_ref();
             let vitals = Vitals {
                 read: io.read,
@@ -316,7 +370,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             };
             match self.pulse.check(vitals, now.into_std()) {
                 Beat::Fine => {}
-                Beat::Pong => self.pong = Some("3"),
+                // A client of version 4 waits for our pings, which are sent whatever happens.
+                Beat::Pong if self.member.outbox.version() == Version::V4 => {}
+                Beat::Pong => self.beat = Some("3"),
                 Beat::Silent => return Err(Ended::Silent),
                 Beat::Stalled => return Err(Ended::Stalled),
             }

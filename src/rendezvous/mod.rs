@@ -22,12 +22,14 @@
 //! what waits for one link, bounded in bytes; a link reads and writes one WebSocket; HTTP is only
 //! what comes before it.
 
+mod bounds;
 mod challenge;
 mod config;
 mod http;
 mod hub;
 mod link;
 mod metrics;
+mod origin;
 mod outbox;
 mod page;
 mod registry;
@@ -37,6 +39,7 @@ mod tls;
 #[cfg(test)]
 mod simulation_tests;
 
+pub use bounds::{Bound, Bounds};
 pub use config::{Config, Limits};
 pub use registry::Counters;
 pub use server::{BindError, Server, Snapshot};

@@ -13,6 +13,8 @@ use std::{
 
 use tokio_websockets::Message;
 
+use crate::protocol::engine_io::Version;
+
 /// What a queued message costs beside its bytes: its slots here and in the WebSocket's own queue.
 const OVERHEAD: usize = 128;
 /// How far the server's own messages may exceed the limit. Their number is bounded by the limits on
@@ -80,6 +82,7 @@ pub(super) enum Take {
 #[derive(Debug)]
 pub(super) struct Outbox {
     limit: usize,
+    version: Version,
     inner: Mutex<Inner>,
 }
 
@@ -142,8 +145,20 @@ impl Outbox {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             limit,
+            version: Version::default(),
             inner: Mutex::default(),
         }
+    }
+
+    /// The same, for a link that speaks `version`.
+    pub(super) fn with_version(mut self, version: Version) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// In which version items are to be put in.
+    pub(super) fn version(&self) -> Version {
+        self.version
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

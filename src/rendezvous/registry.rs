@@ -7,6 +7,7 @@
 mod announce;
 mod dials;
 mod peers;
+mod rate;
 mod refusals;
 
 use std::{
@@ -16,8 +17,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::{announce::Announcements, dials::Dials, peers::Peers};
+use self::{announce::Announcements, dials::Dials, peers::Peers, rate::Spent};
 use super::{
+    bounds::{Bound, Bounds},
     challenge::{Challenge, Check, Checked, ProofError},
     config::Config,
 };
@@ -26,7 +28,7 @@ use crate::protocol::{
     event::{DialAnswer, DialId, Event},
 };
 
-pub(crate) use self::{dials::Route, refusals::Refusals};
+pub(crate) use self::{dials::Route, rate::Rate, refusals::Refusals};
 
 /// One link, for as long as the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,6 +59,8 @@ pub(crate) enum Refusal {
     NotAuthorized,
     #[error("Peer not found")]
     PeerNotFound,
+    #[error("Too many dials a second")]
+    DialRate,
     #[error("Dial id is in use")]
     DialIdInUse,
     #[error("Too many dials on one link")]
@@ -73,6 +77,20 @@ pub(crate) enum Refusal {
     Malformed(ProtocolError),
     #[error("Unknown request")]
     Unknown,
+}
+
+impl Refusal {
+    /// The bound that was reached, if it was one.
+    fn bound(&self) -> Option<Bound> {
+        match self {
+            Self::TooManyJoins => Some(Bound::Joins),
+            Self::DialRate => Some(Bound::DialRate),
+            Self::TooManyDials => Some(Bound::Dials),
+            Self::PeerBusy => Some(Bound::PeerDials),
+            Self::DialTimedOut => Some(Bound::DialTimeout),
+            _ => None,
+        }
+    }
 }
 
 /// Why the streams of a dial end although nobody ended them: the string that the peers are told.
@@ -134,6 +152,7 @@ struct Link {
     /// Open challenges by address, each good until then.
     challenges: HashMap<String, (Box<Challenge>, Instant)>,
     dials: HashSet<DialId>,
+    dial_rate: Spent,
     /// Dials from here that wait for their answer.
     dialling: usize,
     /// Dials to here that wait for their answer, by acknowledgement.
@@ -149,6 +168,7 @@ struct Settings {
     joins: usize,
     pending_dials: usize,
     open_dials: usize,
+    dial_rate: Rate,
     join_timeout: Duration,
     dial_timeout: Duration,
 }
@@ -165,6 +185,7 @@ pub(crate) struct Registry {
     actions: VecDeque<Action>,
     counters: Counters,
     refusals: Refusals,
+    bounds: Bounds,
 }
 
 impl Registry {
@@ -177,6 +198,7 @@ impl Registry {
                 joins: limits.joins,
                 pending_dials: limits.pending_dials,
                 open_dials: limits.open_dials,
+                dial_rate: limits.dial_rate,
                 join_timeout: limits.join_timeout,
                 dial_timeout: limits.dial_timeout,
             },
@@ -188,6 +210,7 @@ impl Registry {
             actions: VecDeque::new(),
             counters: Counters::default(),
             refusals: Refusals::default(),
+            bounds: Bounds::default(),
         }
     }
 
@@ -338,10 +361,17 @@ impl Registry {
         &self.refusals
     }
 
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
     fn answer(&mut self, to: LinkId, ack: u64, answer: Result<(), Refusal>) {
         if let Err(refusal) = &answer {
             tracing::debug!(link = %to, %refusal, "a request is refused");
             self.refusals.count(refusal);
+            if let Some(bound) = refusal.bound() {
+                self.bounds.count(bound);
+            }
         }
         let answer = answer.map_err(|refusal| refusal.to_string());
         self.send(to, DialAnswer(answer).encode(ack));

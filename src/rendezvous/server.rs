@@ -19,6 +19,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{Instrument as _, field::Empty};
 
 use super::{
+    bounds::Bounds,
     config::Config,
     http,
     hub::Hub,
@@ -64,10 +65,13 @@ pub struct Snapshot {
     pub queued_bytes: usize,
     /// What has happened so far.
     pub counters: Counters,
-    /// How many links were refused because there were too many.
+    /// How many links were refused because there were too many, in all or from their address, or
+    /// because the server is shutting down.
     pub links_refused: u64,
     /// How many links and requests were refused, by reason: the names are those in `/metrics`.
     pub refusals: BTreeMap<&'static str, u64>,
+    /// How often each bound was reached.
+    pub bounds: Bounds,
     /// How many announcements were dropped because a link was behind.
     pub announcements_dropped: u64,
     /// How many items were relayed.
@@ -280,7 +284,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // In a box, so that the memory of an idle link does not include what HTTP needed.
-    let Some((stream, member)) = Box::pin(http::serve(stream, &hub)).await else {
+    let Some((stream, member)) = Box::pin(http::serve(stream, remote.ip().into(), &hub)).await
+    else {
         return;
     };
     drop(hub);

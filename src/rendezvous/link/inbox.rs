@@ -8,9 +8,9 @@ use super::{Ended, compact::Compactor, hub_now};
 use crate::{
     protocol::{
         ProtocolError,
-        engine_io::{self, BINARY_MESSAGE},
-        event::{DialId, End, Event, Side, StreamEvent, StreamName},
-        socket_io,
+        engine_io::{self, Version},
+        event::{DialId, End, Event, Side, StreamEvent, StreamName, uuid},
+        excerpt, socket_io,
     },
     rendezvous::{
         hub::Member,
@@ -63,6 +63,9 @@ struct Destination {
 
 #[derive(Debug)]
 pub(super) struct Inbox {
+    version: Version,
+    /// Whether the peer may send events: one of version 4 has to ask first.
+    connected: bool,
     /// The binary frame that a text frame has announced, and where it goes, if anywhere.
     due: Option<Option<Arc<Destination>>>,
     /// By the sender's side.
@@ -72,8 +75,10 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(version: Version) -> Self {
         Self {
+            version,
+            connected: version == Version::V3,
             due: None,
             routes: HashMap::new(),
             next_sweep: FIRST_SWEEP,
@@ -95,14 +100,20 @@ impl Inbox {
             return Ok(Handled::Done);
         };
         if let Some(stream) = StreamName::of_queue_header(text) {
+            self.check_connected(text)?;
             self.expect_binary(member, Some(stream))?;
             return Ok(Handled::Done);
         }
         match engine_io::Packet::decode(text)? {
             engine_io::Packet::Message(data) => {
                 let packet = socket_io::Packet::decode(data)?;
+                if !matches!(packet, socket_io::Packet::Connect(_)) {
+                    self.check_connected(text)?;
+                }
                 self.handle_packet(member, packet, &message)
             }
+            // There it is the server that asks.
+            engine_io::Packet::Ping(_) if self.version == Version::V4 => Ok(Handled::Done),
             engine_io::Packet::Ping("probe") => Ok(Handled::Ping("3probe")),
             engine_io::Packet::Ping(_) => Ok(Handled::Ping("3")),
             engine_io::Packet::Close => Err(Ended::ByPeer),
@@ -127,16 +138,61 @@ impl Inbox {
     ) -> Result<Handled, ProtocolError> {
         let due = self.due.take().ok_or(ProtocolError::UnannouncedBinary)?;
         let payload = message.as_payload();
-        if payload.first() != Some(&BINARY_MESSAGE) {
+        if !self.version.is_binary_message(payload) {
             return Err(ProtocolError::BinaryPrefix);
         }
         let Some(destination) = due.filter(|due| due.route.sends && !due.route.is_over()) else {
             return Ok(Handled::Done);
         };
-        let sent = Sent::Item(payload.len() - 1);
-        let data = self.compactor.compact(message);
+        let sent = Sent::Item(payload.len().saturating_sub(self.version.binary_prefix()));
+        let data = self.convert(message, destination.outbox.version());
         let parcel = Parcel::Item(destination.header.clone(), data);
         Ok(forward(member, &destination, parcel, sent))
+    }
+
+    /// The frame as the other link wants it, in memory that is not much larger.
+    fn convert(&self, message: Message, to: Version) -> Message {
+        match (self.version, to) {
+            (Version::V4, Version::V3) => {
+                // Into memory of its own in any case.
+                let data = message.into_payload().into();
+                Message::binary(self.version.convert_binary(data, to))
+            }
+            (Version::V3, Version::V4) => {
+                let data = self.compactor.compact(message).into_payload().into();
+                Message::binary(self.version.convert_binary(data, to))
+            }
+            _ => self.compactor.compact(message),
+        }
+    }
+
+    /// Refuses what a peer sends before it has asked for the namespace.
+    fn check_connected(&self, text: &str) -> Result<(), ProtocolError> {
+        if self.connected {
+            return Ok(());
+        }
+        Err(ProtocolError::Start {
+            expected: "the Socket.IO connect packet",
+            received: excerpt(text, 64),
+        })
+    }
+
+    /// Answers a peer that asks for the namespace.
+    fn connect(&mut self, member: &Member) -> Result<(), ProtocolError> {
+        match self.version {
+            // It need not ask.
+            Version::V3 => {}
+            Version::V4 if self.connected => {
+                return Err(ProtocolError::SocketIo("connected already"));
+            }
+            Version::V4 => {
+                self.connected = true;
+                let json = serde_json::json!({ "sid": uuid() }).to_string();
+                let answer = socket_io::Packet::Connect(Some(&json)).encode();
+                member.outbox.push_own(Message::text(answer));
+            }
+        }
+        Ok(())
     }
 
     fn expect_binary(
@@ -183,7 +239,8 @@ impl Inbox {
                 member.hub.handle_ack(member.link, id, json);
             }
             socket_io::Packet::Disconnect => return Err(Ended::ByPeer),
-            socket_io::Packet::Connect | socket_io::Packet::Error(_) => {}
+            socket_io::Packet::Connect(_) => self.connect(member)?,
+            socket_io::Packet::Error(_) => {}
         }
         Ok(Handled::Done)
     }

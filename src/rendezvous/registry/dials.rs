@@ -150,13 +150,26 @@ impl Registry {
         ack: u64,
         now: Instant,
     ) {
-        match self.check_dial(link, from, to, &dial_id) {
+        let checked = self
+            .check_dial_rate(link, now)
+            .and_then(|()| self.check_dial(link, from, to, &dial_id));
+        match checked {
             Ok(listener) => self.offer_dial(link, listener, from, dial_id, ack, now),
             Err(refusal) => {
                 self.counters.dials_failed += 1;
                 self.answer(link, ack, Err(refusal));
             }
         }
+    }
+
+    /// Whatever comes of it, a dial is work for us.
+    fn check_dial_rate(&mut self, link: LinkId, now: Instant) -> Result<(), Refusal> {
+        let rate = self.settings.dial_rate;
+        let fits = self
+            .links
+            .get_mut(&link)
+            .is_none_or(|link| link.dial_rate.try_spend(rate, now));
+        fits.then_some(()).ok_or(Refusal::DialRate)
     }
 
     fn check_dial(
@@ -271,9 +284,12 @@ impl Registry {
     /// are told of each stream that was not over, so that a cut never looks like an end. A receiver
     /// is told that no more comes, a sender that nobody reads.
     pub(super) fn end_dial(&mut self, dial_id: &DialId, refusal: Refusal, cut: Cut) {
-        let dial = self.dials.0.get(dial_id);
-        if dial.is_some_and(|dial| dial.pending.is_some()) {
+        let pending = self.dials.0.get(dial_id).and_then(|dial| dial.pending);
+        if pending.is_some() {
             self.refusals.count(&refusal);
+            if let Some(bound) = refusal.bound() {
+                self.bounds.count(bound);
+            }
         }
         self.settle_dial(dial_id, Err(refusal.to_string()));
         let Some(dial) = self.dials.0.get(dial_id) else {

@@ -22,6 +22,7 @@ impl Refusal {
             Self::PeerNotFound => "peer_not_found",
             Self::DialIdInUse => "dial_id_in_use",
             Self::TooManyDials => "too_many_dials",
+            Self::DialRate => "dial_rate",
             Self::PeerBusy => "peer_busy",
             Self::DialTimedOut => "dial_timed_out",
             Self::PeerLeft => "peer_left",

@@ -1,0 +1,69 @@
+//! The heartbeats of Engine.IO 4, where it is the server that sends pings. No IO, no clock.
+//!
+//! Whether they are answered is not looked at here: a pong is a byte like any other, and a link on
+//! which none came for a ping interval and a ping timeout is silent to [`Pulse`](super::Pulse).
+
+use std::time::{Duration, Instant};
+
+use crate::protocol::engine_io::Version;
+
+/// When the next ping is to be sent, if ever.
+#[derive(Debug)]
+pub(super) struct Pings {
+    interval: Duration,
+    next: Option<Instant>,
+}
+
+impl Pings {
+    pub(super) fn new(version: Version, interval: Duration, now: Instant) -> Self {
+        let next = match version {
+            Version::V3 => None,
+            Version::V4 => Some(now + interval),
+        };
+        Self { interval, next }
+    }
+
+    /// Whether a ping is to be sent now; the next one is due an interval later.
+    pub(super) fn poll(&mut self, now: Instant) -> bool {
+        let is_due = self.next.is_some_and(|next| next <= now);
+        if is_due {
+            self.next = Some(now + self.interval);
+        }
+        is_due
+    }
+
+    /// How long to sleep at `now`, if nothing else is to be done for `otherwise`.
+    pub(super) fn pause(&self, otherwise: Duration, now: Instant) -> Duration {
+        let ping = self.next.map(|next| next.saturating_duration_since(now));
+        ping.map_or(otherwise, |ping| ping.min(otherwise))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_link_of_version_4_gets_a_ping_each_interval() {
+        let start = Instant::now();
+        let mut pings = Pings::new(Version::V4, 25 * SECOND, start);
+        let mut now = start;
+        for ping in 1..4 {
+            // Whatever else has to be done in between.
+            while !pings.poll(now) {
+                now += pings.pause(10 * SECOND, now);
+            }
+            assert_eq!(now, start + 25 * SECOND * ping);
+        }
+    }
+
+    #[test]
+    fn a_link_of_version_3_gets_none() {
+        let start = Instant::now();
+        let mut pings = Pings::new(Version::V3, SECOND, start);
+        assert_eq!(pings.pause(10 * SECOND, start), 10 * SECOND);
+        assert!(!pings.poll(start + 100 * SECOND));
+    }
+}

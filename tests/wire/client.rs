@@ -1,0 +1,265 @@
+//! A raw WebSocket client of the rendezvous, which says what it is told to say.
+
+#![allow(dead_code, reason = "each test target uses its own part")]
+
+use std::{future::Future, net::SocketAddr, time::Duration};
+
+use futures::{SinkExt, StreamExt};
+use libp2p_identity::Keypair;
+use libp2p_websocket_star::rendezvous::{Config, Server};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_websockets::{ClientBuilder, CloseCode, MaybeTlsStream, Message, WebSocketStream};
+
+/// Nothing here takes a tenth of it.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("in vain: {what}"))
+}
+
+pub fn config() -> Config {
+    Config::default().with_listen_addr(([127, 0, 0, 1], 0).into())
+}
+
+pub async fn server() -> Server {
+    Server::bind(config()).await.expect("a free port")
+}
+
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Eio {
+    V3,
+    V4,
+}
+
+impl Eio {
+    /// A binary frame.
+    fn frame(self, data: &[u8]) -> Vec<u8> {
+        match self {
+            Self::V3 => [b"\x04", data].concat(),
+            Self::V4 => data.to_vec(),
+        }
+    }
+}
+
+pub struct Client {
+    pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    pub next_ack: u64,
+    pub address: String,
+    pub eio: Eio,
+}
+
+impl Client {
+    /// Does the upgrade, and no more.
+    pub async fn upgrade(server: &Server, eio: Eio) -> Self {
+        let number = match eio {
+            Eio::V3 => 3,
+            Eio::V4 => 4,
+        };
+        let url = format!(
+            "ws://{}/socket.io/?EIO={number}&transport=websocket",
+            server.local_addr()
+        );
+        let builder = ClientBuilder::new().uri(&url).expect("a URI");
+        let (socket, _) = soon("connect", builder.connect()).await.expect("upgrade");
+        let MaybeTlsStream::Plain(stream) = socket.get_ref();
+        stream.set_nodelay(true).expect("an open socket");
+        Self {
+            socket,
+            next_ack: 0,
+            address: String::new(),
+            eio,
+        }
+    }
+
+    pub async fn connect(server: &Server) -> Self {
+        Self::connect_as(server, Eio::V3).await
+    }
+
+    pub async fn connect_as(server: &Server, eio: Eio) -> Self {
+        let mut client = Self::upgrade(server, eio).await;
+        let open = client.text().await;
+        assert!(open.starts_with("0{"), "{open}");
+        if eio == Eio::V4 {
+            client.send("40").await;
+        }
+        let connected = client.text().await;
+        assert_eq!(connected.starts_with("40{\"sid\":\""), eio == Eio::V4);
+        assert_eq!(connected == "40", eio == Eio::V3);
+        client
+    }
+
+    /// Connects and joins with a new key.
+    pub async fn joined(server: &Server) -> Self {
+        Self::joined_as(server, Eio::V3).await
+    }
+
+    pub async fn joined_as(server: &Server, eio: Eio) -> Self {
+        let mut client = Self::connect_as(server, eio).await;
+        client.join(&Keypair::generate_ed25519()).await;
+        client
+    }
+
+    /// Joins; gives the other peers.
+    pub async fn join(&mut self, key: &Keypair) -> Value {
+        self.address = address(key);
+        let public = hex::encode(key.public().encode_protobuf());
+        let answer = self.request(json!(["ss-join", self.address, public])).await;
+        let nonce = answer[1].as_str().expect("a nonce");
+        let signature = hex::encode(key.sign(nonce.as_bytes()).expect("signs"));
+        let answer = self
+            .request(json!(["ss-join", self.address, signature]))
+            .await;
+        assert_eq!((&answer[0], &answer[1]), (&Value::Null, &Value::Null));
+        answer[2].clone()
+    }
+
+    pub async fn send(&mut self, text: impl Into<String>) {
+        let message = Message::text(text.into());
+        soon("send", self.socket.send(message)).await.expect("sent");
+    }
+
+    /// Sends an event that asks for an answer; gives the number of that.
+    pub async fn ask(&mut self, event: Value) -> u64 {
+        let ack = self.next_ack;
+        self.next_ack += 1;
+        self.send(format!("42{ack}{event}")).await;
+        ack
+    }
+
+    /// Sends an event and gives its answer, passing over announcements.
+    pub async fn request(&mut self, event: Value) -> Value {
+        let ack = self.ask(event).await;
+        self.answer(ack).await
+    }
+
+    pub async fn answer(&mut self, ack: u64) -> Value {
+        let text = self.text().await;
+        let json = text
+            .strip_prefix(&format!("43{ack}"))
+            .unwrap_or_else(|| panic!("not the answer to {ack}: {text}"));
+        serde_json::from_str(json).expect("JSON")
+    }
+
+    pub async fn item(&mut self, stream: &str, data: &[u8]) {
+        self.send(header(stream)).await;
+        let frame = Message::binary(self.eio.frame(data));
+        soon("send", self.socket.send(frame)).await.expect("sent");
+    }
+
+    pub async fn message(&mut self) -> Option<Message> {
+        match soon("a message", self.socket.next()).await {
+            Some(Ok(message)) => Some(message),
+            Some(Err(_)) | None => None,
+        }
+    }
+
+    /// The next text frame that is no announcement.
+    pub async fn text(&mut self) -> String {
+        loop {
+            let message = self.message().await.expect("the link is open");
+            let text = message.as_text().unwrap_or_else(|| panic!("{message:?}"));
+            if !text.starts_with("42[\"ws-peer\"") {
+                return text.to_owned();
+            }
+        }
+    }
+
+    /// The next announcement.
+    pub async fn announced(&mut self) -> String {
+        loop {
+            let message = self.message().await.expect("the link is open");
+            let text = message.as_text().unwrap_or_else(|| panic!("{message:?}"));
+            if let Some(json) = text.strip_prefix("42[\"ws-peer\",") {
+                return json.trim_matches(['"', ']']).to_owned();
+            }
+        }
+    }
+
+    pub async fn expect_item(&mut self, stream: &str, data: &[u8]) {
+        assert_eq!(self.text().await, header(stream));
+        let frame = self.message().await.expect("the link is open");
+        assert!(frame.is_binary());
+        assert!(frame.as_payload()[..] == self.eio.frame(data), "other data");
+    }
+
+    /// Reads to the end of the link; gives the reason that the server states.
+    pub async fn closed(&mut self) -> Option<(CloseCode, String)> {
+        let mut reason = None;
+        while let Some(message) = self.message().await {
+            if let Some((code, text)) = message.as_close() {
+                reason = Some((code, text.to_owned()));
+            }
+        }
+        reason
+    }
+}
+
+pub fn address(key: &Keypair) -> String {
+    let peer = key.public().to_peer_id();
+    format!("/ip4/127.0.0.1/tcp/9090/ws/p2p-websocket-star/ipfs/{peer}")
+}
+
+pub fn header(stream: &str) -> String {
+    format!("451-[\"socket.io-pull-stream.queue.{stream}\",{{\"_placeholder\":true,\"num\":0}}]")
+}
+
+pub fn stream_event(kind: &str, stream: &str) -> String {
+    match kind {
+        "accept" => format!("42[\"socket.io-pull-stream.accept.{stream}\"]"),
+        _ => format!("42[\"socket.io-pull-stream.error.{stream}\",{kind}]"),
+    }
+}
+
+/// Two peers, and a dial `d` between them in the order of events of two JavaScript peers.
+pub async fn dialled(server: &Server) -> (Client, Client) {
+    let mut dialer = Client::joined(server).await;
+    let mut listener = Client::joined(server).await;
+    dial(&mut dialer, &mut listener, "d").await;
+    (dialer, listener)
+}
+
+pub async fn dial(dialer: &mut Client, listener: &mut Client, id: &str) {
+    let ack = offer(dialer, listener, id).await;
+    let accept = stream_event("accept", &format!("{id}.dialer"));
+    listener.send(accept.clone()).await;
+    let incoming = listener.next_ack;
+    listener.send(format!("43{incoming}[]")).await;
+    listener.next_ack += 1;
+    assert_eq!(dialer.text().await, accept);
+    assert_eq!(dialer.answer(ack).await, json!([]));
+    let accept = stream_event("accept", &format!("{id}.listener"));
+    dialer.send(accept.clone()).await;
+    assert_eq!(listener.text().await, accept);
+}
+
+/// Has `dialer` dial, and `listener` hear of it.
+pub async fn offer(dialer: &mut Client, listener: &mut Client, id: &str) -> u64 {
+    let event = json!(["ss-dial", dialer.address, listener.address, id]);
+    let ack = dialer.ask(event).await;
+    let text = listener.text().await;
+    let incoming = json!(["ss-incomming", id, dialer.address]);
+    assert!(text.ends_with(&incoming.to_string()), "{text}");
+    listener.next_ack = text[2..text.find('[').expect("an array")]
+        .parse()
+        .expect("an acknowledgement");
+    ack
+}
+
+/// Sends a request head, gives the answer.
+pub async fn http(addr: SocketAddr, head: &str) -> String {
+    let mut stream = TcpStream::connect(addr).await.expect("connect");
+    let request = format!("{head}\r\nHost: a\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    soon("an answer", stream.read_to_string(&mut answer))
+        .await
+        .expect("an answer");
+    answer
+}

@@ -404,7 +404,7 @@ async fn a_dropped_server_is_gone_with_its_links() {
 async fn what_is_no_upgrade_gets_an_http_answer() {
     let server = server().await;
     for (head, status, body) in [
-        ("GET / HTTP/1.1", "404", "Not found"),
+        ("GET /nothing HTTP/1.1", "404", "Not found"),
         (
             "GET /socket.io/?EIO=3&transport=polling HTTP/1.1",
             "400",

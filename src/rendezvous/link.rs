@@ -24,7 +24,7 @@ use tokio_websockets::{CloseCode, Error, Limits, Message, ServerBuilder, WebSock
 use self::{
     inbox::{Handled, Inbox, Waiting},
     metered::Metered,
-    pulse::{Beat, Pulse, Vitals},
+    pulse::{Beat, Drain, Pulse, Vitals},
 };
 use super::{
     hub::{Member, now as hub_now},
@@ -59,6 +59,8 @@ pub(super) enum Ended {
     Silent,
     #[error("takes nothing of what is sent to it")]
     Stalled,
+    #[error("takes what is sent to it too slowly")]
+    Slow,
     #[error("does not read the answers to its requests")]
     Overflow,
     #[error("did not join in time")]
@@ -74,7 +76,7 @@ impl Ended {
             Self::ByPeer | Self::Lost(_) | Self::WebSocket(_) => return None,
             Self::Violation(_) => CloseCode::PROTOCOL_ERROR,
             Self::TooLong(_) => CloseCode::MESSAGE_TOO_BIG,
-            Self::Silent | Self::Stalled | Self::Overflow | Self::Idle => {
+            Self::Silent | Self::Stalled | Self::Slow | Self::Overflow | Self::Idle => {
                 CloseCode::POLICY_VIOLATION
             }
             Self::Shutdown => CloseCode::GOING_AWAY,
@@ -162,7 +164,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         let pulse = Pulse::new(
             config.ping_interval(),
             config.ping_timeout(),
-            config.limits().stall_timeout,
+            Drain {
+                stall: config.limits().stall_timeout,
+                rate: config.limits().drain_rate,
+            },
             hub_now(),
         );
         Self {
@@ -243,6 +248,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                         self.send(header)?;
                         self.send(data)?;
                     }
+                    Parcel::Many(bundle) => {
+                        for message in &bundle.messages {
+                            self.send(message.clone())?;
+                        }
+                    }
                 }
             }
             match take {
@@ -265,6 +275,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// Reads some messages; whether there may be more to do.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         if let Some(waiting) = &mut self.waiting {
+            // Nor is it looked whether the peer has hung up: what it sent before that is still to
+            // be delivered, and how long that may take is up to the destination's drain.
             // If the destination is gone, the registry is about to tell this link.
             if Pin::new(&mut waiting.push).poll(cx).is_pending() {
                 return Ok(false);
@@ -313,12 +325,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 written: io.written,
                 reading: self.waiting.is_none(),
                 writing: self.unflushed,
+                holds_up: self.member.outbox.holds_up(),
             };
             match self.pulse.check(vitals, now.into_std()) {
                 Beat::Fine => {}
                 Beat::Pong => self.pong = Some("3"),
                 Beat::Silent => return Err(Ended::Silent),
                 Beat::Stalled => return Err(Ended::Stalled),
+                Beat::Slow => return Err(Ended::Slow),
             }
         }
         Ok(())

@@ -181,14 +181,16 @@ pub struct Limits {
     pub(crate) join_timeout: Duration,
     pub(crate) dial_timeout: Duration,
     pub(crate) stall_timeout: Duration,
+    pub(crate) drain_rate: u64,
     pub(crate) shutdown_timeout: Duration,
 }
 
 impl Default for Limits {
     /// - `message`: 1,000,000 bytes, as engine.io 3; the deployed peers split what is longer.
     /// - `queue`: 1 MiB a link: one message of any size, and 10 ms of a gigabit.
-    /// - `announce_rate`: 8 MiB/s in all: up to some 700 peers are announced at npm's pace, more of
-    ///   them less often.
+    /// - `announce_rate`: 16 MiB/s in all: up to some 1,000 peers are announced at npm's pace, more of
+    ///   them less often; 10,000 of them each 12 minutes, which is still as often as
+    ///   [`Discovery`](crate::Discovery) believes that a peer is there.
     /// - `links`: 10,000; at 16 KiB each while idle.
     /// - `links_per_ip`: 1,000 from one IPv4 address or one IPv6 /64: it takes ten to fill the server,
     ///   and a company or a provider behind one address still fits. The loopback address counts like
@@ -206,12 +208,14 @@ impl Default for Limits {
     /// - `dial_timeout`: 30 s for the answer of the peer that is dialled.
     /// - `stall_timeout`: 60 s in which not a single byte of what is queued was taken; slower than any
     ///   heartbeat, because a peer that computes for a while is not gone.
+    /// - `drain_rate`: 2 KiB/s, of a peer that others wait for: below that no line of today is, and
+    ///   who sends to such a peer would wait for minutes.
     /// - `shutdown_timeout`: 5 s to hand over what is queued when the server is shut down.
     fn default() -> Self {
         Self {
             message: 1_000_000,
             queue: 1024 * 1024,
-            announce_rate: 8 * 1024 * 1024,
+            announce_rate: 16 * 1024 * 1024,
             links: 10_000,
             links_per_ip: 1000,
             joins: 16,
@@ -222,6 +226,7 @@ impl Default for Limits {
             join_timeout: Duration::from_secs(30),
             dial_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(60),
+            drain_rate: 2 * 1024,
             shutdown_timeout: Duration::from_secs(5),
         }
     }
@@ -246,7 +251,7 @@ impl Limits {
     }
 
     /// How many bytes a second all repeated announcements together may take. What exceeds it comes
-    /// later, in turn.
+    /// later, in turn. The first announcement of a newcomer is neither delayed nor counted.
     #[must_use]
     pub fn with_announce_rate(mut self, bytes_per_second: usize) -> Self {
         self.announce_rate = bytes_per_second.max(1);
@@ -322,6 +327,15 @@ impl Limits {
     #[must_use]
     pub fn with_stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall_timeout = timeout;
+        self
+    }
+
+    /// How many bytes a second a peer must take while others wait for room in its queue, on the average
+    /// over the stall timeout; 0 lets it be as slow as it likes. The link of one that takes less is
+    /// closed: whoever sends to it could not reach anybody else meanwhile.
+    #[must_use]
+    pub fn with_min_drain_rate(mut self, bytes_per_second: u64) -> Self {
+        self.drain_rate = bytes_per_second;
         self
     }
 

@@ -17,8 +17,8 @@ use super::{
     config::Config,
     metrics::DialTime,
     origin::{Origin, Origins},
-    outbox::{CloseReason, Outbox},
-    registry::{Action, LinkId, Registry, Route},
+    outbox::{Bundle, CloseReason, Outbox},
+    registry::{Action, Announced, LinkId, Registry, Route},
     server::Snapshot,
     tls,
 };
@@ -76,7 +76,7 @@ impl State {
                         outbox.push_own(Message::text(text));
                     }
                 }
-                Action::Announce { except, text } => self.announce(except, text),
+                Action::Announce { peers, newcomers } => self.announce(peers, newcomers),
                 Action::Idle(link) => {
                     if let Some(outbox) = self.outboxes.get(&link) {
                         outbox.close(CloseReason::Idle);
@@ -86,14 +86,35 @@ impl State {
         }
     }
 
-    fn announce(&mut self, except: LinkId, text: String) {
-        let message = Message::text(text);
-        for link in self.registry.joined_links().filter(|link| *link != except) {
-            if let Some(outbox) = self.outboxes.get(&link)
-                && !outbox.push_announcement(message.clone())
-            {
-                self.dropped_announcements += 1;
-            }
+    /// Puts what most links are told into their queues as a whole; only the links of the announced
+    /// peers need another selection.
+    fn announce(&mut self, peers: Vec<Announced>, newcomers: bool) {
+        let mut own = HashMap::<LinkId, usize>::new();
+        for (n, peer) in peers.iter().enumerate() {
+            own.insert(peer.link, n);
+        }
+        let messages: Vec<(LinkId, Message)> = peers
+            .into_iter()
+            .map(|peer| (peer.link, Message::text(peer.text)))
+            .collect();
+        let bundle = |selected: &mut dyn Iterator<Item = &(LinkId, Message)>| {
+            let messages = selected.map(|(_, message)| message.clone()).collect();
+            Bundle::split(messages)
+        };
+        let for_others = bundle(&mut messages.iter());
+        for link in self.registry.joined_links() {
+            let Some(outbox) = self.outboxes.get(&link) else {
+                continue;
+            };
+            let dropped = match own.get(&link) {
+                None => outbox.push_announcements(&for_others),
+                Some(last) => {
+                    let known = if newcomers { *last } else { 0 };
+                    let rest = messages.get(known..).unwrap_or_default().iter();
+                    outbox.push_announcements(&bundle(&mut rest.filter(|(of, _)| *of != link)))
+                }
+            };
+            self.dropped_announcements += dropped as u64;
         }
     }
 }

@@ -26,7 +26,7 @@ use self::{
     inbox::{Handled, Inbox, Waiting},
     metered::Metered,
     ping::Pings,
-    pulse::{Beat, Pulse, Vitals},
+    pulse::{Beat, Drain, Pulse, Vitals},
 };
 use super::{
     bounds::Bound,
@@ -67,6 +67,8 @@ pub(super) enum Ended {
     Silent,
     #[error("takes nothing of what is sent to it")]
     Stalled,
+    #[error("takes what is sent to it too slowly")]
+    Slow,
     #[error("does not read the answers to its requests")]
     Overflow,
     #[error("did not join in time")]
@@ -82,7 +84,7 @@ impl Ended {
             Self::ByPeer | Self::Lost(_) | Self::WebSocket(_) => return None,
             Self::Violation(_) => CloseCode::PROTOCOL_ERROR,
             Self::TooLong(_) => CloseCode::MESSAGE_TOO_BIG,
-            Self::Silent | Self::Stalled | Self::Overflow | Self::Idle => {
+            Self::Silent | Self::Stalled | Self::Slow | Self::Overflow | Self::Idle => {
                 CloseCode::POLICY_VIOLATION
             }
             Self::Shutdown => CloseCode::GOING_AWAY,
@@ -94,7 +96,7 @@ impl Ended {
         Some(match self {
             Self::TooLong(_) => Bound::Message,
             Self::Silent => Bound::Silence,
-            Self::Stalled => Bound::Stall,
+            Self::Stalled | Self::Slow => Bound::Stall,
             Self::Overflow => Bound::Answers,
             Self::Idle => Bound::JoinTimeout,
             Self::ByPeer
@@ -205,7 +207,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         let pulse = Pulse::new(
             config.ping_interval(),
             config.ping_timeout(),
-            config.limits().stall_timeout,
+            Drain {
+                stall: config.limits().stall_timeout,
+                rate: config.limits().drain_rate,
+            },
             now,
         );
         Self {
@@ -293,6 +298,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                         self.send(header)?;
                         self.send(data)?;
                     }
+                    Parcel::Many(bundle) => {
+                        for message in &bundle.messages {
+                            self.send(message.clone())?;
+                        }
+                    }
                 }
             }
             match take {
@@ -315,6 +325,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// Reads some messages; whether there may be more to do.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         if let Some(waiting) = &mut self.waiting {
+            // Nor is it looked whether the peer has hung up: what it sent before that is still to
+            // be delivered, and how long that may take is up to the destination's drain.
             // If the destination is gone, the registry is about to tell this link.
             if Pin::new(&mut waiting.push).poll(cx).is_pending() {
                 return Ok(false);
@@ -367,6 +379,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 written: io.written,
                 reading: self.waiting.is_none(),
                 writing: self.unflushed,
+                holds_up: self.member.outbox.holds_up(),
             };
             match self.pulse.check(vitals, now.into_std()) {
                 Beat::Fine => {}
@@ -375,6 +388,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 Beat::Pong => self.beat = Some("3"),
                 Beat::Silent => return Err(Ended::Silent),
                 Beat::Stalled => return Err(Ended::Stalled),
+                Beat::Slow => return Err(Ended::Slow),
             }
         }
         Ok(())

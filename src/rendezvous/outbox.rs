@@ -20,9 +20,9 @@ const OVERHEAD: usize = 128;
 /// How far the server's own messages may exceed the limit. Their number is bounded by the limits on
 /// dials, and a peer whose neighbour with thousands of streams is lost is not to blame.
 const RESERVE: usize = 1024 * 1024;
-/// How many parcels are taken at once: as many as two vectored writes hold. The WebSocket's own queue
+/// How many messages are taken at once: as many as two vectored writes hold. The WebSocket's own queue
 /// keeps the slots that it once had for as long as the link lasts.
-const BATCH: usize = 32;
+const BATCH: usize = 64;
 /// A queue that was once longer than this gives its memory back when it is empty: most links are
 /// idle most of the time.
 const KEPT_SLOTS: usize = 8;
@@ -34,15 +34,48 @@ pub(super) enum Parcel {
     One(Message),
     /// The text that announces an item, and the item.
     Item(Message, Message),
+    /// Announcements, the same for many links.
+    Many(Arc<Bundle>),
+}
+
+fn cost(message: &Message) -> usize {
+    message.as_payload().len() + OVERHEAD
 }
 
 impl Parcel {
     fn cost(&self) -> usize {
-        let cost = |message: &Message| message.as_payload().len() + OVERHEAD;
         match self {
             Self::One(message) => cost(message),
             Self::Item(header, data) => cost(header) + cost(data),
+            Self::Many(bundle) => bundle.cost,
         }
+    }
+
+    fn messages(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Item(..) => 2,
+            Self::Many(bundle) => bundle.messages.len(),
+        }
+    }
+}
+
+/// Some messages that go together.
+#[derive(Debug)]
+pub(super) struct Bundle {
+    pub(super) messages: Vec<Message>,
+    /// What they cost each link; in memory they are there only once.
+    cost: usize,
+}
+
+impl Bundle {
+    /// Ties messages up in bundles of what is taken at once.
+    pub(super) fn split(messages: Vec<Message>) -> Vec<Arc<Self>> {
+        let bundles = messages.chunks(BATCH).map(|messages| Self {
+            messages: messages.to_vec(),
+            cost: messages.iter().map(cost).sum(),
+        });
+        bundles.map(Arc::new).collect()
     }
 }
 
@@ -199,18 +232,22 @@ impl Outbox {
         wake(writer);
     }
 
-    /// Puts in an announcement if the queue is at most half full; false if it is dropped.
-    pub(super) fn push_announcement(&self, message: Message) -> bool {
-        let parcel = Parcel::One(message);
-        let cost = parcel.cost();
+    /// Puts in announcements as long as the queue is at most half full; gives how many are dropped.
+    pub(super) fn push_announcements(&self, bundles: &[Arc<Bundle>]) -> usize {
+        let mut dropped = 0;
+        let mut writer = None;
         let mut inner = self.lock();
-        if inner.is_closing() || inner.bytes + cost > self.limit / 2 {
-            return false;
+        for bundle in bundles {
+            if inner.is_closing() || inner.bytes + bundle.cost > self.limit / 2 {
+                dropped += bundle.messages.len();
+            } else {
+                let woken = inner.push(Parcel::Many(bundle.clone()), bundle.cost);
+                writer = writer.or(woken);
+            }
         }
-        let writer = inner.push(parcel, cost);
         drop(inner);
         wake(writer);
-        true
+        dropped
     }
 
     /// Has the link closed when all that is queued is taken; of a link that takes nothing
@@ -265,12 +302,14 @@ impl Outbox {
             register(&mut inner.writer, cx);
             return Poll::Pending;
         }
-        let mut taken = 0;
+        let (mut taken, mut messages) = (0, 0);
         while taken < max
-            && batch.len() < BATCH
+            && let Some(parcel) = inner.queue.front()
+            && (messages == 0 || messages + parcel.messages() <= BATCH)
             && let Some(parcel) = inner.queue.pop_front()
         {
             taken += parcel.cost();
+            messages += parcel.messages();
             batch.push(parcel);
         }
         inner.bytes = inner.bytes.saturating_sub(taken);
@@ -297,6 +336,11 @@ impl Outbox {
     /// this link are to be answered before it has read what is there.
     pub(super) fn is_clogged(&self) -> bool {
         self.bytes() > self.limit + RESERVE / 2
+    }
+
+    /// Whether somebody waits for room.
+    pub(super) fn holds_up(&self) -> bool {
+        !self.lock().waiting.is_empty()
     }
 
     /// How many bytes are queued.

@@ -35,6 +35,11 @@ fn message(cost: usize) -> Message {
     Message::binary(vec![0; cost - OVERHEAD])
 }
 
+/// Whether there is room for an announcement.
+fn announce(outbox: &Outbox, cost: usize) -> bool {
+    outbox.push_announcements(&Bundle::split(vec![message(cost)])) == 0
+}
+
 fn outbox(limit: usize) -> Arc<Outbox> {
     Arc::new(Outbox::new(limit))
 }
@@ -214,11 +219,24 @@ fn the_servers_own_messages_do_not_wait_until_the_reserve_is_used_up() {
 #[test]
 fn announcements_are_dropped_when_the_queue_is_half_full() {
     let outbox = outbox(1000);
-    assert!(outbox.push_announcement(message(300)));
-    assert!(outbox.push_announcement(message(200)));
-    assert!(!outbox.push_announcement(message(200)));
+    assert!(announce(&outbox, 300));
+    assert!(announce(&outbox, 200));
+    assert!(!announce(&outbox, 200));
     take(&outbox, 1);
-    assert!(outbox.push_announcement(message(200)));
+    assert!(announce(&outbox, 200));
+}
+
+#[test]
+fn announcements_come_in_bundles_that_are_dropped_one_by_one() {
+    let outbox = outbox(10 * BATCH * 200);
+    let bundles = Bundle::split(vec![message(200); 6 * BATCH + 7]);
+    assert_eq!(bundles.len(), 7);
+    // Five of the seven are half of the queue; the short one does not fit either.
+    assert_eq!(outbox.push_announcements(&bundles), BATCH + 7);
+    assert_eq!(take(&outbox, usize::MAX), [BATCH * 200], "one at a time");
+    outbox.push_own(message(300));
+    assert_eq!(take(&outbox, usize::MAX), [BATCH * 200]);
+    assert_eq!(outbox.bytes(), 3 * BATCH * 200 + 300);
 }
 
 #[test]
@@ -233,7 +251,7 @@ fn a_closing_queue_takes_nothing_more_and_gives_what_it_has() {
     assert_eq!(counter.wakes(), 1);
     assert_eq!(poll(&mut waiting, &waker), Poll::Ready(Err(Closed)));
     outbox.push_own(message(200));
-    assert!(!outbox.push_announcement(message(200)));
+    assert!(!announce(&outbox, 200));
     let late = outbox.try_push(parcel(200));
     assert!(matches!(late, Err(TryPushError::Closed)));
     assert_eq!(take(&outbox, 10_000), [1000]);

@@ -114,15 +114,35 @@ pub(crate) enum Action {
         /// The frame.
         text: String,
     },
-    /// Send a text frame to every joined link but one, where there is room.
+    /// Tell every joined link of peers other than its own, where there is room.
     Announce {
-        /// The link of the announced peer.
-        except: LinkId,
-        /// The frame.
-        text: String,
+        /// Who is announced.
+        peers: Vec<Announced>,
+        /// Whether they have just joined, in this order: each has been given a list of those before
+        /// it.
+        newcomers: bool,
     },
     /// The link never joined: close it.
     Idle(LinkId),
+}
+
+/// The announcement of a peer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Announced {
+    /// The link of the peer, which is not to be told.
+    pub(crate) link: LinkId,
+    /// The frame.
+    pub(crate) text: String,
+}
+
+impl Announced {
+    fn new(address: &str, link: LinkId) -> Self {
+        let event = Event::Peer {
+            address: address.to_owned(),
+        };
+        let text = event.encode(None);
+        Self { link, text }
+    }
 }
 
 /// What has happened since the server was started.
@@ -236,7 +256,7 @@ impl Registry {
                 .remove(&(deadline, DeadlineKind::FirstJoin(link)));
         }
         for address in &state.joins {
-            self.peers.remove(address);
+            self.forget_peer(address);
         }
         for dial_id in &state.dials {
             self.end_dial(dial_id, Refusal::PeerLeft, Cut::LinkLost);
@@ -308,7 +328,7 @@ impl Registry {
                 DeadlineKind::Answer(link, ack) => self.dial_timed_out(link, ack),
             }
         }
-        self.repeat_announcements(now);
+        self.announce(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.

@@ -335,10 +335,15 @@ impl World {
         while let Some(action) = self.registry.poll_action() {
             match action {
                 Action::Send { to, text } => self.send_down(to, Frame::Text(text)),
-                Action::Announce { except, text } => {
+                Action::Announce { peers, .. } => {
                     let links: Vec<_> = self.registry.joined_links().collect();
-                    for link in links.into_iter().filter(|link| *link != except) {
-                        self.send_down(link, Frame::Text(text.clone()));
+                    for (to, peer) in links
+                        .iter()
+                        .flat_map(|to| peers.iter().map(move |p| (to, p)))
+                    {
+                        if *to != peer.link {
+                            self.send_down(*to, Frame::Text(peer.text.clone()));
+                        }
                     }
                 }
                 Action::Idle(link) => {

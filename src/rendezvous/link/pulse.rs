@@ -13,6 +13,8 @@ pub(super) enum Beat {
     Silent,
     /// The peer has taken nothing for too long.
     Stalled,
+    /// The peer has taken too little for too long, and others had to wait for it.
+    Slow,
 }
 
 /// What a look at the link shows.
@@ -26,12 +28,23 @@ pub(super) struct Vitals {
     pub(super) reading: bool,
     /// Whether something waits to be written.
     pub(super) writing: bool,
+    /// Whether others wait for room here.
+    pub(super) holds_up: bool,
+}
+
+/// What a peer must take of what is sent to it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Drain {
+    /// How long it may take nothing at all.
+    pub(super) stall: Duration,
+    /// How many bytes a second, on the average of that time, while it holds up others.
+    pub(super) rate: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Pulse {
     silence: Duration,
-    stall: Duration,
+    drain: Drain,
     keep_alive: Duration,
     read: u64,
     written: u64,
@@ -39,31 +52,34 @@ pub(super) struct Pulse {
     last_written: Instant,
     /// Since when nothing is stuck.
     last_idle: Instant,
+    /// Since when others have been held up at every look, and how many bytes were written by then.
+    holding_since: (Instant, u64),
 }
 
 impl Pulse {
     pub(super) fn new(
         ping_interval: Duration,
         ping_timeout: Duration,
-        stall: Duration,
+        drain: Drain,
         now: Instant,
     ) -> Self {
         Self {
             silence: ping_interval + ping_timeout,
-            stall,
+            drain,
             keep_alive: ping_timeout / 2,
             read: 0,
             written: 0,
             last_read: now,
             last_written: now,
             last_idle: now,
+            holding_since: (now, 0),
         }
     }
 
     /// How often to [`check`](Self::check).
     pub(super) fn period(&self) -> Duration {
         (self.keep_alive / 2)
-            .min(self.stall / 4)
+            .min(self.drain.stall / 4)
             .max(Duration::from_millis(5))
     }
 
@@ -81,11 +97,14 @@ impl Pulse {
         }
         self.read = vitals.read;
         self.written = vitals.written;
+        let slow = self.is_slow(vitals, now);
 
         if now.saturating_duration_since(self.last_read) >= self.silence {
             Beat::Silent
-        } else if now.saturating_duration_since(self.last_idle) >= self.stall {
+        } else if now.saturating_duration_since(self.last_idle) >= self.drain.stall {
             Beat::Stalled
+        } else if slow {
+            Beat::Slow
         } else if (heard || !vitals.reading)
             && !vitals.writing
             && now.saturating_duration_since(self.last_written) >= self.keep_alive
@@ -95,6 +114,19 @@ impl Pulse {
             Beat::Fine
         }
     }
+
+    /// Whether others were held up for a whole stall timeout by a peer that took too little in it. One
+    /// that holds up nobody may be as slow as it likes.
+    fn is_slow(&mut self, vitals: Vitals, now: Instant) -> bool {
+        let (since, written) = self.holding_since;
+        let time = now.saturating_duration_since(since);
+        if vitals.holds_up && time < self.drain.stall {
+            return false;
+        }
+        self.holding_since = (now, vitals.written);
+        let least = self.drain.rate as f64 * time.as_secs_f64();
+        vitals.holds_up && (vitals.written.saturating_sub(written) as f64) < least
+    }
 }
 
 #[cfg(test)]
@@ -102,17 +134,22 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const DRAIN: Drain = Drain {
+        stall: Duration::from_secs(60),
+        rate: 100,
+    };
     const IDLE: Vitals = Vitals {
         read: 0,
         written: 0,
         reading: true,
         writing: false,
+        holds_up: false,
     };
 
     /// Checks every second until something is to be done.
     fn first_beat(mut vitals: impl FnMut(u64) -> Vitals) -> (u64, Beat) {
         let start = Instant::now();
-        let mut pulse = Pulse::new(25 * SECOND, 20 * SECOND, 60 * SECOND, start);
+        let mut pulse = Pulse::new(25 * SECOND, 20 * SECOND, DRAIN, start);
         (1..200)
             .map(|second| {
                 let now = start + SECOND * u32::try_from(second).expect("small");
@@ -153,9 +190,35 @@ mod tests {
             read: second,
             written: second / 59,
             writing: true,
-            reading: true,
+            ..IDLE
         };
         assert_eq!(first_beat(slow), (200, Beat::Fine));
+    }
+
+    /// A peer that takes so many bytes every 20 seconds.
+    fn trickle(bytes: u64) -> impl Fn(u64) -> Vitals {
+        move |second| Vitals {
+            read: second,
+            written: second / 20 * bytes,
+            writing: true,
+            holds_up: true,
+            ..IDLE
+        }
+    }
+
+    #[test]
+    fn a_peer_that_holds_others_up_must_take_its_least_rate() {
+        assert_eq!(first_beat(trickle(1500)), (60, Beat::Slow));
+        assert_eq!(first_beat(trickle(2000)), (200, Beat::Fine));
+    }
+
+    #[test]
+    fn a_peer_that_now_and_then_holds_up_nobody_may_trickle() {
+        let sometimes = |second| Vitals {
+            holds_up: second % 50 != 0,
+            ..trickle(1)(second)
+        };
+        assert_eq!(first_beat(sometimes), (200, Beat::Fine));
     }
 
     #[test]

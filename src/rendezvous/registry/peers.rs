@@ -4,10 +4,10 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use multiaddr::Multiaddr;
 
-use super::{Action, DeadlineKind, LinkId, Refusal, Registry};
+use super::{Action, Announced, DeadlineKind, LinkId, Refusal, Registry, announce::Turn};
 use crate::{
     StarAddr,
-    protocol::event::{Event, JoinAnswer},
+    protocol::event::JoinAnswer,
     rendezvous::challenge::{Challenge, Check, Checked, KeyCheck, Proof, SignatureCheck},
 };
 
@@ -20,14 +20,13 @@ const MAX_LIST: usize = 256 * 1024;
 #[derive(Debug, Clone, Copy)]
 struct Peer {
     link: LinkId,
-    /// Tells this stay from earlier and later ones at the same address.
-    join: u64,
+    /// When it is announced again.
+    turn: Turn,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     by_address: HashMap<Arc<str>, Peer>,
-    next_join: u64,
 }
 
 impl Peers {
@@ -35,25 +34,8 @@ impl Peers {
         self.by_address.get(address).map(|peer| peer.link)
     }
 
-    pub(super) fn remove(&mut self, address: &str) {
-        self.by_address.remove(address);
-    }
-
     pub(super) fn addresses(&self) -> impl Iterator<Item = &str> {
         self.by_address.keys().map(|address| &**address)
-    }
-
-    /// The peer at `address`, if it is still the one of that join.
-    fn current(&self, address: &str, join: u64) -> Option<Peer> {
-        let peer = self.by_address.get(address)?;
-        (peer.join == join).then_some(*peer)
-    }
-
-    fn insert(&mut self, address: Arc<str>, link: LinkId) -> u64 {
-        let join = self.next_join;
-        self.next_join += 1;
-        self.by_address.insert(address, Peer { link, join });
-        join
     }
 
     fn give(&mut self, address: &str, link: LinkId) {
@@ -206,9 +188,10 @@ impl Registry {
                 tracing::debug!(%link, from = %owner, peer = %address, "a peer has moved");
             }
             None => {
-                let join = self.peers.insert(address.clone(), link);
-                self.announcements.schedule(address.clone(), join, now);
-                self.announce(&address, link, now);
+                let turn = self.announcements.add(address.clone(), now);
+                let peer = Peer { link, turn };
+                self.peers.by_address.insert(address.clone(), peer);
+                self.announce_newcomers(now);
                 tracing::debug!(%link, peer = %address, "a peer has joined");
             }
         }
@@ -222,28 +205,46 @@ impl Registry {
             return;
         };
         if state.joins.remove(address) {
-            self.peers.remove(address);
+            self.forget_peer(address);
             tracing::debug!(%link, peer = %address, "a peer has left");
         }
     }
 
-    pub(super) fn repeat_announcements(&mut self, now: Instant) {
-        while let Some((address, join)) = self.announcements.poll(now) {
-            let Some(peer) = self.peers.current(&address, join) else {
-                continue;
-            };
-            self.announce(&address, peer.link, now);
-            self.announcements.schedule(address, join, now);
+    pub(super) fn forget_peer(&mut self, address: &str) {
+        if let Some(peer) = self.peers.by_address.remove(address) {
+            self.announcements.remove(peer.turn);
         }
     }
 
-    fn announce(&mut self, address: &str, except: LinkId, now: Instant) {
-        let event = Event::Peer {
-            address: address.to_owned(),
-        };
-        let text = event.encode(None);
-        self.announcements.spend(text.len() * self.links.len(), now);
-        self.actions.push_back(Action::Announce { except, text });
+    /// Announces those whose turn has come.
+    pub(super) fn announce(&mut self, now: Instant) {
+        self.announce_newcomers(now);
+        let repeats = self.announcements.poll_repeats(self.links.len(), now);
+        let mut announced = Vec::with_capacity(repeats.len());
+        for repeat in repeats {
+            if let Some(peer) = self.peers.by_address.get_mut(&repeat.address) {
+                peer.turn = repeat.turn;
+                announced.push(Announced::new(&repeat.address, peer.link));
+            }
+        }
+        self.push_announcements(announced, false);
+    }
+
+    fn announce_newcomers(&mut self, now: Instant) {
+        let newcomers = self.announcements.poll_newcomers(now);
+        let announced = newcomers.iter().filter_map(|address| {
+            let link = self.peers.owner(address)?;
+            Some(Announced::new(address, link))
+        });
+        let announced = announced.collect();
+        self.push_announcements(announced, true);
+    }
+
+    fn push_announcements(&mut self, peers: Vec<Announced>, newcomers: bool) {
+        if !peers.is_empty() {
+            self.actions
+                .push_back(Action::Announce { peers, newcomers });
+        }
     }
 
     /// The addresses beside `address`, as many as an answer may hold.
@@ -251,10 +252,8 @@ impl Registry {
         let mut room = MAX_LIST;
         let latest = self.announcements.latest();
         latest
-            .filter(|(other, join)| {
-                ***other != *address && self.peers.current(other, *join).is_some()
-            })
-            .map(|(other, _)| other.to_string())
+            .filter(|other| ***other != *address)
+            .map(|other| other.to_string())
             .take_while(|other| {
                 room = room.saturating_sub(other.len() + 3);
                 room > 0

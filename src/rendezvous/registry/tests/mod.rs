@@ -50,10 +50,13 @@ impl Star {
             other => panic!("{other:?}"),
         };
         std::iter::from_fn(|| self.registry.poll_action())
-            .map(|action| match action {
-                Action::Send { to, text } => (Some(to), parse(&text)),
-                Action::Announce { text, .. } => (None, parse(&text)),
-                Action::Idle(link) => (Some(link), json!("idle")),
+            .flat_map(|action| match action {
+                Action::Send { to, text } => vec![(Some(to), parse(&text))],
+                Action::Announce { peers, .. } => {
+                    let texts = peers.iter().map(|peer| (None, parse(&peer.text)));
+                    texts.collect()
+                }
+                Action::Idle(link) => vec![(Some(link), json!("idle"))],
             })
             .collect()
     }

@@ -118,6 +118,7 @@ fn check(registry: &Registry) {
     }
     let joins: usize = registry.links.values().map(|link| link.joins.len()).sum();
     assert_eq!(registry.addresses().count(), joins);
+    assert_eq!(registry.announcements.len(), joins);
 }
 
 proptest! {

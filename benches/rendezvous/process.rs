@@ -1,0 +1,181 @@
+//! A rendezvous in a process of its own, so that what it uses can be told from what its clients use.
+
+use std::{
+    fs, io,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
+
+use libp2p_websocket_star::rendezvous::{Config, Limits, Server};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout, Command},
+};
+
+/// Has this program serve instead of measure.
+pub const SERVE: &str = "--serve-until-stdin-ends";
+/// What `/proc` counts processor time in, on every Linux there is.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Ours,
+    Npm,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "this crate",
+            Self::Npm => "npm 0.4.1",
+        }
+    }
+
+    /// Whether it can be run here.
+    pub fn is_there(self) -> bool {
+        match self {
+            Self::Ours => true,
+            Self::Npm => {
+                let node = std::process::Command::new("node").arg("--version").output();
+                node.is_ok() && npm_script().with_file_name("node_modules").is_dir()
+            }
+        }
+    }
+}
+
+fn npm_script() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/js/rendezvous.js")
+}
+
+/// A server that ends with this value.
+pub struct Rendezvous {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+    pub addr: SocketAddr,
+    pub kind: Kind,
+}
+
+/// What a process has used.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    /// Seconds of processor time.
+    pub cpu: f64,
+    /// Bytes that are resident.
+    pub rss: f64,
+    /// The most bytes that were.
+    pub peak: f64,
+}
+
+impl Rendezvous {
+    pub async fn start(kind: Kind) -> io::Result<Self> {
+        let mut command = match kind {
+            Kind::Ours => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.arg(SERVE);
+                command
+            }
+            Kind::Npm => {
+                let mut command = Command::new("node");
+                command.arg(npm_script());
+                command
+            }
+        };
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        let gone = || io::Error::other("the server has no pipes");
+        let stdin = child.stdin.take().ok_or_else(gone)?;
+        let stdout = child.stdout.take().ok_or_else(gone)?;
+        let mut lines = BufReader::new(stdout).lines();
+        let line = lines.next_line().await?.unwrap_or_default();
+        let port = serde_json::from_str(&line)
+            .ok()
+            .and_then(|said: Value| u16::try_from(said["port"].as_u64()?).ok())
+            .ok_or_else(|| io::Error::other(format!("the server said {line:?}")))?;
+        Ok(Self {
+            child,
+            stdin,
+            lines,
+            addr: (Ipv4Addr::LOCALHOST, port).into(),
+            kind,
+        })
+    }
+
+    pub fn usage(&self) -> Usage {
+        let pid = self.child.id().expect("it has not been waited for");
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the server runs");
+        // After the name, which may hold anything: state is field 3, the times are 14 and 15.
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let ticks = |n: usize| {
+            let field = fields.split_whitespace().nth(n - 3);
+            field.and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0)
+        };
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the server runs");
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kib = line.and_then(|l| l.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
+            kib.unwrap_or(0.0) * 1024.0
+        };
+        Usage {
+            cpu: (ticks(14) + ticks(15)) / TICKS_PER_SECOND,
+            rss: bytes("VmRSS:"),
+            peak: bytes("VmHWM:"),
+        }
+    }
+
+    /// What our server says of itself.
+    pub async fn snapshot(&mut self) -> Option<Value> {
+        if self.kind == Kind::Npm {
+            return None;
+        }
+        self.stdin.write_all(b"?\n").await.ok()?;
+        let line = self.lines.next_line().await.ok()??;
+        serde_json::from_str(&line).ok()
+    }
+
+    /// Waits until the server has little to do, a minute at most.
+    pub async fn calm(&self) {
+        let mut before = self.usage().cpu;
+        for _ in 0..60 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let now = self.usage().cpu;
+            if now - before < 0.2 {
+                return;
+            }
+            before = now;
+        }
+    }
+}
+
+/// The hidden half of this program: our server with its defaults, but for what a benchmark may not be
+/// refused.
+pub async fn serve() -> io::Result<()> {
+    let limits = Limits::default().with_max_links(20_000);
+    let config = Config::default()
+        .with_listen_addr((Ipv4Addr::LOCALHOST, 0).into())
+        .with_limits(limits);
+    let server = Server::bind(config).await.map_err(io::Error::other)?;
+    println!("{}", json!({ "port": server.local_addr().port() }));
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while lines.next_line().await?.is_some() {
+        let now = server.snapshot();
+        let said = json!({
+            "links": now.links,
+            "peers": now.peers.len(),
+            "dials": now.dials,
+            "queued": now.queued_bytes,
+            "joins": now.counters.joins,
+            "dialled": now.counters.dials,
+            "dropped": now.announcements_dropped,
+        });
+        println!("{said}");
+    }
+    Ok(())
+}

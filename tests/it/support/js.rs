@@ -300,7 +300,7 @@ pub fn pattern(offset: u64, len: usize) -> Vec<u8> {
 }
 
 /// A Node.js process, its stdin, and all it has said.
-struct Node {
+pub(super) struct Node {
     script: &'static str,
     child: Child,
     stdin: tokio::sync::Mutex<ChildStdin>,
@@ -320,7 +320,7 @@ struct Entry {
 }
 
 impl Node {
-    fn command(script: &str) -> Command {
+    pub(super) fn command(script: &str) -> Command {
         let mut command = Command::new("node");
         command
             .arg(installed().join(script))
@@ -328,7 +328,7 @@ impl Node {
         command
     }
 
-    fn spawn(script: &'static str, mut command: Command) -> Self {
+    pub(super) fn spawn(script: &'static str, mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -351,7 +351,7 @@ impl Node {
         }
     }
 
-    async fn send(&self, command: Value) {
+    pub(super) async fn send(&self, command: Value) {
         let sent = self
             .stdin
             .lock()
@@ -367,12 +367,16 @@ impl Node {
         }
     }
 
-    async fn expect(&self, name: &str) -> Value {
+    pub(super) async fn expect(&self, name: &str) -> Value {
         self.expect_where(&format!("`{name}`"), |event| event["event"] == name)
             .await
     }
 
-    async fn expect_where(&self, what: &str, predicate: impl Fn(&Value) -> bool) -> Value {
+    pub(super) async fn expect_where(
+        &self,
+        what: &str,
+        predicate: impl Fn(&Value) -> bool,
+    ) -> Value {
         let mut grown = self.grown.clone();
         let found = tokio::time::timeout(PATIENCE, async {
             loop {

@@ -4,6 +4,7 @@ pub mod js;
 pub mod node;
 pub mod raw;
 pub mod scripted;
+pub mod socketio;
 
 use std::{cell::Cell, sync::Once, time::Duration};
 

@@ -68,6 +68,8 @@ impl Client {
         );
         let builder = ClientBuilder::new().uri(&url).expect("a URI");
         let (socket, _) = soon("connect", builder.connect()).await.expect("upgrade");
+        // Where TLS is compiled in there are other variants.
+        #[allow(irrefutable_let_patterns, reason = "depends on features of others")]
         if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
             stream.set_nodelay(true).expect("an open socket");
         }

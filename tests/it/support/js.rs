@@ -381,7 +381,7 @@ impl Node {
         }
     }
 
-    async fn expect(&self, name: &str) -> Value {
+    pub(super) async fn expect(&self, name: &str) -> Value {
         self.expect_where(&format!("`{name}`"), |event| event["event"] == name)
             .await
     }

@@ -7,6 +7,7 @@ pub mod node;
 pub mod peer;
 pub mod raw;
 pub mod scripted;
+pub mod socketio;
 
 use std::{cell::Cell, sync::Once, time::Duration};
 

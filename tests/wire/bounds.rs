@@ -145,7 +145,7 @@ async fn a_link_has_so_many_open_streams() {
     let server = limited(Limits::default().with_max_open_dials(1)).await;
     let mut dialer = Client::joined(&server).await;
     let mut listener = Client::joined(&server).await;
-    let mut other = Client::joined(&server).await;
+    let other = Client::joined(&server).await;
     dial(&mut dialer, &mut listener, "d").await;
     let event = json!(["ss-dial", dialer.address, other.address, "e"]);
     let refused = dialer.request(event).await;

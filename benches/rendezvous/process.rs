@@ -66,8 +66,6 @@ pub struct Usage {
     pub cpu: f64,
     /// Bytes that are resident.
     pub rss: f64,
-    /// The most bytes that were.
-    pub peak: f64,
 }
 
 impl Rendezvous {
@@ -126,7 +124,6 @@ impl Rendezvous {
         Usage {
             cpu: (ticks(14) + ticks(15)) / TICKS_PER_SECOND,
             rss: bytes("VmRSS:"),
-            peak: bytes("VmHWM:"),
         }
     }
 

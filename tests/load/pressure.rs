@@ -1,0 +1,194 @@
+//! Peers that do not behave, and the neighbours that must not notice.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use libp2p_websocket_star::rendezvous::{Limits, Server};
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio_websockets::Message;
+
+use crate::client::{Client, config, soon, until};
+
+const QUEUE: usize = 200_000;
+/// The server's own messages, and a parcel of any size for each link that is full.
+const BEYOND: usize = 100_000;
+const LEN: usize = 16 * 1024;
+const ITEMS: usize = 200;
+
+async fn server(stall: Duration, drain: u64) -> Server {
+    let limits = Limits::default()
+        .with_queue_limit(QUEUE)
+        .with_stall_timeout(stall)
+        .with_min_drain_rate(drain);
+    let config = config().with_limits(limits);
+    Server::bind(config).await.expect("a free port")
+}
+
+async fn dialled(server: &Server, id: &str) -> (Client, Client) {
+    let addr = server.local_addr();
+    let (mut dialer, mut listener) = (Client::joined(addr).await, Client::joined(addr).await);
+    dialer.dial(&mut listener, id).await;
+    (dialer, listener)
+}
+
+/// Two neighbours, whose stream must arrive whole whatever others do.
+async fn neighbours(server: &Server) -> impl Future<Output = ()> + use<> {
+    let (mut dialer, mut listener) = dialled(server, "neighbours").await;
+    async move {
+        let sending = async {
+            for n in 0..ITEMS {
+                assert!(dialer.try_item("neighbours.dialer", n, LEN).await);
+            }
+        };
+        let receiving = listener.check_items(0, ITEMS, LEN);
+        let both = futures::future::join(sending, receiving);
+        soon("the neighbours", both).await;
+    }
+}
+
+/// Sends until the link is closed, or for ever.
+async fn flood(mut client: Client, stream: &str) {
+    let mut n = 0;
+    while client.try_item(stream, n, LEN).await {
+        n += 1;
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_stalls_is_cut_off_and_its_neighbours_lose_nothing() {
+    let server = server(Duration::from_secs(2), 0).await;
+    let neighbours = neighbours(&server).await;
+    let (dialer, _listener) = dialled(&server, "d").await;
+    let flood = tokio::spawn(flood(dialer, "d.dialer"));
+    until(&server, "the queue is full", |now| {
+        now.queued_bytes > QUEUE / 2
+    })
+    .await;
+    neighbours.await;
+    assert!(server.snapshot().queued_bytes <= QUEUE + BEYOND);
+    until(&server, "it is cut off", |now| now.dials == 1).await;
+    flood.abort();
+}
+
+#[tokio::test]
+async fn a_reader_that_trickles_is_cut_off_and_its_sender_can_go_on() {
+    let server = server(Duration::from_secs(2), 100 * 1024 * 1024).await;
+    let addr = server.local_addr();
+    let (mut dialer, mut trickle) = dialled(&server, "d").await;
+    let mut other = Client::joined(addr).await;
+    dialer.dial(&mut other, "e").await;
+    // It takes something all the time, far from the least, and so is never stalled.
+    let trickling = tokio::spawn(async move {
+        let mut pace = tokio::time::interval(Duration::from_millis(20));
+        while let Some(Ok(_)) = trickle.socket.next().await {
+            pace.tick().await;
+        }
+    });
+    let header = "451-[\"socket.io-pull-stream.queue.d.dialer\",{\"_placeholder\":true,\"num\":0}]";
+    let data = Bytes::from(vec![4; LEN]);
+    let flood = async {
+        // Until the server has said that the stream is cut.
+        while server.snapshot().dials == 2 {
+            assert!(dialer.try_send(Message::text(header)).await);
+            assert!(dialer.try_send(Message::binary(data.clone())).await);
+        }
+    };
+    soon("the trickle is cut off", flood).await;
+    assert_eq!(server.snapshot().links, 2);
+    assert!(soon("to send", dialer.try_item("e.dialer", 0, LEN)).await);
+    other.check_items(0, 1, LEN).await;
+    soon("the trickle sees it", trickling)
+        .await
+        .expect("no panic");
+}
+
+#[tokio::test]
+async fn a_sender_that_floods_waits_for_its_reader_and_loses_nothing() {
+    let server = server(Duration::from_secs(60), 1).await;
+    let neighbours = neighbours(&server).await;
+    let (dialer, mut listener) = dialled(&server, "d").await;
+    let flood = tokio::spawn(flood(dialer, "d.dialer"));
+    until(&server, "the queue is full", |now| {
+        now.queued_bytes > QUEUE / 2
+    })
+    .await;
+    neighbours.await;
+    for n in (0..10 * ITEMS).step_by(ITEMS) {
+        listener.check_items(n, n + ITEMS, LEN).await;
+        assert!(server.snapshot().queued_bytes <= QUEUE + BEYOND);
+    }
+    flood.abort();
+}
+
+#[tokio::test]
+async fn a_peer_that_never_answers_costs_its_dialler_one_dial_and_nobody_else_anything() {
+    let limits = Limits::default()
+        .with_dial_timeout(Duration::from_secs(1))
+        .with_max_pending_dials(8);
+    let config = config().with_limits(limits);
+    let server = Server::bind(config).await.expect("a free port");
+    let addr = server.local_addr();
+    let neighbours = neighbours(&server).await;
+    let (mut dialer, silent) = (Client::joined(addr).await, Client::joined(addr).await);
+    let mut asked = Vec::new();
+    for n in 0..12 {
+        let event = json!(["ss-dial", dialer.address, silent.address, format!("{n}")]);
+        asked.push(dialer.ask(event).await);
+    }
+    neighbours.await;
+    for _ in asked {
+        let refused = dialer.expect(|text| text.starts_with("43")).await;
+        assert!(
+            refused.contains("did not answer") || refused.contains("Too many dials"),
+            "{refused}"
+        );
+    }
+    until(&server, "no dial is left", |now| now.dials <= 1).await;
+    assert_eq!(server.snapshot().counters.dials_failed, 12);
+}
+
+#[tokio::test]
+async fn a_link_that_is_cut_in_mid_frame_ends_its_streams_and_no_others() {
+    let server = server(Duration::from_secs(60), 1).await;
+    let neighbours = neighbours(&server).await;
+    let (mut dialer, mut listener) = dialled(&server, "d").await;
+    assert!(dialer.try_item("d.dialer", 0, LEN).await);
+    listener.check_items(0, 1, LEN).await;
+    // A binary frame of 64 KiB, of which only this much comes.
+    let mut raw = dialer.socket.into_inner();
+    let begun = [0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4, 5, 6, 7];
+    raw.write_all(&begun).await.expect("sent");
+    drop(raw);
+    let lost = "the other peer's link to the rendezvous was lost";
+    listener.expect(|text| text.contains(lost)).await;
+    neighbours.await;
+}
+
+#[tokio::test]
+async fn when_half_of_the_links_are_cut_at_once_the_other_half_loses_nothing() {
+    let server = server(Duration::from_secs(60), 1).await;
+    let neighbours = neighbours(&server).await;
+    let mut cut = Vec::new();
+    let mut kept = Vec::new();
+    for n in 0..20 {
+        let (dialer, listener) = dialled(&server, &n.to_string()).await;
+        kept.push(listener);
+        cut.push(dialer);
+    }
+    let neighbours = tokio::spawn(neighbours);
+    drop(cut);
+    for listener in &mut kept {
+        let streams = ["dialer\",\"the other", "listener\",\"the other"];
+        for stream in streams {
+            listener.expect(|text| text.contains(stream)).await;
+        }
+    }
+    neighbours.await.expect("no panic");
+    drop(kept);
+    until(&server, "nothing is left", |now| {
+        now.links == 0 && now.dials == 0 && now.queued_bytes == 0
+    })
+    .await;
+}

@@ -37,7 +37,7 @@ pub fn draw(outcomes: &[Outcome], subtitle: &str) -> String {
         8.0,
         20,
         "",
-        "Targets and what was reached; longer is better",
+        "Targets and what was reached; longer is better, bars end at three times the target",
     );
     text(&mut svg, 8.0, 40, "small", subtitle);
     text(&mut svg, TARGET - 16.0, 52, "small", "target");

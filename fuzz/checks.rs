@@ -237,7 +237,7 @@ pub fn secio(data: &[u8]) {
         decoder.filled(len);
         wire = &wire[len..];
         loop {
-            match decoder.next() {
+            match decoder.next_frame() {
                 Ok(Some(place)) => message(decoder.get(place)),
                 Ok(None) => break,
                 Err(_) => return,

@@ -10,7 +10,7 @@ pub(super) const HEADER: usize = 4;
 const READ: usize = 16 * 1024;
 
 /// Cuts a stream of bytes into frames. No IO: [`space`](Self::space) is where the bytes go,
-/// [`filled`](Self::filled) says how many came, and [`next`](Self::next) finds the frames in them.
+/// [`filled`](Self::filled) says how many came, and [`next_frame`](Self::next_frame) finds the frames in them.
 ///
 /// It holds what has come and not what was announced: a length alone makes nobody allocate.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl FrameDecoder {
 
     /// The next frame, as a place for [`get`](Self::get), if all of it is there. The place is good
     /// until the next [`space`](Self::space).
-    pub fn next(&mut self) -> Result<Option<Range<usize>>, FrameError> {
+    pub fn next_frame(&mut self) -> Result<Option<Range<usize>>, FrameError> {
         let Some((header, rest)) = self.buffer[self.unread.clone()].split_first_chunk::<HEADER>()
         else {
             return Ok(None);
@@ -127,7 +127,7 @@ mod tests {
                 space[..len].copy_from_slice(&piece[..len]);
                 decoder.filled(len);
                 piece = &piece[len..];
-                while let Some(place) = decoder.next()? {
+                while let Some(place) = decoder.next_frame()? {
                     frames.push(decoder.get(place).to_vec());
                 }
             }

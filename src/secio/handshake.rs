@@ -112,7 +112,7 @@ where
     S: AsyncRead + Unpin,
 {
     loop {
-        if let Some(place) = decoder.next()? {
+        if let Some(place) = decoder.next_frame()? {
             return Ok(decoder.get(place).to_vec());
         }
         let read = io.read(decoder.space()).await?;

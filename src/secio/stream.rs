@@ -58,7 +58,7 @@ impl<S> Output<S> {
 
     /// The next plaintext, which may be empty, if all of its frame is there.
     fn open_next(&mut self) -> Result<Option<Range<usize>>, FrameError> {
-        let Some(place) = self.decoder.next()? else {
+        let Some(place) = self.decoder.next_frame()? else {
             return Ok(None);
         };
         let start = place.start;

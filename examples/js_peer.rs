@@ -135,11 +135,14 @@ async fn run(
             SwarmEvent::NewListenAddr { address, .. } => println!("{name}: listening on {address}"),
             SwarmEvent::ListenerClosed { reason, .. } => return Ok(reason?),
             SwarmEvent::OutgoingConnectionError { error, .. } => println!("{name}: {error}"),
-            // Of two that discover each other, one dials; it may be connected by now.
+            // Two that discover each other may both dial; the second connection does no harm.
             SwarmEvent::Behaviour(NodeEvent::Discovery(Event::Discovered { peer, .. }))
-                if *swarm.local_peer_id() < peer && !swarm.is_connected(&peer) =>
+                if !swarm.is_connected(&peer) =>
             {
-                swarm.dial(peer)?;
+                // For example, it is being dialled at another address.
+                if let Err(error) = swarm.dial(peer) {
+                    println!("{name}: {error}");
+                }
             }
             SwarmEvent::Behaviour(NodeEvent::Identify(identify::Event::Received {
                 peer_id,

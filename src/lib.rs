@@ -16,15 +16,20 @@
 //! | [`Connection`] | `AsyncRead` and `AsyncWrite` of one dial |
 //! | `link` | one WebSocket to one rendezvous: its task, reconnection, heartbeat |
 //! | `rendezvous` (feature `rendezvous-server`) | the server |
+//! | `preset` (feature `secio`) | noise or secio, yamux or mplex, and identify for old JavaScript nodes, in one call |
+//! | `secio` (feature `secio`) | the deprecated secure channel of old networks |
+//! | `plaintext` (feature `plaintext-insecure`) | no secure channel at all |
 //! | [`protocol`] | packets, events, the client's session, streams: no IO, no clock; client and server |
 //! | [`address`], [`Config`], [`error`] | what all of them speak of |
 //!
 //! # Cargo features
 //!
-//! Both are off by default.
+//! All are off by default.
 //!
 //! * `rendezvous-server`: the server as a library, to embed.
 //! * `rendezvous`: that, the stand-alone `websocket-star-rendezvous`, and PFX files and encrypted keys for its TLS.
+//! * `secio`: `/secio/1.0.0`, and the preset for networks of js-libp2p up to 0.26. Deprecated, and weaker than noise.
+//! * `plaintext-insecure`: `/plaintext/1.0.0`, neither encrypted nor authenticated, for closed test networks.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod address;

@@ -57,7 +57,7 @@ use crate::{secio, upgrade};
 /// Secures the connections of a transport with noise, or else with secio, and multiplexes them with
 /// yamux, or else with mplex: each peer gets the best that both speak.
 ///
-/// A dialler offers noise first and falls back to [secio](crate::secio), whose weaknesses then
+/// A dialler offers noise first and falls back to [secio], whose weaknesses then
 /// apply: nothing keeps somebody on the way, such as the rendezvous, from hiding that both sides know noise.
 /// What is dialled with `/p2p/<peer id>`, and has another identity, is refused during the secio
 /// handshake; a swarm refuses it in any case.
@@ -95,7 +95,9 @@ async fn upgrade<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    if let Some(peer) = upgrade::dialled_peer(&endpoint) {
+    if let ConnectedPoint::Dialer { address, .. } = &endpoint
+        && let Some(peer) = upgrade::peer_of(address)
+    {
         secio = secio.with_expected_peer(peer);
     }
     let secured = upgrade::apply(io, &endpoint, SelectUpgrade::new(noise, secio)).await?;

@@ -14,14 +14,6 @@ use libp2p_identity::PeerId;
 use multiaddr::{Multiaddr, Protocol};
 use multistream_select::{dialer_select_proto, listener_select_proto};
 
-/// The peer that was dialled, if the address says which.
-pub(crate) fn dialled_peer(endpoint: &ConnectedPoint) -> Option<PeerId> {
-    match endpoint {
-        ConnectedPoint::Dialer { address, .. } => peer_of(address),
-        ConnectedPoint::Listener { .. } => None,
-    }
-}
-
 /// The peer that an address ends with.
 pub(crate) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     match address.iter().last() {

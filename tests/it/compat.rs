@@ -222,7 +222,7 @@ async fn heartbeats_of_both_versions_keep_an_idle_link() {
     new.expect_peer(&of_old).await;
     assert_eq!(star.snapshot().links, 2);
     assert_eq!(
-        star.snapshot().refusals.iter().map(|(_, n)| n).sum::<u64>(),
+        star.snapshot().bounds.iter().map(|(_, n)| n).sum::<u64>(),
         0
     );
     new.echo(&of_old, 1000).await;

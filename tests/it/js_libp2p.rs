@@ -226,13 +226,20 @@ async fn javascript_is_dialled(star: &str, muxer: &str) {
 /// our addresses as it knows them. A JavaScript node closes its connection when the negotiation of one of its streams
 /// takes longer than the 10 s that Rust gives it, as behind 10 MiB of another stream it may on a slow machine.
 async fn settled(rust: &mut PeerSwarm, js: &JsNode) -> Value {
-    until(rust, "their subscription", |event| match event {
-        SwarmEvent::Behaviour(PeerEvent::Pubsub(gossipsub::Event::Subscribed { .. })) => Some(()),
-        _ => None,
-    })
-    .await;
+    heard_subscription(rust, id(js)).await;
     let local = rust.local_peer_id().to_string();
     during(rust, js.expect_of("connected", &local)).await["addrs"].clone()
+}
+
+/// Waits until that peer is known to have subscribed to something; the event may be long past.
+async fn heard_subscription(rust: &mut PeerSwarm, peer: PeerId) {
+    let subscribed = |rust: &PeerSwarm| {
+        let mut peers = rust.behaviour().pubsub.all_peers();
+        peers.any(|(of, topics)| *of == peer && !topics.is_empty())
+    };
+    while !subscribed(rust) {
+        until(rust, "their subscription", Some).await;
+    }
 }
 
 /// One node in the middle works with one of each kind at once.
@@ -330,6 +337,7 @@ async fn pubsub(star: &str, kind: &str) {
             && event["topics"] == json!(["news"])
     });
     during(&mut rust, knows).await;
+    heard_subscription(&mut rust, id(&js)).await;
     for number in 0..3 {
         to_javascript(&mut rust, &js, &topic, &format!("from Rust {number}")).await;
         to_rust(&mut rust, &js, &format!("from JavaScript {number}")).await;

@@ -23,7 +23,7 @@
 //!   of secio are signed.)
 //! * The MAC covers a frame and not its place. Frames left out, sent again or in another order
 //!   are not refused by the protocol; their plaintext is garbage, which is left to the muxer to notice. We
-//!   refuse a frame of 16 bytes or more that equals one of the 2048 before it, beyond the protocol.
+//!   refuse a frame of 16 bytes or more that equals one of the 2047 before it, beyond the protocol.
 //! * There is no closing message: an end between two frames may be a cut.
 //! * The peers' identity keys are sent in the clear.
 //! * The signatures have no domain separation.

@@ -154,7 +154,9 @@ impl Rendezvous {
 /// The hidden half of this program: our server with its defaults, but for what a benchmark may not be
 /// refused.
 pub async fn serve() -> io::Result<()> {
-    let limits = Limits::default().with_max_links(20_000);
+    let limits = Limits::default()
+        .with_max_links(20_000)
+        .with_max_links_per_ip(20_000);
     let config = Config::default()
         .with_listen_addr((Ipv4Addr::LOCALHOST, 0).into())
         .with_limits(limits);

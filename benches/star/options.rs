@@ -1,11 +1,15 @@
 //! What is asked for on the command line.
 
+use std::time::Duration;
+
 use crate::{Result, lineup::Id, plan::Plan};
 
 const USAGE: &str = "\
 cargo bench --bench star -- [options]
   --quick          under a minute, with more noise
   --rounds <n>     default 7, quick 3
+  --window <s>     how long 100 streams share a link; default 2
+  --slow <s>       how long a slow reader reads, a MiB each second; default 60, of 256 MiB
   --only <name>    only the rows whose name contains this
   --work <name>    only bulk, small, echo, rtt, dial, many, cpu or memory
   --svg            write benches/results.svg; a full run does";
@@ -43,6 +47,12 @@ impl Options {
                 "--bench" | "--test" | "--quick" => {}
                 "--svg" => options.svg = true,
                 "--rounds" => options.plan.rounds = value()?.parse()?,
+                "--window" => options.plan.window = Duration::from_secs(value()?.parse()?),
+                "--slow" => {
+                    let seconds = value()?.parse()?;
+                    options.plan.slow = Duration::from_secs(seconds);
+                    options.plan.offered = usize::try_from(seconds)? << 20;
+                }
                 "--only" => options.only = Some(value()?.clone()),
                 "--work" => options.work = Some(value()?.clone()),
                 _ => return Err(USAGE.into()),

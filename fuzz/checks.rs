@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use libp2p_identity::Keypair;
 use libp2p_websocket_star::{
     StarAddr,
@@ -173,10 +173,9 @@ pub fn pair(data: &[u8]) {
                 wire.push_back(transmit);
             }
             4 => match wire.pop_front() {
-                Some(Transmit::Item(mut item)) => {
-                    item.advance(1);
-                    if let Err(mut item) = far.source.push(item) {
-                        item = [&[4], &item[..]].concat().into();
+                Some(Transmit::Item(item)) => {
+                    let data = item.clone().freeze().slice(1..);
+                    if far.source.push(data).is_err() {
                         wire.push_front(Transmit::Item(item));
                     }
                 }

@@ -13,6 +13,7 @@ pub use crate::{
         session::{DialError, JoinError},
         stream::StreamError,
     },
+    websocket::{WebSocketError, upgrade::UpgradeError},
 };
 
 /// Why a listener or a dial failed.
@@ -98,7 +99,7 @@ pub enum LinkError {
     TlsHandshake(#[source] Arc<io::Error>),
     /// What answers is no WebSocket server, or refuses us.
     #[error("the WebSocket upgrade failed: {0}")]
-    Upgrade(#[source] Arc<tokio_websockets::Error>),
+    Upgrade(#[source] Arc<UpgradeError>),
     /// Opening the link took too long.
     #[error("{stage} took longer than {timeout:?}")]
     TimedOut {
@@ -112,7 +113,7 @@ pub enum LinkError {
     Protocol(#[from] ProtocolError),
     /// The rendezvous violated the WebSocket protocol.
     #[error("the rendezvous violated the WebSocket protocol: {0}")]
-    WebSocket(#[source] Arc<tokio_websockets::Error>),
+    WebSocket(#[source] WebSocketError),
     /// The rendezvous sent a message over the limit.
     #[error("the rendezvous sent a message of {len} bytes; at most {max} are accepted")]
     MessageTooLong {

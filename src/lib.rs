@@ -20,6 +20,7 @@
 //! | `secio` (feature `secio`) | the deprecated secure channel of old networks |
 //! | `plaintext` (feature `plaintext-insecure`) | no secure channel at all |
 //! | [`protocol`] | packets, events, the client's session, streams: no IO, no clock; client and server |
+//! | `websocket`, `buffer` | messages over a byte stream, and the memory that they use again |
 //! | [`address`], [`Config`], [`error`] | what all of them speak of |
 //!
 //! # Cargo features
@@ -34,6 +35,7 @@
 
 pub mod address;
 mod behaviour;
+mod buffer;
 mod config;
 mod connection;
 mod discovery;
@@ -54,6 +56,7 @@ pub mod secio;
 mod transport;
 #[cfg(any(feature = "secio", feature = "plaintext-insecure"))]
 mod upgrade;
+mod websocket;
 
 pub use address::StarAddr;
 pub use behaviour::Behaviour;

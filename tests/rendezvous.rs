@@ -216,7 +216,10 @@ async fn hostile_frames_close_their_own_link_with_a_reason() {
         ),
         (
             vec![Message::text("0".repeat(1_000_000))],
-            Some((CloseCode::MESSAGE_TOO_BIG, "max length: 999999".to_owned())),
+            Some((
+                CloseCode::MESSAGE_TOO_BIG,
+                "a message of 1000000 bytes or more".to_owned(),
+            )),
         ),
     ];
     for (messages, reason) in cases {

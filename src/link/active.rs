@@ -10,17 +10,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{SinkExt as _, StreamExt as _};
 use multiaddr::Multiaddr;
 use tokio::time::Sleep;
-use tokio_websockets::Message;
 
 use super::{
     Command, LinkEvent,
     channel::Channel,
     driver::{Change, Driver},
     heartbeat::{Due, Heartbeat},
-    socket::{WebSocket, closed, websocket_error},
+    socket::{WebSocket, closed, read_error},
 };
 use crate::{
     address::StarAddr,
@@ -32,6 +30,7 @@ use crate::{
         session::{Output, Received, Session},
         stream::{StreamError, Transmit},
     },
+    websocket::{CloseCode, Message},
 };
 
 /// Messages read before the socket is written again.
@@ -40,8 +39,8 @@ const READ_BATCH: usize = 64;
 const MAX_ANSWERS: usize = 4096;
 /// Incoming connections that may wait for the transport to be polled.
 const MAX_EVENTS: usize = 256;
-/// Items of fewer bytes are copied: in the read buffer, they would keep all of it from being freed.
-const OWN_BUFFER: usize = 64 * 1024;
+/// Bytes of frames that are gathered before the socket is written: two full items.
+const FLUSH_THRESHOLD: usize = 256 * 1024;
 /// How long closing an unused link may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -63,8 +62,6 @@ pub(super) struct Active {
     ready: VecDeque<Arc<Channel>>,
     /// Heartbeats and answers to them.
     beats: VecDeque<String>,
-    /// WebSocket pings since all answers to them were written.
-    pings: usize,
     /// The channel that the next binary frame is for; `None` inside if it is gone.
     expected: Option<Option<Arc<Channel>>>,
     parked: Option<Parked>,
@@ -96,7 +93,6 @@ impl Active {
             channels: HashMap::new(),
             ready: VecDeque::new(),
             beats: VecDeque::new(),
-            pings: 0,
             expected: None,
             parked: None,
             spellings: HashMap::new(),
@@ -118,7 +114,8 @@ impl Active {
         let lost = poll_fn(|cx| self.poll(driver, cx)).await;
         if let Lost::Unused = lost {
             // The rendezvous may be gone; then there is nothing to close.
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.ws.close()).await;
+            let closing = self.ws.close(CloseCode::NORMAL, "");
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
         }
         lost
     }
@@ -154,7 +151,7 @@ impl Active {
         self.time(driver, now)?;
         self.outputs(driver, now);
         let flushed = self.write(driver, cx)?;
-        if !flushed && (self.session.transmits() > MAX_ANSWERS || self.pings > MAX_ANSWERS) {
+        if !flushed && (self.session.transmits() > MAX_ANSWERS) {
             return Err(LinkError::Flooded);
         }
         self.set_timer(driver, cx);
@@ -307,30 +304,31 @@ impl Active {
             if self.parked.is_some() {
                 return Ok(false);
             }
-            let Poll::Ready(message) = self.ws.poll_next_unpin(cx) else {
+            let Poll::Ready(message) = self.ws.poll_next(cx) else {
                 return Ok(false);
             };
             let message = message
                 .ok_or(LinkError::Closed(None))?
-                .map_err(websocket_error)?;
-            if message.is_binary() {
-                self.binary(driver, now, message.into_payload().into())?;
-            } else if let Some((code, reason)) = message.as_close() {
-                return Err(closed(code, reason));
-            } else if let Some(text) = message.as_text() {
-                match self.session.handle_text(now, text)? {
-                    Received::Handled => {}
-                    Received::Stream(stream, event) => {
-                        self.stream_event(driver, now, stream, event)
-                    }
-                    Received::Ping(pong) => self.answer_ping(pong)?,
-                    Received::Close => return Err(LinkError::Closed(None)),
-                }
-            } else if message.is_ping() {
-                self.pings += 1;
+                .map_err(read_error)?;
+            if let Some(text) = message.as_text() {
+                self.text(driver, now, text)?;
+            } else if let Message::Binary(data) = message {
+                self.binary(driver, now, data)?;
+            } else if let Message::Close(close) = message {
+                return Err(closed(close.as_ref()));
             }
         }
         Ok(true)
+    }
+
+    fn text(&mut self, driver: &Driver, now: Instant, text: &str) -> Result<(), LinkError> {
+        match self.session.handle_text(now, text)? {
+            Received::Handled => {}
+            Received::Stream(stream, event) => self.stream_event(driver, now, stream, event),
+            Received::Ping(pong) => self.answer_ping(pong)?,
+            Received::Close => return Err(LinkError::Closed(None)),
+        }
+        Ok(())
     }
 
     fn answer_ping(&mut self, pong: String) -> Result<(), LinkError> {
@@ -342,10 +340,7 @@ impl Active {
     }
 
     fn binary(&mut self, driver: &Driver, now: Instant, frame: Bytes) -> Result<(), ProtocolError> {
-        let mut item = self.session.handle_binary(frame)?;
-        if item.len() < OWN_BUFFER {
-            item = Bytes::copy_from_slice(&item);
-        }
+        let item = self.session.handle_binary(frame)?;
         if let Some(channel) = self.expected.take().flatten() {
             self.deliver(driver, now, channel, item);
         }
@@ -426,31 +421,34 @@ impl Active {
     fn write(&mut self, driver: &Driver, cx: &mut Context<'_>) -> Result<bool, LinkError> {
         driver.mailbox.take_ready(&mut self.ready);
         loop {
-            match self.ws.poll_ready_unpin(cx) {
-                Poll::Ready(result) => result.map_err(websocket_error)?,
-                Poll::Pending => return Ok(false),
+            if self.ws.queued() >= FLUSH_THRESHOLD && !self.flush(cx)? {
+                return Ok(false);
             }
             if let Some(text) = self
                 .beats
                 .pop_front()
                 .or_else(|| self.session.poll_transmit())
             {
-                self.send(Message::text(text))?;
+                self.ws.send(Message::text(text));
             } else if let Some(channel) = self.ready.pop_front() {
-                self.write_channel(channel)?;
+                self.write_channel(channel);
             } else {
                 break;
             }
         }
-        match self.ws.poll_flush_unpin(cx) {
-            Poll::Ready(result) => result.map_err(websocket_error)?,
-            Poll::Pending => return Ok(false),
-        }
-        self.pings = 0;
-        Ok(true)
+        self.flush(cx)
     }
 
-    fn write_channel(&mut self, channel: Arc<Channel>) -> Result<(), LinkError> {
+    /// Whether all is written.
+    fn flush(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkError> {
+        match self.ws.poll_flush(cx) {
+            Poll::Ready(Ok(())) => Ok(true),
+            Poll::Ready(Err(error)) => Err(LinkError::Io(Arc::new(error))),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    fn write_channel(&mut self, channel: Arc<Channel>) {
         let end = |sender, end| {
             let stream = channel.stream(sender);
             let event = Event::Stream {
@@ -462,30 +460,25 @@ impl Active {
         match channel.transmit() {
             None => {
                 self.forget_if_over(&channel);
-                return Ok(());
+                return;
             }
             Some(Transmit::Item(item)) => {
-                self.send(Message::text(channel.queue_header()))?;
-                self.send(Message::binary(item))?;
+                self.ws.send(Message::Text(channel.queue_header()));
+                self.ws.send_buffer(item);
             }
-            Some(Transmit::End(reason)) => self.send(end(channel.side(), reason))?,
+            Some(Transmit::End(reason)) => self.ws.send(end(channel.side(), reason)),
             Some(Transmit::Stop) => {
                 let reason = End::Error("not read any more".to_owned());
-                self.send(end(channel.side().other(), reason))?;
+                self.ws.send(end(channel.side().other(), reason));
             }
         }
         self.ready.push_back(channel);
-        Ok(())
-    }
-
-    fn send(&mut self, message: Message) -> Result<(), LinkError> {
-        self.ws.start_send_unpin(message).map_err(websocket_error)
     }
 
     /// Deals with all deadlines.
     fn time(&mut self, driver: &mut Driver, now: Instant) -> Result<(), LinkError> {
         self.session.handle_timeout(now);
-        let received = self.ws.get_ref().received();
+        let received = self.ws.received();
         // A link that we do not read cannot give a sign of life.
         if received != self.received || self.parked.is_some() {
             self.received = received;

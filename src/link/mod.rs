@@ -3,13 +3,12 @@
 //! A link is a task, spawned when the first listener or dial asks for its rendezvous and ended with
 //! the last user. [`driver`] is its life: open, serve, lose, back off; [`active`] serves an open
 //! link; [`socket`] opens it; [`channel`] is what a connection and its link share. Only this module
-//! names the WebSocket crate and spawns.
+//! opens sockets and spawns.
 
 mod active;
 mod backoff;
 mod channel;
 mod driver;
-mod head;
 mod heartbeat;
 mod socket;
 

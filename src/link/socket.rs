@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -23,22 +22,19 @@ use tokio_rustls::{
         pki_types::{CertificateDer, ServerName},
     },
 };
-use tokio_websockets::{ClientBuilder, Limits, WebSocketStream};
 
-use super::head::Head;
 use crate::{
     address::{Host, Rendezvous},
     error::LinkError,
     protocol::{ProtocolError, engine_io, excerpt, socket_io},
+    websocket::{self, CloseCode, Message, ReadError, upgrade},
 };
 
 /// Messages without a meaning, such as WebSocket pings, that may come before each of the two packets
 /// that open a link.
 const MAX_ASIDES: usize = 32;
-/// Bytes of frames that are gathered before the socket is written: two full items.
-const FLUSH_THRESHOLD: usize = 256 * 1024;
 
-pub(super) type WebSocket = WebSocketStream<Socket>;
+pub(super) type WebSocket = websocket::WebSocket<Io>;
 
 /// What opening a link takes from the configuration.
 #[derive(Clone)]
@@ -87,10 +83,7 @@ pub(super) async fn open(
         Io::Plain(tcp)
     };
     let mut ws = deadline
-        .stage(
-            "the WebSocket upgrade",
-            upgrade(rendezvous, config, Socket::new(io)),
-        )
+        .stage("the WebSocket upgrade", upgrade(rendezvous, config, io))
         .await?;
     let open = deadline
         .stage("the Engine.IO handshake", handshake(&mut ws))
@@ -178,19 +171,13 @@ async fn tls_handshake(
 async fn upgrade(
     rendezvous: &Rendezvous,
     config: &SocketConfig,
-    socket: Socket,
+    io: Io,
 ) -> Result<WebSocket, LinkError> {
+    let url = rendezvous.to_string();
+    let authority = url.split_once("://").map_or(&*url, |(_, rest)| rest);
+    let upgraded = upgrade::upgrade(io, authority, engine_io::UPGRADE_PATH, config.message_bytes);
     let failed = |error| LinkError::Upgrade(Arc::new(error));
-    let url = format!("{rendezvous}{}", engine_io::UPGRADE_PATH);
-    let (ws, _response) = ClientBuilder::new()
-        .uri(&url)
-        .map_err(|_| LinkError::NoAddress(rendezvous.to_string()))?
-        .limits(Limits::default().max_payload_len(Some(config.message_bytes)))
-        .config(tokio_websockets::Config::default().flush_threshold(FLUSH_THRESHOLD))
-        .connect_on(socket)
-        .await
-        .map_err(failed)?;
-    Ok(ws)
+    upgraded.await.map_err(failed)
 }
 
 /// Waits for `0{…}` and `40`.
@@ -213,14 +200,14 @@ async fn handshake(ws: &mut WebSocket) -> Result<engine_io::Open, LinkError> {
 async fn next_text(ws: &mut WebSocket) -> Result<String, LinkError> {
     for _ in 0..MAX_ASIDES {
         let message = ws.next().await.ok_or(LinkError::Closed(None))?;
-        let message = message.map_err(websocket_error)?;
-        if let Some((code, reason)) = message.as_close() {
-            return Err(closed(code, reason));
+        let message = message.map_err(read_error)?;
+        match &message {
+            Message::Close(close) => return Err(closed(close.as_ref())),
+            Message::Binary(_) => return Err(ProtocolError::UnannouncedBinary.into()),
+            Message::Text(_) | Message::Ping(_) | Message::Pong(_) => {}
         }
-        match message.as_text() {
-            Some(text) => return Ok(text.to_owned()),
-            None if message.is_binary() => return Err(ProtocolError::UnannouncedBinary.into()),
-            None => {}
+        if let Some(text) = message.as_text() {
+            return Ok(text.to_owned());
         }
     }
     Err(LinkError::Flooded)
@@ -231,122 +218,82 @@ fn unexpected(expected: &'static str, received: &str) -> LinkError {
     ProtocolError::Start { expected, received }.into()
 }
 
-pub(super) fn closed(code: tokio_websockets::CloseCode, reason: &str) -> LinkError {
-    LinkError::Closed(match reason {
-        "" => (code != tokio_websockets::CloseCode::NO_STATUS_RECEIVED)
-            .then(|| format!("close code {}", u16::from(code))),
-        reason => Some(reason.to_owned()),
-    })
+pub(super) fn closed(close: Option<&(CloseCode, String)>) -> LinkError {
+    LinkError::Closed(close.map(|(code, reason)| match &**reason {
+        "" => format!("close code {}", u16::from(*code)),
+        reason => reason.to_owned(),
+    }))
 }
 
-pub(super) fn websocket_error(error: tokio_websockets::Error) -> LinkError {
+pub(super) fn read_error(error: ReadError) -> LinkError {
     match error {
-        tokio_websockets::Error::Io(error) => LinkError::Io(Arc::new(error)),
-        tokio_websockets::Error::PayloadTooLong { len, max_len } => {
-            LinkError::MessageTooLong { len, max: max_len }
-        }
-        tokio_websockets::Error::AlreadyClosed => LinkError::Closed(None),
-        error => LinkError::WebSocket(Arc::new(error)),
+        ReadError::Io(error) => LinkError::Io(Arc::new(error)),
+        ReadError::TooLong { len, max } => LinkError::MessageTooLong { len, max },
+        ReadError::Violation(error) => LinkError::WebSocket(error),
     }
 }
 
-/// TCP, with or without TLS, that counts what it receives.
+/// TCP, with or without TLS.
 #[derive(Debug)]
-pub(super) struct Socket {
-    io: Io,
-    received: u64,
-    /// Until all that came with the answer to the upgrade is read.
-    head: Option<Head>,
-}
-
-#[derive(Debug)]
-enum Io {
+pub(super) enum Io {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Socket {
-    fn new(io: Io) -> Self {
-        Self {
-            io,
-            received: 0,
-            head: Some(Head::default()),
-        }
-    }
-
-    /// Bytes received so far: the sign of life that a long message gives before it is complete.
-    pub(super) fn received(&self) -> u64 {
-        self.received
-    }
-}
-
-impl AsyncRead for Socket {
+impl AsyncRead for Io {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { io, received, head } = &mut *self;
-        let mut read = |buf: &mut ReadBuf<'_>| {
-            let before = buf.filled().len();
-            let result = match io {
-                Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
-                Io::Tls(io) => Pin::new(io).poll_read(cx, buf),
-            };
-            *received += (buf.filled().len() - before) as u64;
-            result
-        };
-        if head.as_ref().is_some_and(Head::is_over) {
-            *head = None;
-        }
-        match head {
-            Some(head) => head.poll_read(buf, read),
-            None => read(buf),
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
         }
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for Io {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.io {
-            Io::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Io::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
         }
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.io {
-            Io::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Io::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.io {
-            Io::Plain(io) => io.is_write_vectored(),
-            Io::Tls(io) => io.is_write_vectored(),
+        match self {
+            Self::Plain(io) => io.is_write_vectored(),
+            Self::Tls(io) => io.is_write_vectored(),
         }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.io {
-            Io::Plain(io) => Pin::new(io).poll_flush(cx),
-            Io::Tls(io) => Pin::new(io).poll_flush(cx),
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(io) => Pin::new(io).poll_flush(cx),
         }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.io {
-            Io::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            Io::Tls(io) => Pin::new(io).poll_shutdown(cx),
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
 }

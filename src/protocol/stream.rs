@@ -6,9 +6,10 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 use super::{engine_io::BINARY_MESSAGE, event::End};
+pub use crate::buffer::Buffer;
 
 /// What an item costs beside its bytes: its slot, and its header, which shares the buffer.
 const ITEM_OVERHEAD: usize = 128;
@@ -154,7 +155,7 @@ impl Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transmit {
     /// A binary frame, its 0x04 included; the stream's queue header goes before it.
-    Item(Bytes),
+    Item(Buffer),
     /// The end of our direction.
     End(End),
     /// A request to the other peer to stop sending: the `error` event of *its* stream. The deployed
@@ -166,9 +167,9 @@ pub enum Transmit {
 #[derive(Debug)]
 pub struct Sink {
     /// Full items, ready to go.
-    full: VecDeque<Bytes>,
+    full: VecDeque<Buffer>,
     /// The item that is being written; 0x04 first.
-    open: BytesMut,
+    open: Buffer,
     /// Whether `open` may go although it is not full.
     flushed: bool,
     /// The data in `full` and `open`.
@@ -193,7 +194,7 @@ impl Sink {
     fn new(budgets: Budgets) -> Self {
         Self {
             full: VecDeque::new(),
-            open: BytesMut::new(),
+            open: Buffer::default(),
             flushed: false,
             held: 0,
             accepted: false,
@@ -231,7 +232,7 @@ impl Sink {
     /// Makes the item that is being written a full one.
     fn seal(&mut self) {
         self.flushed = false;
-        self.full.push_back(std::mem::take(&mut self.open).freeze());
+        self.full.push_back(std::mem::take(&mut self.open));
     }
 
     fn room_in_item(&mut self, wanted: usize) -> usize {
@@ -243,7 +244,7 @@ impl Sink {
             } else {
                 wanted.max(MIN_ITEM_BUFFER.min(item))
             };
-            self.open.reserve(size + 1);
+            self.open = Buffer::with_capacity(size + 1);
             self.open.extend_from_slice(&[BINARY_MESSAGE]);
         }
         item + 1 - self.open.len()
@@ -356,7 +357,7 @@ impl Sink {
 
     fn discard(&mut self) {
         self.full.clear();
-        self.open = BytesMut::new();
+        self.open = Buffer::default();
         self.flushed = false;
         self.held = 0;
     }
@@ -480,7 +481,7 @@ mod tests {
     fn item(data: &[u8]) -> Transmit {
         let mut frame = vec![BINARY_MESSAGE];
         frame.extend_from_slice(data);
-        Transmit::Item(frame.into())
+        Transmit::Item(frame[..].into())
     }
 
     #[test]
@@ -719,10 +720,7 @@ mod tests {
             let mut pump = |sender: &mut Pair, receiver: &mut Pair, received: &mut Vec<u8>| {
                 loop {
                     let next = parked.take().or_else(|| match sender.poll_transmit()? {
-                        Transmit::Item(mut item) => {
-                            item.advance(1);
-                            Some(item)
-                        }
+                        Transmit::Item(item) => Some(item.freeze().slice(1..)),
                         Transmit::End(end) => {
                             receiver.ended(end);
                             None

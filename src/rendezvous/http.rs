@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use hyper::{
     Method, Request, Response, StatusCode, Version,
     body::Incoming,
@@ -22,7 +21,6 @@ use hyper::{
     upgrade::OnUpgrade,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use sha1_smol::Sha1;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
@@ -31,10 +29,7 @@ use super::{
     origin::Origin,
     page,
 };
-use crate::protocol::engine_io;
-
-/// RFC 6455, section 1.3.
-const WEBSOCKET_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+use crate::{protocol::engine_io, websocket::upgrade::accept_for};
 
 /// How long an answer that is under way may take when the server stops.
 const STOP_GRACE: Duration = Duration::from_millis(500);
@@ -256,10 +251,7 @@ fn accept_key<B>(request: &Request<B>) -> Result<(engine_io::Version, HeaderValu
     let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_upgrade);
     let key = key.ok_or(EngineError::Request)?;
 
-    let mut sha1 = Sha1::new();
-    sha1.update(key.as_bytes());
-    sha1.update(WEBSOCKET_GUID.as_bytes());
-    let accept = BASE64_STANDARD.encode(sha1.digest().bytes());
+    let accept = accept_for(key.as_bytes());
     let accept = HeaderValue::try_from(accept).map_err(|_| EngineError::Request)?;
     Ok((version, accept))
 }

@@ -10,7 +10,6 @@ use std::{
 };
 
 use tokio::sync::{Notify, watch};
-use tokio_websockets::Message;
 
 use super::{
     bounds::{Bound, Bounds},
@@ -22,7 +21,10 @@ use super::{
     server::Snapshot,
     tls,
 };
-use crate::protocol::{engine_io::Version, event::StreamName};
+use crate::{
+    protocol::{engine_io::Version, event::StreamName},
+    websocket::Message,
+};
 
 /// The clock of everything here, which a test may pause.
 pub(super) fn now() -> Instant {
@@ -76,7 +78,7 @@ impl State {
                         outbox.push_own(Message::text(text));
                     }
                 }
-                Action::Announce { peers, newcomers } => self.announce(peers, newcomers),
+                Action::Announce { peers, newcomers } => self.announce(&peers, newcomers),
                 Action::Idle(link) => {
                     if let Some(outbox) = self.outboxes.get(&link) {
                         outbox.close(CloseReason::Idle);
@@ -88,20 +90,16 @@ impl State {
 
     /// Puts what most links are told into their queues as a whole; only the links of the announced
     /// peers need another selection.
-    fn announce(&mut self, peers: Vec<Announced>, newcomers: bool) {
+    fn announce(&mut self, peers: &[Announced], newcomers: bool) {
         let mut own = HashMap::<LinkId, usize>::new();
         for (n, peer) in peers.iter().enumerate() {
             own.insert(peer.link, n);
         }
-        let messages: Vec<(LinkId, Message)> = peers
-            .into_iter()
-            .map(|peer| (peer.link, Message::text(peer.text)))
-            .collect();
-        let bundle = |selected: &mut dyn Iterator<Item = &(LinkId, Message)>| {
-            let messages = selected.map(|(_, message)| message.clone()).collect();
-            Bundle::split(messages)
+        let bundle = |selected: &mut dyn Iterator<Item = &Announced>| {
+            let texts: Vec<&str> = selected.map(|peer| &*peer.text).collect();
+            Bundle::split(&texts)
         };
-        let for_others = bundle(&mut messages.iter());
+        let for_others = bundle(&mut peers.iter());
         for link in self.registry.joined_links() {
             let Some(outbox) = self.outboxes.get(&link) else {
                 continue;
@@ -110,8 +108,8 @@ impl State {
                 None => outbox.push_announcements(&for_others),
                 Some(last) => {
                     let known = if newcomers { *last } else { 0 };
-                    let rest = messages.get(known..).unwrap_or_default().iter();
-                    outbox.push_announcements(&bundle(&mut rest.filter(|(of, _)| *of != link)))
+                    let rest = peers.get(known..).unwrap_or_default().iter();
+                    outbox.push_announcements(&bundle(&mut rest.filter(|peer| peer.link != link)))
                 }
             };
             self.dropped_announcements += dropped as u64;

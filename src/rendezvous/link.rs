@@ -3,28 +3,26 @@
 //! Reading and writing do not wait for each other: a link that waits for room at another one goes on
 //! writing, so two peers that send to each other never lock each other up.
 
-mod compact;
 mod inbox;
-mod metered;
 mod ping;
 mod pulse;
 
 use std::{
+    io,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures::{Sink as _, SinkExt, Stream as _, ready};
+use bytes::BytesMut;
+use futures::ready;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
     time::{Instant, Sleep},
 };
-use tokio_websockets::{CloseCode, Error, Limits, Message, ServerBuilder, WebSocketStream};
 
 use self::{
     inbox::{Handled, Inbox, Waiting},
-    metered::Metered,
     ping::Pings,
     pulse::{Beat, Drain, Pulse, Vitals},
 };
@@ -39,6 +37,7 @@ use crate::protocol::{
     event::uuid,
     socket_io,
 };
+use crate::websocket::{CloseCode, Message, ReadError, Role, WebSocket, WebSocketError};
 
 /// How many bytes are taken from the queue at once and written with one flush. More gains nothing,
 /// and they are held beside the queue's own limit.
@@ -47,8 +46,6 @@ const BATCH_BYTES: usize = 256 * 1024;
 const READS: usize = 32;
 /// How long a link that is closed may take to hear why.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest reason that a WebSocket close frame can hold, in bytes.
-const MAX_REASON: usize = 123;
 
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
@@ -56,11 +53,11 @@ pub(super) enum Ended {
     #[error("closed by the peer")]
     ByPeer,
     #[error("connection lost: {0}")]
-    Lost(#[source] Error),
+    Lost(#[source] io::Error),
     #[error("{0}")]
     Violation(#[from] ProtocolError),
     #[error("not a WebSocket as it should be: {0}")]
-    WebSocket(#[source] Error),
+    WebSocket(#[source] WebSocketError),
     #[error("a message of {0} bytes or more")]
     TooLong(usize),
     #[error("no sign of life")]
@@ -79,16 +76,17 @@ pub(super) enum Ended {
 
 impl Ended {
     /// What the peer is told, if it may still listen.
-    fn close_code(&self) -> Option<CloseCode> {
-        Some(match self {
-            Self::ByPeer | Self::Lost(_) | Self::WebSocket(_) => return None,
+    fn close_code(&self) -> CloseCode {
+        match self {
+            Self::ByPeer | Self::Lost(_) => CloseCode::NORMAL,
+            Self::WebSocket(error) => error.close_code(),
             Self::Violation(_) => CloseCode::PROTOCOL_ERROR,
             Self::TooLong(_) => CloseCode::MESSAGE_TOO_BIG,
             Self::Silent | Self::Stalled | Self::Slow | Self::Overflow | Self::Idle => {
                 CloseCode::POLICY_VIOLATION
             }
             Self::Shutdown => CloseCode::GOING_AWAY,
-        })
+        }
     }
 
     /// The bound that was reached, if it was one.
@@ -105,12 +103,6 @@ impl Ended {
             | Self::WebSocket(_)
             | Self::Shutdown => return None,
         })
-    }
-
-    fn to_close_frame(&self) -> Option<Message> {
-        let code = self.close_code()?;
-        let reason = crate::protocol::excerpt(&self.to_string(), MAX_REASON);
-        Some(Message::close(Some(code), &reason))
     }
 }
 
@@ -143,18 +135,16 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(io: S, member: Memb
 /// Tells the peer why its link ends, and takes what it still sends: closing a TCP stream that holds
 /// unread data would throw the reason away.
 async fn close<S: AsyncRead + AsyncWrite + Unpin>(
-    mut socket: WebSocketStream<Metered<S>>,
+    mut socket: WebSocket<S>,
     ended: &Ended,
-) -> Result<(), Error> {
-    if matches!(ended, Ended::Lost(_)) {
-        return Ok(());
-    }
-    if let Some(frame) = ended.to_close_frame() {
-        // Fails if the WebSocket has closed itself, with a reason of its own.
-        let _ = socket.feed(frame).await;
-    }
-    SinkExt::<Message>::close(&mut socket).await?;
-    let mut io = socket.into_inner().into_inner();
+) -> io::Result<()> {
+    let reason = match ended {
+        Ended::Lost(_) => return Ok(()),
+        Ended::ByPeer => String::new(),
+        ended => ended.to_string(),
+    };
+    socket.close(ended.close_code(), &reason).await?;
+    let mut io = socket.into_io();
     let mut discarded = [0; 4096];
     while io.read(&mut discarded).await? > 0 {}
     Ok(())
@@ -171,7 +161,7 @@ fn longest_message(version: Version, limit: usize) -> usize {
 }
 
 struct Link<S> {
-    socket: WebSocketStream<Metered<S>>,
+    socket: WebSocket<S>,
     member: Member,
     inbox: Inbox,
     /// What was read last and has no room where it goes.
@@ -193,15 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         let message_limit = config.limits().message;
         let version = member.outbox.version();
         let longest = longest_message(version, message_limit);
-        let limits = Limits::default().max_payload_len(Some(longest));
-        // Whole messages, as they came: a frame is never longer than the limit.
-        let frames = tokio_websockets::Config::default()
-            .frame_size(message_limit.max(1))
-            .flush_threshold(usize::MAX);
-        let socket = ServerBuilder::new()
-            .limits(limits)
-            .config(frames)
-            .serve(Metered::new(io));
+        let socket = WebSocket::new(io, Role::Server, longest, BytesMut::new());
         let now = hub_now();
         let pings = Pings::new(version, config.ping_interval(), now);
         let pulse = Pulse::new(
@@ -275,7 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         loop {
             if self.unflushed {
-                match Pin::new(&mut self.socket).poll_flush(cx) {
+                match self.socket.poll_flush(cx) {
                     Poll::Ready(Ok(())) => self.unflushed = false,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(Ended::Lost(error))),
                     Poll::Pending => {
@@ -286,22 +268,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             }
             // Ahead of the queue: behind a megabyte it could come too late.
             if let Some(beat) = self.beat.take() {
-                self.send(Message::text(beat))?;
+                self.send(Message::text(beat));
             }
             let mut batch = Vec::new();
             let outbox = &self.member.outbox;
             let take = outbox.poll_take(cx, &mut batch, BATCH_BYTES);
             for parcel in batch {
                 match parcel {
-                    Parcel::One(message) => self.send(message)?,
+                    Parcel::One(message) => self.send(message),
                     Parcel::Item(header, data) => {
-                        self.send(header)?;
-                        self.send(data)?;
+                        self.send(header);
+                        self.send(data);
                     }
                     Parcel::Many(bundle) => {
-                        for message in &bundle.messages {
-                            self.send(message.clone())?;
-                        }
+                        self.unflushed = true;
+                        self.socket.send_encoded(bundle.frames);
                     }
                 }
             }
@@ -315,11 +296,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
     }
 
-    fn send(&mut self, message: Message) -> Result<(), Ended> {
+    fn send(&mut self, message: Message) {
         self.unflushed = true;
-        Pin::new(&mut self.socket)
-            .start_send(message)
-            .map_err(Ended::Lost)
+        self.socket.send(message);
     }
 
     /// Reads some messages; whether there may be more to do.
@@ -339,12 +318,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             if self.member.outbox.is_clogged() {
                 return Ok(read > 0);
             }
-            let message = match Pin::new(&mut self.socket).poll_next(cx) {
+            let message = match self.socket.poll_next(cx) {
                 Poll::Pending => return Ok(read > 0),
                 Poll::Ready(None) => return Err(Ended::ByPeer),
                 Poll::Ready(Some(Err(error))) => return Err(self.read_error(error)),
                 Poll::Ready(Some(Ok(message))) => message,
             };
+            // It is answered with a pong.
+            self.unflushed |= matches!(message, Message::Ping(_));
             match self.inbox.handle(&self.member, message)? {
                 Handled::Done => {}
                 Handled::Ping(pong) => self.beat = Some(pong),
@@ -357,11 +338,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         Ok(true)
     }
 
-    fn read_error(&self, error: Error) -> Ended {
+    fn read_error(&self, error: ReadError) -> Ended {
         match error {
-            Error::PayloadTooLong { .. } => Ended::TooLong(self.message_limit),
-            Error::Io(_) => Ended::Lost(error),
-            error => Ended::WebSocket(error),
+            ReadError::TooLong { .. } => Ended::TooLong(self.message_limit),
+            ReadError::Io(error) => Ended::Lost(error),
+            ReadError::Violation(error) => Ended::WebSocket(error),
         }
     }
 
@@ -373,10 +354,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             }
             let pause = self.pings.pause(self.pulse.period(), now.into_std());
             self.timer.as_mut().reset(now + pause);
-            let io = self.socket.get_ref();
             let vitals = Vitals {
-                read: io.read,
-                written: io.written,
+                read: self.socket.received(),
+                written: self.socket.sent(),
                 reading: self.waiting.is_none(),
                 writing: self.unflushed,
                 holds_up: self.member.outbox.holds_up(),

@@ -11,17 +11,19 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tokio_websockets::Message;
+use bytes::Bytes;
 
-use crate::protocol::engine_io::Version;
+use crate::{
+    protocol::engine_io::Version,
+    websocket::{self, Message},
+};
 
-/// What a queued message costs beside its bytes: its slots here and in the WebSocket's own queue.
+/// What a queued message costs beside its bytes: its slots here and with the WebSocket, and its header.
 const OVERHEAD: usize = 128;
 /// How far the server's own messages may exceed the limit. Their number is bounded by the limits on
 /// dials, and a peer whose neighbour with thousands of streams is lost is not to blame.
 const RESERVE: usize = 1024 * 1024;
-/// How many messages are taken at once: as many as two vectored writes hold. The WebSocket's own queue
-/// keeps the slots that it once had for as long as the link lasts.
+/// How many messages are taken at once: about as many as one vectored write holds.
 const BATCH: usize = 64;
 /// A queue that was once longer than this gives its memory back when it is empty: most links are
 /// idle most of the time.
@@ -35,11 +37,11 @@ pub(super) enum Parcel {
     /// The text that announces an item, and the item.
     Item(Message, Message),
     /// Announcements, the same for many links.
-    Many(Arc<Bundle>),
+    Many(Bundle),
 }
 
 fn cost(message: &Message) -> usize {
-    message.as_payload().len() + OVERHEAD
+    message.len() + OVERHEAD
 }
 
 impl Parcel {
@@ -55,27 +57,31 @@ impl Parcel {
         match self {
             Self::One(_) => 1,
             Self::Item(..) => 2,
-            Self::Many(bundle) => bundle.messages.len(),
+            Self::Many(bundle) => bundle.messages,
         }
     }
 }
 
 /// Some messages that go together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Bundle {
-    pub(super) messages: Vec<Message>,
-    /// What they cost each link; in memory they are there only once.
+    /// As they go over each link; in memory they are there only once.
+    pub(super) frames: Bytes,
+    /// How many there are.
+    messages: usize,
+    /// What they cost each link.
     cost: usize,
 }
 
 impl Bundle {
-    /// Ties messages up in bundles of what is taken at once.
-    pub(super) fn split(messages: Vec<Message>) -> Vec<Arc<Self>> {
-        let bundles = messages.chunks(BATCH).map(|messages| Self {
-            messages: messages.to_vec(),
-            cost: messages.iter().map(cost).sum(),
+    /// Ties texts up in bundles of what is taken at once.
+    pub(super) fn split(texts: &[&str]) -> Vec<Self> {
+        let bundles = texts.chunks(BATCH).map(|texts| Self {
+            frames: websocket::encode(texts.iter().copied()),
+            messages: texts.len(),
+            cost: texts.iter().map(|text| text.len() + OVERHEAD).sum(),
         });
-        bundles.map(Arc::new).collect()
+        bundles.collect()
     }
 }
 
@@ -233,13 +239,13 @@ impl Outbox {
     }
 
     /// Puts in announcements as long as the queue is at most half full; gives how many are dropped.
-    pub(super) fn push_announcements(&self, bundles: &[Arc<Bundle>]) -> usize {
+    pub(super) fn push_announcements(&self, bundles: &[Bundle]) -> usize {
         let mut dropped = 0;
         let mut writer = None;
         let mut inner = self.lock();
         for bundle in bundles {
             if inner.is_closing() || inner.bytes + bundle.cost > self.limit / 2 {
-                dropped += bundle.messages.len();
+                dropped += bundle.messages;
             } else {
                 let woken = inner.push(Parcel::Many(bundle.clone()), bundle.cost);
                 writer = writer.or(woken);

@@ -32,12 +32,12 @@ fn parcel(cost: usize) -> Parcel {
 }
 
 fn message(cost: usize) -> Message {
-    Message::binary(vec![0; cost - OVERHEAD])
+    Message::Binary(vec![0; cost - OVERHEAD].into())
 }
 
 /// Whether there is room for an announcement.
 fn announce(outbox: &Outbox, cost: usize) -> bool {
-    outbox.push_announcements(&Bundle::split(vec![message(cost)])) == 0
+    outbox.push_announcements(&Bundle::split(&[&"a".repeat(cost - OVERHEAD)])) == 0
 }
 
 fn outbox(limit: usize) -> Arc<Outbox> {
@@ -229,7 +229,7 @@ fn announcements_are_dropped_when_the_queue_is_half_full() {
 #[test]
 fn announcements_come_in_bundles_that_are_dropped_one_by_one() {
     let outbox = outbox(10 * BATCH * 200);
-    let bundles = Bundle::split(vec![message(200); 6 * BATCH + 7]);
+    let bundles = Bundle::split(&[&*"a".repeat(200 - OVERHEAD); 6 * BATCH + 7]);
     assert_eq!(bundles.len(), 7);
     // Five of the seven are half of the queue; the short one does not fit either.
     assert_eq!(outbox.push_announcements(&bundles), BATCH + 7);

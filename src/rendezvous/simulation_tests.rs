@@ -317,7 +317,7 @@ impl World {
                     match transmit {
                         Transmit::Item(item) => {
                             client.up.push_back(Frame::Text(stream.queue_header()));
-                            client.up.push_back(Frame::Binary(item));
+                            client.up.push_back(Frame::Binary(item.freeze()));
                         }
                         Transmit::End(reason) => client.up.push_back(end(stream, reason)),
                         Transmit::Stop => {

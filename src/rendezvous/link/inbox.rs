@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use tokio_websockets::{Message, Payload};
+use bytes::Bytes;
 
-use super::{Ended, compact::Compactor, hub_now};
+use super::{Ended, hub_now};
 use crate::{
     protocol::{
         ProtocolError,
@@ -17,6 +17,7 @@ use crate::{
         outbox::{Outbox, Parcel, Push, TryPushError},
         registry::Route,
     },
+    websocket::Message,
 };
 
 /// From how many cached routes on those of ended streams are looked for.
@@ -56,8 +57,7 @@ enum Sent {
 struct Destination {
     route: Route,
     outbox: Arc<Outbox>,
-    /// The text before each item. It is the same every time, so it need not be kept as it came,
-    /// together with whatever else was read into the same buffer.
+    /// The text before each item. It is the same every time, so it is there once.
     header: Message,
 }
 
@@ -71,7 +71,6 @@ pub(super) struct Inbox {
     /// By the sender's side.
     routes: HashMap<DialId, [Option<Arc<Destination>>; 2]>,
     next_sweep: usize,
-    compactor: Compactor,
 }
 
 impl Inbox {
@@ -82,23 +81,19 @@ impl Inbox {
             due: None,
             routes: HashMap::new(),
             next_sweep: FIRST_SWEEP,
-            compactor: Compactor::default(),
         }
     }
 
     /// Takes a message from the link.
     pub(super) fn handle(&mut self, member: &Member, message: Message) -> Result<Handled, Ended> {
-        self.compactor.note(message.as_payload().len());
-        if message.is_binary() {
-            return Ok(self.handle_binary(member, message)?);
-        }
-        if message.is_close() {
-            return Err(Ended::ByPeer);
-        }
-        let Some(text) = message.as_text() else {
-            // A ping or pong of the WebSocket's own, which it answers itself.
-            return Ok(Handled::Done);
+        let message = match message {
+            Message::Binary(data) => return Ok(self.handle_binary(member, data)?),
+            Message::Close(_) => return Err(Ended::ByPeer),
+            // The WebSocket's own, which it answers itself.
+            Message::Ping(_) | Message::Pong(_) => return Ok(Handled::Done),
+            Message::Text(_) => message,
         };
+        let text = message.as_text().unwrap_or_default();
         if let Some(stream) = StreamName::of_queue_header(text) {
             self.check_connected(text)?;
             self.expect_binary(member, Some(stream))?;
@@ -131,39 +126,21 @@ impl Inbox {
         note_sent(member, &waiting.sent);
     }
 
-    fn handle_binary(
-        &mut self,
-        member: &Member,
-        message: Message,
-    ) -> Result<Handled, ProtocolError> {
+    fn handle_binary(&mut self, member: &Member, data: Bytes) -> Result<Handled, ProtocolError> {
         let due = self.due.take().ok_or(ProtocolError::UnannouncedBinary)?;
-        let payload = message.as_payload();
-        if !self.version.is_binary_message(payload) {
+        if !self.version.is_binary_message(&data) {
             return Err(ProtocolError::BinaryPrefix);
         }
         let Some(destination) = due.filter(|due| due.route.sends && !due.route.is_over()) else {
             return Ok(Handled::Done);
         };
-        let sent = Sent::Item(payload.len().saturating_sub(self.version.binary_prefix()));
-        let data = self.convert(message, destination.outbox.version());
-        let parcel = Parcel::Item(destination.header.clone(), data);
+        let sent = Sent::Item(data.len().saturating_sub(self.version.binary_prefix()));
+        let data = match destination.outbox.version() {
+            version if version == self.version => data,
+            version => self.version.convert_binary(data, version),
+        };
+        let parcel = Parcel::Item(destination.header.clone(), Message::Binary(data));
         Ok(forward(member, &destination, parcel, sent))
-    }
-
-    /// The frame as the other link wants it, in memory that is not much larger.
-    fn convert(&self, message: Message, to: Version) -> Message {
-        match (self.version, to) {
-            (Version::V4, Version::V3) => {
-                // Into memory of its own in any case.
-                let data = message.into_payload().into();
-                Message::binary(self.version.convert_binary(data, to))
-            }
-            (Version::V3, Version::V4) => {
-                let data = self.compactor.compact(message).into_payload().into();
-                Message::binary(self.version.convert_binary(data, to))
-            }
-            _ => self.compactor.compact(message),
-        }
     }
 
     /// Refuses what a peer sends before it has asked for the namespace.
@@ -277,7 +254,6 @@ impl Inbox {
             }
             _ => return Handled::Done,
         };
-        let text = self.compactor.compact(text);
         forward(member, &destination, Parcel::One(text), sent)
     }
 
@@ -327,7 +303,7 @@ fn side_index(side: Side) -> usize {
 }
 
 fn encode(stream: StreamName<'_>, event: StreamEvent) -> Message {
-    Message::text(Payload::from(Event::Stream { stream, event }.encode(None)))
+    Message::text(Event::Stream { stream, event }.encode(None))
 }
 
 fn request(member: &Member, event: Event<'_>, ack: Option<u64>) {

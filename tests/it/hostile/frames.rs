@@ -87,21 +87,23 @@ async fn a_frame_that_makes_no_sense_costs_the_link_and_is_named() {
 async fn a_frame_that_violates_websocket_costs_the_link_and_is_named() {
     let (server, mut node) = listening(hasty()).await;
     for (bytes, story) in [
-        (&b"\xc1\x00"[..], "extension"),
-        (b"\x83\x00", "opcode"),
-        (b"\x8b\x00", "opcode"),
-        (b"\x80\x00", "opcode"),
+        (&b"\xc1\x00"[..], "reserved bits"),
+        (b"\x83\x00", "unknown type 3"),
+        (b"\x8b\x00", "unknown type 11"),
+        (b"\x80\x00", "continuation"),
         (b"\x81\x80\x00\x00\x00\x00", "masked"),
-        (b"\x81\x02\xff\xfe", "utf-8"),
-        (b"\x09\x00", "fragmented"),
-        (b"\x89\x7e\x00\x7e", "length"),
+        (b"\x81\x02\xff\xfe", "UTF-8"),
+        (b"\x09\x00", "not whole"),
+        (b"\x89\x7e\x00\x7e", "too long"),
         (b"\x81\x7e\x00\x01a", "length"),
-        (b"\x01\x014\x81\x014", "opcode"),
-        (b"\x88\x01a", "length"),
+        (b"\x81\x7f\x00\x00\x00\x00\x00\x00\xff\xff", "length"),
+        (b"\x81\x7f\xff\xff\xff\xff\xff\xff\xff\xff", "length"),
+        (b"\x01\x014\x81\x014", "within another"),
+        (b"\x88\x01a", "close code"),
         (b"\x88\x02\x03\xed", "close code"),
         (b"\x88\x02\x00\x00", "close code"),
         (b"\x88\x02\xff\xff", "close code"),
-        (b"\x88\x04\x03\xe8\xff\xfe", "utf-8"),
+        (b"\x88\x04\x03\xe8\xff\xfe", "UTF-8"),
     ] {
         let error = lost(&server, &mut node, async |link| link.raw(bytes).await).await;
         assert!(

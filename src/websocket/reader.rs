@@ -1,0 +1,290 @@
+//! From bytes to messages.
+//!
+//! Small frames are parsed where they were read, and copied out: what waits somewhere holds nothing but
+//! itself. The payload of a large one is read straight into a buffer of its own, and so is whatever
+//! comes behind it within a little more room: in a stream of items, one read each. A reader that
+//! waits for nothing in particular holds no memory.
+
+use std::{
+    io,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
+
+use super::{
+    CloseCode, Message, ReadError, Role, WebSocketError,
+    frame::{Header, Opcode},
+    mask,
+};
+use crate::buffer::Buffer;
+
+/// From this length on, a payload has a buffer of its own from the start.
+const LARGE: usize = 16 * 1024;
+/// What a payload gets before any of it has come: one that is announced and never sent is no way
+/// to use up memory.
+const FIRST: usize = 160 * 1024;
+/// What is read beyond the end of a large payload: the announcement of the next item, and its header.
+const BEHIND: usize = 2 * 1024;
+/// How much is read at once where small frames are expected, at first and at most.
+const WINDOW: (usize, usize) = (4 * 1024, 64 * 1024);
+
+#[derive(Debug)]
+pub(super) struct Reader {
+    role: Role,
+    /// How long a message may be, in bytes.
+    limit: usize,
+    /// What was read and not parsed yet.
+    pending: BytesMut,
+    large: Option<Box<Large>>,
+    fragments: Option<Box<Fragments>>,
+    window: usize,
+    read: u64,
+    over: bool,
+}
+
+/// A large frame that is being read.
+#[derive(Debug)]
+struct Large {
+    header: Header,
+    payload: Buffer,
+}
+
+/// The frames of a message so far.
+#[derive(Debug)]
+struct Fragments {
+    opcode: Opcode,
+    payload: Buffer,
+}
+
+impl Reader {
+    /// One that begins with what was read already.
+    pub(super) fn new(role: Role, limit: usize, pending: BytesMut) -> Self {
+        Self {
+            role,
+            limit,
+            pending,
+            large: None,
+            fragments: None,
+            window: WINDOW.0,
+            read: 0,
+            over: false,
+        }
+    }
+
+    /// How many bytes were read.
+    pub(super) fn read(&self) -> u64 {
+        self.read
+    }
+
+    /// The next message; `None` at the end. Nothing comes after an error.
+    pub(super) fn poll_next(
+        &mut self,
+        io: &mut (impl AsyncRead + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Message, ReadError>>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let next = ready!(self.poll_message(io, cx)).transpose();
+        self.over = !matches!(next, Some(Ok(_)));
+        Poll::Ready(next)
+    }
+
+    fn poll_message(
+        &mut self,
+        io: &mut (impl AsyncRead + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Message>, ReadError>> {
+        loop {
+            if self.large.is_some() {
+                ready!(self.poll_large(io, cx))?;
+            }
+            while let Some((header, payload)) = self.next_frame()? {
+                if let Some(message) = self.assemble(header, payload)? {
+                    return Poll::Ready(Ok(Some(message)));
+                }
+            }
+            if self.large.is_none() && !ready!(self.poll_more(io, cx))? {
+                return Poll::Ready(Ok(None));
+            }
+        }
+    }
+
+    /// Reads more into `pending`; whether there was more.
+    fn poll_more(
+        &mut self,
+        io: &mut (impl AsyncRead + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<bool>> {
+        self.pending.reserve(self.window);
+        let read = match pin!(io.read_buf(&mut self.pending)).poll(cx) {
+            Poll::Ready(read) => read?,
+            Poll::Pending => {
+                if self.pending.is_empty() {
+                    self.pending = BytesMut::new();
+                }
+                return Poll::Pending;
+            }
+        };
+        self.read += read as u64;
+        if read >= self.window {
+            self.window = (2 * self.window).min(WINDOW.1);
+        }
+        let cut = !self.pending.is_empty() || self.fragments.is_some();
+        match read {
+            0 if cut => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            read => Poll::Ready(Ok(read > 0)),
+        }
+    }
+
+    /// Reads the rest of the payload of a large frame.
+    fn poll_large(
+        &mut self,
+        io: &mut (impl AsyncRead + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(Large { header, payload }) = self.large.as_deref_mut() else {
+            return Poll::Ready(Ok(()));
+        };
+        while payload.len() < header.len {
+            let (offset, missing) = (payload.len(), header.len - payload.len());
+            if payload.room().is_empty() {
+                payload.reserve(missing.min(offset));
+            }
+            let room = payload.room();
+            let most = room.len().min(missing + BEHIND);
+            let mut buf = ReadBuf::new(&mut room[..most]);
+            ready!(Pin::new(&mut *io).poll_read(cx, &mut buf))?;
+            let read = buf.filled_mut();
+            if read.is_empty() {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            self.read += read.len() as u64;
+            let (ours, behind) = read.split_at_mut(read.len().min(missing));
+            self.pending.extend_from_slice(behind);
+            if let Some(key) = header.mask {
+                mask::apply(key, offset, ours);
+            }
+            let filled = ours.len();
+            payload.advance(filled);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The next frame, if all of it is there. A large one is begun as soon as its header is there.
+    fn next_frame(&mut self) -> Result<Option<(Header, Bytes)>, ReadError> {
+        if self.large.is_none() {
+            let Some((header, n)) = Header::decode(&self.pending, self.role)? else {
+                return Ok(None);
+            };
+            self.check_length(&header)?;
+            if header.len < LARGE {
+                return Ok(self.small_frame(header, n));
+            }
+            self.pending.advance(n);
+            self.begin_large(header);
+        }
+        let complete = |large: &mut Box<Large>| large.payload.len() == large.header.len;
+        let large = self.large.take_if(complete);
+        Ok(large.map(|large| (large.header, large.payload.freeze())))
+    }
+
+    fn small_frame(&mut self, header: Header, at: usize) -> Option<(Header, Bytes)> {
+        let mut payload = self.pending.get(at..at + header.len)?.to_vec();
+        self.pending.advance(at + header.len);
+        if let Some(key) = header.mask {
+            mask::apply(key, 0, &mut payload);
+        }
+        Some((header, payload.into()))
+    }
+
+    fn begin_large(&mut self, header: Header) {
+        self.window = WINDOW.0;
+        let there = self.pending.len().min(header.len);
+        let mut payload = Buffer::with_capacity((header.len + BEHIND).min(FIRST).max(there));
+        payload.extend_from_slice(&self.pending[..there]);
+        self.pending.advance(there);
+        if let Some(key) = header.mask {
+            mask::apply(key, 0, &mut payload);
+        }
+        self.large = Some(Box::new(Large { header, payload }));
+    }
+
+    fn check_length(&self, header: &Header) -> Result<(), ReadError> {
+        let before = match (&self.fragments, header.opcode.is_control()) {
+            (Some(fragments), false) => fragments.payload.len(),
+            _ => 0,
+        };
+        let len = before.saturating_add(header.len);
+        match len > self.limit && !header.opcode.is_control() {
+            true => Err(ReadError::TooLong {
+                len,
+                max: self.limit,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// Puts the frames of a message together; a message if this was its last.
+    fn assemble(
+        &mut self,
+        header: Header,
+        payload: Bytes,
+    ) -> Result<Option<Message>, WebSocketError> {
+        let message = match (header.opcode, &mut self.fragments) {
+            (Opcode::Ping, _) => Message::Ping(payload),
+            (Opcode::Pong, _) => Message::Pong(payload),
+            (Opcode::Close, _) => Message::Close(close_code_and_reason(&payload)?),
+            (Opcode::Continuation, None) => return Err(WebSocketError::Continuation),
+            (Opcode::Continuation, Some(fragments)) => {
+                fragments.payload.extend_from_slice(&payload);
+                if !header.fin {
+                    return Ok(None);
+                }
+                let whole = self.fragments.take();
+                return whole
+                    .map(|whole| data(whole.opcode, whole.payload.freeze()))
+                    .transpose();
+            }
+            (Opcode::Text | Opcode::Binary, Some(_)) => return Err(WebSocketError::Interrupted),
+            (opcode, None) if header.fin => data(opcode, payload)?,
+            (opcode, fragments) => {
+                let mut first = Buffer::default();
+                first.extend_from_slice(&payload);
+                let payload = first;
+                *fragments = Some(Box::new(Fragments { opcode, payload }));
+                return Ok(None);
+            }
+        };
+        Ok(Some(message))
+    }
+}
+
+fn data(opcode: Opcode, payload: Bytes) -> Result<Message, WebSocketError> {
+    if opcode != Opcode::Text {
+        return Ok(Message::Binary(payload));
+    }
+    match std::str::from_utf8(&payload) {
+        Ok(_) => Ok(Message::Text(payload)),
+        Err(_) => Err(WebSocketError::Utf8),
+    }
+}
+
+fn close_code_and_reason(payload: &[u8]) -> Result<Option<(CloseCode, String)>, WebSocketError> {
+    if payload.is_empty() {
+        return Ok(None);
+    }
+    let (code, reason) = payload
+        .split_first_chunk()
+        .ok_or(WebSocketError::CloseCode)?;
+    let code = CloseCode::received(u16::from_be_bytes(*code)).ok_or(WebSocketError::CloseCode)?;
+    let reason = std::str::from_utf8(reason).map_err(|_| WebSocketError::Utf8)?;
+    Ok(Some((code, reason.to_owned())))
+}
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

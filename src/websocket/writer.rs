@@ -1,0 +1,239 @@
+//! From messages to bytes.
+//!
+//! Small frames go behind each other into one piece of memory; the payload of a large one stays where it
+//! is. All of it is written with as few calls as the system allows.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+
+use super::{
+    Message, Role,
+    frame::{Header, MAX_HEADER, Opcode},
+    mask,
+};
+use crate::buffer::Buffer;
+
+/// Up to this length a payload is copied behind its header.
+const SMALL: usize = 2 * 1024;
+/// How much is gathered in one piece.
+const PIECE: usize = 32 * 1024;
+/// How many pieces are written at once.
+const AT_ONCE: usize = 64;
+/// A queue that was once longer gives its memory back.
+const KEPT_SLOTS: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    role: Role,
+    pieces: VecDeque<Piece>,
+    /// How much of the first piece is written.
+    offset: usize,
+    /// How many bytes are not written yet.
+    queued: usize,
+    written: u64,
+}
+
+#[derive(Debug)]
+enum Piece {
+    /// Headers and small frames; more may come.
+    Gathered(Vec<u8>),
+    Shared(Bytes),
+    Own(Buffer),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Gathered(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+            Self::Own(bytes) => bytes,
+        }
+    }
+}
+
+impl Writer {
+    pub(super) fn new(role: Role) -> Self {
+        Self {
+            role,
+            pieces: VecDeque::new(),
+            offset: 0,
+            queued: 0,
+            written: 0,
+        }
+    }
+
+    /// How many bytes wait to be written.
+    pub(super) fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// How many bytes were written.
+    #[cfg(feature = "rendezvous-server")]
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    pub(super) fn push(&mut self, message: Message) {
+        let (opcode, payload) = match message {
+            Message::Text(text) => (Opcode::Text, text),
+            Message::Binary(data) => (Opcode::Binary, data),
+            Message::Ping(data) => (Opcode::Ping, data),
+            Message::Pong(data) => (Opcode::Pong, data),
+            Message::Close(close) => (Opcode::Close, close_payload(close)),
+        };
+        let key = self.push_header(opcode, payload.len());
+        if payload.len() <= SMALL {
+            let piece = self.gathered(payload.len());
+            let start = piece.len();
+            piece.extend_from_slice(&payload);
+            if let Some(key) = key {
+                mask::apply(key, 0, &mut piece[start..]);
+            }
+            self.queued += payload.len();
+        } else if key.is_none() {
+            self.push_piece(Piece::Shared(payload));
+        } else {
+            let mut copy = Buffer::with_capacity(payload.len());
+            copy.extend_from_slice(&payload);
+            self.push_masked(key, copy);
+        }
+    }
+
+    /// A binary message that nobody else reads: it is masked where it is.
+    pub(super) fn push_buffer(&mut self, data: Buffer) {
+        if data.len() <= SMALL {
+            return self.push(Message::Binary(data.freeze()));
+        }
+        let key = self.push_header(Opcode::Binary, data.len());
+        self.push_masked(key, data);
+    }
+
+    /// Frames that are encoded already; not for a client, each of whose frames has a mask of its own.
+    #[cfg(feature = "rendezvous-server")]
+    pub(super) fn push_encoded(&mut self, frames: Bytes) {
+        debug_assert_eq!(self.role, Role::Server);
+        self.push_piece(Piece::Shared(frames));
+    }
+
+    fn push_header(&mut self, opcode: Opcode, len: usize) -> Option<[u8; 4]> {
+        let mask = match self.role {
+            Role::Client => Some(rand::random()),
+            Role::Server => None,
+        };
+        let header = Header {
+            fin: true,
+            opcode,
+            mask,
+            len,
+        };
+        let piece = self.gathered(MAX_HEADER);
+        let start = piece.len();
+        header.encode(piece);
+        self.queued += piece.len() - start;
+        mask
+    }
+
+    fn push_masked(&mut self, key: Option<[u8; 4]>, mut data: Buffer) {
+        if let Some(key) = key {
+            mask::apply(key, 0, &mut data);
+        }
+        self.push_piece(Piece::Own(data));
+    }
+
+    fn push_piece(&mut self, piece: Piece) {
+        if !piece.bytes().is_empty() {
+            self.queued += piece.bytes().len();
+            self.pieces.push_back(piece);
+        }
+    }
+
+    /// The piece at the end that has room for so many bytes more.
+    fn gathered(&mut self, more: usize) -> &mut Vec<u8> {
+        let has_room = match self.pieces.back() {
+            Some(Piece::Gathered(bytes)) => bytes.len() + more <= PIECE,
+            _ => false,
+        };
+        if !has_room {
+            self.pieces.push_back(Piece::Gathered(Vec::new()));
+        }
+        match self.pieces.back_mut() {
+            Some(Piece::Gathered(bytes)) => bytes,
+            _ => unreachable!("it was put there"),
+        }
+    }
+
+    /// Writes all that there is.
+    pub(super) fn poll_flush(
+        &mut self,
+        io: &mut (impl AsyncWrite + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.queued > 0 {
+            let written = ready!(self.poll_write(Pin::new(&mut *io), cx))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(written);
+        }
+        self.pieces.clear();
+        if self.pieces.capacity() > KEPT_SLOTS {
+            self.pieces = VecDeque::new();
+        }
+        Pin::new(io).poll_flush(cx)
+    }
+
+    fn poll_write(
+        &self,
+        io: Pin<&mut impl AsyncWrite>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let mut offset = self.offset;
+        let mut pieces = self.pieces.iter().map(|piece| {
+            let bytes = piece.bytes();
+            &bytes[std::mem::take(&mut offset).min(bytes.len())..]
+        });
+        if !io.is_write_vectored() {
+            let first = pieces.find(|piece| !piece.is_empty()).unwrap_or_default();
+            return io.poll_write(cx, first);
+        }
+        let mut slices = [IoSlice::new(&[]); AT_ONCE];
+        let mut n = 0;
+        for (slice, piece) in slices.iter_mut().zip(pieces) {
+            *slice = IoSlice::new(piece);
+            n += 1;
+        }
+        io.poll_write_vectored(cx, &slices[..n])
+    }
+
+    fn advance(&mut self, written: usize) {
+        self.written += written as u64;
+        self.queued = self.queued.saturating_sub(written);
+        self.offset += written;
+        while let Some(first) = self.pieces.front()
+            && self.offset >= first.bytes().len()
+        {
+            self.offset -= first.bytes().len();
+            self.pieces.pop_front();
+        }
+    }
+}
+
+fn close_payload(close: Option<(super::CloseCode, String)>) -> Bytes {
+    let Some((code, reason)) = close else {
+        return Bytes::new();
+    };
+    [&u16::from(code).to_be_bytes(), reason.as_bytes()]
+        .concat()
+        .into()
+}
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

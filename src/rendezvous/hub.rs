@@ -13,11 +13,11 @@ use tokio::sync::{Notify, watch};
 use tokio_websockets::Message;
 
 use super::{
-    bounds::{Bound, Bounds},
     config::Config,
     metrics::DialTime,
     origin::{Origin, Origins},
     outbox::{Bundle, CloseReason, Outbox},
+    refusals::Refused,
     registry::{Action, Announced, LinkId, Registry, Route},
     server::Snapshot,
     tls,
@@ -59,9 +59,6 @@ struct State {
     next_link: u64,
     /// Until when the timer sleeps.
     timer: Option<Instant>,
-    refused_links: u64,
-    /// Those that are not the registry's.
-    bounds: Bounds,
     dropped_announcements: u64,
 }
 
@@ -127,8 +124,6 @@ impl Hub {
             origins: Origins::default(),
             next_link: 0,
             timer: None,
-            refused_links: 0,
-            bounds: Bounds::default(),
             dropped_announcements: 0,
         };
         Self {
@@ -201,10 +196,7 @@ impl Hub {
         let link = {
             let mut state = self.lock();
             if let Err(error) = self.check_room(&mut state, origin) {
-                state.refused_links += 1;
-                if let Some(bound) = error.bound() {
-                    state.bounds.count(bound);
-                }
+                state.registry.count_refused(error.reason());
                 return Err(error);
             }
             let link = LinkId(state.next_link);
@@ -258,9 +250,9 @@ impl Hub {
         Some((route, outbox))
     }
 
-    /// Counts a bound that a link has reached.
-    pub(super) fn count_bound(&self, bound: Bound) {
-        self.lock().bounds.count(bound);
+    /// Counts what was refused elsewhere than in the registry.
+    pub(super) fn count_refused(&self, reason: Refused) {
+        self.lock().registry.count_refused(reason);
     }
 
     /// Counts an item that was handed on.
@@ -327,17 +319,13 @@ impl Hub {
     }
 
     fn figures_of(&self, state: &State) -> Snapshot {
-        let mut refusals = state.registry.refusals().by_reason();
-        refusals.insert("too_many_links", state.refused_links);
         Snapshot {
             links: state.registry.links(),
             peers: Vec::new(),
             dials: state.registry.open_dials(),
             queued_bytes: state.outboxes.values().map(|outbox| outbox.bytes()).sum(),
             counters: state.registry.counters(),
-            links_refused: state.refused_links,
-            refusals,
-            bounds: state.bounds.merged(state.registry.bounds()),
+            refusals: state.registry.refusals(),
             announcements_dropped: state.dropped_announcements,
             relayed_items: self.relayed_items.load(Ordering::Relaxed),
             relayed_bytes: self.relayed_bytes.load(Ordering::Relaxed),
@@ -357,11 +345,12 @@ pub(super) enum AdmitError {
 }
 
 impl AdmitError {
-    fn bound(self) -> Option<Bound> {
+    /// As what it is counted.
+    fn reason(self) -> Refused {
         match self {
-            Self::Links => Some(Bound::Links),
-            Self::LinksPerIp => Some(Bound::LinksPerIp),
-            Self::Stopping => None,
+            Self::Links => Refused::TooManyLinks,
+            Self::LinksPerIp => Refused::TooManyLinksPerIp,
+            Self::Stopping => Refused::ShuttingDown,
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The listening socket and its tasks.
 
 use std::{
-    collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
@@ -19,11 +18,11 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{Instrument as _, field::Empty};
 
 use super::{
-    bounds::Bounds,
     config::Config,
     http,
     hub::Hub,
     link,
+    refusals::{Refusals, Refused},
     registry::Counters,
     tls::{self, TlsConfig, TlsError},
 };
@@ -65,13 +64,8 @@ pub struct Snapshot {
     pub queued_bytes: usize,
     /// What has happened so far.
     pub counters: Counters,
-    /// How many links were refused because there were too many, in all or from their address, or
-    /// because the server is shutting down.
-    pub links_refused: u64,
-    /// How many links and requests were refused, by reason: the names are those in `/metrics`.
-    pub refusals: BTreeMap<&'static str, u64>,
-    /// How often each bound was reached.
-    pub bounds: Bounds,
+    /// How many requests and links were refused, and links closed, by reason.
+    pub refusals: Refusals,
     /// How many announcements were dropped because a link was behind.
     pub announcements_dropped: u64,
     /// How many items were relayed.
@@ -222,7 +216,10 @@ async fn accept(listener: &TcpListener, hub: &Arc<Hub>, tasks: &mut JoinSet<()>)
                     Some(_) => tasks.spawn(serve_tls(stream, remote, hub)),
                 };
             }
-            Ok((_, remote)) => tracing::warn!(%remote, "too many connections"),
+            Ok((_, remote)) => {
+                hub.count_refused(Refused::TooManyConnections);
+                tracing::warn!(%remote, "too many connections");
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

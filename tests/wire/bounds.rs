@@ -7,7 +7,7 @@ use std::{
 
 use futures::SinkExt as _;
 use libp2p_identity::Keypair;
-use libp2p_websocket_star::rendezvous::{Bound, Limits, Server};
+use libp2p_websocket_star::rendezvous::{Limits, Refused, Server};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
@@ -23,9 +23,9 @@ async fn limited(limits: Limits) -> Server {
         .expect("a free port")
 }
 
-/// The bounds that were reached, with how often.
-fn bounds(server: &Server) -> Vec<(Bound, u64)> {
-    let all = server.snapshot().bounds;
+/// Why something was refused, with how often.
+fn refusals(server: &Server) -> Vec<(Refused, u64)> {
+    let all = server.snapshot().refusals;
     all.iter().filter(|(_, count)| *count > 0).collect()
 }
 
@@ -56,8 +56,7 @@ async fn one_address_has_so_many_links_and_another_address_its_own() {
 
     let (status, _) = ask_for_a_link(Ipv4Addr::LOCALHOST, server.local_addr()).await;
     assert!(status.starts_with("HTTP/1.1 429"), "{status}");
-    assert_eq!(bounds(&server), [(Bound::LinksPerIp, 1)]);
-    assert_eq!(server.snapshot().links_refused, 1);
+    assert_eq!(refusals(&server), [(Refused::TooManyLinksPerIp, 1)]);
     let elsewhere = Ipv4Addr::new(127, 0, 0, 2);
     let (status, _link) = ask_for_a_link(elsewhere, server.local_addr()).await;
     assert!(status.starts_with("HTTP/1.1 101"), "{status}");
@@ -80,7 +79,7 @@ async fn a_full_server_says_so() {
     let mut only = Client::joined(&server).await;
     let (status, _) = ask_for_a_link(Ipv4Addr::LOCALHOST, server.local_addr()).await;
     assert!(status.starts_with("HTTP/1.1 503"), "{status}");
-    assert_eq!(bounds(&server), [(Bound::Links, 1)]);
+    assert_eq!(refusals(&server), [(Refused::TooManyLinks, 1)]);
     only.request(json!(["ss-leave", ""])).await;
 }
 
@@ -102,7 +101,11 @@ async fn a_link_dials_so_often_and_another_link_dials_on() {
         .count();
     // Another second may have begun meanwhile.
     assert!(refused >= 4, "{answers:?}");
-    assert_eq!(bounds(&server), [(Bound::DialRate, refused as u64)]);
+    let expected = [
+        (Refused::PeerNotFound, 10 - refused as u64),
+        (Refused::DialRate, refused as u64),
+    ];
+    assert_eq!(refusals(&server), expected);
     let mut other = Client::joined(&server).await;
     dial(&mut other, &mut listener, "e").await;
 }
@@ -114,7 +117,7 @@ async fn a_link_has_so_many_addresses() {
     let another = address(&Keypair::generate_ed25519());
     let refused = client.request(json!(["ss-join", another, "00"])).await;
     assert_eq!(refused, json!(["Too many addresses on one link"]));
-    assert_eq!(bounds(&server), [(Bound::Joins, 1)]);
+    assert_eq!(refusals(&server), [(Refused::TooManyJoins, 1)]);
     Client::joined(&server).await;
 }
 
@@ -131,7 +134,10 @@ async fn a_link_has_so_many_dials_and_is_dialled_so_often() {
     let event = json!(["ss-dial", other.address, listener.address, "f"]);
     let refused = other.request(event).await;
     assert_eq!(refused, json!(["Peer has too many dials"]));
-    assert_eq!(bounds(&server), [(Bound::Dials, 1), (Bound::PeerDials, 1)]);
+    assert_eq!(
+        refusals(&server),
+        [(Refused::TooManyDials, 1), (Refused::PeerBusy, 1)]
+    );
     let answer = format!("43{}[]", listener.next_ack);
     listener.send(answer).await;
     assert_eq!(dialer.answer(pending).await, json!([]));
@@ -147,7 +153,7 @@ async fn a_link_has_so_many_open_streams() {
     let event = json!(["ss-dial", dialer.address, other.address, "e"]);
     let refused = dialer.request(event).await;
     assert_eq!(refused, json!(["Too many dials on one link"]));
-    assert_eq!(bounds(&server), [(Bound::Dials, 1)]);
+    assert_eq!(refusals(&server), [(Refused::TooManyDials, 1)]);
     dialer.item("d.dialer", b"still").await;
     listener.expect_item("d.dialer", b"still").await;
 }
@@ -161,7 +167,7 @@ async fn a_dial_waits_so_long_for_its_answer() {
     let ack = offer(&mut dialer, &mut listener, "d").await;
     let refused = json!(["Peer did not answer the dial in time"]);
     assert_eq!(dialer.answer(ack).await, refused);
-    assert_eq!(bounds(&server), [(Bound::DialTimeout, 1)]);
+    assert_eq!(refusals(&server), [(Refused::DialTimedOut, 1)]);
 }
 
 #[tokio::test]
@@ -176,7 +182,7 @@ async fn a_message_has_so_many_bytes() {
     client.send(event(1000)).await;
     let (code, _) = client.closed().await.expect("a reason");
     assert_eq!(code, CloseCode::MESSAGE_TOO_BIG);
-    assert_eq!(bounds(&server), [(Bound::Message, 1)]);
+    assert_eq!(refusals(&server), [(Refused::MessageTooLong, 1)]);
     bystander.request(json!(["ss-leave", ""])).await;
 }
 
@@ -189,7 +195,7 @@ async fn a_link_joins_in_time_or_is_closed() {
     let reason = "did not join in time".to_owned();
     let expected = Some((CloseCode::POLICY_VIOLATION, reason));
     assert_eq!(client.closed().await, expected);
-    assert_eq!(bounds(&server), [(Bound::JoinTimeout, 1)]);
+    assert_eq!(refusals(&server), [(Refused::JoinTimedOut, 1)]);
     joined.request(json!(["ss-leave", ""])).await;
 }
 
@@ -201,7 +207,7 @@ async fn a_link_that_reads_nothing_is_closed_and_counted() {
     let mut client = Client::joined(&server).await;
     let event = "421[\"no such event\"]";
     while client.socket.send(Message::text(event)).await.is_ok() {}
-    assert_eq!(bounds(&server), [(Bound::Stall, 1)]);
+    assert_eq!(server.snapshot().refusals.get(Refused::Stalled), 1);
     let answer: Value = bystander.request(json!(["ss-leave", ""])).await;
     assert_eq!(answer, json!([]));
 }
@@ -214,5 +220,5 @@ async fn a_link_that_says_nothing_is_closed_and_counted() {
     let server = Server::bind(config).await.expect("a free port");
     let mut client = Client::joined(&server).await;
     assert!(client.closed().await.is_some());
-    assert_eq!(bounds(&server), [(Bound::Silence, 1)]);
+    assert_eq!(refusals(&server), [(Refused::Silent, 1)]);
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +16,7 @@ use tokio_websockets::Message;
 use super::{
     config::Config,
     metrics::DialTime,
-    origin::{Origin, Origins},
+    origin::Origins,
     outbox::{Bundle, CloseReason, Outbox},
     refusals::Refused,
     registry::{Action, Announced, LinkId, Registry, Route},
@@ -185,17 +186,17 @@ impl Hub {
         }
     }
 
-    /// Admits a link, if there may be one more.
+    /// Admits a link of a client, if there may be one more.
     pub(super) fn admit(
         self: &Arc<Self>,
-        origin: Origin,
+        client: IpAddr,
         version: Version,
     ) -> Result<Member, AdmitError> {
         let limits = self.config.limits();
         let outbox = Arc::new(Outbox::new(limits.queue).with_version(version));
         let link = {
             let mut state = self.lock();
-            if let Err(error) = self.check_room(&mut state, origin) {
+            if let Err(error) = self.check_room(&mut state, client) {
                 state.registry.count_refused(error.reason());
                 return Err(error);
             }
@@ -208,28 +209,28 @@ impl Hub {
         Ok(Member {
             hub: self.clone(),
             link,
-            origin,
+            client,
             outbox,
         })
     }
 
-    fn check_room(&self, state: &mut State, origin: Origin) -> Result<(), AdmitError> {
+    fn check_room(&self, state: &mut State, client: IpAddr) -> Result<(), AdmitError> {
         let limits = self.config.limits();
         if *self.stopping.borrow() {
             Err(AdmitError::Stopping)
         } else if state.outboxes.len() >= limits.links {
             Err(AdmitError::Links)
-        } else if !state.origins.try_add(origin, limits.links_per_ip) {
+        } else if !state.origins.try_add(client.into(), limits.links_per_ip) {
             Err(AdmitError::LinksPerIp)
         } else {
             Ok(())
         }
     }
 
-    fn remove(&self, link: LinkId, origin: Origin) {
+    fn remove(&self, link: LinkId, client: IpAddr) {
         let outbox = {
             let mut state = self.lock();
-            state.origins.remove(origin);
+            state.origins.remove(client.into());
             state.outboxes.remove(&link)
         };
         if let Some(outbox) = outbox {
@@ -360,12 +361,13 @@ impl AdmitError {
 pub(super) struct Member {
     pub(super) hub: Arc<Hub>,
     pub(super) link: LinkId,
-    origin: Origin,
+    /// From where it comes: not the proxy before us, if that one is believed.
+    pub(super) client: IpAddr,
     pub(super) outbox: Arc<Outbox>,
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.hub.remove(self.link, self.origin);
+        self.hub.remove(self.link, self.client);
     }
 }

@@ -31,6 +31,7 @@ mod metrics;
 mod origin;
 mod outbox;
 mod page;
+mod proxy;
 mod refusals;
 mod registry;
 mod server;
@@ -40,6 +41,7 @@ mod tls;
 mod simulation_tests;
 
 pub use config::{Config, Limits};
+pub use proxy::{Network, NetworkError};
 pub use refusals::{Refusals, Refused};
 pub use registry::Counters;
 pub use server::{BindError, Server, Snapshot};

@@ -281,11 +281,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // In a box, so that the memory of an idle link does not include what HTTP needed.
-    let Some((stream, member)) = Box::pin(http::serve(stream, remote.ip().into(), &hub)).await
-    else {
+    let Some((stream, member)) = Box::pin(http::serve(stream, remote.ip(), &hub)).await else {
         return;
     };
     drop(hub);
-    let span = tracing::debug_span!("link", link = %member.link, %remote, peer = Empty);
+    let (link, client) = (member.link, member.client);
+    let span = tracing::debug_span!("link", %link, %remote, client = Empty, peer = Empty);
+    if client != remote.ip().to_canonical() {
+        span.record("client", tracing::field::display(client));
+    }
     link::serve(stream, member).instrument(span).await;
 }

@@ -7,7 +7,7 @@ use std::{
 
 use futures::SinkExt as _;
 use libp2p_identity::Keypair;
-use libp2p_websocket_star::rendezvous::{Limits, Refused, Server};
+use libp2p_websocket_star::rendezvous::{Limits, Network, Refused, Server};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
@@ -31,14 +31,29 @@ fn refusals(server: &Server) -> Vec<(Refused, u64)> {
 
 /// Asks for a link from a local address; gives the status line, and the connection to hold on to.
 async fn ask_for_a_link(from: Ipv4Addr, to: SocketAddr) -> (String, BufReader<TcpStream>) {
+    ask_with_header(from, to, "X-Nothing: 1").await
+}
+
+/// Asks for a link as a proxy does for somebody else.
+async fn ask_on_behalf(of: &str, from: Ipv4Addr, to: SocketAddr) -> (String, BufReader<TcpStream>) {
+    ask_with_header(from, to, &format!("X-Forwarded-For: {of}")).await
+}
+
+async fn ask_with_header(
+    from: Ipv4Addr,
+    to: SocketAddr,
+    header: &str,
+) -> (String, BufReader<TcpStream>) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket
         .bind((IpAddr::V4(from), 0).into())
         .expect("a loopback address");
     let mut stream = socket.connect(to).await.expect("connect");
-    let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\n\
-                   Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-                   Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    let request = format!(
+        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\n{header}\r\n\
+         Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut stream = BufReader::new(stream);
     let mut status = String::new();
@@ -71,6 +86,52 @@ async fn one_address_has_so_many_links_and_another_address_its_own() {
     .await;
     Client::joined(&server).await;
     second.request(json!(["ss-leave", ""])).await;
+}
+
+#[tokio::test]
+async fn those_who_come_through_a_trusted_proxy_are_counted_apart() {
+    let limits = Limits::default().with_max_links_per_ip(1);
+    let proxy: Network = "127.0.0.2".parse().expect("an address");
+    let config = config().with_limits(limits).with_trusted_proxies([proxy]);
+    let server = Server::bind(config).await.expect("a free port");
+    let (to, proxy) = (server.local_addr(), Ipv4Addr::new(127, 0, 0, 2));
+    let mut links = Vec::new();
+    for (client, expected) in [
+        ("192.0.2.1", "101"),
+        ("192.0.2.2", "101"),
+        ("192.0.2.1", "429"),
+        // What the client itself has said comes first.
+        ("192.0.2.3, 192.0.2.2", "429"),
+        ("2001:db8::1", "101"),
+        ("[2001:db8::2]:80", "429"),
+        // The proxy itself, however it is said.
+        ("127.0.0.2", "101"),
+        ("nonsense", "429"),
+    ] {
+        let (status, link) = ask_on_behalf(client, proxy, to).await;
+        let expected = format!("HTTP/1.1 {expected} ");
+        assert!(status.starts_with(&expected), "{client}: {status}");
+        links.push(link);
+    }
+    assert_eq!(refusals(&server), [(Refused::TooManyLinksPerIp, 4)]);
+
+    // Nobody else is believed.
+    let stranger = Ipv4Addr::new(127, 0, 0, 3);
+    let (status, _link) = ask_on_behalf("192.0.2.1", stranger, to).await;
+    assert!(status.starts_with("HTTP/1.1 101 "), "{status}");
+    let (status, _) = ask_on_behalf("192.0.2.9", stranger, to).await;
+    assert!(status.starts_with("HTTP/1.1 429 "), "{status}");
+
+    // A link that is gone makes room for another of its client.
+    links.remove(0);
+    soon("room", async {
+        while server.snapshot().links > 4 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let (status, _link) = ask_on_behalf("192.0.2.1", proxy, to).await;
+    assert!(status.starts_with("HTTP/1.1 101 "), "{status}");
 }
 
 #[tokio::test]

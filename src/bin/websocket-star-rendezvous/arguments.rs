@@ -6,7 +6,7 @@ mod values;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use libp2p_websocket_star::rendezvous::Config;
+use libp2p_websocket_star::rendezvous::{Config, Network};
 
 use self::{
     limits::LimitArguments,
@@ -45,6 +45,15 @@ pub struct Arguments {
     /// The port to listen on; 0 takes any free one [env: PORT] [default: 9090]
     #[arg(short, long, help_heading = "Listening")]
     port: Option<String>,
+    /// The reverse proxies in front, each an IP address or a network such as 10.0.0.0/8, separated by
+    /// commas: they, and nobody else, are believed in X-Forwarded-For about where a link comes from
+    #[arg(
+        long,
+        value_name = "IP",
+        value_delimiter = ',',
+        help_heading = "Listening"
+    )]
+    trusted_proxy: Vec<Network>,
 
     /// The certificate chain in PEM, the server's own first; needs --key [env: CERT]
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
@@ -202,6 +211,7 @@ impl Arguments {
             .with_challenge(!self.disable_crypto_challenge)
             .with_strict_multiaddr(!self.disable_strict_multiaddr)
             .with_metrics(!self.disable_metrics)
+            .with_trusted_proxies(self.trusted_proxy.iter().copied())
             .with_announce_interval(self.announce_interval)
             .with_ping_interval(self.ping_interval)
             .with_ping_timeout(self.ping_timeout)
@@ -235,8 +245,25 @@ mod tests {
                 "port" => Some(port.as_str()),
                 _ => None,
             };
-            let told = told.and_then(|(_, default)| default.strip_suffix(']'));
+            let told = told.map(|(_, default)| default.trim_end_matches(']'));
             assert_eq!(told, expected, "{argument}");
+        }
+    }
+
+    #[test]
+    fn trusted_proxies_are_given_one_by_one_or_separated_by_commas() {
+        let flags = [
+            "--trusted-proxy=127.0.0.1,::1",
+            "--trusted-proxy",
+            "10.0.0.0/8",
+        ];
+        let arguments = Arguments::try_parse_from(["rendezvous"].into_iter().chain(flags));
+        let told = arguments.expect("valid").trusted_proxy;
+        let told: Vec<_> = told.iter().map(Network::to_string).collect();
+        assert_eq!(told, ["127.0.0.1/32", "::1/128", "10.0.0.0/8"]);
+        for bad in ["localhost", "10.0.0.0/33", ""] {
+            let flags = ["rendezvous", "--trusted-proxy", bad];
+            assert!(Arguments::try_parse_from(flags).is_err(), "{bad}");
         }
     }
 

@@ -13,7 +13,7 @@ pub(super) struct LimitArguments {
     /// Links in all; further ones get 503
     #[arg(long, value_name = "N", value_parser = count, default_value = "10000")]
     max_links: usize,
-    /// Links from one IPv4 address or IPv6 /64; further ones get 429
+    /// Links from one IPv4 address or IPv6 /64; further ones get 429. Behind a proxy, see --trusted-proxy
     #[arg(long, value_name = "N", value_parser = count, default_value = "1000")]
     max_links_per_ip: usize,
     /// Addresses that one link may join

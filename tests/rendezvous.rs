@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use libp2p_identity::Keypair;
-use libp2p_websocket_star::rendezvous::{Limits, Server};
+use libp2p_websocket_star::rendezvous::{Limits, Refused, Server};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -230,6 +230,9 @@ async fn hostile_frames_close_their_own_link_with_a_reason() {
         }
         assert_eq!(client.closed().await, reason);
     }
+    let refusals = server.snapshot().refusals;
+    assert_eq!(refusals.get(Refused::ProtocolViolation), 6);
+    assert_eq!(refusals.get(Refused::MessageTooLong), 1);
     let refused = bystander.request(json!(["no such event"])).await;
     assert_eq!(refused, json!(["Unknown request"]));
 }
@@ -455,7 +458,8 @@ async fn a_link_too_many_is_refused() {
                 Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==";
     let answer = http(server.local_addr(), head).await;
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
-    assert_eq!(server.snapshot().links_refused, 1);
+    let refusals = server.snapshot().refusals;
+    assert_eq!(refusals.get(Refused::TooManyLinks), 1);
     drop(first);
 }
 

@@ -48,6 +48,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) enum Lost {
     /// Nobody uses it; it was closed.
     Unused,
+    /// The rendezvous waits for the answer to a challenge that we do not know, as long as the link lasts.
+    Stale,
     Failed(LinkError),
 }
 
@@ -57,6 +59,8 @@ pub(super) struct Active {
     heartbeat: Heartbeat,
     /// Bytes that had been received when the link last gave a sign of life.
     received: u64,
+    /// Whether only a new link can be joined on, and nothing is lost with this one.
+    stale: bool,
     channels: HashMap<DialId, Arc<Channel>>,
     /// Channels with something to send, served in turn.
     ready: VecDeque<Arc<Channel>>,
@@ -90,6 +94,7 @@ impl Active {
             session: Session::new(driver.context.settings.clone()),
             heartbeat: Heartbeat::new(open, now),
             received: 0,
+            stale: false,
             channels: HashMap::new(),
             ready: VecDeque::new(),
             beats: VecDeque::new(),
@@ -127,6 +132,7 @@ impl Active {
             self.command(driver, now, command);
         }
         match self.serve(driver, now, cx) {
+            Ok(_) if self.stale => Poll::Ready(Lost::Stale),
             Ok(flushed) => {
                 driver.poll_events(cx);
                 let idle = flushed && self.is_unused(driver);
@@ -216,6 +222,11 @@ impl Active {
                         state.joined = true;
                         driver.events.push(LinkEvent::Joined(listener));
                     }
+                }
+                Output::JoinFailed { error, .. }
+                    if error == JoinError::StaleChallenge && self.channels.is_empty() =>
+                {
+                    self.stale = true;
                 }
                 Output::JoinFailed { address, error } => {
                     join_failed(driver, now, &address, error);

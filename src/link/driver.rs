@@ -90,20 +90,20 @@ impl Driver {
                 None => return,
                 Some(Err(error)) => {
                     tracing::debug!(%error, "the link cannot be opened");
-                    self.lost(&error);
+                    self.lost(&self.link_error(error));
                 }
                 Some(Ok((ws, open))) => {
                     tracing::debug!("the link is open");
                     let since = Instant::now();
                     let active = Active::new(&mut self, ws, &open);
-                    match active.run(&mut self).await {
+                    let error = match active.run(&mut self).await {
                         Lost::Unused => return,
-                        Lost::Failed(error) => {
-                            tracing::debug!(%error, "the link is lost");
-                            backoff.was_up(since.elapsed());
-                            self.lost(&error);
-                        }
-                    }
+                        Lost::Stale => self.join_error(JoinError::StaleChallenge),
+                        Lost::Failed(error) => self.link_error(error),
+                    };
+                    tracing::debug!(%error, "the link is lost");
+                    backoff.was_up(since.elapsed());
+                    self.lost(&error);
                 }
             }
             if !self.pause(backoff.wait()).await {
@@ -197,11 +197,7 @@ impl Driver {
     }
 
     /// Tells everybody that the link is not, or no longer, open.
-    fn lost(&mut self, error: &LinkError) {
-        let error = Error::Link {
-            rendezvous: self.url.clone(),
-            error: error.clone(),
-        };
+    fn lost(&mut self, error: &Error) {
         for (listener, state) in &mut self.users.listeners {
             state.joined = false;
             state.retry = None;
@@ -211,6 +207,13 @@ impl Driver {
         for (_, dial) in self.users.dials.drain() {
             // The dialler may have gone.
             let _ = dial.reply.send(Err(error.clone()));
+        }
+    }
+
+    fn link_error(&self, error: LinkError) -> Error {
+        Error::Link {
+            rendezvous: self.url.clone(),
+            error,
         }
     }
 

@@ -67,7 +67,8 @@ pub enum JoinError {
     #[error("the rendezvous answered the join with nonsense: {0}")]
     Malformed(#[source] ProtocolError),
     /// The rendezvous takes our public key for the answer to a challenge whose nonce came too late
-    /// for us. The deployed servers never forget a nonce while the link lasts.
+    /// for us. The deployed servers never forget a nonce while the link lasts, so a link without
+    /// connections is opened anew.
     #[error("the rendezvous waits for the answer to an earlier challenge")]
     StaleChallenge,
 }

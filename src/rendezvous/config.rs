@@ -5,7 +5,11 @@ use std::{
     time::Duration,
 };
 
-use super::{registry::Rate, tls::TlsConfig};
+use super::{
+    proxy::{Network, TrustedProxies},
+    registry::Rate,
+    tls::TlsConfig,
+};
 
 /// How a [`Server`](super::Server) is to run.
 ///
@@ -28,6 +32,7 @@ pub struct Config {
     ping_interval: Duration,
     ping_timeout: Duration,
     tls: Option<TlsConfig>,
+    trusted_proxies: TrustedProxies,
     metrics: bool,
     limits: Limits,
 }
@@ -42,6 +47,7 @@ impl Default for Config {
     ///   announced for a while.
     /// - Expects a ping every 25 s, and gives it 20 s more: engine.io's own defaults.
     /// - Speaks plain WebSocket: TLS needs a certificate, and is often ended by a proxy.
+    /// - Trusts no proxy: anybody could say to come from elsewhere.
     /// - Serves `/metrics`: they name no peer, and whoever may connect may ask for them, as with the
     ///   npm server's command line.
     fn default() -> Self {
@@ -53,6 +59,7 @@ impl Default for Config {
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
             tls: None,
+            trusted_proxies: TrustedProxies::from_iter([]),
             metrics: true,
             limits: Limits::default(),
         }
@@ -111,6 +118,19 @@ impl Config {
         self
     }
 
+    /// The reverse proxies that are believed about who asks through them. A link that one of them hands
+    /// over counts for [`Limits::with_max_links_per_ip`] as one of the last address in its
+    /// `X-Forwarded-For` that is not trusted too; without the header, or where that is malformed, as one
+    /// of the last proxy that is known of. Nobody else's header is looked at.
+    ///
+    /// Trust only addresses from which nobody but a proxy can connect, and only proxies that add to the
+    /// header, or set it.
+    #[must_use]
+    pub fn with_trusted_proxies(mut self, proxies: impl IntoIterator<Item = Network>) -> Self {
+        self.trusted_proxies = proxies.into_iter().collect();
+        self
+    }
+
     /// Whether `/metrics` is answered.
     #[must_use]
     pub fn with_metrics(mut self, metrics: bool) -> Self {
@@ -151,6 +171,10 @@ impl Config {
 
     pub(crate) fn tls(&self) -> Option<&TlsConfig> {
         self.tls.as_ref()
+    }
+
+    pub(crate) fn trusted_proxies(&self) -> &TrustedProxies {
+        &self.trusted_proxies
     }
 
     pub(crate) fn metrics(&self) -> bool {
@@ -194,7 +218,8 @@ impl Default for Limits {
     /// - `links`: 10,000; at 16 KiB each while idle.
     /// - `links_per_ip`: 1,000 from one IPv4 address or one IPv6 /64: it takes ten to fill the server,
     ///   and a company or a provider behind one address still fits. The loopback address counts like
-    ///   any other: behind a reverse proxy every link comes from the proxy, so set it to `links` there.
+    ///   any other: a reverse proxy has to be one of the
+    ///   [trusted proxies](Config::with_trusted_proxies), or all links are its own.
     /// - `joins`: 16 a link; deployed clients join one address, a client with several listeners
     ///   a few.
     /// - `pending_dials`: 256 from and 256 to a link; they last a round trip, and a swarm that
@@ -266,7 +291,8 @@ impl Limits {
     }
 
     /// How many links there may be from one IPv4 address, or from one IPv6 /64; further ones are
-    /// answered with 429. The loopback address is no exception.
+    /// answered with 429. The loopback address is no exception; behind a reverse proxy, see
+    /// [`Config::with_trusted_proxies`].
     #[must_use]
     pub fn with_max_links_per_ip(mut self, links: usize) -> Self {
         self.links_per_ip = links;

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    net::IpAddr,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -25,9 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     hub::{AdmitError, Hub, Member},
-    metrics,
-    origin::Origin,
-    page,
+    metrics, page,
 };
 use crate::{protocol::engine_io, websocket::upgrade::accept_for};
 
@@ -41,13 +40,13 @@ type Upgrade = (OnUpgrade, Member);
 
 /// Serves HTTP on a new connection. When a link begins, gives the bare stream back: the relay has
 /// nothing of HTTP around it.
-pub(super) async fn serve<S>(io: S, origin: Origin, hub: &Arc<Hub>) -> Option<(S, Member)>
+pub(super) async fn serve<S>(io: S, remote: IpAddr, hub: &Arc<Hub>) -> Option<(S, Member)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let upgrade: Mutex<Option<Upgrade>> = Mutex::new(None);
     let service = service_fn(|request| {
-        let (response, begun) = respond(request, origin, hub);
+        let (response, begun) = respond(request, remote, hub);
         if begun.is_some() {
             *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = begun;
         }
@@ -101,11 +100,11 @@ where
 
 fn respond(
     request: Request<Incoming>,
-    origin: Origin,
+    remote: IpAddr,
     hub: &Arc<Hub>,
 ) -> (Response<String>, Option<Upgrade>) {
     let answer: fn(&Request<Incoming>, &Hub) -> Response<String> = match request.uri().path() {
-        "/socket.io/" | "/socket.io" => return upgrade(request, origin, hub),
+        "/socket.io/" | "/socket.io" => return upgrade(request, remote, hub),
         "/" => front_page,
         "/health" => health,
         "/metrics" if hub.config().metrics() => metrics,
@@ -155,16 +154,23 @@ fn metrics(_: &Request<Incoming>, hub: &Hub) -> Response<String> {
 
 fn upgrade(
     mut request: Request<Incoming>,
-    origin: Origin,
+    remote: IpAddr,
     hub: &Arc<Hub>,
 ) -> (Response<String>, Option<Upgrade>) {
     let (version, accept) = match accept_key(&request) {
         Ok(accepted) => accepted,
         Err(error) => return (error.response(), None),
     };
-    let member = match hub.admit(origin, version) {
+    let client = hub
+        .config()
+        .trusted_proxies()
+        .client(remote, request.headers());
+    let member = match hub.admit(client, version) {
         Ok(member) => member,
-        Err(error) => return (not_admitted(error), None),
+        Err(error) => {
+            tracing::debug!(%client, %error, "a link is refused");
+            return (not_admitted(error), None);
+        }
     };
     let mut response = Response::new(String::new());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

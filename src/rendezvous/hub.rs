@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -12,11 +13,11 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use super::{
-    bounds::{Bound, Bounds},
     config::Config,
     metrics::DialTime,
-    origin::{Origin, Origins},
+    origin::Origins,
     outbox::{Bundle, CloseReason, Outbox},
+    refusals::Refused,
     registry::{Action, Announced, LinkId, Registry, Route},
     server::Snapshot,
     tls,
@@ -61,9 +62,6 @@ struct State {
     next_link: u64,
     /// Until when the timer sleeps.
     timer: Option<Instant>,
-    refused_links: u64,
-    /// Those that are not the registry's.
-    bounds: Bounds,
     dropped_announcements: u64,
 }
 
@@ -125,8 +123,6 @@ impl Hub {
             origins: Origins::default(),
             next_link: 0,
             timer: None,
-            refused_links: 0,
-            bounds: Bounds::default(),
             dropped_announcements: 0,
         };
         Self {
@@ -188,21 +184,18 @@ impl Hub {
         }
     }
 
-    /// Admits a link, if there may be one more.
+    /// Admits a link of a client, if there may be one more.
     pub(super) fn admit(
         self: &Arc<Self>,
-        origin: Origin,
+        client: IpAddr,
         version: Version,
     ) -> Result<Member, AdmitError> {
         let limits = self.config.limits();
         let outbox = Arc::new(Outbox::new(limits.queue).with_version(version));
         let link = {
             let mut state = self.lock();
-            if let Err(error) = self.check_room(&mut state, origin) {
-                state.refused_links += 1;
-                if let Some(bound) = error.bound() {
-                    state.bounds.count(bound);
-                }
+            if let Err(error) = self.check_room(&mut state, client) {
+                state.registry.count_refused(error.reason());
                 return Err(error);
             }
             let link = LinkId(state.next_link);
@@ -214,28 +207,28 @@ impl Hub {
         Ok(Member {
             hub: self.clone(),
             link,
-            origin,
+            client,
             outbox,
         })
     }
 
-    fn check_room(&self, state: &mut State, origin: Origin) -> Result<(), AdmitError> {
+    fn check_room(&self, state: &mut State, client: IpAddr) -> Result<(), AdmitError> {
         let limits = self.config.limits();
         if *self.stopping.borrow() {
             Err(AdmitError::Stopping)
         } else if state.outboxes.len() >= limits.links {
             Err(AdmitError::Links)
-        } else if !state.origins.try_add(origin, limits.links_per_ip) {
+        } else if !state.origins.try_add(client.into(), limits.links_per_ip) {
             Err(AdmitError::LinksPerIp)
         } else {
             Ok(())
         }
     }
 
-    fn remove(&self, link: LinkId, origin: Origin) {
+    fn remove(&self, link: LinkId, client: IpAddr) {
         let outbox = {
             let mut state = self.lock();
-            state.origins.remove(origin);
+            state.origins.remove(client.into());
             state.outboxes.remove(&link)
         };
         if let Some(outbox) = outbox {
@@ -256,9 +249,9 @@ impl Hub {
         Some((route, outbox))
     }
 
-    /// Counts a bound that a link has reached.
-    pub(super) fn count_bound(&self, bound: Bound) {
-        self.lock().bounds.count(bound);
+    /// Counts what was refused elsewhere than in the registry.
+    pub(super) fn count_refused(&self, reason: Refused) {
+        self.lock().registry.count_refused(reason);
     }
 
     /// Counts an item that was handed on.
@@ -325,17 +318,13 @@ impl Hub {
     }
 
     fn figures_of(&self, state: &State) -> Snapshot {
-        let mut refusals = state.registry.refusals().by_reason();
-        refusals.insert("too_many_links", state.refused_links);
         Snapshot {
             links: state.registry.links(),
             peers: Vec::new(),
             dials: state.registry.open_dials(),
             queued_bytes: state.outboxes.values().map(|outbox| outbox.bytes()).sum(),
             counters: state.registry.counters(),
-            links_refused: state.refused_links,
-            refusals,
-            bounds: state.bounds.merged(state.registry.bounds()),
+            refusals: state.registry.refusals(),
             announcements_dropped: state.dropped_announcements,
             relayed_items: self.relayed_items.load(Ordering::Relaxed),
             relayed_bytes: self.relayed_bytes.load(Ordering::Relaxed),
@@ -355,11 +344,12 @@ pub(super) enum AdmitError {
 }
 
 impl AdmitError {
-    fn bound(self) -> Option<Bound> {
+    /// As what it is counted.
+    fn reason(self) -> Refused {
         match self {
-            Self::Links => Some(Bound::Links),
-            Self::LinksPerIp => Some(Bound::LinksPerIp),
-            Self::Stopping => None,
+            Self::Links => Refused::TooManyLinks,
+            Self::LinksPerIp => Refused::TooManyLinksPerIp,
+            Self::Stopping => Refused::ShuttingDown,
         }
     }
 }
@@ -369,12 +359,13 @@ impl AdmitError {
 pub(super) struct Member {
     pub(super) hub: Arc<Hub>,
     pub(super) link: LinkId,
-    origin: Origin,
+    /// From where it comes: not the proxy before us, if that one is believed.
+    pub(super) client: IpAddr,
     pub(super) outbox: Arc<Outbox>,
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.hub.remove(self.link, self.origin);
+        self.hub.remove(self.link, self.client);
     }
 }

@@ -27,9 +27,9 @@ use self::{
     pulse::{Beat, Drain, Pulse, Vitals},
 };
 use super::{
-    bounds::Bound,
     hub::{Member, now as hub_now},
     outbox::{CloseReason, Parcel, Take},
+    refusals::Refused,
 };
 use crate::protocol::{
     ProtocolError,
@@ -89,19 +89,17 @@ impl Ended {
         }
     }
 
-    /// The bound that was reached, if it was one.
-    fn bound(&self) -> Option<Bound> {
+    /// As what it is counted, if it was the peer's fault.
+    fn reason(&self) -> Option<Refused> {
         Some(match self {
-            Self::TooLong(_) => Bound::Message,
-            Self::Silent => Bound::Silence,
-            Self::Stalled | Self::Slow => Bound::Stall,
-            Self::Overflow => Bound::Answers,
-            Self::Idle => Bound::JoinTimeout,
-            Self::ByPeer
-            | Self::Lost(_)
-            | Self::Violation(_)
-            | Self::WebSocket(_)
-            | Self::Shutdown => return None,
+            Self::TooLong(_) => Refused::MessageTooLong,
+            Self::Silent => Refused::Silent,
+            Self::Stalled => Refused::Stalled,
+            Self::Slow => Refused::Slow,
+            Self::Overflow => Refused::UnreadAnswers,
+            Self::Idle => Refused::JoinTimedOut,
+            Self::Violation(_) | Self::WebSocket(_) => Refused::ProtocolViolation,
+            Self::ByPeer | Self::Lost(_) | Self::Shutdown => return None,
         })
     }
 }
@@ -122,8 +120,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(io: S, member: Memb
     let ended = link.run().await;
     tracing::debug!(reason = %ended, "link ended");
     let Link { socket, member, .. } = link;
-    if let Some(bound) = ended.bound() {
-        member.hub.count_bound(bound);
+    if let Some(reason) = ended.reason() {
+        member.hub.count_refused(reason);
     }
     // The other peers are told before this one is waited for.
     drop(member);

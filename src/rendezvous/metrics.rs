@@ -159,12 +159,12 @@ impl Collector for Scrape {
 
 impl Scrape {
     fn encode_refusals(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "links and requests refused, by reason";
+        let help = "requests and links refused, and links closed, by reason";
         let name = "rendezvous_refusals_total";
         let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (reason, count) in &self.figures.snapshot.refusals {
-            let labels = [("reason", *reason)];
-            family.encode_family(&labels)?.encode_gauge(count)?;
+        for (reason, count) in self.figures.snapshot.refusals.iter() {
+            let labels = [("reason", reason.to_string())];
+            family.encode_family(&labels)?.encode_gauge(&count)?;
         }
         Ok(())
     }

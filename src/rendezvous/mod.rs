@@ -22,7 +22,6 @@
 //! what waits for one link, bounded in bytes; a link reads and writes one WebSocket; HTTP is only
 //! what comes before it.
 
-mod bounds;
 mod challenge;
 mod config;
 mod http;
@@ -32,6 +31,8 @@ mod metrics;
 mod origin;
 mod outbox;
 mod page;
+mod proxy;
+mod refusals;
 mod registry;
 mod server;
 mod tls;
@@ -39,8 +40,9 @@ mod tls;
 #[cfg(test)]
 mod simulation_tests;
 
-pub use bounds::{Bound, Bounds};
 pub use config::{Config, Limits};
+pub use proxy::{Network, NetworkError};
+pub use refusals::{Refusals, Refused};
 pub use registry::Counters;
 pub use server::{BindError, Server, Snapshot};
 pub use tls::{TlsConfig, TlsError};

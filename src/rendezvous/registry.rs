@@ -8,7 +8,6 @@ mod announce;
 mod dials;
 mod peers;
 mod rate;
-mod refusals;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
@@ -19,16 +18,16 @@ use std::{
 
 use self::{announce::Announcements, dials::Dials, peers::Peers, rate::Spent};
 use super::{
-    bounds::{Bound, Bounds},
     challenge::{Challenge, Check, Checked, ProofError},
     config::Config,
+    refusals::{Refusals, Refused},
 };
 use crate::protocol::{
     ProtocolError,
     event::{DialAnswer, DialId, Event},
 };
 
-pub(crate) use self::{dials::Route, rate::Rate, refusals::Refusals};
+pub(crate) use self::{dials::Route, rate::Rate};
 
 /// One link, for as long as the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -80,15 +79,27 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// The bound that was reached, if it was one.
-    fn bound(&self) -> Option<Bound> {
+    /// As what it is counted.
+    fn reason(&self) -> Refused {
         match self {
-            Self::TooManyJoins => Some(Bound::Joins),
-            Self::DialRate => Some(Bound::DialRate),
-            Self::TooManyDials => Some(Bound::Dials),
-            Self::PeerBusy => Some(Bound::PeerDials),
-            Self::DialTimedOut => Some(Bound::DialTimeout),
-            _ => None,
+            Self::InvalidMultiaddr => Refused::InvalidMultiaddr,
+            Self::NoKey => Refused::NoKey,
+            Self::Proof(ProofError::Unusable) => Refused::UnusableProof,
+            Self::Proof(ProofError::WrongId) => Refused::WrongId,
+            Self::Proof(ProofError::WrongSignature) => Refused::WrongSignature,
+            Self::TooManyJoins => Refused::TooManyJoins,
+            Self::Taken => Refused::AddressTaken,
+            Self::NotAuthorized => Refused::NotAuthorized,
+            Self::PeerNotFound => Refused::PeerNotFound,
+            Self::DialRate => Refused::DialRate,
+            Self::DialIdInUse => Refused::DialIdInUse,
+            Self::TooManyDials => Refused::TooManyDials,
+            Self::PeerBusy => Refused::PeerBusy,
+            Self::DialTimedOut => Refused::DialTimedOut,
+            Self::PeerLeft => Refused::PeerLeft,
+            Self::ShuttingDown => Refused::ShuttingDown,
+            Self::Malformed(_) => Refused::MalformedRequest,
+            Self::Unknown => Refused::UnknownRequest,
         }
     }
 }
@@ -205,7 +216,6 @@ pub(crate) struct Registry {
     actions: VecDeque<Action>,
     counters: Counters,
     refusals: Refusals,
-    bounds: Bounds,
 }
 
 impl Registry {
@@ -230,7 +240,6 @@ impl Registry {
             actions: VecDeque::new(),
             counters: Counters::default(),
             refusals: Refusals::default(),
-            bounds: Bounds::default(),
         }
     }
 
@@ -377,21 +386,19 @@ impl Registry {
         self.counters
     }
 
-    pub(crate) fn refusals(&self) -> &Refusals {
-        &self.refusals
+    pub(crate) fn refusals(&self) -> Refusals {
+        self.refusals
     }
 
-    pub(crate) fn bounds(&self) -> Bounds {
-        self.bounds
+    /// Counts what was refused elsewhere.
+    pub(crate) fn count_refused(&mut self, reason: Refused) {
+        self.refusals.count(reason);
     }
 
     fn answer(&mut self, to: LinkId, ack: u64, answer: Result<(), Refusal>) {
         if let Err(refusal) = &answer {
             tracing::debug!(link = %to, %refusal, "a request is refused");
-            self.refusals.count(refusal);
-            if let Some(bound) = refusal.bound() {
-                self.bounds.count(bound);
-            }
+            self.refusals.count(refusal.reason());
         }
         let answer = answer.map_err(|refusal| refusal.to_string());
         self.send(to, DialAnswer(answer).encode(ack));

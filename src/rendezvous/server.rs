@@ -1,7 +1,6 @@
 //! The listening socket and its tasks.
 
 use std::{
-    collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
@@ -19,11 +18,11 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{Instrument as _, field::Empty};
 
 use super::{
-    bounds::Bounds,
     config::Config,
     http,
     hub::Hub,
     link,
+    refusals::{Refusals, Refused},
     registry::Counters,
     tls::{self, TlsConfig, TlsError},
 };
@@ -65,13 +64,8 @@ pub struct Snapshot {
     pub queued_bytes: usize,
     /// What has happened so far.
     pub counters: Counters,
-    /// How many links were refused because there were too many, in all or from their address, or
-    /// because the server is shutting down.
-    pub links_refused: u64,
-    /// How many links and requests were refused, by reason: the names are those in `/metrics`.
-    pub refusals: BTreeMap<&'static str, u64>,
-    /// How often each bound was reached.
-    pub bounds: Bounds,
+    /// How many requests and links were refused, and links closed, by reason.
+    pub refusals: Refusals,
     /// How many announcements were dropped because a link was behind.
     pub announcements_dropped: u64,
     /// How many items were relayed.
@@ -222,7 +216,10 @@ async fn accept(listener: &TcpListener, hub: &Arc<Hub>, tasks: &mut JoinSet<()>)
                     Some(_) => tasks.spawn(serve_tls(stream, remote, hub)),
                 };
             }
-            Ok((_, remote)) => tracing::warn!(%remote, "too many connections"),
+            Ok((_, remote)) => {
+                hub.count_refused(Refused::TooManyConnections);
+                tracing::warn!(%remote, "too many connections");
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -284,11 +281,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // In a box, so that the memory of an idle link does not include what HTTP needed.
-    let Some((stream, member)) = Box::pin(http::serve(stream, remote.ip().into(), &hub)).await
-    else {
+    let Some((stream, member)) = Box::pin(http::serve(stream, remote.ip(), &hub)).await else {
         return;
     };
     drop(hub);
-    let span = tracing::debug_span!("link", link = %member.link, %remote, peer = Empty);
+    let (link, client) = (member.link, member.client);
+    let span = tracing::debug_span!("link", %link, %remote, client = Empty, peer = Empty);
+    if client != remote.ip().to_canonical() {
+        span.record("client", tracing::field::display(client));
+    }
     link::serve(stream, member).instrument(span).await;
 }

@@ -7,7 +7,7 @@ use std::{
 
 use futures::SinkExt as _;
 use libp2p_identity::Keypair;
-use libp2p_websocket_star::rendezvous::{Bound, Limits, Server};
+use libp2p_websocket_star::rendezvous::{Limits, Network, Refused, Server};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
@@ -23,22 +23,37 @@ async fn limited(limits: Limits) -> Server {
         .expect("a free port")
 }
 
-/// The bounds that were reached, with how often.
-fn bounds(server: &Server) -> Vec<(Bound, u64)> {
-    let all = server.snapshot().bounds;
+/// Why something was refused, with how often.
+fn refusals(server: &Server) -> Vec<(Refused, u64)> {
+    let all = server.snapshot().refusals;
     all.iter().filter(|(_, count)| *count > 0).collect()
 }
 
 /// Asks for a link from a local address; gives the status line, and the connection to hold on to.
 async fn ask_for_a_link(from: Ipv4Addr, to: SocketAddr) -> (String, BufReader<TcpStream>) {
+    ask_with_header(from, to, "X-Nothing: 1").await
+}
+
+/// Asks for a link as a proxy does for somebody else.
+async fn ask_on_behalf(of: &str, from: Ipv4Addr, to: SocketAddr) -> (String, BufReader<TcpStream>) {
+    ask_with_header(from, to, &format!("X-Forwarded-For: {of}")).await
+}
+
+async fn ask_with_header(
+    from: Ipv4Addr,
+    to: SocketAddr,
+    header: &str,
+) -> (String, BufReader<TcpStream>) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket
         .bind((IpAddr::V4(from), 0).into())
         .expect("a loopback address");
     let mut stream = socket.connect(to).await.expect("connect");
-    let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\n\
-                   Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-                   Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    let request = format!(
+        "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\n{header}\r\n\
+         Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut stream = BufReader::new(stream);
     let mut status = String::new();
@@ -56,8 +71,7 @@ async fn one_address_has_so_many_links_and_another_address_its_own() {
 
     let (status, _) = ask_for_a_link(Ipv4Addr::LOCALHOST, server.local_addr()).await;
     assert!(status.starts_with("HTTP/1.1 429"), "{status}");
-    assert_eq!(bounds(&server), [(Bound::LinksPerIp, 1)]);
-    assert_eq!(server.snapshot().links_refused, 1);
+    assert_eq!(refusals(&server), [(Refused::TooManyLinksPerIp, 1)]);
     let elsewhere = Ipv4Addr::new(127, 0, 0, 2);
     let (status, _link) = ask_for_a_link(elsewhere, server.local_addr()).await;
     assert!(status.starts_with("HTTP/1.1 101"), "{status}");
@@ -75,12 +89,58 @@ async fn one_address_has_so_many_links_and_another_address_its_own() {
 }
 
 #[tokio::test]
+async fn those_who_come_through_a_trusted_proxy_are_counted_apart() {
+    let limits = Limits::default().with_max_links_per_ip(1);
+    let proxy: Network = "127.0.0.2".parse().expect("an address");
+    let config = config().with_limits(limits).with_trusted_proxies([proxy]);
+    let server = Server::bind(config).await.expect("a free port");
+    let (to, proxy) = (server.local_addr(), Ipv4Addr::new(127, 0, 0, 2));
+    let mut links = Vec::new();
+    for (client, expected) in [
+        ("192.0.2.1", "101"),
+        ("192.0.2.2", "101"),
+        ("192.0.2.1", "429"),
+        // What the client itself has said comes first.
+        ("192.0.2.3, 192.0.2.2", "429"),
+        ("2001:db8::1", "101"),
+        ("[2001:db8::2]:80", "429"),
+        // The proxy itself, however it is said.
+        ("127.0.0.2", "101"),
+        ("nonsense", "429"),
+    ] {
+        let (status, link) = ask_on_behalf(client, proxy, to).await;
+        let expected = format!("HTTP/1.1 {expected} ");
+        assert!(status.starts_with(&expected), "{client}: {status}");
+        links.push(link);
+    }
+    assert_eq!(refusals(&server), [(Refused::TooManyLinksPerIp, 4)]);
+
+    // Nobody else is believed.
+    let stranger = Ipv4Addr::new(127, 0, 0, 3);
+    let (status, _link) = ask_on_behalf("192.0.2.1", stranger, to).await;
+    assert!(status.starts_with("HTTP/1.1 101 "), "{status}");
+    let (status, _) = ask_on_behalf("192.0.2.9", stranger, to).await;
+    assert!(status.starts_with("HTTP/1.1 429 "), "{status}");
+
+    // A link that is gone makes room for another of its client.
+    links.remove(0);
+    soon("room", async {
+        while server.snapshot().links > 4 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let (status, _link) = ask_on_behalf("192.0.2.1", proxy, to).await;
+    assert!(status.starts_with("HTTP/1.1 101 "), "{status}");
+}
+
+#[tokio::test]
 async fn a_full_server_says_so() {
     let server = limited(Limits::default().with_max_links(1)).await;
     let mut only = Client::joined(&server).await;
     let (status, _) = ask_for_a_link(Ipv4Addr::LOCALHOST, server.local_addr()).await;
     assert!(status.starts_with("HTTP/1.1 503"), "{status}");
-    assert_eq!(bounds(&server), [(Bound::Links, 1)]);
+    assert_eq!(refusals(&server), [(Refused::TooManyLinks, 1)]);
     only.request(json!(["ss-leave", ""])).await;
 }
 
@@ -102,7 +162,11 @@ async fn a_link_dials_so_often_and_another_link_dials_on() {
         .count();
     // Another second may have begun meanwhile.
     assert!(refused >= 4, "{answers:?}");
-    assert_eq!(bounds(&server), [(Bound::DialRate, refused as u64)]);
+    let expected = [
+        (Refused::PeerNotFound, 10 - refused as u64),
+        (Refused::DialRate, refused as u64),
+    ];
+    assert_eq!(refusals(&server), expected);
     let mut other = Client::joined(&server).await;
     dial(&mut other, &mut listener, "e").await;
 }
@@ -114,7 +178,7 @@ async fn a_link_has_so_many_addresses() {
     let another = address(&Keypair::generate_ed25519());
     let refused = client.request(json!(["ss-join", another, "00"])).await;
     assert_eq!(refused, json!(["Too many addresses on one link"]));
-    assert_eq!(bounds(&server), [(Bound::Joins, 1)]);
+    assert_eq!(refusals(&server), [(Refused::TooManyJoins, 1)]);
     Client::joined(&server).await;
 }
 
@@ -131,7 +195,10 @@ async fn a_link_has_so_many_dials_and_is_dialled_so_often() {
     let event = json!(["ss-dial", other.address, listener.address, "f"]);
     let refused = other.request(event).await;
     assert_eq!(refused, json!(["Peer has too many dials"]));
-    assert_eq!(bounds(&server), [(Bound::Dials, 1), (Bound::PeerDials, 1)]);
+    assert_eq!(
+        refusals(&server),
+        [(Refused::TooManyDials, 1), (Refused::PeerBusy, 1)]
+    );
     let answer = format!("43{}[]", listener.next_ack);
     listener.send(answer).await;
     assert_eq!(dialer.answer(pending).await, json!([]));
@@ -147,7 +214,7 @@ async fn a_link_has_so_many_open_streams() {
     let event = json!(["ss-dial", dialer.address, other.address, "e"]);
     let refused = dialer.request(event).await;
     assert_eq!(refused, json!(["Too many dials on one link"]));
-    assert_eq!(bounds(&server), [(Bound::Dials, 1)]);
+    assert_eq!(refusals(&server), [(Refused::TooManyDials, 1)]);
     dialer.item("d.dialer", b"still").await;
     listener.expect_item("d.dialer", b"still").await;
 }
@@ -161,7 +228,7 @@ async fn a_dial_waits_so_long_for_its_answer() {
     let ack = offer(&mut dialer, &mut listener, "d").await;
     let refused = json!(["Peer did not answer the dial in time"]);
     assert_eq!(dialer.answer(ack).await, refused);
-    assert_eq!(bounds(&server), [(Bound::DialTimeout, 1)]);
+    assert_eq!(refusals(&server), [(Refused::DialTimedOut, 1)]);
 }
 
 #[tokio::test]
@@ -176,7 +243,7 @@ async fn a_message_has_so_many_bytes() {
     client.send(event(1000)).await;
     let (code, _) = client.closed().await.expect("a reason");
     assert_eq!(code, CloseCode::MESSAGE_TOO_BIG);
-    assert_eq!(bounds(&server), [(Bound::Message, 1)]);
+    assert_eq!(refusals(&server), [(Refused::MessageTooLong, 1)]);
     bystander.request(json!(["ss-leave", ""])).await;
 }
 
@@ -189,7 +256,7 @@ async fn a_link_joins_in_time_or_is_closed() {
     let reason = "did not join in time".to_owned();
     let expected = Some((CloseCode::POLICY_VIOLATION, reason));
     assert_eq!(client.closed().await, expected);
-    assert_eq!(bounds(&server), [(Bound::JoinTimeout, 1)]);
+    assert_eq!(refusals(&server), [(Refused::JoinTimedOut, 1)]);
     joined.request(json!(["ss-leave", ""])).await;
 }
 
@@ -201,7 +268,7 @@ async fn a_link_that_reads_nothing_is_closed_and_counted() {
     let mut client = Client::joined(&server).await;
     let event = "421[\"no such event\"]";
     while client.socket.send(Message::text(event)).await.is_ok() {}
-    assert_eq!(bounds(&server), [(Bound::Stall, 1)]);
+    assert_eq!(server.snapshot().refusals.get(Refused::Stalled), 1);
     let answer: Value = bystander.request(json!(["ss-leave", ""])).await;
     assert_eq!(answer, json!([]));
 }
@@ -214,5 +281,5 @@ async fn a_link_that_says_nothing_is_closed_and_counted() {
     let server = Server::bind(config).await.expect("a free port");
     let mut client = Client::joined(&server).await;
     assert!(client.closed().await.is_some());
-    assert_eq!(bounds(&server), [(Bound::Silence, 1)]);
+    assert_eq!(refusals(&server), [(Refused::Silent, 1)]);
 }

@@ -1,9 +1,17 @@
 //! The command line and the environment: what may be said, and what is meant by it.
 
+mod limits;
+mod values;
+
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use libp2p_websocket_star::rendezvous::{Config, Limits};
+use libp2p_websocket_star::rendezvous::{Config, Network};
+
+use self::{
+    limits::LimitArguments,
+    values::{duration, positive_duration},
+};
 
 const ABOUT: &str =
     "A websocket-star rendezvous: libp2p peers find and reach each other through it.";
@@ -37,6 +45,15 @@ pub struct Arguments {
     /// The port to listen on; 0 takes any free one [env: PORT] [default: 9090]
     #[arg(short, long, help_heading = "Listening")]
     port: Option<String>,
+    /// The reverse proxies in front, each an IP address or a network such as 10.0.0.0/8, separated by
+    /// commas: they, and nobody else, are believed in X-Forwarded-For about where a link comes from
+    #[arg(
+        long,
+        value_name = "IP",
+        value_delimiter = ',',
+        help_heading = "Listening"
+    )]
+    trusted_proxy: Vec<Network>,
 
     /// The certificate chain in PEM, the server's own first; needs --key [env: CERT]
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
@@ -65,6 +82,12 @@ pub struct Arguments {
     /// How often each peer is announced to the others
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "10s", help_heading = "Protocol")]
     announce_interval: Duration,
+    /// How often a client of Engine.IO 3 is told to send a ping, and one of Engine.IO 4 is sent one
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "25s", help_heading = "Protocol")]
+    ping_interval: Duration,
+    /// How much longer than that a client may be silent
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "20s", help_heading = "Protocol")]
+    ping_timeout: Duration,
 
     /// Answer /metrics with 404 [env: DISABLE_METRICS]
     #[arg(long, alias = "disableMetrics", help_heading = "Watching")]
@@ -81,48 +104,6 @@ pub struct Arguments {
 
     #[command(flatten)]
     limits: LimitArguments,
-}
-
-/// A default is the library's if nothing is said.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Limits")]
-struct LimitArguments {
-    /// Links in all; further ones get 503 [default: 10000]
-    #[arg(long, value_name = "N", value_parser = count)]
-    max_links: Option<usize>,
-    /// Addresses that one link may join [default: 16]
-    #[arg(long, value_name = "N", value_parser = count)]
-    max_joins: Option<usize>,
-    /// Dials from a link, and as many to it, that wait for their answer [default: 256]
-    #[arg(long, value_name = "N", value_parser = count)]
-    max_pending_dials: Option<usize>,
-    /// Dials of a link with an open stream [default: 4096]
-    #[arg(long, value_name = "N", value_parser = count)]
-    max_open_dials: Option<usize>,
-    /// A WebSocket message must be shorter than this [default: 1000000]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    max_message: Option<usize>,
-    /// What may wait for one link until its senders have to wait [default: 1MiB]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    max_queue: Option<usize>,
-    /// What all repeated announcements together may take per second [default: 8MiB]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    announce_rate: Option<usize>,
-    /// For a TLS handshake, and for an HTTP request [default: 10s]
-    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
-    handshake_timeout: Option<Duration>,
-    /// From the start of a link to its first join [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
-    join_timeout: Option<Duration>,
-    /// For the answer of a dialled peer [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
-    dial_timeout: Option<Duration>,
-    /// A link that takes none of what is queued for it for so long is closed [default: 60s]
-    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
-    stall_timeout: Option<Duration>,
-    /// To hand over what is queued when the server stops [default: 5s]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    shutdown_timeout: Option<Duration>,
 }
 
 /// Where the certificate is.
@@ -230,103 +211,11 @@ impl Arguments {
             .with_challenge(!self.disable_crypto_challenge)
             .with_strict_multiaddr(!self.disable_strict_multiaddr)
             .with_metrics(!self.disable_metrics)
+            .with_trusted_proxies(self.trusted_proxy.iter().copied())
             .with_announce_interval(self.announce_interval)
+            .with_ping_interval(self.ping_interval)
+            .with_ping_timeout(self.ping_timeout)
             .with_limits(self.limits.limits())
-    }
-}
-
-impl LimitArguments {
-    fn limits(&self) -> Limits {
-        fn set<T>(limits: Limits, value: Option<T>, with: fn(Limits, T) -> Limits) -> Limits {
-            match value {
-                Some(value) => with(limits, value),
-                None => limits,
-            }
-        }
-        let limits = Limits::default();
-        let limits = set(limits, self.max_links, Limits::with_max_links);
-        let limits = set(limits, self.max_joins, Limits::with_max_joins);
-        let limits = set(
-            limits,
-            self.max_pending_dials,
-            Limits::with_max_pending_dials,
-        );
-        let limits = set(limits, self.max_open_dials, Limits::with_max_open_dials);
-        let limits = set(limits, self.max_message, Limits::with_message_limit);
-        let limits = set(limits, self.max_queue, Limits::with_queue_limit);
-        let limits = set(limits, self.announce_rate, Limits::with_announce_rate);
-        let limits = set(
-            limits,
-            self.handshake_timeout,
-            Limits::with_handshake_timeout,
-        );
-        let limits = set(limits, self.join_timeout, Limits::with_join_timeout);
-        let limits = set(limits, self.dial_timeout, Limits::with_dial_timeout);
-        let limits = set(limits, self.stall_timeout, Limits::with_stall_timeout);
-        set(limits, self.shutdown_timeout, Limits::with_shutdown_timeout)
-    }
-}
-
-/// Why a number is not one.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-enum NumberError {
-    #[error("must be a whole number, at least 1")]
-    Count,
-    #[error("must be a whole number of bytes, at least 1, or one with KiB or MiB")]
-    Size,
-    #[error("must be a whole number of seconds, or one with ms, s, m or h; a day at most")]
-    Duration,
-    #[error("must be longer than 0")]
-    Zero,
-}
-
-fn count(text: &str) -> Result<usize, NumberError> {
-    let count = text.parse().map_err(|_| NumberError::Count)?;
-    if count == 0 {
-        return Err(NumberError::Count);
-    }
-    Ok(count)
-}
-
-fn split_unit(text: &str) -> (&str, &str) {
-    let end = text.find(|c: char| !c.is_ascii_digit());
-    text.split_at(end.unwrap_or(text.len()))
-}
-
-fn size(text: &str) -> Result<usize, NumberError> {
-    let (number, unit) = split_unit(text);
-    let unit = match unit.trim() {
-        "" | "B" => 1,
-        "KiB" => 1024,
-        "MiB" => 1024 * 1024,
-        _ => return Err(NumberError::Size),
-    };
-    let number: usize = number.parse().map_err(|_| NumberError::Size)?;
-    let size = number.checked_mul(unit).filter(|size| *size > 0);
-    size.ok_or(NumberError::Size)
-}
-
-fn duration(text: &str) -> Result<Duration, NumberError> {
-    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-    let (number, unit) = split_unit(text);
-    let millis = match unit.trim() {
-        "ms" => 1,
-        "" | "s" => 1000,
-        "m" => 60 * 1000,
-        "h" => 60 * 60 * 1000,
-        _ => return Err(NumberError::Duration),
-    };
-    let number: u64 = number.parse().map_err(|_| NumberError::Duration)?;
-    let duration = number.checked_mul(millis).map(Duration::from_millis);
-    duration
-        .filter(|duration| *duration <= DAY)
-        .ok_or(NumberError::Duration)
-}
-
-fn positive_duration(text: &str) -> Result<Duration, NumberError> {
-    match duration(text)? {
-        Duration::ZERO => Err(NumberError::Zero),
-        duration => Ok(duration),
     }
 }
 
@@ -342,20 +231,40 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_durations_have_units() {
-        assert_eq!(size("65536"), Ok(65536));
-        assert_eq!(size("64KiB"), Ok(65536));
-        assert_eq!(size("1 MiB"), Ok(1 << 20));
-        assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
-        for bad in ["", "-1", "1.5", "x", "1MB", "99999999999999999999", "0"] {
-            assert_eq!(size(bad), Err(NumberError::Size), "{bad}");
+    fn the_defaults_that_the_help_shows_are_the_librarys() {
+        let arguments = Arguments::try_parse_from(["rendezvous"]).expect("nothing is needed");
+        let (ours, librarys) = (arguments.config(), Config::default());
+        assert_eq!(format!("{ours:#?}"), format!("{librarys:#?}"));
+        // What is beside the environment is written by hand, and the rest by clap, which knows it.
+        let port = arguments.port().expect("a port").to_string();
+        for argument in Arguments::command().get_arguments() {
+            let help = argument.get_help().map(ToString::to_string);
+            let told = help.as_deref().unwrap_or_default().split_once("[default: ");
+            let expected = match argument.get_id().as_str() {
+                "host" => Some(arguments.host()),
+                "port" => Some(port.as_str()),
+                _ => None,
+            };
+            let told = told.map(|(_, default)| default.trim_end_matches(']'));
+            assert_eq!(told, expected, "{argument}");
         }
-        for bad in ["", "-1", "1.5", "x", "1d", "25h", "18446744073709551615h"] {
-            assert_eq!(duration(bad), Err(NumberError::Duration), "{bad}");
+    }
+
+    #[test]
+    fn trusted_proxies_are_given_one_by_one_or_separated_by_commas() {
+        let flags = [
+            "--trusted-proxy=127.0.0.1,::1",
+            "--trusted-proxy",
+            "10.0.0.0/8",
+        ];
+        let arguments = Arguments::try_parse_from(["rendezvous"].into_iter().chain(flags));
+        let told = arguments.expect("valid").trusted_proxy;
+        let told: Vec<_> = told.iter().map(Network::to_string).collect();
+        assert_eq!(told, ["127.0.0.1/32", "::1/128", "10.0.0.0/8"]);
+        for bad in ["localhost", "10.0.0.0/33", ""] {
+            let flags = ["rendezvous", "--trusted-proxy", bad];
+            assert!(Arguments::try_parse_from(flags).is_err(), "{bad}");
         }
-        assert_eq!(positive_duration("0"), Err(NumberError::Zero));
     }
 
     #[test]

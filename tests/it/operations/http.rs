@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use futures::future::join;
-use libp2p_websocket_star::rendezvous::{Config, Server};
+use libp2p_websocket_star::rendezvous::{Config, Limits, Refused, Server};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -20,6 +20,21 @@ use crate::support::{
 
 async fn get(addr: SocketAddr, path: &str) -> String {
     http(addr, "GET", path, "star.example").await
+}
+
+/// A link, as the bare stream under it.
+async fn upgraded(addr: SocketAddr) -> TcpStream {
+    let mut link = TcpStream::connect(addr).await.expect("it listens");
+    let upgrade = "GET /socket.io/?EIO=3&transport=websocket HTTP/1.1\r\nhost: x\r\n\
+        connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+        sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    link.write_all(upgrade.as_bytes()).await.expect("sent");
+    let mut switched = [0; 12];
+    within("the upgrade", link.read_exact(&mut switched))
+        .await
+        .expect("an answer");
+    assert_eq!(&switched, b"HTTP/1.1 101");
+    link
 }
 
 /// The names of the rendezvous' own metrics, with their types.
@@ -94,11 +109,34 @@ async fn the_metrics_count_what_happens() {
         ("rendezvous_dial_seconds_count", 1.0),
         ("rendezvous_dial_seconds_bucket{le=\"+Inf\"}", 1.0),
         ("rendezvous_refusals_total{reason=\"peer_not_found\"}", 1.0),
-        ("rendezvous_refusals_total{reason=\"too_many_links\"}", 0.0),
     ] {
         assert_eq!(value(&text, name), expected, "{name}");
     }
     assert!(text.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"));
+}
+
+#[tokio::test]
+async fn the_metrics_list_every_reason_from_the_start_and_count_links_that_are_closed() {
+    let limits = Limits::default().with_message_limit(100);
+    let star = Server::bind(Config::default().with_limits(limits)).await;
+    let star = star.expect("a free port");
+    let addr = star.local_addr();
+    let of = |reason: Refused| format!("rendezvous_refusals_total{{reason=\"{reason}\"}}");
+    let text = get(addr, "/metrics").await;
+    for (reason, _) in star.snapshot().refusals.iter() {
+        assert_eq!(value(&text, &of(reason)), 0.0, "{reason}");
+    }
+
+    let mut link = upgraded(addr).await;
+    // A text frame of 200 bytes, with a mask of zeros.
+    let frame = [&[0x81, 0x80 | 126, 0, 200, 0, 0, 0, 0][..], &[b'a'; 200]].concat();
+    link.write_all(&frame).await.expect("sent");
+    within("the end", link.read_to_end(&mut Vec::new()))
+        .await
+        .expect("an orderly end");
+    let text = get(addr, "/metrics").await;
+    let too_long = "rendezvous_refusals_total{reason=\"message_too_long\"}";
+    assert_eq!(value(&text, too_long), 1.0);
 }
 
 #[tokio::test]
@@ -163,16 +201,7 @@ async fn health_is_503_from_the_moment_the_server_stops_until_it_is_gone() {
     );
 
     // A peer that does not take its leave holds up the end.
-    let mut lingering = TcpStream::connect(addr).await.expect("it listens");
-    let upgrade = "GET /socket.io/?EIO=3&transport=websocket HTTP/1.1\r\nhost: x\r\n\
-        connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
-        sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
-    lingering.write_all(upgrade.as_bytes()).await.expect("sent");
-    let mut switched = [0; 12];
-    within("the upgrade", lingering.read_exact(&mut switched))
-        .await
-        .expect("an answer");
-    assert_eq!(&switched, b"HTTP/1.1 101");
+    let _lingering = upgraded(addr).await;
 
     let ask = async {
         loop {

@@ -63,17 +63,42 @@ async fn what_trying_again_cannot_mend_closes_the_listener() {
 }
 
 #[tokio::test]
-async fn a_public_key_that_is_taken_for_a_signature_is_tried_again() {
+async fn a_public_key_that_is_taken_for_a_signature_is_tried_again_on_another_link() {
     let (server, mut node) = listening(hasty()).await;
-    let mut link = server.link().await;
     for reason in ["Signature Invalid", "Crypto error"] {
+        let mut link = server.link().await;
         Wrong::Challenge(json!([reason])).serve(&mut link).await;
         let error = node.listener_error().await;
         let error = join_error(error, &server.url(), "earlier challenge");
         assert_eq!(error, JoinError::StaleChallenge);
+        let after = link.until_gone().await;
+        assert!(after.is_empty(), "{after:?}");
     }
-    futures::future::join(link.join(&[]), node.joined()).await;
-    link.check(&mut node).await;
+    server.serve(&mut node).await;
+}
+
+#[tokio::test]
+async fn a_dial_hears_of_a_stale_challenge_before_the_link_is_opened_anew() {
+    let (server, mut node) = listening(hasty()).await;
+    let mut link = server.link().await;
+    let challenge = link.expect("ss-join").await;
+    let dial = tokio::spawn(node.start_dial(&server.somebody()));
+    // It is no answer, but on its way the dial arrives at the link.
+    let unknown = link.ask(json!(["ss-incomming", "d", "nobody"])).await;
+    link.answered(unknown).await;
+    link.answer(&challenge, json!(["Crypto error"])).await;
+    match dial_error(dialled(dial).await, &server.url(), "earlier challenge") {
+        DialError::Join(JoinError::StaleChallenge) => {}
+        other => panic!("{other:?}"),
+    }
+    let error = node.listener_error().await;
+    join_error(error, &server.url(), "earlier challenge");
+    Wrong::Challenge(json!(["Crypto error"]))
+        .serve(&mut link)
+        .await;
+    let error = node.listener_error().await;
+    join_error(error, &server.url(), "earlier challenge");
+    server.serve(&mut node).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,133 @@
+//! The flags for what one peer, and all together, may use.
+
+use std::time::Duration;
+
+use libp2p_websocket_star::rendezvous::Limits;
+
+use super::values::{count, duration, positive_duration, rate, size, size_or_none};
+
+/// The defaults are those of [`Limits`].
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub(super) struct LimitArguments {
+    /// Links in all; further ones get 503
+    #[arg(long, value_name = "N", value_parser = count, default_value = "10000")]
+    max_links: usize,
+    /// Links from one IPv4 address or IPv6 /64; further ones get 429. Behind a proxy, see --trusted-proxy
+    #[arg(long, value_name = "N", value_parser = count, default_value = "1000")]
+    max_links_per_ip: usize,
+    /// Addresses that one link may join
+    #[arg(long, value_name = "N", value_parser = count, default_value = "16")]
+    max_joins: usize,
+    /// Dials from a link, and as many to it, that wait for their answer
+    #[arg(long, value_name = "N", value_parser = count, default_value = "256")]
+    max_pending_dials: usize,
+    /// Dials of a link with an open stream
+    #[arg(long, value_name = "N", value_parser = count, default_value = "4096")]
+    max_open_dials: usize,
+    /// Dials of a link per second, failed ones included
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "100")]
+    dial_rate: u32,
+    /// Dials of a link at once after a rest
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "1000")]
+    dial_burst: u32,
+    /// A WebSocket message must be shorter than this
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1000000")]
+    max_message: usize,
+    /// What may wait for one link until its senders have to wait
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1MiB")]
+    max_queue: usize,
+    /// What all repeated announcements together may take per second
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16MiB")]
+    announce_rate: usize,
+    /// What a link must take per second, on the average over the stall timeout, while others wait for it;
+    /// otherwise it is closed. 0 lets it be as slow as it likes
+    #[arg(long, value_name = "SIZE", value_parser = size_or_none, default_value = "2KiB")]
+    min_drain_rate: usize,
+    /// For a TLS handshake, and for an HTTP request
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "10s")]
+    handshake_timeout: Duration,
+    /// From the start of a link to its first join
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "30s")]
+    join_timeout: Duration,
+    /// For the answer of a dialled peer
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "30s")]
+    dial_timeout: Duration,
+    /// A link that takes none of what is queued for it for so long is closed
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "60s")]
+    stall_timeout: Duration,
+    /// To hand over what is queued when the server stops
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
+    shutdown_timeout: Duration,
+}
+
+impl LimitArguments {
+    pub(super) fn limits(&self) -> Limits {
+        Limits::default()
+            .with_max_links(self.max_links)
+            .with_max_links_per_ip(self.max_links_per_ip)
+            .with_max_joins(self.max_joins)
+            .with_max_pending_dials(self.max_pending_dials)
+            .with_max_open_dials(self.max_open_dials)
+            .with_dial_rate(self.dial_rate, self.dial_burst)
+            .with_message_limit(self.max_message)
+            .with_queue_limit(self.max_queue)
+            .with_announce_rate(self.announce_rate)
+            .with_min_drain_rate(self.min_drain_rate as u64)
+            .with_handshake_timeout(self.handshake_timeout)
+            .with_join_timeout(self.join_timeout)
+            .with_dial_timeout(self.dial_timeout)
+            .with_stall_timeout(self.stall_timeout)
+            .with_shutdown_timeout(self.shutdown_timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::*;
+
+    fn command() -> Command {
+        LimitArguments::augment_args(Command::new("limits"))
+    }
+
+    /// The settings that these arguments come to, one a line.
+    fn settings(arguments: &[&str]) -> BTreeSet<String> {
+        let arguments = [&["limits"], arguments].concat();
+        let matches = command().try_get_matches_from(arguments).expect("valid");
+        let limits = LimitArguments::from_arg_matches(&matches).expect("valid");
+        lines(&limits.limits())
+    }
+
+    fn lines(limits: &Limits) -> BTreeSet<String> {
+        let text = format!("{limits:#?}");
+        let lines = text.lines().map(str::trim);
+        let is_setting = |line: &&str| line.contains(": ") && line.ends_with(',');
+        lines.filter(is_setting).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_limit_of_the_library_has_a_flag_that_sets_it_and_nothing_else() {
+        let unchanged = lines(&Limits::default());
+        assert_eq!(settings(&[]), unchanged);
+        let mut changed = BTreeSet::new();
+        let command = command();
+        for argument in command.get_arguments() {
+            let flag = format!("--{}", argument.get_long().expect("a flag"));
+            // Not a default of any.
+            let with_flag = settings(&[&flag, "7"]);
+            let difference: Vec<_> = unchanged.difference(&with_flag).collect();
+            assert_eq!(difference.len(), 1, "{flag}: {difference:?}");
+            changed.extend(difference.into_iter().cloned());
+        }
+        assert_eq!(changed, unchanged, "every one has been changed by a flag");
+    }
+
+    #[test]
+    fn a_drain_rate_of_nothing_is_allowed() {
+        assert!(settings(&["--min-drain-rate", "0"]).contains("drain_rate: 0,"));
+    }
+}

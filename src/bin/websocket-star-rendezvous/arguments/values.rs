@@ -1,0 +1,107 @@
+//! Numbers, sizes and durations, as an operator writes them.
+
+use std::time::Duration;
+
+/// Why a number is not one.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(super) enum NumberError {
+    #[error("must be a whole number, at least 1")]
+    Count,
+    #[error("must be a whole number of bytes, at least 1, or one with KiB or MiB")]
+    Size,
+    #[error("must be a whole number of seconds, or one with ms, s, m or h; a day at most")]
+    Duration,
+    #[error("must be longer than 0")]
+    Zero,
+}
+
+pub(super) fn count(text: &str) -> Result<usize, NumberError> {
+    let count = text.parse().map_err(|_| NumberError::Count)?;
+    if count == 0 {
+        return Err(NumberError::Count);
+    }
+    Ok(count)
+}
+
+pub(super) fn rate(text: &str) -> Result<u32, NumberError> {
+    count(text)?.try_into().map_err(|_| NumberError::Count)
+}
+
+fn split_unit(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit());
+    text.split_at(end.unwrap_or(text.len()))
+}
+
+pub(super) fn size(text: &str) -> Result<usize, NumberError> {
+    match size_or_none(text)? {
+        0 => Err(NumberError::Size),
+        size => Ok(size),
+    }
+}
+
+pub(super) fn size_or_none(text: &str) -> Result<usize, NumberError> {
+    let (number, unit) = split_unit(text);
+    let unit = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => 1024,
+        "MiB" => 1024 * 1024,
+        _ => return Err(NumberError::Size),
+    };
+    let number: usize = number.parse().map_err(|_| NumberError::Size)?;
+    number.checked_mul(unit).ok_or(NumberError::Size)
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, NumberError> {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let (number, unit) = split_unit(text);
+    let millis = match unit.trim() {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 60 * 60 * 1000,
+        _ => return Err(NumberError::Duration),
+    };
+    let number: u64 = number.parse().map_err(|_| NumberError::Duration)?;
+    let duration = number.checked_mul(millis).map(Duration::from_millis);
+    duration
+        .filter(|duration| *duration <= DAY)
+        .ok_or(NumberError::Duration)
+}
+
+pub(super) fn positive_duration(text: &str) -> Result<Duration, NumberError> {
+    match duration(text)? {
+        Duration::ZERO => Err(NumberError::Zero),
+        duration => Ok(duration),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_have_units() {
+        assert_eq!(size("65536"), Ok(65536));
+        assert_eq!(size("64KiB"), Ok(65536));
+        assert_eq!(size("1 MiB"), Ok(1 << 20));
+        assert_eq!(size_or_none("0"), Ok(0));
+        assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        for bad in ["", "-1", "1.5", "x", "1MB", "99999999999999999999", "0"] {
+            assert_eq!(size(bad), Err(NumberError::Size), "{bad}");
+        }
+        for bad in ["", "-1", "1.5", "x", "1d", "25h", "18446744073709551615h"] {
+            assert_eq!(duration(bad), Err(NumberError::Duration), "{bad}");
+        }
+        assert_eq!(positive_duration("0"), Err(NumberError::Zero));
+    }
+
+    #[test]
+    fn a_rate_is_a_number_that_fits() {
+        assert_eq!(rate("4294967295"), Ok(u32::MAX));
+        for bad in ["0", "4294967296", "-1", "1/s"] {
+            assert_eq!(rate(bad), Err(NumberError::Count), "{bad}");
+        }
+    }
+}

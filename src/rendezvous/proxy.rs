@@ -1,0 +1,338 @@
+//! Who asks through a reverse proxy: `X-Forwarded-For`, as far as it can be believed. No IO.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+    sync::Arc,
+};
+
+use hyper::header::{HeaderMap, HeaderName};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The IP addresses that begin with the same bits: `10.0.0.0/8`, `2001:db8::/32`, or a single one.
+///
+/// ```
+/// use libp2p_websocket_star::rendezvous::Network;
+///
+/// let network: Network = "10.1.0.0/16".parse()?;
+/// assert!(network.contains([10, 1, 2, 3].into()));
+/// assert!(!network.contains([10, 2, 2, 3].into()));
+/// # Ok::<(), libp2p_websocket_star::rendezvous::NetworkError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Network {
+    /// The first of them; never an IPv4 address that is written as an IPv6 one.
+    addr: IpAddr,
+    prefix: u32,
+}
+
+/// A text is no [`Network`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetworkError {
+    /// There is no IP address before the slash.
+    #[error("must be an IP address, or a network such as 10.0.0.0/8 or 2001:db8::/32")]
+    Address,
+    /// What follows the slash is no number of bits that such an address has.
+    #[error("must have a number from 0 to {longest} after the slash")]
+    Prefix {
+        /// The number of bits in an address of that family.
+        longest: u32,
+    },
+}
+
+impl Network {
+    fn new(addr: IpAddr, prefix: u32) -> Self {
+        let addr = match addr {
+            IpAddr::V4(addr) => {
+                let mask = u32::MAX.checked_shl(Ipv4Addr::BITS - prefix);
+                Ipv4Addr::from_bits(addr.to_bits() & mask.unwrap_or_default()).into()
+            }
+            IpAddr::V6(addr) => {
+                let mask = u128::MAX.checked_shl(Ipv6Addr::BITS - prefix);
+                Ipv6Addr::from_bits(addr.to_bits() & mask.unwrap_or_default()).into()
+            }
+        };
+        Self { addr, prefix }
+    }
+
+    /// Whether `addr` is one of its addresses. An IPv4 address that is written as an IPv6 one is the
+    /// IPv4 address.
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        let addr = addr.to_canonical();
+        bits(addr) == bits(self.addr) && Self::new(addr, self.prefix) == *self
+    }
+}
+
+impl From<IpAddr> for Network {
+    fn from(addr: IpAddr) -> Self {
+        let addr = addr.to_canonical();
+        let prefix = bits(addr);
+        Self { addr, prefix }
+    }
+}
+
+impl FromStr for Network {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        let (addr, prefix) = match text.split_once('/') {
+            Some((addr, prefix)) => (addr, Some(prefix)),
+            None => (text, None),
+        };
+        let written: IpAddr = addr.parse().map_err(|_| NetworkError::Address)?;
+        let network = Self::from(written);
+        let Some(prefix) = prefix else {
+            return Ok(network);
+        };
+        let longest = bits(written);
+        let prefix = prefix.parse().ok().filter(|prefix| *prefix <= longest);
+        let prefix: u32 = prefix.ok_or(NetworkError::Prefix { longest })?;
+        // Of an IPv4 address that is written as an IPv6 one, the last 32 bits are left.
+        Ok(match (prefix + network.prefix).checked_sub(longest) {
+            Some(prefix) => Self::new(network.addr, prefix),
+            None => Self::new(written, prefix),
+        })
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.addr, self.prefix)
+    }
+}
+
+fn bits(addr: IpAddr) -> u32 {
+    match addr {
+        IpAddr::V4(_) => Ipv4Addr::BITS,
+        IpAddr::V6(_) => Ipv6Addr::BITS,
+    }
+}
+
+/// The proxies whose word is taken for where a request comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct TrustedProxies(Arc<[Network]>);
+
+impl FromIterator<Network> for TrustedProxies {
+    fn from_iter<I: IntoIterator<Item = Network>>(networks: I) -> Self {
+        Self(networks.into_iter().collect())
+    }
+}
+
+impl TrustedProxies {
+    fn contain(&self, addr: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(addr))
+    }
+
+    /// Who sent the request that `remote` has handed over.
+    ///
+    /// Each proxy adds the address that it was asked from at the end, so the list is read from there,
+    /// and no further than somebody who is not trusted: what comes before is that one's own word. It
+    /// is read no further than what is no address either, because that is not what a proxy adds.
+    pub(super) fn client(&self, remote: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut last = remote.to_canonical();
+        if !self.contain(last) {
+            return last;
+        }
+        let values = headers.get_all(FORWARDED_FOR).into_iter().rev();
+        let mut hops = values.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
+        while let Some(hop) = hops.next().and_then(parse_hop) {
+            last = hop;
+            if !self.contain(hop) {
+                break;
+            }
+        }
+        last
+    }
+}
+
+/// An address as proxies write it: some add the port, and IPv6 may be in brackets.
+fn parse_hop(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?.trim_matches([' ', '\t']);
+    let bracketed = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    let addr = match bracketed {
+        Some(bracketed) => IpAddr::V6(bracketed.parse().ok()?),
+        None => text
+            .parse()
+            .or_else(|_| text.parse().map(|addr: SocketAddr| addr.ip()))
+            .ok()?,
+    };
+    Some(addr.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn trusted(networks: &[&str]) -> TrustedProxies {
+        let networks = networks.iter().map(|text| text.parse());
+        networks.collect::<Result<_, _>>().expect("networks")
+    }
+
+    fn headers(values: &[&[u8]]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            let value = HeaderValue::from_bytes(value).expect("a value");
+            headers.append(FORWARDED_FOR, value);
+        }
+        headers
+    }
+
+    /// Who asks through 10.0.0.1, where 10.0.0.0/8 and fd00::/8 are trusted.
+    fn through_proxy(values: &[&[u8]]) -> IpAddr {
+        let trusted = trusted(&["10.0.0.0/8", "fd00::/8"]);
+        trusted.client(ip("10.0.0.1"), &headers(values))
+    }
+
+    #[test]
+    fn a_network_is_an_address_or_has_a_prefix() {
+        for (network, inside, outside) in [
+            ("10.0.0.1", "10.0.0.1", "10.0.0.2"),
+            ("10.0.0.1/32", "10.0.0.1", "10.0.0.0"),
+            ("10.9.9.9/8", "10.255.0.1", "11.0.0.0"),
+            ("10.0.0.0/31", "10.0.0.1", "10.0.0.2"),
+            ("0.0.0.0/0", "203.0.113.9", "2001:db8::1"),
+            ("::/0", "2001:db8::1", "203.0.113.9"),
+            ("2001:db8::/33", "2001:db8:7fff::", "2001:db8:8000::"),
+            ("::1", "::1", "::2"),
+            ("::ffff:10.0.0.1", "10.0.0.1", "10.0.0.2"),
+            ("::ffff:10.0.0.0/104", "10.255.0.1", "11.0.0.0"),
+            ("10.0.0.0/8", "::ffff:10.1.2.3", "::10.1.2.3"),
+            ("::ffff:0:0/90", "::fff0:0:0", "10.0.0.1"),
+        ] {
+            let parsed: Network = network.parse().expect(network);
+            assert!(parsed.contains(ip(inside)), "{network} {inside}");
+            assert!(!parsed.contains(ip(outside)), "{network} {outside}");
+            assert_eq!(parsed.to_string().parse(), Ok(parsed), "{network}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused() {
+        for text in [
+            "",
+            "/8",
+            "10.0.0",
+            "10.0.0.1:80",
+            "[::1]",
+            "localhost",
+            " ::1",
+        ] {
+            assert_eq!(
+                text.parse::<Network>(),
+                Err(NetworkError::Address),
+                "{text}"
+            );
+        }
+        for (text, longest) in [
+            ("10.0.0.0/33", 32),
+            ("10.0.0.0/", 32),
+            ("10.0.0.0/-1", 32),
+            ("10.0.0.0/8/8", 32),
+            ("10.0.0.0/255.0.0.0", 32),
+            ("::/129", 128),
+        ] {
+            let error = NetworkError::Prefix { longest };
+            assert_eq!(text.parse::<Network>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_believed_who_is_not_trusted() {
+        let claims = headers(&[b"192.0.2.1"]);
+        let stranger = ip("203.0.113.9");
+        assert_eq!(trusted(&[]).client(stranger, &claims), stranger);
+        let proxies = trusted(&["10.0.0.0/8"]);
+        assert_eq!(proxies.client(stranger, &claims), stranger);
+        assert_eq!(
+            proxies.client(ip("::ffff:10.0.0.1"), &claims),
+            ip("192.0.2.1")
+        );
+    }
+
+    #[test]
+    fn the_last_address_that_is_not_trusted_is_the_clients() {
+        for (values, expected) in [
+            (&[&b"192.0.2.1"[..]][..], "192.0.2.1"),
+            (&[b"6.6.6.6, 192.0.2.1"], "192.0.2.1"),
+            (&[b"6.6.6.6,192.0.2.1 ,\t10.0.0.2"], "192.0.2.1"),
+            (
+                &[b"6.6.6.6", b"192.0.2.1", b"10.0.0.2, fd00::1"],
+                "192.0.2.1",
+            ),
+            (&[b"192.0.2.1:5678"], "192.0.2.1"),
+            (&[b"2001:db8::1"], "2001:db8::1"),
+            (&[b"[2001:db8::1]"], "2001:db8::1"),
+            (&[b"[2001:db8::1]:80"], "2001:db8::1"),
+            (&[b"::ffff:192.0.2.1"], "192.0.2.1"),
+            // All of them are proxies: the one that nobody asked through.
+            (&[b"10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+            (&[], "10.0.0.1"),
+        ] {
+            assert_eq!(through_proxy(values), ip(expected), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_ends_the_list() {
+        for bad in [
+            &b""[..],
+            b" ",
+            b"unknown",
+            b"_hidden",
+            b"1.2.3",
+            b"1.2.3.4:",
+            b"1.2.3.4:99999",
+            b"[::1",
+            b"[1.2.3.4]",
+            b"::1]:80",
+            b"\"[::1]:80\"",
+            b"fe80::1%eth0",
+            b"\xff\xfe",
+            b"1.2.3.4;5",
+        ] {
+            assert_eq!(through_proxy(&[bad]), ip("10.0.0.1"), "{bad:?}");
+            let before_a_proxy = [b"192.0.2.1, ", bad, b", 10.0.0.2"].concat();
+            assert_eq!(through_proxy(&[&before_a_proxy]), ip("10.0.0.2"), "{bad:?}");
+            let before_the_client = [bad, b", 192.0.2.1"].concat();
+            assert_eq!(through_proxy(&[&before_the_client]), ip("192.0.2.1"));
+        }
+    }
+
+    #[test]
+    fn a_list_of_any_length_is_read_from_its_end() {
+        let mut long = b"6.6.6.6, ".repeat(100_000);
+        long.extend(b"192.0.2.1");
+        assert_eq!(through_proxy(&[&long]), ip("192.0.2.1"));
+        let mut proxies = b"192.0.2.1".to_vec();
+        proxies.extend(b", 10.0.0.2".repeat(100_000));
+        assert_eq!(through_proxy(&[&proxies]), ip("192.0.2.1"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_first_the_proxys_own_word_counts(before in "[ -~]{0,60}") {
+            let value = format!("{before}, 192.0.2.1");
+            prop_assert_eq!(through_proxy(&[value.as_bytes()]), ip("192.0.2.1"));
+        }
+
+        #[test]
+        fn any_network_is_parsed_or_refused(text in "[0-9a-f.:/]{0,40}") {
+            if let Ok(network) = text.parse::<Network>() {
+                prop_assert!(network.contains(network.addr));
+                prop_assert_eq!(network.to_string().parse(), Ok(network));
+            }
+        }
+    }
+}

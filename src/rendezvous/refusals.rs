@@ -1,0 +1,137 @@
+//! What is refused, counted by reason: requests, links that are not let in, links that are closed.
+
+use std::fmt;
+
+/// Declares the reasons once: the variants, their names, and the list of all.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $reason:ident = $name:literal,)*) => {
+        /// Why a request or a link was refused, or a link was closed.
+        ///
+        /// `Display` gives the short name that is the label `reason` in `/metrics`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Refused {
+            $($(#[$doc])* $reason,)*
+        }
+
+        impl Refused {
+            const ALL: [Self; [$($name),*].len()] = [$(Self::$reason),*];
+
+            fn name(self) -> &'static str {
+                match self {
+                    $(Self::$reason => $name,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A join: its address is none that may be joined.
+    InvalidMultiaddr = "invalid_multiaddr",
+    /// A join: it came without a public key.
+    NoKey = "no_key",
+    /// A join: its public key or signature cannot be read.
+    UnusableProof = "unusable_key_or_signature",
+    /// A join: its public key is of another peer id.
+    WrongId = "wrong_id",
+    /// A join: its signature is wrong.
+    WrongSignature = "wrong_signature",
+    /// A join: its link has as many addresses as it may.
+    TooManyJoins = "too_many_joins",
+    /// A join: another link has the address, and no challenge tells whose it is.
+    AddressTaken = "address_taken",
+    /// A dial: it names a dialler that has not joined on its link.
+    NotAuthorized = "not_authorized",
+    /// A dial: the dialled peer is not here.
+    PeerNotFound = "peer_not_found",
+    /// A dial: its dial id is in use.
+    DialIdInUse = "dial_id_in_use",
+    /// A dial: its link dials too often.
+    DialRate = "dial_rate",
+    /// A dial: its link has as many pending or open ones as it may.
+    TooManyDials = "too_many_dials",
+    /// A dial: the dialled peer has as many pending or open ones as it may.
+    PeerBusy = "peer_busy",
+    /// A dial: the dialled peer did not answer in time.
+    DialTimedOut = "dial_timed_out",
+    /// A dial: one of its peers left before it was answered.
+    PeerLeft = "peer_left",
+    /// A request whose arguments cannot be understood.
+    MalformedRequest = "malformed_request",
+    /// A request that is none of websocket-star.
+    UnknownRequest = "unknown_request",
+    /// A dial or a new link: the server is being shut down.
+    ShuttingDown = "shutting_down",
+    /// A connection, before it asked for anything: there are too many of those.
+    TooManyConnections = "too_many_connections",
+    /// A new link: the server has as many as it may.
+    TooManyLinks = "too_many_links",
+    /// A new link: its remote address has as many as it may.
+    TooManyLinksPerIp = "too_many_links_per_ip",
+    /// A link that is closed: it did not join in time.
+    JoinTimedOut = "join_timed_out",
+    /// A link that is closed: it gave no sign of life for too long.
+    Silent = "silent",
+    /// A link that is closed: it took nothing of what was sent to it for too long.
+    Stalled = "stalled",
+    /// A link that is closed: it took too little of what others waited to send to it.
+    Slow = "slow",
+    /// A link that is closed: it did not read the answers to its requests.
+    UnreadAnswers = "unread_answers",
+    /// A link that is closed: it sent a message that is too long.
+    MessageTooLong = "message_too_long",
+    /// A link that is closed: it sent what the protocol does not allow.
+    ProtocolViolation = "protocol_violation",
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How often what was refused for which reason, since the server was started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refusals([u64; Refused::ALL.len()]);
+
+impl Refusals {
+    /// How often it was for this reason.
+    pub fn get(&self, reason: Refused) -> u64 {
+        self.0.get(reason as usize).copied().unwrap_or_default()
+    }
+
+    /// Every reason with its count, those that never occurred included.
+    pub fn iter(&self) -> impl Iterator<Item = (Refused, u64)> {
+        Refused::ALL.into_iter().zip(self.0)
+    }
+
+    pub(super) fn count(&mut self, reason: Refused) {
+        if let Some(count) = self.0.get_mut(reason as usize) {
+            *count += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_is_counted_apart_under_a_name_of_its_own() {
+        let mut refusals = Refusals::default();
+        for (n, reason) in (1..).zip(Refused::ALL) {
+            for _ in 0..n {
+                refusals.count(reason);
+            }
+        }
+        assert!((1..).zip(refusals.iter()).all(|(n, (_, count))| n == count));
+        assert!((1..).zip(Refused::ALL).all(|(n, r)| refusals.get(r) == n));
+        let names: HashSet<_> = Refused::ALL.iter().map(Refused::to_string).collect();
+        assert_eq!(names.len(), Refused::ALL.len());
+        let is_label = |name: &String| name.bytes().all(|b| b == b'_' || b.is_ascii_lowercase());
+        assert!(names.iter().all(is_label), "{names:?}");
+    }
+}

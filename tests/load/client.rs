@@ -47,6 +47,11 @@ impl Client {
         let url = format!("ws://{server}/socket.io/?EIO=3&transport=websocket");
         let builder = ClientBuilder::new().uri(&url).expect("a URI");
         let (socket, _) = soon("connect", builder.connect()).await.expect("upgrade");
+        // Where TLS is compiled in there are other variants.
+        #[allow(irrefutable_let_patterns, reason = "depends on features of others")]
+        if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
+            stream.set_nodelay(true).expect("an open socket");
+        }
         let mut client = Self {
             socket,
             next_ack: 0,
@@ -114,16 +119,18 @@ impl Client {
         }
     }
 
-    /// Dials `listener`, which accepts.
+    /// Dials `listener`, which accepts, and both ask for what the other will send.
     pub async fn dial(&mut self, listener: &mut Self, id: &str) {
         let ack = self
             .ask(json!(["ss-dial", self.address, listener.address, id]))
             .await;
         let incoming = listener.expect(|t| t.contains("[\"ss-incomming\"")).await;
         let number = &incoming[2..incoming.find('[').expect("an event")];
+        listener.send(accept(&format!("{id}.dialer"))).await;
         listener.send(format!("43{number}[]")).await;
         let answer = format!("43{ack}[]");
         self.expect(|text| text == answer).await;
+        self.send(accept(&format!("{id}.listener"))).await;
     }
 
     /// Sends the `n`th item of a stream, if the link is open.
@@ -155,6 +162,10 @@ impl Client {
 pub fn item_data(n: usize, len: usize) -> Vec<u8> {
     let bytes = (0..len).map(|at| (n * 31 + at) as u8);
     std::iter::once(4).chain(bytes).collect()
+}
+
+fn accept(stream: &str) -> String {
+    format!("42[\"socket.io-pull-stream.accept.{stream}\"]")
 }
 
 pub fn end(stream: &str) -> String {

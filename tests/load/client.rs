@@ -6,8 +6,8 @@ use futures::{SinkExt as _, StreamExt as _};
 use libp2p_identity::Keypair;
 use libp2p_websocket_star::rendezvous::{Config, Server, Snapshot};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_websockets::{ClientBuilder, Message, WebSocketStream};
 
 /// Nothing here takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,21 +37,25 @@ pub async fn until(server: &Server, what: &str, is_so: impl Fn(&Snapshot) -> boo
 }
 
 pub struct Client {
-    pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    pub socket: WebSocketStream<TcpStream>,
     next_ack: u64,
     pub address: String,
 }
 
 impl Client {
     pub async fn connect(server: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        Self::connect_on(socket, server).await
+    }
+
+    pub async fn connect_on(socket: TcpSocket, server: SocketAddr) -> Self {
+        let stream = soon("connect", socket.connect(server)).await;
+        let stream = stream.expect("the server listens");
+        stream.set_nodelay(true).expect("an open socket");
         let url = format!("ws://{server}/socket.io/?EIO=3&transport=websocket");
         let builder = ClientBuilder::new().uri(&url).expect("a URI");
-        let (socket, _) = soon("connect", builder.connect()).await.expect("upgrade");
-        // Where TLS is compiled in there are other variants.
-        #[allow(irrefutable_let_patterns, reason = "depends on features of others")]
-        if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
-            stream.set_nodelay(true).expect("an open socket");
-        }
+        let upgraded = soon("upgrade", builder.connect_on(stream)).await;
+        let (socket, _) = upgraded.expect("upgrade");
         let mut client = Self {
             socket,
             next_ack: 0,

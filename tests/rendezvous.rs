@@ -407,46 +407,6 @@ async fn a_dropped_server_is_gone_with_its_links() {
 }
 
 #[tokio::test]
-async fn what_is_no_upgrade_gets_an_http_answer() {
-    let server = server().await;
-    for (head, status, body) in [
-        ("GET /nothing HTTP/1.1", "404", "Not found"),
-        (
-            "GET /socket.io/?EIO=3&transport=polling HTTP/1.1",
-            "400",
-            r#"{"code":0,"message":"Transport unknown"}"#,
-        ),
-        (
-            "GET /socket.io/?EIO=3&transport=websocket&sid=x HTTP/1.1",
-            "400",
-            r#"{"code":1,"message":"Session ID unknown"}"#,
-        ),
-        (
-            "POST /socket.io/?EIO=3&transport=websocket HTTP/1.1",
-            "400",
-            r#"{"code":2,"message":"Bad handshake method"}"#,
-        ),
-        (
-            "GET /socket.io/?EIO=3&transport=websocket HTTP/1.1",
-            "400",
-            r#"{"code":3,"message":"Bad request"}"#,
-        ),
-        (
-            "GET /socket.io/?EIO=2&transport=websocket HTTP/1.1",
-            "400",
-            r#"{"code":5,"message":"Unsupported protocol version"}"#,
-        ),
-    ] {
-        let answer = http(server.local_addr(), head).await;
-        assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status}")),
-            "{answer}"
-        );
-        assert!(answer.trim_end().ends_with(body), "{answer}");
-    }
-}
-
-#[tokio::test]
 async fn a_link_too_many_is_refused() {
     let limits = Limits::default().with_max_links(1);
     let server = Server::bind(config().with_limits(limits))

@@ -7,6 +7,7 @@ use crate::{
         Dialer, Kind, Listener, js,
         server::{Server, ServerKind},
     },
+    work::Work,
 };
 
 /// A row of the table.
@@ -15,6 +16,7 @@ pub enum Id {
     RawEmbedded,
     RawNpm,
     SwarmEmbedded,
+    SwarmEven,
     SwarmNpm,
     Relay,
     Tcp,
@@ -34,10 +36,11 @@ enum Via {
 }
 
 impl Id {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::RawEmbedded,
         Self::RawNpm,
         Self::SwarmEmbedded,
+        Self::SwarmEven,
         Self::SwarmNpm,
         Self::Relay,
         Self::Tcp,
@@ -52,6 +55,7 @@ impl Id {
             Self::RawEmbedded => "raw, embedded",
             Self::RawNpm => "raw, npm",
             Self::SwarmEmbedded => "swarm, embedded",
+            Self::SwarmEven => "swarm, embedded, even windows",
             Self::SwarmNpm => "swarm, npm",
             Self::Relay => "swarm, relay v2",
             Self::Tcp => "swarm, direct TCP",
@@ -67,6 +71,7 @@ impl Id {
         Some(match self {
             Self::RawEmbedded | Self::RawNpm => Kind::Raw,
             Self::SwarmEmbedded | Self::SwarmNpm => Kind::Swarm,
+            Self::SwarmEven => Kind::EvenSwarm,
             Self::Relay => Kind::Relay,
             Self::Tcp => Kind::Tcp,
             Self::WebSocket => Kind::WebSocket,
@@ -77,10 +82,24 @@ impl Id {
 
     fn via(self) -> Via {
         match self {
-            Self::RawEmbedded | Self::SwarmEmbedded | Self::JsEmbedded => Via::Embedded,
+            Self::RawEmbedded | Self::SwarmEmbedded | Self::SwarmEven | Self::JsEmbedded => {
+                Via::Embedded
+            }
             Self::RawNpm | Self::SwarmNpm | Self::JsNpm => Via::Npm,
             Self::Relay => Via::Relay,
             Self::Tcp | Self::WebSocket | Self::Proxied => Via::Nothing,
+        }
+    }
+
+    /// Whether that work makes sense for it.
+    pub fn does(self, work: Work) -> bool {
+        match self {
+            Self::Proxied | Self::JsNpm | Self::JsEmbedded => {
+                !matches!(work, Work::Many | Work::Cpu)
+            }
+            // Windows are of no account to one stream at a time.
+            Self::SwarmEven => work == Work::Many,
+            _ => true,
         }
     }
 
@@ -122,12 +141,6 @@ pub struct Subject {
     pub apart: Option<Pair>,
     /// The process of the server, where it has one.
     pub server: Option<u32>,
-}
-
-impl Subject {
-    pub fn is_proxied(&self) -> bool {
-        self.id == Id::Proxied
-    }
 }
 
 /// The servers of a run.
@@ -194,7 +207,7 @@ impl Servers {
                 server,
             });
         };
-        let apart = match apart {
+        let apart = match apart.filter(|_| id.does(Work::Cpu)) {
             Some(address) => Some(Pair::start(kind, &address).await?),
             None => None,
         };

@@ -9,6 +9,7 @@ mod plan;
 mod process;
 mod results;
 mod serve;
+mod spread;
 mod subjects;
 mod svg;
 mod table;
@@ -86,7 +87,7 @@ fn report(options: &Options, machine: &str, ids: &[Id], results: &Results) -> Re
     let outcomes = targets::outcomes(results);
     println!("{machine}\n");
     println!("{}", table::everything(results, ids));
-    println!("{}", table::targets(&outcomes));
+    println!("{}", table::targets(&outcomes, &targets::notes(results)));
     println!("{}", table::explanation(&options.plan));
     for missing in &results.missing {
         println!("! {missing}");

@@ -37,7 +37,7 @@ pub struct Found {
 /// Offers as much as there is to readers of 1 MiB/s, for all rows at once: they have little to do.
 pub async fn measure(ids: &[Id], plan: &Plan) -> Vec<(Id, Result<Found>)> {
     let applicable = |id: &&Id| match id {
-        Id::Proxied | Id::JsNpm | Id::JsEmbedded => false,
+        Id::SwarmEven | Id::Proxied | Id::JsNpm | Id::JsEmbedded => false,
         Id::RawNpm | Id::SwarmNpm => plan.with_js && js::missing().is_none(),
         _ => true,
     };

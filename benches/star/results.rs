@@ -2,27 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::{lineup::Id, memory::Found, work::Metric};
-
-/// The middle of several values, and their extremes.
-#[derive(Debug, Clone, Copy)]
-pub struct Spread {
-    pub median: f64,
-    pub min: f64,
-    pub max: f64,
-}
-
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.retain(|value| value.is_finite());
-        values.sort_by(f64::total_cmp);
-        let (min, max) = (*values.first()?, *values.last()?);
-        let upper = *values.get(values.len() / 2)?;
-        let lower = *values.get((values.len() - 1) / 2)?;
-        let median = (lower + upper) / 2.0;
-        Some(Self { median, min, max })
-    }
-}
+use crate::{lineup::Id, memory::Found, spread::Spread, work::Metric};
 
 #[derive(Default)]
 pub struct Results {
@@ -46,7 +26,7 @@ impl Results {
 
     pub fn spread(&self, id: Id, metric: Metric) -> Option<Spread> {
         let rounds = self.figures.get(&(id, metric))?;
-        Spread::of(rounds.iter().flatten().copied().collect())
+        Spread::of(rounds.iter().flatten().copied())
     }
 
     /// The ratio of two rows in each round, in which they were measured one after the other: what
@@ -58,7 +38,7 @@ impl Results {
             .iter()
             .zip(to)
             .filter_map(|(of, to)| Some((*of)? / (*to)?));
-        Spread::of(ratios.collect())
+        Spread::of(ratios)
     }
 
     pub fn memory(&self, id: Id) -> Option<&Found> {

@@ -2,10 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{
-    table::{bound, number},
-    targets::Outcome,
-};
+use crate::{spread::number, table::bound, targets::Outcome};
 
 const WIDTH: usize = 840;
 const TOP: usize = 58;

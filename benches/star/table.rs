@@ -7,12 +7,13 @@ use crate::{
     lineup::Id,
     memory::Grown,
     plan::Plan,
-    results::{Results, Spread},
+    results::Results,
+    spread::{Spread, number},
     targets::{Bound, Outcome},
     work::{MIB, Metric},
 };
 
-const NAME: usize = 25;
+const NAME: usize = 30;
 const COLUMN: usize = 12;
 
 const COLUMNS: [(Metric, &str, &str); 10] = [
@@ -67,9 +68,7 @@ fn median(spread: Option<Spread>) -> String {
 }
 
 fn range(spread: Option<Spread>) -> String {
-    spread.map_or_else(String::new, |Spread { min, max, .. }| {
-        format!("{}–{}", number(min), number(max))
-    })
+    spread.map_or_else(String::new, |spread| spread.to_string())
 }
 
 fn grown(grown: Option<Grown>) -> String {
@@ -80,16 +79,6 @@ fn grown(grown: Option<Grown>) -> String {
             format!("{}{growing}", number(by as f64 / MIB))
         },
     )
-}
-
-/// Three digits, more only before the point.
-pub fn number(value: f64) -> String {
-    let decimals = match value.abs() {
-        size if size >= 100.0 => 0,
-        size if size >= 10.0 => 1,
-        _ => 2,
-    };
-    format!("{value:.decimals$}")
 }
 
 pub fn bound(bound: Bound) -> String {
@@ -107,8 +96,8 @@ pub fn verdict(outcome: &Outcome) -> &'static str {
     }
 }
 
-/// The targets, and whether they were met.
-pub fn targets(outcomes: &[Outcome]) -> String {
+/// The targets, and whether they were met; and figures without a target.
+pub fn targets(outcomes: &[Outcome], notes: &[(&str, Option<Spread>)]) -> String {
     let mut text = format!(
         "{:<48} {:>8} {:>9} {:>15}\n",
         "target", "", "reached", "min–max"
@@ -123,6 +112,11 @@ pub fn targets(outcomes: &[Outcome]) -> String {
             range(outcome.reached),
             verdict(outcome),
         );
+    }
+    text.push_str("beside that, without a target\n");
+    for (work, reached) in notes {
+        let (median, range) = (median(*reached), range(*reached));
+        let _ = writeln!(text, "{work:<48} {:>8} {median:>9} {range:>15}", "");
     }
     text
 }

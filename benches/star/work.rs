@@ -85,10 +85,9 @@ type Figures = Vec<(Metric, f64)>;
 /// Measures once. Nothing if that work makes no sense for the subject.
 pub async fn measure(subject: &Subject, work: Work, plan: &Plan) -> Result<Figures> {
     match (&subject.peers, work) {
+        _ if !subject.id.does(work) => Ok(Vec::new()),
         (Peers::Missing(_), _) => Ok(Vec::new()),
         (Peers::Js(pair), work) => measure_js(pair, work, plan).await,
-        (Peers::Rust(_), Work::Cpu) if subject.is_proxied() => Ok(Vec::new()),
-        (Peers::Rust(_), Work::Many) if subject.is_proxied() => Ok(Vec::new()),
         (Peers::Rust(peers), Work::Cpu) => {
             let peers = subject.apart.as_ref().unwrap_or(peers);
             cpu(&peers.dialer, plan, subject.server).await

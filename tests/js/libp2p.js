@@ -13,7 +13,7 @@ const PeerInfo = require('peer-info')
 const Secio = require('libp2p-secio')
 const WebsocketStar = require('libp2p-websocket-star')
 const pull = require('pull-stream')
-const { emit, describe, onCommand } = require('./lib/lines')
+const { emit, describe, obey } = require('./lib/lines')
 const pattern = require('./lib/pattern')
 const { send, tally } = require('./lib/streams')
 
@@ -113,12 +113,4 @@ async function publish ({ topic, data }) {
 
 const commands = { start, dial, ping, echo, subscribe, publish }
 
-onCommand(async command => {
-  const { cmd } = command
-  try {
-    if (!commands[cmd]) throw new Error('no such command')
-    await commands[cmd](command)
-  } catch (err) {
-    emit({ event: 'error', cmd, error: describe(err) })
-  }
-})
+obey(commands)

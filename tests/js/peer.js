@@ -8,7 +8,7 @@ const PeerId = require('peer-id')
 const WebsocketStar = require('libp2p-websocket-star')
 const { attach, setMode } = require('./lib/incoming')
 const { dial } = require('./lib/dial')
-const { emit, describe, onCommand } = require('./lib/lines')
+const { emit, describe, obey } = require('./lib/lines')
 const { measure } = require('./lib/measure')
 
 let id = null
@@ -86,12 +86,4 @@ const commands = {
   resume: () => webSocket()._socket.resume()
 }
 
-onCommand(async command => {
-  const { cmd } = command
-  try {
-    if (!commands[cmd]) throw new Error('no such command')
-    await commands[cmd](command)
-  } catch (err) {
-    emit({ event: 'error', cmd, error: describe(err) })
-  }
-})
+obey(commands)

@@ -2,13 +2,16 @@
 
 // The published rendezvous server on a loopback port, until stdin ends. Takes one JSON argument:
 // { port, cryptoChallenge, strictMultiaddr, refreshPeerListIntervalMS, metrics }, and says `listening` with the port it got,
-// then, with metrics on, `metrics` with their text as it is at the start.
+// then, with metrics on, `metrics` with their text as it is at the start. The command `memory` is answered with the bytes
+// of the heap that are still in use once the garbage is collected.
 
+const v8 = require('v8')
+const vm = require('vm')
 const { register } = require(require.resolve('prom-client', {
   paths: [require.resolve('libp2p-websocket-star-rendezvous')]
 }))
 const { start } = require('libp2p-websocket-star-rendezvous')
-const { emit, describe, onCommand } = require('./lib/lines')
+const { emit, describe, obey } = require('./lib/lines')
 
 const RETRY_MS = 100
 const RETRIES = 100
@@ -37,5 +40,15 @@ async function listen (retries) {
 }
 
 process.on('SIGTERM', () => process.exit(0))
-onCommand(() => {})
+
+// Node.js keeps the collector to itself until it is asked for.
+v8.setFlagsFromString('--expose-gc')
+const collect = vm.runInNewContext('gc')
+
+obey({
+  memory () {
+    collect()
+    emit({ event: 'memory', heap: process.memoryUsage().heapUsed })
+  }
+})
 listen(RETRIES)

@@ -7,7 +7,7 @@
 const { generateKeyPairSync, sign } = require('crypto')
 const bs58 = require('bs58')
 const io = require(process.argv[2])
-const { emit, describe, onCommand } = require('./lib/lines')
+const { emit, describe, obey } = require('./lib/lines')
 const { accept, dial } = require('./lib/bare')
 
 // The protobuf of a libp2p Ed25519 public key, and its identity multihash, before the 32 bytes of the key.
@@ -75,12 +75,4 @@ const commands = {
   }
 }
 
-onCommand(async command => {
-  const { cmd } = command
-  try {
-    if (!commands[cmd]) throw new Error('no such command')
-    await commands[cmd](command)
-  } catch (err) {
-    emit({ event: 'error', cmd, error: describe(err) })
-  }
-})
+obey(commands)

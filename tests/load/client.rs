@@ -6,8 +6,8 @@ use futures::{SinkExt as _, StreamExt as _};
 use libp2p_identity::Keypair;
 use libp2p_websocket_star::rendezvous::{Config, Server, Snapshot};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_websockets::{ClientBuilder, Message, WebSocketStream};
 
 /// Nothing here takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,16 +37,25 @@ pub async fn until(server: &Server, what: &str, is_so: impl Fn(&Snapshot) -> boo
 }
 
 pub struct Client {
-    pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    pub socket: WebSocketStream<TcpStream>,
     next_ack: u64,
     pub address: String,
 }
 
 impl Client {
     pub async fn connect(server: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        Self::connect_on(socket, server).await
+    }
+
+    pub async fn connect_on(socket: TcpSocket, server: SocketAddr) -> Self {
+        let stream = soon("connect", socket.connect(server)).await;
+        let stream = stream.expect("the server listens");
+        stream.set_nodelay(true).expect("an open socket");
         let url = format!("ws://{server}/socket.io/?EIO=3&transport=websocket");
         let builder = ClientBuilder::new().uri(&url).expect("a URI");
-        let (socket, _) = soon("connect", builder.connect()).await.expect("upgrade");
+        let upgraded = soon("upgrade", builder.connect_on(stream)).await;
+        let (socket, _) = upgraded.expect("upgrade");
         let mut client = Self {
             socket,
             next_ack: 0,
@@ -114,16 +123,18 @@ impl Client {
         }
     }
 
-    /// Dials `listener`, which accepts.
+    /// Dials `listener`, which accepts, and both ask for what the other will send.
     pub async fn dial(&mut self, listener: &mut Self, id: &str) {
         let ack = self
             .ask(json!(["ss-dial", self.address, listener.address, id]))
             .await;
         let incoming = listener.expect(|t| t.contains("[\"ss-incomming\"")).await;
         let number = &incoming[2..incoming.find('[').expect("an event")];
+        listener.send(accept(&format!("{id}.dialer"))).await;
         listener.send(format!("43{number}[]")).await;
         let answer = format!("43{ack}[]");
         self.expect(|text| text == answer).await;
+        self.send(accept(&format!("{id}.listener"))).await;
     }
 
     /// Sends the `n`th item of a stream, if the link is open.
@@ -155,6 +166,10 @@ impl Client {
 pub fn item_data(n: usize, len: usize) -> Vec<u8> {
     let bytes = (0..len).map(|at| (n * 31 + at) as u8);
     std::iter::once(4).chain(bytes).collect()
+}
+
+fn accept(stream: &str) -> String {
+    format!("42[\"socket.io-pull-stream.accept.{stream}\"]")
 }
 
 pub fn end(stream: &str) -> String {

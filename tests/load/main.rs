@@ -2,5 +2,7 @@
 
 mod churn;
 mod client;
+#[path = "../it/support/js.rs"]
+mod js;
 mod pressure;
 mod random;

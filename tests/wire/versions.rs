@@ -182,6 +182,10 @@ async fn what_starts_no_session_gets_the_errors_of_engine_io() {
             r#"{"code":1,"message":"Session ID unknown"}"#,
         ),
         (
+            "?EIO=3&transport=websocket",
+            r#"{"code":3,"message":"Bad request"}"#,
+        ),
+        (
             "?EIO=4&transport=websocket",
             r#"{"code":3,"message":"Bad request"}"#,
         ),
@@ -191,4 +195,9 @@ async fn what_starts_no_session_gets_the_errors_of_engine_io() {
         assert!(answer.starts_with("HTTP/1.1 400"), "{query}: {answer}");
         assert!(answer.trim_end().ends_with(body), "{query}: {answer}");
     }
+    let head = "POST /socket.io/?EIO=3&transport=websocket HTTP/1.1";
+    let answer = soon("an answer", http(server.local_addr(), head)).await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    let body = r#"{"code":2,"message":"Bad handshake method"}"#;
+    assert!(answer.trim_end().ends_with(body), "{answer}");
 }

@@ -25,7 +25,9 @@ pub enum Kind {
     Raw,
     /// A swarm on the transport, with noise and yamux; one stream is one substream.
     Swarm,
-    /// The same over circuit relay v2 on TCP.
+    /// The same, with windows of yamux that cannot grow.
+    EvenSwarm,
+    /// As a swarm, over circuit relay v2 on TCP.
     Relay,
     /// The same over TCP.
     Tcp,
@@ -35,9 +37,10 @@ pub enum Kind {
     Proxied,
 }
 
-const NAMES: [(Kind, &str); 6] = [
+const NAMES: [(Kind, &str); 7] = [
     (Kind::Raw, "raw"),
     (Kind::Swarm, "swarm"),
+    (Kind::EvenSwarm, "even-swarm"),
     (Kind::Relay, "relay"),
     (Kind::Tcp, "tcp"),
     (Kind::WebSocket, "websocket"),

@@ -29,6 +29,8 @@ use crate::{Result, serve::serve};
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/bench");
 /// Longer than any run.
 pub const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
+/// As many streams as leave none of them room to grow.
+const EVEN: usize = 4096;
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
@@ -38,7 +40,17 @@ struct Behaviour {
 
 type Authenticated = Boxed<(PeerId, StreamMuxerBox)>;
 
-fn upgraded<T>(key: &Keypair, transport: T) -> Result<Authenticated>
+/// A connection may have 1 GiB of windows by default, and shares out what [`EVEN`] streams of 256 KiB, the
+/// least there is, would leave of it to those streams that are first to ask.
+fn windows(kind: Kind) -> yamux::Config {
+    let mut config = yamux::Config::default();
+    if kind == Kind::EvenSwarm {
+        config.set_max_num_streams(EVEN);
+    }
+    config
+}
+
+fn upgraded<T>(kind: Kind, key: &Keypair, transport: T) -> Result<Authenticated>
 where
     T: libp2p::Transport + Send + Unpin + 'static,
     T::Output: futures::AsyncRead + futures::AsyncWrite + Send + Unpin,
@@ -49,7 +61,7 @@ where
     Ok(transport
         .upgrade(upgrade::Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
-        .multiplex(yamux::Config::default())
+        .multiplex(windows(kind))
         .boxed())
 }
 
@@ -59,17 +71,18 @@ fn swarm(kind: Kind) -> Result<Swarm<Behaviour>> {
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default());
     let mut client = None;
     let transport = match kind {
-        Kind::Swarm => upgraded(
+        Kind::Swarm | Kind::EvenSwarm => upgraded(
+            kind,
             &key,
             WebSocketStarTransport::new(&key, libp2p_websocket_star::Config::default()),
         )?,
         Kind::Relay => {
             let (transport, behaviour) = relay::client::new(peer);
             client = Some(behaviour);
-            upgraded(&key, OrTransport::new(transport, tcp()))?
+            upgraded(kind, &key, OrTransport::new(transport, tcp()))?
         }
-        Kind::Tcp => upgraded(&key, tcp())?,
-        Kind::WebSocket => upgraded(&key, libp2p_websocket::Config::new(tcp()))?,
+        Kind::Tcp => upgraded(kind, &key, tcp())?,
+        Kind::WebSocket => upgraded(kind, &key, libp2p_websocket::Config::new(tcp()))?,
         Kind::Raw | Kind::Proxied => return Err(format!("{kind} has no swarm").into()),
     };
     let behaviour = Behaviour {
@@ -84,7 +97,7 @@ fn swarm(kind: Kind) -> Result<Swarm<Behaviour>> {
 /// Where a peer of that kind listens.
 fn listen_address(kind: Kind, via: &str) -> Result<Multiaddr> {
     Ok(match kind {
-        Kind::Swarm => via.parse()?,
+        Kind::Swarm | Kind::EvenSwarm => via.parse()?,
         Kind::Relay => via.parse::<Multiaddr>()?.with(Protocol::P2pCircuit),
         Kind::WebSocket => "/ip4/127.0.0.1/tcp/0/ws".parse()?,
         _ => "/ip4/127.0.0.1/tcp/0".parse()?,
@@ -143,7 +156,7 @@ impl Dialer {
             return Err(format!("no peer in {to}").into());
         };
         match kind {
-            Kind::Swarm => {
+            Kind::Swarm | Kind::EvenSwarm => {
                 swarm.listen_on(via.parse()?)?;
                 wait_for_address(&mut swarm).await?;
             }

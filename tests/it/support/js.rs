@@ -129,6 +129,13 @@ impl Rendezvous {
         text(&self.node.expect("metrics").await["text"])
     }
 
+    /// The bytes of its heap that are in use once the garbage is collected.
+    pub async fn heap(&self) -> u64 {
+        self.node.send(json!({ "cmd": "memory" })).await;
+        let event = self.node.expect("memory").await;
+        event["heap"].as_u64().expect("`memory` carries a number")
+    }
+
     /// Kills the server and waits until it has gone.
     pub async fn kill(&mut self) {
         self.node.kill().await;

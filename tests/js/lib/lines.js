@@ -12,9 +12,19 @@ function emit (event) {
   process.stdout.write(JSON.stringify(event) + '\n')
 }
 
-function onCommand (handle) {
+// Does what each line's `cmd` names, with the whole line as the argument. What fails is told.
+function obey (commands) {
+  const run = async command => {
+    const { cmd } = command
+    try {
+      if (!commands[cmd]) throw new Error('no such command')
+      await commands[cmd](command)
+    } catch (err) {
+      emit({ event: 'error', cmd, error: describe(err) })
+    }
+  }
   readline.createInterface({ input: process.stdin })
-    .on('line', line => handle(JSON.parse(line)))
+    .on('line', line => run(JSON.parse(line)))
     .on('close', () => process.exit(0))
 }
 
@@ -24,4 +34,4 @@ function describe (reason) {
   return typeof reason === 'string' ? reason : JSON.stringify(reason)
 }
 
-module.exports = { emit, onCommand, describe }
+module.exports = { emit, describe, obey }

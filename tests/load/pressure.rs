@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use libp2p_websocket_star::rendezvous::{Bound, Limits, Server};
+use libp2p_websocket_star::rendezvous::{Limits, Refused, Server};
 use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, net::TcpSocket};
 use tokio_websockets::Message;
@@ -88,7 +88,7 @@ async fn a_reader_that_stalls_is_cut_off_and_its_neighbours_lose_nothing() {
         until(&server, "it is cut off", |now| now.dials == 0).await;
     })
     .await;
-    assert_eq!(server.snapshot().bounds.get(Bound::Stall), 1);
+    assert_eq!(server.snapshot().refusals.get(Refused::Stalled), 1);
     flood.abort();
 }
 
@@ -138,7 +138,7 @@ async fn a_reader_that_trickles_is_cut_off_and_its_sender_can_go_on() {
         reason.expect("no panic"),
         "takes what is sent to it too slowly"
     );
-    assert_eq!(server.snapshot().bounds.get(Bound::Stall), 1);
+    assert_eq!(server.snapshot().refusals.get(Refused::Slow), 1);
     assert_eq!(server.snapshot().links, 2);
     assert!(soon("to send", dialer.try_item("e.dialer", 0, LEN)).await);
     other.check_items(0, 1, LEN).await;

@@ -1,4 +1,4 @@
-//! The rendezvous under load, beside the npm server: `cargo bench --bench rendezvous`, some 8 minutes; with
+//! The rendezvous under load, beside the npm server: `cargo bench --bench rendezvous`, some 7 minutes; with
 //! `-- --quick` about one; `-- links`, `-- churn` and `-- transfer` for a part of it, and
 //! `-- links --links=5000` for another number. Linux only; the npm server takes part if Node.js is there and
 //! `npm ci --prefix tests/js` was run.

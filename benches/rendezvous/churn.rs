@@ -1,9 +1,20 @@
 //! Dials, joins and leaves without end: is there anything left of them?
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use libp2p_identity::Keypair;
-use tokio::task::JoinSet;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     client::{Client, ORDINARY},
@@ -14,30 +25,57 @@ use crate::{
 const AT_A_TIME: usize = 25;
 /// A join in so many is on a new link, and the old one is cut.
 const JOINS_PER_LINK: usize = 4;
+/// How long what was begun in time may take.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    Dials,
+    Joins,
+}
 
 #[derive(Debug)]
 pub struct Figures {
+    /// How often it was done in the time that there was.
+    pub done: usize,
+    /// Before, after one half, and after the other.
     pub rss: [f64; 3],
+    /// The bytes that each time of the second half has left behind.
+    pub kept: f64,
     pub cpu: f64,
     /// What the server itself has left, if it tells.
     pub left: String,
 }
 
-pub async fn measure(kind: Kind, dials: bool, times: usize) -> io::Result<Figures> {
+/// Does it so often, if each half is done in time. Those who dial stay on their links all the while: with
+/// a link goes what was kept for it, and on a server that runs for months that is no comfort.
+pub async fn measure(kind: Kind, work: Work, times: usize, limit: Duration) -> io::Result<Figures> {
     let mut server = Rendezvous::start(kind).await?;
+    let mut pairs = Vec::new();
+    if work == Work::Dials {
+        for _ in 0..AT_A_TIME {
+            let dialer = Client::joined(server.addr, ORDINARY).await?;
+            pairs.push((dialer, Client::joined(server.addr, ORDINARY).await?));
+        }
+    }
     // Not counted: what any use at all allocates, once.
-    churn(&server, dials, times / 20).await?;
+    churn(&server, &mut pairs, work, times / 20, limit).await?;
     let before = server.usage();
     let mut rss = [before.rss; 3];
-    for half in rss.iter_mut().skip(1) {
-        churn(&server, dials, times / 2).await?;
-        // The npm server collects its garbage a while later.
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        *half = server.usage().rss;
+    let mut held = [0.0; 2];
+    let mut done = [0; 2];
+    for half in 0..2 {
+        done[half] = churn(&server, &mut pairs, work, times / 2, limit).await?;
+        // What was the last to be ended may not be gone yet.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        rss[half + 1] = server.usage().rss;
+        held[half] = server.held().await?;
     }
     let left = server.snapshot().await;
     Ok(Figures {
+        done: done[0] + done[1],
         rss,
+        kept: (held[1] - held[0]) / done[1] as f64,
         cpu: server.usage().cpu - before.cpu,
         left: left.map_or("untold".to_owned(), |left| {
             let of = |name: &str| left[name].as_u64().unwrap_or(u64::MAX);
@@ -47,38 +85,88 @@ pub async fn measure(kind: Kind, dials: bool, times: usize) -> io::Result<Figure
     })
 }
 
-async fn churn(server: &Rendezvous, dials: bool, times: usize) -> io::Result<()> {
+/// Who dials whom.
+type Pair = (Client, Client);
+
+/// How often something is to be done, until when, and how often it was.
+#[derive(Debug, Clone)]
+struct Turns {
+    times: usize,
+    deadline: Instant,
+    done: Arc<AtomicUsize>,
+}
+
+impl Turns {
+    fn is_time(&self) -> bool {
+        Instant::now() < self.deadline
+    }
+
+    fn count(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Gives how often it was done.
+async fn churn(
+    server: &Rendezvous,
+    pairs: &mut Vec<Pair>,
+    work: Work,
+    times: usize,
+    limit: Duration,
+) -> io::Result<usize> {
+    let turns = Turns {
+        times: times / AT_A_TIME,
+        deadline: Instant::now() + limit,
+        done: Arc::default(),
+    };
     let mut tasks = JoinSet::new();
-    let addr = server.addr;
-    for n in 0..AT_A_TIME {
-        let times = times / AT_A_TIME;
-        if dials {
-            tasks.spawn(async move {
-                let mut dialer = Client::joined(addr, ORDINARY).await?;
-                let mut listener = Client::joined(addr, ORDINARY).await?;
-                for dial in 0..times {
-                    let id = format!("{n}-{dial}");
-                    dial_and_end(&mut dialer, &mut listener, &id).await?;
-                }
-                io::Result::Ok(())
-            });
-        } else {
-            tasks.spawn(async move {
-                for _ in 0..times / JOINS_PER_LINK {
-                    let mut client = Client::connect(addr).await?;
-                    for _ in 0..JOINS_PER_LINK {
-                        client.join(&Keypair::generate_ed25519(), ORDINARY).await?;
-                        client.leave().await?;
-                    }
-                }
-                Ok(())
-            });
+    match work {
+        Work::Dials => {
+            for pair in pairs.drain(..) {
+                tasks.spawn(dials(pair, turns.clone()));
+            }
+        }
+        Work::Joins => {
+            for _ in 0..AT_A_TIME {
+                tasks.spawn(joins(server.addr, turns.clone()));
+            }
         }
     }
-    while let Some(done) = tasks.join_next().await {
-        done.map_err(io::Error::other)??;
+    while let Ok(Some(ended)) = timeout_at(turns.deadline + GRACE, tasks.join_next()).await {
+        pairs.extend(ended.map_err(io::Error::other)??);
     }
-    Ok(())
+    match tasks.len() {
+        0 => Ok(turns.done.load(Ordering::Relaxed)),
+        n => Err(io::Error::other(format!("{n} clients wait in vain"))),
+    }
+}
+
+async fn dials((mut dialer, mut listener): Pair, turns: Turns) -> io::Result<Option<Pair>> {
+    static DIAL: AtomicUsize = AtomicUsize::new(0);
+    for _ in 0..turns.times {
+        if !turns.is_time() {
+            break;
+        }
+        let id = DIAL.fetch_add(1, Ordering::Relaxed).to_string();
+        dial_and_end(&mut dialer, &mut listener, &id).await?;
+        turns.count();
+    }
+    Ok(Some((dialer, listener)))
+}
+
+async fn joins(server: SocketAddr, turns: Turns) -> io::Result<Option<Pair>> {
+    for _ in 0..turns.times / JOINS_PER_LINK {
+        if !turns.is_time() {
+            break;
+        }
+        let mut client = Client::connect(server).await?;
+        for _ in 0..JOINS_PER_LINK {
+            client.join(&Keypair::generate_ed25519(), ORDINARY).await?;
+            client.leave().await?;
+            turns.count();
+        }
+    }
+    Ok(None)
 }
 
 async fn dial_and_end(dialer: &mut Client, listener: &mut Client, id: &str) -> io::Result<()> {

@@ -43,7 +43,9 @@ impl Heard {
         }
     }
 
-    fn note(&self, payload: &[u8]) {
+    /// Counts an announcement; `marked` has a bit for each newcomer that this link has heard of: all are
+    /// announced again and again.
+    fn note(&self, payload: &[u8], marked: &mut u64) {
         let Some(rest) = payload.strip_prefix(ANNOUNCEMENT) else {
             return;
         };
@@ -51,16 +53,19 @@ impl Heard {
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit());
         let port = digits.fold(0u32, |n, digit| n * 10 + u32::from(digit - b'0'));
         let tag = port.checked_sub(FIRST_TAG.into()).map(|tag| tag as usize);
-        if let Some(count) = tag.and_then(|tag| self.tagged.get(tag)) {
+        if let Some((count, tag)) = tag.and_then(|tag| Some((self.tagged.get(tag)?, tag)))
+            && *marked & (1 << tag) == 0
+        {
+            *marked |= 1 << tag;
             count.fetch_add(1, Ordering::Relaxed);
             self.changed.notify_one();
         }
     }
 
-    /// Waits until the newcomer was announced so often.
-    pub async fn tagged(&self, port: u16, times: usize) {
+    /// Waits until so many links have heard of the newcomer.
+    pub async fn tagged(&self, port: u16, links: usize) {
         let count = &self.tagged[usize::from(port - FIRST_TAG)];
-        while count.load(Ordering::Relaxed) < times {
+        while count.load(Ordering::Relaxed) < links {
             self.changed.notified().await;
         }
     }
@@ -251,6 +256,7 @@ impl Client {
     /// Stays on the link and does nothing but listen.
     pub async fn idle(mut self, heard: &Heard) {
         let mut pings = tokio::time::interval(PING_INTERVAL);
+        let mut marked = 0;
         loop {
             tokio::select! {
                 _ = pings.tick() => {
@@ -259,7 +265,7 @@ impl Client {
                     }
                 }
                 payload = self.next() => match payload {
-                    Ok(payload) => heard.note(payload),
+                    Ok(payload) => heard.note(payload, &mut marked),
                     Err(_) => return,
                 }
             }

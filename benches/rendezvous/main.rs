@@ -1,5 +1,5 @@
-//! The rendezvous under load, beside the npm server: `cargo bench --bench rendezvous`; with
-//! `-- --quick` in less than a minute; `-- links`, `-- churn` and `-- transfer` for a part of it, and
+//! The rendezvous under load, beside the npm server: `cargo bench --bench rendezvous`, some 7 minutes; with
+//! `-- --quick` about one; `-- links`, `-- churn` and `-- transfer` for a part of it, and
 //! `-- links --links=5000` for another number. Linux only; the npm server takes part if Node.js is there and
 //! `npm ci --prefix tests/js` was run.
 //!
@@ -9,11 +9,17 @@ mod churn;
 mod client;
 mod links;
 mod process;
+#[path = "../star/spread.rs"]
+mod spread;
 mod transfer;
 
 use std::{io, time::Duration};
 
-use self::process::{Kind, SERVE};
+use self::{
+    churn::Work,
+    process::{Kind, SERVE},
+    spread::{Spread, number},
+};
 
 const KIB: f64 = 1024.0;
 const MIB: f64 = 1024.0 * 1024.0;
@@ -75,62 +81,133 @@ fn kinds() -> impl Iterator<Item = Kind> {
         .filter(|kind| kind.is_there())
 }
 
+/// Prints a row, or why there is none: the npm server may crash, and that is a result. Ours may not.
+fn row(kind: Kind, what: &str, cells: io::Result<String>) -> io::Result<()> {
+    match cells {
+        Ok(cells) => println!("| {} | {what} | {cells} | {} |", kind.name(), load()),
+        Err(error) if kind == Kind::Npm => {
+            println!("| {} | {what} | failed: {error} |", kind.name());
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
 /// Does the same twice: what the first half leaves behind, the second would double.
 async fn churns(quick: bool) -> io::Result<()> {
     println!("\n## Churn: resident KiB before, after one half, and after the other");
-    println!("| server | what | before | half | all | CPU s | left over | load |");
+    println!(
+        "| server | what | times | before | half | all | bytes left of each | CPU s | has | load |"
+    );
     for kind in kinds() {
-        for (what, times) in [("dials", 100_000), ("joins and leaves", 20_000)] {
+        // The npm server does what it can in that time.
+        let limit = Duration::from_secs(match kind {
+            Kind::Ours => 300,
+            Kind::Npm if quick => 5,
+            Kind::Npm => 20,
+        });
+        for (work, what, times) in [
+            (Work::Dials, "dials", 100_000),
+            (Work::Joins, "joins and leaves", 20_000),
+        ] {
             let times = if quick { times / 20 } else { times };
-            let f = churn::measure(kind, what == "dials", times).await?;
-            let [before, half, all] = f.rss.map(|bytes| bytes / KIB);
-            println!(
-                "| {} | {times} {what} | {before:.0} | {half:.0} | {all:.0} | {:.1} | {} | {} |",
-                kind.name(),
-                f.cpu,
-                f.left,
-                load()
-            );
+            let measured = churn::measure(kind, work, times, limit).await;
+            let cells = measured.map(|f| {
+                let [before, half, all] = f.rss.map(|bytes| bytes / KIB);
+                format!(
+                    "{} | {before:.0} | {half:.0} | {all:.0} | {:.0} | {:.1} | {}",
+                    of(f.done, times),
+                    f.kept,
+                    f.cpu,
+                    f.left
+                )
+            });
+            row(kind, what, cells)?;
         }
     }
     Ok(())
 }
 
+/// How many it was, and if that was not all, of how many.
+fn of(done: usize, all: usize) -> String {
+    if done < all {
+        format!("{done} of {all}")
+    } else {
+        all.to_string()
+    }
+}
+
 async fn transfers(quick: bool) -> io::Result<()> {
-    println!("\n## One way, items of 64 KiB; and a reader that stalls before 64 MiB");
-    println!("| server | MiB/s | CPU s/GiB | MiB beyond its 1 MiB of queue | load |");
-    let mut rates = Vec::new();
-    for kind in kinds() {
-        let mib = if quick { 256 } else { 1024 };
-        let f = transfer::measure(kind, mib).await?;
+    let (rounds, mib) = if quick { (3, 256) } else { (5, 1024) };
+    println!("\n## One way, items of 64 KiB: medians of {rounds} rounds, least–most");
+    println!("| server | MiB/s | | CPU s/GiB | | load |");
+    let mut kinds: Vec<Kind> = kinds().collect();
+    let mut figures: [Vec<transfer::Figures>; 2] = Default::default();
+    for _ in 0..rounds {
+        for kind in kinds.clone() {
+            match transfer::measure(kind, mib).await {
+                Ok(measured) => figures[kind as usize].push(measured),
+                Err(error) => {
+                    row(kind, "failed", Err(error))?;
+                    kinds.retain(|other| *other != kind);
+                }
+            }
+        }
+        // What comes first has it easier or harder.
+        kinds.reverse();
+    }
+    kinds.sort_by_key(|kind| *kind as usize);
+    for kind in &kinds {
+        let of = &figures[*kind as usize];
+        let rate = Spread::of(of.iter().map(|f| f.rate));
+        let cpu = Spread::of(of.iter().map(|f| f.cpu_per_gib));
         println!(
-            "| {} | {:.0} | {:.2} | {:.1} | {} |",
+            "| {} | {} | {} | {} |",
             kind.name(),
-            f.rate,
-            f.cpu_per_gib,
-            f.stalled / MIB - 1.0,
+            spread(rate),
+            spread(cpu),
             load()
         );
-        rates.push(f);
     }
-    if let [ours, npm] = rates.as_slice() {
-        let (cpu, rate) = (npm.cpu_per_gib / ours.cpu_per_gib, ours.rate / npm.rate);
-        println!(
-            "{cpu:.1} times npm's bytes per CPU second, wanted 5: {}",
-            target(cpu >= 5.0)
-        );
-        println!(
-            "{rate:.1} times npm's MiB/s, wanted 4: {}",
-            target(rate >= 4.0)
-        );
+    let [ours, npm] = &figures;
+    let ratio = |of: fn(&transfer::Figures, &transfer::Figures) -> f64| {
+        Spread::of(ours.iter().zip(npm).map(|(ours, npm)| of(ours, npm)))
+    };
+    let cpu = ratio(|ours, npm| npm.cpu_per_gib / ours.cpu_per_gib);
+    let rate = ratio(|ours, npm| ours.rate / npm.rate);
+    for (ratio, what, wanted) in [(cpu, "bytes per CPU second", 5.0), (rate, "MiB/s", 4.0)] {
+        if let Some(ratio) = ratio {
+            println!(
+                "{} times npm's {what}, {ratio}; wanted {wanted}: {}",
+                number(ratio.median),
+                target(ratio.median >= wanted)
+            );
+        }
     }
-    if let Some(ours) = rates.first() {
-        let beyond = ours.stalled / MIB - 1.0;
-        println!(
-            "{beyond:.1} MiB over the budget of a stalled reader, 2 allowed: {}",
-            target(beyond <= 2.0)
-        );
+    stalls(&kinds).await
+}
+
+fn spread(spread: Option<Spread>) -> String {
+    spread.map_or_else(String::new, |spread| {
+        format!("{} | {spread}", number(spread.median))
+    })
+}
+
+async fn stalls(kinds: &[Kind]) -> io::Result<()> {
+    println!("\n## A reader that stalls before 64 MiB");
+    println!("| server | MiB beyond its 1 MiB of queue | load |");
+    let mut ours = f64::NAN;
+    for kind in kinds {
+        let beyond = transfer::stall(*kind).await? / MIB - 1.0;
+        println!("| {} | {beyond:.1} | {} |", kind.name(), load());
+        if *kind == Kind::Ours {
+            ours = beyond;
+        }
     }
+    println!(
+        "{ours:.1} MiB over the budget of a stalled reader, 2 allowed: {}",
+        target(ours <= 2.0)
+    );
     Ok(())
 }
 
@@ -140,39 +217,26 @@ async fn idle_links(quick: bool, only: Option<usize>) -> io::Result<()> {
         None if quick => vec![100, 1000],
         None => vec![100, 1000, 3000, 10_000],
     };
-    let rest = Duration::from_secs(if quick { 5 } else { 30 });
+    let rest = Duration::from_secs(if quick { 5 } else { 20 });
     println!("\n## Joined links with the challenge on");
     println!(
         "| server | links | joins/s | join CPU s | heard | newcomer known: median, worst ms | rest CPU % | KiB/link | load |"
     );
     let mut largest = 0.0;
-    for links in counts {
-        for kind in [Kind::Ours, Kind::Npm] {
-            if !kind.is_there() || (kind == Kind::Npm && links > if quick { 100 } else { 1000 }) {
-                continue;
-            }
-            let f = links::measure(kind, links, rest).await?;
-            let ms = |time: Option<Duration>| {
-                time.map_or("never".to_owned(), |t| {
-                    format!("{:.1}", t.as_secs_f64() * 1000.0)
-                })
-            };
-            println!(
-                "| {} | {} | {:.0} | {:.2} | {} | {}, {} | {:.1} | {:.1} | {} |",
-                f.kind.name(),
-                f.links,
-                f.join_rate,
-                f.join_cpu,
-                f.announced,
-                ms(f.known[0]),
-                ms(f.known[1]),
-                f.rest_cpu,
-                f.rss_per_link / KIB,
-                load()
-            );
-            if kind == Kind::Ours {
+    for kind in kinds() {
+        let most = match kind {
+            Kind::Ours => usize::MAX,
+            Kind::Npm if quick => 100,
+            Kind::Npm => 1000,
+        };
+        for links in counts.iter().copied().filter(|links| *links <= most) {
+            let plan = links::Plan::new(kind, links, rest);
+            let measured = links::measure(kind, &plan).await;
+            if let (Kind::Ours, Ok(f)) = (kind, &measured) {
                 largest = f.rss_per_link / KIB;
             }
+            let joined = measured.as_ref().map_or(links, |f| f.joined);
+            row(kind, &of(joined, links), measured.map(|f| links_cells(&f)))?;
         }
     }
     println!(
@@ -180,4 +244,22 @@ async fn idle_links(quick: bool, only: Option<usize>) -> io::Result<()> {
         target(largest <= 16.0)
     );
     Ok(())
+}
+
+fn links_cells(f: &links::Figures) -> String {
+    let ms = |time: Option<Duration>| {
+        time.map_or("never".to_owned(), |t| {
+            format!("{:.1}", t.as_secs_f64() * 1000.0)
+        })
+    };
+    format!(
+        "{:.0} | {:.2} | {} | {}, {} | {:.1} | {:.1}",
+        f.join_rate,
+        f.join_cpu,
+        f.announced,
+        ms(f.known[0]),
+        ms(f.known[1]),
+        f.rest_cpu,
+        f.rss_per_link / KIB,
+    )
 }

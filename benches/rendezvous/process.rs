@@ -127,20 +127,38 @@ impl Rendezvous {
         }
     }
 
-    /// What our server says of itself.
-    pub async fn snapshot(&mut self) -> Option<Value> {
-        if self.kind == Kind::Npm {
-            return None;
-        }
-        self.stdin.write_all(b"?\n").await.ok()?;
-        let line = self.lines.next_line().await.ok()??;
-        serde_json::from_str(&line).ok()
+    /// What the server says of itself.
+    async fn ask(&mut self, what: &str) -> io::Result<Value> {
+        self.stdin.write_all(what.as_bytes()).await?;
+        let line = self.lines.next_line().await?;
+        Ok(serde_json::from_str(&line.unwrap_or_default())?)
     }
 
-    /// Waits until the server has little to do, a minute at most.
-    pub async fn calm(&self) {
+    /// What our server has at the moment.
+    pub async fn snapshot(&mut self) -> Option<Value> {
+        match self.kind {
+            Kind::Ours => self.ask("?\n").await.ok(),
+            Kind::Npm => None,
+        }
+    }
+
+    /// The bytes that it has in use: what is resident, or with Node.js, which collects its garbage when it
+    /// likes, the heap after it was made to.
+    pub async fn held(&mut self) -> io::Result<f64> {
+        match self.kind {
+            Kind::Ours => Ok(self.usage().rss),
+            Kind::Npm => {
+                let said = self.ask("{\"cmd\":\"memory\"}\n").await?;
+                let heap = said["heap"].as_f64();
+                heap.ok_or_else(|| io::Error::other(format!("the server said {said}")))
+            }
+        }
+    }
+
+    /// Waits until the server has little to do, but no longer than so many seconds.
+    pub async fn calm(&self, seconds: u32) {
         let mut before = self.usage().cpu;
-        for _ in 0..60 {
+        for _ in 0..seconds {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let now = self.usage().cpu;
             if now - before < 0.2 {
@@ -156,7 +174,8 @@ impl Rendezvous {
 pub async fn serve() -> io::Result<()> {
     let limits = Limits::default()
         .with_max_links(20_000)
-        .with_max_links_per_ip(20_000);
+        .with_max_links_per_ip(20_000)
+        .with_dial_rate(1_000_000, 1_000_000);
     let config = Config::default()
         .with_listen_addr((Ipv4Addr::LOCALHOST, 0).into())
         .with_limits(limits);

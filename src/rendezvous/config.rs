@@ -349,7 +349,9 @@ impl Limits {
         self
     }
 
-    /// How long a link may take none of what is queued for it, until it is closed.
+    /// How long a link may take none of what is queued for it, until it is closed. The system hands
+    /// bytes on in steps of some 256 KiB (on Linux; elsewhere they may be larger), so the link of a peer
+    /// that takes less than that in this time may be taken for one that takes nothing.
     #[must_use]
     pub fn with_stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall_timeout = timeout;

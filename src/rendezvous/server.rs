@@ -30,6 +30,9 @@ use super::{
 /// How many connections there may be beside the links: those that have not asked for anything yet.
 /// They are short: the handshake timeout ends them.
 const BESIDE_LINKS: usize = 1024;
+/// How many bytes the system may hold of what it has not sent, before it takes more.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 512 * 1024;
 /// How long to wait when no connection can be accepted, which is when there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -229,22 +232,27 @@ async fn accept(listener: &TcpListener, hub: &Arc<Hub>, tasks: &mut JoinSet<()>)
 }
 
 async fn serve(stream: TcpStream, remote: SocketAddr, hub: Arc<Hub>) {
-    disable_delay(&stream);
+    set_options(&stream);
     serve_http(stream, remote, hub).await;
 }
 
 async fn serve_tls(stream: TcpStream, remote: SocketAddr, hub: Arc<Hub>) {
-    disable_delay(&stream);
+    set_options(&stream);
     // In a box, so that the memory of an idle link does not include what the handshake needed.
     if let Some(stream) = Box::pin(handshake(stream, remote, &hub)).await {
         serve_http(stream, remote, hub).await;
     }
 }
 
-/// Small frames are not to wait for the acknowledgement of others.
-fn disable_delay(stream: &TcpStream) {
+/// Small frames are not to wait for the acknowledgement of others; and large ones are to wait with us,
+/// not with the system, which tells in steps of megabytes that a slow peer has taken something.
+fn set_options(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT) {
+        tracing::debug!(%error, "cannot set TCP_NOTSENT_LOWAT");
     }
 }
 

@@ -92,6 +92,27 @@ async fn a_reader_that_stalls_is_cut_off_and_its_neighbours_lose_nothing() {
     flood.abort();
 }
 
+/// The system's buffers are large, and tell of what goes out of them in large steps.
+#[tokio::test]
+async fn a_reader_that_is_slow_but_steady_is_not_taken_for_stalled() {
+    let server = server(Duration::from_secs(2), 0).await;
+    let (mut dialer, mut listener) = dialled(&server, "d").await;
+    let sender = tokio::spawn(async move {
+        let mut n = 0;
+        while dialer.try_item("d.dialer", n, LEN).await {
+            n += 1;
+        }
+    });
+    // A quarter of a MiB a second.
+    let mut pace = tokio::time::interval(Duration::from_millis(60));
+    for n in 0..130 {
+        pace.tick().await;
+        listener.check_items(n, n + 1, LEN).await;
+    }
+    assert_eq!(server.snapshot().refusals.get(Refused::Stalled), 0);
+    sender.abort();
+}
+
 #[tokio::test]
 async fn a_reader_that_trickles_is_cut_off_and_its_sender_can_go_on() {
     let server = server(Duration::from_secs(3), 4 * TRICKLE).await;

@@ -33,6 +33,8 @@ const KEPT_SLOTS: usize = 8;
 pub(super) struct Writer {
     role: Role,
     pieces: VecDeque<Piece>,
+    /// Headers and small frames, which go behind the pieces.
+    gathered: Vec<u8>,
     /// How much of the first piece is written.
     offset: usize,
     /// How many bytes are not written yet.
@@ -42,7 +44,7 @@ pub(super) struct Writer {
 
 #[derive(Debug)]
 enum Piece {
-    /// Headers and small frames; more may come.
+    /// Headers and small frames.
     Gathered(Vec<u8>),
     Shared(Bytes),
     Own(Buffer),
@@ -63,6 +65,7 @@ impl Writer {
         Self {
             role,
             pieces: VecDeque::new(),
+            gathered: Vec::new(),
             offset: 0,
             queued: 0,
             written: 0,
@@ -149,23 +152,25 @@ impl Writer {
 
     fn push_piece(&mut self, piece: Piece) {
         if !piece.bytes().is_empty() {
+            self.seal();
             self.queued += piece.bytes().len();
             self.pieces.push_back(piece);
         }
     }
 
-    /// The piece at the end that has room for so many bytes more.
+    /// Where so many bytes more go.
     fn gathered(&mut self, more: usize) -> &mut Vec<u8> {
-        let has_room = match self.pieces.back() {
-            Some(Piece::Gathered(bytes)) => bytes.len() + more <= PIECE,
-            _ => false,
-        };
-        if !has_room {
-            self.pieces.push_back(Piece::Gathered(Vec::new()));
+        if self.gathered.len() + more > PIECE {
+            self.seal();
         }
-        match self.pieces.back_mut() {
-            Some(Piece::Gathered(bytes)) => bytes,
-            _ => unreachable!("it was put there"),
+        &mut self.gathered
+    }
+
+    /// Makes a piece of what is gathered.
+    fn seal(&mut self) {
+        if !self.gathered.is_empty() {
+            let gathered = std::mem::take(&mut self.gathered);
+            self.pieces.push_back(Piece::Gathered(gathered));
         }
     }
 
@@ -175,6 +180,7 @@ impl Writer {
         io: &mut (impl AsyncWrite + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
+        self.seal();
         while self.queued > 0 {
             let written = ready!(self.poll_write(Pin::new(&mut *io), cx))?;
             if written == 0 {

@@ -50,12 +50,12 @@ async fn neighbours(server: &Server) -> impl Future<Output = ()> + use<> {
     }
 }
 
-/// Does it, and sees to it all the while that no more is queued than may be.
+/// Does it, and sees to it all the while that no more is queued than may be, for the two who receive.
 async fn bounded<T>(server: &Server, what: impl Future<Output = T>) -> T {
     let watch = async {
         loop {
             let queued = server.snapshot().queued_bytes;
-            assert!(queued <= QUEUE + BEYOND, "{queued} bytes are queued");
+            assert!(queued <= 2 * QUEUE + BEYOND, "{queued} bytes are queued");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };

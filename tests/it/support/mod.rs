@@ -15,7 +15,7 @@ use libp2p::identity::Keypair;
 use libp2p_websocket_star::rendezvous::{self, Server};
 
 /// No wait of a test takes longer, unless something is broken.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Waits, but not for ever.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {

@@ -21,7 +21,7 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(value) => value,
-        Err(_) => panic!("waited a minute for {what}"),
+        Err(_) => panic!("waited in vain for {what}"),
     }
 }
 

@@ -183,6 +183,12 @@ pub enum Event<'a> {
         /// The peer's address in its own spelling.
         address: String,
     },
+    /// `ss-displaced` (server to client): another link has joined the address, and gets its dials from
+    /// now on. An extension of this crate's rendezvous; other clients pass it over.
+    Displaced {
+        /// The address, as it was joined.
+        address: String,
+    },
     /// An event of one stream, of socket.io-pull-stream.
     Stream {
         /// The stream.
@@ -261,6 +267,9 @@ impl<'a> Event<'a> {
             "ws-peer" => Self::Peer {
                 address: string("ws-peer")?,
             },
+            "ss-displaced" => Self::Displaced {
+                address: string("ss-displaced")?,
+            },
             _ => Self::Unknown,
         })
     }
@@ -300,6 +309,7 @@ impl<'a> Event<'a> {
             Self::Dial { from, to, dial_id } => json!(["ss-dial", from, to, dial_id.as_str()]),
             Self::Incoming { dial_id, from } => json!(["ss-incomming", dial_id.as_str(), from]),
             Self::Peer { address } => json!(["ws-peer", address]),
+            Self::Displaced { address } => json!(["ss-displaced", address]),
             Self::Stream { stream, event } => {
                 let name = |kind| format!("{STREAM_PREFIX}{kind}.{stream}");
                 match event {

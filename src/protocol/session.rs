@@ -71,6 +71,10 @@ pub enum JoinError {
     /// connections is opened anew.
     #[error("the rendezvous waits for the answer to an earlier challenge")]
     StaleChallenge,
+    /// The address was joined, and another node with the same key has joined it since: dials go there
+    /// now. Joining again takes the address back. Only this crate's rendezvous tells.
+    #[error("another node with the same key has joined under this address, and gets its dials now")]
+    Displaced,
 }
 
 impl JoinError {
@@ -79,7 +83,9 @@ impl JoinError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::ChallengeDisabled | Self::InvalidNonce | Self::Signing(_) => true,
-            Self::TimedOut(_) | Self::Malformed(_) | Self::StaleChallenge => false,
+            Self::TimedOut(_) | Self::Malformed(_) | Self::StaleChallenge | Self::Displaced => {
+                false
+            }
             Self::Refused(reason) => matches!(
                 reason.as_str(),
                 "{}" | "Invalid multiaddr"
@@ -496,6 +502,7 @@ impl Session {
                 self.incoming(dial_id, &from, ack);
             }
             (Ok(Event::Peer { address }), _) => self.peer(&address),
+            (Ok(Event::Displaced { address }), _) => self.displaced(&address),
             (Err(error), ack) => {
                 tracing::debug!(%error, "an event is passed over");
                 if let Some(ack) = ack {
@@ -655,6 +662,13 @@ impl Session {
         }
         for dial in std::mem::take(&mut self.waiting) {
             self.send_dial(wire, dial.to, dial.dial_id, dial.deadline);
+        }
+    }
+
+    /// An address that is not joined on this link cannot be lost.
+    fn displaced(&mut self, wire: &str) {
+        if self.joins.get(wire).is_some_and(|join| join.joined) {
+            self.join_failed(wire, JoinError::Displaced);
         }
     }
 

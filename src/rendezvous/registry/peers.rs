@@ -7,7 +7,7 @@ use multiaddr::Multiaddr;
 use super::{Action, Announced, DeadlineKind, LinkId, Refusal, Registry, announce::Turn};
 use crate::{
     StarAddr,
-    protocol::event::JoinAnswer,
+    protocol::event::{Event, JoinAnswer},
     rendezvous::challenge::{Challenge, Check, Checked, KeyCheck, Proof, SignatureCheck},
 };
 
@@ -185,6 +185,10 @@ impl Registry {
                     state.joins.remove(&address);
                 }
                 self.peers.give(&address, link);
+                let event = Event::Displaced {
+                    address: address.to_string(),
+                };
+                self.send(owner, event.encode(None));
                 tracing::debug!(%link, from = %owner, peer = %address, "a peer has moved");
             }
             None => {

@@ -120,7 +120,7 @@ fn without_a_challenge_a_taken_address_is_refused() {
     }
 }
 
-/// FACTS.md: the newest gets the dials; the old one may still dial from that address.
+/// FACTS.md: the newest gets the dials. Here the old one is told, and may not dial from there any more.
 #[test]
 fn a_key_that_joins_again_takes_its_address_along() {
     let mut star = star();
@@ -128,8 +128,10 @@ fn a_key_that_joins_again_takes_its_address_along() {
     star.join(A, &a);
     star.join(B, &b);
     let happened = star.join(C, &a);
-    // It is known already: only the answer is sent.
-    assert_eq!(happened, [(Some(C), json!([null, null, [address(&b)]]))]);
+    // It is known already: nobody is told of it but the link that has lost it.
+    let displaced = json!(["ss-displaced", address(&a)]);
+    let joined = json!([null, null, [address(&b)]]);
+    assert_eq!(happened, [(Some(A), displaced), (Some(C), joined)]);
     star.dial(A, &a, &b, "old");
     let not_authorized = refused(&Refusal::NotAuthorized);
     assert_eq!(star.actions(), [(Some(A), not_authorized)]);

@@ -11,16 +11,13 @@ use std::{error::Error, time::Duration};
 
 use futures::StreamExt as _;
 use libp2p::{
-    Multiaddr, Swarm, SwarmBuilder,
-    core::{Transport as _, upgrade},
-    gossipsub, noise,
+    Multiaddr, Swarm, SwarmBuilder, gossipsub,
     swarm::{
         NetworkBehaviour, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
     },
-    yamux,
 };
-use libp2p_websocket_star::{Behaviour, Config, Event, WebSocketStarTransport, rendezvous};
+use libp2p_websocket_star::{Behaviour, Config, Event, StarAddr, preset::Star, rendezvous};
 use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
 
 #[derive(NetworkBehaviour)]
@@ -30,20 +27,13 @@ struct Chat {
 }
 
 fn chat() -> Result<Swarm<Chat>, Box<dyn Error>> {
-    let key = libp2p::identity::Keypair::generate_ed25519();
-    let star = WebSocketStarTransport::new(&key, Config::default());
-    let discovery = star.discovery();
-    let swarm = SwarmBuilder::with_existing_identity(key)
+    let star = Star::new(Config::default());
+    let swarm = SwarmBuilder::with_new_identity()
         .with_tokio()
-        .with_other_transport(|key| {
-            Ok(star
-                .upgrade(upgrade::Version::V1Lazy)
-                .authenticate(noise::Config::new(key)?)
-                .multiplex(yamux::Config::default()))
-        })?
+        .with_other_transport(|key| star.transport(key))?
         .with_behaviour(|key| {
             Ok(Chat {
-                discovery: Behaviour::new(discovery),
+                discovery: star.behaviour()?,
                 gossipsub: gossipsub::Behaviour::new(
                     gossipsub::MessageAuthenticity::Signed(key.clone()),
                     gossipsub::ConfigBuilder::default()
@@ -63,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .init();
 
     let (star, server): (Multiaddr, _) = match std::env::args().nth(1) {
-        Some(star) => (star.parse()?, None),
+        Some(star) => (star.parse::<StarAddr>()?.to_multiaddr(), None),
         None => {
             let server = rendezvous::Server::bind(rendezvous::Config::default()).await?;
             let star = server.addresses().into_iter().next();
@@ -104,7 +94,10 @@ fn show(swarm: &mut Swarm<Chat>, event: SwarmEvent<ChatEvent>) {
     match event {
         SwarmEvent::NewListenAddr { address, .. } => println!("* joined as {address}"),
         SwarmEvent::ListenerError { error, .. } => println!("* {error}"),
-        SwarmEvent::Behaviour(ChatEvent::Discovery(Event::Discovered { peer, .. })) => {
+        // The other one hears of us as well: if both dialled, there would be two connections.
+        SwarmEvent::Behaviour(ChatEvent::Discovery(Event::Discovered { peer, .. }))
+            if *swarm.local_peer_id() < peer =>
+        {
             let opts = DialOpts::peer_id(peer)
                 .condition(PeerCondition::DisconnectedAndNotDialing)
                 .build();

@@ -92,7 +92,7 @@ fn node(transport: fn(&Keypair, WebSocketStarTransport) -> Result<Star>) -> Resu
     let transport = transport(&key, star)?;
     let identify = identify::Config::new("ipfs/0.1.0".into(), key.public());
     let node = Node {
-        discovery: Behaviour::new(discovery),
+        discovery: Behaviour::new(key.public().to_peer_id(), discovery)?,
         identify: preset::Identify::new(identify),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(Duration::from_secs(1))),
         pubsub: pubsub(&key)?,

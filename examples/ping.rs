@@ -8,13 +8,10 @@ use std::{error::Error, time::Duration};
 
 use futures::StreamExt as _;
 use libp2p::{
-    Multiaddr, Swarm, SwarmBuilder,
-    core::{Transport as _, upgrade},
-    noise, ping,
+    Multiaddr, Swarm, SwarmBuilder, ping,
     swarm::{NetworkBehaviour, SwarmEvent},
-    yamux,
 };
-use libp2p_websocket_star::{Behaviour, Config, Event, WebSocketStarTransport, rendezvous};
+use libp2p_websocket_star::{Behaviour, Config, Event, preset::Star, rendezvous};
 
 const PINGS: usize = 5;
 
@@ -25,22 +22,17 @@ struct Node {
 }
 
 fn node() -> Result<Swarm<Node>, Box<dyn Error>> {
-    let key = libp2p::identity::Keypair::generate_ed25519();
-    let star = WebSocketStarTransport::new(&key, Config::default());
-    let discovery = star.discovery();
-    let swarm = SwarmBuilder::with_existing_identity(key)
+    let star = Star::new(Config::default());
+    let swarm = SwarmBuilder::with_new_identity()
         .with_tokio()
-        .with_other_transport(|key| {
-            Ok(star
-                .upgrade(upgrade::Version::V1Lazy)
-                .authenticate(noise::Config::new(key)?)
-                .multiplex(yamux::Config::default()))
-        })?
-        .with_behaviour(|_| Node {
-            discovery: Behaviour::new(discovery),
-            ping: ping::Behaviour::new(
-                ping::Config::default().with_interval(Duration::from_millis(200)),
-            ),
+        .with_other_transport(|key| star.transport(key))?
+        .with_behaviour(|_| {
+            Ok(Node {
+                discovery: star.behaviour()?,
+                ping: ping::Behaviour::new(
+                    ping::Config::default().with_interval(Duration::from_millis(200)),
+                ),
+            })
         })?
         .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(10)))
         .build();

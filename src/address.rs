@@ -5,15 +5,14 @@
 //! A [`StarAddr`] gives both forms and the rendezvous' URL, and keeps the spelling of an address that
 //! came from the wire, because a peer can be dialled under its own spelling only.
 
-use std::{
-    fmt,
-    net::{Ipv4Addr, Ipv6Addr},
-    str::FromStr,
-    sync::Arc,
-};
+mod rendezvous;
+
+use std::{str::FromStr, sync::Arc};
 
 use libp2p_identity::PeerId;
 use multiaddr::{Multiaddr, Protocol};
+
+pub use self::rendezvous::{Host, Rendezvous};
 
 /// The longest wire form that is accepted, in bytes. A DNS name has at most 253, a peer id about 60.
 const MAX_WIRE_LEN: usize = 512;
@@ -22,7 +21,8 @@ const MAX_WIRE_LEN: usize = 512;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressError {
-    /// The address has no `/p2p-websocket-star`: it belongs to another transport.
+    /// The address has no `/p2p-websocket-star`, or leads on from there, as a circuit through a relay at a
+    /// rendezvous does: it belongs to another transport.
     #[error("not a websocket-star address")]
     NotWebsocketStar,
     /// The address does not begin with a host.
@@ -31,10 +31,12 @@ pub enum AddressError {
     )]
     Host(String),
     /// The host is not followed by a TCP port.
-    #[error("the host must be followed by /tcp/<port> with a port from 1; found `{0}`")]
+    #[error(
+        "the host must be followed by /tcp/<port>, /tcp/443 for most that speak wss; found `{0}`"
+    )]
     Port(String),
-    /// The port is not followed by `/ws`, `/wss` or `/tls/ws`.
-    #[error("the port must be followed by /ws, /wss or /tls/ws; found `{0}`")]
+    /// The port is not followed by `/ws`, `/wss`, `/tls/ws` or `/tls/sni/<name>/ws`.
+    #[error("the port must be followed by /ws, /wss, /tls/ws or /tls/sni/<name>/ws; found `{0}`")]
     WebSocket(String),
     /// The WebSocket part is not followed by `/p2p-websocket-star`.
     #[error("the WebSocket must be followed by /p2p-websocket-star; found `{0}`")]
@@ -48,113 +50,6 @@ pub enum AddressError {
     /// A wire form over 512 bytes.
     #[error("an address of {0} bytes; at most 512 are accepted")]
     TooLong(usize),
-}
-
-/// The host of a rendezvous.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Host {
-    /// `/ip4`
-    Ip4(Ipv4Addr),
-    /// `/ip6`
-    Ip6(Ipv6Addr),
-    /// `/dns`: resolved to IPv4 or IPv6.
-    Dns(String),
-    /// `/dns4`: resolved to IPv4 only.
-    Dns4(String),
-    /// `/dns6`: resolved to IPv6 only.
-    Dns6(String),
-    /// `/dnsaddr`: treated as `/dns`, as the JavaScript client does; no TXT records are looked up.
-    Dnsaddr(String),
-}
-
-impl Host {
-    fn from_protocol(protocol: &Protocol<'_>) -> Option<Self> {
-        let host = match protocol {
-            Protocol::Ip4(ip) => Self::Ip4(*ip),
-            Protocol::Ip6(ip) => Self::Ip6(*ip),
-            Protocol::Dns(name) => Self::Dns(name.to_string()),
-            Protocol::Dns4(name) => Self::Dns4(name.to_string()),
-            Protocol::Dns6(name) => Self::Dns6(name.to_string()),
-            Protocol::Dnsaddr(name) => Self::Dnsaddr(name.to_string()),
-            _ => return None,
-        };
-        (host.name() != Some("")).then_some(host)
-    }
-
-    fn to_protocol(&self) -> Protocol<'static> {
-        match self.clone() {
-            Self::Ip4(ip) => Protocol::Ip4(ip),
-            Self::Ip6(ip) => Protocol::Ip6(ip),
-            Self::Dns(name) => Protocol::Dns(name.into()),
-            Self::Dns4(name) => Protocol::Dns4(name.into()),
-            Self::Dns6(name) => Protocol::Dns6(name.into()),
-            Self::Dnsaddr(name) => Protocol::Dnsaddr(name.into()),
-        }
-    }
-
-    /// The DNS name, if it is one.
-    pub fn name(&self) -> Option<&str> {
-        match self {
-            Self::Ip4(_) | Self::Ip6(_) => None,
-            Self::Dns(name) | Self::Dns4(name) | Self::Dns6(name) | Self::Dnsaddr(name) => {
-                Some(name)
-            }
-        }
-    }
-}
-
-impl fmt::Display for Host {
-    /// As a URL writes it: IPv6 in brackets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ip4(ip) => ip.fmt(f),
-            Self::Ip6(ip) => write!(f, "[{ip}]"),
-            Self::Dns(name) | Self::Dns4(name) | Self::Dns6(name) | Self::Dnsaddr(name) => {
-                name.fmt(f)
-            }
-        }
-    }
-}
-
-/// One rendezvous: scheme, host and port. One link leads to each.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Rendezvous {
-    host: Host,
-    port: u16,
-    secure: bool,
-}
-
-impl Rendezvous {
-    /// The host as it was written.
-    pub fn host(&self) -> &Host {
-        &self.host
-    }
-
-    /// The TCP port.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// Whether the WebSocket runs over TLS (`wss`).
-    pub fn is_secure(&self) -> bool {
-        self.secure
-    }
-}
-
-impl fmt::Display for Rendezvous {
-    /// The URL without a path; a scheme's default port is left out.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, default_port) = if self.secure {
-            ("wss", 443)
-        } else {
-            ("ws", 80)
-        };
-        write!(f, "{scheme}://{}", self.host)?;
-        if self.port != default_port {
-            write!(f, ":{}", self.port)?;
-        }
-        Ok(())
-    }
 }
 
 /// A valid websocket-star address, of a rendezvous or of a peer at a rendezvous.
@@ -215,14 +110,19 @@ impl StarAddr {
         }
     }
 
-    /// Whether the peer's own spelling on the wire differs from the usual one.
-    pub(crate) fn has_own_spelling(&self) -> bool {
-        self.spelling.is_some()
+    /// The same peer at `rendezvous`. A kept spelling is dropped.
+    #[must_use]
+    pub(crate) fn with_rendezvous(&self, rendezvous: &Rendezvous) -> Self {
+        Self {
+            rendezvous: rendezvous.clone(),
+            peer: self.peer,
+            spelling: None,
+        }
     }
 
-    /// The libp2p form: `/ws` or `/wss`, and `/p2p/<peer>`.
+    /// The libp2p form: `/ws`, `/wss` or `/tls/sni/<name>/ws`, and `/p2p/<peer>`.
     pub fn to_multiaddr(&self) -> Multiaddr {
-        let base = self.base();
+        let base = self.rendezvous.to_multiaddr();
         match self.peer {
             Some(peer) => base.with(Protocol::P2p(peer)),
             None => base,
@@ -230,25 +130,35 @@ impl StarAddr {
     }
 
     /// The wire form: the kept spelling, or `/ws` or `/wss` and `/ipfs/<peer>`.
+    ///
+    /// The name of `/tls/sni/<name>/ws` takes the place of the host there.
     pub fn to_wire(&self) -> String {
+        let base = || self.rendezvous.to_wire();
         match (&self.spelling, self.peer) {
             (Some(spelling), _) => spelling.to_string(),
-            (None, Some(peer)) => format!("{}/ipfs/{peer}", self.base()),
-            (None, None) => self.base().to_string(),
+            (None, Some(peer)) => format!("{}/ipfs/{peer}", base()),
+            (None, None) => base(),
         }
     }
+}
 
-    fn base(&self) -> Multiaddr {
-        let ws = if self.rendezvous.secure {
-            Protocol::Wss("/".into())
-        } else {
-            Protocol::Ws("/".into())
-        };
-        Multiaddr::empty()
-            .with(self.rendezvous.host.to_protocol())
-            .with(Protocol::Tcp(self.rendezvous.port))
-            .with(ws)
-            .with(Protocol::P2pWebSocketStar)
+/// Reads what a person has typed or pasted: as [`from_wire`](StarAddr::from_wire), but slashes at the
+/// end, as addresses of JavaScript nodes have them, are forgiven, and no spelling is kept.
+///
+/// ```
+/// use libp2p_websocket_star::StarAddr;
+///
+/// let star: StarAddr = "/dns4/star.example/tcp/443/wss/p2p-websocket-star/".parse()?;
+/// let to_listen_on = star.to_multiaddr();
+/// # Ok::<(), libp2p_websocket_star::error::AddressError>(())
+/// ```
+impl FromStr for StarAddr {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let mut addr = Self::from_wire(text.trim().trim_end_matches('/'))?;
+        addr.spelling = None;
+        Ok(addr)
     }
 }
 
@@ -256,10 +166,7 @@ impl TryFrom<&Multiaddr> for StarAddr {
     type Error = AddressError;
 
     fn try_from(addr: &Multiaddr) -> Result<Self, AddressError> {
-        if !addr
-            .iter()
-            .any(|part| matches!(part, Protocol::P2pWebSocketStar))
-        {
+        if !is_ours(addr) {
             return Err(AddressError::NotWebsocketStar);
         }
         let mut parts = addr.iter();
@@ -274,15 +181,21 @@ impl TryFrom<&Multiaddr> for StarAddr {
             Some(Protocol::Tcp(port)) if port != 0 => port,
             part => return Err(AddressError::Port(found(part))),
         };
-        let secure = match next() {
-            Some(Protocol::Ws(path)) if path == "/" => false,
-            Some(Protocol::Wss(path)) if path == "/" => true,
-            Some(Protocol::Tls) => match next() {
-                Some(Protocol::Ws(path)) if path == "/" => true,
-                part => return Err(AddressError::WebSocket(found(part))),
-            },
+        let (mut secure, mut sni) = (false, None);
+        let mut part = next();
+        if let Some(Protocol::Tls) = part {
+            secure = true;
+            part = next();
+            if let Some(Protocol::Sni(name)) = &part {
+                sni = Some(name.to_string());
+                part = next();
+            }
+        }
+        match part {
+            Some(Protocol::Ws(path)) if path == "/" => {}
+            Some(Protocol::Wss(path)) if path == "/" && !secure => secure = true,
             part => return Err(AddressError::WebSocket(found(part))),
-        };
+        }
         match next() {
             Some(Protocol::P2pWebSocketStar) => {}
             part => return Err(AddressError::Star(found(part))),
@@ -297,11 +210,30 @@ impl TryFrom<&Multiaddr> for StarAddr {
         }
 
         Ok(Self {
-            rendezvous: Rendezvous { host, port, secure },
+            rendezvous: Rendezvous {
+                host,
+                port,
+                secure,
+                sni,
+            },
             peer,
             spelling: None,
         })
     }
+}
+
+/// Whether an address ends at a peer or a rendezvous of ours, rather than leading through it or not there
+/// at all.
+fn is_ours(addr: &Multiaddr) -> bool {
+    let mut parts = addr.iter();
+    let before = parts
+        .by_ref()
+        .take_while(|part| !matches!(part, Protocol::P2pWebSocketStar));
+    let through_a_relay = before.into_iter().any(|part| part == Protocol::P2pCircuit);
+    addr.iter()
+        .any(|part| matches!(part, Protocol::P2pWebSocketStar))
+        && !through_a_relay
+        && parts.all(|part| matches!(part, Protocol::P2p(_)))
 }
 
 fn found(part: Option<Protocol<'_>>) -> String {
@@ -309,157 +241,4 @@ fn found(part: Option<Protocol<'_>>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PEER: &str = "QmUzRSwRPKR984hfoKgGJnUqcSkzak3sYYQUjQhATZWa1t";
-
-    fn parse(text: &str) -> Result<StarAddr, AddressError> {
-        StarAddr::try_from(&text.parse::<Multiaddr>().expect("a multiaddr"))
-    }
-
-    #[test]
-    fn every_base_gives_its_url_and_both_forms() {
-        for (text, url, wire) in [
-            ("/ip4/10.0.0.1/tcp/9090/ws", "ws://10.0.0.1:9090", None),
-            ("/ip4/10.0.0.1/tcp/80/ws", "ws://10.0.0.1", None),
-            ("/ip4/10.0.0.1/tcp/443/ws", "ws://10.0.0.1:443", None),
-            ("/ip6/::1/tcp/443/wss", "wss://[::1]", None),
-            ("/ip6/fe80::1/tcp/80/wss", "wss://[fe80::1]:80", None),
-            ("/dns/star.example/tcp/443/wss", "wss://star.example", None),
-            ("/dns4/star.example/tcp/80/ws", "ws://star.example", None),
-            ("/dns6/star.example/tcp/81/ws", "ws://star.example:81", None),
-            (
-                "/dnsaddr/star.example/tcp/81/ws",
-                "ws://star.example:81",
-                None,
-            ),
-            (
-                "/dns4/star.example/tcp/443/tls/ws",
-                "wss://star.example",
-                Some("/dns4/star.example/tcp/443/wss"),
-            ),
-        ] {
-            for peer in ["", PEER] {
-                let (p2p, ipfs) = match peer {
-                    "" => (String::new(), String::new()),
-                    peer => (format!("/p2p/{peer}"), format!("/ipfs/{peer}")),
-                };
-                let addr = parse(&format!("{text}/p2p-websocket-star{p2p}")).expect(text);
-                let base = format!("{}/p2p-websocket-star", wire.unwrap_or(text));
-                assert_eq!(addr.rendezvous().to_string(), url);
-                assert_eq!(addr.to_multiaddr().to_string(), format!("{base}{p2p}"));
-                assert_eq!(addr.to_wire(), format!("{base}{ipfs}"));
-                assert_eq!(StarAddr::from_wire(&addr.to_wire()), Ok(addr));
-            }
-        }
-    }
-
-    #[test]
-    fn the_ipfs_form_is_understood_as_the_p2p_form() {
-        let base = "/ip4/10.0.0.1/tcp/9090/ws/p2p-websocket-star";
-        assert_eq!(
-            parse(&format!("{base}/ipfs/{PEER}")),
-            parse(&format!("{base}/p2p/{PEER}"))
-        );
-    }
-
-    #[test]
-    fn a_peers_own_spelling_is_kept_for_the_wire_only() {
-        for spelling in [
-            format!("/ip4/127.0.0.1/tcp/08080/ws/p2p-websocket-star/ipfs/{PEER}"),
-            format!("/ip6/0:0:0:0:0:0:0:1/tcp/80/ws/p2p-websocket-star/ipfs/{PEER}"),
-        ] {
-            let addr = StarAddr::from_wire(&spelling).expect("valid");
-            assert!(addr.has_own_spelling());
-            assert_eq!(addr.to_wire(), spelling);
-            assert_ne!(addr.to_multiaddr().to_string(), spelling);
-            assert_eq!(
-                parse(&addr.to_multiaddr().to_string()).map(|a| a.spelling),
-                Ok(None)
-            );
-        }
-    }
-
-    #[test]
-    fn other_transports_addresses_are_not_ours() {
-        for text in ["/ip4/1.2.3.4/tcp/1/ws", "/ip4/1.2.3.4/udp/1/quic-v1", ""] {
-            assert_eq!(parse(text), Err(AddressError::NotWebsocketStar), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_malformed_address_names_the_part_that_is_wrong() {
-        type Kind = fn(String) -> AddressError;
-        let cases: [(&str, Kind, &str); 12] = [
-            (
-                "/p2p-websocket-star",
-                AddressError::Host,
-                "/p2p-websocket-star",
-            ),
-            ("/tcp/1/ws/p2p-websocket-star", AddressError::Host, "/tcp/1"),
-            ("/unix/a/p2p-websocket-star", AddressError::Host, "/unix/a"),
-            (
-                "/ip4/1.2.3.4/p2p-websocket-star",
-                AddressError::Port,
-                "/p2p-websocket-star",
-            ),
-            (
-                "/ip4/1.2.3.4/tcp/0/ws/p2p-websocket-star",
-                AddressError::Port,
-                "/tcp/0",
-            ),
-            (
-                "/ip4/1.2.3.4/udp/1/ws/p2p-websocket-star",
-                AddressError::Port,
-                "/udp/1",
-            ),
-            (
-                "/ip4/1.2.3.4/tcp/1/p2p-websocket-star",
-                AddressError::WebSocket,
-                "/p2p-websocket-star",
-            ),
-            (
-                "/ip4/1.2.3.4/tcp/1/tls/wss/p2p-websocket-star",
-                AddressError::WebSocket,
-                "/wss",
-            ),
-            (
-                "/ip4/1.2.3.4/tcp/1/x-parity-ws/%2Fpath/p2p-websocket-star",
-                AddressError::WebSocket,
-                "/x-parity-ws/%2Fpath",
-            ),
-            (
-                "/ip4/1.2.3.4/tcp/1/ws/p2p-circuit/p2p-websocket-star",
-                AddressError::Star,
-                "/p2p-circuit",
-            ),
-            (
-                "/ip4/1.2.3.4/tcp/1/ws/p2p-websocket-star/p2p-circuit",
-                AddressError::Trailing,
-                "/p2p-circuit",
-            ),
-            (
-                "/ip4/1.2.3.4/tcp/1/ws/p2p-websocket-star/p2p/QmUzRSwRPKR984hfoKgGJnUqcSkzak3sYYQUjQhATZWa1t/p2p-circuit",
-                AddressError::Trailing,
-                "/p2p-circuit",
-            ),
-        ];
-        for (text, kind, part) in cases {
-            assert_eq!(parse(text), Err(kind(part.to_owned())), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_wire_address_is_bounded() {
-        let long = format!("/dns4/{}/tcp/1/ws/p2p-websocket-star", "a".repeat(600));
-        assert_eq!(
-            StarAddr::from_wire(&long),
-            Err(AddressError::TooLong(long.len()))
-        );
-        assert!(matches!(
-            StarAddr::from_wire("no"),
-            Err(AddressError::Syntax(_))
-        ));
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-use crate::protocol::session::KeyEncoding;
+use crate::{certificate, error::Error, protocol::session::KeyEncoding};
 
 /// The data of the largest item that the deployed rendezvous hands on: it drops the link of a peer
 /// that sends a message of 1,000,000 bytes, the leading 0x04 counted.
@@ -129,11 +129,15 @@ impl Config {
         self
     }
 
-    /// Trusts a root certificate, in DER form, for `wss` in addition to the web's. Default none.
-    #[must_use]
-    pub fn with_root_certificate(mut self, der: Vec<u8>) -> Self {
-        self.root_certificates.push(der.into());
-        self
+    /// Trusts root certificates for `wss` in addition to the web's: one in DER form, or one or several
+    /// in PEM form. Default none.
+    ///
+    /// # Errors
+    /// [`Error::Certificate`] if there is none in it, or one that cannot be read.
+    pub fn with_root_certificate(mut self, der_or_pem: impl AsRef<[u8]>) -> Result<Self, Error> {
+        let certificates = certificate::read(der_or_pem.as_ref())?;
+        self.root_certificates.extend(certificates);
+        Ok(self)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use futures::{AsyncRead, AsyncWrite};
 
-use crate::{link::Channel, protocol::stream::StreamError};
+use crate::{hints::Claim, link::Channel, protocol::stream::StreamError};
 
 /// A reliable, ordered stream of bytes in both directions, as
 /// [`AsyncRead`] and [`AsyncWrite`].
@@ -36,11 +36,21 @@ use crate::{link::Channel, protocol::stream::StreamError};
 #[derive(Debug)]
 pub struct Connection {
     channel: Arc<Channel>,
+    /// Keeps other dials of the same attempt waiting while this one is upgraded.
+    claim: Option<Claim>,
 }
 
 impl Connection {
     pub(crate) fn new(channel: Arc<Channel>) -> Self {
-        Self { channel }
+        Self {
+            channel,
+            claim: None,
+        }
+    }
+
+    /// Holds the place of its dial, until the attempt is over or the connection dropped.
+    pub(crate) fn hold(&mut self, claim: Claim) {
+        self.claim = Some(claim);
     }
 }
 

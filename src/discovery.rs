@@ -28,6 +28,7 @@ use multiaddr::Multiaddr;
 use tokio::time::Sleep;
 
 use self::table::{Key, Table};
+use crate::hints::Hints;
 
 /// What a rendezvous' announcements say about a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,11 +103,13 @@ pub(crate) struct Announcer(Arc<Source>);
 struct Source(Arc<Mutex<Shared>>);
 
 struct Shared {
+    local: PeerId,
     table: Table,
     subscribers: HashMap<u64, Subscriber>,
     next_id: u64,
     /// All announcers are gone.
     closed: bool,
+    hints: Arc<Hints>,
 }
 
 /// What a [`Discovery`] has reported. It is told of nothing that the table has dropped, so `told` is
@@ -128,10 +131,12 @@ pub(crate) fn channel(
     capacity: usize,
 ) -> (Announcer, Discovery) {
     let shared = Arc::new(Mutex::new(Shared {
+        local,
         table: Table::new(local, announce_interval, capacity),
         subscribers: HashMap::new(),
         next_id: 0,
         closed: false,
+        hints: Arc::default(),
     }));
     let discovery = Discovery::subscribe(&shared);
     (Announcer(Arc::new(Source(shared))), discovery)
@@ -142,6 +147,12 @@ impl Announcer {
     pub(crate) fn announce(&self, peer: PeerId, address: Multiaddr) {
         let wakers = lock(&self.0.0).announce(peer, address, now());
         // After the lock is released: a woken subscriber takes it first thing.
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Takes a peer off the list that cannot be reached at `address` any more.
+    pub(crate) fn retract(&self, peer: PeerId, address: Multiaddr) {
+        let wakers = lock(&self.0.0).retract(peer, address);
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -171,6 +182,16 @@ impl Discovery {
             shared: Arc::clone(shared),
             timer: None,
         }
+    }
+
+    /// The peer of the transport's key.
+    pub fn local_peer(&self) -> PeerId {
+        lock(&self.shared).local
+    }
+
+    /// Where the behaviour tells the transport of its swarm.
+    pub(crate) fn hints(&self) -> Arc<Hints> {
+        lock(&self.shared).hints.clone()
     }
 
     fn poll_timer(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
@@ -249,9 +270,18 @@ impl Shared {
             return Vec::new();
         }
         let expired = self.table.expire(now);
+        self.unlisted(&expired)
+    }
+
+    fn retract(&mut self, peer: PeerId, address: Multiaddr) -> Vec<Waker> {
+        let retracted = self.table.retract(Key { peer, address });
+        self.unlisted(retracted.as_slice())
+    }
+
+    fn unlisted(&mut self, keys: &[Arc<Key>]) -> Vec<Waker> {
         let mut wakers = Vec::new();
         for subscriber in self.subscribers.values_mut() {
-            for key in &expired {
+            for key in keys {
                 wakers.extend(subscriber.unlisted(key));
             }
         }

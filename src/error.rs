@@ -8,6 +8,7 @@ use tokio_rustls::rustls;
 
 pub use crate::{
     address::AddressError,
+    certificate::CertificateError,
     protocol::{
         ProtocolError,
         session::{DialError, JoinError},
@@ -43,6 +44,24 @@ pub enum Error {
     /// Local: the address to dial is this peer's own.
     #[error("cannot dial this peer itself")]
     DialedSelf,
+    /// Local: the transport was polled, or a dial was awaited, outside of a Tokio runtime.
+    #[error(
+        "websocket-star needs a Tokio runtime with time and IO enabled, and was polled outside of one"
+    )]
+    NoRuntime,
+    /// Local: the transport was made with another key than the swarm.
+    #[error(
+        "the transport joins as {transport}, and the swarm is {swarm}: make both with the same key"
+    )]
+    WrongKey {
+        /// The peer of the transport's key.
+        transport: Box<PeerId>,
+        /// The swarm's peer.
+        swarm: Box<PeerId>,
+    },
+    /// Local: what was given as a root certificate is none.
+    #[error("not a root certificate: {0}")]
+    Certificate(#[from] CertificateError),
     /// Server or network: the link to the rendezvous could not be opened, or was lost.
     #[error("{rendezvous}: {error}")]
     Link {
@@ -94,6 +113,17 @@ pub enum LinkError {
     /// The TLS handshake failed: for example, nobody trusts the certificate.
     #[error("TLS: {0}")]
     Tls(#[source] Arc<rustls::Error>),
+    /// The certificate was not accepted, and the address names no server that it could be for.
+    #[error(
+        "TLS: {0}. The address has no name of the server, perhaps because a DNS transport has resolved it: \
+         listen there by name, add the behaviour of this crate to the swarm, or dial /tls/sni/<name>/ws"
+    )]
+    TlsWithoutName(#[source] Arc<rustls::Error>),
+    /// What answers does not speak TLS.
+    #[error(
+        "the server does not speak TLS on this port: use /ws instead of /wss, or its port for wss ({0})"
+    )]
+    NotTls(#[source] Arc<rustls::Error>),
     /// The TLS handshake could not be carried out.
     #[error("TLS handshake: {0}")]
     TlsHandshake(#[source] Arc<io::Error>),
@@ -131,6 +161,11 @@ pub enum LinkError {
     /// The socket failed.
     #[error("the link failed: {0}")]
     Io(#[source] Arc<io::Error>),
+    /// The link's task ended without a word: its Tokio runtime was shut down, or it panicked.
+    #[error(
+        "the link's task has ended: its Tokio runtime was shut down, or has no time or IO enabled"
+    )]
+    TaskEnded,
     /// The rendezvous closed the link.
     #[error("the rendezvous closed the link{}", .0.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default())]
     Closed(Option<String>),

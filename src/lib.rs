@@ -13,13 +13,15 @@
 //! |---|---|
 //! | [`WebSocketStarTransport`], `transport` | libp2p's contract: listeners, dials, events, wakers |
 //! | [`Behaviour`], [`Discovery`] | the peers at the rendezvous, for a swarm and as a stream |
+//! | [`AddressGuard`] | identify that takes no rendezvous' address for one of the node's |
 //! | [`Connection`] | `AsyncRead` and `AsyncWrite` of one dial |
 //! | `link` | one WebSocket to one rendezvous: its task, reconnection, heartbeat |
 //! | `rendezvous` (feature `rendezvous-server`) | the server |
-//! | `preset` (feature `secio`) | noise or secio, yamux or mplex, and identify for old JavaScript nodes, in one call |
+//! | `preset` (feature `preset`) | transport and behaviour of a node from one key, with noise and yamux; with `secio`, the same for networks of old JavaScript nodes |
 //! | `secio` (feature `secio`) | the deprecated secure channel of old networks |
 //! | `plaintext` (feature `plaintext-insecure`) | no secure channel at all |
 //! | [`protocol`] | packets, events, the client's session, streams: no IO, no clock; client and server |
+//! | `hints` | what the behaviour tells the transport of its swarm |
 //! | `websocket`, `buffer` | messages over a byte stream, and the memory that they use again |
 //! | [`address`], [`Config`], [`error`] | what all of them speak of |
 //!
@@ -29,6 +31,7 @@
 //!
 //! * `rendezvous-server`: the server as a library, to embed.
 //! * `rendezvous`: that, the stand-alone `websocket-star-rendezvous`, and PFX files and encrypted keys for its TLS.
+//! * `preset`: [`preset::Star`], with noise and yamux.
 //! * `secio`: `/secio/1.0.0`, and the preset for networks of js-libp2p up to 0.26. Deprecated, and weaker than noise.
 //! * `plaintext-insecure`: `/plaintext/1.0.0`, neither encrypted nor authenticated, for closed test networks.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -36,16 +39,18 @@
 pub mod address;
 mod behaviour;
 mod buffer;
+mod certificate;
 mod config;
 mod connection;
 mod discovery;
 pub mod error;
+mod hints;
 mod link;
 #[cfg(feature = "plaintext-insecure")]
 #[cfg_attr(docsrs, doc(cfg(feature = "plaintext-insecure")))]
 pub mod plaintext;
-#[cfg(feature = "secio")]
-#[cfg_attr(docsrs, doc(cfg(feature = "secio")))]
+#[cfg(feature = "preset")]
+#[cfg_attr(docsrs, doc(cfg(feature = "preset")))]
 pub mod preset;
 pub mod protocol;
 #[cfg(feature = "rendezvous-server")]
@@ -59,7 +64,7 @@ mod upgrade;
 mod websocket;
 
 pub use address::StarAddr;
-pub use behaviour::Behaviour;
+pub use behaviour::{AddressGuard, Behaviour};
 pub use config::{Config, Limits, MAX_ITEM};
 pub use connection::Connection;
 pub use discovery::{Discovery, Event};
@@ -67,7 +72,7 @@ pub use error::Error;
 pub use protocol::session::KeyEncoding;
 pub use transport::WebSocketStarTransport;
 
-/// The README's snippet compiles.
+/// The README's snippets compile.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

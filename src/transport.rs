@@ -1,5 +1,7 @@
 //! libp2p's [`Transport`] over the links.
 
+mod dial;
+
 use std::{
     collections::{HashMap, VecDeque},
     future::Ready,
@@ -8,23 +10,20 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use futures::{
-    StreamExt as _,
-    channel::{mpsc, oneshot},
-    future::BoxFuture,
-};
+use futures::{StreamExt as _, channel::mpsc, future::BoxFuture};
 use libp2p_core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
 use libp2p_identity::{Keypair, PeerId};
-use multiaddr::Multiaddr;
+use multiaddr::{Multiaddr, Protocol};
 
 use crate::{
-    address::{AddressError, Rendezvous, StarAddr},
+    address::{AddressError, StarAddr},
     config::Config,
     connection::Connection,
     discovery::{self, Announcer, Discovery},
     error::Error,
-    link::{Command, Context as LinkContext, LinkEvent, Links, SocketConfig, tls_config},
-    protocol::{event::DialId, session::Settings, stream::Budgets},
+    hints::Hints,
+    link::{Command, Context as LinkContext, LinkEvent, Links, Orphans, SocketConfig, tls_config},
+    protocol::{session::Settings, stream::Budgets},
 };
 
 /// Events of the links that may wait for the transport to be polled, beside one of each link.
@@ -63,22 +62,30 @@ const EVENTS: usize = 16;
 ///             .authenticate(noise::Config::new(key)?)
 ///             .multiplex(yamux::Config::default()))
 ///     })?
-///     .with_behaviour(|_| Behaviour::new(discovery))?
+///     .with_behaviour(|key| Ok(Behaviour::new(key.public().to_peer_id(), discovery)?))?
 ///     .build();
 /// # drop(swarm);
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// It must be polled, and its dials awaited, in a Tokio runtime with time and IO enabled.
+/// It must be polled, and its dials awaited, in a Tokio runtime with time and IO enabled;
+/// [`Error::NoRuntime`] says so otherwise. [`LinkError::TaskEnded`](crate::error::LinkError::TaskEnded) closes listeners
+/// whose runtime is gone.
 ///
-/// Put it before a DNS transport, not inside: `SwarmBuilder::with_dns` resolves names for every
-/// transport built before it, and a `wss` server cannot be verified by its name any more.
+/// # Beside other transports
+/// * `SwarmBuilder::with_dns` resolves names for every transport built before it, this one too. It finds the name
+///   that was meant, by its listeners, by what was discovered, and by what the [`Behaviour`](crate::Behaviour) has seen the swarm dial. Without
+///   any of these, a name for TLS can be given apart: `/ip4/192.0.2.1/tcp/443/tls/sni/star.example/ws/p2p-websocket-star`.
+/// * Composed by hand, this transport goes before one that takes every address, as the DNS transport does:
+///   `star.or_transport(dns)`, or `dns::Transport::system(tcp.or_transport(star))`. After `dns.or_transport(…)` no dial reaches it.
+/// * Circuits through a relay that is reached through a rendezvous are left to the relay's transport, in any order.
 pub struct WebSocketStarTransport {
     local_peer: PeerId,
     links: Arc<Links>,
     link_events: mpsc::Receiver<LinkEvent>,
     announcer: Announcer,
+    hints: Arc<Hints>,
     listeners: HashMap<ListenerId, Listener>,
     /// Listeners whose link was not told yet: that takes a runtime, which polling has for certain.
     starting: VecDeque<ListenerId>,
@@ -98,7 +105,7 @@ impl WebSocketStarTransport {
     /// published rendezvous knows ECDSA keys.
     pub fn new(keypair: &Keypair, config: Config) -> Self {
         let local_peer = keypair.public().to_peer_id();
-        let (announcer, _) = discovery::channel(
+        let (announcer, discovery) = discovery::channel(
             local_peer,
             config.announce_interval,
             config.limits.known_peers,
@@ -128,12 +135,14 @@ impl WebSocketStarTransport {
             backoff: config.backoff,
             announcer: announcer.clone(),
             events,
+            orphans: Orphans::default(),
         });
         Self {
             local_peer,
             links: Arc::new(links),
             link_events,
             announcer,
+            hints: discovery.hints(),
             listeners: HashMap::new(),
             starting: VecDeque::new(),
             events: VecDeque::new(),
@@ -167,16 +176,7 @@ impl WebSocketStarTransport {
                         .push_back(TransportEvent::ListenerError { listener_id, error });
                 }
             }
-            LinkEvent::Closed(listener_id, error) => {
-                self.expire(listener_id);
-                if self.listeners.remove(&listener_id).is_some() {
-                    let reason = Err(error);
-                    self.events.push_back(TransportEvent::ListenerClosed {
-                        listener_id,
-                        reason,
-                    });
-                }
-            }
+            LinkEvent::Closed(listener_id, error) => self.closed(listener_id, error),
             LinkEvent::Incoming {
                 listener: listener_id,
                 from,
@@ -188,8 +188,39 @@ impl WebSocketStarTransport {
                         listener_id,
                         upgrade: std::future::ready(Ok(connection)),
                         local_addr: listener.address.to_multiaddr(),
-                        send_back_addr: from,
+                        // As libp2p's relay has it: the rendezvous' host and port are not the peer's, and
+                        // address translation would take them for such.
+                        send_back_addr: Multiaddr::empty().with(Protocol::P2p(from)),
                     });
+                }
+            }
+        }
+    }
+
+    fn closed(&mut self, listener_id: ListenerId, error: Error) {
+        self.expire(listener_id);
+        if self.listeners.remove(&listener_id).is_some() {
+            let reason = Err(error);
+            self.events.push_back(TransportEvent::ListenerClosed {
+                listener_id,
+                reason,
+            });
+        }
+    }
+
+    /// Tells the links of listeners that are new.
+    fn start_listeners(&mut self) {
+        while let Some(id) = self.starting.pop_front() {
+            // It may have been removed before the first poll.
+            if let Some(Listener { address, .. }) = self.listeners.get(&id) {
+                let address = address.clone();
+                let rendezvous = address.rendezvous().clone();
+                let command = Command::Listen {
+                    listener: id,
+                    address,
+                };
+                if let Err(error) = self.links.start(&rendezvous, command) {
+                    self.closed(id, error);
                 }
             }
         }
@@ -258,7 +289,7 @@ impl Transport for WebSocketStarTransport {
             return false;
         };
         let rendezvous = listener.address.rendezvous();
-        self.links.send(rendezvous, Command::Unlisten(id), false);
+        self.links.tell(rendezvous, Command::Unlisten(id));
         self.events.push_back(TransportEvent::ListenerClosed {
             listener_id: id,
             reason: Ok(()),
@@ -278,30 +309,23 @@ impl Transport for WebSocketStarTransport {
         }
         let to = parse(&addr)?;
         match to.peer() {
-            None => return Err(TransportError::Other(Error::MissingPeerId(addr))),
-            Some(peer) if peer == self.local_peer => {
-                return Err(TransportError::Other(Error::DialedSelf));
+            None => Err(TransportError::Other(Error::MissingPeerId(addr))),
+            Some(peer) if peer == self.local_peer => Err(TransportError::Other(Error::DialedSelf)),
+            Some(peer) => {
+                self.hints.asked(&peer);
+                let (links, hints) = (self.links.clone(), self.hints.clone());
+                Ok(Box::pin(dial::dial(links, hints, peer, to)))
             }
-            Some(_) => {}
         }
-        Ok(Box::pin(dial(self.links.clone(), to)))
     }
 
     fn poll(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
-        while let Some(id) = self.starting.pop_front() {
-            // It may have been removed before the first poll.
-            if let Some(Listener { address, .. }) = self.listeners.get(&id) {
-                let address = address.clone();
-                let rendezvous = address.rendezvous().clone();
-                let command = Command::Listen {
-                    listener: id,
-                    address,
-                };
-                self.links.send(&rendezvous, command, true);
-            }
+        self.start_listeners();
+        while let Some((listener, error)) = self.links.next_orphan(cx.waker()) {
+            self.closed(listener, error);
         }
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -325,7 +349,7 @@ impl Drop for WebSocketStarTransport {
     fn drop(&mut self) {
         for (id, listener) in self.listeners.drain() {
             self.links
-                .send(listener.address.rendezvous(), Command::Unlisten(id), false);
+                .tell(listener.address.rendezvous(), Command::Unlisten(id));
         }
     }
 }
@@ -335,45 +359,4 @@ fn parse(addr: &Multiaddr) -> Result<StarAddr, TransportError<Error>> {
         AddressError::NotWebsocketStar => TransportError::MultiaddrNotSupported(addr.clone()),
         error => TransportError::Other(error.into()),
     })
-}
-
-async fn dial(links: Arc<Links>, to: StarAddr) -> Result<Connection, Error> {
-    let rendezvous = to.rendezvous().clone();
-    let dial_id = DialId::random();
-    let (reply, answer) = oneshot::channel();
-    let command = Command::Dial {
-        dial_id: dial_id.clone(),
-        to,
-        reply,
-    };
-    links.send(&rendezvous, command, true);
-    let mut cancel = CancelOnDrop {
-        links,
-        rendezvous,
-        dial_id: Some(dial_id),
-    };
-    let result = answer.await;
-    cancel.dial_id = None;
-    // The link answers every dial before it ends; only the end of the runtime keeps it from that.
-    result.unwrap_or_else(|_| {
-        Err(Error::Link {
-            rendezvous: cancel.rendezvous.to_string().into(),
-            error: crate::error::LinkError::Closed(Some("the runtime has ended".to_owned())),
-        })
-    })
-}
-
-struct CancelOnDrop {
-    links: Arc<Links>,
-    rendezvous: Rendezvous,
-    dial_id: Option<DialId>,
-}
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        if let Some(dial_id) = self.dial_id.take() {
-            self.links
-                .send(&self.rendezvous, Command::CancelDial(dial_id), false);
-        }
-    }
 }

@@ -138,6 +138,13 @@ impl Table {
         expired
     }
 
+    /// Takes an address off the list, if it is listed. Nothing is remembered of it.
+    pub(super) fn retract(&mut self, key: Key) -> Option<Arc<Key>> {
+        let (key, entry) = self.entries.remove_entry(&key)?;
+        self.unindex(&entry);
+        entry.listing.map(|_| key)
+    }
+
     /// When the next listed address expires if it is not announced before.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         self.by_expiry.first_key_value().map(|(&(at, _), _)| at)

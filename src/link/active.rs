@@ -10,7 +10,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use multiaddr::Multiaddr;
 use tokio::time::Sleep;
 
 use super::{
@@ -19,6 +18,7 @@ use super::{
     driver::{Change, Driver},
     heartbeat::{Due, Heartbeat},
     socket::{WebSocket, closed, read_error},
+    spellings::Spellings,
 };
 use crate::{
     address::StarAddr,
@@ -69,8 +69,7 @@ pub(super) struct Active {
     /// The channel that the next binary frame is for; `None` inside if it is gone.
     expected: Option<Option<Arc<Channel>>>,
     parked: Option<Parked>,
-    /// The spelling of peers that differs from what their address would give.
-    spellings: HashMap<Multiaddr, String>,
+    spellings: Spellings,
     sleep: Pin<Box<Sleep>>,
     next_scan: Instant,
 }
@@ -100,7 +99,7 @@ impl Active {
             beats: VecDeque::new(),
             expected: None,
             parked: None,
-            spellings: HashMap::new(),
+            spellings: Spellings::new(driver.context.known_peers),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             next_scan: now,
         };
@@ -194,9 +193,9 @@ impl Active {
         if self.channels.len() >= driver.context.connections {
             return finish_dial(driver, &dial_id, Err(DialError::TooMany));
         }
-        let own = self.spellings.get(&dial.to.to_multiaddr()).cloned();
-        let wire = own.unwrap_or_else(|| dial.to.to_wire());
-        self.session.dial(now, dial_id.clone(), &dial.to, wire);
+        let to = dial.to.with_rendezvous(&driver.rendezvous);
+        let spellings = self.spellings.of(&dial.to);
+        self.session.dial(now, dial_id.clone(), &to, spellings);
         self.open_channel(driver, dial_id, Side::Dialer);
     }
 
@@ -241,6 +240,9 @@ impl Active {
     }
 
     fn dialed(&mut self, driver: &mut Driver, dial_id: &DialId, result: Result<(), DialError>) {
+        if result == Err(DialError::PeerNotFound) {
+            self.peer_not_found(driver, dial_id);
+        }
         match result {
             Ok(()) => {
                 let Some(channel) = self.channels.get(dial_id) else {
@@ -256,6 +258,19 @@ impl Active {
         }
     }
 
+    /// The rendezvous does not know the peer under any spelling: it has left.
+    fn peer_not_found(&mut self, driver: &Driver, dial_id: &DialId) {
+        let Some(dial) = driver.users.dials.get(dial_id) else {
+            return;
+        };
+        let address = dial.to.with_rendezvous(&driver.rendezvous);
+        if let Some(peer) = address.peer() {
+            self.spellings.forget(&peer);
+            let announcer = &driver.context.announcer;
+            announcer.retract(peer, address.to_multiaddr());
+        }
+    }
+
     fn incoming(&mut self, driver: &mut Driver, dial_id: DialId, from: &StarAddr, ack: u64) {
         let joined = driver
             .users
@@ -268,13 +283,13 @@ impl Active {
             "too many connections"
         } else if driver.events.len() >= MAX_EVENTS {
             "too many incoming connections"
-        } else if let Some((listener, _)) = joined {
+        } else if let (Some((listener, _)), Some(peer)) = (joined, from.peer()) {
             let listener = *listener;
             self.session.accept(&dial_id, ack);
             let channel = self.open_channel(driver, dial_id, Side::Listener);
             driver.events.push(LinkEvent::Incoming {
                 listener,
-                from: from.to_multiaddr(),
+                from: peer,
                 connection: Connection::new(channel),
             });
             return;
@@ -286,22 +301,12 @@ impl Active {
     }
 
     fn peer(&mut self, driver: &Driver, address: &StarAddr) {
-        let Some(peer) = address.peer() else {
-            return;
-        };
-        let multiaddr = address.to_multiaddr();
-        if !address.has_own_spelling() {
-            self.spellings.remove(&multiaddr);
-        } else {
-            let full = self.spellings.len() >= driver.context.known_peers;
-            if full && !self.spellings.contains_key(&multiaddr) {
-                // Any one: a server that announces so many odd spellings is up to something.
-                let evicted = self.spellings.keys().next().cloned();
-                evicted.map(|evicted| self.spellings.remove(&evicted));
-            }
-            self.spellings.insert(multiaddr.clone(), address.to_wire());
+        if let Some(peer) = address.peer() {
+            self.spellings.note(peer, address.to_wire());
+            let address = address.with_rendezvous(&driver.rendezvous);
+            let announcer = &driver.context.announcer;
+            announcer.announce(peer, address.to_multiaddr());
         }
-        driver.context.announcer.announce(peer, multiaddr);
     }
 
     /// Reads a batch of messages, unless an item is parked. Tells whether there may be more.
@@ -556,7 +561,13 @@ fn join_failed(driver: &mut Driver, now: Instant, address: &StarAddr, error: Joi
         return;
     };
     let permanent = error.is_permanent();
-    state.retry = (!permanent).then(|| now + state.backoff.wait());
+    state.joined = false;
+    let wait = match error {
+        // Two nodes with one key would take turns as fast as they can.
+        JoinError::Displaced => state.backoff.longest_wait(),
+        _ => state.backoff.wait(),
+    };
+    state.retry = (!permanent).then(|| now + wait);
     let error = driver.join_error(error);
     if permanent {
         driver.users.listeners.remove(&listener);

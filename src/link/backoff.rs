@@ -27,6 +27,12 @@ impl Backoff {
         wait.mul_f64(rand::random_range(0.5..=1.0))
     }
 
+    /// A wait as before the last attempts of many.
+    pub(super) fn longest_wait(&mut self) -> Duration {
+        self.next = self.longest;
+        self.wait()
+    }
+
     /// The link was up for `lifetime`: starts over, unless it was lost again at once.
     pub(super) fn was_up(&mut self, lifetime: Duration) {
         if lifetime >= self.next {

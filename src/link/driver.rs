@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     future::{Future, poll_fn},
+    net::SocketAddr,
     pin::pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
@@ -30,7 +31,7 @@ use crate::{
 
 /// The task of one link.
 pub(super) struct Driver {
-    rendezvous: Rendezvous,
+    pub(super) rendezvous: Rendezvous,
     url: Arc<str>,
     pub(super) context: Arc<Context>,
     pub(super) mailbox: Arc<Mailbox>,
@@ -117,7 +118,9 @@ impl Driver {
         &mut self,
     ) -> Option<Result<(socket::WebSocket, crate::protocol::engine_io::Open), LinkError>> {
         let (rendezvous, context) = (self.rendezvous.clone(), self.context.clone());
-        let opening = pin!(socket::open(&rendezvous, &context.socket));
+        let mailbox = self.mailbox.clone();
+        let resolved = |addresses: &[SocketAddr]| mailbox.resolved(addresses);
+        let opening = pin!(socket::open(&rendezvous, &context.socket, resolved));
         match select(opening, pin!(poll_fn(|cx| self.poll_unused(cx)))).await {
             Either::Left((result, _)) => Some(result),
             Either::Right(((), _)) => None,
@@ -232,10 +235,19 @@ impl Driver {
     }
 }
 
-/// A task can also end because its runtime does. Then nobody may be left waiting for it.
+/// A task can also end because it panics, or because its runtime ends. Then nobody may be left waiting for it.
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.mailbox.shut();
+        let commands = self.mailbox.shut();
+        let asked = commands.iter().filter_map(|command| match command {
+            Command::Listen { listener, .. } => Some(*listener),
+            _ => None,
+        });
+        let untold = self.events.untold();
+        let listeners = self.users.listeners.keys().copied();
+        let error = self.link_error(LinkError::TaskEnded);
+        let orphans = listeners.chain(asked).chain(untold);
+        self.context.orphans.add(orphans, &error);
     }
 }
 
@@ -284,6 +296,14 @@ impl Events {
 
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Listeners that are closed, and whose transport has not been told of it.
+    fn untold(&self) -> impl Iterator<Item = ListenerId> {
+        self.queue.iter().filter_map(|event| match event {
+            LinkEvent::Closed(listener, _) => Some(*listener),
+            _ => None,
+        })
     }
 
     fn poll(&mut self, cx: &mut TaskContext<'_>) -> Result<(), Disconnected> {

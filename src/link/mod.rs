@@ -2,18 +2,21 @@
 //!
 //! A link is a task, spawned when the first listener or dial asks for its rendezvous and ended with
 //! the last user. [`driver`] is its life: open, serve, lose, back off; [`active`] serves an open
-//! link; [`socket`] opens it; [`channel`] is what a connection and its link share. Only this module
-//! opens sockets and spawns.
+//! link; [`socket`] opens it; [`channel`] is what a connection and its link share; [`alias`] finds the link
+//! that an address means. Only this module opens sockets and spawns.
 
 mod active;
+mod alias;
 mod backoff;
 mod channel;
 mod driver;
 mod heartbeat;
 mod socket;
+mod spellings;
 
 use std::{
     collections::{HashMap, VecDeque},
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     task::Waker,
     time::Duration,
@@ -24,7 +27,8 @@ use futures::{
     task::AtomicWaker,
 };
 use libp2p_core::transport::ListenerId;
-use multiaddr::Multiaddr;
+use libp2p_identity::PeerId;
+use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
 pub(crate) use self::{
@@ -68,9 +72,31 @@ pub(crate) enum LinkEvent {
     /// A peer dialled us.
     Incoming {
         listener: ListenerId,
-        from: Multiaddr,
+        from: PeerId,
         connection: Connection,
     },
+}
+
+/// Listeners whose link has ended without a word, because its task panicked or its runtime is gone. Other than
+/// the events of a link they need not wait to be taken.
+#[derive(Debug, Default)]
+pub(crate) struct Orphans {
+    listeners: Mutex<Vec<(ListenerId, Error)>>,
+    waker: AtomicWaker,
+}
+
+impl Orphans {
+    fn add(&self, listeners: impl Iterator<Item = ListenerId>, error: &Error) {
+        let orphans = listeners.map(|listener| (listener, error.clone()));
+        lock(&self.listeners).extend(orphans);
+        self.waker.wake();
+    }
+
+    /// Takes the next one; whoever gets none is woken for it.
+    pub(crate) fn next(&self, waker: &Waker) -> Option<(ListenerId, Error)> {
+        self.waker.register(waker);
+        lock(&self.listeners).pop()
+    }
 }
 
 /// What all links of a transport have in common.
@@ -84,6 +110,7 @@ pub(crate) struct Context {
     pub(crate) backoff: (Duration, Duration),
     pub(crate) announcer: Announcer,
     pub(crate) events: mpsc::Sender<LinkEvent>,
+    pub(crate) orphans: Orphans,
 }
 
 /// The links of a transport, by rendezvous.
@@ -100,25 +127,50 @@ impl Links {
         }
     }
 
-    /// Hands `command` to the link to `rendezvous`. With `spawn`, a link that does not exist yet is
-    /// spawned, which takes a Tokio runtime; otherwise the command is meaningless without one.
-    pub(crate) fn send(&self, rendezvous: &Rendezvous, mut command: Command, spawn: bool) {
+    /// Hands `command` to the link to `rendezvous`, which is spawned if it does not exist yet.
+    ///
+    /// # Errors
+    /// [`Error::NoRuntime`] outside of a Tokio runtime.
+    pub(crate) fn start(&self, rendezvous: &Rendezvous, command: Command) -> Result<(), Error> {
         let mut mailboxes = lock(&self.mailboxes);
-        if let Some(mailbox) = mailboxes.get(rendezvous) {
-            match mailbox.push(command) {
-                None => return,
-                Some(refused) => command = refused,
-            }
-        }
-        if !spawn {
-            return;
-        }
+        let command = match mailboxes.get(rendezvous) {
+            Some(mailbox) => match mailbox.push(command) {
+                None => return Ok(()),
+                Some(refused) => refused,
+            },
+            None => command,
+        };
+        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         mailboxes.retain(|_, mailbox| !mailbox.is_closed());
         let mailbox = Arc::new(Mailbox::with(command));
         mailboxes.insert(rendezvous.clone(), mailbox.clone());
         let span = tracing::debug_span!("link", %rendezvous);
         let driver = driver::Driver::new(rendezvous.clone(), self.context.clone(), mailbox);
-        tokio::spawn(driver.run().instrument(span));
+        // A runtime that is shutting down drops the driver here and now, which asks for no mailbox.
+        runtime.spawn(driver.run().instrument(span));
+        Ok(())
+    }
+
+    /// Hands `command` to the link to `rendezvous`; without one it is meaningless.
+    pub(crate) fn tell(&self, rendezvous: &Rendezvous, command: Command) {
+        if let Some(mailbox) = lock(&self.mailboxes).get(rendezvous) {
+            // A link that is ending has no use for it.
+            let _ = mailbox.push(command);
+        }
+    }
+
+    /// Listeners whose link has ended without a word.
+    pub(crate) fn next_orphan(&self, waker: &Waker) -> Option<(ListenerId, Error)> {
+        self.context.orphans.next(waker)
+    }
+
+    /// The rendezvous to which there are links, with the addresses that their names have been found to
+    /// have; with none as long as a name is being looked up.
+    fn open(&self) -> Vec<(Rendezvous, Vec<IpAddr>)> {
+        let mailboxes = lock(&self.mailboxes);
+        let open = mailboxes.iter().filter(|(_, mailbox)| !mailbox.is_closed());
+        open.map(|(rendezvous, mailbox)| (rendezvous.clone(), lock(&mailbox.addresses).clone()))
+            .collect()
     }
 }
 
@@ -129,6 +181,8 @@ pub(crate) struct Mailbox {
     /// Each channel is in here at most once.
     ready: Mutex<VecDeque<Arc<Channel>>>,
     waker: AtomicWaker,
+    /// The addresses that the rendezvous' host had when the link was opened last.
+    addresses: Mutex<Vec<IpAddr>>,
 }
 
 #[derive(Debug, Default)]
@@ -172,13 +226,15 @@ impl Mailbox {
         commands.closed
     }
 
-    /// Takes no more commands, and drops those that there are.
-    fn shut(&self) {
+    /// Takes no more commands, and gives back those that there are.
+    fn shut(&self) -> VecDeque<Command> {
         let mut commands = lock(&self.commands);
         commands.closed = true;
-        let dropped = std::mem::take(&mut commands.queue);
-        drop(commands);
-        drop(dropped);
+        std::mem::take(&mut commands.queue)
+    }
+
+    fn resolved(&self, addresses: &[SocketAddr]) {
+        *lock(&self.addresses) = addresses.iter().map(SocketAddr::ip).collect();
     }
 
     fn pop(&self) -> Option<Command> {

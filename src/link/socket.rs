@@ -18,7 +18,7 @@ use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        self, ClientConfig, RootCertStore,
+        self, CertificateError, ClientConfig, RootCertStore,
         pki_types::{CertificateDer, ServerName},
     },
 };
@@ -48,10 +48,8 @@ pub(crate) struct SocketConfig {
 pub(crate) fn tls_config(extra: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    let (added, ignored) = roots.add_parsable_certificates(extra.iter().cloned());
-    if ignored > 0 {
-        tracing::warn!(added, ignored, "root certificates that cannot be parsed");
-    }
+    // All of them were read when they were configured.
+    roots.add_parsable_certificates(extra.iter().cloned());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -63,9 +61,12 @@ pub(crate) fn tls_config(extra: &[CertificateDer<'static>]) -> Arc<ClientConfig>
 
 /// Opens a link: name resolution, TCP, TLS, the WebSocket upgrade, the Engine.IO open packet and the
 /// namespace, all within the connect timeout. Dropping the future abandons the attempt.
+///
+/// `resolved` is told the addresses of the host.
 pub(super) async fn open(
     rendezvous: &Rendezvous,
     config: &SocketConfig,
+    resolved: impl FnOnce(&[SocketAddr]),
 ) -> Result<(WebSocket, engine_io::Open), LinkError> {
     let deadline = Deadline {
         at: Instant::now() + config.connect_timeout,
@@ -74,6 +75,7 @@ pub(super) async fn open(
     let addresses = deadline
         .stage("name resolution", resolve(rendezvous))
         .await?;
+    resolved(&addresses);
     let tcp = deadline.stage("connecting", connect(&addresses)).await?;
     let io = if rendezvous.is_secure() {
         let handshake = tls_handshake(rendezvous, &config.tls, tcp);
@@ -110,7 +112,7 @@ impl Deadline {
     }
 }
 
-async fn resolve(rendezvous: &Rendezvous) -> Result<Vec<SocketAddr>, LinkError> {
+pub(super) async fn resolve(rendezvous: &Rendezvous) -> Result<Vec<SocketAddr>, LinkError> {
     let port = rendezvous.port();
     let (name, wanted): (&str, fn(&SocketAddr) -> bool) = match rendezvous.host() {
         Host::Ip4(ip) => return Ok(vec![(*ip, port).into()]),
@@ -143,29 +145,37 @@ async fn tls_handshake(
     config: &Arc<ClientConfig>,
     tcp: TcpStream,
 ) -> Result<TlsStream<TcpStream>, LinkError> {
-    let name = match rendezvous.host() {
-        Host::Ip4(ip) => ServerName::IpAddress((*ip).into()),
-        Host::Ip6(ip) => ServerName::IpAddress((*ip).into()),
-        Host::Dns(name) | Host::Dns4(name) | Host::Dns6(name) | Host::Dnsaddr(name) => {
-            ServerName::try_from(name.clone()).map_err(|_| LinkError::Resolve {
-                host: name.clone(),
-                error: Arc::new(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "not a DNS name",
-                )),
-            })?
-        }
+    let name = match (rendezvous.server_name(), rendezvous.host().ip()) {
+        (Some(name), _) => ServerName::try_from(name.to_owned()).ok(),
+        (None, ip) => ip.map(ServerName::from),
     };
+    let name = name.ok_or_else(|| LinkError::Resolve {
+        host: rendezvous.server_name().unwrap_or_default().to_owned(),
+        error: Arc::new(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a DNS name",
+        )),
+    })?;
     let connector = TlsConnector::from(config.clone());
-    connector.connect(name, tcp).await.map_err(|error| {
-        let tls = error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        match tls {
-            Some(tls) => LinkError::Tls(Arc::new(tls.clone())),
-            None => LinkError::TlsHandshake(Arc::new(error)),
-        }
-    })
+    let connected = connector.connect(name, tcp).await;
+    connected.map_err(|error| tls_error(rendezvous, error))
+}
+
+fn tls_error(rendezvous: &Rendezvous, error: io::Error) -> LinkError {
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(tls) = tls else {
+        return LinkError::TlsHandshake(Arc::new(error));
+    };
+    let error = Arc::new(tls.clone());
+    match tls {
+        rustls::Error::InvalidMessage(_) => LinkError::NotTls(error),
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) if rendezvous.server_name().is_none() => LinkError::TlsWithoutName(error),
+        _ => LinkError::Tls(error),
+    }
 }
 
 async fn upgrade(

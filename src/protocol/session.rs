@@ -213,7 +213,7 @@ enum Pending {
     Challenge(String),
     /// The second, with the signature.
     Signature(String),
-    Dial(DialId),
+    Dial(Dial),
 }
 
 #[derive(Debug)]
@@ -227,9 +227,10 @@ struct Join {
 }
 
 #[derive(Debug)]
-struct WaitingDial {
+struct Dial {
     dial_id: DialId,
-    to: String,
+    /// The peer's address as it was asked for last, and the other spellings that it may have.
+    to: VecDeque<String>,
     deadline: Instant,
 }
 
@@ -247,7 +248,7 @@ pub struct Session {
     deadlines: BTreeSet<(Instant, u64)>,
     next_ack: u64,
     /// Dials that wait for an address to be joined.
-    waiting: VecDeque<WaitingDial>,
+    waiting: VecDeque<Dial>,
     binary_due: bool,
     transmit: VecDeque<String>,
     outputs: VecDeque<Output>,
@@ -306,11 +307,22 @@ impl Session {
 
     /// Dials `to`; joins our own address at the same rendezvous first if none is joined yet.
     ///
-    /// `wire` is the spelling to dial, which is the peer's own where it is known.
-    pub fn dial(&mut self, now: Instant, dial_id: DialId, to: &StarAddr, wire: String) {
-        let deadline = now + self.settings.dial_timeout;
+    /// `spellings` are those that the peer's address may have on the wire. They are tried in turn, because a rendezvous
+    /// knows a peer by its own spelling only.
+    pub fn dial(
+        &mut self,
+        now: Instant,
+        dial_id: DialId,
+        to: &StarAddr,
+        spellings: impl IntoIterator<Item = String>,
+    ) {
+        let dial = Dial {
+            dial_id,
+            to: spellings.into_iter().collect(),
+            deadline: now + self.settings.dial_timeout,
+        };
         if let Some(from) = self.dialling_address() {
-            return self.send_dial(&from, wire, dial_id, deadline);
+            return self.send_dial(&from, dial);
         }
         if self.joins.is_empty() {
             self.join(now, to.with_peer(self.local_peer), false);
@@ -318,17 +330,14 @@ impl Session {
         for join in self.joins.values_mut() {
             join.leaving = false;
         }
-        self.waiting.push_back(WaitingDial {
-            dial_id,
-            to: wire,
-            deadline,
-        });
+        self.waiting.push_back(dial);
     }
 
     /// Forgets a dial: nobody waits for its answer any more.
     pub fn cancel_dial(&mut self, dial_id: &DialId) {
         self.waiting.retain(|dial| dial.dial_id != *dial_id);
-        let is_it = |pending: &Pending| matches!(pending, Pending::Dial(id) if id == dial_id);
+        let is_it =
+            |pending: &Pending| matches!(pending, Pending::Dial(dial) if dial.dial_id == *dial_id);
         let id = self.pending.iter().find(|(_, (pending, _))| is_it(pending));
         if let Some(id) = id.map(|(id, _)| *id) {
             self.take_pending(id);
@@ -423,7 +432,7 @@ impl Session {
                     let error = JoinError::TimedOut(self.settings.join_timeout);
                     self.join_failed(&wire, error);
                 }
-                Some(Pending::Dial(dial_id)) => self.dial_timed_out(dial_id),
+                Some(Pending::Dial(dial)) => self.dial_timed_out(dial.dial_id),
                 None => {}
             }
         }
@@ -615,16 +624,27 @@ impl Session {
                 }
                 Err(error) => self.join_failed(&wire, JoinError::Malformed(error)),
             },
-            Some(Pending::Dial(dial_id)) => {
-                let result = match DialAnswer::decode(json) {
-                    Ok(DialAnswer(answer)) => answer.map_err(DialError::from),
-                    Err(error) => Err(DialError::Malformed(error)),
-                };
-                self.outputs.push_back(Output::Dialed { dial_id, result });
-            }
+            Some(Pending::Dial(dial)) => self.dial_answered(dial, json),
             // It came after its deadline, or nobody asked.
             None => tracing::debug!(id, "an acknowledgement that nobody waits for"),
         }
+    }
+
+    fn dial_answered(&mut self, mut dial: Dial, json: &str) {
+        let result = match DialAnswer::decode(json) {
+            Ok(DialAnswer(answer)) => answer.map_err(DialError::from),
+            Err(error) => Err(DialError::Malformed(error)),
+        };
+        if result == Err(DialError::PeerNotFound) && dial.to.len() > 1 {
+            dial.to.pop_front();
+            if let Some(from) = self.dialling_address() {
+                return self.send_dial(&from, dial);
+            }
+        }
+        self.outputs.push_back(Output::Dialed {
+            dial_id: dial.dial_id,
+            result,
+        });
     }
 
     fn sign(&mut self, now: Instant, wire: String, nonce: &str) {
@@ -661,7 +681,7 @@ impl Session {
             self.peer(peer);
         }
         for dial in std::mem::take(&mut self.waiting) {
-            self.send_dial(wire, dial.to, dial.dial_id, dial.deadline);
+            self.send_dial(wire, dial);
         }
     }
 
@@ -698,14 +718,15 @@ impl Session {
         joined.map(|(wire, _)| wire.clone())
     }
 
-    fn send_dial(&mut self, from: &str, to: String, dial_id: DialId, deadline: Instant) {
-        let ack = self.expect(Pending::Dial(dial_id.clone()), deadline);
-        let dial = Event::Dial {
+    fn send_dial(&mut self, from: &str, dial: Dial) {
+        let event = Event::Dial {
             from: from.to_owned(),
-            to,
-            dial_id,
+            to: dial.to.front().cloned().unwrap_or_default(),
+            dial_id: dial.dial_id.clone(),
         };
-        self.transmit.push_back(dial.encode(Some(ack)));
+        let deadline = dial.deadline;
+        let ack = self.expect(Pending::Dial(dial), deadline);
+        self.transmit.push_back(event.encode(Some(ack)));
     }
 
     fn dial_timed_out(&mut self, dial_id: DialId) {

@@ -102,7 +102,7 @@ impl Fixture {
         let dial_id = DialId::random();
         let wire = self.peer.to_wire();
         self.session
-            .dial(self.now, dial_id.clone(), &self.peer, wire);
+            .dial(self.now, dial_id.clone(), &self.peer, [wire]);
         dial_id
     }
 

@@ -168,7 +168,7 @@ impl World {
         let client = &mut self.clients[peer];
         client
             .session
-            .dial(self.now, dial_id.clone(), &to, to.to_wire());
+            .dial(self.now, dial_id.clone(), &to, [to.to_wire()]);
         client
             .pairs
             .insert(dial_id.clone(), (Side::Dialer, Pair::new(BUDGETS)));

@@ -15,6 +15,8 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The longest head of an answer, in bytes: what common HTTP clients take.
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
+/// How a TLS server begins its answer to what is no TLS: a record with an alert.
+const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 /// How much of a refusal is quoted, in bytes.
 const MAX_STORY: usize = 100;
 
@@ -30,6 +32,9 @@ pub enum UpgradeError {
         /// The beginning of what it said beside that, at most 100 bytes; what had come by then.
         story: String,
     },
+    /// What answers speaks TLS.
+    #[error("the server speaks TLS on this port: use /wss instead of /ws")]
+    Tls,
     /// What answers speaks no HTTP.
     #[error("the answer is no HTTP: {0}")]
     NotHttp(String),
@@ -95,6 +100,7 @@ fn check_answer(answer: &[u8], accept: &str) -> Result<Option<usize>, UpgradeErr
     let head = match response.parse(answer) {
         Ok(httparse::Status::Complete(head)) => head,
         Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) if answer.starts_with(&TLS_ALERT) => return Err(UpgradeError::Tls),
         Err(error) => return Err(UpgradeError::NotHttp(error.to_string())),
     };
     let status = response.code.unwrap_or_default();

@@ -58,7 +58,9 @@ impl Root {
 
     /// A node's configuration that trusts it.
     fn trusted(&self) -> Config {
-        hasty().with_root_certificate(self.certificate.der().to_vec())
+        hasty()
+            .with_root_certificate(self.certificate.der())
+            .expect("a certificate")
     }
 
     fn certify(
@@ -240,7 +242,7 @@ async fn link_errors(addr: &str, config: Config) -> [LinkError; 2] {
 
 async fn certificate_errors(addr: &str, config: Config) -> [CertificateError; 2] {
     link_errors(addr, config).await.map(|error| match error {
-        LinkError::Tls(error) => match &*error {
+        LinkError::Tls(error) | LinkError::TlsWithoutName(error) => match &*error {
             rustls::Error::InvalidCertificate(error) => error.clone(),
             other => panic!("{other:?}"),
         },
@@ -272,6 +274,22 @@ async fn a_certificate_for_another_name_is_refused() {
             assert!(is, "{error:?}");
         }
     }
+    for error in link_errors(&proxy.by_ip(), root.trusted()).await {
+        assert!(matches!(error, LinkError::TlsWithoutName(_)), "{error:?}");
+        let story = "The address has no name of the server, perhaps because a DNS transport has resolved it: listen there by \
+             name, add the behaviour of this crate to the swarm, or dial /tls/sni/<name>/ws";
+        assert!(error.to_string().ends_with(story), "{error}");
+    }
+}
+
+/// The name for TLS apart from the address dialled.
+#[tokio::test]
+async fn a_server_at_an_ip_address_is_verified_by_the_name_of_sni() {
+    let (star, root) = (npm().await, Root::new());
+    let proxy = Proxy::start(root.for_names(&["star.example"]), star.port()).await;
+    let addr = proxy.by_ip().replace("/wss", "/tls/sni/star.example/ws");
+    let joined = echo_at(&addr, root.trusted()).await;
+    assert!(joined.to_string().starts_with(&addr), "{joined}");
 }
 
 #[tokio::test]
@@ -294,9 +312,11 @@ async fn a_plain_server_at_a_wss_address_is_an_error_of_tls() {
     let star = npm().await;
     let addr = star.addr().replace("/ws/", "/wss/");
     for error in link_errors(&addr, hasty()).await {
-        let is = matches!(&error, LinkError::Tls(error)
+        let is = matches!(&error, LinkError::NotTls(error)
             if matches!(**error, rustls::Error::InvalidMessage(_)));
         assert!(is, "{error:?}");
+        let story = "the server does not speak TLS on this port: use /ws instead of /wss, or its port for wss (";
+        assert!(error.to_string().starts_with(story), "{error}");
     }
 }
 
@@ -311,9 +331,12 @@ async fn a_tls_server_at_a_ws_address_is_no_websocket_server() {
         .await
     {
         Err(Error::Link {
-            error: LinkError::Upgrade(_),
+            error: LinkError::Upgrade(error),
             ..
-        }) => {}
+        }) => assert_eq!(
+            error.to_string(),
+            "the server speaks TLS on this port: use /wss instead of /ws"
+        ),
         other => panic!("{other:?}"),
     }
 }

@@ -122,7 +122,8 @@ async fn announcements_and_heartbeats_do_not_wake_the_transport() {
 async fn a_behaviour_that_is_never_polled_holds_nothing_up() {
     let star = busy_rendezvous().await;
     let mut rust = Raw::new();
-    let behaviour = libp2p_websocket_star::Behaviour::new(rust.discovery());
+    let discovery = rust.discovery();
+    let behaviour = libp2p_websocket_star::Behaviour::new(discovery.local_peer(), discovery);
     rust.listen(&star.addr()).await;
     let js = Peer::start();
     let to = js.listen(&star.addr()).await;

@@ -271,8 +271,8 @@ fn is_valid(address: &str, strict: bool) -> bool {
     if !strict {
         return address.len() <= MAX_ADDRESS && address.parse::<Multiaddr>().is_ok();
     }
-    // The deployed peers know neither `/p2p/<id>` nor `/tls/ws`.
+    // The deployed peers know neither `/p2p/<id>` nor `/tls`.
     let base_and_id = address.rsplit_once("/ipfs/");
-    base_and_id.is_some_and(|(base, _)| !base.ends_with("/tls/ws/p2p-websocket-star"))
+    base_and_id.is_some_and(|(base, _)| !base.contains("/tls/"))
         && StarAddr::from_wire(address).is_ok_and(|address| address.peer().is_some())
 }

@@ -332,7 +332,7 @@ async fn a_link_whose_runtime_ends_leaves_nobody_waiting() {
     assert_eq!(read_error(&mut first).await, StreamError::LinkLost);
     match within("a dial", second).await.expect("no panic") {
         Err(Error::Link {
-            error: LinkError::Closed(Some(_)),
+            error: LinkError::TaskEnded,
             ..
         }) => {}
         other => panic!("{other:?}"),

@@ -21,7 +21,9 @@ use crate::support::{
 
 /// A node that trusts only this certificate.
 fn trusting(certificate: &Certificate) -> Raw {
-    let config = Config::default().with_root_certificate(certificate.der.clone());
+    let config = Config::default()
+        .with_root_certificate(&certificate.der)
+        .expect("a certificate");
     Raw::with(&ed25519(), config)
 }
 

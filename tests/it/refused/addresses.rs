@@ -24,6 +24,8 @@ async fn an_address_of_another_transport_is_left_to_it() {
         "/ip4/127.0.0.1/tcp/1/ws".to_owned(),
         format!("/ip4/127.0.0.1/udp/1/quic-v1/p2p/{peer}"),
         format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}/p2p-circuit"),
+        format!("/ip4/127.0.0.1/tcp/1/ws/p2p-websocket-star/p2p/{peer}/p2p-circuit"),
+        format!("/ip4/127.0.0.1/tcp/1/ws/p2p-websocket-star/p2p/{peer}/p2p-circuit/p2p/{peer}"),
         "/memory/1".to_owned(),
     ] {
         let ours = addr.parse::<Multiaddr>().expect("a multiaddr");
@@ -60,7 +62,11 @@ async fn an_address_of_ours_that_is_malformed_is_an_error_that_says_where() {
         ("/ip4/127.0.0.1/tcp/0/ws/p2p-websocket-star", "port"),
         ("/ip4/127.0.0.1/tcp/1/p2p-websocket-star", "/wss"),
         (
-            "/ip4/127.0.0.1/tcp/1/ws/p2p-websocket-star/p2p-circuit",
+            "/ip4/127.0.0.1/wss/p2p-websocket-star",
+            "/tcp/443 for most that speak wss",
+        ),
+        (
+            "/ip4/127.0.0.1/tcp/1/ws/p2p-websocket-star/p2p/QmUzRSwRPKR984hfoKgGJnUqcSkzak3sYYQUjQhATZWa1t/p2p/QmUzRSwRPKR984hfoKgGJnUqcSkzak3sYYQUjQhATZWa1t",
             "peer id",
         ),
     ] {

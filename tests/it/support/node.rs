@@ -40,7 +40,7 @@ pub fn swarm(config: Config) -> Swarm<Node> {
         })
         .expect("a transport")
         .with_behaviour(|key| Node {
-            discovery: Behaviour::new(discovery),
+            discovery: Behaviour::new(key.public().to_peer_id(), discovery).expect("one key"),
             identify: identify::Behaviour::new(identify::Config::new("/test".into(), key.public())),
             ping: ping::Behaviour::new(
                 ping::Config::default().with_interval(Duration::from_millis(100)),

@@ -54,7 +54,7 @@ pub fn peer_with(
         .with_other_transport(|_| transport(star))
         .expect("a transport")
         .with_behaviour(|key| Peer {
-            discovery: Behaviour::new(discovery),
+            discovery: Behaviour::new(key.public().to_peer_id(), discovery).expect("one key"),
             identify: preset::Identify::new(identify::Config::new(
                 "ipfs/0.1.0".into(),
                 key.public(),

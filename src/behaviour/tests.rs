@@ -47,7 +47,7 @@ fn discovering_swarm() -> (Announcer, Swarm<Behaviour>) {
     let swarm = swarm(|local| {
         let (announcer, discovery) = channel(local, INTERVAL, 64);
         side = Some(announcer);
-        Behaviour::new(discovery)
+        Behaviour::of(discovery)
     });
     (side.expect("a behaviour was asked for"), swarm)
 }
@@ -65,7 +65,7 @@ async fn listening_swarm() -> (Swarm<dummy::Behaviour>, Multiaddr) {
 
 fn behaviour(capacity: usize) -> (Announcer, Behaviour) {
     let (announcer, discovery) = channel(PeerId::random(), INTERVAL, capacity);
-    (announcer, Behaviour::new(discovery))
+    (announcer, Behaviour::of(discovery))
 }
 
 fn address(port: u64) -> Multiaddr {

@@ -1,0 +1,201 @@
+//! Keeps another behaviour's idea of addresses apart from websocket-star.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    task::{Context, Poll},
+};
+
+use libp2p_core::{ConnectedPoint, Endpoint, transport::PortUse};
+use libp2p_identity::PeerId;
+use libp2p_swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
+    behaviour::{ConnectionClosed, ConnectionEstablished, ExpiredListenAddr, NewListenAddr},
+};
+use multiaddr::Multiaddr;
+
+use crate::StarAddr;
+
+/// A behaviour, in practice `identify::Behaviour`, that makes nothing of what is observed through a rendezvous.
+///
+/// identify takes the address at which a peer sees this node for a candidate of its own, and puts the
+/// observed host together with the ports of its TCP listeners. Through a rendezvous that goes wrong
+/// both ways: a peer sees the rendezvous' host and port, and a listener at a rendezvous has the
+/// rendezvous' port, not one of this node's. What comes of it are candidates at which nobody listens, which
+/// autonat probes and dcutr dials.
+///
+/// With this around it, the behaviour is not told of listen addresses at rendezvous (it tells peers of them
+/// all the same, as external addresses that the [`Behaviour`](crate::Behaviour) confirms), and candidates that it draws from
+/// connections through a rendezvous are dropped. All else passes.
+///
+/// ```
+/// use libp2p::{identify, swarm::NetworkBehaviour};
+/// use libp2p_websocket_star as star;
+///
+/// #[derive(NetworkBehaviour)]
+/// struct Node {
+///     star: star::Behaviour,
+///     identify: star::AddressGuard<identify::Behaviour>,
+/// }
+/// ```
+#[derive(Debug)]
+pub struct AddressGuard<B: NetworkBehaviour> {
+    inner: B,
+    /// Connections through a rendezvous.
+    star: HashSet<ConnectionId>,
+    /// What handlers have said and `inner` has not heard yet, one at a time: what it does next comes of that. The
+    /// swarm polls this before it asks handlers for more.
+    heard: VecDeque<(PeerId, ConnectionId, THandlerOutEvent<B>)>,
+    /// The event that `inner` deals with came through a rendezvous.
+    through_star: bool,
+}
+
+impl<B: NetworkBehaviour> AddressGuard<B> {
+    /// Guards `inner`.
+    pub fn new(inner: B) -> Self {
+        Self {
+            inner,
+            star: HashSet::new(),
+            heard: VecDeque::new(),
+            through_star: false,
+        }
+    }
+
+    /// The guarded behaviour.
+    pub fn get_ref(&self) -> &B {
+        &self.inner
+    }
+
+    /// The guarded behaviour, for example to push with identify.
+    pub fn get_mut(&mut self) -> &mut B {
+        &mut self.inner
+    }
+}
+
+impl<B: NetworkBehaviour> AddressGuard<B> {
+    /// Nothing of a connection is heard after its end.
+    fn hear_all_of(&mut self, connection: ConnectionId) {
+        let heard = std::mem::take(&mut self.heard);
+        for (peer, id, event) in heard {
+            if id == connection {
+                self.through_star |= self.star.contains(&id);
+                self.inner.on_connection_handler_event(peer, id, event);
+            } else {
+                self.heard.push_back((peer, id, event));
+            }
+        }
+    }
+}
+
+/// Whether the connection goes through a rendezvous; by the local address where it was not dialled.
+fn is_star(endpoint: &ConnectedPoint) -> bool {
+    let address = match endpoint {
+        ConnectedPoint::Dialer { address, .. } => address,
+        ConnectedPoint::Listener { local_addr, .. } => local_addr,
+    };
+    StarAddr::try_from(address).is_ok()
+}
+
+impl<B: NetworkBehaviour> NetworkBehaviour for AddressGuard<B> {
+    type ConnectionHandler = B::ConnectionHandler;
+    type ToSwarm = B::ToSwarm;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.inner
+            .handle_pending_inbound_connection(id, local, remote)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner
+            .handle_established_inbound_connection(id, peer, local, remote)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.inner
+            .handle_pending_outbound_connection(id, peer, addresses, role)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port_use: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner
+            .handle_established_outbound_connection(id, peer, address, role, port_use)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::NewListenAddr(NewListenAddr { addr, .. })
+            | FromSwarm::ExpiredListenAddr(ExpiredListenAddr { addr, .. })
+                if StarAddr::try_from(addr).is_ok() =>
+            {
+                return;
+            }
+            FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                connection_id,
+                endpoint,
+                ..
+            }) if is_star(endpoint) => {
+                self.star.insert(connection_id);
+            }
+            FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) => {
+                self.hear_all_of(connection_id);
+                self.star.remove(&connection_id);
+            }
+            _ => {}
+        }
+        self.inner.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        id: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        self.heard.push_back((peer, id, event));
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        loop {
+            match self.inner.poll(cx) {
+                Poll::Ready(ToSwarm::NewExternalAddrCandidate(address)) if self.through_star => {
+                    tracing::debug!(%address, "observed through a rendezvous: no candidate");
+                }
+                Poll::Ready(action) => return Poll::Ready(action),
+                Poll::Pending => {
+                    let Some((peer, id, event)) = self.heard.pop_front() else {
+                        self.through_star = false;
+                        return Poll::Pending;
+                    };
+                    self.through_star = self.star.contains(&id);
+                    self.inner.on_connection_handler_event(peer, id, event);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Root certificates as people have them.
+
+use tokio_rustls::rustls::{
+    RootCertStore,
+    pki_types::{
+        CertificateDer,
+        pem::{self, PemObject as _},
+    },
+};
+
+/// How a PEM file begins, wherever it does.
+const PEM: &[u8] = b"-----BEGIN ";
+
+/// Why bytes are no root certificate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateError {
+    /// There is PEM, and no certificate in it.
+    #[error("the PEM has no certificate in it; does it have the key?")]
+    NoCertificate,
+    /// The PEM is broken.
+    #[error("the PEM is broken: {0}")]
+    Pem(String),
+    /// What is not PEM, or is in it, is no certificate in DER form.
+    #[error("neither PEM nor a certificate in DER form: {0}")]
+    Der(String),
+}
+
+/// Reads one certificate in DER form, or all in PEM form.
+pub(crate) fn read(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let certificates = if bytes.windows(PEM.len()).any(|window| window == PEM) {
+        from_pem(bytes)?
+    } else {
+        vec![CertificateDer::from(bytes.to_vec())]
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in &certificates {
+        let added = roots.add(certificate.clone());
+        added.map_err(|error| CertificateError::Der(error.to_string()))?;
+    }
+    Ok(certificates)
+}
+
+fn from_pem(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let certificates = CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>();
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => Err(CertificateError::NoCertificate),
+        Ok(certificates) => Ok(certificates),
+        Err(pem::Error::NoItemsFound) => Err(CertificateError::NoCertificate),
+        Err(error) => Err(CertificateError::Pem(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+
+    use super::*;
+
+    fn certified() -> CertifiedKey<rcgen::KeyPair> {
+        generate_simple_self_signed(["star.example".to_owned()]).expect("a certificate")
+    }
+
+    #[test]
+    fn der_and_pem_are_read_and_several_in_one_file() {
+        let (a, b) = (certified(), certified());
+        let der = a.cert.der().to_vec();
+        assert_eq!(read(&der), Ok(vec![der.clone().into()]));
+        let both = format!("# ours\n{}\n{}", a.cert.pem(), b.cert.pem());
+        let read_both = read(both.as_bytes()).expect("two certificates");
+        assert_eq!(read_both, [a.cert.der().clone(), b.cert.der().clone()]);
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_said_to_be_none() {
+        let key = certified().signing_key.serialize_pem();
+        assert_eq!(read(key.as_bytes()), Err(CertificateError::NoCertificate));
+        let broken = "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n";
+        assert!(matches!(
+            read(broken.as_bytes()),
+            Err(CertificateError::Pem(_))
+        ));
+        for nonsense in ["", "nonsense"] {
+            let error = read(nonsense.as_bytes()).expect_err("no certificate");
+            let text = error.to_string();
+            assert!(
+                text.starts_with("neither PEM nor a certificate in DER form: "),
+                "{text}"
+            );
+        }
+    }
+}

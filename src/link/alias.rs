@@ -1,0 +1,77 @@
+//! Which rendezvous an address means that a DNS transport has been at.
+//!
+//! `SwarmBuilder::with_dns` resolves the name in every address before this transport sees it. The address
+//! then names a host that nobody has joined at, and whose certificate cannot be verified. What is left
+//! is the port, the scheme and the IP address: they are compared with the names that are known.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::{Links, socket};
+use crate::address::Rendezvous;
+
+/// How many names are looked up for one dial, and how long that may take in all.
+const MAX_LOOKUPS: usize = 4;
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Links {
+    /// The rendezvous that `wanted` means: one to which a link is open under another spelling, or one
+    /// of the names at which the dialled peer is said to be; else `wanted` itself.
+    pub(crate) async fn rendezvous_meant(
+        &self,
+        wanted: &Rendezvous,
+        named: Vec<Rendezvous>,
+    ) -> Rendezvous {
+        let open = self.open();
+        if open.iter().any(|(rendezvous, _)| rendezvous == wanted) {
+            return wanted.clone();
+        }
+        let mut open = open
+            .into_iter()
+            .filter(|(rendezvous, _)| rendezvous.is_same_endpoint(wanted));
+        let Some(ip) = wanted.host().ip().filter(|_| wanted.sni().is_none()) else {
+            let same = open.find(|(rendezvous, _)| rendezvous.is_same_server(wanted));
+            return same.map_or_else(|| wanted.clone(), |(rendezvous, _)| rendezvous);
+        };
+        let (opened, opening): (Vec<_>, Vec<_>) = open.partition(|(_, ips)| !ips.is_empty());
+        if let Some((rendezvous, _)) = opened.iter().find(|(_, ips)| ips.contains(&ip)) {
+            return rendezvous.clone();
+        }
+        let named: Vec<_> = named
+            .into_iter()
+            .filter(|rendezvous| rendezvous.is_same_endpoint(wanted))
+            .collect();
+        let opening = opening.into_iter().map(|(rendezvous, _)| rendezvous);
+        let looked_up = named.iter().cloned().chain(opening);
+        if let Some(found) = first_at(ip, looked_up.take(MAX_LOOKUPS)).await {
+            return self.same_server(found);
+        }
+        // Two resolvers may give two answers for one name.
+        match &named[..] {
+            [only] => self.same_server(only.clone()),
+            _ => wanted.clone(),
+        }
+    }
+
+    /// The same server as a link that is there has it.
+    fn same_server(&self, rendezvous: Rendezvous) -> Rendezvous {
+        let same = self
+            .open()
+            .into_iter()
+            .find(|(open, _)| open.is_same_server(&rendezvous));
+        same.map_or(rendezvous, |(open, _)| open)
+    }
+}
+
+/// The first of the rendezvous whose name has the address `ip`.
+async fn first_at(ip: IpAddr, rendezvous: impl Iterator<Item = Rendezvous>) -> Option<Rendezvous> {
+    let search = async {
+        for rendezvous in rendezvous {
+            let found = socket::resolve(&rendezvous).await;
+            if found.is_ok_and(|found| found.iter().any(|addr| addr.ip() == ip)) {
+                return Some(rendezvous);
+            }
+        }
+        None
+    };
+    tokio::time::timeout(LOOKUP_TIMEOUT, search).await.ok()?
+}

@@ -187,16 +187,29 @@ impl Active {
     }
 
     fn dial(&mut self, driver: &mut Driver, now: Instant, dial_id: DialId) {
-        let Some(dial) = driver.users.dials.get(&dial_id) else {
-            return;
-        };
         if self.channels.len() >= driver.context.connections {
             return finish_dial(driver, &dial_id, Err(DialError::TooMany));
         }
-        let to = dial.to.with_rendezvous(&driver.rendezvous);
-        let spellings = self.spellings.of(&dial.to);
+        if self.ask_for(driver, now, &dial_id) {
+            self.open_channel(driver, dial_id, Side::Dialer);
+        }
+    }
+
+    /// Asks the rendezvous for a peer under the spellings that were not tried yet; `false` if there are none.
+    fn ask_for(&mut self, driver: &mut Driver, now: Instant, dial_id: &DialId) -> bool {
+        let Some(dial) = driver.users.dials.get_mut(dial_id) else {
+            return false;
+        };
+        let here = &driver.rendezvous;
+        let mut spellings = self.spellings.of(&dial.to, here);
+        spellings.retain(|spelling| !dial.asked_for.contains(spelling));
+        if spellings.is_empty() {
+            return false;
+        }
+        dial.asked_for.extend(spellings.iter().cloned());
+        let to = dial.to.with_rendezvous(here);
         self.session.dial(now, dial_id.clone(), &to, spellings);
-        self.open_channel(driver, dial_id, Side::Dialer);
+        true
     }
 
     fn open_channel(&mut self, driver: &Driver, dial_id: DialId, side: Side) -> Arc<Channel> {
@@ -230,6 +243,11 @@ impl Active {
                 Output::JoinFailed { address, error } => {
                     join_failed(driver, now, &address, error);
                 }
+                // The answer to the join may have told how the peer spells itself.
+                Output::Dialed {
+                    dial_id,
+                    result: Err(DialError::PeerNotFound),
+                } if self.ask_for(driver, now, &dial_id) => {}
                 Output::Dialed { dial_id, result } => self.dialed(driver, &dial_id, result),
                 Output::Incoming { dial_id, from, ack } => {
                     self.incoming(driver, dial_id, &from, ack);

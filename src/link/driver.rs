@@ -56,6 +56,8 @@ pub(super) struct Listener {
 
 pub(super) struct Dial {
     pub(super) to: StarAddr,
+    /// The spellings that the rendezvous was asked for.
+    pub(super) asked_for: Vec<String>,
     pub(super) reply: oneshot::Sender<Result<Connection, Error>>,
 }
 
@@ -189,7 +191,12 @@ impl Driver {
                     let _ = reply.send(Err(self.dial_error(DialError::TooMany)));
                     return Change::None;
                 }
-                self.users.dials.insert(dial_id.clone(), Dial { to, reply });
+                let dial = Dial {
+                    to,
+                    asked_for: Vec::new(),
+                    reply,
+                };
+                self.users.dials.insert(dial_id.clone(), dial);
                 Change::Dial(dial_id)
             }
             Command::CancelDial(dial_id) => {

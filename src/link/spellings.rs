@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use libp2p_identity::PeerId;
 
-use crate::address::StarAddr;
+use crate::address::{Rendezvous, StarAddr};
 
 /// How many spellings of one peer are remembered; the deployed nodes join with one.
 const MAX_SPELLINGS: usize = 4;
@@ -50,9 +50,9 @@ impl Spellings {
         self.by_peer.remove(peer);
     }
 
-    /// What to dial for `to`, in this order: first what it says if the peer was announced so or not at
-    /// all, then what the peer was announced as.
-    pub(super) fn of(&self, to: &StarAddr) -> VecDeque<String> {
+    /// What to dial for `to` at `here`, in this order: what it says if the peer was announced so, what the peer was
+    /// announced as, what it says, and the same at `here`, which is another where a DNS transport has resolved it.
+    pub(super) fn of(&self, to: &StarAddr, here: &Rendezvous) -> VecDeque<String> {
         let wire = to.to_wire();
         let known = to.peer().and_then(|peer| self.by_peer.get(&peer));
         let mut spellings = known.cloned().unwrap_or_default();
@@ -61,6 +61,10 @@ impl Spellings {
             spellings.push_front(wire);
         } else {
             spellings.push_back(wire);
+        }
+        let usual = to.with_rendezvous(here).to_wire();
+        if !spellings.contains(&usual) {
+            spellings.push_back(usual);
         }
         spellings
     }
@@ -79,20 +83,22 @@ mod tests {
         let mut spellings = Spellings::new(8);
         let peer = PeerId::random();
         let asked = StarAddr::from_wire(&at("a", peer)).expect("valid");
-        assert_eq!(spellings.of(&asked), [at("a", peer)]);
+        let here = asked.rendezvous().clone();
+        assert_eq!(spellings.of(&asked, &here), [at("a", peer)]);
         for host in ["b", "c", "b"] {
             spellings.note(peer, at(host, peer));
         }
-        assert_eq!(spellings.of(&asked), ["b", "c", "a"].map(|h| at(h, peer)));
+        let known = spellings.of(&asked, &here);
+        assert_eq!(known, ["b", "c", "a"].map(|h| at(h, peer)));
         for host in ["a", "d", "e"] {
             spellings.note(peer, at(host, peer));
         }
-        assert_eq!(
-            spellings.of(&asked),
-            ["a", "e", "d", "b"].map(|h| at(h, peer))
-        );
+        let known = spellings.of(&asked, &here);
+        assert_eq!(known, ["a", "e", "d", "b"].map(|h| at(h, peer)));
         spellings.forget(&peer);
-        assert_eq!(spellings.of(&asked), [at("a", peer)]);
+        let elsewhere = StarAddr::from_wire(&at("x", peer)).expect("valid");
+        let known = spellings.of(&asked, elsewhere.rendezvous());
+        assert_eq!(known, ["a", "x"].map(|h| at(h, peer)));
     }
 
     #[test]

@@ -1,0 +1,6 @@
+//! The transport where it is used: under libp2p's contract for transports, composed with others, and in whole swarms.
+
+mod contract;
+#[allow(dead_code, reason = "each test target uses its own part")]
+#[path = "../it/support/mod.rs"]
+mod support;

@@ -35,7 +35,7 @@ pub enum Error {
         /// This peer.
         local: Box<PeerId>,
     },
-    /// Local: another listener has this address already.
+    /// Local: a listener has this address already, or the listener id that was given is in use for it.
     #[error("already listening on {0}")]
     AlreadyListening(Multiaddr),
     /// Local: the address to dial does not end in `/p2p/<peer id>`.

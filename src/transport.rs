@@ -264,6 +264,11 @@ impl Transport for WebSocketStarTransport {
                 local: Box::new(self.local_peer),
             }));
         }
+        if let Some(listener) = self.listeners.get(&id) {
+            // Two under one id could not be told apart, nor removed.
+            let address = listener.address.to_multiaddr();
+            return Err(TransportError::Other(Error::AlreadyListening(address)));
+        }
         let address = parsed.with_peer(self.local_peer);
         if self
             .listeners

@@ -346,6 +346,8 @@ impl Active {
                 .map_err(read_error)?;
             if let Some(text) = message.as_text() {
                 self.text(driver, now, text)?;
+                // Before the next message: that may be the end of a dial that this one has begun.
+                self.outputs(driver, now);
             } else if let Message::Binary(data) = message {
                 self.binary(driver, now, data)?;
             } else if let Message::Close(close) = message {

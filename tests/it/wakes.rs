@@ -2,11 +2,8 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::Arc,
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -19,26 +16,12 @@ use libp2p_websocket_star::{Config, WebSocketStarTransport};
 use serde_json::json;
 
 use crate::support::{
+    counter::Counter,
     ed25519,
     js::{Peer, Rendezvous, RendezvousOptions},
     raw::{Raw, check_echo},
     within,
 };
-
-#[derive(Default)]
-struct Counter(AtomicUsize);
-
-impl Wake for Counter {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-impl Counter {
-    fn wakes(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
-    }
-}
 
 async fn busy_rendezvous() -> Rendezvous {
     Rendezvous::start(RendezvousOptions {

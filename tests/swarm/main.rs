@@ -1,6 +1,7 @@
-//! Whole swarms of libp2p's own parts, with this transport among others.
-#![allow(dead_code)]
+//! The transport where it is used: under libp2p's contract for transports, composed with others, and in whole swarms.
 
+mod contract;
 mod orders;
+#[allow(dead_code, reason = "each test target uses its own part")]
 #[path = "../it/support/mod.rs"]
 mod support;

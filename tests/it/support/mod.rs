@@ -1,6 +1,7 @@
 //! What the integration tests have in common.
 
 pub mod binary;
+pub mod counter;
 pub mod js;
 pub mod libp2p_js;
 pub mod node;

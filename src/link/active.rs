@@ -346,8 +346,6 @@ impl Active {
                 .map_err(read_error)?;
             if let Some(text) = message.as_text() {
                 self.text(driver, now, text)?;
-                // Before the next message: that may be the end of a dial that this one has begun.
-                self.outputs(driver, now);
             } else if let Message::Binary(data) = message {
                 self.binary(driver, now, data)?;
             } else if let Message::Close(close) = message {
@@ -357,9 +355,10 @@ impl Active {
         Ok(true)
     }
 
-    fn text(&mut self, driver: &Driver, now: Instant, text: &str) -> Result<(), LinkError> {
+    fn text(&mut self, driver: &mut Driver, now: Instant, text: &str) -> Result<(), LinkError> {
         match self.session.handle_text(now, text)? {
-            Received::Handled => {}
+            // Before the next message: that may be the end of a dial that this one has begun.
+            Received::Handled => self.outputs(driver, now),
             Received::Stream(stream, event) => self.stream_event(driver, now, stream, event),
             Received::Ping(pong) => self.answer_ping(pong)?,
             Received::Close => return Err(LinkError::Closed(None)),

@@ -19,13 +19,13 @@ impl Links {
     pub(crate) async fn rendezvous_meant(
         &self,
         wanted: &Rendezvous,
-        named: Vec<Rendezvous>,
+        named: impl FnOnce() -> Vec<Rendezvous>,
     ) -> Rendezvous {
-        let open = self.open();
-        if open.iter().any(|(rendezvous, _)| rendezvous == wanted) {
+        if self.is_open(wanted) {
             return wanted.clone();
         }
-        let mut open = open
+        let mut open = self
+            .open()
             .into_iter()
             .filter(|(rendezvous, _)| rendezvous.is_same_endpoint(wanted));
         let Some(ip) = wanted.host().ip().filter(|_| wanted.sni().is_none()) else {
@@ -36,7 +36,7 @@ impl Links {
         if let Some((rendezvous, _)) = opened.iter().find(|(_, ips)| ips.contains(&ip)) {
             return rendezvous.clone();
         }
-        let named: Vec<_> = named
+        let named: Vec<_> = named()
             .into_iter()
             .filter(|rendezvous| rendezvous.is_same_endpoint(wanted))
             .collect();

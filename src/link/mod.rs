@@ -164,6 +164,12 @@ impl Links {
         self.context.orphans.next(waker)
     }
 
+    fn is_open(&self, rendezvous: &Rendezvous) -> bool {
+        let mailboxes = lock(&self.mailboxes);
+        let mailbox = mailboxes.get(rendezvous);
+        mailbox.is_some_and(|mailbox| !mailbox.is_closed())
+    }
+
     /// The rendezvous to which there are links, with the addresses that their names have been found to
     /// have; with none as long as a name is being looked up.
     fn open(&self) -> Vec<(Rendezvous, Vec<IpAddr>)> {

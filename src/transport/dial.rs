@@ -24,7 +24,7 @@ pub(super) async fn dial(
     if tokio::runtime::Handle::try_current().is_err() {
         return Err(Error::NoRuntime);
     }
-    let names = hints.names(&peer);
+    let names = || hints.names(&peer);
     let rendezvous = links.rendezvous_meant(to.rendezvous(), names).await;
     let claim = claim(&hints, peer, &rendezvous).await?;
     let result = ask(links, rendezvous, to).await;

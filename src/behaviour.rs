@@ -36,7 +36,7 @@ const BURST: usize = 16;
 ///   join: Kademlia then serves, relays and rendezvous points take registrations, without autonat, which has no say in
 ///   whether a rendezvous can be reached. [`with_external_addresses`](Self::with_external_addresses) turns that off.
 /// * It tells the transport of what the swarm dials: under a DNS transport names of rendezvous are found again,
-///   and an address that is dialled in several forms at once is dialled once.
+///   and a peer that an attempt would dial twice at one rendezvous, with and without `/p2p/<peer>`, is dialled once.
 ///
 /// It opens no connections itself. It needs the tokio runtime, as the transport does.
 ///

@@ -1,6 +1,9 @@
 //! The transport where it is used: under libp2p's contract for transports, composed with others, and in whole swarms.
 
 mod contract;
+mod kad;
+mod lines;
+mod node;
 mod orders;
 #[allow(dead_code, reason = "each test target uses its own part")]
 #[path = "../it/support/mod.rs"]

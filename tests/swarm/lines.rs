@@ -1,0 +1,410 @@
+//! What went wrong in swarms of applications: each is a test.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use libp2p::{
+    Multiaddr, PeerId, Swarm, SwarmBuilder,
+    core::{
+        Endpoint, Transport as _,
+        transport::{DialOpts as TransportDialOpts, ListenerId, PortUse, TransportEvent},
+    },
+    identify,
+    multiaddr::Protocol,
+    noise,
+    swarm::{NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
+    tcp, yamux,
+};
+use libp2p_websocket_star::{
+    AddressGuard, Behaviour, Config, WebSocketStarTransport,
+    error::{Error, JoinError, LinkError},
+    preset::Star,
+};
+
+use crate::{
+    node::{IDLE, join, star_only, until},
+    support::{address, ed25519, embedded, hasty, raw::Raw, within},
+};
+
+#[tokio::test]
+async fn a_node_whose_key_joins_elsewhere_is_told_and_joins_again_when_the_other_has_left() {
+    let server = embedded().await;
+    let key = ed25519();
+    let slowly = Config::default().with_backoff(Duration::from_millis(10), Duration::from_secs(2));
+    let mut older = Raw::with(&key, slowly);
+    let (id, joined) = older.listen(&address(&server)).await;
+    let mut newer = Raw::with(&key, hasty());
+    let (newer_id, _) = newer.listen(&address(&server)).await;
+
+    match older.event().await {
+        TransportEvent::AddressExpired {
+            listener_id,
+            listen_addr,
+        } => assert_eq!((listener_id, listen_addr), (id, joined.clone())),
+        other => panic!("{other:?}"),
+    }
+    let error = older.listener_error().await;
+    assert!(
+        matches!(
+            &error,
+            Error::Join {
+                error: JoinError::Displaced,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(newer.transport().remove_listener(newer_id));
+    assert_eq!(older.joined().await, joined);
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_joined_address_is_an_external_one_for_as_long_as_it_is_joined() {
+    let server = embedded().await;
+    let mut swarm = [star_only(|_, star| star)];
+    let joined = join(&mut swarm[0], &server).await;
+    until("the confirmation", &mut swarm, |_, event, _| match event {
+        SwarmEvent::ExternalAddrConfirmed { address } => Some(assert_eq!(address, joined)),
+        _ => None,
+    })
+    .await;
+    assert_eq!(swarm[0].external_addresses().collect::<Vec<_>>(), [&joined]);
+    server.shutdown().await;
+    until("the expiry", &mut swarm, |_, event, _| match event {
+        SwarmEvent::ExternalAddrExpired { address } => Some(assert_eq!(address, joined)),
+        _ => None,
+    })
+    .await;
+    assert_eq!(swarm[0].external_addresses().count(), 0);
+}
+
+#[tokio::test]
+async fn no_address_is_confirmed_where_that_is_turned_off() {
+    let server = embedded().await;
+    let mut swarm = [star_only(|_, star| star.with_external_addresses(false))];
+    let joined = join(&mut swarm[0], &server).await;
+    // The loss of the address is told after whatever its join was to bring.
+    server.shutdown().await;
+    until("the loss", &mut swarm, |_, event, _| match event {
+        SwarmEvent::ExternalAddrConfirmed { address } => panic!("{address}"),
+        SwarmEvent::ExpiredListenAddr { address, .. } => Some(assert_eq!(address, joined)),
+        _ => None,
+    })
+    .await;
+    assert_eq!(swarm[0].external_addresses().count(), 0);
+}
+
+#[tokio::test]
+async fn forms_of_one_address_that_lose_are_not_reported_as_failed() {
+    let server = embedded().await;
+    let mut swarms = [star_only(|_, star| star), star_only(|_, star| star)];
+    let full = join(&mut swarms[1], &server).await;
+    let peer = *swarms[1].local_peer_id();
+    let mut bare = full.clone();
+    bare.pop();
+    let host = |name: &str| -> Multiaddr {
+        let parts = bare.iter().skip(1);
+        name.parse::<Multiaddr>()
+            .expect("a host")
+            .into_iter()
+            .chain(parts)
+            .collect()
+    };
+    let forms = vec![
+        bare.clone(),
+        full,
+        host("/dns4/localhost"),
+        host("/dns/localhost"),
+    ];
+    for _ in 0..2 {
+        let opts = DialOpts::peer_id(peer)
+            .condition(libp2p::swarm::dial_opts::PeerCondition::Always)
+            .addresses(forms.clone());
+        swarms[0].dial(opts.build()).expect("addresses");
+        let failed = until(
+            "the connection",
+            &mut swarms,
+            |index, event, _| match event {
+                SwarmEvent::ConnectionEstablished {
+                    concurrent_dial_errors,
+                    ..
+                } if index == 0 => Some(concurrent_dial_errors.unwrap_or_default()),
+                SwarmEvent::OutgoingConnectionError { error, .. } => panic!("{error}"),
+                _ => None,
+            },
+        )
+        .await;
+        assert!(
+            failed.is_empty(),
+            "other behaviours forget such addresses: {failed:?}"
+        );
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_bare_and_the_full_address_of_a_peer_are_one_dial() {
+    let server = embedded().await;
+    let mut swarms = [star_only(|_, star| star), star_only(|_, star| star)];
+    let full = join(&mut swarms[1], &server).await;
+    let peer = *swarms[1].local_peer_id();
+    let mut bare = full.clone();
+    bare.pop();
+    let opts = DialOpts::peer_id(peer).addresses(vec![bare, full]).build();
+    swarms[0].dial(opts).expect("addresses");
+    let mut ends = [false; 2];
+    until("both ends", &mut swarms, |index, event, _| {
+        match event {
+            SwarmEvent::ConnectionEstablished { .. } => ends[index] = true,
+            SwarmEvent::IncomingConnectionError { error, .. } => panic!("{error}"),
+            SwarmEvent::OutgoingConnectionError { error, .. } => panic!("{error}"),
+            _ => {}
+        }
+        ends.iter().all(|end| *end).then_some(())
+    })
+    .await;
+    let counters = server.snapshot().counters;
+    assert_eq!((counters.dials, counters.dials_failed), (1, 0));
+    server.shutdown().await;
+}
+
+/// The dialler has no listener and no behaviour to tell it: it learns the spelling when it joins.
+#[tokio::test]
+async fn a_peer_that_joined_under_another_host_is_reached_through_its_rendezvous() {
+    let server = embedded().await;
+    let port = server.local_addr().port();
+    let at = |host: &str| format!("/{host}/tcp/{port}/ws/p2p-websocket-star");
+    let mut listener = Raw::with(&ed25519(), hasty());
+    let (_, joined) = listener.listen(&at("dns4/localhost")).await;
+    let peer = joined.iter().last().expect("a peer");
+    let dialler = Raw::with(&ed25519(), hasty());
+    let to = format!("{}{peer}", at("ip4/127.0.0.1"));
+    let (dialled, accepted) = futures::future::join(dialler.dial(&to), listener.accept()).await;
+    assert_eq!(server.snapshot().links, 2);
+    drop((dialled, accepted));
+    server.shutdown().await;
+}
+
+fn poll(transport: &mut WebSocketStarTransport) -> Poll<Option<Error>> {
+    let mut cx = Context::from_waker(Waker::noop());
+    match Pin::new(transport).poll(&mut cx) {
+        Poll::Ready(TransportEvent::ListenerClosed { reason, .. }) => Poll::Ready(reason.err()),
+        Poll::Ready(other) => panic!("{other:?}"),
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+#[test]
+fn outside_of_a_runtime_the_error_says_what_is_missing() {
+    let star = "/ip4/127.0.0.1/tcp/1/ws/p2p-websocket-star";
+    let mut transport = WebSocketStarTransport::new(&ed25519(), Config::default());
+    let addr: Multiaddr = star.parse().expect("a multiaddr");
+    let opts = TransportDialOpts {
+        role: Endpoint::Dialer,
+        port_use: PortUse::Reuse,
+    };
+    transport
+        .listen_on(ListenerId::next(), addr.clone())
+        .expect("a good address");
+    let Poll::Ready(Some(closed)) = poll(&mut transport) else {
+        panic!("the listener goes on");
+    };
+    let to = addr.with(Protocol::P2p(PeerId::random()));
+    let dial = transport.dial(to, opts).expect("a good address");
+    let dialled = futures::executor::block_on(dial).expect_err("no runtime");
+    for error in [closed, dialled] {
+        assert_eq!(
+            error.to_string(),
+            "websocket-star needs a Tokio runtime with time and IO enabled, and was polled outside of one"
+        );
+    }
+}
+
+#[test]
+fn a_listener_whose_runtime_ends_is_closed_and_can_be_started_again() {
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime")
+    };
+    let home = runtime();
+    let server = home.block_on(embedded());
+    let addr: Multiaddr = address(&server).parse().expect("a multiaddr");
+    let mut transport = WebSocketStarTransport::new(&ed25519(), hasty());
+    let join = |transport: &mut WebSocketStarTransport, runtime: &tokio::runtime::Runtime| {
+        runtime.block_on(within("the join", async {
+            loop {
+                let event = std::future::poll_fn(|cx| Pin::new(&mut *transport).poll(cx)).await;
+                if let TransportEvent::NewAddress { .. } = event {
+                    break;
+                }
+            }
+        }));
+    };
+    for _ in 0..2 {
+        let short = runtime();
+        transport
+            .listen_on(ListenerId::next(), addr.clone())
+            .expect("not listening any more");
+        join(&mut transport, &short);
+        drop(short);
+        let mut events = Vec::new();
+        while let Poll::Ready(event) =
+            Pin::new(&mut transport).poll(&mut Context::from_waker(Waker::noop()))
+        {
+            events.push(event);
+        }
+        assert!(
+            matches!(
+                &events[..],
+                [
+                    TransportEvent::AddressExpired { .. },
+                    TransportEvent::ListenerClosed {
+                        reason: Err(Error::Link {
+                            error: LinkError::TaskEnded,
+                            ..
+                        }),
+                        ..
+                    }
+                ]
+            ),
+            "{events:?}"
+        );
+    }
+    home.block_on(server.shutdown());
+}
+
+#[test]
+fn a_transport_with_another_key_than_the_swarm_is_refused() {
+    let key = ed25519();
+    let transport = WebSocketStarTransport::new(&key, Config::default());
+    let (own, swarm) = (key.public().to_peer_id(), PeerId::random());
+    let error = Behaviour::new(swarm, transport.discovery()).expect_err("another key");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "the transport joins as {own}, and the swarm is {swarm}: make both with the same key"
+        )
+    );
+    assert!(Behaviour::new(own, transport.discovery()).is_ok());
+}
+
+#[derive(NetworkBehaviour)]
+struct Identifying {
+    star: Behaviour,
+    identify: AddressGuard<identify::Behaviour>,
+}
+
+async fn identifying() -> Swarm<Identifying> {
+    let star = Star::new(hasty());
+    let mut swarm = SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(
+            tcp::Config::default(),
+            noise::Config::new,
+            yamux::Config::default,
+        )
+        .expect("tcp")
+        .with_other_transport(|key| star.transport(key))
+        .expect("star")
+        .with_behaviour(|key| {
+            let identify = identify::Config::new("/test".to_owned(), key.public());
+            Identifying {
+                star: star.behaviour().expect("a transport"),
+                identify: AddressGuard::new(identify::Behaviour::new(identify)),
+            }
+        })
+        .expect("a behaviour")
+        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
+        .build();
+    let any = "/ip4/127.0.0.1/tcp/0".parse().expect("a multiaddr");
+    swarm.listen_on(any).expect("tcp");
+    within("the port", async {
+        while !matches!(
+            swarm.select_next_some().await,
+            SwarmEvent::NewListenAddr { .. }
+        ) {}
+    })
+    .await;
+    swarm
+}
+
+/// Runs until both have identified the other `times` times; gives the candidates.
+async fn identified(swarms: &mut [Swarm<Identifying>], times: usize) -> Vec<Multiaddr> {
+    let (mut received, mut candidates) = ([0; 2], Vec::new());
+    until("identify", swarms, |index, event, _| {
+        match event {
+            SwarmEvent::Behaviour(IdentifyingEvent::Identify(identify::Event::Received {
+                ..
+            })) => received[index] += 1,
+            SwarmEvent::NewExternalAddrCandidate { address } => candidates.push(address),
+            _ => {}
+        }
+        received.iter().all(|n| *n >= times).then_some(())
+    })
+    .await;
+    candidates
+}
+
+#[tokio::test]
+async fn what_is_observed_through_a_rendezvous_is_no_candidate_and_over_tcp_it_is() {
+    let server = embedded().await;
+    // One listens there, and one only dials.
+    let mut swarms = [identifying().await, identifying().await];
+    let peers = [*swarms[0].local_peer_id(), *swarms[1].local_peer_id()];
+    let addr = join(&mut swarms[1], &server).await;
+    swarms[0].dial(addr.clone()).expect("an address");
+    let (mut back, mut local) = (None, None);
+    until(
+        "the connection",
+        &mut swarms,
+        |index, event, _| match event {
+            SwarmEvent::IncomingConnection {
+                send_back_addr,
+                local_addr,
+                ..
+            } => {
+                (back, local) = (Some(send_back_addr), Some(local_addr));
+                None
+            }
+            SwarmEvent::ConnectionEstablished { .. } if index == 1 => Some(()),
+            _ => None,
+        },
+    )
+    .await;
+    assert_eq!(back, Some(Multiaddr::empty().with(Protocol::P2p(peers[0]))));
+    assert_eq!(local, Some(addr));
+    let mut candidates = identified(&mut swarms, 1).await;
+    // What the first exchange brings comes before what the second does.
+    for (n, other) in [(0, peers[1]), (1, peers[0])] {
+        swarms[n].behaviour_mut().identify.get_mut().push([other]);
+    }
+    candidates.extend(identified(&mut swarms, 1).await);
+    assert_eq!(candidates, Vec::<Multiaddr>::new());
+
+    // The guard lets through what comes of TCP.
+    let tcp = swarms[1].listeners().find(|addr| addr.iter().count() == 2);
+    let opts = DialOpts::peer_id(peers[1])
+        .condition(libp2p::swarm::dial_opts::PeerCondition::Always)
+        .addresses(vec![tcp.expect("a port").clone()])
+        .build();
+    swarms[0].dial(opts).expect("an address");
+    until("a candidate", &mut swarms, |_, event, _| match event {
+        SwarmEvent::NewExternalAddrCandidate { address } => {
+            let star = address
+                .iter()
+                .any(|part| part == Protocol::P2pWebSocketStar);
+            Some(assert!(!star, "{address}"))
+        }
+        _ => None,
+    })
+    .await;
+    server.shutdown().await;
+}

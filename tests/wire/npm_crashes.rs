@@ -203,6 +203,8 @@ async fn a_key_that_joins_on_two_links() {
     old.join(&key).await;
     let mut new = Client::connect(&server).await;
     new.join(&key).await;
+    let displaced = json!(["ss-displaced", old.address]);
+    assert_eq!(old.text().await, format!("42{displaced}"));
     let dial_others = json!(["ss-dial", old.address, others.listener.address, "d"]);
     let refused = old.request(dial_others).await;
     assert_eq!(refused, json!(["Not authorized for this address"]));

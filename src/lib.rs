@@ -73,6 +73,6 @@ pub use protocol::session::KeyEncoding;
 pub use transport::WebSocketStarTransport;
 
 /// The README's snippets compile.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "preset", feature = "rendezvous-server"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

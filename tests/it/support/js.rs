@@ -1,6 +1,6 @@
 //! The published JavaScript rendezvous and client, run under Node.js and driven over JSON lines.
 //!
-//! Set-up: `npm ci --prefix tests/js`. Each process holds its stdin open and ends with it, so none outlives the test,
+//! Set-up: `.ci/setup`. Each process holds its stdin open and ends with it, so none outlives the test,
 //! not even one that is killed.
 //!
 //! # Commands of a [`Peer`], and the events that answer them
@@ -481,7 +481,7 @@ fn installed() -> PathBuf {
     let marker = scripts.join("node_modules/.package-lock.json");
     assert!(
         marker.exists(),
-        "the JavaScript peers are not installed: run `npm ci --prefix tests/js`"
+        "the JavaScript peers are not installed: run `.ci/setup`"
     );
     scripts
 }

@@ -1,6 +1,7 @@
 //! The transport where it is used: under libp2p's contract for transports, composed with others, and in whole swarms.
 
 mod contract;
+mod full_node;
 mod kad;
 mod lines;
 mod node;

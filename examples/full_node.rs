@@ -5,6 +5,8 @@
 //! $ cargo run --example full_node -- /ip4/127.0.0.1/tcp/9090/ws/p2p-websocket-star
 //! ```
 //!
+//! `--loopback` in front of the address keeps it on this machine: no listeners but on 127.0.0.1, and no mDNS.
+//!
 //! Each line of the standard input goes to everybody there. The end of the input (Ctrl-D) or Ctrl-C leaves.
 //! Nothing is kept: each run has a new key.
 
@@ -21,6 +23,7 @@ use libp2p::{
     mdns, noise, ping, relay,
     swarm::{
         NetworkBehaviour, SwarmEvent,
+        behaviour::toggle::Toggle,
         dial_opts::{DialOpts, PeerCondition},
     },
     tcp, yamux,
@@ -45,7 +48,7 @@ struct Node {
     // The first to be asked, so that what is over the limits costs nothing else.
     limits: connection_limits::Behaviour,
     star: star::Behaviour,
-    mdns: mdns::tokio::Behaviour,
+    mdns: Toggle<mdns::tokio::Behaviour>,
     // Unguarded, it would take the host and the port of the rendezvous for those of this node.
     identify: AddressGuard<identify::Behaviour>,
     ping: ping::Behaviour,
@@ -65,6 +68,7 @@ impl Node {
         key: &Keypair,
         relay: relay::client::Behaviour,
         star: &Star,
+        loopback: bool,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let local = key.public().to_peer_id();
         // More than one per peer: autonat dials back, and dials can cross.
@@ -76,10 +80,14 @@ impl Node {
         // Peers that are connected already hear of it when this node joins a rendezvous.
         let identify = identify::Config::new(IDENTIFY.to_owned(), key.public())
             .with_push_listen_addr_updates(true);
+        let mdns = match loopback {
+            true => None,
+            false => Some(mdns::Behaviour::new(mdns::Config::default(), local)?),
+        };
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
             star: star.behaviour()?,
-            mdns: mdns::Behaviour::new(mdns::Config::default(), local)?,
+            mdns: mdns.into(),
             identify: AddressGuard::new(identify::Behaviour::new(identify)),
             ping: ping::Behaviour::default(),
             kad: kad::Behaviour::with_config(local, MemoryStore::new(local), kad::Config::new(KAD)),
@@ -94,7 +102,7 @@ impl Node {
     }
 }
 
-async fn node() -> Result<Swarm<Node>, Box<dyn Error>> {
+async fn node(loopback: bool) -> Result<Swarm<Node>, Box<dyn Error>> {
     let star = Star::new(star::Config::default());
     let swarm = SwarmBuilder::with_new_identity()
         .with_tokio()
@@ -109,7 +117,7 @@ async fn node() -> Result<Swarm<Node>, Box<dyn Error>> {
         .with_websocket(noise::Config::new, yamux::Config::default)
         .await?
         .with_relay_client(noise::Config::new, yamux::Config::default)?
-        .with_behaviour(|key, relay| Node::new(key, relay, &star))?
+        .with_behaviour(|key, relay| Node::new(key, relay, &star, loopback))?
         .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))
         .build();
     Ok(swarm)
@@ -121,7 +129,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .init();
 
-    let (star, server): (Multiaddr, _) = match std::env::args().nth(1) {
+    let mut args = std::env::args().skip(1).peekable();
+    let loopback = args.next_if(|arg| arg == "--loopback").is_some();
+    let (star, server): (Multiaddr, _) = match args.next() {
         Some(star) => (star.parse::<StarAddr>()?.to_multiaddr(), None),
         None => {
             let server = rendezvous::Server::bind(rendezvous::Config::default()).await?;
@@ -132,11 +142,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("rendezvous {star}");
 
     let topic = gossipsub::IdentTopic::new(TOPIC);
-    let mut swarm = node().await?;
+    let mut swarm = node(loopback).await?;
     println!("this is {}", swarm.local_peer_id());
     swarm.behaviour_mut().gossipsub.subscribe(&topic)?;
-    swarm.listen_on("/ip4/0.0.0.0/tcp/0".parse()?)?;
-    swarm.listen_on("/ip4/0.0.0.0/udp/0/quic-v1".parse()?)?;
+    let host = if loopback { "127.0.0.1" } else { "0.0.0.0" };
+    swarm.listen_on(format!("/ip4/{host}/tcp/0").parse()?)?;
+    swarm.listen_on(format!("/ip4/{host}/udp/0/quic-v1").parse()?)?;
     swarm.listen_on(star)?;
 
     let mut lines = lines();
@@ -202,7 +213,9 @@ fn dial(swarm: &mut Swarm<Node>, peer: PeerId) {
 fn dial_all(swarm: &mut Swarm<Node>) {
     let Node { star, mdns, .. } = swarm.behaviour();
     let star = star.discovered().map(|(peer, _)| *peer);
-    let peers: Vec<PeerId> = star.chain(mdns.discovered_nodes().copied()).collect();
+    let nearby = mdns.as_ref().into_iter();
+    let nearby = nearby.flat_map(|mdns| mdns.discovered_nodes().copied());
+    let peers: Vec<PeerId> = star.chain(nearby).collect();
     for peer in peers {
         dial(swarm, peer);
     }

@@ -6,6 +6,8 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use tokio::{task::JoinSet, time::timeout};
+
 use super::{Links, socket};
 use crate::address::Rendezvous;
 
@@ -63,15 +65,26 @@ impl Links {
 }
 
 /// The first of the rendezvous whose name has the address `ip`.
+///
+/// A task of its own looks it up: in a runtime without timers or IO it panics there, and not in the swarm's.
 async fn first_at(ip: IpAddr, rendezvous: impl Iterator<Item = Rendezvous>) -> Option<Rendezvous> {
-    let search = async {
-        for rendezvous in rendezvous {
-            let found = socket::resolve(&rendezvous).await;
-            if found.is_ok_and(|found| found.iter().any(|addr| addr.ip() == ip)) {
-                return Some(rendezvous);
+    let rendezvous: Vec<_> = rendezvous.collect();
+    if rendezvous.is_empty() {
+        return None;
+    }
+    // Dropped with the dial, it ends the lookup.
+    let mut lookup = JoinSet::new();
+    lookup.spawn(async move {
+        let search = async {
+            for rendezvous in rendezvous {
+                let found = socket::resolve(&rendezvous).await;
+                if found.is_ok_and(|found| found.iter().any(|addr| addr.ip() == ip)) {
+                    return Some(rendezvous);
+                }
             }
-        }
-        None
-    };
-    tokio::time::timeout(LOOKUP_TIMEOUT, search).await.ok()?
+            None
+        };
+        timeout(LOOKUP_TIMEOUT, search).await.ok()?
+    });
+    lookup.join_next().await?.ok()?
 }

@@ -110,6 +110,41 @@ async fn star_only_nodes_serve_find_each_other_and_keep_records() {
     server.shutdown().await;
 }
 
+/// In automatic mode, Kademlia serves for as long as the address is joined, and says so.
+#[tokio::test]
+async fn the_mode_follows_the_join_and_its_loss() {
+    let server = embedded().await;
+    let mut nodes = [node()];
+    assert_eq!(nodes[0].behaviour().kad.mode(), Mode::Client);
+    join(&mut nodes[0], &server).await;
+    changes_to(&mut nodes, Mode::Server).await;
+    server.shutdown().await;
+    changes_to(&mut nodes, Mode::Client).await;
+}
+
+/// Waits for the next change of mode. It is told after what brought it, and not without a cause.
+async fn changes_to(nodes: &mut [Swarm<Node>; 1], mode: Mode) {
+    let mut addresses = Vec::new();
+    let changed = until("a change of mode", nodes, |_, event, _| match event {
+        SwarmEvent::ExternalAddrConfirmed { .. } => {
+            addresses.push(Mode::Server);
+            None
+        }
+        SwarmEvent::ExternalAddrExpired { .. } => {
+            addresses.push(Mode::Client);
+            None
+        }
+        SwarmEvent::Behaviour(NodeEvent::Kad(kad::Event::ModeChanged { new_mode })) => {
+            Some(new_mode)
+        }
+        _ => None,
+    })
+    .await;
+    assert_eq!(changed, mode);
+    assert_eq!(addresses, [mode]);
+    assert_eq!(nodes[0].behaviour().kad.mode(), mode);
+}
+
 /// Waits until Kademlia serves on every node and every node knows every other.
 async fn all_serve(nodes: &mut [Swarm<Node>]) {
     until("servers that know each other", nodes, |_, _, nodes| {

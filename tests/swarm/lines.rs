@@ -1,18 +1,11 @@
 //! What went wrong in swarms of applications: each is a test.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use libp2p::{
     Multiaddr, PeerId, Swarm, SwarmBuilder,
-    core::{
-        Endpoint, Transport as _,
-        transport::{DialOpts as TransportDialOpts, ListenerId, PortUse, TransportEvent},
-    },
+    core::{Transport as _, transport::TransportEvent},
     identify,
     multiaddr::Protocol,
     noise,
@@ -21,7 +14,7 @@ use libp2p::{
 };
 use libp2p_websocket_star::{
     AddressGuard, Behaviour, Config, WebSocketStarTransport,
-    error::{Error, JoinError, LinkError},
+    error::{Error, JoinError},
     preset::Star,
 };
 
@@ -197,97 +190,6 @@ async fn a_peer_that_joined_under_another_host_is_reached_through_its_rendezvous
     assert_eq!(server.snapshot().links, 2);
     drop((dialled, accepted));
     server.shutdown().await;
-}
-
-fn poll(transport: &mut WebSocketStarTransport) -> Poll<Option<Error>> {
-    let mut cx = Context::from_waker(Waker::noop());
-    match Pin::new(transport).poll(&mut cx) {
-        Poll::Ready(TransportEvent::ListenerClosed { reason, .. }) => Poll::Ready(reason.err()),
-        Poll::Ready(other) => panic!("{other:?}"),
-        Poll::Pending => Poll::Pending,
-    }
-}
-
-#[test]
-fn outside_of_a_runtime_the_error_says_what_is_missing() {
-    let star = "/ip4/127.0.0.1/tcp/1/ws/p2p-websocket-star";
-    let mut transport = WebSocketStarTransport::new(&ed25519(), Config::default());
-    let addr: Multiaddr = star.parse().expect("a multiaddr");
-    let opts = TransportDialOpts {
-        role: Endpoint::Dialer,
-        port_use: PortUse::Reuse,
-    };
-    transport
-        .listen_on(ListenerId::next(), addr.clone())
-        .expect("a good address");
-    let Poll::Ready(Some(closed)) = poll(&mut transport) else {
-        panic!("the listener goes on");
-    };
-    let to = addr.with(Protocol::P2p(PeerId::random()));
-    let dial = transport.dial(to, opts).expect("a good address");
-    let dialled = futures::executor::block_on(dial).expect_err("no runtime");
-    for error in [closed, dialled] {
-        assert_eq!(
-            error.to_string(),
-            "websocket-star needs a Tokio runtime with time and IO enabled, and was polled outside of one"
-        );
-    }
-}
-
-#[test]
-fn a_listener_whose_runtime_ends_is_closed_and_can_be_started_again() {
-    let runtime = || {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime")
-    };
-    let home = runtime();
-    let server = home.block_on(embedded());
-    let addr: Multiaddr = address(&server).parse().expect("a multiaddr");
-    let mut transport = WebSocketStarTransport::new(&ed25519(), hasty());
-    let join = |transport: &mut WebSocketStarTransport, runtime: &tokio::runtime::Runtime| {
-        runtime.block_on(within("the join", async {
-            loop {
-                let event = std::future::poll_fn(|cx| Pin::new(&mut *transport).poll(cx)).await;
-                if let TransportEvent::NewAddress { .. } = event {
-                    break;
-                }
-            }
-        }));
-    };
-    for _ in 0..2 {
-        let short = runtime();
-        transport
-            .listen_on(ListenerId::next(), addr.clone())
-            .expect("not listening any more");
-        join(&mut transport, &short);
-        drop(short);
-        let mut events = Vec::new();
-        while let Poll::Ready(event) =
-            Pin::new(&mut transport).poll(&mut Context::from_waker(Waker::noop()))
-        {
-            events.push(event);
-        }
-        assert!(
-            matches!(
-                &events[..],
-                [
-                    TransportEvent::AddressExpired { .. },
-                    TransportEvent::ListenerClosed {
-                        reason: Err(Error::Link {
-                            error: LinkError::TaskEnded,
-                            ..
-                        }),
-                        ..
-                    }
-                ]
-            ),
-            "{events:?}"
-        );
-    }
-    home.block_on(server.shutdown());
 }
 
 #[test]

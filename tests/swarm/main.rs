@@ -6,6 +6,9 @@ mod kad;
 mod lines;
 mod node;
 mod orders;
+mod relay;
+mod rendezvous_point;
+mod runtimes;
 #[allow(dead_code, reason = "each test target uses its own part")]
 #[path = "../it/support/mod.rs"]
 mod support;

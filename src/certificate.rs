@@ -74,7 +74,12 @@ mod tests {
     #[test]
     fn what_is_no_certificate_is_said_to_be_none() {
         let key = certified().signing_key.serialize_pem();
-        assert_eq!(read(key.as_bytes()), Err(CertificateError::NoCertificate));
+        let error = read(key.as_bytes()).expect_err("a key");
+        assert_eq!(error, CertificateError::NoCertificate);
+        assert_eq!(
+            crate::Error::from(error).to_string(),
+            "not a root certificate: the PEM has no certificate in it; does it have the key?"
+        );
         let broken = "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n";
         assert!(matches!(
             read(broken.as_bytes()),

@@ -12,7 +12,7 @@ use libp2p_swarm::{
     THandlerOutEvent, ToSwarm,
     behaviour::{ConnectionClosed, ConnectionEstablished, ExpiredListenAddr, NewListenAddr},
 };
-use multiaddr::Multiaddr;
+use multiaddr::{Multiaddr, Protocol};
 
 use crate::StarAddr;
 
@@ -87,13 +87,16 @@ impl<B: NetworkBehaviour> AddressGuard<B> {
     }
 }
 
-/// Whether the connection goes through a rendezvous; by the local address where it was not dialled.
+/// Whether the connection goes through a rendezvous, as a circuit does whose relay is reached there; by the local
+/// address where it was not dialled.
 fn is_star(endpoint: &ConnectedPoint) -> bool {
     let address = match endpoint {
         ConnectedPoint::Dialer { address, .. } => address,
         ConnectedPoint::Listener { local_addr, .. } => local_addr,
     };
-    StarAddr::try_from(address).is_ok()
+    address
+        .iter()
+        .any(|part| part == Protocol::P2pWebSocketStar)
 }
 
 impl<B: NetworkBehaviour> NetworkBehaviour for AddressGuard<B> {

@@ -1,8 +1,11 @@
 //! The transport where it is used: under libp2p's contract for transports, composed with others, and in whole swarms.
 
+mod autonat;
 mod contract;
+mod dcutr;
 mod full_node;
 mod kad;
+mod limits;
 mod lines;
 mod node;
 mod orders;

@@ -24,13 +24,13 @@ struct Relay {
 }
 
 /// A relay that listens at the rendezvous, and its address there.
-struct Served {
+pub struct Served {
     addr: Multiaddr,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Served {
-    async fn at(place: &Place) -> Self {
+    pub async fn at(place: &Place) -> Self {
         log();
         let star = Star::new(place.config.clone());
         let mut swarm = SwarmBuilder::with_new_identity()
@@ -60,7 +60,7 @@ impl Served {
         Self { addr, task }
     }
 
-    fn circuit(&self) -> Multiaddr {
+    pub fn circuit(&self) -> Multiaddr {
         self.addr.clone().with(Protocol::P2pCircuit)
     }
 }

@@ -108,7 +108,7 @@ async fn a_star_only_node_registers_and_is_found_and_dialled() {
         panic!("{found:?}");
     };
     assert_eq!(record.peer_id(), registered);
-    assert_eq!(record.addresses(), [joined.clone()]);
+    assert_eq!(record.addresses(), std::slice::from_ref(&joined));
 
     nodes[SEEKER]
         .dial(record.addresses()[0].clone())

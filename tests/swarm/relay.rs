@@ -142,13 +142,10 @@ pub async fn cell(order: Order, place: &Place) {
     }
 }
 
-async fn refused(swarm: &mut Swarm<Node>, circuit: Multiaddr) {
-    match swarm.listen_on(circuit.clone()) {
-        Err(TransportError::MultiaddrNotSupported(back)) => assert_eq!(back, circuit),
-        other => panic!("{other:?}"),
-    }
+/// Dials, and gives what comes of it.
+async fn failure(swarm: &mut Swarm<Node>, circuit: &Multiaddr) -> DialError {
     swarm.dial(circuit.clone()).expect("it fails later");
-    let error = within("the refusal", async {
+    within("the refusal", async {
         loop {
             if let SwarmEvent::OutgoingConnectionError { error, .. } =
                 swarm.select_next_some().await
@@ -157,7 +154,15 @@ async fn refused(swarm: &mut Swarm<Node>, circuit: Multiaddr) {
             }
         }
     })
-    .await;
+    .await
+}
+
+async fn refused(swarm: &mut Swarm<Node>, circuit: Multiaddr) {
+    match swarm.listen_on(circuit.clone()) {
+        Err(TransportError::MultiaddrNotSupported(back)) => assert_eq!(back, circuit),
+        other => panic!("{other:?}"),
+    }
+    let error = failure(swarm, &circuit).await;
     let DialError::Transport(errors) = &error else {
         panic!("{error:?}");
     };
@@ -176,17 +181,7 @@ async fn without_the_relays_transport_a_circuit_is_not_supported() {
     let relay = Served::at(&place).await;
     let circuit = relay.circuit().with(Protocol::P2p(PeerId::random()));
     let mut swarm = alone(Config::default());
-    swarm.dial(circuit.clone()).expect("it fails later");
-    let error = within("the refusal", async {
-        loop {
-            if let SwarmEvent::OutgoingConnectionError { error, .. } =
-                swarm.select_next_some().await
-            {
-                return error;
-            }
-        }
-    })
-    .await;
+    let error = failure(&mut swarm, &circuit).await;
     match error {
         DialError::Transport(errors) => match &errors[..] {
             [(addr, TransportError::MultiaddrNotSupported(back))] => {

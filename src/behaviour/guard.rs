@@ -14,8 +14,6 @@ use libp2p_swarm::{
 };
 use multiaddr::{Multiaddr, Protocol};
 
-use crate::StarAddr;
-
 /// A behaviour, in practice `identify::Behaviour`, that makes nothing of what is observed through a rendezvous.
 ///
 /// identify takes the address at which a peer sees this node for a candidate of its own, and puts the
@@ -24,9 +22,10 @@ use crate::StarAddr;
 /// rendezvous' port, not one of this node's. What comes of it are candidates at which nobody listens, which
 /// autonat probes and dcutr dials.
 ///
-/// With this around it, the behaviour is not told of listen addresses at rendezvous (it tells peers of them
-/// all the same, as external addresses that the [`Behaviour`](crate::Behaviour) confirms), and candidates that it draws from
-/// connections through a rendezvous are dropped. All else passes.
+/// With this around it, the behaviour is not told of listen addresses at rendezvous, nor of circuits whose relay is
+/// reached there. (It tells peers of them all the same: the [`Behaviour`](crate::Behaviour) and the relay's client confirm
+/// them as external addresses.) Candidates that it draws from connections through a rendezvous are dropped. All else
+/// passes.
 ///
 /// ```
 /// use libp2p::{identify, swarm::NetworkBehaviour};
@@ -87,13 +86,16 @@ impl<B: NetworkBehaviour> AddressGuard<B> {
     }
 }
 
-/// Whether the connection goes through a rendezvous, as a circuit does whose relay is reached there; by the local
-/// address where it was not dialled.
+/// Whether the connection goes through a rendezvous; by the local address where it was not dialled.
 fn is_star(endpoint: &ConnectedPoint) -> bool {
-    let address = match endpoint {
-        ConnectedPoint::Dialer { address, .. } => address,
-        ConnectedPoint::Listener { local_addr, .. } => local_addr,
-    };
+    match endpoint {
+        ConnectedPoint::Dialer { address, .. } => leads_through_star(address),
+        ConnectedPoint::Listener { local_addr, .. } => leads_through_star(local_addr),
+    }
+}
+
+/// Whether the address has a rendezvous in it. A circuit has, too, if its relay is reached at one.
+fn leads_through_star(address: &Multiaddr) -> bool {
     address
         .iter()
         .any(|part| part == Protocol::P2pWebSocketStar)
@@ -151,7 +153,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for AddressGuard<B> {
         match event {
             FromSwarm::NewListenAddr(NewListenAddr { addr, .. })
             | FromSwarm::ExpiredListenAddr(ExpiredListenAddr { addr, .. })
-                if StarAddr::try_from(addr).is_ok() =>
+                if leads_through_star(addr) =>
             {
                 return;
             }
@@ -199,6 +201,98 @@ impl<B: NetworkBehaviour> NetworkBehaviour for AddressGuard<B> {
                     self.inner.on_connection_handler_event(peer, id, event);
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use libp2p_core::transport::ListenerId;
+    use libp2p_swarm::dummy;
+
+    use super::*;
+
+    /// The listen addresses that it has been told of.
+    #[derive(Default)]
+    struct Told(Vec<Multiaddr>);
+
+    impl NetworkBehaviour for Told {
+        type ConnectionHandler = dummy::ConnectionHandler;
+        type ToSwarm = Infallible;
+
+        fn handle_established_inbound_connection(
+            &mut self,
+            _: ConnectionId,
+            _: PeerId,
+            _: &Multiaddr,
+            _: &Multiaddr,
+        ) -> Result<THandler<Self>, ConnectionDenied> {
+            Ok(dummy::ConnectionHandler)
+        }
+
+        fn handle_established_outbound_connection(
+            &mut self,
+            _: ConnectionId,
+            _: PeerId,
+            _: &Multiaddr,
+            _: Endpoint,
+            _: PortUse,
+        ) -> Result<THandler<Self>, ConnectionDenied> {
+            Ok(dummy::ConnectionHandler)
+        }
+
+        fn on_connection_handler_event(
+            &mut self,
+            _: PeerId,
+            _: ConnectionId,
+            event: THandlerOutEvent<Self>,
+        ) {
+            libp2p_core::util::unreachable(event)
+        }
+
+        fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+            if let FromSwarm::NewListenAddr(NewListenAddr { addr, .. })
+            | FromSwarm::ExpiredListenAddr(ExpiredListenAddr { addr, .. }) = event
+            {
+                self.0.push(addr.clone());
+            }
+        }
+
+        fn poll(
+            &mut self,
+            _: &mut Context<'_>,
+        ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+            Poll::Pending
+        }
+    }
+
+    /// identify takes each listen address for one with a TCP port of this host.
+    #[test]
+    fn listen_addresses_that_lead_through_a_rendezvous_are_not_told() {
+        let peer = PeerId::random();
+        let tcp = "/ip4/127.0.0.1/tcp/4001";
+        let star = "/ip4/127.0.0.1/tcp/9090/ws/p2p-websocket-star";
+        for (text, told) in [
+            (tcp.to_owned(), true),
+            (format!("{tcp}/p2p/{peer}/p2p-circuit/p2p/{peer}"), true),
+            (format!("{star}/p2p/{peer}"), false),
+            (format!("{star}/p2p/{peer}/p2p-circuit/p2p/{peer}"), false),
+        ] {
+            let addr: Multiaddr = text.parse().expect("a multiaddr");
+            let (listener_id, addr) = (ListenerId::next(), &addr);
+            let mut guard = AddressGuard::new(Told::default());
+            guard.on_swarm_event(FromSwarm::NewListenAddr(NewListenAddr {
+                listener_id,
+                addr,
+            }));
+            guard.on_swarm_event(FromSwarm::ExpiredListenAddr(ExpiredListenAddr {
+                listener_id,
+                addr,
+            }));
+            let expected = if told { vec![addr.clone(); 2] } else { vec![] };
+            assert_eq!(guard.get_ref().0, expected, "{addr}");
         }
     }
 }

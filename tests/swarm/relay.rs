@@ -12,7 +12,7 @@ use libp2p_websocket_star::{Behaviour, Config, preset::Star};
 use crate::{
     node::until,
     orders::build::{Node, NodeEvent, Order, Place, alone, or, with_relay},
-    support::{log, within},
+    support::{self, log, within},
 };
 
 /// A relay. It has the star transport alone.
@@ -145,14 +145,9 @@ pub async fn cell(order: Order, place: &Place) {
 /// Dials, and gives what comes of it.
 async fn failure(swarm: &mut Swarm<Node>, circuit: &Multiaddr) -> DialError {
     swarm.dial(circuit.clone()).expect("it fails later");
-    within("the refusal", async {
-        loop {
-            if let SwarmEvent::OutgoingConnectionError { error, .. } =
-                swarm.select_next_some().await
-            {
-                return error;
-            }
-        }
+    support::node::until(swarm, "the refusal", |event| match event {
+        SwarmEvent::OutgoingConnectionError { error, .. } => Some(error),
+        _ => None,
     })
     .await
 }

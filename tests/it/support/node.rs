@@ -92,10 +92,10 @@ pub async fn serve(mut swarm: Swarm<Node>) {
 }
 
 /// Runs the swarm until `wanted` finds what it looks for in an event.
-pub async fn until<T>(
-    swarm: &mut Swarm<Node>,
+pub async fn until<B: NetworkBehaviour, T>(
+    swarm: &mut Swarm<B>,
     what: &str,
-    mut wanted: impl FnMut(SwarmEvent<NodeEvent>) -> Option<T>,
+    mut wanted: impl FnMut(SwarmEvent<B::ToSwarm>) -> Option<T>,
 ) -> T {
     within(what, async {
         loop {

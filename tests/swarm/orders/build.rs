@@ -18,7 +18,7 @@ use libp2p_websocket_star::{
     rendezvous::{self, Server, TlsConfig},
 };
 
-use crate::support::{ed25519, log, within};
+use crate::support::{ed25519, log, node::until, within};
 
 #[derive(NetworkBehaviour)]
 pub struct Node {
@@ -177,21 +177,6 @@ impl Place {
             Self::tls().await,
         ]
     }
-}
-
-pub async fn until<T>(
-    swarm: &mut Swarm<Node>,
-    what: &str,
-    mut wanted: impl FnMut(SwarmEvent<NodeEvent>) -> Option<T>,
-) -> T {
-    within(what, async {
-        loop {
-            if let Some(found) = wanted(swarm.select_next_some().await) {
-                break found;
-            }
-        }
-    })
-    .await
 }
 
 pub async fn joined(swarm: &mut Swarm<Node>, base: &Multiaddr) -> Multiaddr {

@@ -18,10 +18,10 @@ use libp2p::{
 use libp2p_websocket_star::{Config, preset::Star};
 
 use self::build::{
-    Node, Order, Place, alone, by_hand, discovered, joined, or, pinged, resolving, tcp_of, until,
+    Node, Order, Place, alone, by_hand, discovered, joined, or, pinged, resolving, tcp_of,
     websocket_of, with_relay,
 };
-use crate::relay;
+use crate::{relay, support::node::until};
 
 /// The order reaches peers at every place, by address and by name of the peer.
 async fn reaches_everybody(order: Order) {

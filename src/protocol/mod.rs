@@ -9,6 +9,7 @@
 
 pub mod engine_io;
 pub mod event;
+pub(crate) mod refusal;
 pub mod session;
 pub mod socket_io;
 pub mod stream;

@@ -18,6 +18,7 @@ use libp2p_identity::{Keypair, PeerId};
 use super::{
     ProtocolError, engine_io,
     event::{DialAnswer, DialId, Event, JoinAnswer, StreamEvent, StreamName},
+    refusal::Refusal,
     socket_io::Packet,
 };
 use crate::address::StarAddr;
@@ -86,14 +87,9 @@ impl JoinError {
             Self::TimedOut(_) | Self::Malformed(_) | Self::StaleChallenge | Self::Displaced => {
                 false
             }
-            Self::Refused(reason) => matches!(
-                reason.as_str(),
-                "{}" | "Invalid multiaddr"
-                    | "Signature Invalid"
-                    | "Crypto error"
-                    | "Id is not matching"
-                    | "Crypto Challenge required but no Id provided"
-            ),
+            Self::Refused(reason) => {
+                Refusal::of_words(reason).is_some_and(|refusal| refusal.is_permanent())
+            }
         }
     }
 }
@@ -130,9 +126,9 @@ pub enum DialError {
 
 impl From<String> for DialError {
     fn from(reason: String) -> Self {
-        match reason.as_str() {
-            "Peer not found" => Self::PeerNotFound,
-            "Not authorized for this address" => Self::NotAuthorized,
+        match Refusal::of_words(&reason) {
+            Some(Refusal::PeerNotFound) => Self::PeerNotFound,
+            Some(Refusal::NotAuthorized) => Self::NotAuthorized,
             _ => Self::Refused(reason),
         }
     }
@@ -603,10 +599,7 @@ impl Session {
                     Some(signature) => {
                         self.send_join(now, wire, signature, Pending::Signature);
                     }
-                    None if matches!(reason.as_str(), "Signature Invalid" | "Crypto error") => {
-                        self.join_failed(&wire, JoinError::StaleChallenge);
-                    }
-                    None => self.join_failed(&wire, JoinError::Refused(reason)),
+                    None => self.join_failed(&wire, key_refused(reason)),
                 },
                 Err(error) => self.join_failed(&wire, JoinError::Malformed(error)),
             },
@@ -746,6 +739,15 @@ impl Session {
         let (pending, deadline) = self.pending.remove(&id)?;
         self.deadlines.remove(&(deadline, id));
         Some(pending)
+    }
+}
+
+/// Why a join failed whose first request was refused. That one has no signature: words about a
+/// signature tell that the rendezvous takes it for the second.
+fn key_refused(reason: String) -> JoinError {
+    match Refusal::of_words(&reason) {
+        Some(Refusal::WrongSignature | Refusal::UnusableProof) => JoinError::StaleChallenge,
+        _ => JoinError::Refused(reason),
     }
 }
 

@@ -8,24 +8,12 @@ use libp2p_core::multihash::Multihash;
 use libp2p_identity::{PeerId, PublicKey};
 use sha2::{Digest as _, Sha256};
 
-use crate::protocol::event::uuid;
+use crate::protocol::{event::uuid, refusal::Refusal};
 
 /// The longest key or signature as text. An RSA-8192 key is 2.1 KiB in hex.
 const MAX_TEXT: usize = 8 * 1024;
 /// SHA2-256, as a multihash code.
 const SHA2_256: u64 = 0x12;
-
-/// Why a proof is refused, in the npm server's words where it has any.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ProofError {
-    /// The npm server answers this for a signature it cannot process, and `{}` for such a key.
-    #[error("Crypto error")]
-    Unusable,
-    #[error("Id is not matching")]
-    WrongId,
-    #[error("Signature Invalid")]
-    WrongSignature,
-}
 
 /// Something to check outside of the registry.
 #[derive(Debug)]
@@ -56,7 +44,7 @@ pub(crate) struct SignatureCheck {
 pub(crate) struct Checked {
     pub(super) address: String,
     pub(super) ack: u64,
-    pub(super) result: Result<Proof, ProofError>,
+    pub(super) result: Result<Proof, Refusal>,
 }
 
 impl Checked {
@@ -125,14 +113,14 @@ fn nonce() -> String {
     uuid() + &uuid()
 }
 
-fn check_key(address: &str, text: &str) -> Result<PublicKey, ProofError> {
-    let bytes = decode_key(text).ok_or(ProofError::Unusable)?;
-    let key = PublicKey::try_decode_protobuf(&bytes).map_err(|_| ProofError::Unusable)?;
+fn check_key(address: &str, text: &str) -> Result<PublicKey, Refusal> {
+    let bytes = decode_key(text).ok_or(Refusal::UnusableProof)?;
+    let key = PublicKey::try_decode_protobuf(&bytes).map_err(|_| Refusal::UnusableProof)?;
     let id = address.rsplit("ipfs/").next().unwrap_or_default();
     if ids_of(&key).any(|of_key| of_key == id) {
         Ok(key)
     } else {
-        Err(ProofError::WrongId)
+        Err(Refusal::WrongId)
     }
 }
 
@@ -162,15 +150,15 @@ fn hashed_id(key: &PublicKey) -> Option<PeerId> {
     PeerId::from_multihash(hash).ok()
 }
 
-fn check_signature(challenge: &Challenge, text: &str) -> Result<(), ProofError> {
+fn check_signature(challenge: &Challenge, text: &str) -> Result<(), Refusal> {
     if text.len() > MAX_TEXT {
-        return Err(ProofError::WrongSignature);
+        return Err(Refusal::WrongSignature);
     }
-    let signature = hex::decode(text).map_err(|_| ProofError::WrongSignature)?;
+    let signature = hex::decode(text).map_err(|_| Refusal::WrongSignature)?;
     if challenge.key.verify(challenge.nonce.as_bytes(), &signature) {
         Ok(())
     } else {
-        Err(ProofError::WrongSignature)
+        Err(Refusal::WrongSignature)
     }
 }
 

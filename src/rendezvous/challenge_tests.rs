@@ -7,7 +7,7 @@ fn address(id: &str) -> String {
     format!("/ip4/127.0.0.1/tcp/9090/ws/p2p-websocket-star/ipfs/{id}")
 }
 
-fn check_key(id: &str, text: &str) -> Result<Proof, ProofError> {
+fn check_key(id: &str, text: &str) -> Result<Proof, Refusal> {
     let check = Check::Key(KeyCheck {
         address: address(id),
         ack: 7,
@@ -19,7 +19,7 @@ fn check_key(id: &str, text: &str) -> Result<Proof, ProofError> {
     checked.result
 }
 
-fn check_signature(challenge: &Challenge, signature: &str) -> Result<Proof, ProofError> {
+fn check_signature(challenge: &Challenge, signature: &str) -> Result<Proof, Refusal> {
     let check = Check::Signature(SignatureCheck {
         address: address("a"),
         ack: 7,
@@ -67,7 +67,7 @@ fn each_kind_of_key_proves_itself() {
             let other = key.sign(b"another nonce").expect("signs");
             for wrong in [&other[..], &signature[1..], &[]] {
                 let proof = check_signature(&challenge, &hex::encode(wrong));
-                assert_eq!(proof.err(), Some(ProofError::WrongSignature), "{id}");
+                assert_eq!(proof.err(), Some(Refusal::WrongSignature), "{id}");
             }
         }
     }
@@ -92,11 +92,11 @@ fn a_key_of_another_id_is_refused() {
         let id = other.public().to_peer_id().to_base58();
         let public = hex::encode(key.public().encode_protobuf());
         let refused = check_key(&id, &public).err();
-        assert_eq!(refused, Some(ProofError::WrongId));
+        assert_eq!(refused, Some(Refusal::WrongId));
     }
     let public = hex::encode(a.public().encode_protobuf());
     let refused = check_key("", &public).err();
-    assert_eq!(refused, Some(ProofError::WrongId));
+    assert_eq!(refused, Some(Refusal::WrongId));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn what_is_no_key_is_refused() {
     let long = "00".repeat(MAX_TEXT);
     for text in ["", "00", "xyz", "\u{e9}", "====", ecdsa, &long] {
         let refused = check_key("a", text).err();
-        assert_eq!(refused, Some(ProofError::Unusable), "{text}");
+        assert_eq!(refused, Some(Refusal::UnusableProof), "{text}");
     }
 }
 
@@ -121,7 +121,7 @@ fn what_is_no_signature_is_refused() {
     let long = "00".repeat(MAX_TEXT);
     for text in ["", "_", "\u{e9}", &public, &long] {
         let refused = check_signature(&challenge, text).err();
-        assert_eq!(refused, Some(ProofError::WrongSignature), "{text}");
+        assert_eq!(refused, Some(Refusal::WrongSignature), "{text}");
     }
 }
 
@@ -137,5 +137,5 @@ fn a_renewed_challenge_has_another_nonce() {
     challenge.renew();
     let signature = key.sign(first.as_bytes()).expect("signs");
     let refused = check_signature(&challenge, &hex::encode(signature)).err();
-    assert_eq!(refused, Some(ProofError::WrongSignature));
+    assert_eq!(refused, Some(Refusal::WrongSignature));
 }

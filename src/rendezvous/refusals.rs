@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::protocol::refusal::Refusal;
+
 /// Declares the reasons once: the variants, their names, and the list of all.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $reason:ident = $name:literal,)*) => {
@@ -83,6 +85,31 @@ reasons! {
     MessageTooLong = "message_too_long",
     /// A link that is closed: it sent what the protocol does not allow.
     ProtocolViolation = "protocol_violation",
+}
+
+impl From<&Refusal> for Refused {
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::InvalidMultiaddr | Refusal::Unnamed => Self::InvalidMultiaddr,
+            Refusal::NoKey => Self::NoKey,
+            Refusal::UnusableProof => Self::UnusableProof,
+            Refusal::WrongId => Self::WrongId,
+            Refusal::WrongSignature => Self::WrongSignature,
+            Refusal::TooManyJoins => Self::TooManyJoins,
+            Refusal::Taken => Self::AddressTaken,
+            Refusal::NotAuthorized => Self::NotAuthorized,
+            Refusal::PeerNotFound => Self::PeerNotFound,
+            Refusal::DialRate => Self::DialRate,
+            Refusal::DialIdInUse => Self::DialIdInUse,
+            Refusal::TooManyDials => Self::TooManyDials,
+            Refusal::PeerBusy => Self::PeerBusy,
+            Refusal::DialTimedOut => Self::DialTimedOut,
+            Refusal::PeerLeft => Self::PeerLeft,
+            Refusal::ShuttingDown => Self::ShuttingDown,
+            Refusal::Malformed(_) => Self::MalformedRequest,
+            Refusal::Unknown => Self::UnknownRequest,
+        }
+    }
 }
 
 impl fmt::Display for Refused {

@@ -18,13 +18,14 @@ use std::{
 
 use self::{announce::Announcements, dials::Dials, peers::Peers, rate::Spent};
 use super::{
-    challenge::{Challenge, Check, Checked, ProofError},
+    challenge::{Challenge, Check, Checked},
     config::Config,
     refusals::{Refusals, Refused},
 };
 use crate::protocol::{
     ProtocolError,
     event::{DialAnswer, DialId, Event},
+    refusal::Refusal,
 };
 
 pub(crate) use self::{dials::Route, rate::Rate};
@@ -36,71 +37,6 @@ pub(crate) struct LinkId(pub(crate) u64);
 impl fmt::Display for LinkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// Why a request is refused: the string that answers it.
-///
-/// Those that the npm server knows are in its words.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
-    #[error("Invalid multiaddr")]
-    InvalidMultiaddr,
-    #[error("Crypto Challenge required but no Id provided")]
-    NoKey,
-    #[error(transparent)]
-    Proof(#[from] ProofError),
-    #[error("Too many addresses on one link")]
-    TooManyJoins,
-    #[error("Address is taken")]
-    Taken,
-    #[error("Not authorized for this address")]
-    NotAuthorized,
-    #[error("Peer not found")]
-    PeerNotFound,
-    #[error("Too many dials a second")]
-    DialRate,
-    #[error("Dial id is in use")]
-    DialIdInUse,
-    #[error("Too many dials on one link")]
-    TooManyDials,
-    #[error("Peer has too many dials")]
-    PeerBusy,
-    #[error("Peer did not answer the dial in time")]
-    DialTimedOut,
-    #[error("Peer left before it answered the dial")]
-    PeerLeft,
-    #[error("Rendezvous is shutting down")]
-    ShuttingDown,
-    #[error("Malformed request: {0}")]
-    Malformed(ProtocolError),
-    #[error("Unknown request")]
-    Unknown,
-}
-
-impl Refusal {
-    /// As what it is counted.
-    fn reason(&self) -> Refused {
-        match self {
-            Self::InvalidMultiaddr => Refused::InvalidMultiaddr,
-            Self::NoKey => Refused::NoKey,
-            Self::Proof(ProofError::Unusable) => Refused::UnusableProof,
-            Self::Proof(ProofError::WrongId) => Refused::WrongId,
-            Self::Proof(ProofError::WrongSignature) => Refused::WrongSignature,
-            Self::TooManyJoins => Refused::TooManyJoins,
-            Self::Taken => Refused::AddressTaken,
-            Self::NotAuthorized => Refused::NotAuthorized,
-            Self::PeerNotFound => Refused::PeerNotFound,
-            Self::DialRate => Refused::DialRate,
-            Self::DialIdInUse => Refused::DialIdInUse,
-            Self::TooManyDials => Refused::TooManyDials,
-            Self::PeerBusy => Refused::PeerBusy,
-            Self::DialTimedOut => Refused::DialTimedOut,
-            Self::PeerLeft => Refused::PeerLeft,
-            Self::ShuttingDown => Refused::ShuttingDown,
-            Self::Malformed(_) => Refused::MalformedRequest,
-            Self::Unknown => Refused::UnknownRequest,
-        }
     }
 }
 
@@ -310,7 +246,7 @@ impl Registry {
 
     /// Takes an event that could not be decoded from a link.
     pub(crate) fn handle_malformed(&mut self, link: LinkId, ack: u64, error: ProtocolError) {
-        self.answer(link, ack, Err(Refusal::Malformed(error)));
+        self.answer(link, ack, Err(Refusal::Malformed(error.to_string())));
     }
 
     /// Takes an answer to `ss-incomming` from a link.
@@ -398,7 +334,7 @@ impl Registry {
     fn answer(&mut self, to: LinkId, ack: u64, answer: Result<(), Refusal>) {
         if let Err(refusal) = &answer {
             tracing::debug!(link = %to, %refusal, "a request is refused");
-            self.refusals.count(refusal.reason());
+            self.refusals.count(refusal.into());
         }
         let answer = answer.map_err(|refusal| refusal.to_string());
         self.send(to, DialAnswer(answer).encode(ack));

@@ -286,7 +286,7 @@ impl Registry {
     pub(super) fn end_dial(&mut self, dial_id: &DialId, refusal: Refusal, cut: Cut) {
         let pending = self.dials.0.get(dial_id).and_then(|dial| dial.pending);
         if pending.is_some() {
-            self.refusals.count(refusal.reason());
+            self.refusals.count((&refusal).into());
         }
         self.settle_dial(dial_id, Err(refusal.to_string()));
         let Some(dial) = self.dials.0.get(dial_id) else {

@@ -158,7 +158,7 @@ impl Registry {
                 self.send(link, JoinAnswer::Nonce(nonce).encode(ack));
             }
             Ok(Proof::Possession) => self.joined(link, address, ack, now),
-            Err(error) => self.join_refused(link, ack, error.into()),
+            Err(error) => self.join_refused(link, ack, error),
         }
     }
 

@@ -97,7 +97,7 @@ fn a_signature_cannot_be_used_again_after_leaving() {
     star.leave(A, &a);
     star.actions();
     star.send_join(A, &address(&a), &signature);
-    let crypto_error = refused(&ProofError::Unusable.into());
+    let crypto_error = refused(&Refusal::UnusableProof);
     assert_eq!(star.actions(), [(Some(A), crypto_error)]);
 }
 
@@ -151,9 +151,9 @@ fn a_nonce_is_two_uuids_good_for_one_answer_within_its_time() {
     assert_eq!(nonce.len(), 72);
     assert_eq!((nonce.as_bytes()[14], nonce.as_bytes()[50]), (b'4', b'4'));
     star.send_join(A, &address(&a), &"00".repeat(64));
-    let wrong = refused(&ProofError::WrongSignature.into());
+    let wrong = refused(&Refusal::WrongSignature);
     assert_eq!(star.actions(), [(Some(A), wrong)]);
-    let crypto_error = refused(&ProofError::Unusable.into());
+    let crypto_error = refused(&Refusal::UnusableProof);
     star.send_join(A, &address(&a), &sign(&a, &nonce));
     assert_eq!(star.actions(), [(Some(A), crypto_error.clone())]);
 
@@ -184,7 +184,7 @@ fn another_links_nonce_is_no_proof() {
     let nonce = star.challenge(A, &a);
     star.challenge(B, &a);
     star.send_join(B, &address(&a), &sign(&a, &nonce));
-    let wrong = refused(&ProofError::WrongSignature.into());
+    let wrong = refused(&Refusal::WrongSignature);
     assert_eq!(star.actions(), [(Some(B), wrong)]);
 }
 

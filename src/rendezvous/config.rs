@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    origin::Weights,
     proxy::{Network, TrustedProxies},
     registry::Rate,
     tls::TlsConfig,
@@ -33,6 +34,7 @@ pub struct Config {
     ping_timeout: Duration,
     tls: Option<TlsConfig>,
     trusted_proxies: TrustedProxies,
+    origin_weights: Weights,
     metrics: bool,
     limits: Limits,
 }
@@ -48,6 +50,7 @@ impl Default for Config {
     /// - Expects a ping every 25 s, and gives it 20 s more: engine.io's own defaults.
     /// - Speaks plain WebSocket: TLS needs a certificate, and is often ended by a proxy.
     /// - Trusts no proxy: anybody could say to come from elsewhere.
+    /// - Gives each address the same weight: who is behind one is not to be seen from here.
     /// - Serves `/metrics`: they name no peer, and whoever may connect may ask for them, as with the
     ///   npm server's command line.
     fn default() -> Self {
@@ -60,6 +63,7 @@ impl Default for Config {
             ping_timeout: Duration::from_secs(20),
             tls: None,
             trusted_proxies: TrustedProxies::from_iter([]),
+            origin_weights: Weights::default(),
             metrics: true,
             limits: Limits::default(),
         }
@@ -131,6 +135,19 @@ impl Config {
         self
     }
 
+    /// Has each address of a network weigh `weight` instead of 1 when something is scarce, as for a
+    /// company or a carrier that has many peers behind one address. May be called for several networks;
+    /// the one with the longest prefix counts.
+    ///
+    /// What is scarce is shared by origins: an IPv4 address is one, and so is an IPv6 /64. A whole IPv6 /48
+    /// weighs four times as much as one of its addresses at most, or as much as the heaviest of them.
+    /// [`Limits::with_max_links_per_ip`] is no share, and holds whatever an address weighs.
+    #[must_use]
+    pub fn with_origin_weight(mut self, network: Network, weight: u32) -> Self {
+        self.origin_weights.insert(network, weight);
+        self
+    }
+
     /// Whether `/metrics` is answered.
     #[must_use]
     pub fn with_metrics(mut self, metrics: bool) -> Self {
@@ -175,6 +192,10 @@ impl Config {
 
     pub(crate) fn trusted_proxies(&self) -> &TrustedProxies {
         &self.trusted_proxies
+    }
+
+    pub(crate) fn origin_weights(&self) -> &Weights {
+        &self.origin_weights
     }
 
     pub(crate) fn metrics(&self) -> bool {

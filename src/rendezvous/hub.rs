@@ -15,11 +15,11 @@ use tokio::sync::{Notify, watch};
 use super::{
     config::Config,
     metrics::DialTime,
-    origin::Origins,
     outbox::{Bundle, CloseReason, Outbox},
     refusals::Refused,
     registry::{Action, Announced, LinkId, Registry, Route},
     server::Snapshot,
+    shares::Shares,
     tls,
 };
 use crate::{
@@ -58,7 +58,8 @@ pub(super) struct Figures {
 struct State {
     registry: Registry,
     outboxes: HashMap<LinkId, Arc<Outbox>>,
-    origins: Origins,
+    /// The links of each origin.
+    origins: Shares,
     next_link: u64,
     /// Until when the timer sleeps.
     timer: Option<Instant>,
@@ -120,7 +121,7 @@ impl Hub {
         let state = State {
             registry: Registry::new(&config),
             outboxes: HashMap::new(),
-            origins: Origins::default(),
+            origins: Shares::new(config.limits().links as u64),
             next_link: 0,
             timer: None,
             dropped_announcements: 0,
@@ -214,13 +215,15 @@ impl Hub {
 
     fn check_room(&self, state: &mut State, client: IpAddr) -> Result<(), AdmitError> {
         let limits = self.config.limits();
+        let claimant = self.config.origin_weights().claimant(client);
         if *self.stopping.borrow() {
             Err(AdmitError::Stopping)
         } else if state.outboxes.len() >= limits.links {
             Err(AdmitError::Links)
-        } else if !state.origins.try_add(client.into(), limits.links_per_ip) {
+        } else if state.origins.held_by(claimant.origin) >= limits.links_per_ip as u64 {
             Err(AdmitError::LinksPerIp)
         } else {
+            state.origins.take(&claimant, 1);
             Ok(())
         }
     }
@@ -228,7 +231,7 @@ impl Hub {
     fn remove(&self, link: LinkId, client: IpAddr) {
         let outbox = {
             let mut state = self.lock();
-            state.origins.remove(client.into());
+            state.origins.release(client.into(), 1);
             state.outboxes.remove(&link)
         };
         if let Some(outbox) = outbox {

@@ -32,9 +32,13 @@ mod origin;
 mod outbox;
 mod page;
 mod proxy;
+#[allow(dead_code, reason = "what is scarce is shared step by step")]
+mod rates;
 mod refusals;
 mod registry;
 mod server;
+#[allow(dead_code, reason = "what is scarce is shared step by step")]
+mod shares;
 mod tls;
 
 #[cfg(test)]

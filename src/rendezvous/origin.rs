@@ -1,16 +1,31 @@
-//! Where links come from, and how many of them from each place. No IO.
+//! Where connections come from, and what each place weighs when something is scarce. No IO.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::proxy::Network;
+
+/// How many addresses' worth a /48 may weigh, whatever it has of them: a customer may have 65,536 of the
+/// /64 networks in it, and is one customer all the same.
+const GROUP_WEIGHT: u32 = 4;
+/// How many bits of an IPv6 address make an origin.
+const ORIGIN_BITS: u32 = 64;
+/// How many bits of an IPv6 address make a group.
+const GROUP_BITS: u32 = 48;
 
 /// What counts as one remote host: an IPv4 address, or the /64 of an IPv6 address, since that is the
 /// least that a customer gets and all of it is one person's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Origin {
     V4(Ipv4Addr),
     /// The upper half.
+    V6(u64),
+}
+
+/// What counts as one customer: an IPv4 address, or the /48 of an IPv6 address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Group {
+    V4(Ipv4Addr),
+    /// The upper 48 bits.
     V6(u64),
 }
 
@@ -19,38 +34,80 @@ impl From<IpAddr> for Origin {
         // A socket that listens on both writes an IPv4 address as an IPv6 one.
         match ip.to_canonical() {
             IpAddr::V4(ip) => Self::V4(ip),
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, ..] = ip.octets();
-                let [_, _, _, _, e, f, g, h, ..] = ip.octets();
-                Self::V6(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
-            }
+            IpAddr::V6(ip) => Self::V6((ip.to_bits() >> ORIGIN_BITS) as u64),
         }
     }
 }
 
-/// How many links each origin has.
-#[derive(Debug, Default)]
-pub(super) struct Origins(HashMap<Origin, usize>);
-
-impl Origins {
-    /// Counts one more link of `origin`, unless it has `limit` already.
-    pub(super) fn try_add(&mut self, origin: Origin, limit: usize) -> bool {
-        let links = self.0.get(&origin).copied().unwrap_or_default();
-        let fits = links < limit;
-        if fits {
-            self.0.insert(origin, links + 1);
+impl Origin {
+    pub(super) fn group(self) -> Group {
+        match self {
+            Self::V4(ip) => Group::V4(ip),
+            Self::V6(upper) => Group::V6(upper >> (ORIGIN_BITS - GROUP_BITS)),
         }
-        fits
+    }
+}
+
+/// An origin with what it weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Claimant {
+    pub(super) origin: Origin,
+    /// What the origin weighs; at least 1.
+    pub(super) weight: u32,
+    /// What all origins of its group weigh together at most; at least `weight`.
+    pub(super) group_limit: u32,
+}
+
+/// What origins weigh, where it is not 1.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Weights {
+    /// The longest prefix first.
+    networks: Vec<(Network, u32)>,
+}
+
+impl Weights {
+    /// Has the origins in `network` weigh `weight` each, at least 1.
+    pub(super) fn insert(&mut self, network: Network, weight: u32) {
+        let network = network.truncated(ORIGIN_BITS);
+        self.networks.retain(|(known, _)| *known != network);
+        self.networks.push((network, weight.max(1)));
+        self.networks
+            .sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix()));
     }
 
-    /// One link of `origin` is gone.
-    pub(super) fn remove(&mut self, origin: Origin) {
-        if let Some(links) = self.0.get_mut(&origin) {
-            *links = links.saturating_sub(1);
-            if *links == 0 {
-                self.0.remove(&origin);
+    /// The origin of an address, with what it weighs.
+    pub(super) fn claimant(&self, ip: IpAddr) -> Claimant {
+        let ip = ip.to_canonical();
+        let weight = self.weight(ip, ORIGIN_BITS);
+        let group_limit = match ip {
+            IpAddr::V4(_) => weight,
+            IpAddr::V6(_) => {
+                let whole = self.weight(ip, GROUP_BITS).saturating_mul(GROUP_WEIGHT);
+                whole.max(self.heaviest_within(Network::from(ip).truncated(GROUP_BITS)))
             }
+        };
+        Claimant {
+            origin: ip.into(),
+            weight,
+            group_limit,
         }
+    }
+
+    /// The weight of the longest network that contains `ip` and has no longer a prefix than so.
+    fn weight(&self, ip: IpAddr, longest: u32) -> u32 {
+        let mut networks = self.networks.iter();
+        let fits = |network: &Network| network.prefix() <= longest && network.contains(ip);
+        networks
+            .find(|(network, _)| fits(network))
+            .map_or(1, |(_, weight)| *weight)
+    }
+
+    /// The largest weight of the networks in a group.
+    fn heaviest_within(&self, group: Network) -> u32 {
+        let within = self.networks.iter().filter(|(network, _)| {
+            network.prefix() > GROUP_BITS && network.truncated(GROUP_BITS) == group
+        });
+        within.map(|(_, weight)| *weight).max().unwrap_or(1)
     }
 }
 
@@ -58,8 +115,25 @@ impl Origins {
 mod tests {
     use super::*;
 
-    fn origin(ip: &str) -> Origin {
-        ip.parse::<IpAddr>().expect("an address").into()
+    fn ip(ip: &str) -> IpAddr {
+        ip.parse().expect("an address")
+    }
+
+    fn origin(text: &str) -> Origin {
+        ip(text).into()
+    }
+
+    fn weights(networks: &[(&str, u32)]) -> Weights {
+        let mut weights = Weights::default();
+        for (network, weight) in networks {
+            weights.insert(network.parse().expect("a network"), *weight);
+        }
+        weights
+    }
+
+    fn weighed(weights: &Weights, address: &str) -> (u32, u32) {
+        let claimant = weights.claimant(ip(address));
+        (claimant.weight, claimant.group_limit)
     }
 
     #[test]
@@ -71,18 +145,51 @@ mod tests {
     }
 
     #[test]
-    fn each_origin_has_its_own_limit_and_one_that_is_gone_is_forgotten() {
-        let (a, b) = (origin("192.0.2.1"), origin("192.0.2.2"));
-        let mut origins = Origins::default();
-        assert!(origins.try_add(a, 2) && origins.try_add(a, 2));
-        assert!(!origins.try_add(a, 2));
-        assert!(origins.try_add(b, 2));
-        origins.remove(a);
-        assert!(origins.try_add(a, 2));
-        for origin in [a, a, b] {
-            origins.remove(origin);
+    fn a_group_is_an_ipv4_address_or_an_ipv6_48() {
+        let group = |text| origin(text).group();
+        assert_eq!(group("2001:db8::1"), group("2001:db8:0:ffff::1"));
+        assert_ne!(group("2001:db8::1"), group("2001:db8:1::1"));
+        assert_ne!(group("192.0.2.1"), group("192.0.2.2"));
+    }
+
+    #[test]
+    fn an_address_weighs_one_and_a_48_at_most_four() {
+        let weights = Weights::default();
+        assert_eq!(weighed(&weights, "192.0.2.1"), (1, 1));
+        assert_eq!(weighed(&weights, "::ffff:192.0.2.1"), (1, 1));
+        assert_eq!(weighed(&weights, "2001:db8::1"), (1, 4));
+    }
+
+    #[test]
+    fn the_longest_network_tells_the_weight_in_whatever_order_they_are_given() {
+        let (wide, narrow) = (("192.0.0.0/16", 5), ("192.0.2.0/24", 7));
+        for networks in [[wide, narrow], [narrow, wide]] {
+            let weights = weights(&networks);
+            assert_eq!(weighed(&weights, "192.0.2.1"), (7, 7));
+            assert_eq!(weighed(&weights, "::ffff:192.0.3.1"), (5, 5));
+            assert_eq!(weighed(&weights, "192.1.2.1"), (1, 1));
         }
-        assert!(origins.0.is_empty());
-        assert!(!origins.try_add(a, 0));
+        assert_eq!(weighed(&weights(&[wide, wide, narrow]), "192.0.3.1").0, 5);
+        assert_eq!(weighed(&weights(&[("192.0.2.1", 0)]), "192.0.2.1"), (1, 1));
+    }
+
+    #[test]
+    fn a_48_weighs_four_of_its_addresses_or_as_much_as_the_heaviest() {
+        let wide = weights(&[("2001:db8::/32", 10)]);
+        assert_eq!(weighed(&wide, "2001:db8::1"), (10, 40));
+        let narrow = weights(&[("2001:db8:0:1::/64", 10)]);
+        assert_eq!(weighed(&narrow, "2001:db8:0:1::1"), (10, 10));
+        assert_eq!(weighed(&narrow, "2001:db8:0:2::1"), (1, 10));
+        assert_eq!(weighed(&narrow, "2001:db8:1::1"), (1, 4));
+        let huge = weights(&[("::/0", u32::MAX)]);
+        assert_eq!(weighed(&huge, "::1"), (u32::MAX, u32::MAX));
+    }
+
+    #[test]
+    fn all_addresses_of_an_origin_weigh_the_same() {
+        let weights = weights(&[("2001:db8::7", 3)]);
+        for address in ["2001:db8::7", "2001:db8::8"] {
+            assert_eq!(weighed(&weights, address), (3, 4), "{address}");
+        }
     }
 }

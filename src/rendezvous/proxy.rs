@@ -58,6 +58,20 @@ impl Network {
         Self { addr, prefix }
     }
 
+    /// How many bits its addresses have in common.
+    pub(super) fn prefix(&self) -> u32 {
+        self.prefix
+    }
+
+    /// The network of IPv6 addresses around it that have at most so many bits in common; any of IPv4 is
+    /// left as it is.
+    pub(super) fn truncated(self, prefix: u32) -> Self {
+        match self.addr {
+            IpAddr::V4(_) => self,
+            IpAddr::V6(_) => Self::new(self.addr, self.prefix.min(prefix)),
+        }
+    }
+
     /// Whether `addr` is one of its addresses. An IPv4 address that is written as an IPv6 one is the
     /// IPv4 address.
     pub fn contains(&self, addr: IpAddr) -> bool {

@@ -10,7 +10,7 @@ use libp2p_websocket_star::rendezvous::{Config, Network};
 
 use self::{
     limits::LimitArguments,
-    values::{duration, positive_duration},
+    values::{duration, positive_duration, weight},
 };
 
 const ABOUT: &str =
@@ -54,6 +54,10 @@ pub struct Arguments {
         help_heading = "Listening"
     )]
     trusted_proxy: Vec<Network>,
+    /// Has each address of a network count for so many when something is scarce, as for a company or a
+    /// carrier with many peers behind one address; may be repeated, and the longest prefix counts
+    #[arg(long, value_name = "NETWORK=N", value_parser = weight, help_heading = "Listening")]
+    origin_weight: Vec<(Network, u32)>,
 
     /// The certificate chain in PEM, the server's own first; needs --key [env: CERT]
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
@@ -207,7 +211,11 @@ impl Arguments {
 
     /// All but where to listen, and the certificate.
     pub fn config(&self) -> Config {
-        Config::default()
+        let weights = self.origin_weight.iter();
+        let config = weights.fold(Config::default(), |config, (network, weight)| {
+            config.with_origin_weight(*network, *weight)
+        });
+        config
             .with_challenge(!self.disable_crypto_challenge)
             .with_strict_multiaddr(!self.disable_strict_multiaddr)
             .with_metrics(!self.disable_metrics)
@@ -265,6 +273,23 @@ mod tests {
             let flags = ["rendezvous", "--trusted-proxy", bad];
             assert!(Arguments::try_parse_from(flags).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn weights_of_networks_come_to_the_config() {
+        let flags = [
+            "rendezvous",
+            "--origin-weight",
+            "10.0.0.0/8=5",
+            "--origin-weight=::1=2",
+        ];
+        let arguments = Arguments::try_parse_from(flags).expect("valid");
+        let network = |text: &str| text.parse().expect("a network");
+        let expected = Config::default()
+            .with_origin_weight(network("10.0.0.0/8"), 5)
+            .with_origin_weight(network("::1"), 2);
+        assert_eq!(format!("{:?}", arguments.config()), format!("{expected:?}"));
+        assert!(Arguments::try_parse_from(["rendezvous", "--origin-weight", "::1"]).is_err());
     }
 
     #[test]

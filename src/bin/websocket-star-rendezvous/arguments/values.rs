@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use libp2p_websocket_star::rendezvous::{Network, NetworkError};
+
 /// Why a number is not one.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum NumberError {
@@ -25,6 +27,22 @@ pub(super) fn count(text: &str) -> Result<usize, NumberError> {
 
 pub(super) fn rate(text: &str) -> Result<u32, NumberError> {
     count(text)?.try_into().map_err(|_| NumberError::Count)
+}
+
+/// Why a text gives no weight to a network.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(super) enum WeightError {
+    #[error("must be a network and its weight, such as 10.0.0.0/8=5")]
+    Form,
+    #[error("the network {0}")]
+    Network(#[from] NetworkError),
+    #[error("the weight {0}")]
+    Weight(#[from] NumberError),
+}
+
+pub(super) fn weight(text: &str) -> Result<(Network, u32), WeightError> {
+    let (network, weight) = text.split_once('=').ok_or(WeightError::Form)?;
+    Ok((network.parse()?, rate(weight)?))
 }
 
 fn split_unit(text: &str) -> (&str, &str) {
@@ -95,6 +113,19 @@ mod tests {
             assert_eq!(duration(bad), Err(NumberError::Duration), "{bad}");
         }
         assert_eq!(positive_duration("0"), Err(NumberError::Zero));
+    }
+
+    #[test]
+    fn a_weight_belongs_to_a_network() {
+        let network: Network = "10.0.0.0/8".parse().expect("a network");
+        assert_eq!(weight("10.0.0.0/8=5"), Ok((network, 5)));
+        assert_eq!(weight("10.0.0.0/8"), Err(WeightError::Form));
+        for bad in ["=5", "star=5", "10.0.0.0/33=5"] {
+            assert!(matches!(weight(bad), Err(WeightError::Network(_))), "{bad}");
+        }
+        for bad in ["::1=", "::1=0", "::1=x", "::1=1=1"] {
+            assert!(matches!(weight(bad), Err(WeightError::Weight(_))), "{bad}");
+        }
     }
 
     #[test]

@@ -1,0 +1,145 @@
+//! How often each origin may do something. No IO.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use super::origin::{Claimant, Group, Origin};
+
+/// Who has a rate of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Spender {
+    Origin(Origin),
+    Group(Group),
+}
+
+/// So many times a second in the long run, and so many at once, for each unit of weight of an origin, and
+/// within the limit of its group.
+///
+/// Only those are remembered that have not rested long enough to have all of it again.
+#[derive(Debug)]
+pub(super) struct Rates {
+    /// What one time costs an origin of weight 1.
+    cost: Duration,
+    burst: u32,
+    /// Until when each has spent what it has.
+    spent: BTreeMap<Spender, Instant>,
+    rested: BTreeSet<(Instant, Spender)>,
+}
+
+impl Rates {
+    /// At least one each.
+    pub(super) fn new(per_second: u32, burst: u32) -> Self {
+        Self {
+            cost: Duration::from_secs(1) / per_second.max(1),
+            burst: burst.max(1),
+            spent: BTreeMap::new(),
+            rested: BTreeSet::new(),
+        }
+    }
+
+    /// Whether an origin may do it at `now`; then it counts.
+    pub(super) fn try_spend(&mut self, claimant: &Claimant, now: Instant) -> bool {
+        self.forget_rested(now);
+        let origin = Spender::Origin(claimant.origin);
+        let group = Spender::Group(claimant.origin.group());
+        let of_origin = self.spent_until(origin, claimant.weight, now);
+        let of_group = self.spent_until(group, claimant.group_limit, now);
+        let (Some(of_origin), Some(of_group)) = (of_origin, of_group) else {
+            return false;
+        };
+        self.set(origin, of_origin);
+        if claimant.group_limit > claimant.weight {
+            self.set(group, of_group);
+        }
+        true
+    }
+
+    /// Until when `spender` has spent what it has after one time more, if it may.
+    fn spent_until(&self, spender: Spender, weight: u32, now: Instant) -> Option<Instant> {
+        let before = self
+            .spent
+            .get(&spender)
+            .map_or(now, |until| now.max(*until));
+        let until = before + self.cost / weight.max(1);
+        let fits = until.saturating_duration_since(now) <= self.cost * self.burst;
+        fits.then_some(until)
+    }
+
+    fn set(&mut self, spender: Spender, until: Instant) {
+        if let Some(before) = self.spent.insert(spender, until) {
+            self.rested.remove(&(before, spender));
+        }
+        self.rested.insert((until, spender));
+    }
+
+    fn forget_rested(&mut self, now: Instant) {
+        while let Some((until, spender)) = self.rested.first().copied()
+            && until <= now
+        {
+            self.rested.pop_first();
+            self.spent.remove(&spender);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::{super::origin::Weights, *};
+
+    fn claimant(text: &str) -> Claimant {
+        let ip: IpAddr = text.parse().expect("an address");
+        let mut weights = Weights::default();
+        weights.insert("192.0.2.9".parse().expect("a network"), 3);
+        weights.claimant(ip)
+    }
+
+    fn at_once(rates: &mut Rates, text: &str, now: Instant) -> usize {
+        let who = claimant(text);
+        (0..1000).filter(|_| rates.try_spend(&who, now)).count()
+    }
+
+    #[test]
+    fn each_origin_has_a_burst_of_its_own_and_then_so_many_a_second() {
+        let mut rates = Rates::new(10, 5);
+        let start = Instant::now();
+        assert_eq!(at_once(&mut rates, "192.0.2.1", start), 5);
+        assert_eq!(at_once(&mut rates, "192.0.2.2", start), 5);
+        let who = claimant("192.0.2.1");
+        let second = (1..=1000).filter(|ms| {
+            let now = start + Duration::from_millis(*ms);
+            rates.try_spend(&who, now)
+        });
+        assert_eq!(second.count(), 10);
+    }
+
+    #[test]
+    fn a_weight_counts_and_a_48_has_four_times_what_an_address_has() {
+        let mut rates = Rates::new(10, 5);
+        let start = Instant::now();
+        assert_eq!(at_once(&mut rates, "192.0.2.9", start), 15);
+        let networks = (0..100).map(|n| format!("2001:db8:0:{n:x}::1"));
+        let all: usize = networks
+            .map(|address| at_once(&mut rates, &address, start))
+            .sum();
+        assert_eq!(all, 20);
+        assert_eq!(at_once(&mut rates, "2001:db8:1::1", start), 5);
+    }
+
+    #[test]
+    fn whoever_has_rested_is_forgotten() {
+        let mut rates = Rates::new(10, 5);
+        let start = Instant::now();
+        for n in 0..100 {
+            at_once(&mut rates, &format!("192.0.3.{n}"), start);
+            at_once(&mut rates, &format!("2001:db8:{n:x}::1"), start);
+        }
+        assert!(rates.spent.len() > 200);
+        let rested = start + Duration::from_secs(1);
+        assert_eq!(at_once(&mut rates, "192.0.3.1", rested), 5);
+        assert_eq!((rates.spent.len(), rates.rested.len()), (1, 1));
+    }
+}

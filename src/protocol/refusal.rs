@@ -63,6 +63,8 @@ refusals! {
     Unnamed = "{}",
     /// A join: its link has as many addresses as it may.
     TooManyJoins = "Too many addresses on one link",
+    /// A join: its link, or its origin, joins too often.
+    JoinRate = "Too many joins a second",
     /// A join: another link has the address, and no challenge tells whose it is.
     Taken = "Address is taken",
     /// A dial: it names a dialler that has not joined on its link.
@@ -101,6 +103,7 @@ impl Refusal {
             | Self::Malformed(_)
             | Self::Unknown => true,
             Self::TooManyJoins
+            | Self::JoinRate
             | Self::Taken
             | Self::NotAuthorized
             | Self::PeerNotFound

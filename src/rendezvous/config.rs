@@ -221,7 +221,10 @@ pub struct Limits {
     pub(crate) joins: usize,
     pub(crate) pending_dials: usize,
     pub(crate) open_dials: usize,
+    pub(crate) join_rate: Rate,
+    pub(crate) origin_join_rate: Rate,
     pub(crate) dial_rate: Rate,
+    pub(crate) origin_dial_rate: Rate,
     pub(crate) handshake_timeout: Duration,
     pub(crate) join_timeout: Duration,
     pub(crate) dial_timeout: Duration,
@@ -235,7 +238,8 @@ impl Default for Limits {
     /// - `queue`: 1 MiB a link: one message of any size, and 10 ms of a gigabit.
     /// - `announce_rate`: 16 MiB/s in all: up to some 1,000 peers are announced at npm's pace, more of
     ///   them less often; 10,000 of them each 12 minutes, which is still as often as
-    ///   [`Discovery`](crate::Discovery) believes that a peer is there.
+    ///   [`Discovery`](crate::Discovery) believes that a peer is there. Beyond 5,000 links it grows with
+    ///   their number, up to four times as much, so that each link is told some 3 KiB/s.
     /// - `links`: 10,000; at 16 KiB each while idle.
     /// - `links_per_ip`: 1,000 from one IPv4 address or one IPv6 /64: it takes ten to fill the server,
     ///   and a company or a provider behind one address still fits. The loopback address counts like
@@ -246,8 +250,12 @@ impl Default for Limits {
     /// - `pending_dials`: 256 from and 256 to a link; they last a round trip, and a swarm that
     ///   starts dials some tens of peers at once.
     /// - `open_dials`: 4,096 a link, more than a libp2p node keeps connections.
+    /// - `join_rate`: 4 a second and 64 at once a link: all its addresses four times over.
+    /// - `origin_join_rate`: 100 a second and 2,000 at once an origin: all links that it may have join again
+    ///   when the server was away.
     /// - `dial_rate`: 100 a second and 1,000 at once a link: a node that has just joined may dial every
     ///   peer it hears of, and later on nobody dials a hundred a second.
+    /// - `origin_dial_rate`: ten times that for an origin.
     /// - `handshake_timeout`: 10 s, for the HTTP request.
     /// - `join_timeout`: 30 s from the start of a link to its first join, and for the answer to a
     ///   challenge; deployed clients join at once.
@@ -267,7 +275,10 @@ impl Default for Limits {
             joins: 16,
             pending_dials: 256,
             open_dials: 4096,
+            join_rate: Rate::new(4, 64),
+            origin_join_rate: Rate::new(100, 2000),
             dial_rate: Rate::new(100, 1000),
+            origin_dial_rate: Rate::new(1000, 10_000),
             handshake_timeout: Duration::from_secs(10),
             join_timeout: Duration::from_secs(30),
             dial_timeout: Duration::from_secs(30),
@@ -296,8 +307,9 @@ impl Limits {
         self
     }
 
-    /// How many bytes a second all repeated announcements together may take. What exceeds it comes
-    /// later, in turn. The first announcement of a newcomer is neither delayed nor counted.
+    /// How many bytes a second all announcements together may take, with up to 5,000 links; with more, it
+    /// grows as their number does, up to four times. What exceeds it comes later, in an order that is fair
+    /// among origins. Newcomers come before repeats of the same origin.
     #[must_use]
     pub fn with_announce_rate(mut self, bytes_per_second: usize) -> Self {
         self.announce_rate = bytes_per_second.max(1);
@@ -327,17 +339,36 @@ impl Limits {
         self
     }
 
-    /// How many dials from a link, and as many to it, may wait for their answer.
+    /// How many dials from a link, and as many to it, may wait for their answer. When a link has as many to
+    /// it, they are shared among those who dial it: the latest of the origin that dials it most, and there
+    /// of the link that does, gives way.
     #[must_use]
     pub fn with_max_pending_dials(mut self, dials: usize) -> Self {
         self.pending_dials = dials;
         self
     }
 
-    /// How many dials of a link, pending ones included, may have an open stream.
+    /// How many dials from a link, and as many to it, pending ones included, may have an open stream. They are
+    /// shared in the same way.
     #[must_use]
     pub fn with_max_open_dials(mut self, dials: usize) -> Self {
         self.open_dials = dials;
+        self
+    }
+
+    /// How many times a second a link may join, and how many times at once after a rest; at least one
+    /// each. A join that exceeds it is refused.
+    #[must_use]
+    pub fn with_join_rate(mut self, per_second: u32, burst: u32) -> Self {
+        self.join_rate = Rate::new(per_second, burst);
+        self
+    }
+
+    /// The same for all links of an origin together, for each unit of its
+    /// [weight](Config::with_origin_weight).
+    #[must_use]
+    pub fn with_origin_join_rate(mut self, per_second: u32, burst: u32) -> Self {
+        self.origin_join_rate = Rate::new(per_second, burst);
         self
     }
 
@@ -346,6 +377,14 @@ impl Limits {
     #[must_use]
     pub fn with_dial_rate(mut self, per_second: u32, burst: u32) -> Self {
         self.dial_rate = Rate::new(per_second, burst);
+        self
+    }
+
+    /// The same for all links of an origin together, for each unit of its
+    /// [weight](Config::with_origin_weight).
+    #[must_use]
+    pub fn with_origin_dial_rate(mut self, per_second: u32, burst: u32) -> Self {
+        self.origin_dial_rate = Rate::new(per_second, burst);
         self
     }
 

@@ -1,23 +1,25 @@
 //! What all links share: the registry, and where each link's messages go.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, VecDeque},
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{Notify, watch};
 
 use super::{
     config::Config,
+    feed::Feed,
+    gate::Gate,
     metrics::DialTime,
-    outbox::{Bundle, CloseReason, Outbox},
+    outbox::{CloseReason, Outbox},
     refusals::Refused,
-    registry::{Action, Announced, LinkId, Registry, Route},
+    registry::{Action, FEW, LinkId, Registry, Route},
     server::Snapshot,
     shares::Shares,
     tls,
@@ -26,6 +28,11 @@ use crate::{
     protocol::{engine_io::Version, event::StreamName},
     websocket::Message,
 };
+
+/// How long the answer to a join waits for others to be told.
+const NEWS_TIMEOUT: Duration = Duration::from_millis(100);
+/// How many addresses are copied with the lock held.
+const ADDRESSES_AT_ONCE: usize = 512;
 
 /// The clock of everything here, which a test may pause.
 pub(super) fn now() -> Instant {
@@ -36,8 +43,13 @@ pub(super) fn now() -> Instant {
 pub(super) struct Hub {
     config: Config,
     state: Mutex<State>,
+    /// What has been announced. Its lock is taken after that of the state and those of outboxes.
+    feed: Feed,
     /// Told when the registry's next deadline is earlier than it was.
     earlier: Notify,
+    /// Told when there is something new for very many links.
+    news: Notify,
+    queued_bytes: Arc<AtomicUsize>,
     stopping: watch::Sender<bool>,
     relayed_items: AtomicU64,
     relayed_bytes: AtomicU64,
@@ -57,19 +69,21 @@ pub(super) struct Figures {
 #[derive(Debug)]
 struct State {
     registry: Registry,
-    outboxes: HashMap<LinkId, Arc<Outbox>>,
+    outboxes: BTreeMap<LinkId, Arc<Outbox>>,
     /// The links of each origin.
     origins: Shares,
     next_link: u64,
     /// Until when the timer sleeps.
     timer: Option<Instant>,
-    dropped_announcements: u64,
+    /// When those open at the latest that are closed, in order.
+    gates: VecDeque<(Instant, Weak<Gate>)>,
 }
 
 impl State {
-    /// Does what the registry wants done. Nothing here waits, and the lock is held throughout, so
-    /// that every link is told in the order in which the registry decided.
-    fn act(&mut self) {
+    /// Does what the registry wants done; whether something is announced. Nothing here waits, and the lock
+    /// is held throughout, so that every link is told in the order in which the registry decided.
+    fn act(&mut self, feed: &Feed) -> bool {
+        let mut has_news = false;
         while let Some(action) = self.registry.poll_action() {
             match action {
                 Action::Send { to, text } => {
@@ -77,7 +91,22 @@ impl State {
                         outbox.push_own(Message::text(text));
                     }
                 }
-                Action::Announce { peers, newcomers } => self.announce(&peers, newcomers),
+                Action::SendAfterNews { to, text } => self.send_after_news(feed, to, text),
+                Action::Announce(peers) => {
+                    feed.append(&peers);
+                    has_news = true;
+                }
+                Action::Joined { link, since } => {
+                    if let Some(outbox) = self.outboxes.get(&link) {
+                        outbox.subscribe(feed.subscribe(link, outbox.clone(), since));
+                    }
+                }
+                Action::Left(link) => {
+                    feed.unsubscribe(link);
+                    if let Some(outbox) = self.outboxes.get(&link) {
+                        outbox.unsubscribe();
+                    }
+                }
                 Action::Idle(link) => {
                     if let Some(outbox) = self.outboxes.get(&link) {
                         outbox.close(CloseReason::Idle);
@@ -85,34 +114,42 @@ impl State {
                 }
             }
         }
+        has_news
     }
 
-    /// Puts what most links are told into their queues as a whole; only the links of the announced
-    /// peers need another selection.
-    fn announce(&mut self, peers: &[Announced], newcomers: bool) {
-        let mut own = HashMap::<LinkId, usize>::new();
-        for (n, peer) in peers.iter().enumerate() {
-            own.insert(peer.link, n);
-        }
-        let bundle = |selected: &mut dyn Iterator<Item = &Announced>| {
-            let texts: Vec<&str> = selected.map(|peer| &*peer.text).collect();
-            Bundle::split(&texts)
+    /// Sends an answer when the other links have written what is announced before it.
+    fn send_after_news(&mut self, feed: &Feed, to: LinkId, text: String) {
+        let Some(outbox) = self.outboxes.get(&to) else {
+            return;
         };
-        let for_others = bundle(&mut peers.iter());
-        for link in self.registry.joined_links() {
-            let Some(outbox) = self.outboxes.get(&link) else {
-                continue;
-            };
-            let dropped = match own.get(&link) {
-                None => outbox.push_announcements(&for_others),
-                Some(last) => {
-                    let known = if newcomers { *last } else { 0 };
-                    let rest = peers.get(known..).unwrap_or_default().iter();
-                    outbox.push_announcements(&bundle(&mut rest.filter(|peer| peer.link != link)))
-                }
-            };
-            self.dropped_announcements += dropped as u64;
+        let (gate, token) = Gate::new(outbox);
+        for reader in feed.few_readers(FEW).unwrap_or_default() {
+            if !Arc::ptr_eq(&reader, outbox) {
+                reader.hold(token.clone());
+            }
         }
+        self.gates
+            .push_back((now() + NEWS_TIMEOUT, Arc::downgrade(&gate)));
+        outbox.push_gated(Message::text(text), gate);
+        drop(token);
+    }
+
+    /// Opens those gates that have been closed for too long.
+    fn open_gates(&mut self, now: Instant) {
+        while let Some((deadline, gate)) = self.gates.front()
+            && (*deadline <= now || gate.strong_count() == 0)
+        {
+            if let Some(gate) = gate.upgrade() {
+                gate.open();
+            }
+            self.gates.pop_front();
+        }
+    }
+
+    /// When there is something to do next.
+    fn poll_timeout(&self) -> Option<Instant> {
+        let gate = self.gates.front().map(|(deadline, _)| *deadline);
+        gate.into_iter().chain(self.registry.poll_timeout()).min()
     }
 }
 
@@ -120,18 +157,21 @@ impl Hub {
     pub(super) fn new(config: Config) -> Self {
         let state = State {
             registry: Registry::new(&config),
-            outboxes: HashMap::new(),
+            outboxes: BTreeMap::new(),
             origins: Shares::new(config.limits().links as u64),
             next_link: 0,
             timer: None,
-            dropped_announcements: 0,
+            gates: VecDeque::new(),
         };
         Self {
             tls: config.tls().cloned().map(tls::Current::new),
             dial_time: DialTime::default(),
             config,
             state: Mutex::new(state),
+            feed: Feed::default(),
             earlier: Notify::new(),
+            news: Notify::new(),
+            queued_bytes: Arc::default(),
             stopping: watch::Sender::new(false),
             relayed_items: AtomicU64::new(0),
             relayed_bytes: AtomicU64::new(0),
@@ -159,17 +199,50 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
     /// Changes the registry, and does what it wants done.
     pub(super) fn with<R>(&self, change: impl FnOnce(&mut Registry) -> R) -> R {
         let mut state = self.lock();
         let result = change(&mut state.registry);
-        state.act();
-        let next = state.registry.poll_timeout();
-        if next.is_some_and(|next| state.timer.is_none_or(|timer| next < timer)) {
+        let has_news = state.act(&self.feed);
+        let next = state.poll_timeout();
+        let is_earlier = next.is_some_and(|next| state.timer.is_none_or(|timer| next < timer));
+        if is_earlier {
             state.timer = next;
+        }
+        drop(state);
+        if is_earlier {
             self.earlier.notify_one();
         }
+        if has_news {
+            self.tell_news();
+        }
         result
+    }
+
+    /// Has the links that have joined write what is new: a few at once, and very many one after another.
+    fn tell_news(&self) {
+        match self.feed.few_readers(FEW) {
+            Some(readers) => readers.iter().for_each(|reader| reader.wake_writer()),
+            None => self.news.notify_one(),
+        }
+    }
+
+    /// Wakes all links that have joined; others get their turns in between.
+    async fn wake_readers(&self) {
+        let mut last = None;
+        loop {
+            let readers = self.feed.some_readers(&mut last);
+            if readers.is_empty() {
+                return;
+            }
+            readers.iter().for_each(|reader| reader.wake_writer());
+            drop(readers);
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Takes an answer to `ss-incomming` from a link.
@@ -192,7 +265,8 @@ impl Hub {
         version: Version,
     ) -> Result<Member, AdmitError> {
         let limits = self.config.limits();
-        let outbox = Arc::new(Outbox::new(limits.queue).with_version(version));
+        let outbox = Outbox::new(limits.queue, self.queued_bytes.clone()).with_version(version);
+        let outbox = Arc::new(outbox);
         let link = {
             let mut state = self.lock();
             if let Err(error) = self.check_room(&mut state, client) {
@@ -204,7 +278,8 @@ impl Hub {
             state.outboxes.insert(link, outbox.clone());
             link
         };
-        self.with(|registry| registry.handle_open(link, now()));
+        let claimant = self.config.origin_weights().claimant(client);
+        self.with(|registry| registry.handle_open(link, claimant, now()));
         Ok(Member {
             hub: self.clone(),
             link,
@@ -269,7 +344,8 @@ impl Hub {
         loop {
             let next = {
                 let mut state = self.lock();
-                state.timer = state.registry.poll_timeout();
+                state.open_gates(now());
+                state.timer = state.poll_timeout();
                 state.timer
             };
             let sleep = async {
@@ -281,6 +357,7 @@ impl Hub {
             tokio::select! {
                 () = sleep => self.with(|registry| registry.handle_timeout(now())),
                 () = self.earlier.notified() => {}
+                () = self.news.notified() => self.wake_readers().await,
             }
         }
     }
@@ -305,17 +382,37 @@ impl Hub {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        let state = self.lock();
+        let peers = self.addresses();
         Snapshot {
-            peers: state.registry.addresses().map(str::to_owned).collect(),
-            ..self.figures_of(&state)
+            peers: peers.iter().map(|address| address.to_string()).collect(),
+            ..self.figures().snapshot
+        }
+    }
+
+    /// The addresses that are joined; some at a time, so that it holds nobody up. One that joins or leaves
+    /// meanwhile may be there or not.
+    fn addresses(&self) -> Vec<Arc<str>> {
+        let mut all: Vec<Arc<str>> = Vec::new();
+        let mut from = String::new();
+        loop {
+            let some = self
+                .lock()
+                .registry
+                .addresses_from(&from, ADDRESSES_AT_ONCE);
+            let is_last = some.len() < ADDRESSES_AT_ONCE;
+            all.extend(some);
+            match all.last() {
+                // The first string behind it.
+                Some(last) if !is_last => from = format!("{last}\0"),
+                _ => return all,
+            }
         }
     }
 
     pub(super) fn figures(&self) -> Figures {
         let state = self.lock();
         Figures {
-            peers: state.registry.addresses().count(),
+            peers: state.registry.peers(),
             snapshot: self.figures_of(&state),
         }
     }
@@ -325,10 +422,10 @@ impl Hub {
             links: state.registry.links(),
             peers: Vec::new(),
             dials: state.registry.open_dials(),
-            queued_bytes: state.outboxes.values().map(|outbox| outbox.bytes()).sum(),
+            queued_bytes: self.queued_bytes.load(Ordering::Relaxed),
             counters: state.registry.counters(),
             refusals: state.registry.refusals(),
-            announcements_dropped: state.dropped_announcements,
+            announcements_dropped: self.feed.missed(),
             relayed_items: self.relayed_items.load(Ordering::Relaxed),
             relayed_bytes: self.relayed_bytes.load(Ordering::Relaxed),
         }

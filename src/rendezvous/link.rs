@@ -270,17 +270,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             }
             let mut batch = Vec::new();
             let outbox = &self.member.outbox;
-            let take = outbox.poll_take(cx, &mut batch, BATCH_BYTES);
+            let feed = self.member.hub.feed();
+            let take = outbox.poll_take(cx, feed, self.member.link, &mut batch, BATCH_BYTES);
             for parcel in batch {
                 match parcel {
-                    Parcel::One(message) => self.send(message),
+                    Parcel::One(message) | Parcel::Gated(message, _) => self.send(message),
                     Parcel::Item(header, data) => {
                         self.send(header);
                         self.send(data);
                     }
-                    Parcel::Many(bundle) => {
+                    Parcel::News(frames) => {
                         self.unflushed = true;
-                        self.socket.send_encoded(bundle.frames);
+                        self.socket.send_encoded(frames);
                     }
                 }
             }

@@ -24,6 +24,8 @@
 
 mod challenge;
 mod config;
+mod feed;
+mod gate;
 mod http;
 mod hub;
 mod link;

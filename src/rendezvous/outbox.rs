@@ -2,21 +2,26 @@
 //!
 //! Anybody may put into it. Data waits for room, in the order of asking: its reader stops reading,
 //! and TCP holds its sender back. What the server itself has to say does not wait, within a reserve.
-//! Announcements are put in only if there is plenty of room.
+//! Announcements are not in the queue: they are read from the [`Feed`] if there is plenty of room.
 
 use std::{
     collections::VecDeque,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 
-use crate::{
-    protocol::engine_io::Version,
-    websocket::{self, Message},
+use super::{
+    feed::{Cursor, Feed},
+    gate::{Gate, Token},
+    registry::LinkId,
 };
+use crate::{protocol::engine_io::Version, websocket::Message};
 
 /// What a queued message costs beside its bytes: its slots here and with the WebSocket, and its header.
 const OVERHEAD: usize = 128;
@@ -36,8 +41,10 @@ pub(super) enum Parcel {
     One(Message),
     /// The text that announces an item, and the item.
     Item(Message, Message),
-    /// Announcements, the same for many links.
-    Many(Bundle),
+    /// A message that waits, with all behind it, until others have been told something.
+    Gated(Message, Arc<Gate>),
+    /// Announcements. They are never queued.
+    News(Bytes),
 }
 
 fn cost(message: &Message) -> usize {
@@ -49,39 +56,23 @@ impl Parcel {
         match self {
             Self::One(message) => cost(message),
             Self::Item(header, data) => cost(header) + cost(data),
-            Self::Many(bundle) => bundle.cost,
+            Self::Gated(message, _) => cost(message),
+            Self::News(_) => 0,
         }
     }
 
     fn messages(&self) -> usize {
         match self {
-            Self::One(_) => 1,
+            Self::One(_) | Self::Gated(..) | Self::News(_) => 1,
             Self::Item(..) => 2,
-            Self::Many(bundle) => bundle.messages,
         }
     }
-}
 
-/// Some messages that go together.
-#[derive(Debug, Clone)]
-pub(super) struct Bundle {
-    /// As they go over each link; in memory they are there only once.
-    pub(super) frames: Bytes,
-    /// How many there are.
-    messages: usize,
-    /// What they cost each link.
-    cost: usize,
-}
-
-impl Bundle {
-    /// Ties texts up in bundles of what is taken at once.
-    pub(super) fn split(texts: &[&str]) -> Vec<Self> {
-        let bundles = texts.chunks(BATCH).map(|texts| Self {
-            frames: websocket::encode(texts.iter().copied()),
-            messages: texts.len(),
-            cost: texts.iter().map(|text| text.len() + OVERHEAD).sum(),
-        });
-        bundles.collect()
+    fn is_held(&self) -> bool {
+        match self {
+            Self::Gated(_, gate) => !gate.is_open(),
+            Self::One(_) | Self::Item(..) | Self::News(_) => false,
+        }
     }
 }
 
@@ -122,6 +113,8 @@ pub(super) enum Take {
 pub(super) struct Outbox {
     limit: usize,
     version: Version,
+    /// What is queued for all links together.
+    total: Arc<AtomicUsize>,
     inner: Mutex<Inner>,
 }
 
@@ -139,6 +132,10 @@ struct Inner {
     /// Those that wait for room, in the order of asking.
     waiting: VecDeque<(Ticket, Waker)>,
     next_ticket: Ticket,
+    /// What the link has read of the announcements, once it has joined.
+    news: Option<Cursor>,
+    /// What keeps the joins of others waiting until this link has been told of them.
+    tokens: Vec<Token>,
 }
 
 type Ticket = u64;
@@ -180,11 +177,12 @@ fn wake(waker: Option<Waker>) {
 }
 
 impl Outbox {
-    /// An empty one, where data may take up to `limit` bytes.
-    pub(super) fn new(limit: usize) -> Self {
+    /// An empty one, where data may take up to `limit` bytes. What is queued is added to `total`.
+    pub(super) fn new(limit: usize, total: Arc<AtomicUsize>) -> Self {
         Self {
             limit,
             version: Version::default(),
+            total,
             inner: Mutex::default(),
         }
     }
@@ -205,6 +203,17 @@ impl Outbox {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn push(&self, inner: &mut Inner, parcel: Parcel, cost: usize) -> Option<Waker> {
+        self.total.fetch_add(cost, Ordering::Relaxed);
+        inner.push(parcel, cost)
+    }
+
+    fn subtract(&self, inner: &mut Inner, bytes: usize) {
+        let bytes = bytes.min(inner.bytes);
+        inner.bytes -= bytes;
+        self.total.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// Puts data in if there is room and nobody waits for it; otherwise a [`Push`] is to be made.
     pub(super) fn try_push(&self, parcel: Parcel) -> Result<(), TryPushError> {
         let cost = parcel.cost();
@@ -215,7 +224,7 @@ impl Outbox {
         if !inner.waiting.is_empty() || !inner.has_room(cost, self.limit) {
             return Err(TryPushError::Full(parcel));
         }
-        let writer = inner.push(parcel, cost);
+        let writer = self.push(&mut inner, parcel, cost);
         drop(inner);
         wake(writer);
         Ok(())
@@ -223,7 +232,15 @@ impl Outbox {
 
     /// Puts in a message of the server's own. When even the reserve is used up, the link is closed.
     pub(super) fn push_own(&self, message: Message) {
-        let parcel = Parcel::One(message);
+        self.push_parcel(Parcel::One(message));
+    }
+
+    /// The same for one that waits, with all behind it, until a gate opens.
+    pub(super) fn push_gated(&self, message: Message, gate: Arc<Gate>) {
+        self.push_parcel(Parcel::Gated(message, gate));
+    }
+
+    fn push_parcel(&self, parcel: Parcel) {
         let cost = parcel.cost();
         let mut inner = self.lock();
         if inner.is_closing() {
@@ -233,27 +250,42 @@ impl Outbox {
             drop(inner);
             return self.close(CloseReason::Overflow);
         }
-        let writer = inner.push(parcel, cost);
+        let writer = self.push(&mut inner, parcel, cost);
         drop(inner);
         wake(writer);
     }
 
-    /// Puts in announcements as long as the queue is at most half full; gives how many are dropped.
-    pub(super) fn push_announcements(&self, bundles: &[Bundle]) -> usize {
-        let mut dropped = 0;
-        let mut writer = None;
+    /// The link has joined: it is told what is announced from there on.
+    pub(super) fn subscribe(&self, news: Cursor) {
+        self.lock().news = Some(news);
+    }
+
+    /// The link has left: it is told no more.
+    pub(super) fn unsubscribe(&self) {
         let mut inner = self.lock();
-        for bundle in bundles {
-            if inner.is_closing() || inner.bytes + bundle.cost > self.limit / 2 {
-                dropped += bundle.messages;
-            } else {
-                let woken = inner.push(Parcel::Many(bundle.clone()), bundle.cost);
-                writer = writer.or(woken);
-            }
-        }
+        inner.news = None;
+        let tokens = std::mem::take(&mut inner.tokens);
         drop(inner);
+        drop(tokens);
+    }
+
+    /// Has somebody wait until this link has been told all that is announced now; not if somebody has
+    /// waited for it in vain.
+    pub(super) fn hold(&self, token: Token) {
+        let mut inner = self.lock();
+        let is_late = inner.tokens.iter().any(Token::is_late);
+        if !is_late && inner.news.is_some() && !inner.is_closing() {
+            inner.tokens.push(token);
+        } else {
+            drop(inner);
+            drop(token);
+        }
+    }
+
+    /// There may be something to write: an announcement, or what has waited for a gate.
+    pub(super) fn wake_writer(&self) {
+        let writer = self.lock().writer.take();
         wake(writer);
-        dropped
     }
 
     /// Has the link closed when all that is queued is taken; of a link that takes nothing
@@ -281,36 +313,37 @@ impl Outbox {
     pub(super) fn shut(&self) {
         let mut inner = self.lock();
         inner.closed = true;
-        inner.bytes = 0;
+        self.subtract(&mut inner, usize::MAX);
         let dropped = std::mem::take(&mut inner.queue);
         let waiting = std::mem::take(&mut inner.waiting);
+        let tokens = std::mem::take(&mut inner.tokens);
         inner.writer = None;
+        inner.news = None;
         drop(inner);
         drop(dropped);
+        drop(tokens);
         for (_, waker) in waiting {
             waker.wake();
         }
     }
 
-    /// Takes some parcels of about `max` bytes in all, at least one, to the end of `batch`. For the
-    /// link itself, which is woken when there is something.
+    /// Takes some parcels of about `max` bytes in all, at least one, to the end of `batch`; among them what is
+    /// new in the feed. For the link itself, which has written all that it took before, and which is
+    /// woken when there is something.
     pub(super) fn poll_take(
         &self,
         cx: &mut Context<'_>,
+        feed: &Feed,
+        link: LinkId,
         batch: &mut Vec<Parcel>,
         max: usize,
     ) -> Poll<Take> {
         let mut inner = self.lock();
-        if inner.queue.is_empty() {
-            if let Some(reason) = inner.closing {
-                return Poll::Ready(Take::Close(reason));
-            }
-            register(&mut inner.writer, cx);
-            return Poll::Pending;
-        }
-        let (mut taken, mut messages) = (0, 0);
+        let (has_news, told) = self.take_news(&mut inner, feed, link, batch);
+        let (mut taken, mut messages) = (0, batch.len());
         while taken < max
             && let Some(parcel) = inner.queue.front()
+            && !parcel.is_held()
             && (messages == 0 || messages + parcel.messages() <= BATCH)
             && let Some(parcel) = inner.queue.pop_front()
         {
@@ -318,14 +351,46 @@ impl Outbox {
             messages += parcel.messages();
             batch.push(parcel);
         }
-        inner.bytes = inner.bytes.saturating_sub(taken);
+        self.subtract(&mut inner, taken);
+        let result = match (messages > 0 || has_news, inner.closing) {
+            (true, _) => Poll::Ready(Take::Batch),
+            (false, Some(reason)) if inner.queue.is_empty() => Poll::Ready(Take::Close(reason)),
+            (false, _) => {
+                register(&mut inner.writer, cx);
+                Poll::Pending
+            }
+        };
         if inner.queue.is_empty() && inner.queue.capacity() > KEPT_SLOTS {
             inner.queue = VecDeque::new();
         }
-        let first = inner.first_waiting();
+        let first = inner.first_waiting().filter(|_| taken > 0);
         drop(inner);
+        drop(told);
         wake(first);
-        Poll::Ready(Take::Batch)
+        result
+    }
+
+    /// Takes what is new, unless the queue is more than half full; whether there may be more. When there is
+    /// none, nobody has to wait for this link any more.
+    fn take_news(
+        &self,
+        inner: &mut Inner,
+        feed: &Feed,
+        link: LinkId,
+        batch: &mut Vec<Parcel>,
+    ) -> (bool, Vec<Token>) {
+        if inner.closing.is_some() || inner.bytes > self.limit / 2 {
+            return (false, Vec::new());
+        }
+        let Some(cursor) = &mut inner.news else {
+            return (false, Vec::new());
+        };
+        let mut frames = Vec::new();
+        if !feed.read(link, cursor, &mut frames) {
+            return (false, std::mem::take(&mut inner.tokens));
+        }
+        batch.extend(frames.into_iter().map(Parcel::News));
+        (true, Vec::new())
     }
 
     /// Ready when the link is to be closed without writing what was taken already.
@@ -397,7 +462,7 @@ impl Future for Push {
             let writer = this
                 .parcel
                 .take()
-                .and_then(|parcel| inner.push(parcel, cost));
+                .and_then(|parcel| this.outbox.push(&mut inner, parcel, cost));
             let next = inner.first_waiting();
             drop(inner);
             wake(writer);

@@ -3,7 +3,10 @@ use std::{
     task::Wake,
 };
 
+use std::ops::Bound;
+
 use super::*;
+use crate::rendezvous::registry::Announced;
 
 /// Counts how often it is woken.
 #[derive(Default)]
@@ -35,13 +38,26 @@ fn message(cost: usize) -> Message {
     Message::Binary(vec![0; cost - OVERHEAD].into())
 }
 
-/// Whether there is room for an announcement.
-fn announce(outbox: &Outbox, cost: usize) -> bool {
-    outbox.push_announcements(&Bundle::split(&[&"a".repeat(cost - OVERHEAD)])) == 0
+const LINK: LinkId = LinkId(1);
+
+/// Announces something of another link.
+fn announce(feed: &Feed) {
+    feed.append(&[Announced {
+        link: LinkId(2),
+        hears: (Bound::Unbounded, Bound::Unbounded),
+        text: "news".to_owned(),
+    }]);
+}
+
+/// One whose link has joined.
+fn reader(feed: &Feed, limit: usize) -> Arc<Outbox> {
+    let outbox = outbox(limit);
+    outbox.subscribe(feed.subscribe(LINK, outbox.clone(), 0));
+    outbox
 }
 
 fn outbox(limit: usize) -> Arc<Outbox> {
-    Arc::new(Outbox::new(limit))
+    Arc::new(Outbox::new(limit, Arc::default()))
 }
 
 fn costs(batch: &[Parcel]) -> Vec<usize> {
@@ -50,9 +66,13 @@ fn costs(batch: &[Parcel]) -> Vec<usize> {
 
 /// Takes up to `max` bytes; what they cost each.
 fn take(outbox: &Outbox, max: usize) -> Vec<usize> {
+    take_with(outbox, &Feed::default(), max, Waker::noop())
+}
+
+fn take_with(outbox: &Outbox, feed: &Feed, max: usize, waker: &Waker) -> Vec<usize> {
     let mut batch = Vec::new();
-    let mut cx = Context::from_waker(Waker::noop());
-    let _ = outbox.poll_take(&mut cx, &mut batch, max);
+    let mut cx = Context::from_waker(waker);
+    let _ = outbox.poll_take(&mut cx, feed, LINK, &mut batch, max);
     costs(&batch)
 }
 
@@ -107,7 +127,11 @@ fn the_writer_is_woken_by_the_first_parcel_only() {
     let (counter, waker) = Counter::new();
     let mut batch = Vec::new();
     let mut cx = Context::from_waker(&waker);
-    assert!(outbox.poll_take(&mut cx, &mut batch, 1).is_pending());
+    assert!(
+        outbox
+            .poll_take(&mut cx, &Feed::default(), LINK, &mut batch, 1)
+            .is_pending()
+    );
     for _ in 0..5 {
         outbox.try_push(parcel(200)).expect("room");
     }
@@ -209,7 +233,7 @@ fn the_servers_own_messages_do_not_wait_until_the_reserve_is_used_up() {
     assert_eq!(counter.wakes(), 1);
     assert!(outbox.poll_overflow(&mut cx).is_ready());
     let mut batch = Vec::new();
-    let closing = outbox.poll_take(&mut cx, &mut batch, 1);
+    let closing = outbox.poll_take(&mut cx, &Feed::default(), LINK, &mut batch, 1);
     assert!(matches!(
         closing,
         Poll::Ready(Take::Close(CloseReason::Overflow))
@@ -217,26 +241,65 @@ fn the_servers_own_messages_do_not_wait_until_the_reserve_is_used_up() {
 }
 
 #[test]
-fn announcements_are_dropped_when_the_queue_is_half_full() {
-    let outbox = outbox(1000);
-    assert!(announce(&outbox, 300));
-    assert!(announce(&outbox, 200));
-    assert!(!announce(&outbox, 200));
-    take(&outbox, 1);
-    assert!(announce(&outbox, 200));
+fn announcements_are_read_when_the_queue_is_at_most_half_full() {
+    let feed = Feed::default();
+    let outbox = reader(&feed, 1000);
+    outbox.push_own(message(300));
+    announce(&feed);
+    assert_eq!(take_with(&outbox, &feed, 1, Waker::noop()), [0, 300]);
+    for _ in 0..3 {
+        outbox.push_own(message(300));
+    }
+    announce(&feed);
+    assert_eq!(take_with(&outbox, &feed, 1, Waker::noop()), [300]);
+    assert_eq!(take_with(&outbox, &feed, 1, Waker::noop()), [300]);
+    assert_eq!(take_with(&outbox, &feed, 1, Waker::noop()), [0, 300]);
+    outbox.unsubscribe();
+    announce(&feed);
+    assert!(take_with(&outbox, &feed, 1, Waker::noop()).is_empty());
 }
 
 #[test]
-fn announcements_come_in_bundles_that_are_dropped_one_by_one() {
-    let outbox = outbox(10 * BATCH * 200);
-    let bundles = Bundle::split(&[&*"a".repeat(200 - OVERHEAD); 6 * BATCH + 7]);
-    assert_eq!(bundles.len(), 7);
-    // Five of the seven are half of the queue; the short one does not fit either.
-    assert_eq!(outbox.push_announcements(&bundles), BATCH + 7);
-    assert_eq!(take(&outbox, usize::MAX), [BATCH * 200], "one at a time");
-    outbox.push_own(message(300));
-    assert_eq!(take(&outbox, usize::MAX), [BATCH * 200]);
-    assert_eq!(outbox.bytes(), 3 * BATCH * 200 + 300);
+fn a_gated_message_and_all_behind_it_wait_until_the_others_have_written_the_news() {
+    let feed = Feed::default();
+    let (newcomer, other) = (outbox(1000), reader(&feed, 1000));
+    let (counter, waker) = Counter::new();
+    announce(&feed);
+    let (gate, token) = Gate::new(&newcomer);
+    other.hold(token.clone());
+    newcomer.push_gated(message(200), gate);
+    newcomer.push_own(message(300));
+    drop(token);
+    assert!(take_with(&newcomer, &feed, 1000, &waker).is_empty());
+    assert_eq!(take(&other, 1), [0; 0], "another feed has nothing");
+    // The second take tells that the first is written.
+    let other = reader(&feed, 1000);
+    announce(&feed);
+    let (gate, token) = Gate::new(&newcomer);
+    other.hold(token);
+    assert_eq!(take_with(&other, &feed, 1000, Waker::noop()), [0]);
+    assert!(!gate.is_open());
+    assert!(take_with(&other, &feed, 1000, Waker::noop()).is_empty());
+    assert!(gate.is_open());
+    assert_eq!(counter.wakes(), 1);
+    assert_eq!(take_with(&newcomer, &feed, 1000, &waker), [200, 300]);
+}
+
+#[test]
+fn nobody_waits_twice_for_a_link_that_writes_nothing() {
+    let feed = Feed::default();
+    let (newcomer, stalled) = (outbox(1000), reader(&feed, 1000));
+    let (gate, token) = Gate::new(&newcomer);
+    stalled.hold(token);
+    assert!(!gate.is_open());
+    gate.open();
+    let (gate, token) = Gate::new(&newcomer);
+    stalled.hold(token);
+    assert!(gate.is_open(), "it was too late once");
+    stalled.shut();
+    let (gate, token) = Gate::new(&newcomer);
+    stalled.hold(token);
+    assert!(gate.is_open(), "it is gone");
 }
 
 #[test]
@@ -251,12 +314,11 @@ fn a_closing_queue_takes_nothing_more_and_gives_what_it_has() {
     assert_eq!(counter.wakes(), 1);
     assert_eq!(poll(&mut waiting, &waker), Poll::Ready(Err(Closed)));
     outbox.push_own(message(200));
-    assert!(!announce(&outbox, 200));
     let late = outbox.try_push(parcel(200));
     assert!(matches!(late, Err(TryPushError::Closed)));
     assert_eq!(take(&outbox, 10_000), [1000]);
     let mut cx = Context::from_waker(Waker::noop());
-    let end = outbox.poll_take(&mut cx, &mut Vec::new(), 1);
+    let end = outbox.poll_take(&mut cx, &Feed::default(), LINK, &mut Vec::new(), 1);
     assert!(matches!(
         end,
         Poll::Ready(Take::Close(CloseReason::Shutdown))
@@ -316,9 +378,10 @@ async fn nobody_is_forgotten_among_many() {
         })
         .collect();
     let mut taken = 0;
+    let feed = Feed::default();
     let mut batch = Vec::new();
     while taken < SENDERS * PARCELS {
-        std::future::poll_fn(|cx| outbox.poll_take(cx, &mut batch, 700)).await;
+        std::future::poll_fn(|cx| outbox.poll_take(cx, &feed, LINK, &mut batch, 700)).await;
         taken += batch.drain(..).len();
     }
     for sender in senders {

@@ -2,10 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use super::origin::{Claimant, Group, Origin};
+use super::{
+    origin::{Claimant, Group, Origin},
+    registry::Rate,
+};
 
 /// Who has a rate of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,20 +23,18 @@ enum Spender {
 /// Only those are remembered that have not rested long enough to have all of it again.
 #[derive(Debug)]
 pub(super) struct Rates {
-    /// What one time costs an origin of weight 1.
-    cost: Duration,
-    burst: u32,
+    /// Of an origin of weight 1.
+    rate: Rate,
     /// Until when each has spent what it has.
     spent: BTreeMap<Spender, Instant>,
     rested: BTreeSet<(Instant, Spender)>,
 }
 
 impl Rates {
-    /// At least one each.
-    pub(super) fn new(per_second: u32, burst: u32) -> Self {
+    /// A rate for each origin.
+    pub(super) fn new(rate: Rate) -> Self {
         Self {
-            cost: Duration::from_secs(1) / per_second.max(1),
-            burst: burst.max(1),
+            rate,
             spent: BTreeMap::new(),
             rested: BTreeSet::new(),
         }
@@ -62,8 +63,8 @@ impl Rates {
             .spent
             .get(&spender)
             .map_or(now, |until| now.max(*until));
-        let until = before + self.cost / weight.max(1);
-        let fits = until.saturating_duration_since(now) <= self.cost * self.burst;
+        let until = before + self.rate.cost() / weight.max(1);
+        let fits = until.saturating_duration_since(now) <= self.rate.longest();
         fits.then_some(until)
     }
 
@@ -86,7 +87,7 @@ impl Rates {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::{net::IpAddr, time::Duration};
 
     use super::{super::origin::Weights, *};
 
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn each_origin_has_a_burst_of_its_own_and_then_so_many_a_second() {
-        let mut rates = Rates::new(10, 5);
+        let mut rates = Rates::new(Rate::new(10, 5));
         let start = Instant::now();
         assert_eq!(at_once(&mut rates, "192.0.2.1", start), 5);
         assert_eq!(at_once(&mut rates, "192.0.2.2", start), 5);
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_weight_counts_and_a_48_has_four_times_what_an_address_has() {
-        let mut rates = Rates::new(10, 5);
+        let mut rates = Rates::new(Rate::new(10, 5));
         let start = Instant::now();
         assert_eq!(at_once(&mut rates, "192.0.2.9", start), 15);
         let networks = (0..100).map(|n| format!("2001:db8:0:{n:x}::1"));
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn whoever_has_rested_is_forgotten() {
-        let mut rates = Rates::new(10, 5);
+        let mut rates = Rates::new(Rate::new(10, 5));
         let start = Instant::now();
         for n in 0..100 {
             at_once(&mut rates, &format!("192.0.3.{n}"), start);

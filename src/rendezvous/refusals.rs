@@ -41,6 +41,8 @@ reasons! {
     WrongSignature = "wrong_signature",
     /// A join: its link has as many addresses as it may.
     TooManyJoins = "too_many_joins",
+    /// A join: its link, or its remote address, joins too often.
+    JoinRate = "join_rate",
     /// A join: another link has the address, and no challenge tells whose it is.
     AddressTaken = "address_taken",
     /// A dial: it names a dialler that has not joined on its link.
@@ -49,7 +51,7 @@ reasons! {
     PeerNotFound = "peer_not_found",
     /// A dial: its dial id is in use.
     DialIdInUse = "dial_id_in_use",
-    /// A dial: its link dials too often.
+    /// A dial: its link, or its remote address, dials too often.
     DialRate = "dial_rate",
     /// A dial: its link has as many pending or open ones as it may.
     TooManyDials = "too_many_dials",
@@ -96,6 +98,7 @@ impl From<&Refusal> for Refused {
             Refusal::WrongId => Self::WrongId,
             Refusal::WrongSignature => Self::WrongSignature,
             Refusal::TooManyJoins => Self::TooManyJoins,
+            Refusal::JoinRate => Self::JoinRate,
             Refusal::Taken => Self::AddressTaken,
             Refusal::NotAuthorized => Self::NotAuthorized,
             Refusal::PeerNotFound => Self::PeerNotFound,

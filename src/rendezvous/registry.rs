@@ -4,22 +4,29 @@
 //! [`Registry::poll_action`]. The data of streams does not pass through here: a link asks once for
 //! the [`Route`] of a stream, and the route itself tells when it is over.
 
-mod announce;
+mod crowd;
 mod dials;
+mod fair;
+mod gone;
 mod peers;
 mod rate;
+mod sample;
+mod turns;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
+    ops::Bound,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use self::{announce::Announcements, dials::Dials, peers::Peers, rate::Spent};
+use self::{dials::Dialled, dials::Dials, gone::Gone, peers::Peers, rate::Spent, turns::Turns};
 use super::{
     challenge::{Challenge, Check, Checked},
     config::Config,
+    origin::Claimant,
+    rates::Rates,
     refusals::{Refusals, Refused},
 };
 use crate::protocol::{
@@ -28,7 +35,10 @@ use crate::protocol::{
     refusal::Refusal,
 };
 
-pub(crate) use self::{dials::Route, rate::Rate};
+pub(crate) use self::{dials::Route, rate::Rate, turns::FEW};
+
+/// How many deadlines are dealt with without letting others use the registry.
+const OVERDUE_AT_ONCE: usize = 256;
 
 /// One link, for as long as the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,6 +57,8 @@ pub(crate) enum Cut {
     LinkLost,
     #[error("the dial was not answered in time")]
     DialTimedOut,
+    #[error("others dial the peer, too, and it has too many dials")]
+    GaveWay,
     #[error("the rendezvous is shutting down")]
     ShuttingDown,
 }
@@ -61,14 +73,24 @@ pub(crate) enum Action {
         /// The frame.
         text: String,
     },
-    /// Tell every joined link of peers other than its own, where there is room.
-    Announce {
-        /// Who is announced.
-        peers: Vec<Announced>,
-        /// Whether they have just joined, in this order: each has been given a list of those before
-        /// it.
-        newcomers: bool,
+    /// Send the answer to a join when the others have been told of what is to be announced before it.
+    SendAfterNews {
+        /// The link.
+        to: LinkId,
+        /// The frame.
+        text: String,
     },
+    /// Tell the joined links of peers other than their own, where there is room.
+    Announce(Vec<Announced>),
+    /// A link has joined: it is to be told what is announced from now on.
+    Joined {
+        /// The link.
+        link: LinkId,
+        /// The number of its join, see [`Announced::hears`].
+        since: u64,
+    },
+    /// A link has left its last address, and is told no more.
+    Left(LinkId),
     /// The link never joined: close it.
     Idle(LinkId),
 }
@@ -78,18 +100,10 @@ pub(crate) enum Action {
 pub(crate) struct Announced {
     /// The link of the peer, which is not to be told.
     pub(crate) link: LinkId,
+    /// Which links are to be told, by the numbers of their joins: not those who know already.
+    pub(crate) hears: (Bound<u64>, Bound<u64>),
     /// The frame.
     pub(crate) text: String,
-}
-
-impl Announced {
-    fn new(address: &str, link: LinkId) -> Self {
-        let event = Event::Peer {
-            address: address.to_owned(),
-        };
-        let text = event.encode(None);
-        Self { link, text }
-    }
 }
 
 /// What has happened since the server was started.
@@ -113,19 +127,44 @@ enum DeadlineKind {
     Answer(LinkId, u64),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Link {
-    joins: HashSet<Arc<str>>,
+    claimant: Claimant,
+    joins: BTreeSet<Arc<str>>,
     /// Open challenges by address, each good until then.
-    challenges: HashMap<String, (Box<Challenge>, Instant)>,
-    dials: HashSet<DialId>,
+    challenges: BTreeMap<String, (Box<Challenge>, Instant)>,
+    join_rate: Spent,
+    dials: BTreeSet<DialId>,
     dial_rate: Spent,
     /// Dials from here that wait for their answer.
     dialling: usize,
+    /// All dials from here.
+    dialled: usize,
     /// Dials to here that wait for their answer, by acknowledgement.
-    offered: HashMap<u64, DialId>,
+    offered: BTreeMap<u64, DialId>,
+    /// Who dials it, as long as somebody does.
+    dialled_by: Option<Box<Dialled>>,
     next_ack: u64,
     first_join: Option<Instant>,
+}
+
+impl Link {
+    fn new(claimant: Claimant) -> Self {
+        Self {
+            claimant,
+            joins: BTreeSet::new(),
+            challenges: BTreeMap::new(),
+            join_rate: Spent::default(),
+            dials: BTreeSet::new(),
+            dial_rate: Spent::default(),
+            dialling: 0,
+            dialled: 0,
+            offered: BTreeMap::new(),
+            dialled_by: None,
+            next_ack: 0,
+            first_join: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -135,6 +174,7 @@ struct Settings {
     joins: usize,
     pending_dials: usize,
     open_dials: usize,
+    join_rate: Rate,
     dial_rate: Rate,
     join_timeout: Duration,
     dial_timeout: Duration,
@@ -144,10 +184,19 @@ struct Settings {
 #[derive(Debug)]
 pub(crate) struct Registry {
     settings: Settings,
-    links: HashMap<LinkId, Link>,
+    /// Trees, here and below: a hash table would hold the lock for milliseconds whenever it grows.
+    links: BTreeMap<LinkId, Box<Link>>,
     peers: Peers,
+    /// Those who have left lately.
+    gone: Gone,
     dials: Dials,
-    announcements: Announcements,
+    turns: Turns,
+    /// How many links have joined.
+    joined: usize,
+    /// The number of the last join.
+    joins: u64,
+    origin_joins: Rates,
+    origin_dials: Rates,
     deadlines: BTreeSet<(Instant, DeadlineKind)>,
     actions: VecDeque<Action>,
     counters: Counters,
@@ -164,14 +213,20 @@ impl Registry {
                 joins: limits.joins,
                 pending_dials: limits.pending_dials,
                 open_dials: limits.open_dials,
+                join_rate: limits.join_rate,
                 dial_rate: limits.dial_rate,
                 join_timeout: limits.join_timeout,
                 dial_timeout: limits.dial_timeout,
             },
-            links: HashMap::new(),
+            links: BTreeMap::new(),
             peers: Peers::default(),
+            gone: Gone::default(),
             dials: Dials::default(),
-            announcements: Announcements::new(config.announce_interval(), limits.announce_rate),
+            turns: Turns::new(config.announce_interval(), limits.announce_rate),
+            joined: 0,
+            joins: 0,
+            origin_joins: Rates::new(limits.origin_join_rate),
+            origin_dials: Rates::new(limits.origin_dial_rate),
             deadlines: BTreeSet::new(),
             actions: VecDeque::new(),
             counters: Counters::default(),
@@ -179,14 +234,12 @@ impl Registry {
         }
     }
 
-    /// A link has opened.
-    pub(crate) fn handle_open(&mut self, link: LinkId, now: Instant) {
+    /// A link from somewhere has opened.
+    pub(crate) fn handle_open(&mut self, link: LinkId, claimant: Claimant, now: Instant) {
         let deadline = now + self.settings.join_timeout;
-        let state = Link {
-            first_join: Some(deadline),
-            ..Link::default()
-        };
-        self.links.insert(link, state);
+        let mut state = Link::new(claimant);
+        state.first_join = Some(deadline);
+        self.links.insert(link, Box::new(state));
         self.deadlines
             .insert((deadline, DeadlineKind::FirstJoin(link)));
     }
@@ -202,6 +255,9 @@ impl Registry {
         }
         for address in &state.joins {
             self.forget_peer(address);
+        }
+        if !state.joins.is_empty() {
+            self.has_left(link);
         }
         for dial_id in &state.dials {
             self.end_dial(dial_id, Refusal::PeerLeft, Cut::LinkLost);
@@ -256,9 +312,12 @@ impl Registry {
         self.dial_answered(link, ack, answer);
     }
 
-    /// Deals with what is overdue at `now`.
+    /// Deals with what is overdue at `now`; if that is very much, with some of it.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        while let Some(&(deadline, kind)) = self.deadlines.first() {
+        for _ in 0..OVERDUE_AT_ONCE {
+            let Some(&(deadline, kind)) = self.deadlines.first() else {
+                break;
+            };
             if deadline > now {
                 break;
             }
@@ -281,7 +340,7 @@ impl Registry {
         let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
         deadline
             .into_iter()
-            .chain(self.announcements.poll_timeout())
+            .chain(self.turns.poll_timeout(self.joined))
             .min()
     }
 
@@ -297,15 +356,14 @@ impl Registry {
         }
     }
 
-    /// The links that have joined.
-    pub(crate) fn joined_links(&self) -> impl Iterator<Item = LinkId> {
-        let joined = self.links.iter().filter(|(_, link)| !link.joins.is_empty());
-        joined.map(|(id, _)| *id)
+    /// Up to so many of the addresses that are joined, from `from` on.
+    pub(crate) fn addresses_from(&self, from: &str, max: usize) -> Vec<Arc<str>> {
+        self.peers.addresses_from(from).take(max).cloned().collect()
     }
 
-    /// The addresses that are joined.
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = &str> {
-        self.peers.addresses()
+    /// How many addresses are joined.
+    pub(crate) fn peers(&self) -> usize {
+        self.peers.len()
     }
 
     /// How many links are open.

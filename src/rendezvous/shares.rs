@@ -168,8 +168,13 @@ impl Shares {
         }
     }
 
+    /// Whether all is taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.held >= self.capacity
+    }
+
     /// The origin that is to give one up for an origin that wants one more.
-    fn gives_way(&self, claimant: &Claimant) -> Option<Origin> {
+    pub(super) fn gives_way(&self, claimant: &Claimant) -> Option<Origin> {
         let group = claimant.origin.group();
         let most = self.by_group.iter().rev().find(|(_, g)| *g != group);
         if let Some((ratio, most)) = most

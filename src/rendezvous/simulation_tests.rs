@@ -16,6 +16,7 @@ use proptest::prelude::*;
 
 use super::{
     config::Config,
+    origin::Weights,
     registry::{Action, LinkId, Registry, Route},
 };
 use crate::{
@@ -68,6 +69,8 @@ struct Client {
 struct World {
     now: Instant,
     registry: Registry,
+    /// The links that are told who is announced.
+    readers: HashSet<LinkId>,
     clients: Vec<Client>,
     next_link: u64,
     streams: HashMap<(DialId, Side), Stream>,
@@ -86,6 +89,7 @@ impl World {
         let mut world = Self {
             now: Instant::now(),
             registry: Registry::new(&Config::default()),
+            readers: HashSet::new(),
             clients: Vec::new(),
             next_link: 0,
             streams: HashMap::new(),
@@ -124,7 +128,8 @@ impl World {
     fn open(&mut self) -> LinkId {
         let link = LinkId(self.next_link);
         self.next_link += 1;
-        self.registry.handle_open(link, self.now);
+        let claimant = Weights::default().claimant([127, 0, 0, 1].into());
+        self.registry.handle_open(link, claimant, self.now);
         link
     }
 
@@ -334,9 +339,17 @@ impl World {
         }
         while let Some(action) = self.registry.poll_action() {
             match action {
-                Action::Send { to, text } => self.send_down(to, Frame::Text(text)),
-                Action::Announce { peers, .. } => {
-                    let links: Vec<_> = self.registry.joined_links().collect();
+                Action::Send { to, text } | Action::SendAfterNews { to, text } => {
+                    self.send_down(to, Frame::Text(text));
+                }
+                Action::Joined { link, .. } => {
+                    self.readers.insert(link);
+                }
+                Action::Left(link) => {
+                    self.readers.remove(&link);
+                }
+                Action::Announce(peers) => {
+                    let links: Vec<_> = self.readers.iter().copied().collect();
                     for (to, peer) in links
                         .iter()
                         .flat_map(|to| peers.iter().map(move |p| (to, p)))
@@ -508,11 +521,7 @@ impl World {
             client.session.leave(&client.address);
         }
         self.drain();
-        assert_eq!(
-            self.registry.addresses().count(),
-            0,
-            "an address is left behind"
-        );
+        assert_eq!(self.registry.peers(), 0, "an address is left behind");
         assert_eq!(self.registry.links(), PEERS);
     }
 
@@ -555,7 +564,7 @@ proptest! {
             world.listen(peer);
         }
         world.drain();
-        prop_assert_eq!(world.registry.addresses().count(), PEERS);
+        prop_assert_eq!(world.registry.peers(), PEERS);
         for op in ops {
             world.step(op);
         }

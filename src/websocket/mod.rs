@@ -275,19 +275,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 }
 
-/// The frames of a server's messages, for [`WebSocket::send_encoded`].
+/// Appends the frame of a server's text message, for [`WebSocket::send_encoded`].
 #[cfg(feature = "rendezvous-server")]
-pub(crate) fn encode<'a>(texts: impl IntoIterator<Item = &'a str>) -> Bytes {
-    let mut frames = Vec::new();
-    for text in texts {
-        let header = frame::Header {
-            fin: true,
-            opcode: frame::Opcode::Text,
-            mask: None,
-            len: text.len(),
-        };
-        header.encode(&mut frames);
-        frames.extend_from_slice(text.as_bytes());
-    }
-    frames.into()
+pub(crate) fn encode_text(text: &str, frames: &mut Vec<u8>) {
+    let header = frame::Header {
+        fin: true,
+        opcode: frame::Opcode::Text,
+        mask: None,
+        len: text.len(),
+    };
+    header.encode(frames);
+    frames.extend_from_slice(text.as_bytes());
 }

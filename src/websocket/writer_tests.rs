@@ -138,6 +138,10 @@ fn encoded_frames_are_those_of_messages() {
         writer.push(Message::text(text));
     }
     let (plain, _) = flush(&mut writer, usize::MAX, true);
-    writer.push_encoded(crate::websocket::encode(texts));
+    let mut frames = Vec::new();
+    for text in texts {
+        crate::websocket::encode_text(text, &mut frames);
+    }
+    writer.push_encoded(frames.into());
     assert!(flush(&mut writer, 999, true).0 == plain);
 }

@@ -1,7 +1,7 @@
 //! Dials: which one is open between which two links, and who may send what on its streams.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,7 +9,10 @@ use std::{
     time::Instant,
 };
 
-use super::{Cut, DeadlineKind, LinkId, Refusal, Registry};
+use super::{
+    Cut, DeadlineKind, LinkId, Refusal, Registry,
+    crowd::{Crowd, Place},
+};
 use crate::protocol::event::{DialAnswer, DialId, End, Event, Side, StreamEvent, StreamName};
 
 /// Which of a dial's two streams are over. Shared with the links that relay them, so that they need
@@ -62,9 +65,17 @@ impl Route {
     }
 }
 
+/// Who dials one link: dials that wait for its answer, and all that are not over.
+#[derive(Debug)]
+pub(super) struct Dialled {
+    pending: Crowd,
+    open: Crowd,
+}
+
 /// A dial that its listener has not answered.
 #[derive(Debug, Clone, Copy)]
 struct Pending {
+    place: Place,
     dialer_ack: u64,
     listener_ack: u64,
     deadline: Instant,
@@ -75,6 +86,8 @@ struct Dial {
     dialer: LinkId,
     listener: LinkId,
     pending: Option<Pending>,
+    /// Among those who dial the listener.
+    place: Place,
     streams: Arc<Streams>,
 }
 
@@ -92,7 +105,7 @@ impl Dial {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Dials(HashMap<DialId, Dial>);
+pub(super) struct Dials(BTreeMap<DialId, Dial>);
 
 impl Dials {
     pub(super) fn len(&self) -> usize {
@@ -152,7 +165,8 @@ impl Registry {
     ) {
         let checked = self
             .check_dial_rate(link, now)
-            .and_then(|()| self.check_dial(link, from, to, &dial_id));
+            .and_then(|()| self.check_dial(link, from, to, &dial_id))
+            .and_then(|listener| self.make_room(link, listener).map(|()| listener));
         match checked {
             Ok(listener) => self.offer_dial(link, listener, from, dial_id, ack, now),
             Err(refusal) => {
@@ -165,10 +179,11 @@ impl Registry {
     /// Whatever comes of it, a dial is work for us.
     fn check_dial_rate(&mut self, link: LinkId, now: Instant) -> Result<(), Refusal> {
         let rate = self.settings.dial_rate;
-        let fits = self
-            .links
-            .get_mut(&link)
-            .is_none_or(|link| link.dial_rate.try_spend(rate, now));
+        let Some(state) = self.links.get_mut(&link) else {
+            return Ok(());
+        };
+        let fits = state.dial_rate.try_spend(rate, now)
+            && self.origin_dials.try_spend(&state.claimant, now);
         fits.then_some(()).ok_or(Refusal::DialRate)
     }
 
@@ -188,21 +203,31 @@ impl Registry {
         }
         let settings = &self.settings;
         if let Some(dialer) = self.links.get(&link)
-            && (dialer.dialling >= settings.pending_dials
-                || dialer.dials.len() >= settings.open_dials)
+            && (dialer.dialling >= settings.pending_dials || dialer.dialled >= settings.open_dials)
         {
             return Err(Refusal::TooManyDials);
         }
-        match self.links.get(&listener) {
-            None => Err(Refusal::PeerNotFound),
-            Some(peer)
-                if peer.offered.len() >= settings.pending_dials
-                    || peer.dials.len() >= settings.open_dials =>
-            {
-                Err(Refusal::PeerBusy)
-            }
-            Some(_) => Ok(listener),
+        Ok(listener)
+    }
+
+    /// Makes room for one more dial to a listener, if need be at the cost of whoever dials it most.
+    fn make_room(&mut self, dialer: LinkId, listener: LinkId) -> Result<(), Refusal> {
+        let claimant = match self.links.get(&dialer) {
+            Some(dialer) => dialer.claimant,
+            None => return Err(Refusal::NotAuthorized),
+        };
+        let listener = self.links.get(&listener).ok_or(Refusal::PeerNotFound)?;
+        let Some(dialled_by) = &listener.dialled_by else {
+            return Ok(());
+        };
+        let room = |crowd: &Crowd| crowd.make_room(&claimant, dialer);
+        let pending = room(&dialled_by.pending).map_err(|_| Refusal::PeerBusy)?;
+        let open = room(&dialled_by.open).map_err(|_| Refusal::PeerBusy)?;
+        // The end of one that waits makes room for one that is open, too.
+        for dial_id in [pending, open].into_iter().flatten().take(1) {
+            self.end_dial(&dial_id, Refusal::PeerBusy, Cut::GaveWay);
         }
+        Ok(())
     }
 
     fn offer_dial(
@@ -214,15 +239,28 @@ impl Registry {
         dialer_ack: u64,
         now: Instant,
     ) {
+        let Some(claimant) = self.links.get(&dialer).map(|link| link.claimant) else {
+            return;
+        };
         let Some(peer) = self.links.get_mut(&listener) else {
             return;
         };
+        let settings = &self.settings;
+        let dialled_by = peer.dialled_by.get_or_insert_with(|| {
+            Box::new(Dialled {
+                pending: Crowd::new(settings.pending_dials),
+                open: Crowd::new(settings.open_dials),
+            })
+        });
+        let pending_place = dialled_by.pending.enter(&claimant, dialer, dial_id.clone());
+        let place = dialled_by.open.enter(&claimant, dialer, dial_id.clone());
         let listener_ack = peer.next_ack;
         peer.next_ack += 1;
         peer.offered.insert(listener_ack, dial_id.clone());
         peer.dials.insert(dial_id.clone());
         if let Some(link) = self.links.get_mut(&dialer) {
             link.dialling += 1;
+            link.dialled += 1;
             link.dials.insert(dial_id.clone());
         }
         let deadline = now + self.settings.dial_timeout;
@@ -231,7 +269,9 @@ impl Registry {
         let dial = Dial {
             dialer,
             listener,
+            place,
             pending: Some(Pending {
+                place: pending_place,
                 dialer_ack,
                 listener_ack,
                 deadline,
@@ -330,6 +370,9 @@ impl Registry {
         }
         if let Some(link) = self.links.get_mut(&listener) {
             link.offered.remove(&pending.listener_ack);
+            if let Some(dialled_by) = &mut link.dialled_by {
+                dialled_by.pending.leave(pending.place);
+            }
         }
         match &answer {
             Ok(()) => self.counters.dials += 1,
@@ -346,9 +389,17 @@ impl Registry {
         };
         dial.streams.end(Side::Dialer);
         dial.streams.end(Side::Listener);
-        for link in [dial.dialer, dial.listener] {
-            if let Some(link) = self.links.get_mut(&link) {
-                link.dials.remove(&dial_id);
+        if let Some(dialer) = self.links.get_mut(&dial.dialer) {
+            dialer.dials.remove(&dial_id);
+            dialer.dialled = dialer.dialled.saturating_sub(1);
+        }
+        if let Some(listener) = self.links.get_mut(&dial.listener) {
+            listener.dials.remove(&dial_id);
+            if let Some(dialled_by) = &mut listener.dialled_by {
+                dialled_by.open.leave(dial.place);
+                if dialled_by.open.is_empty() {
+                    listener.dialled_by = None;
+                }
             }
         }
     }

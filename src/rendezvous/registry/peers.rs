@@ -1,32 +1,58 @@
 //! Joins: which address belongs to which link.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    ops::Bound::{self, Excluded, Unbounded},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use multiaddr::Multiaddr;
 
-use super::{Action, Announced, DeadlineKind, LinkId, Refusal, Registry, announce::Turn};
+use super::{
+    Action, Announced, DeadlineKind, FEW, LinkId, Refusal, Registry,
+    gone::Left,
+    sample::Sample,
+    turns::{Called, Turn},
+};
 use crate::{
     StarAddr,
     protocol::event::{Event, JoinAnswer},
-    rendezvous::challenge::{Challenge, Check, Checked, KeyCheck, Proof, SignatureCheck},
+    rendezvous::{
+        challenge::{Challenge, Check, Checked, KeyCheck, Proof, SignatureCheck},
+        origin::{Claimant, Origin},
+    },
 };
 
 /// The longest address that is taken, in bytes; as [`StarAddr::from_wire`].
 const MAX_ADDRESS: usize = 512;
-/// How many bytes the list of peers in the answer to a join may take: it is no reason to fill a
-/// newcomer's queue. The others are announced to it soon.
-const MAX_LIST: usize = 256 * 1024;
+/// How many peers the answer to a join names: it is no reason to fill a newcomer's queue. The others are
+/// announced to it soon.
+const MAX_LIST: usize = 256;
+/// How soon a peer that has come back is announced to those who have not heard of it.
+const BACK_PAUSE: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Peer {
     link: LinkId,
+    /// From where it has joined.
+    origin: Origin,
+    /// Where it stands among those of its origin.
+    place: usize,
+    /// The number of its join.
+    join: u64,
+    /// Up to which join links have been told of it, if any.
+    told: Option<u64>,
     /// When it is announced again.
     turn: Turn,
+    /// When all are to be told again, if first only those are who have not heard of it.
+    then: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Peers {
-    by_address: HashMap<Arc<str>, Peer>,
+    by_address: BTreeMap<Arc<str>, Peer>,
+    by_origin: Sample,
 }
 
 impl Peers {
@@ -34,14 +60,30 @@ impl Peers {
         self.by_address.get(address).map(|peer| peer.link)
     }
 
-    pub(super) fn addresses(&self) -> impl Iterator<Item = &str> {
-        self.by_address.keys().map(|address| &**address)
+    pub(super) fn addresses_from(&self, from: &str) -> impl Iterator<Item = &Arc<str>> {
+        let range = self
+            .by_address
+            .range::<str, _>((Bound::Included(from), Unbounded));
+        range.map(|(address, _)| address)
     }
 
-    fn give(&mut self, address: &str, link: LinkId) {
-        if let Some(peer) = self.by_address.get_mut(address) {
-            peer.link = link;
+    pub(super) fn len(&self) -> usize {
+        self.by_origin.len()
+    }
+
+    fn add(&mut self, claimant: &Claimant, address: Arc<str>, peer: Peer) {
+        let place = self.by_origin.add(claimant, address.clone());
+        self.by_address.insert(address, Peer { place, ..peer });
+    }
+
+    fn remove(&mut self, address: &str) -> Option<(Arc<str>, Peer)> {
+        let (address, peer) = self.by_address.remove_entry(address)?;
+        if let Some(moved) = self.by_origin.remove(peer.origin, peer.place)
+            && let Some(moved) = self.by_address.get_mut(&moved)
+        {
+            moved.place = peer.place;
         }
+        Some((address, peer))
     }
 }
 
@@ -169,6 +211,9 @@ impl Registry {
 
     /// Gives `address` to `link`, whoever had it: the link has proved its key.
     fn joined(&mut self, link: LinkId, address: String, ack: u64, now: Instant) {
+        if !self.may_join(link, now) {
+            return self.join_refused(link, ack, Refusal::JoinRate);
+        }
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
@@ -177,31 +222,95 @@ impl Registry {
                 .remove(&(deadline, DeadlineKind::FirstJoin(link)));
         }
         let address: Arc<str> = address.into();
+        let is_first = state.joins.is_empty();
         state.joins.insert(address.clone());
-        match self.peers.owner(&address) {
+        self.joins += 1;
+        self.counters.joins += 1;
+        let owner = self.peers.owner(&address);
+        let others = self.others(&address);
+        let has_all = others.len() + usize::from(owner.is_some()) >= self.peers.len();
+        if is_first {
+            self.joined += 1;
+        }
+        match owner {
             Some(owner) if owner == link => {}
-            Some(owner) => {
-                if let Some(state) = self.links.get_mut(&owner) {
-                    state.joins.remove(&address);
-                }
-                self.peers.give(&address, link);
-                let event = Event::Displaced {
-                    address: address.to_string(),
-                };
-                self.send(owner, event.encode(None));
-                tracing::debug!(%link, from = %owner, peer = %address, "a peer has moved");
-            }
-            None => {
-                let turn = self.announcements.add(address.clone(), now);
-                let peer = Peer { link, turn };
-                self.peers.by_address.insert(address.clone(), peer);
-                self.announce_newcomers(now);
-                tracing::debug!(%link, peer = %address, "a peer has joined");
+            Some(owner) => self.take_over(link, owner, &address),
+            None => self.add_peer(link, &address, now),
+        }
+        let is_new = owner.is_none() && self.joined <= FEW;
+        if is_first {
+            // Whoever was not given all hears of everybody who is announced.
+            let since = if has_all { self.joins } else { 0 };
+            self.actions.push_back(Action::Joined { link, since });
+        }
+        let text = JoinAnswer::Joined(others).encode(ack);
+        match is_new {
+            true => self
+                .actions
+                .push_back(Action::SendAfterNews { to: link, text }),
+            false => self.send(link, text),
+        }
+    }
+
+    /// Joining costs the others a write each, and us a list.
+    fn may_join(&mut self, link: LinkId, now: Instant) -> bool {
+        let rate = self.settings.join_rate;
+        let Some(state) = self.links.get_mut(&link) else {
+            return true;
+        };
+        state.join_rate.try_spend(rate, now) && self.origin_joins.try_spend(&state.claimant, now)
+    }
+
+    /// The address moves to the newest link; the others know it.
+    fn take_over(&mut self, link: LinkId, owner: LinkId, address: &Arc<str>) {
+        if let Some(state) = self.links.get_mut(&owner) {
+            state.joins.remove(address);
+            if state.joins.is_empty() {
+                self.has_left(owner);
             }
         }
-        self.counters.joins += 1;
-        let others = self.others(&address);
-        self.send(link, JoinAnswer::Joined(others).encode(ack));
+        if let Some(peer) = self.peers.by_address.get_mut(address) {
+            peer.link = link;
+        }
+        let event = Event::Displaced {
+            address: address.to_string(),
+        };
+        self.send(owner, event.encode(None));
+        tracing::debug!(%link, from = %owner, peer = %address, "a peer has moved");
+    }
+
+    fn add_peer(&mut self, link: LinkId, address: &Arc<str>, now: Instant) {
+        let Some(claimant) = self.links.get(&link).map(|state| state.claimant) else {
+            return;
+        };
+        let back = self.gone.take(address);
+        // Whoever was away for longer may be forgotten by the others.
+        let back = back.filter(|left| left.due + self.turns.interval() >= now);
+        let (turn, told, then) = match back {
+            None => {
+                let turn = self.turns.add_news(&claimant, address.clone(), now);
+                (turn, None, None)
+            }
+            Some(Left { told, due }) => {
+                let soon = due.min(now + BACK_PAUSE);
+                let turn = self.turns.add_known(&claimant, address.clone(), soon);
+                (turn, Some(told), Some(due))
+            }
+        };
+        let peer = Peer {
+            link,
+            origin: claimant.origin,
+            place: 0,
+            join: self.joins,
+            told,
+            turn,
+            then,
+        };
+        self.peers.add(&claimant, address.clone(), peer);
+        if self.joined <= FEW {
+            self.announce(now);
+        }
+        tracing::debug!(%link, peer = %address, "a peer has joined");
     }
 
     pub(super) fn leave(&mut self, link: LinkId, address: &str) {
@@ -209,59 +318,82 @@ impl Registry {
             return;
         };
         if state.joins.remove(address) {
+            if state.joins.is_empty() {
+                self.has_left(link);
+            }
             self.forget_peer(address);
             tracing::debug!(%link, peer = %address, "a peer has left");
         }
     }
 
+    /// A link has no address any more.
+    pub(super) fn has_left(&mut self, link: LinkId) {
+        self.joined -= 1;
+        self.actions.push_back(Action::Left(link));
+    }
+
     pub(super) fn forget_peer(&mut self, address: &str) {
-        if let Some(peer) = self.peers.by_address.remove(address) {
-            self.announcements.remove(peer.turn);
-        }
+        let Some((address, peer)) = self.peers.remove(address) else {
+            return;
+        };
+        self.turns.remove(peer.origin, peer.turn);
+        // Whoever has joined meanwhile was given it, unless it was not announced since it came back.
+        let left = match (peer.told, peer.then) {
+            (None, _) => return,
+            (Some(told), Some(due)) => Left { told, due },
+            (Some(_), None) => Left {
+                told: self.joins,
+                due: peer.turn.due,
+            },
+        };
+        self.gone.insert(address, left);
     }
 
     /// Announces those whose turn has come.
     pub(super) fn announce(&mut self, now: Instant) {
-        self.announce_newcomers(now);
-        let repeats = self.announcements.poll_repeats(self.links.len(), now);
-        let mut announced = Vec::with_capacity(repeats.len());
-        for repeat in repeats {
-            if let Some(peer) = self.peers.by_address.get_mut(&repeat.address) {
-                peer.turn = repeat.turn;
-                announced.push(Announced::new(&repeat.address, peer.link));
-            }
-        }
-        self.push_announcements(announced, false);
-    }
-
-    fn announce_newcomers(&mut self, now: Instant) {
-        let newcomers = self.announcements.poll_newcomers(now);
-        let announced = newcomers.iter().filter_map(|address| {
-            let link = self.peers.owner(address)?;
-            Some(Announced::new(address, link))
-        });
-        let announced = announced.collect();
-        self.push_announcements(announced, true);
-    }
-
-    fn push_announcements(&mut self, peers: Vec<Announced>, newcomers: bool) {
-        if !peers.is_empty() {
-            self.actions
-                .push_back(Action::Announce { peers, newcomers });
+        let called = self.turns.poll(self.joined, now);
+        let announced = called
+            .into_iter()
+            .filter_map(|called| self.call(called, now));
+        let announced: Vec<_> = announced.collect();
+        if !announced.is_empty() {
+            self.actions.push_back(Action::Announce(announced));
         }
     }
 
-    /// The addresses beside `address`, as many as an answer may hold.
+    /// What is to be announced of a peer whose turn has come, which gets its next turn.
+    fn call(&mut self, called: Called, now: Instant) -> Option<Announced> {
+        let Called { address, turn } = called;
+        let peer = self.peers.by_address.get_mut(&address)?;
+        let (hears, due) = match (peer.told, peer.then.take()) {
+            // Those who have joined since then and were given all peers have it in their list.
+            (None, _) => (
+                (Unbounded, Excluded(peer.join)),
+                turn.due + self.turns.interval(),
+            ),
+            (Some(told), Some(due)) if due > turn.due => ((Excluded(told), Unbounded), due),
+            (Some(_), _) => ((Unbounded, Unbounded), turn.due + self.turns.interval()),
+        };
+        peer.told = Some(self.joins);
+        // On time again if it was a little late, and behind all others if it was very late.
+        peer.turn = self.turns.again(peer.origin, address.clone(), due.max(now));
+        let event = Event::Peer {
+            address: address.to_string(),
+        };
+        Some(Announced {
+            link: peer.link,
+            hears,
+            text: event.encode(None),
+        })
+    }
+
+    /// The peers beside `address`, as many as an answer names: a fair sample of all.
     fn others(&self, address: &str) -> Vec<String> {
-        let mut room = MAX_LIST;
-        let latest = self.announcements.latest();
-        latest
-            .filter(|other| ***other != *address)
+        let sample = self.peers.by_origin.pick(MAX_LIST + 1, rand::random());
+        let others = sample.iter().filter(|other| ***other != *address);
+        others
+            .take(MAX_LIST)
             .map(|other| other.to_string())
-            .take_while(|other| {
-                room = room.saturating_sub(other.len() + 3);
-                room > 0
-            })
             .collect()
     }
 }

@@ -17,8 +17,14 @@ impl Rate {
         }
     }
 
-    fn cost(self) -> Duration {
+    /// How long it takes until one time is made up for.
+    pub(crate) fn cost(self) -> Duration {
         Duration::from_secs(1) / self.per_second
+    }
+
+    /// How long it takes until a burst is made up for.
+    pub(crate) fn longest(self) -> Duration {
+        self.cost() * self.burst
     }
 }
 
@@ -30,7 +36,7 @@ impl Spent {
     /// Whether it may be done at `now`; then it counts.
     pub(super) fn try_spend(&mut self, rate: Rate, now: Instant) -> bool {
         let spent_until = self.0.map_or(now, |until| until.max(now)) + rate.cost();
-        let fits = spent_until.saturating_duration_since(now) <= rate.cost() * rate.burst;
+        let fits = spent_until.saturating_duration_since(now) <= rate.longest();
         if fits {
             self.0 = Some(spent_until);
         }

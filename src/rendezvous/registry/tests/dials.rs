@@ -76,8 +76,60 @@ fn dials_are_limited_on_both_sides() {
     star.actions();
     star.dial(A, &a, &c, "5");
     assert_eq!(star.actions(), [(Some(A), own)]);
-    star.dial(C, &c, &b, "6");
+}
+
+/// A listener with very many dials of one origin is not lost to the others.
+#[test]
+fn whoever_dials_a_listener_most_gives_way_to_others() {
+    let limits = Limits::default()
+        .with_max_pending_dials(4)
+        .with_max_open_dials(6);
+    let mut star = Star::new(Config::default().with_limits(limits));
+    let (a, b, c) = (key(), key(), key());
+    star.join(A, &a);
+    star.join(B, &b);
+    star.join(C, &c);
+    let busy = json!([Refusal::PeerBusy.to_string()]);
+    for n in 0..4 {
+        star.dial(A, &a, &b, &format!("a{n}"));
+    }
+    star.actions();
+    for (n, ended) in ["a3", "a2"].into_iter().enumerate() {
+        let id = format!("c{n}");
+        star.dial(C, &c, &b, &id);
+        let mut happened = star.actions();
+        assert_eq!(happened.remove(0), (Some(A), busy.clone()));
+        for stream in [format!("{ended}.dialer"), format!("{ended}.listener")] {
+            for link in [B, A] {
+                let told = (Some(link), cut(&stream, Cut::GaveWay));
+                assert_eq!(happened.remove(0), told);
+            }
+        }
+        let offered = json!(["ss-incomming", id, address(&c)]);
+        assert_eq!(happened, [(Some(B), offered)]);
+    }
+    // They have the same now.
+    star.dial(C, &c, &b, "c2");
+    assert_eq!(star.actions(), [(Some(C), busy.clone())]);
+
+    // Once answered, they are shared in the same way among those that are open.
+    for ack in 0..6 {
+        star.registry.handle_ack(B, ack, "[]");
+    }
+    for n in 4..6 {
+        star.dial(A, &a, &b, &format!("a{n}"));
+    }
+    star.actions();
+    star.dial(C, &c, &b, "c3");
+    let offered = json!(["ss-incomming", "c3", address(&c)]);
+    let happened = star.actions();
+    assert_eq!(happened[0], (Some(A), busy.clone()), "a5 has waited");
+    assert_eq!(happened.last(), Some(&(Some(B), offered)));
+    star.dial(C, &c, &b, "c4");
     assert_eq!(star.actions(), [(Some(C), busy)]);
+    star.registry.handle_close(A);
+    star.registry.handle_close(C);
+    assert!(star.registry.links[&B].dialled_by.is_none());
 }
 
 #[test]

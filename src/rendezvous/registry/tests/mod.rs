@@ -13,7 +13,7 @@ use crate::{
         event::{Side, StreamName},
         socket_io::Packet,
     },
-    rendezvous::Limits,
+    rendezvous::{Limits, origin::Weights},
 };
 
 const A: LinkId = LinkId(1);
@@ -32,7 +32,7 @@ impl Star {
         let now = Instant::now();
         let mut registry = Registry::new(&config);
         for link in [A, B, C] {
-            registry.handle_open(link, now);
+            registry.handle_open(link, from(link), now);
         }
         Self {
             registry,
@@ -52,10 +52,12 @@ impl Star {
         std::iter::from_fn(|| self.registry.poll_action())
             .flat_map(|action| match action {
                 Action::Send { to, text } => vec![(Some(to), parse(&text))],
-                Action::Announce { peers, .. } => {
+                Action::SendAfterNews { to, text } => vec![(Some(to), parse(&text))],
+                Action::Announce(peers) => {
                     let texts = peers.iter().map(|peer| (None, parse(&peer.text)));
                     texts.collect()
                 }
+                Action::Joined { .. } | Action::Left(_) => Vec::new(),
                 Action::Idle(link) => vec![(Some(link), json!("idle"))],
             })
             .collect()
@@ -147,6 +149,12 @@ impl Star {
         self.now += by;
         self.registry.handle_timeout(self.now);
     }
+}
+
+/// Each of the links comes from another address.
+fn from(link: LinkId) -> Claimant {
+    let n = u8::try_from(link.0).expect("few links");
+    Weights::default().claimant([192, 0, 2, n].into())
 }
 
 fn key() -> Keypair {

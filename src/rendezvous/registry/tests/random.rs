@@ -49,7 +49,7 @@ fn event(registry: &mut Registry, now: &Instant, link: u64, event: Event<'_>) {
 fn apply(registry: &mut Registry, op: &Op, now: &mut Instant) {
     match *op {
         Op::Open(link) if registry.links.contains_key(&LinkId(link)) => {}
-        Op::Open(link) => registry.handle_open(LinkId(link), *now),
+        Op::Open(link) => registry.handle_open(LinkId(link), from(LinkId(link)), *now),
         Op::Close(link) => registry.handle_close(LinkId(link)),
         Op::Join(link, n) => event(
             registry,
@@ -117,8 +117,8 @@ fn check(registry: &Registry) {
         assert!((1..=2).contains(&knowing), "{dial_id}");
     }
     let joins: usize = registry.links.values().map(|link| link.joins.len()).sum();
-    assert_eq!(registry.addresses().count(), joins);
-    assert_eq!(registry.announcements.len(), joins);
+    assert_eq!(registry.peers(), joins);
+    assert_eq!(registry.turns.len(), joins);
 }
 
 proptest! {
@@ -143,7 +143,7 @@ proptest! {
         }
         prop_assert_eq!(registry.links(), 0);
         prop_assert_eq!(registry.open_dials(), 0);
-        prop_assert_eq!(registry.addresses().count(), 0);
+        prop_assert_eq!(registry.peers(), 0);
         now += Duration::from_secs(3600);
         registry.handle_timeout(now);
         prop_assert_eq!(registry.poll_timeout(), None);

@@ -1,0 +1,233 @@
+//! What has been announced: a log that is appended to once, and that each link reads at its own pace.
+//!
+//! An announcement is encoded once and is in memory once, however many links it goes to. A link keeps a
+//! [`Cursor`], reads when it can write, and skips what the log no longer holds. Appending costs the
+//! same for one link and for a hundred thousand; they are woken in slices, with no lock held between two.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+
+use super::{
+    outbox::Outbox,
+    registry::{Announced, LinkId},
+};
+use crate::websocket;
+
+/// How many announcements go together: about as many as one vectored write holds.
+const BATCH: usize = 64;
+/// How many bytes the log may hold; a link that is further behind skips the oldest.
+const KEPT: usize = 4 * 1024 * 1024;
+/// What an announcement costs in memory beside its frame.
+const OVERHEAD: usize = 64;
+/// How many links are woken with the lock held.
+const SLICE: usize = 256;
+
+/// Up to where a link has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cursor {
+    /// The number of the next announcement to read.
+    next: u64,
+    /// Since which join the link has been told everything, see [`Announced::hears`].
+    since: u64,
+}
+
+/// One announcement within its chunk.
+#[derive(Debug)]
+struct Entry {
+    /// The link of the peer, which is not told of itself.
+    link: LinkId,
+    /// Which links are to hear it, by the number of their join.
+    hears: (Bound<u64>, Bound<u64>),
+    /// Where its frame ends.
+    end: usize,
+}
+
+impl Entry {
+    fn is_for(&self, link: LinkId, since: u64) -> bool {
+        use std::ops::RangeBounds as _;
+        self.link != link && self.hears.contains(&since)
+    }
+}
+
+/// Some announcements that were made together.
+#[derive(Debug)]
+struct Chunk {
+    /// The number of its first announcement.
+    first: u64,
+    frames: Bytes,
+    entries: Box<[Entry]>,
+}
+
+impl Chunk {
+    fn new(first: u64, announced: &[Announced]) -> Self {
+        let mut frames = Vec::new();
+        let entries = announced.iter().map(|peer| {
+            websocket::encode_text(&peer.text, &mut frames);
+            Entry {
+                link: peer.link,
+                hears: peer.hears,
+                end: frames.len(),
+            }
+        });
+        Self {
+            first,
+            entries: entries.collect(),
+            frames: frames.into(),
+        }
+    }
+
+    fn cost(&self) -> usize {
+        self.frames.len() + self.entries.len() * OVERHEAD
+    }
+
+    fn end(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    /// The frames for a link, in as few pieces as may be.
+    fn read(&self, link: LinkId, cursor: Cursor, pieces: &mut Vec<Bytes>) {
+        let skipped = usize::try_from(cursor.next.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let mut start = 0;
+        let mut piece = 0..0;
+        for (n, entry) in self.entries.iter().enumerate() {
+            if n >= skipped && entry.is_for(link, cursor.since) {
+                if piece.end != start {
+                    self.cut(&piece, pieces);
+                    piece = start..start;
+                }
+                piece.end = entry.end;
+            }
+            start = entry.end;
+        }
+        self.cut(&piece, pieces);
+    }
+
+    fn cut(&self, piece: &std::ops::Range<usize>, pieces: &mut Vec<Bytes>) {
+        if !piece.is_empty() {
+            pieces.push(self.frames.slice(piece.clone()));
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Feed {
+    log: Mutex<Log>,
+    missed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    chunks: VecDeque<Arc<Chunk>>,
+    /// The number of the next announcement.
+    next: u64,
+    cost: usize,
+    /// The links that have joined.
+    readers: BTreeMap<LinkId, Arc<Outbox>>,
+}
+
+impl Feed {
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        // Nothing in here can panic halfway through a change.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends what is announced; nobody is woken.
+    pub(super) fn append(&self, announced: &[Announced]) {
+        // Encoded with no lock held: there is one writer, so the numbers are taken afterwards.
+        for some in announced.chunks(BATCH) {
+            let mut chunk = Chunk::new(0, some);
+            let mut dropped = Vec::new();
+            let mut log = self.lock();
+            chunk.first = log.next;
+            log.next = chunk.end();
+            log.cost += chunk.cost();
+            log.chunks.push_back(Arc::new(chunk));
+            while log.cost > KEPT
+                && log.chunks.len() > 1
+                && let Some(oldest) = log.chunks.pop_front()
+            {
+                log.cost -= oldest.cost();
+                dropped.push(oldest);
+            }
+            drop(log);
+            drop(dropped);
+        }
+    }
+
+    /// How many announcements links have missed because they were too far behind.
+    pub(super) fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Relaxed)
+    }
+
+    /// A link has joined: it reads what is announced from now on.
+    pub(super) fn subscribe(&self, link: LinkId, outbox: Arc<Outbox>, since: u64) -> Cursor {
+        let mut log = self.lock();
+        log.readers.insert(link, outbox);
+        Cursor {
+            next: log.next,
+            since,
+        }
+    }
+
+    /// A link reads no more.
+    pub(super) fn unsubscribe(&self, link: LinkId) {
+        let outbox = self.lock().readers.remove(&link);
+        drop(outbox);
+    }
+
+    /// Gives the next announcements for a link, those of one chunk at most, as whole frames, which may be none; false if
+    /// the link has read all.
+    pub(super) fn read(&self, link: LinkId, cursor: &mut Cursor, frames: &mut Vec<Bytes>) -> bool {
+        let (chunk, oldest) = {
+            let log = self.lock();
+            let Some(oldest) = log.chunks.front().map(|chunk| chunk.first) else {
+                return false;
+            };
+            // Chunks are few and sorted.
+            let at = cursor.next.max(oldest);
+            let n = log.chunks.partition_point(|chunk| chunk.end() <= at);
+            match log.chunks.get(n) {
+                Some(chunk) => (chunk.clone(), oldest),
+                None => return false,
+            }
+        };
+        let missed = oldest.saturating_sub(cursor.next);
+        if missed > 0 {
+            self.missed.fetch_add(missed, Ordering::Relaxed);
+        }
+        chunk.read(link, *cursor, frames);
+        cursor.next = chunk.end();
+        true
+    }
+
+    /// The links that have joined, if they are at most so many.
+    pub(super) fn few_readers(&self, max: usize) -> Option<Vec<Arc<Outbox>>> {
+        let log = self.lock();
+        (log.readers.len() <= max).then(|| log.readers.values().cloned().collect())
+    }
+
+    /// The links that have joined, some at a time; `last` is the last one that was given.
+    pub(super) fn some_readers(&self, last: &mut Option<LinkId>) -> Vec<Arc<Outbox>> {
+        let log = self.lock();
+        let after = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = log.readers.range((after, Bound::Unbounded)).take(SLICE);
+        range
+            .map(|(link, outbox)| {
+                *last = Some(*link);
+                outbox.clone()
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "feed_tests.rs"]
+mod tests;

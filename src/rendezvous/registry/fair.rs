@@ -1,0 +1,272 @@
+//! Whose turn it is among origins: fair queueing in two levels, by group and within each by origin.
+//!
+//! Each key has a point in virtual time at which it is served next. Being served moves it on by the cost
+//! divided by the weight, so in the long run everybody who always wants something gets a share by
+//! weight, and who wants less is served at once. A key that comes back after a rest has saved nothing up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::rendezvous::origin::{Claimant, Group, Origin};
+
+/// A unit of virtual time is so much of a unit of cost at weight 1.
+const SCALE: u64 = 1 << 10;
+
+/// One level.
+#[derive(Debug)]
+struct Level<K> {
+    clock: u64,
+    ready: BTreeSet<(u64, K)>,
+}
+
+impl<K> Default for Level<K> {
+    fn default() -> Self {
+        Self {
+            clock: 0,
+            ready: BTreeSet::new(),
+        }
+    }
+}
+
+impl<K: Copy + Ord> Level<K> {
+    fn enter(&mut self, key: K, turn: &mut u64) {
+        *turn = self.clock.max(*turn);
+        self.ready.insert((*turn, key));
+    }
+
+    fn leave(&mut self, key: K, turn: u64) {
+        self.ready.remove(&(turn, key));
+    }
+
+    fn first(&self) -> Option<K> {
+        self.ready.first().map(|(_, key)| *key)
+    }
+
+    fn charge(&mut self, key: K, turn: &mut u64, cost: u64, weight: u64) {
+        self.ready.remove(&(*turn, key));
+        self.clock = self.clock.max(*turn);
+        *turn = turn.saturating_add(cost.saturating_mul(SCALE) / weight.max(1));
+        self.ready.insert((*turn, key));
+    }
+}
+
+#[derive(Debug)]
+struct OriginTurn {
+    turn: u64,
+    weight: u32,
+    /// How many things of it there are, those that do not wait included.
+    things: usize,
+    is_ready: bool,
+}
+
+#[derive(Debug, Default)]
+struct GroupTurn {
+    turn: u64,
+    limit: u32,
+    /// The weights of its origins together.
+    weights: u64,
+    level: Level<Origin>,
+    origins: usize,
+}
+
+impl GroupTurn {
+    fn weight(&self) -> u64 {
+        self.weights.min(u64::from(self.limit)).max(1)
+    }
+}
+
+/// The order of those who want something.
+///
+/// An origin is known from [`add`](Self::add) to the last [`remove`](Self::remove); in between it may want
+/// something or not.
+#[derive(Debug, Default)]
+pub(super) struct Fair {
+    origins: BTreeMap<Origin, OriginTurn>,
+    groups: BTreeMap<Group, GroupTurn>,
+    level: Level<Group>,
+}
+
+impl Fair {
+    /// An origin has one thing more.
+    pub(super) fn add(&mut self, claimant: &Claimant) {
+        let Claimant {
+            origin,
+            weight,
+            group_limit,
+        } = *claimant;
+        let group = self.groups.entry(origin.group()).or_default();
+        group.limit = group_limit;
+        let known = self.origins.entry(origin).or_insert_with(|| {
+            group.origins += 1;
+            group.weights += u64::from(weight);
+            OriginTurn {
+                turn: 0,
+                weight,
+                things: 0,
+                is_ready: false,
+            }
+        });
+        known.things += 1;
+    }
+
+    /// An origin has one thing less.
+    pub(super) fn remove(&mut self, origin: Origin) {
+        let Some(known) = self.origins.get_mut(&origin) else {
+            return;
+        };
+        known.things -= 1;
+        if known.things > 0 {
+            return;
+        }
+        self.rest(origin);
+        let Some(known) = self.origins.remove(&origin) else {
+            return;
+        };
+        if let Some(group) = self.groups.get_mut(&origin.group()) {
+            group.origins -= 1;
+            group.weights -= u64::from(known.weight);
+            if group.origins == 0 {
+                self.groups.remove(&origin.group());
+            }
+        }
+    }
+
+    /// Whether an origin wants something.
+    pub(super) fn wants(&self, origin: Origin) -> bool {
+        self.origins
+            .get(&origin)
+            .is_some_and(|known| known.is_ready)
+    }
+
+    /// An origin wants something from now on.
+    pub(super) fn want(&mut self, origin: Origin) {
+        let Some(known) = self.origins.get_mut(&origin).filter(|o| !o.is_ready) else {
+            return;
+        };
+        let Some(group) = self.groups.get_mut(&origin.group()) else {
+            return;
+        };
+        known.is_ready = true;
+        if group.level.ready.is_empty() {
+            self.level.enter(origin.group(), &mut group.turn);
+        }
+        group.level.enter(origin, &mut known.turn);
+    }
+
+    /// An origin wants nothing for now.
+    pub(super) fn rest(&mut self, origin: Origin) {
+        let Some(known) = self.origins.get_mut(&origin).filter(|o| o.is_ready) else {
+            return;
+        };
+        known.is_ready = false;
+        if let Some(group) = self.groups.get_mut(&origin.group()) {
+            group.level.leave(origin, known.turn);
+            if group.level.ready.is_empty() {
+                self.level.leave(origin.group(), group.turn);
+            }
+        }
+    }
+
+    /// Who is served next, of those who want something.
+    pub(super) fn first(&self) -> Option<Origin> {
+        self.groups.get(&self.level.first()?)?.level.first()
+    }
+
+    /// An origin that wants something is served at this cost.
+    pub(super) fn charge(&mut self, origin: Origin, cost: u64) {
+        let Some(known) = self.origins.get_mut(&origin).filter(|o| o.is_ready) else {
+            return;
+        };
+        if let Some(group) = self.groups.get_mut(&origin.group()) {
+            let weight = group.weight();
+            self.level
+                .charge(origin.group(), &mut group.turn, cost, weight);
+            let weight = u64::from(known.weight);
+            group.level.charge(origin, &mut known.turn, cost, weight);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.origins.is_empty() && self.groups.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, net::IpAddr};
+
+    use super::*;
+    use crate::rendezvous::origin::Weights;
+
+    fn claimant(text: &str) -> Claimant {
+        let mut weights = Weights::default();
+        weights.insert("192.0.2.9".parse().expect("a network"), 3);
+        weights.claimant(text.parse::<IpAddr>().expect("an address"))
+    }
+
+    /// How often each is served of so many times, if all always want something.
+    fn served(fair: &mut Fair, times: usize) -> HashMap<Origin, usize> {
+        let mut served = HashMap::new();
+        for _ in 0..times {
+            let origin = fair.first().expect("somebody wants something");
+            fair.charge(origin, 100);
+            *served.entry(origin).or_default() += 1;
+        }
+        served
+    }
+
+    fn wanting(addresses: &[&str]) -> Fair {
+        let mut fair = Fair::default();
+        for address in addresses {
+            fair.add(&claimant(address));
+            fair.want(claimant(address).origin);
+        }
+        fair
+    }
+
+    #[test]
+    fn those_who_want_all_get_shares_by_weight() {
+        let all = ["192.0.2.1", "192.0.2.2", "192.0.2.9"];
+        let served = served(&mut wanting(&all), 500);
+        let shares = all.map(|address| served[&claimant(address).origin]);
+        assert!(shares[0].abs_diff(100) <= 1, "{shares:?}");
+        assert!(shares[1].abs_diff(100) <= 1, "{shares:?}");
+        assert!(shares[2].abs_diff(300) <= 1, "{shares:?}");
+    }
+
+    #[test]
+    fn a_48_gets_four_shares_at_most_however_many_networks_it_has() {
+        let networks: Vec<String> = (0..100).map(|n| format!("2001:db8:0:{n}::1")).collect();
+        let mut all: Vec<&str> = networks.iter().map(String::as_str).collect();
+        all.push("192.0.2.1");
+        let served = served(&mut wanting(&all), 500);
+        let honest = served[&claimant("192.0.2.1").origin];
+        assert!(honest.abs_diff(100) <= 1, "{honest}");
+        let least = all[..100].iter().map(|a| served[&claimant(a).origin]).min();
+        assert_eq!(least, Some(4), "within the group they share evenly");
+    }
+
+    #[test]
+    fn who_has_rested_is_served_at_once_and_has_saved_nothing_up() {
+        let mut fair = wanting(&["192.0.2.1", "192.0.2.2"]);
+        let rested = claimant("192.0.2.2").origin;
+        fair.rest(rested);
+        served(&mut fair, 1000);
+        fair.want(rested);
+        let served = served(&mut fair, 100);
+        assert!((49..=51).contains(&served[&rested]), "{served:?}");
+    }
+
+    #[test]
+    fn who_has_nothing_left_is_forgotten() {
+        let all = ["192.0.2.1", "2001:db8::1", "2001:db8:0:1::1"];
+        let mut fair = wanting(&all);
+        served(&mut fair, 10);
+        for address in all {
+            assert!(!fair.is_empty());
+            fair.remove(claimant(address).origin);
+        }
+        assert!(fair.is_empty());
+        assert_eq!(fair.first(), None);
+    }
+}

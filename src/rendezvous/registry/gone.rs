@@ -1,0 +1,84 @@
+//! Who has left lately: an address that comes back is not news to those who have heard of it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+/// How many are remembered; beyond that, the first to leave is forgotten first. An address that is forgotten
+/// and comes back is announced as a newcomer.
+const MAX_GONE: usize = 16 * 1024;
+
+/// What is known of an address that has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Left {
+    /// Up to which join links have been told of it.
+    pub(super) told: u64,
+    /// When it would have been announced again.
+    pub(super) due: Instant,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    by_address: BTreeMap<Arc<str>, (Left, u64)>,
+    /// In the order of leaving; those that have come back since are passed over.
+    order: VecDeque<(u64, Arc<str>)>,
+    next: u64,
+}
+
+impl Gone {
+    /// An address has left.
+    pub(super) fn insert(&mut self, address: Arc<str>, left: Left) {
+        let number = self.next;
+        self.next += 1;
+        self.by_address.insert(address.clone(), (left, number));
+        self.order.push_back((number, address));
+        while self.order.len() > MAX_GONE
+            && let Some((number, address)) = self.order.pop_front()
+        {
+            if self
+                .by_address
+                .get(&address)
+                .is_some_and(|(_, n)| *n == number)
+            {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+
+    /// An address is back; what is known of it, unless that is forgotten.
+    pub(super) fn take(&mut self, address: &str) -> Option<Left> {
+        self.by_address.remove(address).map(|(left, _)| left)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.by_address.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_left_lately_are_remembered_and_not_more() {
+        let mut gone = Gone::default();
+        let due = Instant::now();
+        for told in 0..2 {
+            gone.insert("again".into(), Left { told, due });
+        }
+        assert_eq!(gone.take("again"), Some(Left { told: 1, due }));
+        assert_eq!(gone.take("again"), None);
+        gone.insert("again".into(), Left { told: 2, due });
+        for n in 0..MAX_GONE - 1 {
+            gone.insert(n.to_string().into(), Left { told: 0, due });
+        }
+        assert_eq!(gone.len(), MAX_GONE);
+        gone.insert("last".into(), Left { told: 0, due });
+        assert_eq!(gone.len(), MAX_GONE);
+        assert_eq!(gone.take("again"), None);
+        assert!(gone.take("0").is_some());
+    }
+}

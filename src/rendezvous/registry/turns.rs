@@ -1,0 +1,313 @@
+//! When which peer is announced to the others.
+//!
+//! A peer is announced when it joins, and from then on once an interval, as the npm server does it. All
+//! announcements together have a rate of bytes; beyond it they go out more slowly, in an order that is
+//! fair among origins: one with very many peers, or with peers that come and go all the time, has a
+//! share like any other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::fair::Fair;
+use crate::rendezvous::origin::{Claimant, Origin};
+
+/// Up to so many joined links a newcomer is announced at once, before its own join is answered.
+pub(crate) const FEW: usize = 256;
+/// With more of them, newcomers are gathered for at least so long.
+const NEWS_PAUSE: Duration = Duration::from_millis(50);
+/// And for so long for each link: telling them all costs a write each.
+const NEWS_PAUSE_PER_LINK: Duration = Duration::from_micros(50);
+/// How long repeats are gathered, for the same reason. That late a peer may be repeated.
+const REPEAT_PAUSE: Duration = Duration::from_secs(1);
+const REPEAT_PAUSE_PER_LINK: Duration = Duration::from_micros(100);
+/// The part of the interval that repeats may be late at most, where the interval is short.
+const LATENESS: u32 = 10;
+/// How much of the rate may be used at once after a rest.
+const BURST: Duration = Duration::from_secs(1);
+/// Up to so many links the rate of bytes is what the configuration says; with more it grows with them, so
+/// that each link is still told so much.
+const LINKS_OF_RATE: usize = 5_000;
+/// But not beyond so many times as much.
+const MOST_RATES: f64 = 4.0;
+/// How many are announced without letting others use the registry.
+const AT_ONCE: usize = 256;
+/// The time that one announcement to very many may use up at most, so that a clock never overflows.
+const MAX_PRICE: Duration = Duration::from_secs(3600);
+/// What a frame takes beside its text.
+const FRAME: usize = 4;
+
+/// When a peer is announced again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Turn {
+    pub(super) due: Instant,
+    /// Of those that are due at the same time, who was scheduled first comes first.
+    number: u64,
+    /// Whether it is a newcomer, whom nobody has heard of.
+    is_news: bool,
+}
+
+/// A peer whose turn has come.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Called {
+    pub(super) address: Arc<str>,
+    /// The turn that it has had.
+    pub(super) turn: Turn,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// In the order of their joins.
+    news: BTreeMap<Turn, Arc<str>>,
+    /// By the time of the next repeat.
+    repeats: BTreeMap<Turn, Arc<str>>,
+    /// When the origin is to be woken, as long as it wants nothing.
+    asleep: Option<Instant>,
+}
+
+impl Waiting {
+    fn of(&mut self, turn: Turn) -> &mut BTreeMap<Turn, Arc<str>> {
+        match turn.is_news {
+            true => &mut self.news,
+            false => &mut self.repeats,
+        }
+    }
+
+    /// Who is next of this origin: newcomers first, whom nobody has heard of.
+    fn first(&self) -> Option<Turn> {
+        let first = self.news.first_key_value();
+        let (turn, _) = first.or_else(|| self.repeats.first_key_value())?;
+        Some(*turn)
+    }
+}
+
+/// Whose turn it is.
+#[derive(Debug)]
+pub(super) struct Turns {
+    interval: Duration,
+    /// Bytes a second.
+    rate: usize,
+    next: u64,
+    fair: Fair,
+    origins: BTreeMap<Origin, Waiting>,
+    /// The origins that want nothing yet, by when they do.
+    asleep: BTreeSet<(Instant, Origin)>,
+    /// How many newcomers wait.
+    news: usize,
+    /// Since when.
+    news_since: Option<Instant>,
+    /// When it was looked last who is next.
+    polled: Option<Instant>,
+    /// From when on others are gathered again.
+    gathers_from: Option<Instant>,
+    /// Until when the rate is used up.
+    spent: Option<Instant>,
+}
+
+impl Turns {
+    pub(super) fn new(interval: Duration, rate: usize) -> Self {
+        Self {
+            interval: interval.min(MAX_PRICE * 24 * 365),
+            rate,
+            next: 0,
+            fair: Fair::default(),
+            origins: BTreeMap::new(),
+            asleep: BTreeSet::new(),
+            news: 0,
+            news_since: None,
+            polled: None,
+            gathers_from: None,
+            spent: None,
+        }
+    }
+
+    pub(super) fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Has a newcomer announced.
+    pub(super) fn add_news(
+        &mut self,
+        claimant: &Claimant,
+        address: Arc<str>,
+        now: Instant,
+    ) -> Turn {
+        self.fair.add(claimant);
+        self.schedule(claimant.origin, address, now, true)
+    }
+
+    /// Has a peer announced that others know already, at `due` for the first time.
+    pub(super) fn add_known(
+        &mut self,
+        claimant: &Claimant,
+        address: Arc<str>,
+        due: Instant,
+    ) -> Turn {
+        self.fair.add(claimant);
+        self.schedule(claimant.origin, address, due, false)
+    }
+
+    /// Has a peer that was just called announced again.
+    pub(super) fn again(&mut self, origin: Origin, address: Arc<str>, due: Instant) -> Turn {
+        self.schedule(origin, address, due, false)
+    }
+
+    fn schedule(&mut self, origin: Origin, address: Arc<str>, due: Instant, is_news: bool) -> Turn {
+        let turn = Turn {
+            due,
+            number: self.next,
+            is_news,
+        };
+        self.next += 1;
+        if is_news {
+            self.news_since = self.news_since.filter(|_| self.news > 0).or(Some(due));
+            self.news += 1;
+        }
+        let waiting = self.origins.entry(origin).or_default();
+        waiting.of(turn).insert(turn, address);
+        self.settle(origin);
+        turn
+    }
+
+    /// Forgets a peer that has left.
+    pub(super) fn remove(&mut self, origin: Origin, turn: Turn) {
+        self.take(origin, turn);
+        self.settle(origin);
+        self.fair.remove(origin);
+    }
+
+    fn take(&mut self, origin: Origin, turn: Turn) -> Option<Arc<str>> {
+        let address = self.origins.get_mut(&origin)?.of(turn).remove(&turn)?;
+        self.news -= usize::from(turn.is_news);
+        Some(address)
+    }
+
+    /// Has an origin sleep until its first peer is due, and forgets one without peers. One that is awake
+    /// stays so: it is looked at when it is its turn.
+    fn settle(&mut self, origin: Origin) {
+        let Some(waiting) = self.origins.get_mut(&origin) else {
+            return;
+        };
+        let due = waiting.first().map(|turn| turn.due);
+        if let Some(before) = waiting.asleep
+            && due != Some(before)
+        {
+            self.asleep.remove(&(before, origin));
+            waiting.asleep = None;
+        }
+        match due {
+            None => {
+                self.fair.rest(origin);
+                self.origins.remove(&origin);
+            }
+            Some(due) if waiting.asleep.is_none() && !self.fair.wants(origin) => {
+                waiting.asleep = Some(due);
+                self.asleep.insert((due, origin));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Wakes origins whose time has come; some at most.
+    fn wake(&mut self, now: Instant) {
+        for _ in 0..AT_ONCE {
+            let Some((due, origin)) = self.asleep.first().copied().filter(|(due, _)| *due <= now)
+            else {
+                return;
+            };
+            self.asleep.remove(&(due, origin));
+            if let Some(waiting) = self.origins.get_mut(&origin) {
+                waiting.asleep = None;
+            }
+            self.fair.want(origin);
+        }
+    }
+
+    /// The peers whose turn has come, with so many links to tell. Each is to be scheduled
+    /// [`again`](Self::again).
+    pub(super) fn poll(&mut self, links: usize, now: Instant) -> Vec<Called> {
+        let mut called = Vec::new();
+        if self.poll_timeout(links).is_none_or(|at| at > now) {
+            return called;
+        }
+        self.wake(now);
+        let burst = BURST.max(repeat_pause(self.interval, links));
+        while called.len() < AT_ONCE
+            && self.spent.is_none_or(|spent| spent <= now + burst)
+            && let Some(origin) = self.fair.first()
+        {
+            let first = self.origins.get(&origin).and_then(Waiting::first);
+            let Some(turn) = first.filter(|turn| turn.due <= now) else {
+                self.fair.rest(origin);
+                self.settle(origin);
+                continue;
+            };
+            if let Some(address) = self.take(origin, turn) {
+                let bytes = address.len() + FRAME;
+                self.fair.charge(origin, bytes as u64);
+                let price = self.price(bytes, links);
+                self.spent = Some(self.spent.map_or(now, |spent| spent.max(now)) + price);
+                called.push(Called { address, turn });
+            }
+        }
+        self.polled = Some(now);
+        // If there were more than may go at once, they go on without a pause.
+        self.gathers_from = (called.len() < AT_ONCE).then_some(now);
+        called
+    }
+
+    /// The time that an announcement of so many bytes to so many links uses up.
+    fn price(&self, bytes: usize, links: usize) -> Duration {
+        let rates = (links as f64 / LINKS_OF_RATE as f64).clamp(1.0, MOST_RATES);
+        let seconds = bytes as f64 * links as f64 / (self.rate as f64 * rates);
+        Duration::try_from_secs_f64(seconds).map_or(MAX_PRICE, |price| price.min(MAX_PRICE))
+    }
+
+    /// When there is something to poll, with so many links to tell.
+    pub(super) fn poll_timeout(&self, links: usize) -> Option<Instant> {
+        let pause = repeat_pause(self.interval, links);
+        let gathered = |pause| self.gathers_from.map(|from| from + pause);
+        let news = self.news_since.filter(|_| self.news > 0);
+        let news = news.map(|since| Some(since).max(gathered(news_pause(links))));
+        let repeats = match self.fair.first() {
+            // It was due when it was woken.
+            Some(_) => self.polled,
+            None => self.asleep.first().map(|(due, _)| *due),
+        };
+        let repeats = repeats.map(|due| Some(due).max(gathered(pause)));
+        let first = news.into_iter().chain(repeats).min()?;
+        let spent = self
+            .spent
+            .and_then(|spent| spent.checked_sub(BURST.max(pause)));
+        first.max(spent)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        let waiting = self.origins.values();
+        waiting.map(|w| w.news.len() + w.repeats.len()).sum()
+    }
+}
+
+fn news_pause(links: usize) -> Duration {
+    match links {
+        0..=FEW => Duration::ZERO,
+        _ => NEWS_PAUSE.max(per_link(NEWS_PAUSE_PER_LINK, links)),
+    }
+}
+
+fn repeat_pause(interval: Duration, links: usize) -> Duration {
+    REPEAT_PAUSE
+        .min(interval / LATENESS)
+        .max(per_link(REPEAT_PAUSE_PER_LINK, links))
+}
+
+fn per_link(pause: Duration, links: usize) -> Duration {
+    pause.saturating_mul(u32::try_from(links).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+#[path = "turns_tests.rs"]
+mod tests;

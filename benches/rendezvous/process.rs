@@ -175,6 +175,7 @@ pub async fn serve() -> io::Result<()> {
     let limits = Limits::default()
         .with_max_links(20_000)
         .with_max_links_per_ip(20_000)
+        .with_connection_rate(1_000_000, 1_000_000)
         .with_dial_rate(1_000_000, 1_000_000);
     let config = Config::default()
         .with_listen_addr((Ipv4Addr::LOCALHOST, 0).into())

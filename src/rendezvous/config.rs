@@ -218,6 +218,7 @@ pub struct Limits {
     pub(crate) announce_rate: usize,
     pub(crate) links: usize,
     pub(crate) links_per_ip: usize,
+    pub(crate) connection_rate: Rate,
     pub(crate) joins: usize,
     pub(crate) pending_dials: usize,
     pub(crate) open_dials: usize,
@@ -241,10 +242,13 @@ impl Default for Limits {
     ///   [`Discovery`](crate::Discovery) believes that a peer is there. Beyond 5,000 links it grows with
     ///   their number, up to four times as much, so that each link is told some 3 KiB/s.
     /// - `links`: 10,000; at 16 KiB each while idle.
-    /// - `links_per_ip`: 1,000 from one IPv4 address or one IPv6 /64: it takes ten to fill the server,
-    ///   and a company or a provider behind one address still fits. The loopback address counts like
+    /// - `links_per_ip`: 1,000 from one IPv4 address or one IPv6 /64: it takes ten to fill the server, and
+    ///   then those who have most give way to others; a company or a provider behind one address still fits. The loopback address counts like
     ///   any other: a reverse proxy has to be one of the
     ///   [trusted proxies](Config::with_trusted_proxies), or all links are its own.
+    /// - `connection_rate`: 50 a second and 1,200 at once for an origin: all links that it may have come
+    ///   back at once when the server was away, and some requests beside. A TLS handshake costs a
+    ///   millisecond with an RSA key, so nobody gets more than a twentieth of a core in the long run.
     /// - `joins`: 16 a link; deployed clients join one address, a client with several listeners
     ///   a few.
     /// - `pending_dials`: 256 from and 256 to a link; they last a round trip, and a swarm that
@@ -272,6 +276,7 @@ impl Default for Limits {
             announce_rate: 16 * 1024 * 1024,
             links: 10_000,
             links_per_ip: 1000,
+            connection_rate: Rate::new(50, 1200),
             joins: 16,
             pending_dials: 256,
             open_dials: 4096,
@@ -316,7 +321,14 @@ impl Limits {
         self
     }
 
-    /// How many links there may be; further ones are answered with 503.
+    /// How many links there may be, and 1,024 connections more for what else is asked over HTTP.
+    ///
+    /// When all are taken, they are shared: a new one gets the place of one of the origin that has most
+    /// for its [weight](Config::with_origin_weight), as long as its own origin has less. A connection that is
+    /// no link gives way first, then the newest link that has not joined, then the newest. Whoever
+    /// has a share already is answered with 503, or its connection is reset. Connections of
+    /// [trusted proxies](Config::with_trusted_proxies) have 1,024 places of their own until they say for whom
+    /// they are.
     #[must_use]
     pub fn with_max_links(mut self, links: usize) -> Self {
         self.links = links;
@@ -329,6 +341,15 @@ impl Limits {
     #[must_use]
     pub fn with_max_links_per_ip(mut self, links: usize) -> Self {
         self.links_per_ip = links;
+        self
+    }
+
+    /// How many times a second an origin may connect, and how many times at once after a rest; at least
+    /// one each, for each unit of its [weight](Config::with_origin_weight). What exceeds it is reset before
+    /// it costs a TLS handshake or a request. A trusted proxy may connect as often as it likes.
+    #[must_use]
+    pub fn with_connection_rate(mut self, per_second: u32, burst: u32) -> Self {
+        self.connection_rate = Rate::new(per_second, burst);
         self
     }
 

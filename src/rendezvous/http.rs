@@ -25,6 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
+    admission::Place,
     hub::{AdmitError, Hub, Member},
     metrics, page,
 };
@@ -40,13 +41,18 @@ type Upgrade = (OnUpgrade, Member);
 
 /// Serves HTTP on a new connection. When a link begins, gives the bare stream back: the relay has
 /// nothing of HTTP around it.
-pub(super) async fn serve<S>(io: S, remote: IpAddr, hub: &Arc<Hub>) -> Option<(S, Member)>
+pub(super) async fn serve<S>(
+    io: S,
+    remote: IpAddr,
+    place: &Place,
+    hub: &Arc<Hub>,
+) -> Option<(S, Member)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let upgrade: Mutex<Option<Upgrade>> = Mutex::new(None);
     let service = service_fn(|request| {
-        let (response, begun) = respond(request, remote, hub);
+        let (response, begun) = respond(request, remote, place, hub);
         if begun.is_some() {
             *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = begun;
         }
@@ -101,10 +107,19 @@ where
 fn respond(
     request: Request<Incoming>,
     remote: IpAddr,
+    place: &Place,
     hub: &Arc<Hub>,
 ) -> (Response<String>, Option<Upgrade>) {
+    let proxies = hub.config().trusted_proxies();
+    let mut client = remote.to_canonical();
+    if proxies.contain(remote) {
+        client = proxies.client(remote, request.headers());
+        if !place.name(client) {
+            return (no_place(), None);
+        }
+    }
     let answer: fn(&Request<Incoming>, &Hub) -> Response<String> = match request.uri().path() {
-        "/socket.io/" | "/socket.io" => return upgrade(request, remote, hub),
+        "/socket.io/" | "/socket.io" => return upgrade(request, client, place, hub),
         "/" => front_page,
         "/health" => health,
         "/metrics" if hub.config().metrics() => metrics,
@@ -154,18 +169,15 @@ fn metrics(_: &Request<Incoming>, hub: &Hub) -> Response<String> {
 
 fn upgrade(
     mut request: Request<Incoming>,
-    remote: IpAddr,
+    client: IpAddr,
+    place: &Place,
     hub: &Arc<Hub>,
 ) -> (Response<String>, Option<Upgrade>) {
     let (version, accept) = match accept_key(&request) {
         Ok(accepted) => accepted,
         Err(error) => return (error.response(), None),
     };
-    let client = hub
-        .config()
-        .trusted_proxies()
-        .client(remote, request.headers());
-    let member = match hub.admit(client, version) {
+    let member = match hub.admit(place, client, version) {
         Ok(member) => member,
         Err(error) => {
             tracing::debug!(%client, %error, "a link is refused");
@@ -192,6 +204,15 @@ fn answer(status: StatusCode, content_type: &'static str, body: String) -> Respo
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What a client is told that has its share of connections already.
+fn no_place() -> Response<String> {
+    let text = "Too many connections from your address\n";
+    let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, text);
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
     response
 }
 

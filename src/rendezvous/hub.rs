@@ -13,15 +13,16 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use super::{
+    admission::{Admission, LinkPlace, Place},
     config::Config,
     feed::Feed,
     gate::Gate,
     metrics::DialTime,
     outbox::{CloseReason, Outbox},
+    places::NoLink,
     refusals::Refused,
     registry::{Action, FEW, LinkId, Registry, Route},
     server::Snapshot,
-    shares::Shares,
     tls,
 };
 use crate::{
@@ -42,6 +43,7 @@ pub(super) fn now() -> Instant {
 #[derive(Debug)]
 pub(super) struct Hub {
     config: Config,
+    admission: Arc<Admission>,
     state: Mutex<State>,
     /// What has been announced. Its lock is taken after that of the state and those of outboxes.
     feed: Feed,
@@ -70,8 +72,6 @@ pub(super) struct Figures {
 struct State {
     registry: Registry,
     outboxes: BTreeMap<LinkId, Arc<Outbox>>,
-    /// The links of each origin.
-    origins: Shares,
     next_link: u64,
     /// Until when the timer sleeps.
     timer: Option<Instant>,
@@ -158,7 +158,6 @@ impl Hub {
         let state = State {
             registry: Registry::new(&config),
             outboxes: BTreeMap::new(),
-            origins: Shares::new(config.limits().links as u64),
             next_link: 0,
             timer: None,
             gates: VecDeque::new(),
@@ -166,6 +165,7 @@ impl Hub {
         Self {
             tls: config.tls().cloned().map(tls::Current::new),
             dial_time: DialTime::default(),
+            admission: Arc::new(Admission::new(config.clone())),
             config,
             state: Mutex::new(state),
             feed: Feed::default(),
@@ -180,6 +180,10 @@ impl Hub {
 
     pub(super) fn config(&self) -> &Config {
         &self.config
+    }
+
+    pub(super) fn admission(&self) -> &Arc<Admission> {
+        &self.admission
     }
 
     /// The certificate for new connections, if they are to use TLS.
@@ -258,21 +262,21 @@ impl Hub {
         }
     }
 
-    /// Admits a link of a client, if there may be one more.
+    /// Admits a link of a client on its connection, if it may have one.
     pub(super) fn admit(
         self: &Arc<Self>,
+        place: &Place,
         client: IpAddr,
         version: Version,
     ) -> Result<Member, AdmitError> {
-        let limits = self.config.limits();
-        let outbox = Outbox::new(limits.queue, self.queued_bytes.clone()).with_version(version);
+        let queue = self.config.limits().queue;
+        let outbox = Outbox::new(queue, self.queued_bytes.clone()).with_version(version);
         let outbox = Arc::new(outbox);
+        let place = self.link_place(place, &outbox).inspect_err(|error| {
+            self.count_refused(error.reason());
+        })?;
         let link = {
             let mut state = self.lock();
-            if let Err(error) = self.check_room(&mut state, client) {
-                state.registry.count_refused(error.reason());
-                return Err(error);
-            }
             let link = LinkId(state.next_link);
             state.next_link += 1;
             state.outboxes.insert(link, outbox.clone());
@@ -285,30 +289,22 @@ impl Hub {
             link,
             client,
             outbox,
+            place,
         })
     }
 
-    fn check_room(&self, state: &mut State, client: IpAddr) -> Result<(), AdmitError> {
-        let limits = self.config.limits();
-        let claimant = self.config.origin_weights().claimant(client);
-        if *self.stopping.borrow() {
-            Err(AdmitError::Stopping)
-        } else if state.outboxes.len() >= limits.links {
-            Err(AdmitError::Links)
-        } else if state.origins.held_by(claimant.origin) >= limits.links_per_ip as u64 {
-            Err(AdmitError::LinksPerIp)
-        } else {
-            state.origins.take(&claimant, 1);
-            Ok(())
+    fn link_place(&self, place: &Place, outbox: &Arc<Outbox>) -> Result<LinkPlace, AdmitError> {
+        if self.is_stopping() {
+            return Err(AdmitError::Stopping);
         }
+        place.begin_link(outbox).map_err(|error| match error {
+            NoLink::Full => AdmitError::Links,
+            NoLink::TooMany => AdmitError::LinksPerIp,
+        })
     }
 
-    fn remove(&self, link: LinkId, client: IpAddr) {
-        let outbox = {
-            let mut state = self.lock();
-            state.origins.release(client.into(), 1);
-            state.outboxes.remove(&link)
-        };
+    fn remove(&self, link: LinkId) {
+        let outbox = self.lock().outboxes.remove(&link);
         if let Some(outbox) = outbox {
             outbox.shut();
         }
@@ -420,11 +416,12 @@ impl Hub {
     fn figures_of(&self, state: &State) -> Snapshot {
         Snapshot {
             links: state.registry.links(),
+            connections: self.admission.connections(),
             peers: Vec::new(),
             dials: state.registry.open_dials(),
             queued_bytes: self.queued_bytes.load(Ordering::Relaxed),
             counters: state.registry.counters(),
-            refusals: state.registry.refusals(),
+            refusals: state.registry.refusals().plus(self.admission.refusals()),
             announcements_dropped: self.feed.missed(),
             relayed_items: self.relayed_items.load(Ordering::Relaxed),
             relayed_bytes: self.relayed_bytes.load(Ordering::Relaxed),
@@ -462,10 +459,12 @@ pub(super) struct Member {
     /// From where it comes: not the proxy before us, if that one is believed.
     pub(super) client: IpAddr,
     pub(super) outbox: Arc<Outbox>,
+    /// Given back after the registry has forgotten the link.
+    pub(super) place: LinkPlace,
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.hub.remove(self.link, self.client);
+        self.hub.remove(self.link);
     }
 }

@@ -68,6 +68,8 @@ pub(super) enum Ended {
     Slow,
     #[error("does not read the answers to its requests")]
     Overflow,
+    #[error("others have fewer links than your address, and there are too many")]
+    GaveWay,
     #[error("did not join in time")]
     Idle,
     #[error("rendezvous is shutting down")]
@@ -82,9 +84,12 @@ impl Ended {
             Self::WebSocket(error) => error.close_code(),
             Self::Violation(_) => CloseCode::PROTOCOL_ERROR,
             Self::TooLong(_) => CloseCode::MESSAGE_TOO_BIG,
-            Self::Silent | Self::Stalled | Self::Slow | Self::Overflow | Self::Idle => {
-                CloseCode::POLICY_VIOLATION
-            }
+            Self::Silent
+            | Self::Stalled
+            | Self::Slow
+            | Self::Overflow
+            | Self::GaveWay
+            | Self::Idle => CloseCode::POLICY_VIOLATION,
             Self::Shutdown => CloseCode::GOING_AWAY,
         }
     }
@@ -97,6 +102,7 @@ impl Ended {
             Self::Stalled => Refused::Stalled,
             Self::Slow => Refused::Slow,
             Self::Overflow => Refused::UnreadAnswers,
+            Self::GaveWay => Refused::LinkGaveWay,
             Self::Idle => Refused::JoinTimedOut,
             Self::Violation(_) | Self::WebSocket(_) => Refused::ProtocolViolation,
             Self::ByPeer | Self::Lost(_) | Self::Shutdown => return None,
@@ -109,6 +115,7 @@ impl From<CloseReason> for Ended {
         match reason {
             CloseReason::Idle => Self::Idle,
             CloseReason::Overflow => Self::Overflow,
+            CloseReason::GaveWay => Self::GaveWay,
             CloseReason::Shutdown => Self::Shutdown,
         }
     }
@@ -259,8 +266,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                     Poll::Ready(Ok(())) => self.unflushed = false,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(Ended::Lost(error))),
                     Poll::Pending => {
-                        ready!(self.member.outbox.poll_overflow(cx));
-                        return Poll::Ready(Err(Ended::Overflow));
+                        let reason = ready!(self.member.outbox.poll_urgent(cx));
+                        return Poll::Ready(Err(reason.into()));
                     }
                 }
             }

@@ -131,6 +131,12 @@ impl Collector for Scrape {
         )?;
         gauge(
             to,
+            "rendezvous_connections",
+            "connections open now, links included",
+            &snapshot.connections,
+        )?;
+        gauge(
+            to,
             "rendezvous_dials",
             "dials pending or open now",
             &snapshot.dials,

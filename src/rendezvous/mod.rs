@@ -22,6 +22,7 @@
 //! what waits for one link, bounded in bytes; a link reads and writes one WebSocket; HTTP is only
 //! what comes before it.
 
+mod admission;
 mod challenge;
 mod config;
 mod feed;
@@ -33,13 +34,12 @@ mod metrics;
 mod origin;
 mod outbox;
 mod page;
+mod places;
 mod proxy;
-#[allow(dead_code, reason = "what is scarce is shared step by step")]
 mod rates;
 mod refusals;
 mod registry;
 mod server;
-#[allow(dead_code, reason = "what is scarce is shared step by step")]
 mod shares;
 mod tls;
 

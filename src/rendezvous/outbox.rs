@@ -96,8 +96,20 @@ pub(super) enum CloseReason {
     Idle,
     /// It does not read the server's own messages.
     Overflow,
+    /// Its place went to an origin that has fewer links.
+    GaveWay,
     /// The server is shut down.
     Shutdown,
+}
+
+impl CloseReason {
+    /// Whether what is queued is not to be written any more.
+    fn is_urgent(self) -> bool {
+        match self {
+            Self::Overflow | Self::GaveWay => true,
+            Self::Idle | Self::Shutdown => false,
+        }
+    }
 }
 
 /// What the link's writer is to do next.
@@ -127,8 +139,8 @@ struct Inner {
     /// Set when the link is gone.
     closed: bool,
     writer: Option<Waker>,
-    /// The writer while it has no use for more, but wants to know of an overflow.
-    overflow: Option<Waker>,
+    /// The writer while it has no use for more, but wants to know when it is not to write any more.
+    urgent: Option<Waker>,
     /// Those that wait for room, in the order of asking.
     waiting: VecDeque<(Ticket, Waker)>,
     next_ticket: Ticket,
@@ -288,22 +300,25 @@ impl Outbox {
         wake(writer);
     }
 
-    /// Has the link closed when all that is queued is taken; of a link that takes nothing
-    /// ([`CloseReason::Overflow`]), at once.
+    /// Has the link closed when all that is queued is taken; for some reasons, at once.
     pub(super) fn close(&self, reason: CloseReason) {
         let mut inner = self.lock();
+        let mut dropped = VecDeque::new();
+        if reason.is_urgent() {
+            dropped = std::mem::take(&mut inner.queue);
+            inner.bytes = 0;
+            if !inner.closing.is_some_and(CloseReason::is_urgent) {
+                inner.closing = Some(reason);
+            }
+        }
         inner.closing.get_or_insert(reason);
-        let dropped = match reason {
-            CloseReason::Overflow => std::mem::take(&mut inner.queue),
-            CloseReason::Idle | CloseReason::Shutdown => VecDeque::new(),
-        };
         let waiting = std::mem::take(&mut inner.waiting);
         let writer = inner.writer.take();
-        let overflow = inner.overflow.take();
+        let urgent = inner.urgent.take();
         drop(inner);
         drop(dropped);
         wake(writer);
-        wake(overflow);
+        wake(urgent);
         for (_, waker) in waiting {
             waker.wake();
         }
@@ -394,12 +409,12 @@ impl Outbox {
     }
 
     /// Ready when the link is to be closed without writing what was taken already.
-    pub(super) fn poll_overflow(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_urgent(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let mut inner = self.lock();
-        if inner.closing == Some(CloseReason::Overflow) {
-            return Poll::Ready(());
+        if let Some(reason) = inner.closing.filter(|reason| reason.is_urgent()) {
+            return Poll::Ready(reason);
         }
-        register(&mut inner.overflow, cx);
+        register(&mut inner.urgent, cx);
         Poll::Pending
     }
 

@@ -228,10 +228,10 @@ fn the_servers_own_messages_do_not_wait_until_the_reserve_is_used_up() {
     assert!(outbox.is_clogged());
     let (counter, waker) = Counter::new();
     let mut cx = Context::from_waker(&waker);
-    assert!(outbox.poll_overflow(&mut cx).is_pending());
+    assert!(outbox.poll_urgent(&mut cx).is_pending());
     outbox.push_own(message(1024));
     assert_eq!(counter.wakes(), 1);
-    assert!(outbox.poll_overflow(&mut cx).is_ready());
+    assert!(outbox.poll_urgent(&mut cx).is_ready());
     let mut batch = Vec::new();
     let closing = outbox.poll_take(&mut cx, &Feed::default(), LINK, &mut batch, 1);
     assert!(matches!(

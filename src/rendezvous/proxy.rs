@@ -136,7 +136,8 @@ impl FromIterator<Network> for TrustedProxies {
 }
 
 impl TrustedProxies {
-    fn contain(&self, addr: IpAddr) -> bool {
+    /// Whether an address is one of theirs.
+    pub(super) fn contain(&self, addr: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(addr))
     }
 

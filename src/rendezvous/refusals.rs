@@ -67,12 +67,18 @@ reasons! {
     UnknownRequest = "unknown_request",
     /// A dial or a new link: the server is being shut down.
     ShuttingDown = "shutting_down",
-    /// A connection, before it asked for anything: there are too many of those.
+    /// A connection, before it asked for anything: there are too many, and its origin has its share of them.
     TooManyConnections = "too_many_connections",
-    /// A new link: the server has as many as it may.
+    /// A connection, before it asked for anything: its origin connects too often.
+    ConnectionRate = "connection_rate",
+    /// A connection that is closed: its place went to an origin that has fewer.
+    ConnectionGaveWay = "connection_gave_way",
+    /// A new link: the server has as many as it may, and its origin has its share of them.
     TooManyLinks = "too_many_links",
     /// A new link: its remote address has as many as it may.
     TooManyLinksPerIp = "too_many_links_per_ip",
+    /// A link that is closed: its place went to an origin that has fewer.
+    LinkGaveWay = "link_gave_way",
     /// A link that is closed: it did not join in time.
     JoinTimedOut = "join_timed_out",
     /// A link that is closed: it gave no sign of life for too long.
@@ -134,6 +140,15 @@ impl Refusals {
     /// Every reason with its count, those that never occurred included.
     pub fn iter(&self) -> impl Iterator<Item = (Refused, u64)> {
         Refused::ALL.into_iter().zip(self.0)
+    }
+
+    /// What was counted here or there.
+    pub(super) fn plus(self, other: Self) -> Self {
+        let mut sum = self;
+        for (count, more) in sum.0.iter_mut().zip(other.0) {
+            *count += more;
+        }
+        sum
     }
 
     pub(super) fn count(&mut self, reason: Refused) {

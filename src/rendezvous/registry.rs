@@ -361,6 +361,12 @@ impl Registry {
         self.peers.addresses_from(from).take(max).cloned().collect()
     }
 
+    /// Whether an address is joined on a link.
+    pub(crate) fn has_joined(&self, link: LinkId) -> bool {
+        let link = self.links.get(&link);
+        link.is_some_and(|link| !link.joins.is_empty())
+    }
+
     /// How many addresses are joined.
     pub(crate) fn peers(&self) -> usize {
         self.peers.len()

@@ -4,7 +4,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use multiaddr::{Multiaddr, Protocol};
@@ -18,23 +18,23 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{Instrument as _, field::Empty};
 
 use super::{
+    admission::Place,
     config::Config,
     http,
-    hub::Hub,
+    hub::{Hub, now},
     link,
     refusals::{Refusals, Refused},
     registry::Counters,
     tls::{self, TlsConfig, TlsError},
 };
 
-/// How many connections there may be beside the links: those that have not asked for anything yet.
-/// They are short: the handshake timeout ends them.
-const BESIDE_LINKS: usize = 1024;
 /// How many bytes the system may hold of what it has not sent, before it takes more.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNSENT: u32 = 512 * 1024;
 /// How long to wait when no connection can be accepted, which is when there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is said at most that connections are refused.
+const WARN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a server cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,8 @@ pub enum BindError {
 pub struct Snapshot {
     /// How many links there are, joined or not.
     pub links: usize,
+    /// How many connections there are: the links, and those that ask for something else or for nothing yet.
+    pub connections: usize,
     /// The addresses that are joined, as their peers spell them.
     pub peers: Vec<String>,
     /// How many dials are pending or open.
@@ -205,24 +207,26 @@ async fn run(listener: TcpListener, hub: Arc<Hub>, stopped: oneshot::Receiver<()
 }
 
 async fn accept(listener: &TcpListener, hub: &Arc<Hub>, tasks: &mut JoinSet<()>) {
-    let limit = hub.config().limits().links.saturating_add(BESIDE_LINKS);
+    let mut refused = Warned::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(_) = tasks.join_next() => continue,
         };
         match accepted {
-            Ok((stream, remote)) if tasks.len() < limit => {
-                let hub = hub.clone();
-                match hub.tls() {
-                    None => tasks.spawn(serve(stream, remote, hub)),
-                    Some(_) => tasks.spawn(serve_tls(stream, remote, hub)),
-                };
-            }
-            Ok((_, remote)) => {
-                hub.count_refused(Refused::TooManyConnections);
-                tracing::warn!(%remote, "too many connections");
-            }
+            Ok((stream, remote)) => match hub.admission().enter(remote.ip(), now()) {
+                Ok(place) => {
+                    let (ticket, hub) = (place.ticket(), hub.clone());
+                    ticket.served_by(match hub.tls() {
+                        None => tasks.spawn(serve(stream, remote, place, hub)),
+                        Some(_) => tasks.spawn(serve_tls(stream, remote, place, hub)),
+                    });
+                }
+                Err(reason) => {
+                    reset(stream);
+                    refused.warn(reason, remote, now());
+                }
+            },
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -231,16 +235,47 @@ async fn accept(listener: &TcpListener, hub: &Arc<Hub>, tasks: &mut JoinSet<()>)
     }
 }
 
-async fn serve(stream: TcpStream, remote: SocketAddr, hub: Arc<Hub>) {
-    set_options(&stream);
-    serve_http(stream, remote, hub).await;
+/// Ends a connection that nothing was read from: without the system remembering it for a minute, and
+/// with no task for it.
+fn reset(stream: TcpStream) {
+    // If it fails, the connection ends in the usual way.
+    let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    drop(stream);
 }
 
-async fn serve_tls(stream: TcpStream, remote: SocketAddr, hub: Arc<Hub>) {
+/// What was said about refused connections.
+#[derive(Debug, Default)]
+struct Warned {
+    last: Option<Instant>,
+    /// How many were refused since then.
+    count: u64,
+}
+
+impl Warned {
+    /// Writes a line a second at most.
+    fn warn(&mut self, reason: Refused, remote: SocketAddr, now: Instant) {
+        self.count += 1;
+        let is_new = |last: Instant| now.saturating_duration_since(last) >= WARN_INTERVAL;
+        if self.last.is_none_or(is_new) {
+            tracing::warn!(count = self.count, last = %remote, %reason, "connections are refused");
+            *self = Self {
+                last: Some(now),
+                count: 0,
+            };
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, remote: SocketAddr, place: Place, hub: Arc<Hub>) {
+    set_options(&stream);
+    serve_http(stream, remote, &place, hub).await;
+}
+
+async fn serve_tls(stream: TcpStream, remote: SocketAddr, place: Place, hub: Arc<Hub>) {
     set_options(&stream);
     // In a box, so that the memory of an idle link does not include what the handshake needed.
     if let Some(stream) = Box::pin(handshake(stream, remote, &hub)).await {
-        serve_http(stream, remote, hub).await;
+        serve_http(stream, remote, &place, hub).await;
     }
 }
 
@@ -284,12 +319,13 @@ async fn handshake(
     })
 }
 
-async fn serve_http<S>(stream: S, remote: SocketAddr, hub: Arc<Hub>)
+async fn serve_http<S>(stream: S, remote: SocketAddr, place: &Place, hub: Arc<Hub>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // In a box, so that the memory of an idle link does not include what HTTP needed.
-    let Some((stream, member)) = Box::pin(http::serve(stream, remote.ip(), &hub)).await else {
+    let Some((stream, member)) = Box::pin(http::serve(stream, remote.ip(), place, &hub)).await
+    else {
         return;
     };
     drop(hub);

@@ -1,5 +1,6 @@
 //! The rendezvous over real sockets: both versions of Engine.IO, its bounds, and what broke the npm one.
 
+mod admission;
 mod bounds;
 mod client;
 mod npm_crashes;

@@ -308,13 +308,25 @@ fn encode(stream: StreamName<'_>, event: StreamEvent) -> Message {
 
 fn request(member: &Member, event: Event<'_>, ack: Option<u64>) {
     let Member { hub, link, .. } = member;
-    let check = hub.with(|registry| registry.handle_event(*link, event, ack, hub_now()));
+    let may_join = matches!(event, Event::Join { .. } | Event::Leave { .. });
+    let mut joined = false;
+    let check = hub.with(|registry| {
+        let check = registry.handle_event(*link, event, ack, hub_now());
+        joined = registry.has_joined(*link);
+        check
+    });
     if let Some(check) = check {
         let checked = check.run();
         if let Some(address) = checked.proved() {
             tracing::Span::current().record("peer", address);
         }
-        hub.with(|registry| registry.handle_checked(*link, checked, hub_now()));
+        hub.with(|registry| {
+            registry.handle_checked(*link, checked, hub_now());
+            joined = registry.has_joined(*link);
+        });
+    }
+    if may_join {
+        member.place.set_joined(joined);
     }
 }
 

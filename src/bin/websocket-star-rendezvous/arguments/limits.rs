@@ -10,12 +10,18 @@ use super::values::{count, duration, positive_duration, rate, size, size_or_none
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct LimitArguments {
-    /// Links in all; further ones get 503
+    /// Links in all. When there are so many, those of the addresses that have most give way to others
     #[arg(long, value_name = "N", value_parser = count, default_value = "10000")]
     max_links: usize,
     /// Links from one IPv4 address or IPv6 /64; further ones get 429. Behind a proxy, see --trusted-proxy
     #[arg(long, value_name = "N", value_parser = count, default_value = "1000")]
     max_links_per_ip: usize,
+    /// Connections from one IPv4 address or IPv6 /64 per second; further ones are reset
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "50")]
+    connection_rate: u32,
+    /// Connections from there at once after a rest
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "1200")]
+    connection_burst: u32,
     /// Addresses that one link may join
     #[arg(long, value_name = "N", value_parser = count, default_value = "16")]
     max_joins: usize,
@@ -66,6 +72,7 @@ impl LimitArguments {
         Limits::default()
             .with_max_links(self.max_links)
             .with_max_links_per_ip(self.max_links_per_ip)
+            .with_connection_rate(self.connection_rate, self.connection_burst)
             .with_max_joins(self.max_joins)
             .with_max_pending_dials(self.max_pending_dials)
             .with_max_open_dials(self.max_open_dials)

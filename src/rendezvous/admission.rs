@@ -1,0 +1,209 @@
+//! Lets connections and links in, and ends those that have to make room for others.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use tokio::task::AbortHandle;
+
+use super::{
+    config::Config,
+    outbox::{CloseReason, Outbox},
+    places::{Evicted, NoLink, PlaceId, Places},
+    rates::Rates,
+    refusals::{Refusals, Refused},
+    shares::Full,
+};
+
+/// What it takes to end a connection.
+#[derive(Debug, Clone)]
+struct Handle {
+    task: AbortHandle,
+    /// Of a link.
+    outbox: Option<Arc<Outbox>>,
+}
+
+#[derive(Debug)]
+struct Gate {
+    places: Places<Handle>,
+    rates: Rates,
+    refusals: Refusals,
+}
+
+impl Gate {
+    fn refuse(&mut self, reason: Refused) -> Refused {
+        self.refusals.count(reason);
+        reason
+    }
+}
+
+/// Who may come in.
+#[derive(Debug)]
+pub(super) struct Admission {
+    config: Config,
+    gate: Mutex<Gate>,
+}
+
+impl Admission {
+    pub(super) fn new(config: Config) -> Self {
+        let limits = config.limits();
+        let gate = Gate {
+            places: Places::new(limits.links, limits.links_per_ip),
+            rates: Rates::new(limits.connection_rate),
+            refusals: Refusals::default(),
+        };
+        Self {
+            gate: Mutex::new(gate),
+            config,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gate> {
+        // Nothing in there panics halfway through a change.
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was refused here, and ended to make room.
+    pub(super) fn refusals(&self) -> Refusals {
+        self.lock().refusals
+    }
+
+    /// How many connections there are, links included.
+    pub(super) fn connections(&self) -> usize {
+        self.lock().places.connections()
+    }
+
+    /// Gives a new connection a place.
+    pub(super) fn enter(self: &Arc<Self>, remote: IpAddr, now: Instant) -> Result<Place, Refused> {
+        let mut gate = self.lock();
+        let (id, evicted) = match self.config.trusted_proxies().contain(remote) {
+            true => gate.places.enter_unnamed(),
+            false => {
+                let claimant = self.config.origin_weights().claimant(remote);
+                if !gate.rates.try_spend(&claimant, now) {
+                    return Err(gate.refuse(Refused::ConnectionRate));
+                }
+                match gate.places.enter(claimant) {
+                    Ok(entered) => entered,
+                    Err(Full) => return Err(gate.refuse(Refused::TooManyConnections)),
+                }
+            }
+        };
+        self.end(gate, evicted);
+        Ok(Place {
+            admission: self.clone(),
+            id,
+        })
+    }
+
+    /// Ends a connection whose place is another's now.
+    fn end(&self, mut gate: MutexGuard<'_, Gate>, evicted: Option<Evicted<Handle>>) {
+        match evicted {
+            None => {}
+            Some(Evicted::Link(Handle {
+                outbox: Some(outbox),
+                ..
+            })) => {
+                drop(gate);
+                // Its task counts it.
+                outbox.close(CloseReason::GaveWay);
+            }
+            Some(Evicted::Link(handle) | Evicted::Connection(handle)) => {
+                gate.refuse(Refused::ConnectionGaveWay);
+                drop(gate);
+                handle.task.abort();
+            }
+        }
+    }
+}
+
+/// A connection's place, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    admission: Arc<Admission>,
+    id: PlaceId,
+}
+
+impl Place {
+    /// What ends the connection if it has to make room. Before that is known, it is not ended.
+    pub(super) fn ticket(&self) -> Ticket {
+        Ticket {
+            admission: self.admission.clone(),
+            id: self.id,
+        }
+    }
+
+    /// The client for whom a request comes is known. `false` if there is no place for it: the connection is
+    /// to be closed.
+    pub(super) fn name(&self, client: IpAddr) -> bool {
+        let claimant = self.admission.config.origin_weights().claimant(client);
+        let mut gate = self.admission.lock();
+        match gate.places.name(self.id, claimant) {
+            Ok(evicted) => {
+                self.admission.end(gate, evicted);
+                true
+            }
+            Err(Full) => {
+                gate.refuse(Refused::TooManyConnections);
+                false
+            }
+        }
+    }
+
+    /// Has the connection become a link.
+    pub(super) fn begin_link(&self, outbox: &Arc<Outbox>) -> Result<LinkPlace, NoLink> {
+        let mut gate = self.admission.lock();
+        let evicted = gate.places.begin_link(self.id)?;
+        if let Some(handle) = gate.places.handle_mut(self.id) {
+            handle.outbox = Some(outbox.clone());
+        }
+        self.admission.end(gate, evicted);
+        Ok(LinkPlace {
+            admission: self.admission.clone(),
+            id: self.id,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.admission.lock().places.leave(self.id);
+    }
+}
+
+/// What tells the admission which task a connection has.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    admission: Arc<Admission>,
+    id: PlaceId,
+}
+
+impl Ticket {
+    /// The connection is served by this task.
+    pub(super) fn served_by(self, task: AbortHandle) {
+        let handle = Handle { task, outbox: None };
+        self.admission.lock().places.set_handle(self.id, handle);
+    }
+}
+
+/// A link's place, beside that of its connection, until it is dropped.
+#[derive(Debug)]
+pub(super) struct LinkPlace {
+    admission: Arc<Admission>,
+    id: PlaceId,
+}
+
+impl LinkPlace {
+    /// Whether an address is joined on the link.
+    pub(super) fn set_joined(&self, joined: bool) {
+        self.admission.lock().places.set_joined(self.id, joined);
+    }
+}
+
+impl Drop for LinkPlace {
+    fn drop(&mut self) {
+        self.admission.lock().places.end_link(self.id);
+    }
+}

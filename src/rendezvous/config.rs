@@ -227,6 +227,8 @@ pub struct Limits {
     pub(crate) dial_rate: Rate,
     pub(crate) origin_dial_rate: Rate,
     pub(crate) handshake_timeout: Duration,
+    pub(crate) http_age: Duration,
+    pub(crate) http_requests: usize,
     pub(crate) join_timeout: Duration,
     pub(crate) dial_timeout: Duration,
     pub(crate) stall_timeout: Duration,
@@ -261,6 +263,9 @@ impl Default for Limits {
     ///   peer it hears of, and later on nobody dials a hundred a second.
     /// - `origin_dial_rate`: ten times that for an origin.
     /// - `handshake_timeout`: 10 s, for the HTTP request.
+    /// - `http_age`: 60 s for a connection that becomes no link: a page, a monitor and a proxy open another
+    ///   one without anybody noticing.
+    /// - `http_requests`: 100 on such a connection, for the same reason.
     /// - `join_timeout`: 30 s from the start of a link to its first join, and for the answer to a
     ///   challenge; deployed clients join at once.
     /// - `dial_timeout`: 30 s for the answer of the peer that is dialled.
@@ -285,6 +290,8 @@ impl Default for Limits {
             dial_rate: Rate::new(100, 1000),
             origin_dial_rate: Rate::new(1000, 10_000),
             handshake_timeout: Duration::from_secs(10),
+            http_age: Duration::from_secs(60),
+            http_requests: 100,
             join_timeout: Duration::from_secs(30),
             dial_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(60),
@@ -409,10 +416,26 @@ impl Limits {
         self
     }
 
-    /// How long a TLS handshake may take, and as long again an HTTP request to arrive.
+    /// How long a TLS handshake may take, and as long again an HTTP request to arrive, the first one and each
+    /// further one on the same connection, and an answer to be taken.
     #[must_use]
     pub fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake_timeout = timeout;
+        self
+    }
+
+    /// How old a connection may become that is no link, however much it asks for. An answer that is under
+    /// way then has half a second more.
+    #[must_use]
+    pub fn with_max_http_age(mut self, age: Duration) -> Self {
+        self.http_age = age;
+        self
+    }
+
+    /// How many requests are answered on one connection, at least one; the last answer says so.
+    #[must_use]
+    pub fn with_max_http_requests(mut self, requests: usize) -> Self {
+        self.http_requests = requests;
         self
     }
 

@@ -4,7 +4,10 @@ use std::{
     convert::Infallible,
     net::IpAddr,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,19 +31,20 @@ use super::{
     admission::Place,
     hub::{AdmitError, Hub, Member},
     metrics, page,
+    patient::Patient,
 };
 use crate::{protocol::engine_io, websocket::upgrade::accept_for};
 
-/// How long an answer that is under way may take when the server stops.
-const STOP_GRACE: Duration = Duration::from_millis(500);
+/// How long an answer that is under way may take when its connection is to end.
+const GRACE: Duration = Duration::from_millis(500);
 const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// A request that becomes a link.
 type Upgrade = (OnUpgrade, Member);
 
-/// Serves HTTP on a new connection. When a link begins, gives the bare stream back: the relay has
-/// nothing of HTTP around it.
+/// Serves HTTP on a new connection, for so long and for so many requests. When a link begins, gives the bare
+/// stream back: the relay has nothing of HTTP around it.
 pub(super) async fn serve<S>(
     io: S,
     remote: IpAddr,
@@ -50,28 +54,40 @@ pub(super) async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let limits = hub.config().limits();
     let upgrade: Mutex<Option<Upgrade>> = Mutex::new(None);
+    let requests = AtomicUsize::new(0);
     let service = service_fn(|request| {
-        let (response, begun) = respond(request, remote, place, hub);
+        let (mut response, begun) = respond(request, remote, place, hub);
+        let number = requests.fetch_add(1, Ordering::Relaxed) + 1;
         if begun.is_some() {
             *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = begun;
+        } else if number >= limits.http_requests {
+            set_last(&mut response);
         }
         std::future::ready(Ok::<_, Infallible>(response))
     });
     // One that comes when the server stops already may still ask for its health.
     let is_late = hub.is_stopping();
+    let io = Patient::new(io, limits.handshake_timeout);
     let connection = http1::Builder::new()
         .keep_alive(!is_late)
         .timer(TokioTimer::new())
-        .header_read_timeout(hub.config().limits().handshake_timeout)
+        .header_read_timeout(limits.handshake_timeout)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut connection = pin!(connection);
+    let over = async {
+        tokio::select! {
+            () = hub.stopping(), if !is_late => {}
+            () = tokio::time::sleep(limits.http_age) => {}
+        }
+    };
     let result = tokio::select! {
         result = &mut connection => result,
-        () = hub.stopping(), if !is_late => {
+        () = over => {
             connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(STOP_GRACE, connection).await.unwrap_or(Ok(()))
+            tokio::time::timeout(GRACE, connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = result {
@@ -80,12 +96,13 @@ where
     let (upgraded, member) = upgrade
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner)?;
-    let parts = upgraded.await.ok()?.downcast::<TokioIo<S>>().ok()?;
+    let parts = upgraded.await.ok()?.downcast::<TokioIo<Patient<S>>>();
+    let parts = parts.ok()?;
     // RFC 6455, section 4.1: a client waits for the answer before it sends anything.
     parts
         .read_buf
         .is_empty()
-        .then(|| (parts.io.into_inner(), member))
+        .then(|| (parts.io.into_inner().into_inner(), member))
 }
 
 /// Answers whoever speaks plain HTTP where TLS is spoken, in a way that a person understands.
@@ -211,9 +228,14 @@ fn answer(status: StatusCode, content_type: &'static str, body: String) -> Respo
 fn no_place() -> Response<String> {
     let text = "Too many connections from your address\n";
     let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, text);
+    set_last(&mut response);
+    response
+}
+
+/// Has the connection end after this answer.
+fn set_last(response: &mut Response<String>) {
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(CONNECTION, close);
-    response
 }
 
 fn not_admitted(error: AdmitError) -> Response<String> {

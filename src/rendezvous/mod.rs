@@ -34,6 +34,7 @@ mod metrics;
 mod origin;
 mod outbox;
 mod page;
+mod patient;
 mod places;
 mod proxy;
 mod rates;

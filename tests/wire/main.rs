@@ -3,5 +3,6 @@
 mod admission;
 mod bounds;
 mod client;
+mod http;
 mod npm_crashes;
 mod versions;

@@ -50,9 +50,15 @@ pub(super) struct LimitArguments {
     /// otherwise it is closed. 0 lets it be as slow as it likes
     #[arg(long, value_name = "SIZE", value_parser = size_or_none, default_value = "2KiB")]
     min_drain_rate: usize,
-    /// For a TLS handshake, and for an HTTP request
+    /// For a TLS handshake, for an HTTP request, and for its answer to be taken
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "10s")]
     handshake_timeout: Duration,
+    /// How old a connection may become that is no link
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "60s")]
+    max_http_age: Duration,
+    /// HTTP requests on one connection
+    #[arg(long, value_name = "N", value_parser = count, default_value = "100")]
+    max_http_requests: usize,
     /// From the start of a link to its first join
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "30s")]
     join_timeout: Duration,
@@ -82,6 +88,8 @@ impl LimitArguments {
             .with_announce_rate(self.announce_rate)
             .with_min_drain_rate(self.min_drain_rate as u64)
             .with_handshake_timeout(self.handshake_timeout)
+            .with_max_http_age(self.max_http_age)
+            .with_max_http_requests(self.max_http_requests)
             .with_join_timeout(self.join_timeout)
             .with_dial_timeout(self.dial_timeout)
             .with_stall_timeout(self.stall_timeout)

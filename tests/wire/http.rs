@@ -1,0 +1,107 @@
+//! What a connection may do that is no link: how long, how often, and how slowly.
+
+use std::time::Duration;
+
+use libp2p_websocket_star::rendezvous::{Limits, Server};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+};
+
+use crate::client::{Client, config, soon};
+
+const ALWAYS: Duration = Duration::from_secs(3600);
+const SHORT: Duration = Duration::from_millis(300);
+const HEALTH: &[u8] = b"HEAD /health HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// A server that bounds nothing but what a test is about.
+fn patient() -> Limits {
+    Limits::default()
+        .with_handshake_timeout(ALWAYS)
+        .with_max_http_age(ALWAYS)
+        .with_max_http_requests(usize::MAX)
+}
+
+async fn limited(limits: Limits) -> Server {
+    let config = config().with_limits(limits);
+    Server::bind(config).await.expect("a free port")
+}
+
+async fn connect(server: &Server) -> TcpStream {
+    let stream = TcpStream::connect(server.local_addr()).await;
+    stream.expect("connected")
+}
+
+/// Sends a request, and reads the answer's head; `None` at the end of the connection.
+async fn ask(stream: &mut TcpStream) -> Option<String> {
+    stream.write_all(HEALTH).await.ok()?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(soon("an answer", stream.read_u8()).await.ok()?);
+    }
+    String::from_utf8(head).ok()
+}
+
+async fn ended(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    let _ = soon("the end", stream.read_to_end(&mut rest)).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_asks_again_and_again_ends_at_its_age_and_a_link_does_not() {
+    let server = limited(patient().with_max_http_age(SHORT)).await;
+    let mut link = Client::joined(&server).await;
+    let mut stream = connect(&server).await;
+    let mut answers = 0;
+    while ask(&mut stream).await.is_some() {
+        answers += 1;
+    }
+    assert!(answers > 1, "{answers}");
+    let mut silent = connect(&server).await;
+    ended(&mut silent).await;
+    link.request(serde_json::json!(["ss-leave", ""])).await;
+}
+
+#[tokio::test]
+async fn the_last_answer_of_a_connection_says_so() {
+    let server = limited(patient().with_max_http_requests(3)).await;
+    let mut stream = connect(&server).await;
+    for last in [false, false, true] {
+        let head = ask(&mut stream).await.expect("an answer");
+        assert_eq!(head.contains("connection: close"), last, "{head}");
+    }
+    ended(&mut stream).await;
+    Client::joined(&server).await;
+}
+
+#[tokio::test]
+async fn each_request_of_a_connection_arrives_in_time_or_ends_it() {
+    let server = limited(patient().with_handshake_timeout(SHORT)).await;
+    let mut idle = connect(&server).await;
+    ask(&mut idle).await.expect("an answer");
+    let mut half = connect(&server).await;
+    ask(&mut half).await.expect("an answer");
+    half.write_all(b"GET / HTTP/1.1\r\n").await.expect("sent");
+    ended(&mut idle).await;
+    ended(&mut half).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_takes_ends_the_connection() {
+    let server = limited(patient().with_handshake_timeout(SHORT)).await;
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a size");
+    let stream = socket.connect(server.local_addr()).await;
+    let mut stream = stream.expect("connected");
+    let request = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
+    soon("the end", async {
+        while stream.write_all(&request).await.is_ok() {}
+    })
+    .await;
+    soon("its place", async {
+        while server.snapshot().connections > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}

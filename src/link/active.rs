@@ -360,6 +360,7 @@ impl Active {
             // Before the next message: that may be the end of a dial that this one has begun.
             Received::Handled => self.outputs(driver, now),
             Received::Stream(stream, event) => self.stream_event(driver, now, stream, event),
+            Received::Item(item) => self.item(driver, now, item),
             Received::Ping(pong) => self.answer_ping(pong)?,
             Received::Close => return Err(LinkError::Closed(None)),
         }
@@ -375,11 +376,16 @@ impl Active {
     }
 
     fn binary(&mut self, driver: &Driver, now: Instant, frame: Bytes) -> Result<(), ProtocolError> {
-        let item = self.session.handle_binary(frame)?;
+        if let Some(item) = self.session.handle_binary(frame)? {
+            self.item(driver, now, item);
+        }
+        Ok(())
+    }
+
+    fn item(&mut self, driver: &Driver, now: Instant, item: Bytes) {
         if let Some(channel) = self.expected.take().flatten() {
             self.deliver(driver, now, channel, item);
         }
-        Ok(())
     }
 
     fn deliver(&mut self, driver: &Driver, now: Instant, channel: Arc<Channel>, item: Bytes) {

@@ -5,6 +5,10 @@
 
 use std::time::Duration;
 
+use base64::{
+    alphabet,
+    engine::{DecodePaddingMode, Engine as _, GeneralPurpose, GeneralPurposeConfig},
+};
 use bytes::{Buf, Bytes};
 use serde_json::Value;
 
@@ -65,6 +69,36 @@ impl Version {
             }
         }
     }
+
+    /// The text frame that says the same as a binary frame of this version, for a client that takes
+    /// no binary ones.
+    pub fn encode_base64(self, frame: &[u8]) -> String {
+        let data = frame.get(self.binary_prefix()..).unwrap_or_default();
+        let mut text = match self {
+            Self::V3 => "b4".to_owned(),
+            Self::V4 => "b".to_owned(),
+        };
+        BASE64.encode_string(data, &mut text);
+        text
+    }
+
+    /// The binary frame of this version that the data of a [`Packet::Base64`] stands for.
+    ///
+    /// # Errors
+    /// [`ProtocolError::Base64`] for what is no base64, [`ProtocolError::BinaryPrefix`] for another
+    /// type of packet in version 3.
+    pub fn decode_base64(self, text: &str) -> Result<Bytes, ProtocolError> {
+        let (mut frame, text) = match self {
+            Self::V3 => {
+                let data = text.strip_prefix('4').ok_or(ProtocolError::BinaryPrefix)?;
+                (vec![BINARY_MESSAGE], data)
+            }
+            Self::V4 => (Vec::new(), text),
+        };
+        let decoded = BASE64.decode_vec(text, &mut frame);
+        decoded.map_err(|_| ProtocolError::Base64)?;
+        Ok(frame.into())
+    }
 }
 
 /// The path and query of the WebSocket upgrade request.
@@ -72,6 +106,12 @@ pub const UPGRADE_PATH: &str = "/socket.io/?EIO=3&transport=websocket";
 
 /// The type of a message packet as the first byte of a binary frame.
 pub const BINARY_MESSAGE: u8 = 4;
+
+/// Padded when it is written; some clients leave the padding out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// The longest open packet that is looked at, in bytes; the deployed server's has about 100.
 const MAX_OPEN: usize = 4096;
@@ -96,6 +136,8 @@ pub enum Packet<'a> {
     Upgrade,
     /// `6`: nothing.
     Noop,
+    /// `b`: a binary frame as text; see [`Version::decode_base64`].
+    Base64(&'a str),
 }
 
 /// What the server says when it opens a session.
@@ -128,6 +170,7 @@ impl<'a> Packet<'a> {
             "4" => Self::Message(rest),
             "5" => Self::Upgrade,
             "6" => Self::Noop,
+            "b" => Self::Base64(rest),
             _ => return Err(unknown()),
         })
     }
@@ -142,6 +185,7 @@ impl<'a> Packet<'a> {
             Self::Message(data) => format!("4{data}"),
             Self::Upgrade => "5".to_owned(),
             Self::Noop => "6".to_owned(),
+            Self::Base64(data) => format!("b{data}"),
         }
     }
 }
@@ -208,7 +252,7 @@ mod tests {
     use super::*;
 
     fn packet() -> impl Strategy<Value = (u8, String, u64, u64)> {
-        (0u8..7, ".*", 50u64..3_600_000, 50u64..3_600_000)
+        (0u8..8, ".*", 50u64..3_600_000, 50u64..3_600_000)
     }
 
     fn version() -> impl Strategy<Value = Version> {
@@ -235,6 +279,7 @@ mod tests {
                 3 => Packet::Pong(&text),
                 4 => Packet::Message(&text),
                 5 => Packet::Upgrade,
+                6 => Packet::Base64(&text),
                 _ => Packet::Noop,
             };
             let text = packet.encode();
@@ -254,6 +299,17 @@ mod tests {
             prop_assert!(to.is_binary_message(&converted));
             prop_assert_eq!(&converted[to.binary_prefix()..], &data[..]);
             prop_assert_eq!(to.convert_binary(converted, from), frame);
+        }
+
+        #[test]
+        fn a_binary_frame_as_text_becomes_the_same_again(data: Vec<u8>, version in version()) {
+            let mut frame = vec![BINARY_MESSAGE; version.binary_prefix()];
+            frame.extend_from_slice(&data);
+            let text = version.encode_base64(&frame);
+            let Ok(Packet::Base64(base64)) = Packet::decode(&text) else {
+                panic!("{text}")
+            };
+            prop_assert_eq!(version.decode_base64(base64), Ok(frame.into()));
         }
 
         #[test]
@@ -283,6 +339,31 @@ mod tests {
         assert_eq!(shorter.as_ptr(), frame[1..].as_ptr());
         let same = Version::V4.convert_binary(frame.clone(), Version::V4);
         assert_eq!(same.as_ptr(), frame.as_ptr());
+    }
+
+    #[test]
+    fn binary_as_text_is_what_npm_writes() {
+        let frame = Bytes::from_static(b"\x04hello");
+        assert_eq!(Version::V3.encode_base64(&frame), "b4aGVsbG8=");
+        assert_eq!(Version::V4.encode_base64(b"hello"), "baGVsbG8=");
+        for text in ["4aGVsbG8=", "4aGVsbG8"] {
+            assert_eq!(Version::V3.decode_base64(text), Ok(frame.clone()));
+        }
+        for text in [
+            "4aGVsbG8==",
+            "4aGVs bG8=",
+            "4aGVsbG8=\n",
+            "4a",
+            "4%%%%",
+            "4é",
+        ] {
+            let refused = Version::V3.decode_base64(text);
+            assert_eq!(refused, Err(ProtocolError::Base64), "{text}");
+        }
+        for text in ["", "2cHJvYmU=", "aGVsbG8="] {
+            let refused = Version::V3.decode_base64(text);
+            assert_eq!(refused, Err(ProtocolError::BinaryPrefix), "{text}");
+        }
     }
 
     #[test]

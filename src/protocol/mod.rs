@@ -49,8 +49,8 @@ pub enum ProtocolError {
     /// A Socket.IO packet that cannot be parsed.
     #[error("malformed Socket.IO packet: {0}")]
     SocketIo(&'static str),
-    /// A binary event announced more than one attachment; websocket-star sends exactly one.
-    #[error("a binary event with {0} attachments; only one is supported")]
+    /// A packet announced more than [`socket_io::MAX_ATTACHMENTS`]; websocket-star sends one.
+    #[error("a packet with {0} attachments; at most {max} are passed over", max = socket_io::MAX_ATTACHMENTS)]
     Attachments(u64),
     /// A binary message that no binary event announced.
     #[error("a binary message without the event it belongs to")]
@@ -61,6 +61,9 @@ pub enum ProtocolError {
     /// A binary message that does not begin with the Engine.IO message type 0x04.
     #[error("a binary message that does not begin with 0x04")]
     BinaryPrefix,
+    /// A binary message as text that is no base64.
+    #[error("a binary message as text that is not base64")]
+    Base64,
     /// An event, or an acknowledgement, whose arguments have the wrong form.
     #[error("malformed arguments of {event}: {reason}")]
     Arguments {

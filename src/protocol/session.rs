@@ -16,7 +16,8 @@ use bytes::Bytes;
 use libp2p_identity::{Keypair, PeerId};
 
 use super::{
-    ProtocolError, engine_io,
+    ProtocolError,
+    engine_io::{self, Version},
     event::{DialAnswer, DialId, Event, JoinAnswer, StreamEvent, StreamName},
     refusal::Refusal,
     socket_io::Packet,
@@ -197,6 +198,8 @@ pub enum Received<'a> {
     Handled,
     /// An event of a stream, for the caller.
     Stream(StreamName<'a>, StreamEvent),
+    /// A binary message that was written as text: the item in it.
+    Item(Bytes),
     /// A heartbeat of the server's, to be answered with this frame.
     Ping(String),
     /// The server closes the session.
@@ -230,6 +233,15 @@ struct Dial {
     deadline: Instant,
 }
 
+/// The binary messages that the last text frame has announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Binary {
+    None,
+    Item,
+    /// So many, at least one, which are passed over.
+    Foreign(usize),
+}
+
 /// The client's state at one rendezvous.
 #[derive(Debug)]
 pub struct Session {
@@ -245,7 +257,8 @@ pub struct Session {
     next_ack: u64,
     /// Dials that wait for an address to be joined.
     waiting: VecDeque<Dial>,
-    binary_due: bool,
+    /// The binary messages that were announced and have not come.
+    binary: Binary,
     transmit: VecDeque<String>,
     outputs: VecDeque<Output>,
 }
@@ -262,7 +275,7 @@ impl Session {
             deadlines: BTreeSet::new(),
             next_ack: 0,
             waiting: VecDeque::new(),
-            binary_due: false,
+            binary: Binary::None,
             transmit: VecDeque::new(),
             outputs: VecDeque::new(),
         }
@@ -391,6 +404,11 @@ impl Session {
             engine_io::Packet::Ping(data) => {
                 Ok(Received::Ping(engine_io::Packet::Pong(data).encode()))
             }
+            engine_io::Packet::Base64(data) => {
+                let frame = Version::V3.decode_base64(data)?;
+                let item = self.handle_binary(frame)?;
+                Ok(item.map_or(Received::Handled, Received::Item))
+            }
             engine_io::Packet::Close => Ok(Received::Close),
             engine_io::Packet::Open(_) => Err(ProtocolError::Open("a second one".to_owned())),
             engine_io::Packet::Pong(_) | engine_io::Packet::Upgrade | engine_io::Packet::Noop => {
@@ -399,15 +417,21 @@ impl Session {
         }
     }
 
-    /// Takes a binary frame from the link, and gives the item in it.
+    /// Takes a binary frame from the link, and gives the item in it; none if it belongs to what is
+    /// passed over.
     ///
     /// # Errors
     /// A violation of the protocol, after which the link is of no use.
-    pub fn handle_binary(&mut self, frame: Bytes) -> Result<Bytes, ProtocolError> {
-        if !std::mem::take(&mut self.binary_due) {
-            return Err(ProtocolError::UnannouncedBinary);
-        }
-        engine_io::decode_binary(frame)
+    pub fn handle_binary(&mut self, frame: Bytes) -> Result<Option<Bytes>, ProtocolError> {
+        let (left, is_ours) = match self.binary {
+            Binary::None => return Err(ProtocolError::UnannouncedBinary),
+            Binary::Item => (Binary::None, true),
+            Binary::Foreign(1) => (Binary::None, false),
+            Binary::Foreign(due) => (Binary::Foreign(due.saturating_sub(1)), false),
+        };
+        self.binary = left;
+        let data = engine_io::decode_binary(frame)?;
+        Ok(is_ours.then_some(data))
     }
 
     /// Deals with what is overdue at `now`.
@@ -468,7 +492,7 @@ impl Session {
         now: Instant,
         packet: Packet<'a>,
     ) -> Result<Received<'a>, ProtocolError> {
-        if self.binary_due {
+        if self.binary != Binary::None {
             return Err(ProtocolError::MissingBinary);
         }
         match packet {
@@ -483,14 +507,21 @@ impl Session {
             }
             Packet::Disconnect => Ok(Received::Close),
             Packet::Error(_) => Err(ProtocolError::SocketIo("the server refused the namespace")),
-            Packet::Connect(_) => Ok(Received::Handled),
+            Packet::Foreign { attachments } => {
+                if attachments > 0 {
+                    self.binary = Binary::Foreign(attachments);
+                }
+                Ok(Received::Handled)
+            }
+            Packet::Connect(_) | Packet::ForeignConnect(_) => Ok(Received::Handled),
         }
     }
 
     fn expect_binary(&mut self) -> Result<(), ProtocolError> {
-        if std::mem::replace(&mut self.binary_due, true) {
+        if self.binary != Binary::None {
             return Err(ProtocolError::MissingBinary);
         }
+        self.binary = Binary::Item;
         Ok(())
     }
 

@@ -447,7 +447,7 @@ fn a_binary_frame_belongs_to_the_header_before_it() {
         assert_eq!(fixture.receive("3probe"), Received::Handled);
         assert_eq!(
             fixture.session.handle_binary(frame.clone()),
-            Ok(frame.slice(1..))
+            Ok(Some(frame.slice(1..)))
         );
     }
     let error = fixture.session.handle_binary(frame);
@@ -458,6 +458,61 @@ fn a_binary_frame_belongs_to_the_header_before_it() {
         let error = fixture.session.handle_text(fixture.now, next);
         assert_eq!(error, Err(ProtocolError::MissingBinary), "{next}");
     }
+}
+
+#[test]
+fn a_binary_frame_may_be_written_as_text() {
+    let mut fixture = fixture();
+    let stream = StreamName {
+        dial_id: "a",
+        sender: Side::Dialer,
+    };
+    fixture.receive(&stream.queue_header());
+    let item = Received::Item(Bytes::from_static(b"hello"));
+    assert_eq!(fixture.receive("b4aGVsbG8="), item);
+    let unannounced = fixture.session.handle_text(fixture.now, "b4aGVsbG8=");
+    assert_eq!(unannounced, Err(ProtocolError::UnannouncedBinary));
+    fixture.receive(&stream.queue_header());
+    let malformed = fixture.session.handle_text(fixture.now, "b4%");
+    assert_eq!(malformed, Err(ProtocolError::Base64));
+}
+
+#[test]
+fn what_is_legal_and_not_for_us_is_passed_over_with_its_attachments() {
+    let mut fixture = Fixture::joined();
+    let frame = Bytes::from_static(b"\x04abc");
+    for (text, attachments) in [
+        ("40/admin,", 0),
+        ("40/admin?token=a,{}", 0),
+        ("41/admin,", 0),
+        ("42/admin,7[\"ws-peer\",\"a\"]", 0),
+        ("43/admin,0[]", 0),
+        ("44/admin,\"Invalid namespace\"", 0),
+        ("450-[\"a\"]", 0),
+        ("452-[\"a\",{},{}]", 2),
+        ("4516-[\"a\"]", 16),
+        ("451-/admin,[\"a\",{}]", 1),
+        ("462-0[{},{}]", 2),
+        ("460-0[]", 0),
+    ] {
+        assert_eq!(fixture.receive(text), Received::Handled, "{text}");
+        for n in 0..attachments {
+            assert_eq!(fixture.receive("3"), Received::Handled);
+            if n % 2 == 0 {
+                let passed_over = fixture.session.handle_binary(frame.clone());
+                assert_eq!(passed_over, Ok(None), "{text}");
+            } else {
+                assert_eq!(fixture.receive("b4aGVsbG8="), Received::Handled, "{text}");
+            }
+        }
+        let more = fixture.session.handle_binary(frame.clone());
+        assert_eq!(more, Err(ProtocolError::UnannouncedBinary), "{text}");
+    }
+    fixture.sent_nothing();
+    assert_eq!(fixture.outputs(), []);
+    fixture.receive("452-[\"a\",{},{}]");
+    let interrupted = fixture.session.handle_text(fixture.now, "430[]");
+    assert_eq!(interrupted, Err(ProtocolError::MissingBinary));
 }
 
 #[test]

@@ -2,8 +2,14 @@
 //!
 //! They differ in `0` only: in version 4 the server says it and nothing more, in version 5 the client
 //! asks with it, its credentials if it has any, and the server answers with a session id.
+//!
+//! Packets that are legal and of no use to websocket-star are decoded to what a link must know to pass
+//! them over: see [`Packet::Foreign`] and [`Packet::ForeignConnect`].
 
-use super::ProtocolError;
+use super::{ProtocolError, engine_io::Version};
+
+/// The most binary messages that one packet may announce. The deployed software announces one.
+pub const MAX_ATTACHMENTS: usize = 16;
 
 /// One packet. JSON is left as text: [`event`](super::event) gives it meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,53 +41,84 @@ pub enum Packet<'a> {
         /// The JSON array, with a placeholder where the attachment belongs.
         json: &'a str,
     },
+    /// `0` of another namespace: its name, without the query. To be answered with
+    /// [`refuse_namespace`].
+    ForeignConnect(&'a str),
+    /// What is to be passed over: any other packet of another namespace, a binary event with none or
+    /// several attachments, a binary acknowledgement.
+    Foreign {
+        /// How many binary messages follow that belong to it; at most [`MAX_ATTACHMENTS`].
+        attachments: usize,
+    },
 }
 
 impl<'a> Packet<'a> {
     /// Decodes the data of an Engine.IO message.
     ///
     /// # Errors
-    /// [`ProtocolError::SocketIo`] for another type, another namespace or a malformed id;
-    /// [`ProtocolError::Attachments`] for a binary event with none or several.
+    /// [`ProtocolError::SocketIo`] for another type or a malformed number;
+    /// [`ProtocolError::Attachments`] for more than [`MAX_ATTACHMENTS`].
     pub fn decode(data: &'a str) -> Result<Self, ProtocolError> {
         let (kind, rest) = data
             .split_at_checked(1)
             .ok_or(ProtocolError::SocketIo("empty"))?;
+        let (attachments, rest) = match kind {
+            "5" | "6" => attachments(rest)?,
+            _ => (0, rest),
+        };
+        let (namespace, rest) = namespace(rest);
+        let packet = Self::decode_rest(kind, attachments, rest)?;
+        Ok(match (namespace, packet) {
+            ("/", packet) => packet,
+            (name, Self::Connect(_)) => Self::ForeignConnect(name),
+            (_, _) => Self::Foreign { attachments },
+        })
+    }
+
+    /// Decodes what follows the namespace.
+    fn decode_rest(kind: &str, attachments: usize, rest: &'a str) -> Result<Self, ProtocolError> {
         match kind {
-            "0" => match namespace(rest)? {
-                "" => Ok(Self::Connect(None)),
-                json if json.starts_with('{') => Ok(Self::Connect(Some(json))),
-                _ => Err(ProtocolError::SocketIo("data where none belongs")),
-            },
-            "1" => no_more(namespace(rest)?, Self::Disconnect),
-            "2" => {
-                let (ack, json) = ack_id(namespace(rest)?)?;
-                Ok(Self::Event {
-                    ack,
-                    json: array(json)?,
+            "0" if rest.is_empty() => Ok(Self::Connect(None)),
+            "0" if rest.starts_with('{') => Ok(Self::Connect(Some(rest))),
+            "1" if rest.is_empty() => Ok(Self::Disconnect),
+            "0" | "1" => Err(ProtocolError::SocketIo("data where none belongs")),
+            "4" => Ok(Self::Error(rest)),
+            "2" | "5" => {
+                let (ack, json) = ack_id(rest)?;
+                let json = array(json)?;
+                Ok(match (kind, attachments) {
+                    ("2", _) => Self::Event { ack, json },
+                    (_, 1) => Self::BinaryEvent { ack, json },
+                    (_, attachments) => Self::Foreign { attachments },
                 })
             }
-            "3" => match ack_id(namespace(rest)?)? {
-                (Some(id), json) => Ok(Self::Ack {
-                    id,
-                    json: array(json)?,
-                }),
+            "3" | "6" => match ack_id(rest)? {
+                (Some(id), json) => {
+                    let json = array(json)?;
+                    Ok(match kind {
+                        "3" => Self::Ack { id, json },
+                        _ => Self::Foreign { attachments },
+                    })
+                }
                 (None, _) => Err(ProtocolError::SocketIo("an acknowledgement without an id")),
             },
-            "4" => Ok(Self::Error(namespace(rest)?)),
-            "5" => {
-                let (ack, json) = ack_id(namespace(one_attachment(rest)?)?)?;
-                Ok(Self::BinaryEvent {
-                    ack,
-                    json: array(json)?,
-                })
-            }
-            "6" => Err(ProtocolError::SocketIo("a binary acknowledgement")),
             _ => Err(ProtocolError::SocketIo("unknown type")),
         }
     }
 
+    /// How many binary messages follow that belong to it.
+    pub fn attachments(&self) -> usize {
+        match *self {
+            Self::BinaryEvent { .. } => 1,
+            Self::Foreign { attachments } => attachments,
+            _ => 0,
+        }
+    }
+
     /// Encodes the packet as a text frame, the Engine.IO message type included.
+    ///
+    /// Of a [`Foreign`](Self::Foreign) packet no more is known than what the result says: a binary
+    /// acknowledgement with as many attachments.
     pub fn encode(&self) -> String {
         match *self {
             Self::Connect(json) => format!("40{}", json.unwrap_or_default()),
@@ -98,37 +135,42 @@ impl<'a> Packet<'a> {
                 ack: Some(id),
                 json,
             } => format!("451-{id}{json}"),
+            Self::ForeignConnect(namespace) => format!("40{namespace},"),
+            Self::Foreign { attachments } => format!("46{attachments}-0[]"),
         }
     }
 }
 
-fn no_more<'a>(rest: &str, packet: Packet<'a>) -> Result<Packet<'a>, ProtocolError> {
-    if rest.is_empty() {
-        Ok(packet)
-    } else {
-        Err(ProtocolError::SocketIo("data where none belongs"))
-    }
+/// The text frame that refuses a [`Packet::ForeignConnect`], in the words of the npm server.
+pub fn refuse_namespace(version: Version, name: &str) -> String {
+    let reason = match version {
+        Version::V3 => "\"Invalid namespace\"",
+        Version::V4 => "{\"message\":\"Invalid namespace\"}",
+    };
+    format!("44{name},{reason}")
 }
 
-/// Takes the namespace off; only `/` is known. Its query, if any, is skipped.
-fn namespace(rest: &str) -> Result<&str, ProtocolError> {
+/// Takes the namespace off. Its query, if any, is dropped.
+fn namespace(rest: &str) -> (&str, &str) {
     if !rest.starts_with('/') {
-        return Ok(rest);
+        return ("/", rest);
     }
     let (namespace, rest) = rest.split_once(',').unwrap_or((rest, ""));
-    match namespace.split('?').next() {
-        Some("/") => Ok(rest),
-        _ => Err(ProtocolError::SocketIo("a namespace other than /")),
-    }
+    let name = namespace
+        .split_once('?')
+        .map_or(namespace, |(name, _)| name);
+    (name, rest)
 }
 
-fn one_attachment(rest: &str) -> Result<&str, ProtocolError> {
+/// Takes the number of attachments off.
+fn attachments(rest: &str) -> Result<(usize, &str), ProtocolError> {
     let (count, rest) = rest
         .split_once('-')
         .ok_or(ProtocolError::SocketIo("no number of attachments"))?;
-    match number(count)? {
-        1 => Ok(rest),
-        count => Err(ProtocolError::Attachments(count)),
+    let count = number(count)?;
+    match usize::try_from(count) {
+        Ok(few) if few <= MAX_ATTACHMENTS => Ok((few, rest)),
+        _ => Err(ProtocolError::Attachments(count)),
     }
 }
 
@@ -171,10 +213,12 @@ mod tests {
 
         #[test]
         fn what_is_encoded_decodes_to_itself(
-            kind in 0u8..6,
+            kind in 0u8..8,
             ack in any::<Option<u64>>(),
             id: u64,
             tail in ".*",
+            name in "/[^,?]+",
+            attachments in 0..=MAX_ATTACHMENTS,
         ) {
             let json = format!("[{tail}");
             let object = format!("{{{tail}");
@@ -184,6 +228,8 @@ mod tests {
                 2 => Packet::Event { ack, json: &json },
                 3 => Packet::Ack { id, json: &json },
                 4 => Packet::Error(&json),
+                5 => Packet::ForeignConnect(&name),
+                6 => Packet::Foreign { attachments },
                 _ => Packet::BinaryEvent { ack, json: &json },
             };
             let text = packet.encode();
@@ -218,17 +264,27 @@ mod tests {
             "7",
             "é",
             "0x",
-            "0/admin,",
             "2",
             "2{}",
             "2x[]",
             "3[]",
             "3",
-            "5[]",
             "51[]",
             "5+1-[]",
             "5-[]",
-            "61-0[]",
+            "5[]",
+            "5-1-[]",
+            "61-[]",
+            "61-0",
+            "6[]",
+            "0/admin,x",
+            "1/admin,x",
+            "2/admin",
+            "2/admin,",
+            "3/admin,[]",
+            "7/admin,[]",
+            "51/admin,[]",
+            "52-/admin,",
             "299999999999999999999[]",
         ] {
             assert!(
@@ -236,11 +292,64 @@ mod tests {
                 "{text}"
             );
         }
-        for count in [0, 2, 100] {
-            assert_eq!(
-                Packet::decode(&format!("5{count}-[\"a\"]")),
-                Err(ProtocolError::Attachments(count))
-            );
+        for count in [MAX_ATTACHMENTS as u64 + 1, 100, u64::MAX] {
+            for text in [
+                format!("5{count}-[\"a\"]"),
+                format!("6{count}-0[]"),
+                format!("5{count}-/admin,[\"a\"]"),
+            ] {
+                let error = ProtocolError::Attachments(count);
+                assert_eq!(Packet::decode(&text), Err(error), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn to_ask_for_another_namespace_is_to_be_answered() {
+        for text in [
+            "0/admin",
+            "0/admin,",
+            "0/admin?token=a",
+            "0/admin?token=a,",
+            "0/admin?a?b=c,{\"token\":1}",
+            "0/admin,{}",
+        ] {
+            let foreign = Packet::ForeignConnect("/admin");
+            assert_eq!(Packet::decode(text), Ok(foreign), "{text}");
+        }
+        assert_eq!(Packet::decode("0//,"), Ok(Packet::ForeignConnect("//")));
+        assert_eq!(
+            refuse_namespace(Version::V3, "/admin"),
+            "44/admin,\"Invalid namespace\""
+        );
+        assert_eq!(
+            refuse_namespace(Version::V4, "/admin"),
+            "44/admin,{\"message\":\"Invalid namespace\"}"
+        );
+    }
+
+    #[test]
+    fn what_is_legal_and_not_for_us_is_known_by_its_attachments() {
+        for (text, attachments) in [
+            ("1/admin,", 0),
+            ("1/admin", 0),
+            ("2/admin,[\"a\"]", 0),
+            ("2/admin?token=a,7[\"a\"]", 0),
+            ("3/admin,7[]", 0),
+            ("4/admin,\"Invalid namespace\"", 0),
+            ("51-/admin,[\"a\",{\"_placeholder\":true,\"num\":0}]", 1),
+            ("53-/admin,7[\"a\"]", 3),
+            ("50-[\"a\"]", 0),
+            ("52-[\"a\",{},{}]", 2),
+            ("516-7[\"a\"]", 16),
+            ("60-7[]", 0),
+            ("61-7[{}]", 1),
+            ("62-/,7[{},{}]", 2),
+            ("61-/admin,7[{}]", 1),
+        ] {
+            let foreign = Packet::Foreign { attachments };
+            assert_eq!(Packet::decode(text), Ok(foreign), "{text}");
+            assert_eq!(foreign.attachments(), attachments);
         }
     }
 }

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::protocol::{
     ProtocolError,
-    event::{DialAnswer, DialId, Event},
+    event::{DialAnswer, DialId, End, Event},
     refusal::Refusal,
 };
 
@@ -53,6 +53,9 @@ impl fmt::Display for LinkId {
 /// Why the streams of a dial end although nobody ended them: the string that the peers are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Cut {
+    /// A proper end, which is told as one.
+    #[error("the other peer has disconnected")]
+    Disconnected,
     #[error("the other peer's link to the rendezvous was lost")]
     LinkLost,
     #[error("the dial was not answered in time")]
@@ -61,6 +64,16 @@ pub(crate) enum Cut {
     GaveWay,
     #[error("the rendezvous is shutting down")]
     ShuttingDown,
+}
+
+impl Cut {
+    /// What the peers are told.
+    fn end(self) -> End {
+        match self {
+            Self::Disconnected => End::Finished,
+            _ => End::Error(self.to_string()),
+        }
+    }
 }
 
 /// What the registry wants done.
@@ -253,6 +266,29 @@ impl Registry {
             self.deadlines
                 .remove(&(deadline, DeadlineKind::FirstJoin(link)));
         }
+        self.forget_link(link, &state, Cut::LinkLost);
+    }
+
+    /// A peer leaves and keeps its link: its addresses leave, and its streams end properly at the
+    /// other peers. It is told of nothing, because it does not listen any more.
+    pub(crate) fn handle_disconnect(&mut self, link: LinkId) {
+        let Some(state) = self.links.remove(&link) else {
+            return;
+        };
+        self.forget_link(link, &state, Cut::Disconnected);
+        // What it has used up of its bounds is not given back.
+        let state = Link {
+            join_rate: state.join_rate,
+            dial_rate: state.dial_rate,
+            next_ack: state.next_ack,
+            first_join: state.first_join,
+            ..Link::new(state.claimant)
+        };
+        self.links.insert(link, Box::new(state));
+    }
+
+    /// Ends what a link had that is gone.
+    fn forget_link(&mut self, link: LinkId, state: &Link, cut: Cut) {
         for address in &state.joins {
             self.forget_peer(address);
         }
@@ -260,7 +296,7 @@ impl Registry {
             self.has_left(link);
         }
         for dial_id in &state.dials {
-            self.end_dial(dial_id, Refusal::PeerLeft, Cut::LinkLost);
+            self.end_dial(dial_id, Refusal::PeerLeft, cut);
         }
     }
 

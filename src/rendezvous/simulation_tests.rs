@@ -467,7 +467,7 @@ impl World {
             None => {}
             Some(Frame::Binary(frame)) => {
                 let item = client.session.handle_binary(frame).expect("announced");
-                if let Some(dial_id) = client.due.take() {
+                if let (Some(item), Some(dial_id)) = (item, client.due.take()) {
                     client.deliver(dial_id, item);
                 }
             }

@@ -62,10 +62,13 @@ impl Client {
             Eio::V3 => 3,
             Eio::V4 => 4,
         };
-        let url = format!(
-            "ws://{}/socket.io/?EIO={number}&transport=websocket",
-            server.local_addr()
-        );
+        let query = format!("EIO={number}&transport=websocket");
+        Self::upgrade_with(server, eio, &query).await
+    }
+
+    /// Does the upgrade with that query.
+    pub async fn upgrade_with(server: &Server, eio: Eio, query: &str) -> Self {
+        let url = format!("ws://{}/socket.io/?{query}", server.local_addr());
         let builder = ClientBuilder::new().uri(&url).expect("a URI");
         let (socket, _) = soon("connect", builder.connect()).await.expect("upgrade");
         // Where TLS is compiled in there are other variants.
@@ -87,15 +90,26 @@ impl Client {
 
     pub async fn connect_as(server: &Server, eio: Eio) -> Self {
         let mut client = Self::upgrade(server, eio).await;
-        let open = client.text().await;
-        assert!(open.starts_with("0{"), "{open}");
-        if eio == Eio::V4 {
-            client.send("40").await;
-        }
-        let connected = client.text().await;
-        assert_eq!(connected.starts_with("40{\"sid\":\""), eio == Eio::V4);
-        assert_eq!(connected == "40", eio == Eio::V3);
+        client.greet().await;
         client
+    }
+
+    /// Connects with that query.
+    pub async fn connect_with(server: &Server, eio: Eio, query: &str) -> Self {
+        let mut client = Self::upgrade_with(server, eio, query).await;
+        client.greet().await;
+        client
+    }
+
+    async fn greet(&mut self) {
+        let open = self.text().await;
+        assert!(open.starts_with("0{"), "{open}");
+        if self.eio == Eio::V4 {
+            self.send("40").await;
+        }
+        let connected = self.text().await;
+        assert_eq!(connected.starts_with("40{\"sid\":\""), self.eio == Eio::V4);
+        assert_eq!(connected == "40", self.eio == Eio::V3);
     }
 
     /// Connects and joins with a new key.

@@ -1,8 +1,10 @@
-//! The rendezvous over real sockets: both versions of Engine.IO, its bounds, and what broke the npm one.
+//! The rendezvous over real sockets: both versions of Engine.IO, packets that are not meant for us,
+//! its bounds, and what broke the npm one.
 
 mod admission;
 mod bounds;
 mod client;
 mod http;
 mod npm_crashes;
+mod packets;
 mod versions;

@@ -22,6 +22,8 @@ use crate::{
 
 /// From how many cached routes on those of ended streams are looked for.
 const FIRST_SWEEP: usize = 64;
+/// The longest name of another namespace that is repeated in a refusal, in bytes.
+const MAX_NAMESPACE: usize = 256;
 const MALFORMED_ITEM: &str = "the sender sent what is neither bytes nor a string";
 
 /// What a message comes to.
@@ -61,13 +63,24 @@ struct Destination {
     header: Message,
 }
 
+/// How the peer stands to the namespace `/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Namespace {
+    /// A peer of version 4 has to ask for it first.
+    Due,
+    Connected,
+    /// The peer has left. It may ask again; until then, what it sends is passed over.
+    Left,
+}
+
 #[derive(Debug)]
 pub(super) struct Inbox {
     version: Version,
-    /// Whether the peer may send events: one of version 4 has to ask first.
-    connected: bool,
-    /// The binary frame that a text frame has announced, and where it goes, if anywhere.
-    due: Option<Option<Arc<Destination>>>,
+    namespace: Namespace,
+    /// How many binary frames a text frame has announced that have not come.
+    attachments: usize,
+    /// Where the next of them goes, if anywhere.
+    due: Option<Arc<Destination>>,
     /// By the sender's side.
     routes: HashMap<DialId, [Option<Arc<Destination>>; 2]>,
     next_sweep: usize,
@@ -77,7 +90,11 @@ impl Inbox {
     pub(super) fn new(version: Version) -> Self {
         Self {
             version,
-            connected: version == Version::V3,
+            namespace: match version {
+                Version::V3 => Namespace::Connected,
+                Version::V4 => Namespace::Due,
+            },
+            attachments: 0,
             due: None,
             routes: HashMap::new(),
             next_sweep: FIRST_SWEEP,
@@ -95,17 +112,25 @@ impl Inbox {
         };
         let text = message.as_text().unwrap_or_default();
         if let Some(stream) = StreamName::of_queue_header(text) {
-            self.check_connected(text)?;
-            self.expect_binary(member, Some(stream))?;
+            let stream = self.takes_events(text)?.then_some(stream);
+            self.expect_binary(member, stream)?;
             return Ok(Handled::Done);
         }
         match engine_io::Packet::decode(text)? {
             engine_io::Packet::Message(data) => {
+                if self.attachments > 0 {
+                    return Err(ProtocolError::MissingBinary.into());
+                }
                 let packet = socket_io::Packet::decode(data)?;
-                if !matches!(packet, socket_io::Packet::Connect(_)) {
-                    self.check_connected(text)?;
+                if self.passes_over(member, packet, text)? {
+                    self.attachments = packet.attachments();
+                    return Ok(Handled::Done);
                 }
                 self.handle_packet(member, packet, &message)
+            }
+            engine_io::Packet::Base64(data) => {
+                let data = self.version.decode_base64(data)?;
+                Ok(self.handle_binary(member, data)?)
             }
             // There it is the server that asks.
             engine_io::Packet::Ping(_) if self.version == Version::V4 => Ok(Handled::Done),
@@ -127,7 +152,9 @@ impl Inbox {
     }
 
     fn handle_binary(&mut self, member: &Member, data: Bytes) -> Result<Handled, ProtocolError> {
-        let due = self.due.take().ok_or(ProtocolError::UnannouncedBinary)?;
+        let left = self.attachments.checked_sub(1);
+        self.attachments = left.ok_or(ProtocolError::UnannouncedBinary)?;
+        let due = self.due.take();
         if !self.version.is_binary_message(&data) {
             return Err(ProtocolError::BinaryPrefix);
         }
@@ -143,33 +170,65 @@ impl Inbox {
         Ok(forward(member, &destination, parcel, sent))
     }
 
-    /// Refuses what a peer sends before it has asked for the namespace.
-    fn check_connected(&self, text: &str) -> Result<(), ProtocolError> {
-        if self.connected {
-            return Ok(());
+    /// Whether the peer's events are for us: it is connected to the namespace.
+    fn takes_events(&self, text: &str) -> Result<bool, ProtocolError> {
+        match self.namespace {
+            Namespace::Connected => Ok(true),
+            Namespace::Left => Ok(false),
+            Namespace::Due => Err(ProtocolError::Start {
+                expected: "the Socket.IO connect packet",
+                received: excerpt(text, 64),
+            }),
         }
-        Err(ProtocolError::Start {
-            expected: "the Socket.IO connect packet",
-            received: excerpt(text, 64),
-        })
+    }
+
+    /// Whether a packet is dealt with except for its attachments: it is of another namespace or of no
+    /// use here, or asks for a namespace.
+    fn passes_over(
+        &mut self,
+        member: &Member,
+        packet: socket_io::Packet<'_>,
+        text: &str,
+    ) -> Result<bool, ProtocolError> {
+        match packet {
+            socket_io::Packet::Connect(_) => self.connect(member)?,
+            socket_io::Packet::ForeignConnect(name) if name.len() <= MAX_NAMESPACE => {
+                let refusal = socket_io::refuse_namespace(self.version, name);
+                member.outbox.push_own(Message::text(refusal));
+            }
+            socket_io::Packet::ForeignConnect(_) | socket_io::Packet::Foreign { .. } => {}
+            _ => return Ok(!self.takes_events(text)?),
+        }
+        Ok(true)
     }
 
     /// Answers a peer that asks for the namespace.
     fn connect(&mut self, member: &Member) -> Result<(), ProtocolError> {
-        match self.version {
+        let answer = match (self.version, self.namespace) {
             // It need not ask.
-            Version::V3 => {}
-            Version::V4 if self.connected => {
+            (Version::V3, Namespace::Connected) => return Ok(()),
+            (Version::V4, Namespace::Connected) => {
                 return Err(ProtocolError::SocketIo("connected already"));
             }
-            Version::V4 => {
-                self.connected = true;
+            (Version::V3, _) => socket_io::Packet::Connect(None).encode(),
+            (Version::V4, _) => {
                 let json = serde_json::json!({ "sid": uuid() }).to_string();
-                let answer = socket_io::Packet::Connect(Some(&json)).encode();
-                member.outbox.push_own(Message::text(answer));
+                socket_io::Packet::Connect(Some(&json)).encode()
             }
-        }
+        };
+        self.namespace = Namespace::Connected;
+        member.outbox.push_own(Message::text(answer));
         Ok(())
+    }
+
+    /// The peer leaves the namespace, and keeps the link.
+    fn disconnect(&mut self, member: &Member) {
+        self.namespace = Namespace::Left;
+        self.routes.clear();
+        member
+            .hub
+            .with(|registry| registry.handle_disconnect(member.link));
+        member.place.set_joined(false);
     }
 
     fn expect_binary(
@@ -177,10 +236,11 @@ impl Inbox {
         member: &Member,
         stream: Option<StreamName<'_>>,
     ) -> Result<(), ProtocolError> {
-        if self.due.is_some() {
+        if self.attachments > 0 {
             return Err(ProtocolError::MissingBinary);
         }
-        self.due = Some(stream.and_then(|stream| self.destination(member, stream)));
+        self.attachments = 1;
+        self.due = stream.and_then(|stream| self.destination(member, stream));
         Ok(())
     }
 
@@ -190,9 +250,6 @@ impl Inbox {
         packet: socket_io::Packet<'_>,
         message: &Message,
     ) -> Result<Handled, Ended> {
-        if self.due.is_some() {
-            return Err(ProtocolError::MissingBinary.into());
-        }
         match packet {
             socket_io::Packet::Event { ack, json } => match Event::decode(json, false) {
                 Ok(Event::Stream { stream, event }) => {
@@ -215,9 +272,12 @@ impl Inbox {
             socket_io::Packet::Ack { id, json } => {
                 member.hub.handle_ack(member.link, id, json);
             }
-            socket_io::Packet::Disconnect => return Err(Ended::ByPeer),
-            socket_io::Packet::Connect(_) => self.connect(member)?,
-            socket_io::Packet::Error(_) => {}
+            socket_io::Packet::Disconnect => self.disconnect(member),
+            // A server says it; the others are dealt with before.
+            socket_io::Packet::Error(_)
+            | socket_io::Packet::Connect(_)
+            | socket_io::Packet::ForeignConnect(_)
+            | socket_io::Packet::Foreign { .. } => {}
         }
         Ok(Handled::Done)
     }

@@ -13,7 +13,7 @@ use super::{
     Cut, DeadlineKind, LinkId, Refusal, Registry,
     crowd::{Crowd, Place},
 };
-use crate::protocol::event::{DialAnswer, DialId, End, Event, Side, StreamEvent, StreamName};
+use crate::protocol::event::{DialAnswer, DialId, Event, Side, StreamEvent, StreamName};
 
 /// Which of a dial's two streams are over. Shared with the links that relay them, so that they need
 /// not ask for every item.
@@ -321,7 +321,7 @@ impl Registry {
     }
 
     /// Ends a dial that nobody has ended: its dialler is answered if it still waits, and both peers
-    /// are told of each stream that was not over, so that a cut never looks like an end. A receiver
+    /// are told of each stream that was not over, so that what is cut never looks like an end. A receiver
     /// is told that no more comes, a sender that nobody reads.
     pub(super) fn end_dial(&mut self, dial_id: &DialId, refusal: Refusal, cut: Cut) {
         let pending = self.dials.0.get(dial_id).and_then(|dial| dial.pending);
@@ -342,7 +342,7 @@ impl Registry {
                     dial_id: dial_id.as_str(),
                     sender,
                 },
-                event: StreamEvent::End(End::Error(cut.to_string())),
+                event: StreamEvent::End(cut.end()),
             };
             let text = event.encode(None);
             if listener != dialer {

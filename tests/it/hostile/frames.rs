@@ -37,14 +37,20 @@ async fn a_frame_that_makes_no_sense_costs_the_link_and_is_named() {
         (vec![text("4318446744073709551616[]")], socket_io),
         (vec![text("43[]")], socket_io),
         (vec![text("44\"go away\"")], socket_io),
-        (vec![text("461-0[]")], socket_io),
-        (vec![text("42/other,[\"ws-peer\",\"a\"]")], socket_io),
-        (vec![text("450-[\"a\"]")], |error| {
-            *error == P::Attachments(0)
+        (vec![text("461-[]")], socket_io),
+        (vec![text("42/other,")], socket_io),
+        (vec![text("4517-[\"a\"]")], |error| {
+            *error == P::Attachments(17)
         }),
-        (vec![text("452-[\"a\"]")], |error| {
-            *error == P::Attachments(2)
+        (vec![text("4617-0[]")], |error| *error == P::Attachments(17)),
+        (vec![text("b4aGVsbG8=")], |error| {
+            *error == P::UnannouncedBinary
         }),
+        (vec![text(HEADER), text("b4%")], |error| *error == P::Base64),
+        (
+            vec![text("452-[\"a\"]"), binary(b"\x04"), text("40")],
+            |error| *error == P::MissingBinary,
+        ),
         (vec![binary(b"\x04data")], |error| {
             *error == P::UnannouncedBinary
         }),
@@ -229,6 +235,21 @@ async fn events_that_make_no_sense_are_passed_over() {
         .await;
         link.binary(b"\x04data").await;
     }
+    for (text, attachments) in [
+        ("40/admin,", 0),
+        ("42/admin,7[\"ws-peer\",\"a\"]", 0),
+        ("44/admin,\"Invalid namespace\"", 0),
+        ("451-/admin,[\"a\"]", 1),
+        ("453-[\"a\"]", 3),
+        ("462-0[]", 2),
+    ] {
+        link.text(text).await;
+        for _ in 0..attachments {
+            link.binary(b"\x04data").await;
+        }
+    }
+    link.text(&header("gone.listener")).await;
+    link.text("b4aGVsbG8=").await;
     link.text(&header("gone.listener")).await;
     link.text("2between").await;
     link.binary(b"\x04data").await;

@@ -8,6 +8,7 @@ use super::*;
 enum Op {
     Open(u64),
     Close(u64),
+    Disconnect(u64),
     Join(u64, usize),
     Leave(u64, usize),
     Dial(u64, usize, usize, usize),
@@ -21,6 +22,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         1 => link.clone().prop_map(Op::Open),
         1 => link.clone().prop_map(Op::Close),
+        1 => link.clone().prop_map(Op::Disconnect),
         4 => (link.clone(), peer.clone()).prop_map(|(l, p)| Op::Join(l, p)),
         1 => (link.clone(), peer.clone()).prop_map(|(l, p)| Op::Leave(l, p)),
         6 => (link.clone(), peer.clone(), peer, dial.clone())
@@ -51,6 +53,13 @@ fn apply(registry: &mut Registry, op: &Op, now: &mut Instant) {
         Op::Open(link) if registry.links.contains_key(&LinkId(link)) => {}
         Op::Open(link) => registry.handle_open(LinkId(link), from(LinkId(link)), *now),
         Op::Close(link) => registry.handle_close(LinkId(link)),
+        Op::Disconnect(link) => {
+            registry.handle_disconnect(LinkId(link));
+            while let Some(action) = registry.poll_action() {
+                let to_it = matches!(action, Action::Send { to, .. } if to == LinkId(link));
+                assert!(!to_it, "{action:?}");
+            }
+        }
         Op::Join(link, n) => event(
             registry,
             now,

@@ -1,5 +1,7 @@
 //! What is asked over HTTP: the upgrade to a WebSocket, the page, `/health` and `/metrics`.
 
+mod upgrade;
+
 use std::{
     convert::Infallible,
     net::IpAddr,
@@ -12,13 +14,11 @@ use std::{
 };
 
 use hyper::{
-    Method, Request, Response, StatusCode, Version,
+    Method, Request, Response, StatusCode,
     body::Incoming,
     header::{
-        ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY,
-        CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
-        SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
-        X_CONTENT_TYPE_OPTIONS,
+        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, HeaderValue,
+        REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
     },
     server::conn::http1,
     service::service_fn,
@@ -27,13 +27,14 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::upgrade::Handshake;
 use super::{
     admission::Place,
     hub::{AdmitError, Hub, Member},
+    link::Upgraded,
     metrics, page,
     patient::Patient,
 };
-use crate::{protocol::engine_io, websocket::upgrade::accept_for};
 
 /// How long an answer that is under way may take when its connection is to end.
 const GRACE: Duration = Duration::from_millis(500);
@@ -41,7 +42,11 @@ const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// A request that becomes a link.
-type Upgrade = (OnUpgrade, Member);
+struct Begun {
+    stream: OnUpgrade,
+    member: Member,
+    base64: bool,
+}
 
 /// Serves HTTP on a new connection, for so long and for so many requests. When a link begins, gives the bare
 /// stream back: the relay has nothing of HTTP around it.
@@ -50,12 +55,12 @@ pub(super) async fn serve<S>(
     remote: IpAddr,
     place: &Place,
     hub: &Arc<Hub>,
-) -> Option<(S, Member)>
+) -> Option<Upgraded<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = hub.config().limits();
-    let upgrade: Mutex<Option<Upgrade>> = Mutex::new(None);
+    let upgrade: Mutex<Option<Begun>> = Mutex::new(None);
     let requests = AtomicUsize::new(0);
     let service = service_fn(|request| {
         let (mut response, begun) = respond(request, remote, place, hub);
@@ -93,16 +98,18 @@ where
     if let Err(error) = result {
         tracing::debug!(%error, "an HTTP connection failed");
     }
-    let (upgraded, member) = upgrade
+    let begun = upgrade
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner)?;
-    let parts = upgraded.await.ok()?.downcast::<TokioIo<Patient<S>>>();
+    let parts = begun.stream.await.ok()?.downcast::<TokioIo<Patient<S>>>();
     let parts = parts.ok()?;
-    // RFC 6455, section 4.1: a client waits for the answer before it sends anything.
-    parts
-        .read_buf
-        .is_empty()
-        .then(|| (parts.io.into_inner().into_inner(), member))
+    Some(Upgraded {
+        io: parts.io.into_inner().into_inner(),
+        // Some clients do not wait for the answer.
+        read: parts.read_buf,
+        member: begun.member,
+        base64: begun.base64,
+    })
 }
 
 /// Answers whoever speaks plain HTTP where TLS is spoken, in a way that a person understands.
@@ -126,7 +133,7 @@ fn respond(
     remote: IpAddr,
     place: &Place,
     hub: &Arc<Hub>,
-) -> (Response<String>, Option<Upgrade>) {
+) -> (Response<String>, Option<Begun>) {
     let proxies = hub.config().trusted_proxies();
     let mut client = remote.to_canonical();
     if proxies.contain(remote) {
@@ -136,7 +143,7 @@ fn respond(
         }
     }
     let answer: fn(&Request<Incoming>, &Hub) -> Response<String> = match request.uri().path() {
-        "/socket.io/" | "/socket.io" => return upgrade(request, client, place, hub),
+        "/socket.io/" | "/socket.io" => return begin(request, client, place, hub),
         "/" => front_page,
         "/health" => health,
         "/metrics" if hub.config().metrics() => metrics,
@@ -153,9 +160,12 @@ fn respond(
 
 fn front_page(request: &Request<Incoming>, hub: &Hub) -> Response<String> {
     let header = |name: &HeaderName| request.headers().get(name)?.to_str().ok();
-    let forwarded = HeaderName::from_static("x-forwarded-proto");
+    let forwarded = header(&HeaderName::from_static("x-forwarded-proto"));
+    // Each proxy adds how it was asked itself at the end.
+    let scheme = forwarded.and_then(|schemes| schemes.split(',').next());
     // Only the browser that asks sees what it says about itself, or its proxy about it.
-    let secure = hub.tls().is_some() || header(&forwarded) == Some("https");
+    let secure = hub.tls().is_some()
+        || scheme.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"));
     let address = header(&HOST).and_then(|host| page::address(host, secure));
     let html = page::html(address.as_deref(), hub.figures().peers);
     let mut response = answer(StatusCode::OK, "text/html; charset=utf-8", html);
@@ -184,30 +194,30 @@ fn metrics(_: &Request<Incoming>, hub: &Hub) -> Response<String> {
     }
 }
 
-fn upgrade(
+/// Begins a link, or says why not.
+fn begin(
     mut request: Request<Incoming>,
     client: IpAddr,
     place: &Place,
     hub: &Arc<Hub>,
-) -> (Response<String>, Option<Upgrade>) {
-    let (version, accept) = match accept_key(&request) {
-        Ok(accepted) => accepted,
+) -> (Response<String>, Option<Begun>) {
+    let handshake = match Handshake::of(&request) {
+        Ok(handshake) => handshake,
         Err(error) => return (error.response(), None),
     };
-    let member = match hub.admit(place, client, version) {
+    let member = match hub.admit(place, client, handshake.version) {
         Ok(member) => member,
         Err(error) => {
             tracing::debug!(%client, %error, "a link is refused");
             return (not_admitted(error), None);
         }
     };
-    let mut response = Response::new(String::new());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    (response, Some((hyper::upgrade::on(&mut request), member)))
+    let begun = Begun {
+        stream: hyper::upgrade::on(&mut request),
+        member,
+        base64: handshake.base64,
+    };
+    (handshake.response(), Some(begun))
 }
 
 fn refusal(status: StatusCode, text: &str) -> Response<String> {
@@ -244,72 +254,4 @@ fn not_admitted(error: AdmitError) -> Response<String> {
         AdmitError::LinksPerIp => StatusCode::TOO_MANY_REQUESTS,
     };
     refusal(status, &format!("{error}\n"))
-}
-
-/// What engine.io answers to a request that starts no session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum EngineError {
-    #[error("Transport unknown")]
-    Transport = 0,
-    #[error("Session ID unknown")]
-    Session = 1,
-    #[error("Bad handshake method")]
-    Method = 2,
-    #[error("Bad request")]
-    Request = 3,
-    /// Of later versions of engine.io; version 3 never looks.
-    #[error("Unsupported protocol version")]
-    Version = 5,
-}
-
-impl EngineError {
-    fn response(self) -> Response<String> {
-        let json = serde_json::json!({ "code": self as u8, "message": self.to_string() });
-        let mut response = answer(StatusCode::BAD_REQUEST, JSON, json.to_string());
-        let anybody = HeaderValue::from_static("*");
-        let headers = response.headers_mut();
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, anybody);
-        response
-    }
-}
-
-/// Checks the request for a link, in engine.io's order, and gives the version that it asks for and
-/// the `Sec-WebSocket-Accept` for it.
-fn accept_key<B>(request: &Request<B>) -> Result<(engine_io::Version, HeaderValue), EngineError> {
-    let query = request.uri().query().unwrap_or_default();
-    let parameter = |name: &str| {
-        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
-    };
-    if parameter("transport") != Some("websocket") {
-        return Err(EngineError::Transport);
-    }
-    if parameter("sid").is_some_and(|sid| !sid.is_empty()) {
-        return Err(EngineError::Session);
-    }
-    if request.method() != Method::GET {
-        return Err(EngineError::Method);
-    }
-    let version = parameter("EIO").and_then(engine_io::Version::of_parameter);
-    let version = version.ok_or(EngineError::Version)?;
-    let headers = request.headers();
-    let is_upgrade = request.version() == Version::HTTP_11
-        && has_token(headers, &CONNECTION, "upgrade")
-        && has_token(headers, &UPGRADE, "websocket")
-        && has_token(headers, &SEC_WEBSOCKET_VERSION, "13");
-    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_upgrade);
-    let key = key.ok_or(EngineError::Request)?;
-
-    let accept = accept_for(key.as_bytes());
-    let accept = HeaderValue::try_from(accept).map_err(|_| EngineError::Request)?;
-    Ok((version, accept))
-}
-
-/// Whether a header's comma-separated list has `token`, in any case.
-fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    let values = headers.get_all(name).into_iter();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|value| value.trim().eq_ignore_ascii_case(token))
 }

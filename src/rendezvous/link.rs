@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use futures::ready;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
@@ -121,9 +121,19 @@ impl From<CloseReason> for Ended {
     }
 }
 
-/// Serves a link on a stream whose HTTP upgrade is done, until it ends.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(io: S, member: Member) {
-    let mut link = Link::new(io, member);
+/// A stream whose HTTP upgrade is done.
+pub(super) struct Upgraded<S> {
+    pub(super) io: S,
+    /// What has come behind the request.
+    pub(super) read: Bytes,
+    pub(super) member: Member,
+    /// Whether the peer takes binary messages as text only.
+    pub(super) base64: bool,
+}
+
+/// Serves a link until it ends.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(upgraded: Upgraded<S>) {
+    let mut link = Link::new(upgraded);
     let ended = link.run().await;
     tracing::debug!(reason = %ended, "link ended");
     let Link { socket, member, .. } = link;
@@ -180,15 +190,22 @@ struct Link<S> {
     pings: Pings,
     timer: Pin<Box<Sleep>>,
     message_limit: usize,
+    base64: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
-    fn new(io: S, member: Member) -> Self {
+    fn new(upgraded: Upgraded<S>) -> Self {
+        let Upgraded {
+            io,
+            read,
+            member,
+            base64,
+        } = upgraded;
         let config = member.hub.config();
         let message_limit = config.limits().message;
         let version = member.outbox.version();
         let longest = longest_message(version, message_limit);
-        let socket = WebSocket::new(io, Role::Server, longest, BytesMut::new());
+        let socket = WebSocket::new(io, Role::Server, longest, read.into());
         let now = hub_now();
         let pings = Pings::new(version, config.ping_interval(), now);
         let pulse = Pulse::new(
@@ -210,6 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             pulse,
             pings,
             message_limit,
+            base64,
             member,
         }
     }
@@ -284,7 +302,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                     Parcel::One(message) | Parcel::Gated(message, _) => self.send(message),
                     Parcel::Item(header, data) => {
                         self.send(header);
-                        self.send(data);
+                        self.send_binary(data);
                     }
                     Parcel::News(frames) => {
                         self.unflushed = true;
@@ -299,6 +317,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 Poll::Pending if !self.unflushed => return Poll::Pending,
                 _ => {}
             }
+        }
+    }
+
+    fn send_binary(&mut self, message: Message) {
+        match message {
+            Message::Binary(frame) if self.base64 => {
+                let version = self.member.outbox.version();
+                self.send(Message::text(version.encode_base64(&frame)));
+            }
+            message => self.send(message),
         }
     }
 

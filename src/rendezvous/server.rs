@@ -324,15 +324,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // In a box, so that the memory of an idle link does not include what HTTP needed.
-    let Some((stream, member)) = Box::pin(http::serve(stream, remote.ip(), place, &hub)).await
-    else {
+    let Some(upgraded) = Box::pin(http::serve(stream, remote.ip(), place, &hub)).await else {
         return;
     };
     drop(hub);
-    let (link, client) = (member.link, member.client);
+    let (link, client) = (upgraded.member.link, upgraded.member.client);
     let span = tracing::debug_span!("link", %link, %remote, client = Empty, peer = Empty);
     if client != remote.ip().to_canonical() {
         span.record("client", tracing::field::display(client));
     }
-    link::serve(stream, member).instrument(span).await;
+    link::serve(upgraded).instrument(span).await;
 }

@@ -1,4 +1,4 @@
-//! The rendezvous over real sockets: both versions of Engine.IO, packets that are not meant for us,
+//! The rendezvous over real sockets: the upgrade, both versions of Engine.IO, packets that are not meant for us,
 //! its bounds, and what broke the npm one.
 
 mod admission;
@@ -7,4 +7,5 @@ mod client;
 mod http;
 mod npm_crashes;
 mod packets;
+mod upgrade;
 mod versions;

@@ -173,8 +173,8 @@ async fn what_starts_no_session_gets_the_errors_of_engine_io() {
         ("", transport),
         ("?EIO=2&transport=websocket", version),
         ("?EIO=5&transport=websocket", version),
-        ("?EIO=&transport=websocket", version),
-        ("?transport=websocket", version),
+        ("?EIO=%20&transport=websocket", version),
+        ("?EIO=%ff&transport=websocket", version),
         (
             "?EIO=4&transport=websocket&sid=x",
             r#"{"code":1,"message":"Session ID unknown"}"#,
@@ -185,6 +185,10 @@ async fn what_starts_no_session_gets_the_errors_of_engine_io() {
         ),
         (
             "?EIO=4&transport=websocket",
+            r#"{"code":3,"message":"Bad request"}"#,
+        ),
+        (
+            "?transport=websocket",
             r#"{"code":3,"message":"Bad request"}"#,
         ),
     ] {

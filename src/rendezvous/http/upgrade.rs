@@ -1,0 +1,294 @@
+//! The request that becomes a link, as engine.io and RFC 6455 (section 4.2) have it. No IO.
+
+use std::borrow::Cow;
+
+use hyper::{
+    Method, Request, Response, StatusCode, Version,
+    body::Body,
+    header::{
+        ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, HeaderMap, HeaderName, HeaderValue,
+        SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+        UPGRADE,
+    },
+};
+
+use super::{JSON, answer};
+use crate::{protocol::engine_io, websocket::upgrade::accept_for};
+
+/// The version of the WebSocket protocol that is spoken.
+const WEBSOCKET_VERSION: HeaderValue = HeaderValue::from_static("13");
+/// How long the base64 of 16 bytes is without its padding.
+const KEY_DIGITS: usize = 22;
+
+/// What a request for a link asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Handshake {
+    pub(super) version: engine_io::Version,
+    /// Whether the client takes binary messages as text only.
+    pub(super) base64: bool,
+    accept: HeaderValue,
+    protocol: Option<HeaderValue>,
+}
+
+impl Handshake {
+    /// Checks a request, in engine.io's order.
+    pub(super) fn of<B: Body>(request: &Request<B>) -> Result<Self, HandshakeError> {
+        let query = Query(request.uri().query().unwrap_or_default());
+        if query.get("transport").as_deref() != Some(b"websocket") {
+            return Err(HandshakeError::Transport);
+        }
+        if query.get("sid").is_some_and(|sid| !sid.is_empty()) {
+            return Err(HandshakeError::Session);
+        }
+        if request.method() != Method::GET {
+            return Err(HandshakeError::Method);
+        }
+        let version = match query.get("EIO").as_deref() {
+            // Clients of the first versions say nothing.
+            None | Some(b"") => Some(engine_io::Version::V3),
+            Some(eio) => std::str::from_utf8(eio)
+                .ok()
+                .and_then(engine_io::Version::of_parameter),
+        };
+        let version = version.ok_or(HandshakeError::Version)?;
+        let headers = request.headers();
+        let is_upgrade = request.version() == Version::HTTP_11
+            && has_token(headers, &CONNECTION, "upgrade")
+            && has_token(headers, &UPGRADE, "websocket");
+        if !is_upgrade {
+            return Err(HandshakeError::Request);
+        }
+        if only(headers, &SEC_WEBSOCKET_VERSION) != Some(WEBSOCKET_VERSION.as_bytes()) {
+            return Err(HandshakeError::WebSocketVersion);
+        }
+        let key = only(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key));
+        let accept = key.and_then(|key| HeaderValue::try_from(accept_for(key)).ok());
+        let accept = accept.ok_or(HandshakeError::Request)?;
+        // Whether it is part of the request or the first frame could not be told for sure.
+        if !request.body().is_end_stream() {
+            return Err(HandshakeError::Body);
+        }
+        Ok(Self {
+            version,
+            base64: query.get("b64").is_some_and(|b64| !b64.is_empty()),
+            accept,
+            protocol: first_protocol(headers),
+        })
+    }
+
+    /// The answer that begins the link.
+    pub(super) fn response(self) -> Response<String> {
+        let mut response = Response::new(String::new());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept);
+        if let Some(protocol) = self.protocol {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        response
+    }
+}
+
+/// Why a request starts no session, in engine.io's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum HandshakeError {
+    #[error("Transport unknown")]
+    Transport,
+    #[error("Session ID unknown")]
+    Session,
+    #[error("Bad handshake method")]
+    Method,
+    #[error("Bad request")]
+    Request,
+    /// A request with a body. Nothing more is read from its connection.
+    #[error("Bad request")]
+    Body,
+    /// Another version of the WebSocket protocol than the one that is spoken.
+    #[error("Bad request")]
+    WebSocketVersion,
+    /// Of later versions of engine.io; version 3 never looks.
+    #[error("Unsupported protocol version")]
+    Version,
+}
+
+impl HandshakeError {
+    /// engine.io's number for it.
+    fn code(self) -> u8 {
+        match self {
+            Self::Transport => 0,
+            Self::Session => 1,
+            Self::Method => 2,
+            Self::Request | Self::Body | Self::WebSocketVersion => 3,
+            Self::Version => 5,
+        }
+    }
+
+    pub(super) fn response(self) -> Response<String> {
+        let json = serde_json::json!({ "code": self.code(), "message": self.to_string() });
+        let mut response = answer(StatusCode::BAD_REQUEST, JSON, json.to_string());
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        match self {
+            Self::Body => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Self::WebSocketVersion => {
+                headers.insert(SEC_WEBSOCKET_VERSION, WEBSOCKET_VERSION);
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// A query string, as JavaScript's `querystring` reads it. Of a name that is there twice, the first
+/// value counts.
+struct Query<'a>(&'a str);
+
+impl<'a> Query<'a> {
+    fn get(&self, name: &str) -> Option<Cow<'a, [u8]>> {
+        let mut pairs = self.0.split('&').map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (unescape(key), value)
+        });
+        let (_, value) = pairs.find(|(key, _)| **key == *name.as_bytes())?;
+        Some(unescape(value))
+    }
+}
+
+/// Decodes `%xx` and `+`. A percent sign without two digits behind it stands for itself.
+fn unescape(text: &str) -> Cow<'_, [u8]> {
+    if !text.contains(['%', '+']) {
+        return Cow::Borrowed(text.as_bytes());
+    }
+    let mut rest = text.as_bytes();
+    let mut bytes = Vec::with_capacity(rest.len());
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = behind;
+        let decoded = match (byte, behind.split_at_checked(2)) {
+            (b'+', _) => b' ',
+            (b'%', Some((digits, after))) => match hex::decode(digits).as_deref() {
+                Ok(&[decoded]) => {
+                    rest = after;
+                    decoded
+                }
+                _ => byte,
+            },
+            _ => byte,
+        };
+        bytes.push(decoded);
+    }
+    Cow::Owned(bytes)
+}
+
+/// The value of a header that must be there once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+    let mut values = headers.get_all(name).into_iter();
+    let value = values.next()?;
+    values.next().is_none().then_some(value.as_bytes())
+}
+
+/// Whether it is base64 of 16 bytes. As npm's server, this does not look at the bits that are left
+/// over.
+fn is_key(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.split_at_checked(KEY_DIGITS)
+        .is_some_and(|(digits, padding)| digits.iter().all(is_digit) && padding == b"==")
+}
+
+/// The elements of a header that is a list separated by commas, or several such.
+fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|element| element.trim_matches([' ', '\t']))
+}
+
+/// Whether a list has `token`, in any case.
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    elements(headers, name).any(|element| element.eq_ignore_ascii_case(token))
+}
+
+/// The subprotocol that is answered: engine.io has none of its own, and some clients give up unless
+/// one of theirs is taken.
+fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut offered = elements(headers, &SEC_WEBSOCKET_PROTOCOL);
+    let protocol = offered.find(|protocol| is_token(protocol))?;
+    HeaderValue::from_str(protocol).ok()
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token(text: &str) -> bool {
+    let is_token_byte =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_token_byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_query_is_read_as_javascript_reads_it() {
+        for (query, value) in [
+            ("a=b", Some(&b"b"[..])),
+            ("x=y&a=b", Some(b"b")),
+            ("a=b&a=c", Some(b"b")),
+            ("%61=%62", Some(b"b")),
+            ("a=%6a%4B", Some(b"jK")),
+            ("a=b+c", Some(b"b c")),
+            ("a=b%2Bc%26d%3De", Some(b"b+c&d=e")),
+            ("a=b=c", Some(b"b=c")),
+            ("a=%", Some(b"%")),
+            ("a=%6", Some(b"%6")),
+            ("a=%zz%+1", Some(b"%zz% 1")),
+            ("a=%ff", Some(b"\xff")),
+            ("a", Some(b"")),
+            ("a=", Some(b"")),
+            ("", None),
+            ("A=b", None),
+            ("b=a", None),
+            ("&&=&", None),
+        ] {
+            assert_eq!(Query(query).get("a").as_deref(), value, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_sixteen_bytes_of_base64() {
+        for key in [
+            "dGhlIHNhbXBsZSBub25jZQ==",
+            "AAAAAAAAAAAAAAAAAAAAAA==",
+            "AAAAAAAAAAAAAAAAAAAA+/==",
+        ] {
+            assert!(is_key(key.as_bytes()), "{key}");
+        }
+        for key in [
+            "",
+            "abc",
+            "AAAAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAAAAA=",
+            "AAAAAAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAAA===",
+            "AAAAAAAAAAAAAAAAAAAAAA==A",
+            "AAAAAAAAAAAAAAAAAAAA-_==",
+            "AAAAAAAAAAAAAAAAAAAA A==",
+        ] {
+            assert!(!is_key(key.as_bytes()), "{key}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_query_is_read(query in "[ab=&%+0-9]{0,20}") {
+            if let Some(value) = Query(&query).get("a") {
+                prop_assert!(value.len() <= query.len());
+            }
+        }
+    }
+}

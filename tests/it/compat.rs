@@ -95,6 +95,31 @@ async fn streams_between_all_clients_are_byte_exact() {
 }
 
 #[tokio::test]
+async fn clients_that_write_binary_as_text_are_understood_and_answered_so() {
+    let star = embedded().await;
+    let npm = Peer::start();
+    let of_npm = npm.listen(&address(&star)).await;
+    let mut rust = Raw::new();
+    let (_, ours) = rust.listen(&address(&star)).await;
+    for version in [V2, V4] {
+        let client = SocketIo::start(version);
+        client
+            .connect_with(&star, json!({"forceBase64": true}))
+            .await;
+        let joined = client.join(&star).await;
+        let addr = joined["addr"].as_str().expect("an address");
+        for bytes in [0, 1, 65_537, 1 << 20] {
+            client.echo(&of_npm, bytes).await;
+            npm.echo(addr, bytes).await;
+            let answer = async { echo(rust.accept().await.0).await.expect("no reset") };
+            let ours = wire(&ours);
+            let (_, copied) = futures::future::join(client.echo(&ours, bytes), answer).await;
+            assert_eq!(copied, bytes);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_modern_client_and_rust_reach_each_other() {
     let star = embedded().await;
     let (new, of_new) = SocketIo::joined(V4, &star).await;

@@ -2,7 +2,7 @@
 //!
 //! | command | fields (default) | answer |
 //! |---|---|---|
-//! | `connect` | `url`, `polling` (false) | `connected` `id`, again after each reconnection; `refused` `error` |
+//! | `connect` | `url`, `polling` (false), `forceBase64` (false) | `connected` `id`, again after each reconnection; `refused` `error` |
 //! | `join` | `addr`, without a peer id | `joined` `addr` `peers` |
 //! | `leave` | | `left` `addr` |
 //! | `mode` | `mode`: `echo`, `echo-after-end`, `refuse` with `reason` | `mode` |
@@ -17,7 +17,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use libp2p_websocket_star::rendezvous::Server;
 use serde_json::{Value, json};
 
-use super::{address, js::Node};
+use super::{
+    address,
+    js::{Node, merge},
+};
 
 /// Which client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,8 +74,14 @@ impl SocketIo {
     }
 
     pub async fn connect(&self, star: &Server) {
+        self.connect_with(star, json!({})).await;
+    }
+
+    /// Connects with the given `options` of the command.
+    pub async fn connect_with(&self, star: &Server, options: Value) {
         let url = format!("http://{}", star.local_addr());
-        self.send(json!({"cmd": "connect", "url": url})).await;
+        let command = json!({"cmd": "connect", "url": url});
+        self.send(merge(command, options)).await;
         let connected = self.expect("connected").await;
         assert!(connected["id"].is_string(), "{connected}");
     }

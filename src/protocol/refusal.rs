@@ -65,8 +65,6 @@ refusals! {
     TooManyJoins = "Too many addresses on one link",
     /// A join: its link, or its origin, joins too often.
     JoinRate = "Too many joins a second",
-    /// A join: another link has the address, and no challenge tells whose it is.
-    Taken = "Address is taken",
     /// A dial: it names a dialler that has not joined on its link.
     NotAuthorized = "Not authorized for this address",
     /// A dial: the dialled peer is not here.
@@ -104,7 +102,6 @@ impl Refusal {
             | Self::Unknown => true,
             Self::TooManyJoins
             | Self::JoinRate
-            | Self::Taken
             | Self::NotAuthorized
             | Self::PeerNotFound
             | Self::DialRate

@@ -78,7 +78,8 @@ impl Config {
         self
     }
 
-    /// Whether a peer must prove that it has the key of the peer id in its address.
+    /// Whether a peer must prove that it has the key of the peer id in its address. Without, whoever
+    /// joins an address last has it.
     #[must_use]
     pub fn with_challenge(mut self, challenge: bool) -> Self {
         self.challenge = challenge;

@@ -43,8 +43,6 @@ reasons! {
     TooManyJoins = "too_many_joins",
     /// A join: its link, or its remote address, joins too often.
     JoinRate = "join_rate",
-    /// A join: another link has the address, and no challenge tells whose it is.
-    AddressTaken = "address_taken",
     /// A dial: it names a dialler that has not joined on its link.
     NotAuthorized = "not_authorized",
     /// A dial: the dialled peer is not here.
@@ -105,7 +103,6 @@ impl From<&Refusal> for Refused {
             Refusal::WrongSignature => Self::WrongSignature,
             Refusal::TooManyJoins => Self::TooManyJoins,
             Refusal::JoinRate => Self::JoinRate,
-            Refusal::Taken => Self::AddressTaken,
             Refusal::NotAuthorized => Self::NotAuthorized,
             Refusal::PeerNotFound => Self::PeerNotFound,
             Refusal::DialRate => Self::DialRate,

@@ -120,6 +120,28 @@ async fn clients_that_write_binary_as_text_are_understood_and_answered_so() {
 }
 
 #[tokio::test]
+async fn without_a_challenge_an_npm_client_listens_again_at_once_however_often() {
+    let config = Config::default().with_challenge(false);
+    let star = Server::bind(config).await.expect("a free port");
+    let npm = Peer::start();
+    npm.send(json!({"cmd": "relisten", "addr": address(&star), "times": 300}))
+        .await;
+    let ended = npm
+        .expect_where("the end", |event| {
+            event["event"] == "relistened" || event["event"] == "error"
+        })
+        .await;
+    assert_eq!(ended["event"], "relistened", "{ended}");
+    assert_eq!(star.snapshot().counters.joins, 300);
+    within("it to be gone", async {
+        while star.snapshot().links > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_modern_client_and_rust_reach_each_other() {
     let star = embedded().await;
     let (new, of_new) = SocketIo::joined(V4, &star).await;

@@ -47,12 +47,26 @@ async function listen ({ cmd, addr, keyType = 'rsa', allowDisabledChallenge = fa
   })
 }
 
+// Listens at an address, closes, and listens again at once, so many times.
+async function relisten ({ cmd, addr, times }) {
+  id = id || await createId('ed25519')
+  const ma = multiaddr(`${addr}/ipfs/${id.toB58String()}`)
+  const listener = new WebsocketStar({ id, allowJoinWithDisabledChallenge: true }).createListener(() => {})
+  listener.on('error', err => emit({ event: 'error', cmd, error: describe(err) }))
+  for (let n = 0; n < times; n++) {
+    await new Promise((resolve, reject) => listener.listen(ma, err => err ? reject(err) : resolve()))
+    await new Promise(resolve => listener.close(resolve))
+  }
+  emit({ event: 'relistened', addr: ma.toString() })
+}
+
 function webSocket () {
   return listener.io.io.engine.transport.ws
 }
 
 const commands = {
   listen,
+  relisten,
 
   mode (command) {
     setMode(command)

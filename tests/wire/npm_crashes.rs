@@ -173,25 +173,33 @@ async fn a_second_socket_that_joins_a_taken_address_with_the_challenge_off() {
         client.address = address(&Keypair::generate_ed25519());
         clients.push(client);
     }
-    let Ok([mut owner, mut dialer, mut intruder]) = <[Client; 3]>::try_from(clients) else {
+    let Ok([mut owner, mut dialer, mut newcomer]) = <[Client; 3]>::try_from(clients) else {
         unreachable!("three")
     };
     for client in [&mut owner, &mut dialer] {
         let joined = client.request(json!(["ss-join", client.address, ""])).await;
         assert_eq!(joined[0], Value::Null);
     }
-    let taken = intruder
+    dial(&mut dialer, &mut owner, "d").await;
+    let joined = newcomer
         .request(json!(["ss-join", owner.address, ""]))
         .await;
-    assert_eq!(taken, json!(["Address is taken"]));
-    dial(&mut dialer, &mut owner, "d").await;
-    dialer.item("d.dialer", b"to the owner").await;
-    owner.expect_item("d.dialer", b"to the owner").await;
-    assert_eq!(
-        intruder.request(json!(["ss-leave", owner.address])).await,
-        json!([])
-    );
-    dial(&mut dialer, &mut owner, "e").await;
+    assert_eq!(joined, json!([null, null, [dialer.address]]));
+    let displaced = json!(["ss-displaced", owner.address]);
+    assert_eq!(owner.text().await, format!("42{displaced}"));
+    // What is open goes on, what is new goes to the newcomer.
+    dialer.item("d.dialer", b"to the old one").await;
+    owner.expect_item("d.dialer", b"to the old one").await;
+    newcomer.address = owner.address.clone();
+    dial(&mut dialer, &mut newcomer, "e").await;
+    // Leaving on the old link takes nothing from the new one, and nor does the end of it.
+    owner.request(json!(["ss-leave", owner.address])).await;
+    drop(owner);
+    for stream in ["d.dialer", "d.listener"] {
+        let reason = "\"the other peer's link to the rendezvous was lost\"";
+        assert_eq!(dialer.text().await, stream_event(reason, stream));
+    }
+    dial(&mut dialer, &mut newcomer, "f").await;
 }
 
 #[tokio::test]

@@ -125,10 +125,8 @@ impl Registry {
         }
         self.check_join_limit(link, address, now)?;
         if !self.settings.challenge {
-            return match self.peers.owner(address) {
-                Some(owner) if owner != link => Err(Refusal::Taken),
-                _ => Ok(Step::Join),
-            };
+            // Whoever comes last has it: its old link may be dead without our knowing.
+            return Ok(Step::Join);
         }
         if data.is_empty() {
             return Err(Refusal::NoKey);
@@ -209,7 +207,7 @@ impl Registry {
         self.answer(link, ack, Err(refusal));
     }
 
-    /// Gives `address` to `link`, whoever had it: the link has proved its key.
+    /// Gives `address` to `link`, whoever had it: the link has proved its key, or needs no proof.
     fn joined(&mut self, link: LinkId, address: String, ack: u64, now: Instant) {
         if !self.may_join(link, now) {
             return self.join_refused(link, ack, Refusal::JoinRate);

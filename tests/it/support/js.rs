@@ -8,6 +8,7 @@
 //! | command | fields (default) | answer |
 //! |---|---|---|
 //! | `listen` | `addr`, `keyType` (`rsa`, `ed25519`, `secp256k1`), `allowDisabledChallenge` (false) | `listening` `addr` |
+//! | `relisten` | `addr`, `times`; the challenge may be off | `relistened` `addr`, when it has listened and closed so often |
 //! | `mode` | `incoming`, and what that mode takes; for the dials that follow | `mode` |
 //! | `dial` | `id`, `to`, `mode` (`echo`), `bytes` (0), `chunk` (65,536), `empty`, `fail`, `hold`, `timeoutMS` (50,000) | `opened` `id`, then `dialled` |
 //! | `measure` | `to`, `what` (`["dial","rtt","echo"]`), `dials` (50), `pings` (2,000), `mib` (64), `chunk` (65,536) | `measured` |

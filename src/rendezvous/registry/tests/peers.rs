@@ -195,21 +195,23 @@ fn a_signature_cannot_be_used_again_after_leaving() {
 
 /// FACTS.md: takes the address over.
 #[test]
-fn without_a_challenge_a_taken_address_is_refused() {
+fn without_a_challenge_a_second_join_takes_the_address_over() {
     let mut star = Star::new(Config::default().with_challenge(false));
     let a = key();
     star.send_join(A, &address(&a), "");
     star.actions();
     star.send_join(B, &address(&a), "");
-    let refused = refused(&Refusal::Taken);
-    assert_eq!(star.actions(), [(Some(B), refused)]);
-    // Its own link may say it again, and another have it when it is free.
-    for link in [A, B] {
-        star.send_join(link, &address(&a), "_");
-        let (to, answer) = star.actions().pop().expect("an answer");
-        assert_eq!((to, answer), (Some(link), json!([null, null, []])));
-        star.registry.handle_close(A);
-    }
+    let displaced = json!(["ss-displaced", address(&a)]);
+    let joined = (Some(B), json!([null, null, []]));
+    assert_eq!(star.actions(), [(Some(A), displaced), joined.clone()]);
+    // Its own link may say it again, and the old one has nothing to lose.
+    star.send_join(B, &address(&a), "_");
+    assert_eq!(star.actions(), [joined]);
+    star.leave(A, &a);
+    star.registry.handle_close(A);
+    star.dial(B, &a, &a, "d");
+    assert_eq!(star.actions()[0].0, Some(B));
+    assert_eq!(star.registry.peers(), 1);
 }
 
 /// FACTS.md: the newest gets the dials. Here the old one is told, and may not dial from there any more.

@@ -64,6 +64,9 @@ impl Config {
 
     /// How long opening a link may take: name resolution, TCP, TLS, the WebSocket upgrade and the
     /// first two packets together. Default 10 s, as TCP gives a lost packet three tries in that time.
+    ///
+    /// A host with several addresses is connected to by RFC 8305: the next one is tried after 250 ms, or as soon as one
+    /// fails; up to 16 for one link. Those that failed go last the next time.
     #[must_use]
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;

@@ -20,6 +20,7 @@ use super::{
     Command, Context, LinkEvent, Mailbox,
     active::{Active, Lost},
     backoff::Backoff,
+    connect::Routes,
     socket,
 };
 use crate::{
@@ -33,6 +34,7 @@ use crate::{
 pub(super) struct Driver {
     pub(super) rendezvous: Rendezvous,
     url: Arc<str>,
+    routes: Routes,
     pub(super) context: Arc<Context>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) users: Users,
@@ -79,6 +81,7 @@ impl Driver {
         Self {
             url: rendezvous.to_string().into(),
             rendezvous,
+            routes: Routes::default(),
             events: Events::new(context.events.clone()),
             context,
             mailbox,
@@ -122,11 +125,21 @@ impl Driver {
         let (rendezvous, context) = (self.rendezvous.clone(), self.context.clone());
         let mailbox = self.mailbox.clone();
         let resolved = |addresses: &[SocketAddr]| mailbox.resolved(addresses);
-        let opening = pin!(socket::open(&rendezvous, &context.socket, resolved));
-        match select(opening, pin!(poll_fn(|cx| self.poll_unused(cx)))).await {
-            Either::Left((result, _)) => Some(result),
-            Either::Right(((), _)) => None,
-        }
+        let mut routes = std::mem::take(&mut self.routes);
+        let result = {
+            let opening = pin!(socket::open(
+                &rendezvous,
+                &context.socket,
+                &mut routes,
+                resolved
+            ));
+            match select(opening, pin!(poll_fn(|cx| self.poll_unused(cx)))).await {
+                Either::Left((result, _)) => Some(result),
+                Either::Right(((), _)) => None,
+            }
+        };
+        self.routes = routes;
+        result
     }
 
     /// Waits before the next attempt; a dial cuts the wait to the first of the back-off. `false` if

@@ -2,13 +2,15 @@
 //!
 //! A link is a task, spawned when the first listener or dial asks for its rendezvous and ended with
 //! the last user. [`driver`] is its life: open, serve, lose, back off; [`active`] serves an open
-//! link; [`socket`] opens it; [`channel`] is what a connection and its link share; [`alias`] finds the link
+//! link; [`socket`] opens it and [`connect`] its TCP stream; [`channel`] is what a connection and its
+//! link share; [`alias`] finds the link
 //! that an address means. Only this module opens sockets and spawns.
 
 mod active;
 mod alias;
 mod backoff;
 mod channel;
+mod connect;
 mod driver;
 mod heartbeat;
 mod socket;

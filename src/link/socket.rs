@@ -23,6 +23,7 @@ use tokio_rustls::{
     },
 };
 
+use super::connect::{self, Routes};
 use crate::{
     address::{Host, Rendezvous},
     error::LinkError,
@@ -62,10 +63,11 @@ pub(crate) fn tls_config(extra: &[CertificateDer<'static>]) -> Arc<ClientConfig>
 /// Opens a link: name resolution, TCP, TLS, the WebSocket upgrade, the Engine.IO open packet and the
 /// namespace, all within the connect timeout. Dropping the future abandons the attempt.
 ///
-/// `resolved` is told the addresses of the host.
+/// `resolved` is told the addresses of the host; `routes` keeps which of them were of use.
 pub(super) async fn open(
     rendezvous: &Rendezvous,
     config: &SocketConfig,
+    routes: &mut Routes,
     resolved: impl FnOnce(&[SocketAddr]),
 ) -> Result<(WebSocket, engine_io::Open), LinkError> {
     let deadline = Deadline {
@@ -76,7 +78,19 @@ pub(super) async fn open(
         .stage("name resolution", resolve(rendezvous))
         .await?;
     resolved(&addresses);
-    let tcp = deadline.stage("connecting", connect(&addresses)).await?;
+    open_at(rendezvous, config, routes, &deadline, &addresses).await
+}
+
+/// The part of opening a link that comes after name resolution.
+async fn open_at(
+    rendezvous: &Rendezvous,
+    config: &SocketConfig,
+    routes: &mut Routes,
+    deadline: &Deadline,
+    addresses: &[SocketAddr],
+) -> Result<(WebSocket, engine_io::Open), LinkError> {
+    let connecting = connect(addresses, routes);
+    let (tcp, route) = deadline.stage("connecting", connecting).await?;
     let io = if rendezvous.is_secure() {
         let handshake = tls_handshake(rendezvous, &config.tls, tcp);
         let tls = deadline.stage("the TLS handshake", handshake).await?;
@@ -90,6 +104,7 @@ pub(super) async fn open(
     let open = deadline
         .stage("the Engine.IO handshake", handshake(&mut ws))
         .await?;
+    routes.good(route);
     Ok((ws, open))
 }
 
@@ -133,11 +148,15 @@ pub(super) async fn resolve(rendezvous: &Rendezvous) -> Result<Vec<SocketAddr>, 
     Ok(addresses)
 }
 
-async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, LinkError> {
+async fn connect(
+    addresses: &[SocketAddr],
+    routes: &mut Routes,
+) -> Result<(TcpStream, SocketAddr), LinkError> {
     let failed = |error| LinkError::Connect(Arc::new(error));
-    let tcp = TcpStream::connect(addresses).await.map_err(failed)?;
+    let connected = connect::connect(addresses, routes).await;
+    let (tcp, route) = connected.map_err(failed)?;
     tcp.set_nodelay(true).map_err(failed)?;
-    Ok(tcp)
+    Ok((tcp, route))
 }
 
 async fn tls_handshake(
@@ -307,3 +326,7 @@ impl AsyncWrite for Io {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "socket_tests.rs"]
+mod tests;

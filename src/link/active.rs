@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     future::{Future, poll_fn},
+    ops::{Deref, DerefMut},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -17,7 +18,7 @@ use super::{
     channel::Channel,
     driver::{Change, Driver},
     heartbeat::{Due, Heartbeat},
-    socket::{WebSocket, closed, read_error},
+    socket::{self, CLOSE_TIMEOUT, WebSocket, closed, read_error},
     spellings::Spellings,
 };
 use crate::{
@@ -41,8 +42,6 @@ const MAX_ANSWERS: usize = 4096;
 const MAX_EVENTS: usize = 256;
 /// Bytes of frames that are gathered before the socket is written: two full items.
 const FLUSH_THRESHOLD: usize = 256 * 1024;
-/// How long closing an unused link may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a link is no longer served.
 pub(super) enum Lost {
@@ -61,7 +60,7 @@ pub(super) struct Active {
     received: u64,
     /// Whether only a new link can be joined on, and nothing is lost with this one.
     stale: bool,
-    channels: HashMap<DialId, Arc<Channel>>,
+    channels: Channels,
     /// Channels with something to send, served in turn.
     ready: VecDeque<Arc<Channel>>,
     /// Heartbeats and answers to them.
@@ -94,7 +93,7 @@ impl Active {
             heartbeat: Heartbeat::new(open, now),
             received: 0,
             stale: false,
-            channels: HashMap::new(),
+            channels: Channels::default(),
             ready: VecDeque::new(),
             beats: VecDeque::new(),
             expected: None,
@@ -116,10 +115,14 @@ impl Active {
     /// Serves the link until it is lost, or unused and closed.
     pub(super) async fn run(mut self, driver: &mut Driver) -> Lost {
         let lost = poll_fn(|cx| self.poll(driver, cx)).await;
-        if let Lost::Unused = lost {
-            // The rendezvous may be gone; then there is nothing to close.
-            let closing = self.ws.close(CloseCode::NORMAL, "");
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+        match &lost {
+            Lost::Unused => {
+                // The rendezvous may be gone; then there is nothing to close.
+                let closing = self.ws.close(CloseCode::NORMAL, "");
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+            }
+            Lost::Stale => socket::leave(self.ws, &LinkError::Closed(None)),
+            Lost::Failed(error) => socket::leave(self.ws, error),
         }
         lost
     }
@@ -573,9 +576,27 @@ impl Active {
     }
 }
 
-impl Drop for Active {
+/// The channels of a link, which end with it.
+#[derive(Default)]
+struct Channels(HashMap<DialId, Arc<Channel>>);
+
+impl Deref for Channels {
+    type Target = HashMap<DialId, Arc<Channel>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Channels {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl Drop for Channels {
     fn drop(&mut self) {
-        for channel in self.channels.values() {
+        for channel in self.values() {
             channel.reset(StreamError::LinkLost);
         }
     }

@@ -12,7 +12,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::{
     TlsConnector,
@@ -34,6 +34,9 @@ use crate::{
 /// Messages without a meaning, such as WebSocket pings, that may come before each of the two packets
 /// that open a link.
 const MAX_ASIDES: usize = 32;
+
+/// How long closing a link may take.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) type WebSocket = websocket::WebSocket<Io>;
 
@@ -101,11 +104,31 @@ async fn open_at(
     let mut ws = deadline
         .stage("the WebSocket upgrade", upgrade(rendezvous, config, io))
         .await?;
-    let open = deadline
-        .stage("the Engine.IO handshake", handshake(&mut ws))
-        .await?;
-    routes.good(route);
-    Ok((ws, open))
+    let opened = deadline.stage("the Engine.IO handshake", handshake(&mut ws));
+    match opened.await {
+        Ok(open) => {
+            routes.good(route);
+            Ok((ws, open))
+        }
+        Err(error) => {
+            leave(ws, &error);
+            Err(error)
+        }
+    }
+}
+
+/// Leaves a link that is lost: answers the server's close frame, or tells what it did wrong (RFC 6455,
+/// sections 5.5.1 and 7.1.7). A task does that, because nobody is to wait for a server that may be gone.
+pub(super) fn leave(mut ws: WebSocket, error: &LinkError) {
+    let code = match error {
+        LinkError::Closed(_) => CloseCode::NORMAL,
+        LinkError::WebSocket(violation) => violation.close_code(),
+        LinkError::Protocol(_) => CloseCode::PROTOCOL_ERROR,
+        LinkError::MessageTooLong { .. } => CloseCode::MESSAGE_TOO_BIG,
+        // The socket is broken, or the server does not read.
+        _ => return,
+    };
+    tokio::spawn(async move { timeout(CLOSE_TIMEOUT, ws.finish(code, "")).await });
 }
 
 struct Deadline {

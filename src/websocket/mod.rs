@@ -19,7 +19,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use self::{frame::MAX_CONTROL, reader::Reader, writer::Writer};
 use crate::{buffer::Buffer, protocol::excerpt};
@@ -49,7 +49,6 @@ impl CloseCode {
     pub(crate) const INVALID_DATA: Self = Self(1007);
     #[cfg(feature = "rendezvous-server")]
     pub(crate) const POLICY_VIOLATION: Self = Self(1008);
-    #[cfg(feature = "rendezvous-server")]
     pub(crate) const MESSAGE_TOO_BIG: Self = Self(1009);
 
     /// A code that may be sent: RFC 6455, section 7.4, and the registry that it sets up.
@@ -136,10 +135,6 @@ pub enum WebSocketError {
 
 impl WebSocketError {
     /// What the other end is told.
-    #[cfg_attr(
-        not(feature = "rendezvous-server"),
-        allow(dead_code, reason = "a client just leaves")
-    )]
     pub(crate) fn close_code(self) -> CloseCode {
         match self {
             Self::Utf8 => CloseCode::INVALID_DATA,
@@ -266,6 +261,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.send(Message::Close(close));
         std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
         self.io.shutdown().await
+    }
+
+    /// [Closes](Self::close), and takes what the other end still sends until it hangs up, as a server does
+    /// when it has our close frame. To drop a TCP stream that holds unread data would throw that frame away.
+    pub(crate) async fn finish(&mut self, code: CloseCode, reason: &str) -> io::Result<()> {
+        self.close(code, reason).await?;
+        let mut discarded = [0; 4096];
+        while self.io.read(&mut discarded).await? > 0 {}
+        Ok(())
     }
 
     /// The stream under it, for what still comes after a close.

@@ -15,6 +15,8 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The longest head of an answer, in bytes: what common HTTP clients take.
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
+/// How many interim answers, such as 103, may come before the one that counts.
+const MAX_INTERIM: usize = 8;
 /// How a TLS server begins its answer to what is no TLS: a record with an alert.
 const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 /// How much of a refusal is quoted, in bytes.
@@ -41,7 +43,10 @@ pub enum UpgradeError {
     /// The head of the answer is too long.
     #[error("the answer has a head of more than {MAX_HEAD} bytes")]
     HeadTooLong,
-    /// A header of the answer is missing, or not what was asked for.
+    /// One answer after the other is interim (1xx), and none is final.
+    #[error("more than {MAX_INTERIM} interim answers")]
+    Interim,
+    /// A header of the answer is missing, there twice, or not what was asked for.
     #[error("the answer has no good {0}")]
     Header(&'static str),
     /// The server hung up before it had answered.
@@ -77,66 +82,107 @@ pub(crate) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     io.flush().await?;
     let mut read = BytesMut::new();
     let accept = accept_for(key.as_bytes());
+    let (mut interim, mut skipped) = (0, 0);
     loop {
         // Parsed anew with every piece, hence not too small ones and not too many.
         read.reserve(1024);
         if io.read_buf(&mut read).await? == 0 {
             return Err(UpgradeError::HungUp);
         }
-        if let Some(head) = check_answer(&read, &accept)? {
-            read.advance(head);
-            return Ok(WebSocket::new(io, Role::Client, limit, read));
+        loop {
+            match check_answer(&read, &accept)? {
+                Answer::Partial => break,
+                Answer::Interim(head) => {
+                    read.advance(head);
+                    skipped += head;
+                    interim += 1;
+                    if interim > MAX_INTERIM {
+                        return Err(UpgradeError::Interim);
+                    }
+                }
+                Answer::Agreed(head) => {
+                    read.advance(head);
+                    return Ok(WebSocket::new(io, Role::Client, limit, read));
+                }
+            }
         }
-        if read.len() > MAX_HEAD {
+        if skipped + read.len() > MAX_HEAD {
             return Err(UpgradeError::HeadTooLong);
         }
     }
 }
 
-/// The length of the head of an answer that agrees to the upgrade; `None` if it is not complete.
-fn check_answer(answer: &[u8], accept: &str) -> Result<Option<usize>, UpgradeError> {
+/// What a server has answered.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    /// Not all of it has come.
+    Partial,
+    /// Another answer follows this head of so many bytes: RFC 9110, section 15.2.
+    Interim(usize),
+    /// The server agrees to the upgrade, in a head of so many bytes.
+    Agreed(usize),
+}
+
+fn check_answer(answer: &[u8], accept: &str) -> Result<Answer, UpgradeError> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let head = match response.parse(answer) {
         Ok(httparse::Status::Complete(head)) => head,
-        Ok(httparse::Status::Partial) => return Ok(None),
+        Ok(httparse::Status::Partial) => return Ok(Answer::Partial),
         Err(_) if answer.starts_with(&TLS_ALERT) => return Err(UpgradeError::Tls),
         Err(error) => return Err(UpgradeError::NotHttp(error.to_string())),
     };
-    let status = response.code.unwrap_or_default();
-    if status != 101 {
-        let body = String::from_utf8_lossy(answer.get(head..).unwrap_or_default());
-        let story = match body.lines().next().unwrap_or_default() {
-            "" => response.reason.unwrap_or_default(),
-            line => line,
-        };
-        let story = excerpt(story.trim(), MAX_STORY);
-        return Err(UpgradeError::Status { status, story });
+    match response.code.unwrap_or_default() {
+        101 => {
+            check_headers(response.headers, accept)?;
+            Ok(Answer::Agreed(head))
+        }
+        100..=199 => Ok(Answer::Interim(head)),
+        status => {
+            let body = String::from_utf8_lossy(answer.get(head..).unwrap_or_default());
+            let story = match body.lines().next().unwrap_or_default() {
+                "" => response.reason.unwrap_or_default(),
+                line => line,
+            };
+            let story = excerpt(story.trim(), MAX_STORY);
+            Err(UpgradeError::Status { status, story })
+        }
     }
+}
+
+/// RFC 6455, section 4.1, from "Once the client's opening handshake has been sent" on.
+fn check_headers(headers: &[httparse::Header<'_>], accept: &str) -> Result<(), UpgradeError> {
     let values = |name: &'static str| {
-        let named = response
-            .headers
+        let named = headers
             .iter()
             .filter(move |header| header.name.eq_ignore_ascii_case(name));
-        named.filter_map(|header| std::str::from_utf8(header.value).ok())
+        named.map(|header| header.value.trim_ascii())
     };
-    let has_token = |name, token: &str| {
-        let mut tokens = values(name).flat_map(|value| value.split(','));
-        tokens.any(|value| value.trim().eq_ignore_ascii_case(token))
+    // Two of a header are a list, which is another value.
+    let only = |name, is_good: &dyn Fn(&[u8]) -> bool| {
+        let mut values = values(name);
+        values.next().is_some_and(is_good) && values.next().is_none()
     };
-    let accepted: Vec<_> = values("Sec-WebSocket-Accept").collect();
-    if accepted != [accept] {
-        Err(UpgradeError::Header("Sec-WebSocket-Accept"))
-    } else if !has_token("Upgrade", "websocket") {
-        Err(UpgradeError::Header("Upgrade"))
-    } else if !has_token("Connection", "upgrade") {
-        Err(UpgradeError::Header("Connection"))
+    let lists = |name, token: &[u8]| {
+        let mut tokens = values(name).flat_map(|value| value.split(|byte| *byte == b','));
+        tokens.any(|value| value.trim_ascii().eq_ignore_ascii_case(token))
+    };
+    let wrong = if !only("Sec-WebSocket-Accept", &|value| value == accept.as_bytes()) {
+        "Sec-WebSocket-Accept"
+    } else if !only("Upgrade", &|value| value.eq_ignore_ascii_case(b"websocket")) {
+        "Upgrade"
+    } else if !lists("Connection", b"upgrade") {
+        "Connection"
     } else if values("Sec-WebSocket-Extensions").next().is_some() {
         // None was offered, and it would change what the frames mean.
-        Err(UpgradeError::Header("Sec-WebSocket-Extensions"))
+        "Sec-WebSocket-Extensions"
+    } else if values("Sec-WebSocket-Protocol").next().is_some() {
+        // None was offered: the server speaks something else, or takes us for somebody else.
+        "Sec-WebSocket-Protocol"
     } else {
-        Ok(Some(head))
-    }
+        return Ok(());
+    };
+    Err(UpgradeError::Header(wrong))
 }
 
 #[cfg(test)]
@@ -163,10 +209,23 @@ mod tests {
         let with_frames = [answer.as_bytes(), b"\x81\x00"].concat();
         for end in 0..answer.len() {
             let part = check_answer(&answer.as_bytes()[..end], ACCEPT);
-            assert!(matches!(part, Ok(None)), "{end}");
+            assert!(matches!(part, Ok(Answer::Partial)), "{end}");
         }
         let whole = check_answer(&with_frames, ACCEPT).expect("good");
-        assert_eq!(whole, Some(answer.len()));
+        assert_eq!(whole, Answer::Agreed(answer.len()));
+    }
+
+    #[test]
+    fn an_interim_answer_is_told_from_the_one_that_counts() {
+        for head in [
+            "HTTP/1.1 100 Continue\r\n\r\n",
+            "HTTP/1.1 102 Processing\r\n\r\n",
+            "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n",
+        ] {
+            let both = format!("{head}{}", answer(ACCEPT, ""));
+            let first = check_answer(both.as_bytes(), ACCEPT).expect("good");
+            assert_eq!(first, Answer::Interim(head.len()));
+        }
     }
 
     #[test]
@@ -180,6 +239,14 @@ mod tests {
             answer(&"QUJD".repeat(7), ""),
             answer(ACCEPT, &twice),
             answer(ACCEPT, deflate),
+            answer(ACCEPT, "Sec-WebSocket-Extensions: \u{e9}\r\n"),
+            answer(ACCEPT, "Sec-WebSocket-Protocol: engine.io\r\n"),
+            answer(ACCEPT, "sec-websocket-protocol:\r\n"),
+            answer(ACCEPT, "Upgrade: websocket\r\n"),
+            answer(ACCEPT, "Upgrade: h2c\r\n"),
+            answer(ACCEPT, "").replace("WebSocket\r", "websocket, h2c\r"),
+            answer(ACCEPT, "").replace("upgrade: WebSocket\r\n", ""),
+            answer(ACCEPT, "").replace("Connection: x, upgrade\r\n", ""),
             answer(ACCEPT, "").replace("WebSocket\r", "h2c\r"),
             answer(ACCEPT, "").replace("x, upgrade", "close"),
         ] {
@@ -188,6 +255,27 @@ mod tests {
                 matches!(refused, Err(UpgradeError::Header(_))),
                 "{answer}: {refused:?}"
             );
+        }
+    }
+
+    #[test]
+    fn the_tokens_of_connection_may_come_in_several_headers() {
+        let several = answer(ACCEPT, "Connection: keep-alive\r\n");
+        let agreed = check_answer(several.as_bytes(), ACCEPT).expect("good");
+        assert_eq!(agreed, Answer::Agreed(several.len()));
+    }
+
+    #[tokio::test]
+    async fn interim_answers_are_bounded_in_number_and_bytes() {
+        let continues = "HTTP/1.1 100 Continue\r\n\r\n".repeat(MAX_INTERIM + 1);
+        let hint = format!("HTTP/1.1 103 Early\r\nLink: {}\r\n\r\n", "a".repeat(5000));
+        let hints = hint.repeat(4);
+        for (answer, is_long) in [(continues, false), (hints, true)] {
+            let (ours, mut theirs) = tokio::io::duplex(100_000);
+            theirs.write_all(answer.as_bytes()).await.expect("open");
+            let refused = upgrade(ours, "a", "/", 1).await.expect_err("too much");
+            assert_eq!(matches!(refused, UpgradeError::HeadTooLong), is_long);
+            assert_eq!(matches!(refused, UpgradeError::Interim), !is_long);
         }
     }
 

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use libp2p_websocket_star::error::{LinkError, ProtocolError};
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tokio_websockets::Message;
 
 use super::{link_error, listening};
@@ -60,6 +64,142 @@ async fn an_accept_header_over_20_bytes_is_no_panic() {
         tcp.write_all(answer.as_bytes()).await.expect("taken");
         let error = link_error(&server, &mut node).await;
         assert!(matches!(error, LinkError::Upgrade(_)), "{error}");
+    }
+    server.serve(&mut node).await;
+}
+
+/// Reads the upgrade request, and answers with a 101 that has `more` in its head.
+async fn agree(tcp: &mut TcpStream, more: &str) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let byte = within("the request", tcp.read_u8()).await;
+        request.push(byte.expect("open"));
+    }
+    let request = String::from_utf8(request).expect("ASCII");
+    let mut lines = request.lines();
+    let key = lines.find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
+    let mut sha1 = sha1_smol::Sha1::from(key.expect("a key"));
+    sha1.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let accept = BASE64_STANDARD.encode(sha1.digest().bytes());
+    let answer = switching(&accept);
+    let head = answer.strip_suffix("\r\n").expect("a head");
+    let answer = format!("{head}{more}\r\n");
+    tcp.write_all(answer.as_bytes()).await.expect("taken");
+}
+
+#[tokio::test]
+async fn interim_answers_before_the_upgrade_are_passed_over() {
+    let (server, mut node) = listening(hasty()).await;
+    for interim in [
+        "HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n",
+    ] {
+        let mut tcp = server.tcp().await;
+        tcp.write_all(interim.as_bytes()).await.expect("taken");
+        let mut link = Link::over(tcp).await;
+        link.text(OPEN).await;
+        link.text("40").await;
+        futures::future::join(link.join(&[]), node.joined()).await;
+        link.check(&mut node).await;
+        drop(link);
+        node.event().await;
+        link_error(&server, &mut node).await;
+    }
+}
+
+#[tokio::test]
+async fn interim_answers_without_end_are_given_up() {
+    let (server, mut node) = listening(hasty()).await;
+    let mut tcp = server.tcp().await;
+    let interim = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(100);
+    within("the client to hang up", async {
+        while tcp.write_all(interim.as_bytes()).await.is_ok() {}
+    })
+    .await;
+    let error = link_error(&server, &mut node).await;
+    assert!(error.to_string().contains("interim"), "{error}");
+    server.serve(&mut node).await;
+}
+
+#[tokio::test]
+async fn what_was_not_asked_for_in_the_upgrade_is_refused() {
+    let (server, mut node) = listening(hasty()).await;
+    for (more, named) in [
+        (
+            "Sec-WebSocket-Protocol: engine.io\r\n",
+            "Sec-WebSocket-Protocol",
+        ),
+        (
+            "Sec-WebSocket-Extensions: permessage-deflate\r\n",
+            "Sec-WebSocket-Extensions",
+        ),
+        ("Upgrade: h2c\r\n", "Upgrade"),
+        ("Upgrade: websocket\r\n", "Upgrade"),
+        ("Sec-WebSocket-Accept: no\r\n", "Sec-WebSocket-Accept"),
+    ] {
+        let mut tcp = server.tcp().await;
+        agree(&mut tcp, more).await;
+        let error = link_error(&server, &mut node).await;
+        assert!(matches!(error, LinkError::Upgrade(_)), "{error}");
+        assert!(error.to_string().ends_with(named), "{error}");
+    }
+    let mut tcp = server.tcp().await;
+    agree(&mut tcp, "Connection: keep-alive\r\nServer: a\r\n").await;
+    let mut link = Link::serving(tcp);
+    link.text(OPEN).await;
+    link.text("40").await;
+    futures::future::join(link.join(&[]), node.joined()).await;
+    link.check(&mut node).await;
+}
+
+/// The frames that the client sends from now on, to the end: first byte and payload.
+async fn last_words(mut tcp: TcpStream) -> Vec<(u8, Vec<u8>)> {
+    let mut sent = Vec::new();
+    let read = within("the client to hang up", tcp.read_to_end(&mut sent)).await;
+    read.expect("a proper end");
+    let mut frames = Vec::new();
+    let mut rest = &sent[..];
+    while let [first, second, after @ ..] = rest {
+        assert!(second & 0x80 != 0, "a masked frame");
+        let (len, after) = match (second & 0x7f, after) {
+            (126, [high, low, after @ ..]) => (u16::from_be_bytes([*high, *low]).into(), after),
+            (len, after) => (usize::from(len), after),
+        };
+        let (key, payload) = (&after[..4], &after[4..4 + len]);
+        let plain = payload.iter().zip(key.iter().cycle()).map(|(a, b)| a ^ b);
+        frames.push((*first, plain.collect()));
+        rest = &after[4 + len..];
+    }
+    frames
+}
+
+/// RFC 6455, section 5.5.1; the client used to drop TCP at once.
+#[tokio::test]
+async fn a_close_frame_is_answered_with_a_close_frame_and_a_violation_too() {
+    const CLOSED: [u8; 4] = [0x88, 2, 0x03, 0xe9];
+    let (server, mut node) = listening(hasty()).await;
+    let open = [&[0x81, OPEN.len() as u8], OPEN.as_bytes(), b"\x81\x0240"].concat();
+    let goodbye = |code: u16| vec![(0x88, code.to_be_bytes().to_vec())];
+    for (before, spoil, answer) in [
+        (&b""[..], &CLOSED[..], goodbye(1001)),
+        (&b""[..], &b"\x88\0"[..], vec![(0x88, vec![])]),
+        (&open, &CLOSED, goodbye(1001)),
+        (&open, b"\x88\0", vec![(0x88, vec![])]),
+        (&open, b"\x88\0\x81\x02no", vec![(0x88, vec![])]),
+        (&open, b"\x81\x011", goodbye(1000)),
+        (&open, b"\x81\x01x", goodbye(1002)),
+        (&open, b"\xc1\x00", goodbye(1002)),
+        (&open, b"\x81\x01\xff", goodbye(1007)),
+        (&open, b"\x82\x7f\0\0\0\x01\0\0\0\0", goodbye(1009)),
+    ] {
+        let mut tcp = server.tcp().await;
+        agree(&mut tcp, "").await;
+        let frames = [before, spoil].concat();
+        tcp.write_all(&frames).await.expect("taken");
+        let (mut sent, _) =
+            futures::future::join(last_words(tcp), link_error(&server, &mut node)).await;
+        sent.retain(|(first, _)| *first != 0x81);
+        assert_eq!(sent, answer, "{spoil:x?}");
     }
     server.serve(&mut node).await;
 }

@@ -168,6 +168,17 @@ impl Link {
         let (_, ws) = within("an upgrade", builder.accept(io))
             .await
             .expect("a WebSocket client");
+        Self::with(ws)
+    }
+
+    /// Speaks WebSocket on what is upgraded already.
+    pub fn serving(io: impl Io + 'static) -> Self {
+        let io: Box<dyn Io> = Box::new(io);
+        let builder = ServerBuilder::new().limits(Limits::unlimited());
+        Self::with(builder.serve(io))
+    }
+
+    fn with(ws: WebSocketStream<Box<dyn Io>>) -> Self {
         Self {
             ws,
             next_ack: 0,

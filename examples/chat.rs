@@ -115,7 +115,10 @@ fn show(swarm: &mut Swarm<Chat>, event: SwarmEvent<ChatEvent>) {
             let who = message
                 .source
                 .map_or_else(|| "?".to_owned(), |peer| peer.to_string());
-            println!("{who}: {}", String::from_utf8_lossy(&message.data));
+            println!(
+                "{who}: {}",
+                String::from_utf8_lossy(&message.data).escape_debug()
+            );
         }
         SwarmEvent::ConnectionClosed {
             peer_id,

@@ -5,6 +5,7 @@
 //! A [`StarAddr`] gives both forms and the rendezvous' URL, and keeps the spelling of an address that
 //! came from the wire, because a peer can be dialled under its own spelling only.
 
+mod name;
 mod rendezvous;
 
 use std::{str::FromStr, sync::Arc};
@@ -12,7 +13,9 @@ use std::{str::FromStr, sync::Arc};
 use libp2p_identity::PeerId;
 use multiaddr::{Multiaddr, Protocol};
 
+pub(crate) use self::name::is_name;
 pub use self::rendezvous::{Host, Rendezvous};
+use crate::words::Words;
 
 /// The longest wire form that is accepted, in bytes. A DNS name has at most 253, a peer id about 60.
 const MAX_WIRE_LEN: usize = 512;
@@ -27,25 +30,31 @@ pub enum AddressError {
     NotWebsocketStar,
     /// The address does not begin with a host.
     #[error(
-        "the host must be /ip4, /ip6, /dns, /dns4, /dns6 or /dnsaddr, and not empty; found `{0}`"
+        "the host must be /ip4, /ip6, /dns, /dns4, /dns6 or /dnsaddr, and not empty; found `{}`",
+        Words(.0)
     )]
     Host(String),
+    /// The name of the host, or the one after `/tls/sni`, is none: a name has labels of 1 to 63 bytes with dots
+    /// between them, 253 bytes in all, of letters and digits of any script, `-` and `_`; a dot may end it.
+    #[error("`{}` is no name of a host", Words(.0))]
+    Name(String),
     /// The host is not followed by a TCP port.
     #[error(
-        "the host must be followed by /tcp/<port>, /tcp/443 for most that speak wss; found `{0}`"
+        "the host must be followed by /tcp/<port>, /tcp/443 for most that speak wss; found `{}`",
+        Words(.0)
     )]
     Port(String),
     /// The port is not followed by `/ws`, `/wss`, `/tls/ws` or `/tls/sni/<name>/ws`.
-    #[error("the port must be followed by /ws, /wss, /tls/ws or /tls/sni/<name>/ws; found `{0}`")]
+    #[error("the port must be followed by /ws, /wss, /tls/ws or /tls/sni/<name>/ws; found `{}`", Words(.0))]
     WebSocket(String),
     /// The WebSocket part is not followed by `/p2p-websocket-star`.
-    #[error("the WebSocket must be followed by /p2p-websocket-star; found `{0}`")]
+    #[error("the WebSocket must be followed by /p2p-websocket-star; found `{}`", Words(.0))]
     Star(String),
     /// Something other than a peer id follows `/p2p-websocket-star`.
-    #[error("only /p2p/<peer id> may follow /p2p-websocket-star; found `{0}`")]
+    #[error("only /p2p/<peer id> may follow /p2p-websocket-star; found `{}`", Words(.0))]
     Trailing(String),
     /// The text is no multiaddr at all.
-    #[error("not a multiaddr: {0}")]
+    #[error("not a multiaddr: {}", Words(.0))]
     Syntax(String),
     /// A wire form over 512 bytes.
     #[error("an address of {0} bytes; at most 512 are accepted")]
@@ -177,6 +186,9 @@ impl TryFrom<&Multiaddr> for StarAddr {
             .as_ref()
             .and_then(Host::from_protocol)
             .ok_or_else(|| AddressError::Host(found(part)))?;
+        if let Some(name) = host.name() {
+            check_name(name)?;
+        }
         let port = match next() {
             Some(Protocol::Tcp(port)) if port != 0 => port,
             part => return Err(AddressError::Port(found(part))),
@@ -187,6 +199,7 @@ impl TryFrom<&Multiaddr> for StarAddr {
             secure = true;
             part = next();
             if let Some(Protocol::Sni(name)) = &part {
+                check_name(name)?;
                 sni = Some(name.to_string());
                 part = next();
             }
@@ -234,6 +247,26 @@ fn is_ours(addr: &Multiaddr) -> bool {
         .any(|part| matches!(part, Protocol::P2pWebSocketStar))
         && !through_a_relay
         && parts.all(|part| matches!(part, Protocol::P2p(_)))
+}
+
+/// Whether every name of a host in an address is one.
+#[cfg(feature = "rendezvous-server")]
+pub(crate) fn names_are_names(addr: &Multiaddr) -> bool {
+    addr.iter().all(|part| match part {
+        Protocol::Dns(name)
+        | Protocol::Dns4(name)
+        | Protocol::Dns6(name)
+        | Protocol::Dnsaddr(name)
+        | Protocol::Sni(name) => is_name(&name),
+        _ => true,
+    })
+}
+
+fn check_name(name: &str) -> Result<(), AddressError> {
+    match is_name(name) {
+        true => Ok(()),
+        false => Err(AddressError::Name(name.to_owned())),
+    }
 }
 
 fn found(part: Option<Protocol<'_>>) -> String {

@@ -21,7 +21,7 @@ use libp2p_swarm::{
 use multiaddr::Multiaddr;
 
 pub use self::guard::AddressGuard;
-use crate::{Discovery, Error, Event, StarAddr, hints::Hints};
+use crate::{Discovery, Error, Event, StarAddr, hints::Hints, words::Words};
 
 /// How many discovery events the behaviour reports in a row. A swarm polls its connections and
 /// listeners only when its behaviours have nothing to report.
@@ -136,13 +136,13 @@ impl Behaviour {
     fn apply(&mut self, event: &Event) {
         match event {
             Event::Discovered { peer, address } => {
-                tracing::debug!(%peer, %address, "discovered");
+                tracing::debug!(%peer, address = %Words(address), "discovered");
                 self.known.insert((*peer, address.clone()));
                 self.hints.address(*peer, address);
                 self.learned = Some((*peer, address.clone()));
             }
             Event::Expired { peer, address } => {
-                tracing::debug!(%peer, %address, "expired");
+                tracing::debug!(%peer, address = %Words(address), "expired");
                 self.known.remove(&(*peer, address.clone()));
             }
         }
@@ -166,7 +166,7 @@ impl Behaviour {
         let star = addresses.find(|address| StarAddr::try_from(*address).is_ok());
         if let (Some(false), Some(address)) = (asked, star) {
             tracing::warn!(
-                %address,
+                address = %Words(address),
                 "the dial did not reach the websocket-star transport: either the name cannot be resolved, or another transport \
                  takes every address, as a DNS transport does, and stands before it: put websocket-star first"
             );

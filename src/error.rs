@@ -6,6 +6,8 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use tokio_rustls::rustls;
 
+use crate::words::Words;
+
 pub use crate::{
     address::AddressError,
     certificate::CertificateError,
@@ -20,7 +22,8 @@ pub use crate::{
 /// Why a listener or a dial failed.
 ///
 /// `Display` tells the whole story in one line, because libp2p's `TransportError::Other` adds nothing
-/// of its own; `source()` gives the parts.
+/// of its own; `source()` gives the parts. What others said is escaped and cut there; in the fields it is as they
+/// said it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -36,10 +39,10 @@ pub enum Error {
         local: Box<PeerId>,
     },
     /// Local: a listener has this address already, or the listener id that was given is in use for it.
-    #[error("already listening on {0}")]
+    #[error("already listening on {}", Words(.0))]
     AlreadyListening(Multiaddr),
     /// Local: the address to dial does not end in `/p2p/<peer id>`.
-    #[error("the address to dial names no peer: {0}")]
+    #[error("the address to dial names no peer: {}", Words(.0))]
     MissingPeerId(Multiaddr),
     /// Local: the address to dial is this peer's own.
     #[error("cannot dial this peer itself")]
@@ -96,7 +99,7 @@ pub enum Error {
 #[non_exhaustive]
 pub enum LinkError {
     /// The host name could not be resolved.
-    #[error("cannot resolve {host}: {error}")]
+    #[error("cannot resolve {}: {}", Words(.host), Words(.error))]
     Resolve {
         /// The name.
         host: String,
@@ -105,27 +108,29 @@ pub enum LinkError {
         error: Arc<io::Error>,
     },
     /// The host name has no address of the family that was asked for (`/dns4`, `/dns6`).
-    #[error("{0} has no address of the wanted family")]
+    #[error("{} has no address of the wanted family", Words(.0))]
     NoAddress(String),
     /// TCP could not connect.
     #[error("cannot connect: {0}")]
     Connect(#[source] Arc<io::Error>),
     /// The TLS handshake failed: for example, nobody trusts the certificate.
-    #[error("TLS: {0}")]
+    #[error("TLS: {}", Words(.0))]
     Tls(#[source] Arc<rustls::Error>),
     /// The certificate was not accepted, and the address names no server that it could be for.
     #[error(
-        "TLS: {0}. The address has no name of the server, perhaps because a DNS transport has resolved it: \
-         listen there by name, add the behaviour of this crate to the swarm, or dial /tls/sni/<name>/ws"
+        "TLS: {}. The address has no name of the server, perhaps because a DNS transport has resolved it: \
+         listen there by name, add the behaviour of this crate to the swarm, or dial /tls/sni/<name>/ws",
+        Words(.0)
     )]
     TlsWithoutName(#[source] Arc<rustls::Error>),
     /// What answers does not speak TLS.
     #[error(
-        "the server does not speak TLS on this port: use /ws instead of /wss, or its port for wss ({0})"
+        "the server does not speak TLS on this port: use /ws instead of /wss, or its port for wss ({})",
+        Words(.0)
     )]
     NotTls(#[source] Arc<rustls::Error>),
     /// The TLS handshake could not be carried out.
-    #[error("TLS handshake: {0}")]
+    #[error("TLS handshake: {}", Words(.0))]
     TlsHandshake(#[source] Arc<io::Error>),
     /// What answers is no WebSocket server, or refuses us.
     #[error("the WebSocket upgrade failed: {0}")]
@@ -159,7 +164,7 @@ pub enum LinkError {
     #[error("no sign of life from the rendezvous for {0:?} after a heartbeat")]
     Heartbeat(Duration),
     /// The socket failed.
-    #[error("the link failed: {0}")]
+    #[error("the link failed: {}", Words(.0))]
     Io(#[source] Arc<io::Error>),
     /// The link's task ended without a word: its Tokio runtime was shut down, or it panicked.
     #[error(
@@ -167,6 +172,6 @@ pub enum LinkError {
     )]
     TaskEnded,
     /// The rendezvous closed the link.
-    #[error("the rendezvous closed the link{}", .0.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default())]
+    #[error("the rendezvous closed the link{}", .0.as_ref().map(|reason| format!(": {}", Words(reason))).unwrap_or_default())]
     Closed(Option<String>),
 }

@@ -23,6 +23,7 @@
 //! | [`protocol`] | packets, events, the client's session, streams: no IO, no clock; client and server |
 //! | `hints` | what the behaviour tells the transport of its swarm |
 //! | `websocket`, `buffer` | messages over a byte stream, and the memory that they use again |
+//! | `words` | what others said, as it may be shown |
 //! | [`address`], [`Config`], [`error`] | what all of them speak of |
 //!
 //! # Cargo features
@@ -62,6 +63,7 @@ mod transport;
 #[cfg(any(feature = "secio", feature = "plaintext-insecure"))]
 mod upgrade;
 mod websocket;
+mod words;
 
 pub use address::StarAddr;
 pub use behaviour::{AddressGuard, Behaviour};

@@ -198,6 +198,30 @@ fn a_malformed_address_names_the_part_that_is_wrong() {
 }
 
 #[test]
+fn a_name_that_is_none_makes_no_address() {
+    let refused = |text: String| {
+        let named = StarAddr::from_wire(&text).expect_err("refused");
+        assert!(matches!(named, AddressError::Name(_)), "{text:?}: {named}");
+        assert!(!named.to_string().contains(char::is_control), "{named}");
+        let parsed = Multiaddr::from_str(&text).expect("a multiaddr");
+        assert_eq!(StarAddr::try_from(&parsed), Err(named));
+    };
+    for name in ["a\r\nb", "a\u{1b}b", "a b", "a..b", ".", &"a".repeat(64)] {
+        for family in ["dns", "dns4", "dns6", "dnsaddr"] {
+            refused(format!("/{family}/{name}/tcp/1/ws/p2p-websocket-star"));
+        }
+        refused(format!(
+            "/ip4/1.2.3.4/tcp/1/tls/sni/{name}/ws/p2p-websocket-star"
+        ));
+    }
+    for name in ["bücher.example", "_a.example", "star.example."] {
+        let text = format!("/dns4/{name}/tcp/1/ws/p2p-websocket-star");
+        let addr = StarAddr::from_wire(&text).expect("valid");
+        assert_eq!(addr.to_wire(), text);
+    }
+}
+
+#[test]
 fn a_wire_address_is_bounded() {
     let long = format!("/dns4/{}/tcp/1/ws/p2p-websocket-star", "a".repeat(600));
     assert_eq!(

@@ -14,6 +14,8 @@ use libp2p_swarm::{
 };
 use multiaddr::{Multiaddr, Protocol};
 
+use crate::words::Words;
+
 /// A behaviour, in practice `identify::Behaviour`, that makes nothing of what is observed through a rendezvous.
 ///
 /// identify takes the address at which a peer sees this node for a candidate of its own, and puts the
@@ -189,7 +191,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for AddressGuard<B> {
         loop {
             match self.inner.poll(cx) {
                 Poll::Ready(ToSwarm::NewExternalAddrCandidate(address)) if self.through_star => {
-                    tracing::debug!(%address, "observed through a rendezvous: no candidate");
+                    tracing::debug!(address = %Words(&address), "observed through a rendezvous: no candidate");
                 }
                 Poll::Ready(action) => return Poll::Ready(action),
                 Poll::Pending => {

@@ -32,6 +32,7 @@ use crate::{
         stream::{StreamError, Transmit},
     },
     websocket::{CloseCode, Message},
+    words::Words,
 };
 
 /// Messages read before the socket is written again.
@@ -412,7 +413,7 @@ impl Active {
         let channel = self.channels.get(stream.dial_id).cloned();
         let Some(channel) = channel else {
             // It may have been on its way when we forgot the dial.
-            tracing::trace!(%stream, "an event of an unknown stream");
+            tracing::trace!(stream = %Words(stream), "an event of an unknown stream");
             if event == StreamEvent::BinaryItem {
                 self.expected = Some(None);
             }

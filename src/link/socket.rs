@@ -29,6 +29,7 @@ use crate::{
     error::LinkError,
     protocol::{ProtocolError, engine_io, excerpt, socket_io},
     websocket::{self, CloseCode, Message, ReadError, upgrade},
+    words::Words,
 };
 
 /// Messages without a meaning, such as WebSocket pings, that may come before each of the two packets
@@ -210,6 +211,17 @@ fn tls_error(rendezvous: &Rendezvous, error: io::Error) -> LinkError {
     let Some(tls) = tls else {
         return LinkError::TlsHandshake(Arc::new(error));
     };
+    let mut tls = tls.clone();
+    if let rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+        presented,
+        ..
+    }) = &mut tls
+    {
+        // They are shown by `source()` too, and come from a certificate that nobody vouches for.
+        for name in presented {
+            *name = Words(&*name).to_string();
+        }
+    }
     let error = Arc::new(tls.clone());
     match tls {
         rustls::Error::InvalidMessage(_) => LinkError::NotTls(error),

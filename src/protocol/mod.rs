@@ -16,6 +16,8 @@ pub mod stream;
 
 use bytes::Bytes;
 
+use crate::words::Words;
+
 /// One WebSocket message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
@@ -36,7 +38,7 @@ pub enum ProtocolError {
     #[error("a heartbeat with {0} bytes of data")]
     Heartbeat(usize),
     /// The Engine.IO open packet cannot be used.
-    #[error("malformed Engine.IO open packet: {0}")]
+    #[error("malformed Engine.IO open packet: {}", Words(.0))]
     Open(String),
     /// Something else came where the Engine.IO open packet or the namespace was due.
     #[error("expected {expected} at the start of the link, received {received:?}")]

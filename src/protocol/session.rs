@@ -22,7 +22,7 @@ use super::{
     refusal::Refusal,
     socket_io::Packet,
 };
-use crate::address::StarAddr;
+use crate::{address::StarAddr, words::Words};
 
 /// The most data of a heartbeat, in bytes, as in WebSocket. The deployed software sends none, or `probe`.
 const MAX_HEARTBEAT_DATA: usize = 125;
@@ -42,7 +42,7 @@ pub enum KeyEncoding {
 #[non_exhaustive]
 pub enum JoinError {
     /// The rendezvous refused, with this reason; `{}` is a JavaScript error that lost its text.
-    #[error("the rendezvous refused the join: {0}")]
+    #[error("the rendezvous refused the join: {}", Words(.0))]
     Refused(String),
     /// The rendezvous let us in without asking for a proof of our key.
     ///
@@ -106,7 +106,7 @@ pub enum DialError {
     #[error("the rendezvous does not let us dial from our address")]
     NotAuthorized,
     /// The peer, or the rendezvous, refused with this reason.
-    #[error("the dial was refused: {0}")]
+    #[error("the dial was refused: {}", Words(.0))]
     Refused(String),
     /// No answer within the dial timeout.
     #[error("no answer to the dial within {0:?}")]

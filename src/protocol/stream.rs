@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes};
 
 use super::{engine_io::BINARY_MESSAGE, event::End};
 pub use crate::buffer::Buffer;
+use crate::words::Words;
 
 /// What an item costs beside its bytes: its slot, and its header, which shares the buffer.
 const ITEM_OVERHEAD: usize = 128;
@@ -23,7 +24,7 @@ pub const DROPPED: &str = "connection dropped";
 #[non_exhaustive]
 pub enum StreamError {
     /// The other peer gave up, with this reason.
-    #[error("the other peer reset the connection: {0}")]
+    #[error("the other peer reset the connection: {}", Words(.0))]
     ResetByPeer(String),
     /// The link to the rendezvous was lost.
     #[error("the link to the rendezvous was lost")]

@@ -35,6 +35,7 @@ use super::{
     metrics, page,
     patient::Patient,
 };
+use crate::words::Words;
 
 /// How long an answer that is under way may take when its connection is to end.
 const GRACE: Duration = Duration::from_millis(500);
@@ -96,7 +97,7 @@ where
         }
     };
     if let Err(error) = result {
-        tracing::debug!(%error, "an HTTP connection failed");
+        tracing::debug!(error = %Words(error), "an HTTP connection failed");
     }
     let begun = upgrade
         .into_inner()

@@ -38,6 +38,7 @@ use crate::protocol::{
     socket_io,
 };
 use crate::websocket::{CloseCode, Message, ReadError, Role, WebSocket, WebSocketError};
+use crate::words::Words;
 
 /// How many bytes are taken from the queue at once and written with one flush. More gains nothing,
 /// and they are held beside the queue's own limit.
@@ -52,7 +53,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) enum Ended {
     #[error("closed by the peer")]
     ByPeer,
-    #[error("connection lost: {0}")]
+    #[error("connection lost: {}", Words(.0))]
     Lost(#[source] io::Error),
     #[error("{0}")]
     Violation(#[from] ProtocolError),

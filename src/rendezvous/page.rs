@@ -6,11 +6,11 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use hyper::header::HeaderValue;
 use sha2::{Digest as _, Sha256};
 
+use crate::address;
+
 const TEMPLATE: &str = include_str!("page.html");
 const ADDRESS: &str = "{{address}}";
 const PEERS: &str = "{{peers}}";
-/// The longest name that DNS knows.
-const MAX_NAME: usize = 253;
 
 /// The address of the rendezvous at the `Host` that a browser asked for; nothing if no address can
 /// have that host.
@@ -35,8 +35,7 @@ pub(super) fn address(host: &str, secure: bool) -> Option<String> {
 }
 
 fn is_name(name: &str) -> bool {
-    let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    (1..=MAX_NAME).contains(&name.len()) && name.chars().all(is_fine)
+    name.is_ascii() && address::is_name(name)
 }
 
 /// The page. An address of [`address`] has no character that HTML would take for its own.
@@ -93,7 +92,8 @@ mod tests {
     #[test]
     fn a_host_that_is_none_shows_no_address() {
         let hosts = [
-            "", ":80", "a b", "<script>", "a/b", "a\"b:1", "[x]:1", "a:99999", "[::1", "a&b",
+            "", ":80", "a b", "a..b", "é", "<script>", "a/b", "a\"b:1", "[x]:1", "a:99999", "[::1",
+            "a&b",
         ];
         for host in hosts {
             assert_eq!(address(host, false), None, "{host}");

@@ -27,6 +27,7 @@ use super::{
     registry::Counters,
     tls::{self, TlsConfig, TlsError},
 };
+use crate::words::Words;
 
 /// How many bytes the system may hold of what it has not sent, before it takes more.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -314,7 +315,7 @@ async fn handshake(
         () = hub.stopping(), if !is_late => return None,
     };
     handshaken.unwrap_or_else(|error: io::Error| {
-        tracing::debug!(%remote, %error, "a TLS handshake failed");
+        tracing::debug!(%remote, error = %Words(error), "a TLS handshake failed");
         None
     })
 }

@@ -4,12 +4,14 @@ use std::io;
 
 use libp2p_identity::{DecodingError, PeerId, SigningError};
 
+use crate::words::Words;
+
 /// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Network: the connection failed during the handshake.
-    #[error("the connection failed during the handshake: {0}")]
+    #[error("the connection failed during the handshake: {}", Words(.0))]
     Io(#[source] io::Error),
     /// Peer or network: a frame that is over its bound, that was tampered with, or that is not there
     /// because the connection ended.
@@ -42,7 +44,7 @@ pub enum Error {
         found: Box<PeerId>,
     },
     /// Peer: it speaks none of our algorithms of that kind.
-    #[error("no {kind} in common; the peer has {theirs:?}")]
+    #[error("no {kind} in common; the peer has \"{}\"", Words(.theirs))]
     NothingInCommon {
         /// `exchange`, `cipher` or `hash`.
         kind: &'static str,

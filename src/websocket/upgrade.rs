@@ -8,7 +8,7 @@ use sha1_smol::Sha1;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::{Role, WebSocket};
-use crate::protocol::excerpt;
+use crate::{protocol::excerpt, words::Words};
 
 /// RFC 6455, section 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -27,7 +27,7 @@ const MAX_STORY: usize = 100;
 #[non_exhaustive]
 pub enum UpgradeError {
     /// The server refused, with this HTTP status.
-    #[error("HTTP status {status}{}{story}", if .story.is_empty() { "" } else { ": " })]
+    #[error("HTTP status {status}{}{}", if .story.is_empty() { "" } else { ": " }, Words(.story))]
     Status {
         /// Such as 404.
         status: u16,
@@ -38,7 +38,7 @@ pub enum UpgradeError {
     #[error("the server speaks TLS on this port: use /wss instead of /ws")]
     Tls,
     /// What answers speaks no HTTP.
-    #[error("the answer is no HTTP: {0}")]
+    #[error("the answer is no HTTP: {}", Words(.0))]
     NotHttp(String),
     /// The head of the answer is too long.
     #[error("the answer has a head of more than {MAX_HEAD} bytes")]
@@ -53,7 +53,7 @@ pub enum UpgradeError {
     #[error("hung up without an answer")]
     HungUp,
     /// The socket failed.
-    #[error(transparent)]
+    #[error("{}", Words(.0))]
     Io(#[from] io::Error),
 }
 

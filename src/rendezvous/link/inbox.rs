@@ -18,6 +18,7 @@ use crate::{
         registry::Route,
     },
     websocket::Message,
+    words::Words,
 };
 
 /// From how many cached routes on those of ended streams are looked for.
@@ -378,7 +379,7 @@ fn request(member: &Member, event: Event<'_>, ack: Option<u64>) {
     if let Some(check) = check {
         let checked = check.run();
         if let Some(address) = checked.proved() {
-            tracing::Span::current().record("peer", address);
+            tracing::Span::current().record("peer", tracing::field::display(Words(address)));
         }
         hub.with(|registry| {
             registry.handle_checked(*link, checked, hub_now());

@@ -17,11 +17,13 @@ use super::{
 };
 use crate::{
     StarAddr,
+    address::names_are_names,
     protocol::event::{Event, JoinAnswer},
     rendezvous::{
         challenge::{Challenge, Check, Checked, KeyCheck, Proof, SignatureCheck},
         origin::{Claimant, Origin},
     },
+    words::{self, Words},
 };
 
 /// The longest address that is taken, in bytes; as [`StarAddr::from_wire`].
@@ -274,7 +276,7 @@ impl Registry {
             address: address.to_string(),
         };
         self.send(owner, event.encode(None));
-        tracing::debug!(%link, from = %owner, peer = %address, "a peer has moved");
+        tracing::debug!(%link, from = %owner, peer = %Words(address), "a peer has moved");
     }
 
     fn add_peer(&mut self, link: LinkId, address: &Arc<str>, now: Instant) {
@@ -308,7 +310,7 @@ impl Registry {
         if self.joined <= FEW {
             self.announce(now);
         }
-        tracing::debug!(%link, peer = %address, "a peer has joined");
+        tracing::debug!(%link, peer = %Words(address), "a peer has joined");
     }
 
     pub(super) fn leave(&mut self, link: LinkId, address: &str) {
@@ -320,7 +322,7 @@ impl Registry {
                 self.has_left(link);
             }
             self.forget_peer(address);
-            tracing::debug!(%link, peer = %address, "a peer has left");
+            tracing::debug!(%link, peer = %Words(address), "a peer has left");
         }
     }
 
@@ -399,7 +401,10 @@ impl Registry {
 /// Whether an address may be joined.
 fn is_valid(address: &str, strict: bool) -> bool {
     if !strict {
-        return address.len() <= MAX_ADDRESS && address.parse::<Multiaddr>().is_ok();
+        let parsed = address.parse::<Multiaddr>();
+        return address.len() <= MAX_ADDRESS
+            && words::is_plain(address)
+            && parsed.is_ok_and(|parsed| names_are_names(&parsed));
     }
     // The deployed peers know neither `/p2p/<id>` nor `/tls`.
     let base_and_id = address.rsplit_once("/ipfs/");

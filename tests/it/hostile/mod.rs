@@ -10,6 +10,7 @@ mod memory;
 mod pressure;
 mod socket;
 mod streams;
+mod words;
 
 use libp2p::core::transport::TransportEvent;
 use libp2p_websocket_star::{

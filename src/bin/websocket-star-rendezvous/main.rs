@@ -4,13 +4,16 @@
 
 mod arguments;
 mod certificate;
+mod output;
 mod signals;
 
 use std::{
     error::Error,
     io::{IsTerminal as _, Write as _},
     net::SocketAddr,
+    panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::Parser as _;
@@ -20,11 +23,14 @@ use tracing_subscriber::{EnvFilter, filter::ParseError};
 use self::{
     arguments::{ArgumentError, Arguments, LogFormat},
     certificate::{CertificateError, Watch},
+    output::Output,
     signals::{Signal, Signals},
 };
 
 /// The exit status of a server that cannot be started as it was asked to; the npm server's, too.
 const UNUSABLE: u8 = 2;
+/// How long the process waits at its end for each of its outputs to take what was said.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Why the server cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -46,23 +52,78 @@ enum StartError {
     Bind(#[from] BindError),
     #[error("cannot handle signals")]
     Signals(#[source] std::io::Error),
+    #[error("cannot start the threads to run on")]
+    Runtime(#[source] std::io::Error),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// What the process says, on standard output and on standard error.
+struct Console {
+    stdout: Output,
+    stderr: Output,
+}
+
+impl Console {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            stdout: Output::stdout()?,
+            stderr: Output::stderr()?,
+        })
+    }
+
+    fn say(&self, line: &str) {
+        self.stdout.line(line);
+    }
+
+    fn fail(&self, line: &str) -> ExitCode {
+        self.stderr.line(&failure(line));
+        ExitCode::from(UNUSABLE)
+    }
+
+    fn drain(&self) {
+        self.stdout.drain(LAST_WORDS);
+        self.stderr.drain(LAST_WORDS);
+    }
+}
+
+fn main() -> ExitCode {
+    let console = match Console::new() {
+        Ok(console) => console,
+        Err(error) => {
+            let line = failure(&format!("cannot start the threads to write with: {error}"));
+            let _ = writeln!(std::io::stderr(), "{line}");
+            return ExitCode::from(UNUSABLE);
+        }
+    };
+    // The hook has told of the panic.
+    let code = catch_unwind(AssertUnwindSafe(|| run(&console)));
+    console.drain();
+    code.unwrap_or(ExitCode::FAILURE)
+}
+
+fn run(console: &Console) -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) if error.use_stderr() => return fail(&one_line(&error.to_string())),
+        Err(error) if error.use_stderr() => return console.fail(&one_line(&error.to_string())),
         // `--help` and `--version` are errors to clap.
         Err(help) => {
             let _ = help.print();
             return ExitCode::SUCCESS;
         }
     };
-    match start(arguments).await {
-        Ok(running) => running.run().await,
-        Err(error) => fail(&with_sources(&error)),
-    }
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match builder.enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return console.fail(&with_sources(&StartError::Runtime(error))),
+    };
+    let code = runtime.block_on(async {
+        match start(arguments, console).await {
+            Ok(running) => running.run(console).await,
+            Err(error) => console.fail(&with_sources(&error)),
+        }
+    });
+    // A name that is being looked up is not waited for.
+    runtime.shutdown_background();
+    code
 }
 
 struct Running {
@@ -71,9 +132,9 @@ struct Running {
     signals: Signals,
 }
 
-async fn start(arguments: Arguments) -> Result<Running, StartError> {
+async fn start(arguments: Arguments, console: &Console) -> Result<Running, StartError> {
     let arguments = arguments.with_environment()?;
-    log_as(arguments.log)?;
+    log_as(arguments.log, &console.stderr)?;
     let files = arguments.certificate_files()?;
     let addr = resolve(arguments.host(), arguments.port()?).await?;
     let mut config = arguments.config().with_listen_addr(addr);
@@ -85,9 +146,9 @@ async fn start(arguments: Arguments) -> Result<Running, StartError> {
     let signals = Signals::new().map_err(StartError::Signals)?;
     let server = Server::bind(config).await?;
     let scheme = if files.is_some() { "https" } else { "http" };
-    say(&format!("Listening on: {scheme}://{}", server.local_addr()));
+    console.say(&format!("Listening on: {scheme}://{}", server.local_addr()));
     for address in server.addresses() {
-        say(&format!("Address for peers on this machine: {address}"));
+        console.say(&format!("Address for peers on this machine: {address}"));
     }
     Ok(Running {
         server,
@@ -97,7 +158,7 @@ async fn start(arguments: Arguments) -> Result<Running, StartError> {
 }
 
 impl Running {
-    async fn run(self) -> ExitCode {
+    async fn run(self, console: &Console) -> ExitCode {
         let Self {
             server,
             mut watch,
@@ -114,7 +175,7 @@ impl Running {
         }
         tokio::select! {
             () = server.shutdown() => {
-                say("Rendezvous server stopped");
+                console.say("Rendezvous server stopped");
                 ExitCode::SUCCESS
             }
             () = signals.stop() => {
@@ -125,7 +186,8 @@ impl Running {
     }
 }
 
-fn log_as(format: LogFormat) -> Result<(), ParseError> {
+/// Has the log, and what panics say, written to `output`.
+fn log_as(format: LogFormat, output: &Output) -> Result<(), ParseError> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter)?,
         _ => EnvFilter::new("info"),
@@ -133,12 +195,24 @@ fn log_as(format: LogFormat) -> Result<(), ParseError> {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        // It would say so on standard error itself, and panic if it cannot.
+        .log_internal_errors(false)
+        .with_writer(output.clone());
     match format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().init(),
     }
+    std::panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// The hook of the standard library would wait for standard error.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let location = panic.location().map(ToString::to_string);
+    tracing::error!(message = "a thread panicked", panic = ?text, location);
 }
 
 async fn resolve(host: &str, port: u16) -> Result<SocketAddr, StartError> {
@@ -157,15 +231,8 @@ async fn resolve(host: &str, port: u16) -> Result<SocketAddr, StartError> {
         .ok_or_else(|| StartError::NoAddress(host.to_owned()))
 }
 
-/// Says something on standard output, if that is still there.
-fn say(line: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
-}
-
-fn fail(line: &str) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "websocket-star-rendezvous: {line}");
-    ExitCode::from(UNUSABLE)
+fn failure(line: &str) -> String {
+    format!("websocket-star-rendezvous: {line}")
 }
 
 /// The error and its causes, unless it tells of them itself.

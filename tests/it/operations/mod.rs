@@ -2,6 +2,7 @@
 
 mod certificates;
 mod http;
+mod output;
 mod startup;
 mod stopping;
 mod tls;

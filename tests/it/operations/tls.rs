@@ -53,7 +53,7 @@ impl Pair {
 }
 
 /// Whether somebody who trusts `certificate` only is let in.
-async fn is_trusted(certificate: &Certificate, addr: &str) -> bool {
+pub(super) async fn is_trusted(certificate: &Certificate, addr: &str) -> bool {
     let mut node = trusting(certificate);
     node.listen_on(addr).expect("a good address");
     loop {

@@ -57,7 +57,8 @@ pub async fn failure(command: &mut Command) -> (Option<i32>, String) {
 pub struct Binary {
     child: Child,
     stdout: Lines<BufReader<ChildStdout>>,
-    stderr: Lines<BufReader<ChildStderr>>,
+    /// If it is a pipe, and not closed.
+    stderr: Option<Lines<BufReader<ChildStderr>>>,
     secure: bool,
     addr: SocketAddr,
 }
@@ -74,7 +75,7 @@ impl Binary {
     pub async fn spawn(command: &mut Command) -> Self {
         let mut child = command.spawn().expect("the binary runs");
         let mut stdout = lines(child.stdout.take().expect("piped"));
-        let stderr = lines(child.stderr.take().expect("piped"));
+        let stderr = child.stderr.take().map(lines);
         let line = next("what it listens on", &mut stdout).await;
         let uri = line.strip_prefix("Listening on: ");
         let uri = uri.unwrap_or_else(|| panic!("unexpected: {line}"));
@@ -102,11 +103,17 @@ impl Binary {
     /// The next line of its log with `text` in it.
     pub async fn logged(&mut self, text: &str) -> String {
         loop {
-            let line = next(text, &mut self.stderr).await;
+            let stderr = self.stderr.as_mut().expect("piped and open");
+            let line = next(text, stderr).await;
             if line.contains(text) {
                 return line;
             }
         }
+    }
+
+    /// Has nobody read its log any more: its next write fails.
+    pub fn break_log(&mut self) {
+        self.stderr = None;
     }
 
     /// Sends a signal, such as `TERM`.

@@ -19,7 +19,9 @@ use crate::{hints::Claim, link::Channel, protocol::stream::StreamError};
 ///   as the data is with the link; a write waits while
 ///   [`Limits::with_send_bytes`](crate::Limits::with_send_bytes) are ahead of it.
 /// * [`close`](futures::AsyncWriteExt::close) ends our direction, after all that was written, and
-///   returns once that is handed to the socket. Reading goes on until the other peer ends its own.
+///   returns once the socket has taken all of it: it waits for the other peer to accept the stream and
+///   for the rendezvous to read. It fails if the link is lost before. Reading goes on until the other
+///   peer ends its own.
 /// * Dropping the connection ends both directions: flushed data is still sent, and the other peer's
 ///   reads fail with [`ConnectionReset`](io::ErrorKind::ConnectionReset) after it, unless we had
 ///   closed.

@@ -465,6 +465,10 @@ impl Active {
     /// Writes what there is: heartbeats, then events, then one item of each channel in turn.
     fn write(&mut self, driver: &Driver, cx: &mut Context<'_>) -> Result<bool, LinkError> {
         driver.mailbox.take_ready(&mut self.ready);
+        // Before there is more: under load there always is, and whoever closes would wait for all of it.
+        if !self.channels.ending.is_empty() && !self.flush(cx)? {
+            return Ok(false);
+        }
         loop {
             if self.ws.queued() >= FLUSH_THRESHOLD && !self.flush(cx)? {
                 return Ok(false);
@@ -487,7 +491,10 @@ impl Active {
     /// Whether all is written.
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkError> {
         match self.ws.poll_flush(cx) {
-            Poll::Ready(Ok(())) => Ok(true),
+            Poll::Ready(Ok(())) => {
+                self.channels.ending.drain(..).for_each(|channel| channel.flushed());
+                Ok(true)
+            }
             Poll::Ready(Err(error)) => Err(LinkError::Io(Arc::new(error))),
             Poll::Pending => Ok(false),
         }
@@ -511,7 +518,10 @@ impl Active {
                 self.ws.send(Message::Text(channel.queue_header()));
                 self.ws.send_buffer(item);
             }
-            Some(Transmit::End(reason)) => self.ws.send(end(channel.side(), reason)),
+            Some(Transmit::End(reason)) => {
+                self.ws.send(end(channel.side(), reason));
+                self.channels.ending.push(channel.clone());
+            }
             Some(Transmit::Stop) => {
                 let reason = End::Error("not read any more".to_owned());
                 self.ws.send(end(channel.side().other(), reason));
@@ -579,25 +589,29 @@ impl Active {
 
 /// The channels of a link, which end with it.
 #[derive(Default)]
-struct Channels(HashMap<DialId, Arc<Channel>>);
+struct Channels {
+    open: HashMap<DialId, Arc<Channel>>,
+    /// Those whose end is with the socket, but not flushed.
+    ending: Vec<Arc<Channel>>,
+}
 
 impl Deref for Channels {
     type Target = HashMap<DialId, Arc<Channel>>;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.open
     }
 }
 
 impl DerefMut for Channels {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
+        &mut self.open
     }
 }
 
 impl Drop for Channels {
     fn drop(&mut self) {
-        for channel in self.values() {
+        for channel in self.open.values().chain(&self.ending) {
             channel.reset(StreamError::LinkLost);
         }
     }

@@ -37,6 +37,20 @@ struct State {
     parked: bool,
     /// Since when something waits for the other peer to accept our stream.
     unaccepted_since: Option<Instant>,
+    our_end: OurEnd,
+}
+
+/// What has become of the end of our direction.
+#[derive(Debug)]
+enum OurEnd {
+    /// It was not sent yet, if it is to be sent at all.
+    Ahead,
+    /// The link has it, behind all that was written.
+    WithLink,
+    /// The socket has it.
+    Flushed,
+    /// The link was lost before the socket had it.
+    Lost(StreamError),
 }
 
 impl State {
@@ -122,8 +136,10 @@ impl Channel {
         if let Some(error) = state.pair.sink.error() {
             return Poll::Ready(Err(error.clone()));
         }
-        if state.pair.sink.is_over() {
-            return Poll::Ready(Ok(()));
+        match &state.our_end {
+            OurEnd::Flushed => return Poll::Ready(Ok(())),
+            OurEnd::Lost(error) => return Poll::Ready(Err(error.clone())),
+            OurEnd::Ahead | OurEnd::WithLink => {}
         }
         state.pair.sink.close();
         store(&mut state.writer, cx);
@@ -166,6 +182,7 @@ impl Channel {
                 scheduled: false,
                 parked: false,
                 unaccepted_since: None,
+                our_end: OurEnd::Ahead,
             }),
             mailbox,
         })
@@ -220,6 +237,9 @@ impl Channel {
 
     pub(super) fn reset(&self, error: StreamError) {
         let mut state = lock(&self.state);
+        if matches!(state.our_end, OurEnd::WithLink) {
+            state.our_end = OurEnd::Lost(error.clone());
+        }
         state.pair.reset(error);
         state.parked = false;
         state.wake_both();
@@ -239,10 +259,25 @@ impl Channel {
         let mut state = lock(&self.state);
         let transmit = state.pair.poll_transmit();
         state.scheduled = transmit.is_some();
-        if state.pair.sink.held() <= self.budgets.send / 2 || state.pair.sink.is_over() {
+        if transmit == Some(Transmit::End(End::Finished)) {
+            state.our_end = OurEnd::WithLink;
+        }
+        let has_room = state.pair.sink.held() <= self.budgets.send / 2;
+        // Whoever waits for the end to be flushed is woken by that.
+        let is_closing = matches!(state.our_end, OurEnd::WithLink);
+        if !is_closing && (has_room || state.pair.sink.is_over()) {
             state.wake_writer();
         }
         transmit
+    }
+
+    /// The socket has all that [`transmit`](Self::transmit) gave.
+    pub(super) fn flushed(&self) {
+        let mut state = lock(&self.state);
+        if matches!(state.our_end, OurEnd::WithLink) {
+            state.our_end = OurEnd::Flushed;
+            state.wake_writer();
+        }
     }
 
     /// Whether our stream has been waiting to be accepted for `timeout` at `now`.
@@ -276,3 +311,7 @@ fn store(slot: &mut Option<Waker>, cx: &Context<'_>) {
         None => *slot = Some(cx.waker().clone()),
     }
 }
+
+#[cfg(test)]
+#[path = "channel_tests.rs"]
+mod tests;

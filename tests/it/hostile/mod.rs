@@ -3,6 +3,7 @@
 //!
 //! That a task panicked is seen when the [`Raw`] node is dropped.
 
+mod closing;
 mod floods;
 mod frames;
 mod heartbeat;

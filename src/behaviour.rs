@@ -21,7 +21,9 @@ use libp2p_swarm::{
 use multiaddr::Multiaddr;
 
 pub use self::guard::AddressGuard;
-use crate::{Discovery, Error, Event, StarAddr, hints::Hints, words::Words};
+use crate::{
+    Discovery, Error, Event, StarAddr, discovery::now, hints::Hints, limited::Limited, words::Words,
+};
 
 /// How many discovery events the behaviour reports in a row. A swarm polls its connections and
 /// listeners only when its behaviours have nothing to report.
@@ -75,6 +77,8 @@ pub struct Behaviour {
     learned: Option<(PeerId, Multiaddr)>,
     /// Discovery events since the swarm could last turn to something else.
     burst: usize,
+    /// Warnings of dials that did not reach the transport: whoever announces addresses can cause them.
+    not_reached: Limited,
 }
 
 #[derive(Debug)]
@@ -110,6 +114,7 @@ impl Behaviour {
             known: BTreeSet::new(),
             learned: None,
             burst: 0,
+            not_reached: Limited::default(),
         }
     }
 
@@ -165,8 +170,12 @@ impl Behaviour {
         let mut addresses = errors.iter().map(|(address, _)| address);
         let star = addresses.find(|address| StarAddr::try_from(*address).is_ok());
         if let (Some(false), Some(address)) = (asked, star) {
+            let Some(left_out) = self.not_reached.admit(now()) else {
+                return;
+            };
             tracing::warn!(
                 address = %Words(address),
+                left_out,
                 "the dial did not reach the websocket-star transport: either the name cannot be resolved, or another transport \
                  takes every address, as a DNS transport does, and stands before it: put websocket-star first"
             );

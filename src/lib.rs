@@ -21,6 +21,7 @@
 //! | `secio` (feature `secio`) | the deprecated secure channel of old networks |
 //! | `plaintext` (feature `plaintext-insecure`) | no secure channel at all |
 //! | [`protocol`] | packets, events, the client's session, streams: no IO, no clock; client and server |
+//! | `limited` | warnings that others can cause, one a second |
 //! | `hints` | what the behaviour tells the transport of its swarm |
 //! | `websocket`, `buffer` | messages over a byte stream, and the memory that they use again |
 //! | `words` | what others said, as it may be shown |
@@ -46,6 +47,7 @@ mod connection;
 mod discovery;
 pub mod error;
 mod hints;
+mod limited;
 mod link;
 #[cfg(feature = "plaintext-insecure")]
 #[cfg_attr(docsrs, doc(cfg(feature = "plaintext-insecure")))]

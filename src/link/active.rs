@@ -492,7 +492,10 @@ impl Active {
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkError> {
         match self.ws.poll_flush(cx) {
             Poll::Ready(Ok(())) => {
-                self.channels.ending.drain(..).for_each(|channel| channel.flushed());
+                self.channels
+                    .ending
+                    .drain(..)
+                    .for_each(|channel| channel.flushed());
                 Ok(true)
             }
             Poll::Ready(Err(error)) => Err(LinkError::Io(Arc::new(error))),

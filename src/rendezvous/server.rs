@@ -27,15 +27,13 @@ use super::{
     registry::Counters,
     tls::{self, TlsConfig, TlsError},
 };
-use crate::words::Words;
+use crate::{limited::Limited, words::Words};
 
 /// How many bytes the system may hold of what it has not sent, before it takes more.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNSENT: u32 = 512 * 1024;
 /// How long to wait when no connection can be accepted, which is when there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often it is said at most that connections are refused.
-const WARN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a server cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -208,7 +206,7 @@ async fn run(listener: TcpListener, hub: Arc<Hub>, stopped: oneshot::Receiver<()
 }
 
 async fn accept(listener: &TcpListener, hub: &Arc<Hub>, tasks: &mut JoinSet<()>) {
-    let mut refused = Warned::default();
+    let (refused, cannot_accept) = (Limited::default(), Limited::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -225,11 +223,15 @@ async fn accept(listener: &TcpListener, hub: &Arc<Hub>, tasks: &mut JoinSet<()>)
                 }
                 Err(reason) => {
                     reset(stream);
-                    refused.warn(reason, remote, now());
+                    if let Some(left_out) = refused.admit(now()) {
+                        tracing::warn!(%remote, %reason, left_out, "a connection is refused");
+                    }
                 }
             },
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if let Some(left_out) = cannot_accept.admit(now()) {
+                    tracing::warn!(%error, left_out, "cannot accept a connection");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -242,29 +244,6 @@ fn reset(stream: TcpStream) {
     // If it fails, the connection ends in the usual way.
     let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     drop(stream);
-}
-
-/// What was said about refused connections.
-#[derive(Debug, Default)]
-struct Warned {
-    last: Option<Instant>,
-    /// How many were refused since then.
-    count: u64,
-}
-
-impl Warned {
-    /// Writes a line a second at most.
-    fn warn(&mut self, reason: Refused, remote: SocketAddr, now: Instant) {
-        self.count += 1;
-        let is_new = |last: Instant| now.saturating_duration_since(last) >= WARN_INTERVAL;
-        if self.last.is_none_or(is_new) {
-            tracing::warn!(count = self.count, last = %remote, %reason, "connections are refused");
-            *self = Self {
-                last: Some(now),
-                count: 0,
-            };
-        }
-    }
 }
 
 async fn serve(stream: TcpStream, remote: SocketAddr, place: Place, hub: Arc<Hub>) {

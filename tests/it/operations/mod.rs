@@ -1,6 +1,7 @@
 //! What an operator of a rendezvous sees: command line, signals, TLS, health, metrics, the page.
 
 mod certificates;
+mod descriptors;
 mod http;
 mod output;
 mod startup;

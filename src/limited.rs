@@ -1,0 +1,61 @@
+//! Warnings that somebody else can cause, at a rate that fills no disk.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// How long nothing more is written of a kind.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// One kind of warning: a line a second. Each line tells how many were left out before it.
+#[derive(Debug, Default)]
+pub(crate) struct Limited(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    last: Option<Instant>,
+    left_out: u64,
+}
+
+impl Limited {
+    /// Whether a line is to be written at `now`: then how many were left out since the last one.
+    pub(crate) fn admit(&self, now: Instant) -> Option<u64> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_early = |last| now.saturating_duration_since(last) < PAUSE;
+        if state.last.is_some_and(is_early) {
+            state.left_out += 1;
+            return None;
+        }
+        state.last = Some(now);
+        Some(std::mem::take(&mut state.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_a_second_is_written_and_tells_how_many_were_left_out() {
+        let start = Instant::now();
+        let limited = Limited::default();
+        // 643 in 3.2 s.
+        let lines: Vec<_> = (0..643)
+            .filter_map(|n| limited.admit(start + Duration::from_millis(n * 5)))
+            .collect();
+        assert_eq!(lines, [0, 199, 199, 199]);
+        // What was left out after the last line is told by the next, however late.
+        assert_eq!(limited.admit(start + Duration::from_secs(100)), Some(42));
+        assert_eq!(limited.admit(start + Duration::from_secs(200)), Some(0));
+    }
+
+    #[test]
+    fn kinds_do_not_silence_each_other() {
+        let (one, other) = (Limited::default(), Limited::default());
+        let now = Instant::now();
+        assert_eq!(one.admit(now), Some(0));
+        assert_eq!(one.admit(now), None);
+        assert_eq!(other.admit(now), Some(0));
+    }
+}

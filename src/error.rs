@@ -168,7 +168,7 @@ pub enum LinkError {
     Io(#[source] Arc<io::Error>),
     /// The link's task ended without a word: its Tokio runtime was shut down, or it panicked.
     #[error(
-        "the link's task has ended: its Tokio runtime was shut down, or has no time or IO enabled"
+        "the link's task has ended: its Tokio runtime was shut down, has no time or IO enabled, or the task panicked"
     )]
     TaskEnded,
     /// The rendezvous closed the link.

@@ -55,6 +55,7 @@ pub(super) struct Hub {
     stopping: watch::Sender<bool>,
     relayed_items: AtomicU64,
     relayed_bytes: AtomicU64,
+    panics: AtomicU64,
     dial_time: DialTime,
     tls: Option<tls::Current>,
 }
@@ -175,6 +176,7 @@ impl Hub {
             stopping: watch::Sender::new(false),
             relayed_items: AtomicU64::new(0),
             relayed_bytes: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
         }
     }
 
@@ -335,6 +337,11 @@ impl Hub {
             .fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Counts a connection that ended with a panic of ours.
+    pub(super) fn count_panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Gives the registry its timeouts, for as long as the server runs.
     pub(super) async fn run_timer(&self) {
         loop {
@@ -425,6 +432,7 @@ impl Hub {
             announcements_dropped: self.feed.missed(),
             relayed_items: self.relayed_items.load(Ordering::Relaxed),
             relayed_bytes: self.relayed_bytes.load(Ordering::Relaxed),
+            panics: self.panics.load(Ordering::Relaxed),
         }
     }
 }

@@ -120,6 +120,11 @@ impl Collector for Scrape {
                 "announcements dropped because a link was behind",
                 snapshot.announcements_dropped,
             ),
+            (
+                "rendezvous_panics_total",
+                "connections ended by a bug of the server",
+                snapshot.panics,
+            ),
         ] {
             counter(to, name, help, value)?;
         }

@@ -42,6 +42,7 @@ mod refusals;
 mod registry;
 mod server;
 mod shares;
+mod supervised;
 mod tls;
 
 #[cfg(test)]
@@ -52,4 +53,5 @@ pub use proxy::{Network, NetworkError};
 pub use refusals::{Refusals, Refused};
 pub use registry::Counters;
 pub use server::{BindError, Server, Snapshot};
+pub use supervised::EndError;
 pub use tls::{TlsConfig, TlsError};

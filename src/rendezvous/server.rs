@@ -4,7 +4,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use multiaddr::{Multiaddr, Protocol};
@@ -12,7 +12,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::oneshot,
-    task::{JoinHandle, JoinSet},
+    task::JoinSet,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{Instrument as _, field::Empty};
@@ -23,8 +23,9 @@ use super::{
     http,
     hub::{Hub, now},
     link,
-    refusals::{Refusals, Refused},
+    refusals::Refusals,
     registry::Counters,
+    supervised::{EndError, Supervised, contained},
     tls::{self, TlsConfig, TlsError},
 };
 use crate::{limited::Limited, words::Words};
@@ -76,6 +77,8 @@ pub struct Snapshot {
     pub relayed_items: u64,
     /// How many bytes they had.
     pub relayed_bytes: u64,
+    /// How many connections ended because the code that serves them panicked, which is a bug of this crate.
+    pub panics: u64,
 }
 
 /// A running rendezvous.
@@ -86,7 +89,7 @@ pub struct Server {
     hub: Arc<Hub>,
     local_addr: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<()>,
+    task: Supervised,
 }
 
 impl Server {
@@ -108,7 +111,7 @@ impl Server {
         let local_addr = listener.local_addr().map_err(listen)?;
         let hub = Arc::new(Hub::new(config));
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(run(listener, hub.clone(), stopped));
+        let task = Supervised::spawn(run(listener, hub.clone(), stopped));
         tracing::info!(%local_addr, "rendezvous started");
         Ok(Self {
             hub,
@@ -164,6 +167,16 @@ impl Server {
         self.hub.snapshot()
     }
 
+    /// Waits until the server has ended though nobody has stopped it, and tells why: then nobody is served
+    /// any more, and whoever runs it had better end, or bind another one. A panic in the code that serves one
+    /// connection is not such an end: it costs that connection, and counts in [`Snapshot::panics`].
+    ///
+    /// Cancel safe. It can be asked again, and gives the same answer.
+    pub async fn ended(&self) -> EndError {
+        // Without an error it ends only when it is stopped, which takes the server itself.
+        self.task.end().await.err().unwrap_or(EndError::Aborted)
+    }
+
     /// Stops: no new links, every stream ends with a reason, every link is closed when its peer has
     /// taken what is queued for it, or when the shutdown timeout is over.
     ///
@@ -173,7 +186,9 @@ impl Server {
             // Fails only if the task is gone, which is what is wanted.
             let _ = stop.send(());
         }
-        let _ = (&mut self.task).await;
+        if let Err(error) = self.task.end().await {
+            tracing::error!(%error, "the server did not stop in order");
+        }
     }
 }
 
@@ -215,10 +230,13 @@ async fn accept(listener: &TcpListener, hub: &Arc<Hub>, tasks: &mut JoinSet<()>)
         match accepted {
             Ok((stream, remote)) => match hub.admission().enter(remote.ip(), now()) {
                 Ok(place) => {
-                    let (ticket, hub) = (place.ticket(), hub.clone());
+                    let (ticket, served) = (place.ticket(), hub.clone());
+                    let hub = hub.clone();
                     ticket.served_by(match hub.tls() {
-                        None => tasks.spawn(serve(stream, remote, place, hub)),
-                        Some(_) => tasks.spawn(serve_tls(stream, remote, place, hub)),
+                        None => tasks.spawn(contained(hub, serve(stream, remote, place, served))),
+                        Some(_) => {
+                            tasks.spawn(contained(hub, serve_tls(stream, remote, place, served)))
+                        }
                     });
                 }
                 Err(reason) => {

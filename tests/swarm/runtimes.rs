@@ -150,7 +150,8 @@ fn in_a_runtime_that_lacks_something_listener_and_dial_hear_what_and_a_whole_one
             assert_eq!(
                 error.to_string(),
                 format!(
-                    "{url}: the link's task has ended: its Tokio runtime was shut down, or has no time or IO enabled"
+                    "{url}: the link's task has ended: its Tokio runtime was shut down, has no time or IO enabled, \
+                     or the task panicked"
                 )
             );
         }

@@ -8,5 +8,6 @@ mod http;
 mod names;
 mod npm_crashes;
 mod packets;
+mod panics;
 mod upgrade;
 mod versions;

@@ -171,6 +171,10 @@ impl Running {
                     Signal::Stop => break,
                 },
                 () = watch.changed() => watch.reload(&server),
+                error = server.ended() => {
+                    console.stderr.line(&failure(&error.to_string()));
+                    return ExitCode::FAILURE;
+                }
             }
         }
         tokio::select! {
@@ -259,4 +263,43 @@ fn one_line(error: &str) -> String {
     let told = told.join("; ");
     let told = told.strip_prefix("error: ").unwrap_or(&told);
     format!("{told} (--help says more)")
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p_websocket_star::rendezvous::Config;
+
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().expect("a runtime")
+    }
+
+    #[test]
+    fn a_server_that_has_ended_by_itself_ends_the_process_with_an_error() {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let console = Console {
+            stdout: Output::stdout().expect("a thread"),
+            stderr: Output::to("test", writer).expect("a thread"),
+        };
+        // Its tasks end with their runtime.
+        let server = runtime().block_on(Server::bind(Config::default()));
+        let code = runtime().block_on(async {
+            let running = Running {
+                server: server.expect("a free port"),
+                watch: Watch::new(None, Duration::ZERO),
+                signals: Signals::new().expect("signals"),
+            };
+            running.run(&console).await
+        });
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(reader), &mut line)
+            .expect("UTF-8");
+        assert_eq!(
+            line,
+            "websocket-star-rendezvous: the Tokio runtime of the rendezvous was shut down\n"
+        );
+    }
 }

@@ -63,7 +63,7 @@ impl Output {
         Self::to("stderr", target(io::stderr())?)
     }
 
-    fn to(name: &str, target: impl Write + Send + 'static) -> io::Result<Self> {
+    pub(super) fn to(name: &str, target: impl Write + Send + 'static) -> io::Result<Self> {
         let output = Self::new(ROOM);
         let shared = output.0.clone();
         // It is never joined: it may be stuck in a write for ever.

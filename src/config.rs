@@ -4,16 +4,19 @@ use std::{fmt, time::Duration};
 
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-use crate::{certificate, error::Error, protocol::session::KeyEncoding};
+use crate::{certificate, error::Error, protocol::session::KeyEncoding, time};
 
 /// The data of the largest item that the deployed rendezvous hands on: it drops the link of a peer
 /// that sends a message of 1,000,000 bytes, the leading 0x04 counted.
 pub const MAX_ITEM: usize = 999_998;
 
-/// The shortest stall timeout and back-off: with none, the link's task would spin.
+/// The shortest stall timeout, back-off and interval: with none, a task would spin.
 const SHORTEST: Duration = Duration::from_millis(10);
 
 /// How a [`WebSocketStarTransport`](crate::WebSocketStarTransport) behaves.
+///
+/// A duration of more than 30 years, such as [`Duration::MAX`], counts as 30 years, which is never. A timeout of zero
+/// is over at once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -69,7 +72,7 @@ impl Config {
     /// fails; up to 16 for one link. Those that failed go last the next time.
     #[must_use]
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.connect_timeout = time::timeout(timeout);
         self
     }
 
@@ -77,7 +80,7 @@ impl Config {
     /// deployed servers give no answer at all to much of what they do not like.
     #[must_use]
     pub fn with_join_timeout(mut self, timeout: Duration) -> Self {
-        self.join_timeout = timeout;
+        self.join_timeout = time::timeout(timeout);
         self
     }
 
@@ -85,7 +88,7 @@ impl Config {
     /// up an upgrade after 10 s, and a listener that is behind a busy link needs its time.
     #[must_use]
     pub fn with_dial_timeout(mut self, timeout: Duration) -> Self {
-        self.dial_timeout = timeout;
+        self.dial_timeout = time::timeout(timeout);
         self
     }
 
@@ -95,7 +98,7 @@ impl Config {
     /// A reader stalls that does not make room for the next item, of up to 1,000,000 bytes, in that time.
     #[must_use]
     pub fn with_stall_timeout(mut self, timeout: Duration) -> Self {
-        self.stall_timeout = timeout.max(SHORTEST);
+        self.stall_timeout = time::interval(timeout, SHORTEST);
         self
     }
 
@@ -103,16 +106,16 @@ impl Config {
     /// and each wait is cut short at random by up to half. Default 0.5 s to 60 s, at least 10 ms.
     #[must_use]
     pub fn with_backoff(mut self, first: Duration, longest: Duration) -> Self {
-        let first = first.max(SHORTEST);
-        self.backoff = (first, longest.max(first));
+        let first = time::interval(first, SHORTEST);
+        self.backoff = (first, time::interval(longest, first));
         self
     }
 
-    /// How often the rendezvous announces each peer. Default 10 s, the npm server's. A peer that is
-    /// not announced for three intervals is expired.
+    /// How often the rendezvous announces each peer. Default 10 s, the npm server's; at least 10 ms. A peer
+    /// that is not announced for three intervals is expired.
     #[must_use]
     pub fn with_announce_interval(mut self, interval: Duration) -> Self {
-        self.announce_interval = interval;
+        self.announce_interval = time::interval(interval, SHORTEST);
         self
     }
 
@@ -237,5 +240,21 @@ impl Limits {
     pub fn with_known_peers(mut self, peers: usize) -> Self {
         self.known_peers = peers;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_repeated_without_a_pause() {
+        let config = Config::default()
+            .with_announce_interval(Duration::ZERO)
+            .with_stall_timeout(Duration::ZERO)
+            .with_backoff(Duration::ZERO, Duration::ZERO);
+        assert_eq!(config.announce_interval, SHORTEST);
+        assert_eq!(config.stall_timeout, SHORTEST);
+        assert_eq!(config.backoff, (SHORTEST, SHORTEST));
     }
 }

@@ -21,7 +21,7 @@
 //! | `secio` (feature `secio`) | the deprecated secure channel of old networks |
 //! | `plaintext` (feature `plaintext-insecure`) | no secure channel at all |
 //! | [`protocol`] | packets, events, the client's session, streams: no IO, no clock; client and server |
-//! | `limited` | warnings that others can cause, one a second |
+//! | `limited`, `time` | warnings that others can cause, one a second; bounds of durations |
 //! | `hints` | what the behaviour tells the transport of its swarm |
 //! | `websocket`, `buffer` | messages over a byte stream, and the memory that they use again |
 //! | `words` | what others said, as it may be shown |
@@ -61,6 +61,7 @@ pub mod rendezvous;
 #[cfg(feature = "secio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "secio")))]
 pub mod secio;
+mod time;
 mod transport;
 #[cfg(any(feature = "secio", feature = "plaintext-insecure"))]
 mod upgrade;

@@ -11,8 +11,12 @@ use super::{
     registry::Rate,
     tls::TlsConfig,
 };
+use crate::time;
 
 /// How a [`Server`](super::Server) is to run.
+///
+/// A duration of more than 30 years, such as [`Duration::MAX`], counts as 30 years, which is never. An interval of
+/// less than 20 ms counts as 20 ms.
 ///
 /// ```
 /// use std::time::Duration;
@@ -96,22 +100,23 @@ impl Config {
     /// How often each peer is announced to all others.
     #[must_use]
     pub fn with_announce_interval(mut self, interval: Duration) -> Self {
-        self.announce_interval = interval.max(SHORTEST_INTERVAL);
+        self.announce_interval = time::interval(interval, SHORTEST_INTERVAL);
         self
     }
 
-    /// How often a client is told to send a ping; in whole milliseconds, as the protocol has it.
+    /// How often a client is told to send a ping; in whole milliseconds, as the protocol has it. At most 10
+    /// days.
     #[must_use]
     pub fn with_ping_interval(mut self, interval: Duration) -> Self {
-        self.ping_interval = interval.max(SHORTEST_INTERVAL);
+        self.ping_interval = interval.clamp(SHORTEST_INTERVAL, LONGEST_HEARTBEAT);
         self
     }
 
     /// How long a client may be silent beyond the ping interval, and how long it is told to wait for
-    /// the answer to a ping.
+    /// the answer to a ping. At most 10 days.
     #[must_use]
     pub fn with_ping_timeout(mut self, timeout: Duration) -> Self {
-        self.ping_timeout = timeout.max(SHORTEST_INTERVAL);
+        self.ping_timeout = timeout.clamp(SHORTEST_INTERVAL, LONGEST_HEARTBEAT);
         self
     }
 
@@ -210,8 +215,14 @@ impl Config {
 
 /// An interval of zero would spin.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(20);
+/// JavaScript clients add interval and timeout up, and their timers take no more than 24 days: what is longer is
+/// over at once.
+const LONGEST_HEARTBEAT: Duration = Duration::from_secs(10 * 24 * 60 * 60);
 
 /// What one peer, and all together, may use.
+///
+/// A duration of more than 30 years, such as [`Duration::MAX`], counts as 30 years, which is never. A timeout of zero
+/// is over at once.
 #[derive(Debug, Clone)]
 pub struct Limits {
     pub(crate) message: usize,
@@ -421,7 +432,7 @@ impl Limits {
     /// further one on the same connection, and an answer to be taken.
     #[must_use]
     pub fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.handshake_timeout = timeout;
+        self.handshake_timeout = time::timeout(timeout);
         self
     }
 
@@ -443,23 +454,23 @@ impl Limits {
     /// How long a link may last without ever joining, and how long a challenge is good.
     #[must_use]
     pub fn with_join_timeout(mut self, timeout: Duration) -> Self {
-        self.join_timeout = timeout;
+        self.join_timeout = time::timeout(timeout);
         self
     }
 
     /// How long a dialled peer may take to answer, until the dial fails.
     #[must_use]
     pub fn with_dial_timeout(mut self, timeout: Duration) -> Self {
-        self.dial_timeout = timeout;
+        self.dial_timeout = time::timeout(timeout);
         self
     }
 
     /// How long a link may take none of what is queued for it, until it is closed. The system hands
     /// bytes on in steps of some 256 KiB (on Linux; elsewhere they may be larger), so the link of a peer
-    /// that takes less than that in this time may be taken for one that takes nothing.
+    /// that takes less than that in this time may be taken for one that takes nothing. At least 20 ms.
     #[must_use]
     pub fn with_stall_timeout(mut self, timeout: Duration) -> Self {
-        self.stall_timeout = timeout;
+        self.stall_timeout = time::interval(timeout, SHORTEST_INTERVAL);
         self
     }
 
@@ -475,7 +486,21 @@ impl Limits {
     /// How long a shutdown may take to hand over what is queued.
     #[must_use]
     pub fn with_shutdown_timeout(mut self, timeout: Duration) -> Self {
-        self.shutdown_timeout = timeout;
+        self.shutdown_timeout = time::timeout(timeout);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_javascript_timer_takes_the_longest_heartbeat() {
+        let config = Config::default()
+            .with_ping_interval(Duration::MAX)
+            .with_ping_timeout(Duration::MAX);
+        let together = config.ping_interval() + config.ping_timeout();
+        assert!(together.as_millis() <= 0x7fff_ffff);
     }
 }

@@ -2,6 +2,7 @@
 
 mod compat;
 mod corpus;
+mod durations;
 mod embedded;
 mod hostile;
 mod js_libp2p;

@@ -38,7 +38,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn transport() -> WebSocketStarTransport {
-    WebSocketStarTransport::new(&Keypair::generate_ed25519(), Config::default())
+    // The dialler does not listen, and the rendezvous may be on this machine.
+    WebSocketStarTransport::new(
+        &Keypair::generate_ed25519(),
+        Config::default().with_allow_local_rendezvous(true),
+    )
 }
 
 async fn both() -> Result<(), Box<dyn Error>> {

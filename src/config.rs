@@ -36,6 +36,7 @@ pub struct Config {
     pub(crate) backoff: (Duration, Duration),
     pub(crate) announce_interval: Duration,
     pub(crate) allow_join_with_disabled_challenge: bool,
+    pub(crate) allow_local_rendezvous: bool,
     pub(crate) key_encoding: KeyEncoding,
     pub(crate) root_certificates: Vec<CertificateDer<'static>>,
 }
@@ -51,6 +52,7 @@ impl Default for Config {
             backoff: (Duration::from_millis(500), Duration::from_secs(60)),
             announce_interval: Duration::from_secs(10),
             allow_join_with_disabled_challenge: false,
+            allow_local_rendezvous: false,
             key_encoding: KeyEncoding::Hex,
             root_certificates: Vec::new(),
         }
@@ -127,6 +129,19 @@ impl Config {
         self
     }
 
+    /// Whether to dial through rendezvous at addresses that are not public, where this node does not listen: loopback,
+    /// private, link-local, shared, documentation, multicast and reserved ones, as IPv4 or IPv6. Default off: addresses to
+    /// dial come from strangers too, through identify or Kademlia, and one that names a host inside our network would have us
+    /// send requests there. Names are judged by the addresses that they have.
+    ///
+    /// A rendezvous at which a listener was started is used wherever it is, without this. Turn it on in a network of
+    /// your own, and in tests, for nodes that dial without listening.
+    #[must_use]
+    pub fn with_allow_local_rendezvous(mut self, allow: bool) -> Self {
+        self.allow_local_rendezvous = allow;
+        self
+    }
+
     /// How the public key is written in a join. Default [`KeyEncoding::Hex`], the only one that
     /// published servers accept.
     #[must_use]
@@ -161,6 +176,7 @@ impl fmt::Debug for Config {
                 "allow_join_with_disabled_challenge",
                 &self.allow_join_with_disabled_challenge,
             )
+            .field("allow_local_rendezvous", &self.allow_local_rendezvous)
             .field("key_encoding", &self.key_encoding)
             .field("root_certificates", &self.root_certificates.len())
             .finish()
@@ -176,6 +192,7 @@ pub struct Limits {
     pub(crate) message_bytes: usize,
     pub(crate) connections: usize,
     pub(crate) known_peers: usize,
+    pub(crate) dial_links: usize,
 }
 
 impl Default for Limits {
@@ -187,6 +204,7 @@ impl Default for Limits {
             message_bytes: 4 * 1024 * 1024,
             connections: 1024,
             known_peers: 16_384,
+            dial_links: 8,
         }
     }
 }
@@ -231,6 +249,19 @@ impl Limits {
     #[must_use]
     pub fn with_connections(mut self, connections: usize) -> Self {
         self.connections = connections;
+        self
+    }
+
+    /// Links that may be open to rendezvous at which this node does not listen, those that dials wait for included.
+    /// Default 8; with 0, only rendezvous with a listener are dialled through. Further dials fail at once with
+    /// [`Error::TooManyRendezvous`], so that a swarm goes on to the peer's next address.
+    ///
+    /// Addresses to dial come from strangers too, and each may name another host. Therefore a dial also waits until the
+    /// last rendezvous that was new is a second ago; those that were opened lately, as many as this, are not new.
+    /// A link is closed as soon as no dial and no connection needs it.
+    #[must_use]
+    pub fn with_dial_links(mut self, links: usize) -> Self {
+        self.dial_links = links;
         self
     }
 

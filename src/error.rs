@@ -1,6 +1,6 @@
 //! Errors, by whose fault they are.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
@@ -62,6 +62,15 @@ pub enum Error {
         /// The swarm's peer.
         swarm: Box<PeerId>,
     },
+    /// Local: there are as many links to rendezvous without a listener of ours as may be.
+    /// [`Limits::with_dial_links`](crate::Limits::with_dial_links) sets how many.
+    #[error(
+        "links to {most} rendezvous at which this node does not listen are open or about to be, as many as may be"
+    )]
+    TooManyRendezvous {
+        /// How many there may be.
+        most: usize,
+    },
     /// Local: what was given as a root certificate is none.
     #[error("not a root certificate: {0}")]
     Certificate(#[from] CertificateError),
@@ -110,6 +119,13 @@ pub enum LinkError {
     /// The host name has no address of the family that was asked for (`/dns4`, `/dns6`).
     #[error("{} has no address of the wanted family", Words(.0))]
     NoAddress(String),
+    /// Local: the rendezvous has no public address, we do not listen there, and
+    /// [`Config::with_allow_local_rendezvous`](crate::Config::with_allow_local_rendezvous) is off.
+    #[error(
+        "the rendezvous is at {0}, which is not a public address: this node dials through it only while it \
+         listens there (or with allow_local_rendezvous)"
+    )]
+    NotPublic(IpAddr),
     /// TCP could not connect.
     #[error("cannot connect: {0}")]
     Connect(#[source] Arc<io::Error>),

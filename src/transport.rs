@@ -22,7 +22,9 @@ use crate::{
     discovery::{self, Announcer, Discovery},
     error::Error,
     hints::Hints,
-    link::{Command, Context as LinkContext, LinkEvent, Links, Orphans, SocketConfig, tls_config},
+    link::{
+        Context as LinkContext, LinkEvent, Links, Listening, Orphans, SocketConfig, tls_config,
+    },
     protocol::{session::Settings, stream::Budgets},
 };
 
@@ -131,6 +133,9 @@ impl WebSocketStarTransport {
             },
             connections: config.limits.connections,
             known_peers: config.limits.known_peers,
+            dial_links: config.limits.dial_links,
+            allow_local: config.allow_local_rendezvous,
+            listening: Listening::default(),
             stall_timeout: config.stall_timeout,
             backoff: config.backoff,
             announcer: announcer.clone(),
@@ -198,6 +203,7 @@ impl WebSocketStarTransport {
     }
 
     fn closed(&mut self, listener_id: ListenerId, error: Error) {
+        self.links.closed(listener_id);
         self.expire(listener_id);
         if self.listeners.remove(&listener_id).is_some() {
             let reason = Err(error);
@@ -212,16 +218,10 @@ impl WebSocketStarTransport {
     fn start_listeners(&mut self) {
         while let Some(id) = self.starting.pop_front() {
             // It may have been removed before the first poll.
-            if let Some(Listener { address, .. }) = self.listeners.get(&id) {
-                let address = address.clone();
-                let rendezvous = address.rendezvous().clone();
-                let command = Command::Listen {
-                    listener: id,
-                    address,
-                };
-                if let Err(error) = self.links.start(&rendezvous, command) {
-                    self.closed(id, error);
-                }
+            if let Some(Listener { address, .. }) = self.listeners.get(&id)
+                && let Err(error) = self.links.listen(id, address.clone())
+            {
+                self.closed(id, error);
             }
         }
     }
@@ -293,8 +293,7 @@ impl Transport for WebSocketStarTransport {
         let Some(listener) = self.listeners.remove(&id) else {
             return false;
         };
-        let rendezvous = listener.address.rendezvous();
-        self.links.tell(rendezvous, Command::Unlisten(id));
+        self.links.unlisten(id, listener.address.rendezvous());
         self.events.push_back(TransportEvent::ListenerClosed {
             listener_id: id,
             reason: Ok(()),
@@ -353,8 +352,7 @@ impl Transport for WebSocketStarTransport {
 impl Drop for WebSocketStarTransport {
     fn drop(&mut self) {
         for (id, listener) in self.listeners.drain() {
-            self.links
-                .tell(listener.address.rendezvous(), Command::Unlisten(id));
+            self.links.unlisten(id, listener.address.rendezvous());
         }
     }
 }

@@ -18,8 +18,8 @@ use super::{
     channel::Channel,
     driver::{Change, Driver},
     heartbeat::{Due, Heartbeat},
+    lock,
     socket::{self, CLOSE_TIMEOUT, WebSocket, closed, read_error},
-    spellings::Spellings,
 };
 use crate::{
     address::StarAddr,
@@ -69,7 +69,6 @@ pub(super) struct Active {
     /// The channel that the next binary frame is for; `None` inside if it is gone.
     expected: Option<Option<Arc<Channel>>>,
     parked: Option<Parked>,
-    spellings: Spellings,
     sleep: Pin<Box<Sleep>>,
     next_scan: Instant,
 }
@@ -99,10 +98,10 @@ impl Active {
             beats: VecDeque::new(),
             expected: None,
             parked: None,
-            spellings: Spellings::new(driver.context.known_peers),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             next_scan: now,
         };
+        lock(&driver.mailbox.spellings).clear();
         for listener in driver.users.listeners.values() {
             active.session.listen(now, &listener.address);
         }
@@ -205,7 +204,7 @@ impl Active {
             return false;
         };
         let here = &driver.rendezvous;
-        let mut spellings = self.spellings.of(&dial.to, here);
+        let mut spellings = lock(&driver.mailbox.spellings).of(&dial.to, here);
         spellings.retain(|spelling| !dial.asked_for.contains(spelling));
         if spellings.is_empty() {
             return false;
@@ -287,7 +286,7 @@ impl Active {
         };
         let address = dial.to.with_rendezvous(&driver.rendezvous);
         if let Some(peer) = address.peer() {
-            self.spellings.forget(&peer);
+            lock(&driver.mailbox.spellings).forget(&peer);
             let announcer = &driver.context.announcer;
             announcer.retract(peer, address.to_multiaddr());
         }
@@ -324,7 +323,7 @@ impl Active {
 
     fn peer(&mut self, driver: &Driver, address: &StarAddr) {
         if let Some(peer) = address.peer() {
-            self.spellings.note(peer, address.to_wire());
+            lock(&driver.mailbox.spellings).note(peer, address.to_wire());
             let address = address.with_rendezvous(&driver.rendezvous);
             let announcer = &driver.context.announcer;
             announcer.announce(peer, address.to_multiaddr());

@@ -8,23 +8,28 @@ use std::{net::IpAddr, time::Duration};
 
 use tokio::{task::JoinSet, time::timeout};
 
-use super::{Links, socket};
-use crate::address::Rendezvous;
+use super::{Links, lock, socket};
+use crate::address::{Rendezvous, StarAddr};
 
 /// How many names are looked up for one dial, and how long that may take in all.
 const MAX_LOOKUPS: usize = 4;
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Links {
-    /// The rendezvous that `wanted` means: one to which a link is open under another spelling, or one
-    /// of the names at which the dialled peer is said to be; else `wanted` itself.
+    /// The rendezvous through which to dial `to`: the one that it names, if a link is open there; the one where the
+    /// peer was announced at this address; one to which a link is open under another spelling, or one of the names at
+    /// which the dialled peer is said to be; else the one that it names.
     pub(crate) async fn rendezvous_meant(
         &self,
-        wanted: &Rendezvous,
+        to: &StarAddr,
         named: impl FnOnce() -> Vec<Rendezvous>,
     ) -> Rendezvous {
+        let wanted = to.rendezvous();
         if self.is_open(wanted) {
             return wanted.clone();
+        }
+        if let Some(rendezvous) = self.announced_at(to) {
+            return rendezvous;
         }
         let mut open = self
             .open()
@@ -52,6 +57,15 @@ impl Links {
             [only] => self.same_server(only.clone()),
             _ => wanted.clone(),
         }
+    }
+
+    /// Where the peer was announced at this address: that names a host of the peer's choice, and is no place to
+    /// connect to.
+    fn announced_at(&self, to: &StarAddr) -> Option<Rendezvous> {
+        let mailboxes = lock(&self.mailboxes);
+        let mut open = mailboxes.iter().filter(|(_, mailbox)| !mailbox.is_closed());
+        let found = open.find(|(_, mailbox)| lock(&mailbox.spellings).has(to));
+        found.map(|(rendezvous, _)| rendezvous.clone())
     }
 
     /// The same server as a link that is there has it.

@@ -124,14 +124,18 @@ impl Driver {
     ) -> Option<Result<(socket::WebSocket, crate::protocol::engine_io::Open), LinkError>> {
         let (rendezvous, context) = (self.rendezvous.clone(), self.context.clone());
         let mailbox = self.mailbox.clone();
-        let resolved = |addresses: &[SocketAddr]| mailbox.resolved(addresses);
+        let permitted = |addresses: Vec<SocketAddr>| {
+            let addresses = context.permitted(&rendezvous, addresses, |addr| addr.ip())?;
+            mailbox.resolved(&addresses);
+            Ok(addresses)
+        };
         let mut routes = std::mem::take(&mut self.routes);
         let result = {
             let opening = pin!(socket::open(
                 &rendezvous,
                 &context.socket,
                 &mut routes,
-                resolved
+                permitted
             ));
             match select(opening, pin!(poll_fn(|cx| self.poll_unused(cx)))).await {
                 Either::Left((result, _)) => Some(result),

@@ -3,15 +3,17 @@
 //! A link is a task, spawned when the first listener or dial asks for its rendezvous and ended with
 //! the last user. [`driver`] is its life: open, serve, lose, back off; [`active`] serves an open
 //! link; [`socket`] opens it and [`connect`] its TCP stream; [`channel`] is what a connection and its
-//! link share; [`alias`] finds the link
-//! that an address means. Only this module opens sockets and spawns.
+//! link share; [`alias`] finds the link that an address means; [`dial_links`] bounds what dials open. Only
+//! this module opens sockets and spawns.
 
 mod active;
 mod alias;
 mod backoff;
 mod channel;
 mod connect;
+mod dial_links;
 mod driver;
+mod global;
 mod heartbeat;
 mod socket;
 mod spellings;
@@ -21,7 +23,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     task::Waker,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{
@@ -30,18 +32,20 @@ use futures::{
 };
 use libp2p_core::transport::ListenerId;
 use libp2p_identity::PeerId;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::JoinSet};
 use tracing::Instrument as _;
 
 pub(crate) use self::{
     channel::Channel,
+    dial_links::Listening,
     socket::{SocketConfig, tls_config},
 };
+use self::{dial_links::DialLinks, global::is_global, spellings::Spellings};
 use crate::{
     address::{Rendezvous, StarAddr},
     connection::Connection,
     discovery::Announcer,
-    error::Error,
+    error::{Error, LinkError},
     protocol::{event::DialId, session::Settings, stream::Budgets},
 };
 
@@ -108,6 +112,9 @@ pub(crate) struct Context {
     pub(crate) budgets: Budgets,
     pub(crate) connections: usize,
     pub(crate) known_peers: usize,
+    pub(crate) dial_links: usize,
+    pub(crate) allow_local: bool,
+    pub(crate) listening: Listening,
     pub(crate) stall_timeout: Duration,
     pub(crate) backoff: (Duration, Duration),
     pub(crate) announcer: Announcer,
@@ -115,25 +122,119 @@ pub(crate) struct Context {
     pub(crate) orphans: Orphans,
 }
 
+impl Context {
+    /// Those of a rendezvous' addresses to which a link may be opened.
+    ///
+    /// # Errors
+    /// [`LinkError::NotPublic`] if there are none: a stranger may have chosen the rendezvous, and it must not choose
+    /// hosts that only we can reach.
+    fn permitted<A: Copy>(
+        &self,
+        rendezvous: &Rendezvous,
+        addresses: Vec<A>,
+        ip: impl Fn(A) -> IpAddr,
+    ) -> Result<Vec<A>, LinkError> {
+        if self.allow_local || self.listening.at(rendezvous) {
+            return Ok(addresses);
+        }
+        let first = addresses.first().copied();
+        let public: Vec<_> = addresses
+            .into_iter()
+            .filter(|address| is_global(ip(*address)))
+            .collect();
+        match first {
+            Some(first) if public.is_empty() => Err(LinkError::NotPublic(ip(first))),
+            _ => Ok(public),
+        }
+    }
+}
+
 /// The links of a transport, by rendezvous.
 pub(crate) struct Links {
     context: Arc<Context>,
     mailboxes: Mutex<HashMap<Rendezvous, Arc<Mailbox>>>,
+    dial_links: Mutex<DialLinks>,
 }
 
 impl Links {
     pub(crate) fn new(context: Context) -> Self {
         Self {
+            dial_links: Mutex::new(DialLinks::new(context.dial_links)),
             context: Arc::new(context),
             mailboxes: Mutex::default(),
         }
     }
 
-    /// Hands `command` to the link to `rendezvous`, which is spawned if it does not exist yet.
+    /// Has the link to `rendezvous` join for a listener. It is spawned if it does not exist yet.
     ///
     /// # Errors
     /// [`Error::NoRuntime`] outside of a Tokio runtime.
-    pub(crate) fn start(&self, rendezvous: &Rendezvous, command: Command) -> Result<(), Error> {
+    pub(crate) fn listen(&self, listener: ListenerId, address: StarAddr) -> Result<(), Error> {
+        let rendezvous = address.rendezvous().clone();
+        self.context.listening.add(listener, &rendezvous);
+        self.start(&rendezvous, Command::Listen { listener, address })
+    }
+
+    /// Has the link to `rendezvous` leave, where it is there for a listener.
+    pub(crate) fn unlisten(&self, listener: ListenerId, rendezvous: &Rendezvous) {
+        self.context.listening.remove(listener);
+        self.tell(rendezvous, Command::Unlisten(listener));
+    }
+
+    /// Hands a dial to the link to `rendezvous`. Without one, waits until a link may be opened.
+    ///
+    /// # Errors
+    /// * [`LinkError::NotPublic`] and [`Error::TooManyRendezvous`] if no link may be opened for a dial.
+    /// * [`Error::NoRuntime`] outside of a Tokio runtime.
+    pub(crate) async fn dial(&self, rendezvous: &Rendezvous, dial: Command) -> Result<(), Error> {
+        let Some(dial) = self.push(rendezvous, dial) else {
+            return Ok(());
+        };
+        let _place = match self.context.listening.at(rendezvous) {
+            true => None,
+            false => Some(self.place(rendezvous).await?),
+        };
+        self.start(rendezvous, dial)
+    }
+
+    async fn place(&self, rendezvous: &Rendezvous) -> Result<Place<'_>, Error> {
+        let ip: Vec<_> = rendezvous.host().ip().into_iter().collect();
+        let permitted = self.context.permitted(rendezvous, ip, |ip| ip);
+        permitted.map_err(|error| Error::Link {
+            rendezvous: rendezvous.to_string().into(),
+            error,
+        })?;
+        let (open, now) = (self.open_for_dials(), now());
+        let turn = lock(&self.dial_links).take_place(rendezvous, open, now);
+        let most = self.context.dial_links;
+        let turn = turn.ok_or(Error::TooManyRendezvous { most })?;
+        let place = Place {
+            dial_links: &self.dial_links,
+            rendezvous: rendezvous.clone(),
+        };
+        if turn > now {
+            wait_until(turn).await;
+        }
+        Ok(place)
+    }
+
+    fn open_for_dials(&self) -> usize {
+        let mailboxes = lock(&self.mailboxes);
+        let open = mailboxes.iter().filter(|(rendezvous, mailbox)| {
+            !mailbox.is_closed() && !self.context.listening.at(rendezvous)
+        });
+        open.count()
+    }
+
+    /// Gives the command back if there is no link.
+    fn push(&self, rendezvous: &Rendezvous, command: Command) -> Option<Command> {
+        match lock(&self.mailboxes).get(rendezvous) {
+            Some(mailbox) => mailbox.push(command),
+            None => Some(command),
+        }
+    }
+
+    fn start(&self, rendezvous: &Rendezvous, command: Command) -> Result<(), Error> {
         let mut mailboxes = lock(&self.mailboxes);
         let command = match mailboxes.get(rendezvous) {
             Some(mailbox) => match mailbox.push(command) {
@@ -144,7 +245,12 @@ impl Links {
         };
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         mailboxes.retain(|_, mailbox| !mailbox.is_closed());
-        let mailbox = Arc::new(Mailbox::with(command));
+        if let Command::Dial { .. } = command
+            && !self.context.listening.at(rendezvous)
+        {
+            lock(&self.dial_links).opened(rendezvous, now());
+        }
+        let mailbox = Arc::new(Mailbox::with(command, self.context.known_peers));
         mailboxes.insert(rendezvous.clone(), mailbox.clone());
         let span = tracing::debug_span!("link", %rendezvous);
         let driver = driver::Driver::new(rendezvous.clone(), self.context.clone(), mailbox);
@@ -155,10 +261,13 @@ impl Links {
 
     /// Hands `command` to the link to `rendezvous`; without one it is meaningless.
     pub(crate) fn tell(&self, rendezvous: &Rendezvous, command: Command) {
-        if let Some(mailbox) = lock(&self.mailboxes).get(rendezvous) {
-            // A link that is ending has no use for it.
-            let _ = mailbox.push(command);
-        }
+        // A link that is ending has no use for it.
+        let _ = self.push(rendezvous, command);
+    }
+
+    /// A listener is closed, and has no link any more.
+    pub(crate) fn closed(&self, listener: ListenerId) {
+        self.context.listening.remove(listener);
     }
 
     /// Listeners whose link has ended without a word.
@@ -182,6 +291,31 @@ impl Links {
     }
 }
 
+/// The place of a dial that waits for its link, and is left with this.
+struct Place<'a> {
+    dial_links: &'a Mutex<DialLinks>,
+    rendezvous: Rendezvous,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        lock(self.dial_links).leave(&self.rendezvous);
+    }
+}
+
+/// Waits in a task of its own: in a runtime without timers it panics there, and not in the swarm's.
+async fn wait_until(at: Instant) {
+    // Dropped with the dial, it ends the wait.
+    let mut waiting = JoinSet::new();
+    waiting.spawn(tokio::time::sleep_until(at.into()));
+    // Without a timer there will be no link either, whose end tells of it.
+    let _ = waiting.join_next().await;
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// Where a link is reached: by commands from the transport, and by channels that are ready to send.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
@@ -191,6 +325,8 @@ pub(crate) struct Mailbox {
     waker: AtomicWaker,
     /// The addresses that the rendezvous' host had when the link was opened last.
     addresses: Mutex<Vec<IpAddr>>,
+    /// How the peers there spell their addresses.
+    spellings: Mutex<Spellings>,
 }
 
 #[derive(Debug, Default)]
@@ -201,12 +337,13 @@ struct Commands {
 }
 
 impl Mailbox {
-    fn with(command: Command) -> Self {
+    fn with(command: Command, known_peers: usize) -> Self {
         Self {
             commands: Mutex::new(Commands {
                 queue: [command].into(),
                 closed: false,
             }),
+            spellings: Mutex::new(Spellings::new(known_peers)),
             ..Self::default()
         }
     }

@@ -67,12 +67,13 @@ pub(crate) fn tls_config(extra: &[CertificateDer<'static>]) -> Arc<ClientConfig>
 /// Opens a link: name resolution, TCP, TLS, the WebSocket upgrade, the Engine.IO open packet and the
 /// namespace, all within the connect timeout. Dropping the future abandons the attempt.
 ///
-/// `resolved` is told the addresses of the host; `routes` keeps which of them were of use.
+/// `permitted` is given the addresses of the host, and gives those that may be connected to; `routes` keeps
+/// which of them were of use.
 pub(super) async fn open(
     rendezvous: &Rendezvous,
     config: &SocketConfig,
     routes: &mut Routes,
-    resolved: impl FnOnce(&[SocketAddr]),
+    permitted: impl FnOnce(Vec<SocketAddr>) -> Result<Vec<SocketAddr>, LinkError>,
 ) -> Result<(WebSocket, engine_io::Open), LinkError> {
     let deadline = Deadline {
         at: Instant::now() + config.connect_timeout,
@@ -81,7 +82,7 @@ pub(super) async fn open(
     let addresses = deadline
         .stage("name resolution", resolve(rendezvous))
         .await?;
-    resolved(&addresses);
+    let addresses = permitted(addresses)?;
     open_at(rendezvous, config, routes, &deadline, &addresses).await
 }
 

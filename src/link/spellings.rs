@@ -13,7 +13,7 @@ use crate::address::{Rendezvous, StarAddr};
 const MAX_SPELLINGS: usize = 4;
 
 /// The spellings of the peers that were announced on a link.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Spellings {
     capacity: usize,
     /// The latest first.
@@ -43,6 +43,21 @@ impl Spellings {
         spellings.retain(|known| *known != spelling);
         spellings.push_front(spelling);
         spellings.truncate(MAX_SPELLINGS);
+    }
+
+    /// The link is a new one: what was announced on the last one may have changed.
+    pub(super) fn clear(&mut self) {
+        self.by_peer.clear();
+    }
+
+    /// Whether a peer was announced at this very address.
+    pub(super) fn has(&self, address: &StarAddr) -> bool {
+        let known = address.peer().and_then(|peer| self.by_peer.get(&peer));
+        known.into_iter().flatten().any(|spelling| {
+            // Of one address there are several spellings.
+            StarAddr::from_wire(spelling)
+                .is_ok_and(|known| known.rendezvous() == address.rendezvous())
+        })
     }
 
     /// The peer is not here any more.
@@ -95,7 +110,10 @@ mod tests {
         }
         let known = spellings.of(&asked, &here);
         assert_eq!(known, ["a", "e", "d", "b"].map(|h| at(h, peer)));
+        assert!(spellings.has(&asked));
+        assert!(!spellings.has(&asked.with_peer(PeerId::random())));
         spellings.forget(&peer);
+        assert!(!spellings.has(&asked));
         let elsewhere = StarAddr::from_wire(&at("x", peer)).expect("valid");
         let known = spellings.of(&asked, elsewhere.rendezvous());
         assert_eq!(known, ["a", "x"].map(|h| at(h, peer)));

@@ -25,7 +25,7 @@ pub(super) async fn dial(
         return Err(Error::NoRuntime);
     }
     let names = || hints.names(&peer);
-    let rendezvous = links.rendezvous_meant(to.rendezvous(), names).await;
+    let rendezvous = links.rendezvous_meant(&to, names).await;
     let claim = claim(&hints, peer, &rendezvous).await?;
     let result = ask(links, rendezvous, to).await;
     match (result, claim) {
@@ -73,7 +73,7 @@ async fn ask(links: Arc<Links>, rendezvous: Rendezvous, to: StarAddr) -> Result<
         to,
         reply,
     };
-    links.start(&rendezvous, command)?;
+    links.dial(&rendezvous, command).await?;
     let mut cancel = CancelOnDrop {
         links,
         rendezvous,

@@ -30,7 +30,7 @@ async fn rust_joins_with_every_key_type() {
         Keypair::generate_secp256k1(),
         rsa_2048(),
     ] {
-        let mut node = Raw::with(&key, Config::default());
+        let mut node = Raw::with(&key, Config::default().with_allow_local_rendezvous(true));
         let (_, addr) = node.listen(&star.addr()).await;
         let peer = key.public().to_peer_id();
         assert_eq!(addr.to_string(), format!("{}/p2p/{peer}", star.addr()));
@@ -199,7 +199,9 @@ async fn a_peer_that_is_announced_no_more_expires() {
     .await;
     let js = Peer::start();
     let theirs = js.listen(&star.addr()).await;
-    let config = Config::default().with_announce_interval(interval);
+    let config = Config::default()
+        .with_allow_local_rendezvous(true)
+        .with_announce_interval(interval);
     let mut rust = Raw::with(&ed25519(), config);
     let mut discovery = rust.discovery();
     rust.listen(&star.addr()).await;
@@ -340,5 +342,7 @@ async fn listening_again_on_a_link_that_is_still_open_works() {
 }
 
 fn fast_backoff() -> Config {
-    Config::default().with_backoff(Duration::from_millis(50), Duration::from_millis(200))
+    Config::default()
+        .with_allow_local_rendezvous(true)
+        .with_backoff(Duration::from_millis(50), Duration::from_millis(200))
 }

@@ -44,7 +44,10 @@ async fn fifty_connections_at_once_through_the_embedded_rendezvous() {
 
 /// One hears of the other, dials it by its peer id alone, identifies, pings and moves 64 MiB.
 async fn two_swarms(star: &str) {
-    let (mut dialler, mut listener) = (swarm(Config::default()), swarm(Config::default()));
+    let (mut dialler, mut listener) = (
+        swarm(Config::default().with_allow_local_rendezvous(true)),
+        swarm(Config::default().with_allow_local_rendezvous(true)),
+    );
     let peer = *listener.local_peer_id();
     let addr = listen(&mut listener, star).await;
     let listener = tokio::spawn(serve(listener));
@@ -75,7 +78,7 @@ async fn connected(swarm: &mut libp2p::Swarm<crate::support::node::Node>, peer: 
 
 /// Twenty-five swarms with two connections each, at the same time, twice; then it still works.
 async fn fifty_connections(star: &str) {
-    let mut listener = swarm(Config::default());
+    let mut listener = swarm(Config::default().with_allow_local_rendezvous(true));
     let peer = *listener.local_peer_id();
     let addr = listen(&mut listener, star).await;
     let listener = tokio::spawn(serve(listener));
@@ -92,7 +95,7 @@ async fn fifty_connections(star: &str) {
 
 /// Dials twice over the one link of a swarm, works, and closes.
 async fn dial_and_close(addr: Multiaddr, peer: PeerId) {
-    let mut dialler = swarm(Config::default());
+    let mut dialler = swarm(Config::default().with_allow_local_rendezvous(true));
     for _ in 0..2 {
         let opts = DialOpts::peer_id(peer)
             .condition(libp2p::swarm::dial_opts::PeerCondition::Always)

@@ -9,6 +9,7 @@ mod limits;
 mod lines;
 mod node;
 mod orders;
+mod reach;
 mod relay;
 mod rendezvous_point;
 mod runtimes;

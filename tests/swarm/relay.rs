@@ -175,7 +175,7 @@ async fn without_the_relays_transport_a_circuit_is_not_supported() {
     let place = Place::plain("127.0.0.1", "ip4/127.0.0.1").await;
     let relay = Served::at(&place).await;
     let circuit = relay.circuit().with(Protocol::P2p(PeerId::random()));
-    let mut swarm = alone(Config::default());
+    let mut swarm = alone(Config::default().with_allow_local_rendezvous(true));
     let error = failure(&mut swarm, &circuit).await;
     match error {
         DialError::Transport(errors) => match &errors[..] {

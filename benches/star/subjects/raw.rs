@@ -30,7 +30,8 @@ impl Peer {
     /// Joins the rendezvous, and serves who dials.
     async fn join(via: &str) -> Result<Self> {
         let key = Keypair::generate_ed25519();
-        let mut transport = WebSocketStarTransport::new(&key, Config::default());
+        let mut transport =
+            WebSocketStarTransport::new(&key, Config::default().with_allow_local_rendezvous(true));
         transport.listen_on(ListenerId::next(), via.parse()?)?;
         let transport = Arc::new(Mutex::new(transport));
         let (joined, address) = oneshot::channel();

@@ -74,7 +74,10 @@ fn swarm(kind: Kind) -> Result<Swarm<Behaviour>> {
         Kind::Swarm | Kind::EvenSwarm => upgraded(
             kind,
             &key,
-            WebSocketStarTransport::new(&key, libp2p_websocket_star::Config::default()),
+            WebSocketStarTransport::new(
+                &key,
+                libp2p_websocket_star::Config::default().with_allow_local_rendezvous(true),
+            ),
         )?,
         Kind::Relay => {
             let (transport, behaviour) = relay::client::new(peer);

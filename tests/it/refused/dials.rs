@@ -86,7 +86,12 @@ async fn a_dial_to_an_absent_peer_fails_with_the_servers_reason() {
 async fn a_javascript_peer_that_refuses_gives_its_reason_and_one_that_is_silent_none() {
     let star = Rendezvous::start(RendezvousOptions::default()).await;
     let timeout = Duration::from_secs(1);
-    let node = Raw::with(&ed25519(), Config::default().with_dial_timeout(timeout));
+    let node = Raw::with(
+        &ed25519(),
+        Config::default()
+            .with_allow_local_rendezvous(true)
+            .with_dial_timeout(timeout),
+    );
     let js = Peer::start();
     let to = js_listen(&js, &star).await;
 
@@ -230,7 +235,10 @@ async fn a_node_that_only_dials_joins_by_itself_and_refuses_to_be_dialled() {
 async fn a_javascript_peer_cannot_dial_a_node_that_only_dials() {
     let star = Rendezvous::start(RendezvousOptions::default()).await;
     let key = ed25519();
-    let (node, js) = (Raw::with(&key, Config::default()), Peer::start());
+    let (node, js) = (
+        Raw::with(&key, Config::default().with_allow_local_rendezvous(true)),
+        Peer::start(),
+    );
     let to = js_listen(&js, &star).await;
     let _connection = node.dial(&to).await;
     let own = format!("{}/ipfs/{}", star.addr(), key.public().to_peer_id());

@@ -281,7 +281,9 @@ async fn a_rendezvous_with_its_challenge_off_is_refused() {
 #[tokio::test]
 async fn a_rendezvous_with_its_challenge_off_works_where_that_is_allowed() {
     let star = without_challenge().await;
-    let config = Config::default().with_allow_join_with_disabled_challenge(true);
+    let config = Config::default()
+        .with_allow_local_rendezvous(true)
+        .with_allow_join_with_disabled_challenge(true);
     let mut node = Raw::with(&ed25519(), config);
     let (_, own) = node.listen(&star.addr()).await;
     let js = Peer::start();

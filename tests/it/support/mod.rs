@@ -60,7 +60,9 @@ pub fn pattern(offset: usize, len: usize) -> Vec<u8> {
 /// Opens a lost link again at once.
 pub fn hasty() -> libp2p_websocket_star::Config {
     let backoff = (Duration::from_millis(10), Duration::from_millis(50));
-    libp2p_websocket_star::Config::default().with_backoff(backoff.0, backoff.1)
+    libp2p_websocket_star::Config::default()
+        .with_allow_local_rendezvous(true)
+        .with_backoff(backoff.0, backoff.1)
 }
 
 pub fn ed25519() -> Keypair {

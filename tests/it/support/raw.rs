@@ -42,7 +42,10 @@ impl Drop for Raw {
 
 impl Raw {
     pub fn new() -> Self {
-        Self::with(&super::ed25519(), Config::default())
+        Self::with(
+            &super::ed25519(),
+            Config::default().with_allow_local_rendezvous(true),
+        )
     }
 
     pub fn with(key: &Keypair, config: Config) -> Self {

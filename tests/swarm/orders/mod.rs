@@ -152,11 +152,12 @@ fn builder_with_websocket(config: Config) -> Swarm<Node> {
 #[tokio::test]
 async fn after_a_transport_that_takes_every_address_no_dial_arrives() {
     let place = Place::plain("127.0.0.1", "ip4/127.0.0.1").await;
-    let mut listener = alone(Config::default());
+    let mut listener = alone(Config::default().with_allow_local_rendezvous(true));
     let addr = joined(&mut listener, &place.base).await;
-    let mut swarm = by_hand(Config::default(), |key, star| {
-        or(resolving(tcp_of(key)), star)
-    });
+    let mut swarm = by_hand(
+        Config::default().with_allow_local_rendezvous(true),
+        |key, star| or(resolving(tcp_of(key)), star),
+    );
     joined(&mut swarm, &place.base).await;
     swarm.dial(addr).expect("an address");
     let error = until(&mut swarm, "the failure", |event| match event {
@@ -176,7 +177,7 @@ async fn after_a_transport_that_takes_every_address_no_dial_arrives() {
 #[tokio::test]
 async fn a_circuit_through_a_relay_at_a_rendezvous_is_left_to_other_transports() {
     let key = Keypair::generate_ed25519();
-    let star = Star::new(Config::default());
+    let star = Star::new(Config::default().with_allow_local_rendezvous(true));
     let mut transport = star.transport(&key).expect("the key signs");
     let (relay, peer) = (PeerId::random(), PeerId::random());
     for base in [

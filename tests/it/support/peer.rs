@@ -47,7 +47,8 @@ pub fn peer_with(
     transport: impl FnOnce(WebSocketStarTransport) -> Boxed<(PeerId, StreamMuxerBox)>,
 ) -> PeerSwarm {
     log();
-    let star = WebSocketStarTransport::new(key, Config::default());
+    let star =
+        WebSocketStarTransport::new(key, Config::default().with_allow_local_rendezvous(true));
     let discovery = star.discovery();
     SwarmBuilder::with_existing_identity(key.clone())
         .with_tokio()

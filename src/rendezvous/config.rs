@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    names::{PublicName, PublicNames},
     origin::Weights,
     proxy::{Network, TrustedProxies},
     registry::Rate,
@@ -39,6 +40,7 @@ pub struct Config {
     tls: Option<TlsConfig>,
     trusted_proxies: TrustedProxies,
     origin_weights: Weights,
+    public_names: PublicNames,
     metrics: bool,
     limits: Limits,
 }
@@ -55,6 +57,7 @@ impl Default for Config {
     /// - Speaks plain WebSocket: TLS needs a certificate, and is often ended by a proxy.
     /// - Trusts no proxy: anybody could say to come from elsewhere.
     /// - Gives each address the same weight: who is behind one is not to be seen from here.
+    /// - Takes peers that join under any name: it cannot know its own.
     /// - Serves `/metrics`: they name no peer, and whoever may connect may ask for them, as with the
     ///   npm server's command line.
     fn default() -> Self {
@@ -68,6 +71,7 @@ impl Default for Config {
             tls: None,
             trusted_proxies: TrustedProxies::from_iter([]),
             origin_weights: Weights::default(),
+            public_names: PublicNames::from_iter([]),
             metrics: true,
             limits: Limits::default(),
         }
@@ -154,6 +158,18 @@ impl Config {
         self
     }
 
+    /// The names and IP addresses under which peers may join. Others are refused with `Invalid multiaddr`, so that no
+    /// peer can be announced at a host that is not this server. With none, any will do.
+    ///
+    /// Only the host of an address is looked at: a DNS name without regard to case, whether `/dns`, `/dns4`, `/dns6`
+    /// or `/dnsaddr` leads to it. The port and the transport may be any, because a proxy may have its own. Peers on the
+    /// same machine need a name, too: to join as `/ip4/127.0.0.1/…`, name `127.0.0.1`.
+    #[must_use]
+    pub fn with_public_names(mut self, names: impl IntoIterator<Item = PublicName>) -> Self {
+        self.public_names = names.into_iter().collect();
+        self
+    }
+
     /// Whether `/metrics` is answered.
     #[must_use]
     pub fn with_metrics(mut self, metrics: bool) -> Self {
@@ -202,6 +218,10 @@ impl Config {
 
     pub(crate) fn origin_weights(&self) -> &Weights {
         &self.origin_weights
+    }
+
+    pub(crate) fn public_names(&self) -> &PublicNames {
+        &self.public_names
     }
 
     pub(crate) fn metrics(&self) -> bool {

@@ -31,6 +31,7 @@ mod http;
 mod hub;
 mod link;
 mod metrics;
+mod names;
 mod origin;
 mod outbox;
 mod page;
@@ -49,6 +50,7 @@ mod tls;
 mod simulation_tests;
 
 pub use config::{Config, Limits};
+pub use names::{PublicName, PublicNameError};
 pub use proxy::{Network, NetworkError};
 pub use refusals::{Refusals, Refused};
 pub use registry::Counters;

@@ -25,6 +25,7 @@ use self::{dials::Dialled, dials::Dials, gone::Gone, peers::Peers, rate::Spent, 
 use super::{
     challenge::{Challenge, Check, Checked},
     config::Config,
+    names::PublicNames,
     origin::Claimant,
     rates::Rates,
     refusals::{Refusals, Refused},
@@ -184,6 +185,7 @@ impl Link {
 struct Settings {
     challenge: bool,
     strict_multiaddr: bool,
+    public_names: PublicNames,
     joins: usize,
     pending_dials: usize,
     open_dials: usize,
@@ -223,6 +225,7 @@ impl Registry {
             settings: Settings {
                 challenge: config.challenge(),
                 strict_multiaddr: config.strict_multiaddr(),
+                public_names: config.public_names().clone(),
                 joins: limits.joins,
                 pending_dials: limits.pending_dials,
                 open_dials: limits.open_dials,

@@ -9,5 +9,6 @@ mod names;
 mod npm_crashes;
 mod packets;
 mod panics;
+mod public_names;
 mod upgrade;
 mod versions;

@@ -6,7 +6,7 @@ mod values;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use libp2p_websocket_star::rendezvous::{Config, Network};
+use libp2p_websocket_star::rendezvous::{Config, Network, PublicName};
 
 use self::{
     limits::LimitArguments,
@@ -58,6 +58,15 @@ pub struct Arguments {
     /// carrier with many peers behind one address; may be repeated, and the longest prefix counts
     #[arg(long, value_name = "NETWORK=N", value_parser = weight, help_heading = "Listening")]
     origin_weight: Vec<(Network, u32)>,
+    /// A DNS name or an IP address of this server: peers may join under these only. Can be given several
+    /// times, or separated by commas; without it, any name will do
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        help_heading = "Protocol"
+    )]
+    public_name: Vec<PublicName>,
 
     /// The certificate chain in PEM, the server's own first; needs --key [env: CERT]
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
@@ -220,6 +229,7 @@ impl Arguments {
             .with_strict_multiaddr(!self.disable_strict_multiaddr)
             .with_metrics(!self.disable_metrics)
             .with_trusted_proxies(self.trusted_proxy.iter().copied())
+            .with_public_names(self.public_name.iter().cloned())
             .with_announce_interval(self.announce_interval)
             .with_ping_interval(self.ping_interval)
             .with_ping_timeout(self.ping_timeout)
@@ -290,6 +300,19 @@ mod tests {
             .with_origin_weight(network("::1"), 2);
         assert_eq!(format!("{:?}", arguments.config()), format!("{expected:?}"));
         assert!(Arguments::try_parse_from(["rendezvous", "--origin-weight", "::1"]).is_err());
+    }
+
+    #[test]
+    fn public_names_are_given_one_by_one_or_separated_by_commas() {
+        let flags = ["--public-name=star.example,::1", "--public-name", "a.test"];
+        let arguments = Arguments::try_parse_from(["rendezvous"].into_iter().chain(flags));
+        let told = arguments.expect("valid").public_name;
+        let told: Vec<_> = told.iter().map(PublicName::to_string).collect();
+        assert_eq!(told, ["star.example", "::1", "a.test"]);
+        for bad in ["wss://star.example", "star.example:443", ""] {
+            let flags = ["rendezvous", "--public-name", bad];
+            assert!(Arguments::try_parse_from(flags).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 use multiaddr::Multiaddr;
 
 use super::{
-    Action, Announced, DeadlineKind, FEW, LinkId, Refusal, Registry,
+    Action, Announced, DeadlineKind, FEW, LinkId, Refusal, Registry, Settings,
     gone::Left,
     sample::Sample,
     turns::{Called, Turn},
@@ -122,7 +122,12 @@ impl Registry {
         ack: u64,
         now: Instant,
     ) -> Result<Step, Refusal> {
-        if !is_valid(address, self.settings.strict_multiaddr) {
+        let Settings {
+            strict_multiaddr,
+            public_names,
+            ..
+        } = &self.settings;
+        if !is_valid(address, *strict_multiaddr) || !public_names.admit(address) {
             return Err(Refusal::InvalidMultiaddr);
         }
         self.check_join_limit(link, address, now)?;

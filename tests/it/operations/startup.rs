@@ -8,6 +8,7 @@ use super::certificates::{Certificate, Folder, text};
 use crate::support::{
     binary::{Binary, command, failure, http},
     js::Peer,
+    raw::Raw,
 };
 
 /// The one line with which the binary refuses to start.
@@ -66,6 +67,17 @@ async fn the_npm_servers_variables_and_flags_mean_what_they_meant() {
 }
 
 #[tokio::test]
+async fn peers_join_under_the_public_names_only() {
+    let star = Binary::start(&["--public-name", "star.test", "--public-name=LocalHost"]).await;
+    let mut node = Raw::new();
+    let named = star.addr().replace("/ip4/127.0.0.1", "/dns4/localhost");
+    node.listen(&named).await;
+    node.listen_on(&star.addr()).expect("a good address");
+    let error = node.listener_closed().await.to_string();
+    assert!(error.ends_with("Invalid multiaddr"), "{error}");
+}
+
+#[tokio::test]
 async fn a_flag_wins_over_its_variable() {
     let mut command = command();
     command
@@ -104,6 +116,10 @@ async fn what_is_wrong_with_the_command_line_is_said_in_one_line() {
         (
             &["--stall-timeout", "soon"],
             "'--stall-timeout <TIME>': must be a whole number of seconds",
+        ),
+        (
+            &["--public-name", "wss://star.example"],
+            "'--public-name <NAME>': must be a DNS name or an IP address",
         ),
         (&["--log", "xml"], "possible values: text, json"),
         (

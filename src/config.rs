@@ -113,8 +113,12 @@ impl Config {
         self
     }
 
-    /// How often the rendezvous announces each peer. Default 10 s, the npm server's; at least 10 ms. A peer
-    /// that is not announced for three intervals is expired.
+    /// How often a rendezvous announces each peer at the most. Default 10 s, the npm server's; from 20 ms to 8 h, and
+    /// brought there if not.
+    ///
+    /// A peer expires that is not announced for three rounds of its rendezvous. How long a round takes, the rendezvous
+    /// shows: this interval or longer. As long as it has not, three times 120 intervals of silence count; a day without an
+    /// announcement counts in any case, and so does a dial that does not find the peer.
     #[must_use]
     pub fn with_announce_interval(mut self, interval: Duration) -> Self {
         self.announce_interval = time::interval(interval, SHORTEST);
@@ -265,8 +269,11 @@ impl Limits {
         self
     }
 
-    /// Addresses of peers that discovery remembers. Default 16,384; the one that was not announced
-    /// for the longest time goes first.
+    /// Addresses of peers that discovery remembers at one rendezvous. Default 16,384. Where there are more, who is
+    /// known stays known while it is announced, and the others wait for room.
+    ///
+    /// Rendezvous at which this node does not listen have a sixteenth of it each, and a quarter in all, because strangers
+    /// may have chosen them; of one peer, no more than eight addresses are remembered there.
     #[must_use]
     pub fn with_known_peers(mut self, peers: usize) -> Self {
         self.known_peers = peers;

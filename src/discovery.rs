@@ -1,15 +1,17 @@
 //! Peer discovery: what the rendezvous announce, as a stream of [`Event`]s.
 //!
-//! A rendezvous announces every joined peer when it joins and then at an interval; it never says that
-//! one has left. A peer address that was not announced for three intervals has therefore expired. Where
-//! a rendezvous paces its announcements, the longer of the two latest gaps between announcements of
-//! that address counts as its interval, up to 20 minutes: an address that went away is listed for an
-//! hour at most. Such an address expires once before its pace is known.
+//! A rendezvous announces every joined peer when it joins and then in rounds; it never says that one has left. A peer
+//! address that was not announced for three rounds has therefore expired. How long a round takes, the rendezvous shows:
+//! 10 s where there are few peers, many minutes where there are very many. As long as it has not shown it, three times 20
+//! minutes of silence count; and in any case, an address that is not announced is listed for a day at most. A peer that
+//! cannot be found when it is dialled expires at once.
 //!
 //! Whatever the rendezvous do, memory is bounded and the links never wait for a subscriber: the known
-//! addresses are bounded by a capacity, the address announced the longest ago making room for a new
-//! one, and each [`Discovery`] remembers at most as many that it has reported, polled or not.
+//! addresses are bounded by a capacity, newcomers wait until there is room, and each [`Discovery`] remembers at most
+//! as many that it has reported, polled or not. Each rendezvous has a part of its own, and takes nothing from the
+//! others.
 
+mod part;
 mod table;
 
 use std::{
@@ -27,8 +29,9 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use tokio::time::Sleep;
 
+pub(crate) use self::table::Place;
 use self::table::{Key, Table};
-use crate::hints::Hints;
+use crate::{address::Rendezvous, hints::Hints};
 
 /// What a rendezvous' announcements say about a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +44,7 @@ pub enum Event {
         /// Its address in the libp2p form, which ends in `/p2p/<peer>`.
         address: Multiaddr,
     },
-    /// A discovered address was not announced for three intervals, or made room for others.
+    /// A discovered address was not announced for three rounds of its rendezvous, or the peer was not found there.
     ///
     /// Connections to the peer are not affected.
     Expired {
@@ -124,7 +127,7 @@ struct Subscriber {
     waker: Option<Waker>,
 }
 
-/// A table of at most `capacity` addresses, and its first subscription.
+/// A table of at most `capacity` addresses at each rendezvous where we listen, and its first subscription.
 pub(crate) fn channel(
     local: PeerId,
     announce_interval: Duration,
@@ -143,17 +146,23 @@ pub(crate) fn channel(
 }
 
 impl Announcer {
-    /// Notes that `peer` is announced at `address`, in the libp2p form. Never waits for a subscriber.
-    pub(crate) fn announce(&self, peer: PeerId, address: Multiaddr) {
-        let wakers = lock(&self.0.0).announce(peer, address, now());
+    /// Notes that `peer` is announced at `place`; its `address` there is in the libp2p form. Never waits for a
+    /// subscriber.
+    pub(crate) fn announce(&self, place: Place<'_>, peer: PeerId, address: Multiaddr) {
+        let wakers = lock(&self.0.0).announce(place, peer, address, now());
         // After the lock is released: a woken subscriber takes it first thing.
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Takes a peer off the list that cannot be reached at `address` any more.
-    pub(crate) fn retract(&self, peer: PeerId, address: Multiaddr) {
-        let wakers = lock(&self.0.0).retract(peer, address);
+    /// Takes a peer off the list that is not found at `rendezvous`.
+    pub(crate) fn retract(&self, rendezvous: &Rendezvous, peer: &PeerId) {
+        let wakers = lock(&self.0.0).retract(rendezvous, peer);
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Notes that the link to `rendezvous` is lost or closed.
+    pub(crate) fn close(&self, rendezvous: &Rendezvous) {
+        lock(&self.0.0).table.close(rendezvous);
     }
 
     /// A new subscription, which first hears of every peer that is known.
@@ -251,18 +260,18 @@ impl Shared {
     }
 
     /// Gives those to wake, as do `expire` and `close`.
-    fn announce(&mut self, peer: PeerId, address: Multiaddr, now: Instant) -> Vec<Waker> {
-        let announced = self.table.announce(peer, address, now);
-        let mut wakers = Vec::new();
-        for subscriber in self.subscribers.values_mut() {
-            if let Some(key) = &announced.listed {
-                wakers.extend(subscriber.listed(key));
-            }
-            if let Some(key) = &announced.unlisted {
-                wakers.extend(subscriber.unlisted(key));
-            }
-        }
-        wakers
+    fn announce(
+        &mut self,
+        place: Place<'_>,
+        peer: PeerId,
+        address: Multiaddr,
+        now: Instant,
+    ) -> Vec<Waker> {
+        let Some(key) = self.table.announce(place, peer, address, now) else {
+            return Vec::new();
+        };
+        let subscribers = self.subscribers.values_mut();
+        subscribers.filter_map(|s| s.listed(&key)).collect()
     }
 
     fn expire(&mut self, now: Instant) -> Vec<Waker> {
@@ -273,8 +282,8 @@ impl Shared {
         self.unlisted(&expired)
     }
 
-    fn retract(&mut self, peer: PeerId, address: Multiaddr) -> Vec<Waker> {
-        let retracted = self.table.retract(Key { peer, address });
+    fn retract(&mut self, rendezvous: &Rendezvous, peer: &PeerId) -> Vec<Waker> {
+        let retracted = self.table.retract(rendezvous, peer);
         self.unlisted(retracted.as_slice())
     }
 
@@ -326,10 +335,10 @@ impl Shared {
             return ControlFlow::Break(None);
         }
         subscriber.waker = Some(waker.clone());
-        // An announcement of a told address wakes nobody, and yet it can bring its expiry forward,
-        // when its rendezvous has become quicker; but never to before a minimal lifetime from now.
-        let recheck = now + self.table.min_lifetime();
-        ControlFlow::Continue(self.table.next_expiry().map(|at| at.min(recheck)))
+        // An announcement of a told address wakes nobody, and yet it can bring expiries forward, when its rendezvous
+        // has shown how quick it is.
+        let recheck = now + self.table.recheck();
+        ControlFlow::Continue(self.table.next_expiry(now).map(|at| at.min(recheck)))
     }
 }
 

@@ -7,6 +7,7 @@ use futures::{FutureExt, StreamExt};
 use proptest::prelude::*;
 
 use super::*;
+use crate::address::StarAddr;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -24,8 +25,25 @@ fn address(number: u32) -> Multiaddr {
         .expect("a multiaddr")
 }
 
+fn here() -> Rendezvous {
+    let here = StarAddr::try_from(&address(0)).expect("valid");
+    here.rendezvous().clone()
+}
+
 fn announce(announcer: &Announcer, number: u32) {
-    announcer.announce(peer(number), address(number));
+    let place = Place {
+        rendezvous: &here(),
+        listening: true,
+    };
+    announcer.announce(place, peer(number), address(number));
+}
+
+/// Announces a peer so often that the pace shows; the last time is now.
+async fn announce_in_rounds(announcer: &Announcer, number: u32) {
+    for pause in [INTERVAL, INTERVAL, Duration::ZERO] {
+        announce(announcer, number);
+        tokio::time::advance(pause).await;
+    }
 }
 
 fn discovered(number: u32) -> Event {
@@ -88,7 +106,7 @@ async fn a_peer_is_discovered_once_and_expires_three_intervals_after_its_last_an
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_announced_at_a_slow_pace_expires_once_and_then_stays() {
+async fn a_peer_announced_at_a_slow_pace_stays() {
     let (announcer, mut discovery) = small();
     let announcing = tokio::spawn(async move {
         for _ in 0..20 {
@@ -98,7 +116,7 @@ async fn a_peer_announced_at_a_slow_pace_expires_once_and_then_stays() {
     });
     let events: Vec<_> = discovery.by_ref().collect().await;
     announcing.await.expect("no panic");
-    assert_eq!(events, [discovered(1), expired(1), discovered(1)]);
+    assert_eq!(events, [discovered(1)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,19 +140,26 @@ async fn an_expiry_that_was_brought_forward_is_reported_in_time() {
 #[tokio::test(start_paused = true)]
 async fn what_comes_and_goes_between_two_polls_is_left_out() {
     let (announcer, mut discovery) = small();
-    announce(&announcer, 1);
+    announce_in_rounds(&announcer, 1).await;
     tokio::time::advance(INTERVAL * 4).await;
     assert_eq!(drain(&mut discovery), []);
 
     announce(&announcer, 2);
     assert_eq!(drain(&mut discovery), [discovered(2)]);
-    for number in 10..26 {
-        announce(&announcer, number);
-    }
+    announcer.retract(&here(), &peer(2));
     announce(&announcer, 2);
-    let events = drain(&mut discovery);
-    assert_eq!(events.len(), 15, "{events:?}");
-    assert!(!events.contains(&expired(2)) && !events.contains(&discovered(2)));
+    assert_eq!(drain(&mut discovery), []);
+}
+
+#[tokio::test]
+async fn a_peer_that_is_not_found_expires_at_once_and_the_others_do_not() {
+    let (announcer, mut discovery) = small();
+    announce(&announcer, 1);
+    announce(&announcer, 2);
+    assert_eq!(drain(&mut discovery), [discovered(1), discovered(2)]);
+    announcer.retract(&here(), &peer(1));
+    announcer.retract(&here(), &peer(3));
+    assert_eq!(drain(&mut discovery), [expired(1)]);
 }
 
 #[tokio::test]
@@ -151,14 +176,12 @@ async fn memory_is_bounded_when_nobody_polls() {
     }
     {
         let shared = lock(&discovery.shared);
-        assert_eq!(shared.table.len(), CAPACITY);
+        assert_eq!(shared.table.listed().len(), CAPACITY);
         let subscriber = &shared.subscribers[&discovery.id];
-        assert_eq!((subscriber.told.len(), subscriber.gone.len()), (500, 500));
+        assert_eq!((subscriber.told.len(), subscriber.gone.len()), (500, 0));
     }
-    let events = drain(&mut discovery);
-    let mut expected: Vec<_> = (0..500).map(expired).collect();
-    expected.extend((19_000..20_000).map(discovered));
-    assert_eq!(events, expected);
+    let newcomers: Vec<_> = (500..1000).map(discovered).collect();
+    assert_eq!(drain(&mut discovery), newcomers);
 }
 
 #[tokio::test]
@@ -171,15 +194,17 @@ async fn the_local_peer_is_not_discovered() {
 #[tokio::test(start_paused = true)]
 async fn a_clone_hears_of_everything_that_is_known() {
     let (announcer, mut discovery) = small();
-    announce(&announcer, 1);
-    tokio::time::advance(INTERVAL * 2).await;
+    announce_in_rounds(&announcer, 1).await;
     announce(&announcer, 2);
     assert_eq!(drain(&mut discovery), [discovered(1), discovered(2)]);
     assert_eq!(
         drain(&mut discovery.clone()),
         [discovered(1), discovered(2)]
     );
-    tokio::time::advance(INTERVAL).await;
+    for _ in 0..3 {
+        tokio::time::advance(INTERVAL).await;
+        announce(&announcer, 2);
+    }
     assert_eq!(drain(&mut announcer.subscribe()), [discovered(2)]);
     assert_eq!(drain(&mut discovery), [expired(1)]);
 }
@@ -219,7 +244,7 @@ async fn a_new_peer_wakes_once_until_polled_and_a_known_one_wakes_nobody() {
 async fn an_expiry_wakes_the_others_and_not_the_subscription_that_finds_it() {
     let (announcer, mut first) = small();
     let mut second = first.clone();
-    announce(&announcer, 1);
+    announce_in_rounds(&announcer, 1).await;
     let (one, two) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
     for (wakes, discovery) in [(&one, &mut first), (&two, &mut second)] {
         assert!(wakes.poll(discovery).is_ready());
@@ -279,60 +304,6 @@ async fn no_wake_is_lost_between_an_announcing_thread_and_a_waiting_one() {
 
 const CAPACITY: usize = 4;
 
-/// The same rules in the plainest form: a list, ordered by the last announcement.
-#[derive(Default)]
-struct Model(Vec<Known>);
-
-struct Known {
-    number: u32,
-    announced: Instant,
-    gaps: Vec<Duration>,
-    listed: bool,
-}
-
-impl Known {
-    fn expires(&self) -> Instant {
-        let gap = self.gaps.iter().rev().take(2).max();
-        self.announced + 3 * INTERVAL.max(gap.copied().unwrap_or_default())
-    }
-}
-
-impl Model {
-    fn announce(&mut self, number: u32, now: Instant) {
-        let position = self.0.iter().position(|known| known.number == number);
-        let mut gaps = Vec::new();
-        if let Some(position) = position {
-            let known = self.0.remove(position);
-            let gap = now - known.announced;
-            if gap <= Duration::from_secs(1_200) {
-                gaps = known.gaps;
-                gaps.push(gap);
-            }
-        }
-        self.0.push(Known {
-            number,
-            announced: now,
-            gaps,
-            listed: true,
-        });
-        if self.0.len() > CAPACITY {
-            let first = self.0.iter().position(|known| !known.listed).unwrap_or(0);
-            self.0.remove(first);
-        }
-    }
-
-    fn expire(&mut self, now: Instant) {
-        for known in &mut self.0 {
-            known.listed &= known.expires() > now;
-        }
-    }
-
-    fn listed(&self) -> BTreeSet<PeerId> {
-        let listed = self.0.iter().filter(|known| known.listed);
-        listed.map(|known| peer(known.number)).collect()
-    }
-}
-
 /// A subscription, and the peers that its events add up to.
 struct Listener {
     discovery: Discovery,
@@ -353,9 +324,16 @@ impl Listener {
     }
 }
 
+fn listed(announcer: &Announcer) -> BTreeSet<PeerId> {
+    let listed = lock(&announcer.0.0).table.listed();
+    listed.into_iter().map(|key| key.peer).collect()
+}
+
 #[derive(Debug, Clone)]
 enum Operation {
     Announce(u32),
+    Retract(u32),
+    Close,
     Advance(u64),
     Poll(usize),
     Drain(usize),
@@ -366,6 +344,8 @@ enum Operation {
 fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         6 => (0..7u32).prop_map(Operation::Announce),
+        1 => (0..7u32).prop_map(Operation::Retract),
+        1 => Just(Operation::Close),
         2 => (1..50u64).prop_map(Operation::Advance),
         1 => (1_000..1_400u64).prop_map(Operation::Advance),
         6 => any::<usize>().prop_map(Operation::Poll),
@@ -375,28 +355,26 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-async fn agree_with_the_model(operations: Vec<Operation>) {
+async fn agree_with_the_table(operations: Vec<Operation>) {
     let (announcer, discovery) = channel(peer(u32::MAX), INTERVAL, CAPACITY);
-    let mut model = Model::default();
     let told = BTreeSet::new();
     let mut listeners = vec![Listener { discovery, told }];
     for operation in operations {
         match operation {
             Operation::Announce(number) => {
                 announce(&announcer, number);
-                model.announce(number, now());
             }
+            Operation::Retract(number) => announcer.retract(&here(), &peer(number)),
+            Operation::Close => announcer.close(&here()),
             Operation::Advance(secs) => tokio::time::advance(Duration::from_secs(secs)).await,
             Operation::Poll(index) => {
                 let index = index % listeners.len();
                 listeners[index].poll();
-                model.expire(now());
             }
             Operation::Drain(index) => {
                 let index = index % listeners.len();
                 while listeners[index].poll() {}
-                model.expire(now());
-                assert_eq!(listeners[index].told, model.listed());
+                assert_eq!(listeners[index].told, listed(&announcer));
             }
             Operation::Clone(index) if listeners.len() < 4 => {
                 let discovery = listeners[index % listeners.len()].discovery.clone();
@@ -408,9 +386,7 @@ async fn agree_with_the_model(operations: Vec<Operation>) {
             }
             Operation::Clone(_) | Operation::Drop(_) => {}
         }
-        let listed = lock(&announcer.0.0).table.listed();
-        let peers: BTreeSet<_> = listed.into_iter().map(|key| key.peer).collect();
-        assert_eq!(peers, model.listed());
+        assert!(listed(&announcer).len() <= CAPACITY);
     }
 }
 
@@ -426,6 +402,6 @@ proptest! {
             .start_paused(true)
             .build()
             .expect("a runtime")
-            .block_on(agree_with_the_model(operations));
+            .block_on(agree_with_the_table(operations));
     }
 }

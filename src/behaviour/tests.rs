@@ -19,7 +19,7 @@ use libp2p::{
 };
 
 use super::*;
-use crate::discovery::{Announcer, channel};
+use crate::discovery::{Announcer, Place, channel};
 
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Far more than is needed: only a failing test waits as long.
@@ -63,6 +63,18 @@ async fn listening_swarm() -> (Swarm<dummy::Behaviour>, Multiaddr) {
     }
 }
 
+/// Each address is at a rendezvous of its own.
+fn announce(announcer: &Announcer, peer: PeerId, address: Multiaddr) {
+    let host: String = address.to_string().replace('/', "");
+    let star = format!("/dns4/{host}/tcp/80/ws/p2p-websocket-star");
+    let star: StarAddr = star.parse().expect("valid");
+    let place = Place {
+        rendezvous: star.rendezvous(),
+        listening: true,
+    };
+    announcer.announce(place, peer, address);
+}
+
 fn behaviour(capacity: usize) -> (Announcer, Behaviour) {
     let (announcer, discovery) = channel(PeerId::random(), INTERVAL, capacity);
     (announcer, Behaviour::of(discovery))
@@ -93,7 +105,7 @@ async fn a_discovered_peer_is_dialled_by_its_peer_id_alone() {
     let unknown = dialer.dial(peer);
     assert!(matches!(unknown, Err(DialError::NoAddresses)));
 
-    announcer.announce(peer, address.clone());
+    announce(&announcer, peer, address.clone());
     let event = dialer.select_next_some().await;
     assert!(
         matches!(&event, SwarmEvent::Behaviour(Event::Discovered { peer: p, address: a })
@@ -125,7 +137,7 @@ async fn a_discovered_peer_is_dialled_by_its_peer_id_alone() {
 async fn an_expired_address_is_not_dialled_any_more() {
     let (announcer, mut swarm) = discovering_swarm();
     let peer = PeerId::random();
-    announcer.announce(peer, address(1));
+    announce(&announcer, peer, address(1));
     loop {
         if let SwarmEvent::Behaviour(Event::Expired { .. }) = swarm.select_next_some().await {
             break;
@@ -140,7 +152,7 @@ async fn a_peer_is_dialled_at_all_its_addresses_and_at_no_other_peers() {
     let (announcer, mut behaviour) = behaviour(64);
     let [a, b] = [PeerId::random(), PeerId::random()];
     for (peer, port) in [(a, 1), (b, 2), (a, 3), (b, 4), (a, 5)] {
-        announcer.announce(peer, address(port));
+        announce(&announcer, peer, address(port));
     }
     while poll(&mut behaviour).is_ready() {}
     assert_eq!(
@@ -171,7 +183,7 @@ impl Wake for Wakes {
 async fn a_flood_of_peers_lets_the_swarm_turn_to_its_connections() {
     let (announcer, mut behaviour) = behaviour(1_000);
     for port in 0..1_000 {
-        announcer.announce(PeerId::random(), address(port));
+        announce(&announcer, PeerId::random(), address(port));
     }
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(Arc::clone(&wakes));
@@ -194,7 +206,7 @@ async fn a_flood_of_peers_lets_the_swarm_turn_to_its_connections() {
 async fn when_the_transport_is_gone_what_is_known_stays() {
     let (announcer, mut behaviour) = behaviour(64);
     let peer = PeerId::random();
-    announcer.announce(peer, address(1));
+    announce(&announcer, peer, address(1));
     drop(announcer);
     while poll(&mut behaviour).is_ready() {}
     assert!(poll(&mut behaviour).is_pending());

@@ -9,13 +9,19 @@ use std::{
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
-/// How many intervals a peer may go without an announcement.
-const INTERVALS: u32 = 3;
+use super::part::Part;
+use crate::address::Rendezvous;
 
-/// The longest interval between two announcements that is believed, so that an address that went away
-/// is listed for an hour at most. A longer gap says that the peer was absent, not that its rendezvous
-/// is slow.
-const MAX_INTERVAL: Duration = Duration::from_secs(20 * 60);
+/// The shortest interval between two announcements, and the longest, so that three are a day.
+const INTERVALS: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(8 * 60 * 60)];
+
+/// Of the capacity, the share of one rendezvous without a listener of ours, and that of all of them together: strangers
+/// may have chosen them.
+const GUEST_SHARE: usize = 16;
+const GUESTS_SHARE: usize = 4;
+
+/// The addresses of one peer beyond which none is listed at rendezvous without a listener of ours.
+const MAX_ADDRESSES: usize = 8;
 
 /// One peer at one address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,21 +30,19 @@ pub(super) struct Key {
     pub(super) address: Multiaddr,
 }
 
-/// What an announcement changed.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Announced {
-    /// The key, if it was not listed before.
-    pub(super) listed: Option<Arc<Key>>,
-    /// The listed key that had to make room.
-    pub(super) unlisted: Option<Arc<Key>>,
+/// Where a peer is announced.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) rendezvous: &'a Rendezvous,
+    /// Whether we listen there.
+    pub(crate) listening: bool,
 }
 
 /// The announced addresses.
 ///
-/// An address is *listed* from its announcement until it expires. Afterwards it is only *remembered*:
-/// a rendezvous that repeats a peer less often than three intervals is noticed only by who still
-/// knows the last announcement. Listed and remembered addresses together are within the capacity;
-/// the remembered ones make room first, then those announced the longest ago.
+/// An address is *listed* from its announcement until it expires. Nothing makes room for another one: where there is no
+/// room, a newcomer is listed when it is announced and there is some. So who is known stays known as long as
+/// it is announced, however many there are, and each rendezvous has a part of its own.
 #[derive(Debug)]
 pub(super) struct Table {
     local: PeerId,
@@ -46,108 +50,109 @@ pub(super) struct Table {
     capacity: usize,
     /// Numbers announcements, and listings by the announcement that began them.
     count: u64,
-    entries: HashMap<Arc<Key>, Entry>,
-    /// By (listed, last announcement): the first is the next to make room.
-    by_recency: BTreeMap<(bool, u64), Arc<Key>>,
+    parts: HashMap<Rendezvous, Part>,
     /// By the announcement that began the listing.
     by_listing: BTreeMap<u64, Arc<Key>>,
-    by_expiry: BTreeMap<(Instant, u64), Arc<Key>>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// The number of the last announcement.
-    last: u64,
-    announced: Instant,
-    /// The two latest gaps between announcements. One would not do: the join's answer and the first
-    /// `ws-peer` name a peer twice at once, and that says nothing about the pace.
-    gaps: [Duration; 2],
-    expires: Instant,
-    /// The announcement that began the listing; none if the address is only remembered.
-    listing: Option<u64>,
-}
-
-impl Entry {
-    fn recency(&self) -> (bool, u64) {
-        (self.listing.is_some(), self.last)
-    }
 }
 
 impl Table {
-    /// `interval` counts as 20 minutes if it is longer, `capacity` as 1 if it is 0.
+    /// `interval` is the shortest round that is believed of a rendezvous, from 20 ms to 8 h; `capacity` counts as 1 if
+    /// it is 0.
     pub(super) fn new(local: PeerId, interval: Duration, capacity: usize) -> Self {
+        let [shortest, longest] = INTERVALS;
         Self {
             local,
-            interval: interval.min(MAX_INTERVAL),
+            interval: interval.clamp(shortest, longest),
             capacity: capacity.max(1),
             count: 0,
-            entries: HashMap::new(),
-            by_recency: BTreeMap::new(),
+            parts: HashMap::new(),
             by_listing: BTreeMap::new(),
-            by_expiry: BTreeMap::new(),
         }
     }
 
-    /// How long an address is listed at least after an announcement.
-    pub(super) fn min_lifetime(&self) -> Duration {
-        self.interval * INTERVALS
-    }
-
-    /// Lists the address, or prolongs its listing. The local peer's addresses are ignored.
-    pub(super) fn announce(&mut self, peer: PeerId, address: Multiaddr, now: Instant) -> Announced {
+    /// Lists the address, or prolongs its listing; gives it if it was not listed before. The local peer's addresses
+    /// are ignored, and each peer has one at each rendezvous.
+    pub(super) fn announce(
+        &mut self,
+        place: Place<'_>,
+        peer: PeerId,
+        address: Multiaddr,
+        now: Instant,
+    ) -> Option<Arc<Key>> {
         if peer == self.local {
-            return Announced::default();
+            return None;
         }
         self.count += 1;
-        let key = Key { peer, address };
-        let (key, previous) = match self.entries.remove_entry(&key) {
-            Some((key, entry)) => (key, Some(entry)),
-            None => (Arc::new(key), None),
+        let part = match self.parts.get_mut(place.rendezvous) {
+            Some(part) => part,
+            None => self
+                .parts
+                .entry(place.rendezvous.clone())
+                .or_insert_with(|| Part::new(self.interval, now)),
         };
-        if let Some(previous) = &previous {
-            self.unindex(previous);
+        part.heard(now);
+        part.listening = place.listening;
+        if part.repeat(&peer, self.count, now) || !self.has_room(place, &peer) {
+            return None;
         }
-        let began = previous.as_ref().and_then(|entry| entry.listing);
-        let entry = self.announced(previous.as_ref(), began.unwrap_or(self.count), now);
-        self.index(&key, &entry);
-        self.entries.insert(Arc::clone(&key), entry);
-        Announced {
-            listed: began.is_none().then_some(key),
-            unlisted: self.make_room(),
-        }
+        let key = Arc::new(Key { peer, address });
+        let part = self.parts.get_mut(place.rendezvous)?;
+        part.list(&key, self.count, now);
+        self.by_listing.insert(self.count, Arc::clone(&key));
+        Some(key)
     }
 
-    /// Takes what has expired off the list, and forgets what need not be remembered any more.
+    fn has_room(&self, place: Place<'_>, peer: &PeerId) -> bool {
+        let here = self.parts.get(place.rendezvous).map_or(0, Part::len);
+        if place.listening {
+            return here < self.capacity;
+        }
+        let share = |of: usize| (self.capacity / of).max(1);
+        let guests = self.parts.values().filter(|part| !part.listening);
+        let addresses = self.parts.values().filter(|part| part.has(peer));
+        here < share(GUEST_SHARE)
+            && guests.map(Part::len).sum::<usize>() < share(GUESTS_SHARE)
+            && addresses.count() < MAX_ADDRESSES
+    }
+
+    /// Takes what has expired off the list.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Arc<Key>> {
         let mut expired = Vec::new();
-        while let Some((&(at, _), key)) = self.by_expiry.first_key_value()
-            && at <= now
-        {
-            let key = Arc::clone(key);
-            self.remember(&key);
-            expired.push(key);
+        for part in self.parts.values_mut() {
+            while let Some((listing, key)) = part.expire_one(now) {
+                self.by_listing.remove(&listing);
+                expired.push(key);
+            }
         }
-        while let Some((&(false, _), key)) = self.by_recency.first_key_value()
-            && self
-                .entries
-                .get(key)
-                .is_none_or(|entry| now.saturating_duration_since(entry.announced) > MAX_INTERVAL)
-        {
-            self.remove_first();
-        }
+        // Links that are open bound the number of the others.
+        self.parts
+            .retain(|_, part| !(part.closed && part.is_empty()));
         expired
     }
 
-    /// Takes an address off the list, if it is listed. Nothing is remembered of it.
-    pub(super) fn retract(&mut self, key: Key) -> Option<Arc<Key>> {
-        let (key, entry) = self.entries.remove_entry(&key)?;
-        self.unindex(&entry);
-        entry.listing.map(|_| key)
+    /// Takes a peer off the list of a rendezvous, if it is there.
+    pub(super) fn retract(&mut self, at: &Rendezvous, peer: &PeerId) -> Option<Arc<Key>> {
+        let (listing, key) = self.parts.get_mut(at)?.remove(peer)?;
+        self.by_listing.remove(&listing);
+        Some(key)
     }
 
-    /// When the next listed address expires if it is not announced before.
-    pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.by_expiry.first_key_value().map(|(&(at, _), _)| at)
+    /// There is no link to a rendezvous any more: its peers expire after three rounds, however slow it may be.
+    pub(super) fn close(&mut self, at: &Rendezvous) {
+        if let Some(part) = self.parts.get_mut(at) {
+            part.closed = true;
+        }
+    }
+
+    /// When the next listed address may expire if nothing is announced before.
+    pub(super) fn next_expiry(&self, now: Instant) -> Option<Instant> {
+        let parts = self.parts.values();
+        parts.filter_map(|part| part.next_expiry(now)).min()
+    }
+
+    /// How soon the next expiry may have been brought forward by announcements.
+    pub(super) fn recheck(&self) -> Duration {
+        self.interval
     }
 
     /// The first address whose listing began after `listing`, and when its own began. 0 is before all.
@@ -157,92 +162,28 @@ impl Table {
             .next()
             .map(|(&listing, key)| (listing, key))
     }
-
-    fn announced(&self, previous: Option<&Entry>, listing: u64, now: Instant) -> Entry {
-        let gaps = previous.map_or_else(Default::default, |previous| {
-            let gap = now.saturating_duration_since(previous.announced);
-            if gap > MAX_INTERVAL {
-                Default::default()
-            } else {
-                [gap, previous.gaps[0]]
-            }
-        });
-        let interval = self.interval.max(gaps[0]).max(gaps[1]);
-        Entry {
-            last: self.count,
-            announced: now,
-            gaps,
-            expires: now + interval * INTERVALS,
-            listing: Some(listing),
-        }
-    }
-
-    fn index(&mut self, key: &Arc<Key>, entry: &Entry) {
-        self.by_recency.insert(entry.recency(), Arc::clone(key));
-        if let Some(listing) = entry.listing {
-            self.by_listing.insert(listing, Arc::clone(key));
-            self.by_expiry
-                .insert((entry.expires, listing), Arc::clone(key));
-        }
-    }
-
-    fn unindex(&mut self, entry: &Entry) {
-        self.by_recency.remove(&entry.recency());
-        if let Some(listing) = entry.listing {
-            self.by_listing.remove(&listing);
-            self.by_expiry.remove(&(entry.expires, listing));
-        }
-    }
-
-    fn remember(&mut self, key: &Arc<Key>) {
-        if let Some((key, mut entry)) = self.entries.remove_entry(key) {
-            self.unindex(&entry);
-            entry.listing = None;
-            self.index(&key, &entry);
-            self.entries.insert(key, entry);
-        }
-    }
-
-    /// Removes an entry if there is one too many; gives its key if it was listed.
-    fn make_room(&mut self) -> Option<Arc<Key>> {
-        if self.entries.len() <= self.capacity {
-            return None;
-        }
-        let (key, entry) = self.remove_first()?;
-        entry.listing.map(|_| key)
-    }
-
-    fn remove_first(&mut self) -> Option<(Arc<Key>, Entry)> {
-        let (_, key) = self.by_recency.pop_first()?;
-        let (key, entry) = self.entries.remove_entry(&key)?;
-        self.unindex(&entry);
-        Some((key, entry))
-    }
 }
 
 #[cfg(test)]
 impl Table {
     /// The listed keys, after a check that all indices agree.
     pub(super) fn listed(&self) -> std::collections::BTreeSet<Key> {
-        let listed = self.entries.values().filter(|e| e.listing.is_some());
-        assert_eq!(self.by_recency.len(), self.entries.len());
-        assert_eq!(self.by_listing.len(), listed.clone().count());
-        assert_eq!(self.by_expiry.len(), self.by_listing.len());
-        for (key, entry) in &self.entries {
-            assert_eq!(self.by_recency.get(&entry.recency()), Some(key));
-            if let Some(listing) = entry.listing {
-                assert_eq!(self.by_listing.get(&listing), Some(key));
-                assert_eq!(self.by_expiry.get(&(entry.expires, listing)), Some(key));
-            }
+        let listed: Vec<_> = self.parts.values().flat_map(Part::listed).collect();
+        assert_eq!(listed.len(), self.by_listing.len());
+        for (listing, key) in listed {
+            assert_eq!(self.by_listing.get(&listing), Some(key));
         }
-        self.by_listing
-            .values()
-            .map(|key| (**key).clone())
-            .collect()
+        let keys = self.by_listing.values();
+        keys.map(|key| (**key).clone()).collect()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.listed();
+        self.by_listing.len()
+    }
+
+    pub(super) fn parts(&self) -> usize {
+        self.parts.len()
     }
 }
 

@@ -1,150 +1,349 @@
+use std::{collections::BTreeSet, ops::Range};
+
 use super::*;
+use crate::address::StarAddr;
 
 const INTERVAL: Duration = Duration::from_secs(10);
-
-fn address(port: u16) -> Multiaddr {
-    format!("/ip4/127.0.0.1/tcp/{port}/ws/p2p-websocket-star")
-        .parse()
-        .expect("a multiaddr")
-}
+const SLOW: Duration = Duration::from_secs(20 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-fn table(capacity: usize) -> Table {
-    Table::new(PeerId::random(), INTERVAL, capacity)
+fn rendezvous(number: usize) -> Rendezvous {
+    let star = format!("/dns4/star{number}/tcp/80/ws/p2p-websocket-star");
+    let star: StarAddr = star.parse().expect("valid");
+    star.rendezvous().clone()
 }
 
-fn count(keys: &[Arc<Key>]) -> usize {
-    keys.len()
+fn peer(number: usize) -> PeerId {
+    let mut digest = [0; 32];
+    digest[..8].copy_from_slice(&number.to_be_bytes());
+    let hash = multiaddr::multihash::Multihash::wrap(0x12, &digest).expect("32 bytes fit");
+    PeerId::from_multihash(hash).expect("SHA2-256")
 }
 
-/// Announces one address at each of the times given in seconds, expiring what is due before, and
-/// gives the time at which it expires at last.
-fn expiry_after(times: &[u64]) -> u64 {
-    let (mut table, peer, start) = (table(4), PeerId::random(), Instant::now());
-    for &time in times {
-        table.expire(start + secs(time));
-        table.announce(peer, address(1), start + secs(time));
-        table.listed();
+/// A table on simulated time, at rendezvous that announce what the test says.
+struct World {
+    table: Table,
+    here: Rendezvous,
+    now: Instant,
+    discovered: usize,
+    expired: Vec<PeerId>,
+}
+
+impl World {
+    fn new(capacity: usize) -> Self {
+        Self {
+            table: Table::new(peer(usize::MAX), INTERVAL, capacity),
+            here: rendezvous(0),
+            now: Instant::now(),
+            discovered: 0,
+            expired: Vec::new(),
+        }
     }
-    let expiry = table.next_expiry().expect("listed");
-    (expiry - start).as_secs()
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+        let expired = self.table.expire(self.now);
+        self.expired.extend(expired.iter().map(|key| key.peer));
+    }
+
+    fn announce_at(&mut self, number: usize, listening: bool, who: PeerId) {
+        let place = Place {
+            rendezvous: &rendezvous(number),
+            listening,
+        };
+        let listed = self
+            .table
+            .announce(place, who, Multiaddr::empty(), self.now);
+        self.discovered += usize::from(listed.is_some());
+    }
+
+    /// Where we listen.
+    fn announce(&mut self, number: usize) {
+        let place = Place {
+            rendezvous: &self.here,
+            listening: true,
+        };
+        let address = Multiaddr::empty();
+        let listed = self.table.announce(place, peer(number), address, self.now);
+        self.discovered += usize::from(listed.is_some());
+    }
+
+    /// Announces the peers in turn, each once in `round`, so many times.
+    fn rounds(&mut self, count: usize, round: Duration, peers: Range<usize>) {
+        self.some_of_rounds(count, round, peers, |_| true);
+    }
+
+    fn some_of_rounds(
+        &mut self,
+        count: usize,
+        round: Duration,
+        peers: Range<usize>,
+        mut is_announced: impl FnMut(usize) -> bool,
+    ) {
+        let pause = round / u32::try_from(peers.len()).expect("few");
+        for number in std::iter::repeat_n(peers, count).flatten() {
+            if is_announced(number) {
+                self.announce(number);
+            }
+            self.wait(pause);
+        }
+    }
+
+    /// Waits until something expires; gives how long that took, to the second.
+    fn until_expired(&mut self) -> Duration {
+        let (before, start) = (self.expired.len(), self.now);
+        while self.expired.len() == before {
+            assert!(self.now - start <= DAY, "it never expires");
+            self.wait(secs(1));
+        }
+        self.now - start
+    }
+
+    fn listed(&self) -> usize {
+        self.table.len()
+    }
 }
 
 #[test]
-fn an_address_is_listed_once_and_expires_after_three_intervals() {
-    let (mut table, peer, start) = (table(4), PeerId::random(), Instant::now());
-    assert!(table.announce(peer, address(1), start).listed.is_some());
-    for tick in 1..10 {
-        let announced = table.announce(peer, address(1), start + INTERVAL * tick);
-        assert_eq!(announced, Announced::default());
+fn an_address_is_listed_once_and_expires_three_rounds_after_its_last_announcement() {
+    let mut world = World::new(4);
+    for _ in 0..10 {
+        world.announce(1);
+        world.wait(INTERVAL);
     }
-    let last = start + INTERVAL * 9;
-    assert_eq!(table.next_expiry(), Some(last + INTERVAL * 3));
-    assert_eq!(count(&table.expire(last + secs(29))), 0);
-    assert_eq!(count(&table.expire(last + secs(30))), 1);
-    assert_eq!(table.next_expiry(), None);
-    assert!(table.listed().is_empty());
-}
-
-#[test]
-fn a_peer_is_listed_at_each_of_its_addresses() {
-    let (mut table, peer, now) = (table(4), PeerId::random(), Instant::now());
-    assert!(table.announce(peer, address(1), now).listed.is_some());
-    assert!(table.announce(peer, address(2), now).listed.is_some());
-    assert_eq!(table.listed().len(), 2);
+    assert_eq!((world.discovered, world.listed()), (1, 1));
+    world.wait(INTERVAL * 2 - secs(1));
+    assert_eq!(world.listed(), 1);
+    let expiry = world.table.next_expiry(world.now);
+    assert_eq!(expiry, Some(world.now + secs(1)));
+    world.wait(secs(1));
+    assert_eq!(world.expired, [peer(1)]);
+    assert_eq!(world.table.next_expiry(world.now), None);
 }
 
 #[test]
 fn the_local_peers_addresses_never_get_in() {
-    let local = PeerId::random();
-    let mut table = Table::new(local, INTERVAL, 4);
-    let announced = table.announce(local, address(1), Instant::now());
-    assert_eq!(announced, Announced::default());
-    assert_eq!(table.len(), 0);
+    let mut world = World::new(4);
+    world.announce(usize::MAX);
+    assert_eq!((world.discovered, world.listed()), (0, 0));
 }
 
 #[test]
-fn a_slower_pace_than_the_interval_prolongs_the_listing() {
-    assert_eq!(expiry_after(&[0]), 30);
-    assert_eq!(expiry_after(&[0, 25]), 25 + 3 * 25);
-    assert_eq!(expiry_after(&[0, 25, 50, 75]), 75 + 3 * 25);
+fn whoever_is_announced_stays_and_whoever_left_expires_after_three_rounds() {
+    for (round, peers) in [(INTERVAL, 100), (secs(60), 200), (SLOW, 1_000)] {
+        let mut world = World::new(16_384);
+        world.rounds(6, round, 0..peers);
+        assert_eq!((world.discovered, world.expired.len()), (peers, 0));
+        // The first has left; it was announced one round ago.
+        world.rounds(1, round, 1..peers);
+        assert_eq!(world.expired, []);
+        world.rounds(1, round, 1..peers);
+        world.wait(round / 100);
+        assert_eq!(world.expired, [peer(0)], "{round:?}");
+    }
 }
 
 #[test]
-fn a_pace_slower_than_the_first_expiry_is_noticed_all_the_same() {
-    assert_eq!(expiry_after(&[0, 60]), 60 + 3 * 60);
-    assert_eq!(expiry_after(&[0, 60, 120]), 120 + 3 * 60);
+fn before_a_rendezvous_has_shown_its_pace_an_address_is_listed_for_a_day_at_most() {
+    let mut world = World::new(4);
+    world.announce(1);
+    // As the answer to the join and the first announcement are: they say nothing about the pace.
+    world.wait(secs(7));
+    world.announce(1);
+    assert_eq!(world.until_expired(), SLOW * 3, "after silence");
+
+    // Others come, and no round is over.
+    let mut world = World::new(1_000);
+    world.rounds(1, DAY - secs(1), 0..100);
+    assert_eq!(world.expired, []);
+    world.rounds(1, SLOW, 100..200);
+    assert_eq!(world.expired, [0, 1].map(peer));
 }
 
 #[test]
-fn a_repetition_at_once_does_not_hide_the_pace() {
-    assert_eq!(expiry_after(&[0, 60, 60]), 60 + 3 * 60);
-    assert_eq!(expiry_after(&[0, 60, 60, 119]), 119 + 3 * 60 - 3);
+fn however_slow_the_pace_an_address_is_listed_for_a_day_at_most() {
+    let mut world = World::new(1_000);
+    world.rounds(4, DAY / 2, 0..100);
+    assert_eq!(world.expired, []);
+    world.rounds(1, DAY / 2, 1..100);
+    world.wait(secs(1));
+    assert_eq!(world.expired, [peer(0)]);
 }
 
 #[test]
-fn a_pace_that_became_quicker_counts_after_two_gaps() {
-    assert_eq!(expiry_after(&[0, 60, 70]), 70 + 3 * 60);
-    assert_eq!(expiry_after(&[0, 60, 70, 80]), 80 + 3 * 10);
+fn a_repetition_at_once_is_no_pace() {
+    let mut world = World::new(4);
+    for pause in [60, 0, 0, 60, 0, 60] {
+        world.announce(1);
+        world.wait(secs(pause));
+        world.announce(1);
+        world.announce(1);
+    }
+    assert_eq!(world.until_expired(), secs(180));
 }
 
 #[test]
-fn an_address_is_listed_for_an_hour_at_most() {
-    assert_eq!(expiry_after(&[0, 1200]), 1200 + 3600);
-    assert_eq!(expiry_after(&[0, 1201]), 1201 + 30);
-    assert_eq!(expiry_after(&[0, 25, 2000]), 2000 + 30);
-
-    let mut table = Table::new(PeerId::random(), Duration::MAX, 4);
-    let now = Instant::now();
-    table.announce(PeerId::random(), address(1), now);
-    assert_eq!(table.next_expiry(), Some(now + secs(3600)));
+fn lost_announcements_and_lost_rounds_expire_nobody() {
+    let mut world = World::new(1_000);
+    world.rounds(4, INTERVAL, 0..100);
+    // Every fifth is lost, at random.
+    let mut random = 1_u32;
+    world.some_of_rounds(20, INTERVAL, 0..100, |_| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        !(random >> 16).is_multiple_of(5)
+    });
+    for _ in 0..5 {
+        world.some_of_rounds(2, INTERVAL, 0..100, |_| false);
+        world.rounds(2, INTERVAL, 0..100);
+    }
+    assert_eq!((world.discovered, world.expired.len()), (100, 0));
 }
 
 #[test]
-fn an_expired_address_is_forgotten_when_it_says_nothing_about_the_pace_any_more() {
-    let (mut table, start) = (table(4), Instant::now());
-    table.announce(PeerId::random(), address(1), start);
-    table.expire(start + MAX_INTERVAL);
-    assert_eq!((table.listed().len(), table.len()), (0, 1));
-    table.expire(start + MAX_INTERVAL + secs(1));
-    assert_eq!(table.len(), 0);
+fn what_a_rendezvous_cannot_repeat_in_time_any_more_does_not_expire() {
+    let mut world = World::new(16_384);
+    world.rounds(6, INTERVAL, 0..10);
+    // Very many come at once, and from then on a round takes so much longer.
+    for number in 10..1_000 {
+        world.announce(number);
+        world.wait(Duration::from_millis(2));
+    }
+    world.rounds(4, SLOW, 0..1_000);
+    assert_eq!((world.discovered, world.expired.len()), (1_000, 0));
+    // And back.
+    world.rounds(4, INTERVAL, 0..10);
+    assert_eq!(world.expired, []);
+    world.rounds(500, INTERVAL, 0..10);
+    assert_eq!(world.listed(), 10);
 }
 
 #[test]
-fn the_address_announced_the_longest_ago_makes_room() {
-    let (mut table, now) = (table(2), Instant::now());
-    let [a, b, c] = [0; 3].map(|_| PeerId::random());
-    table.announce(a, address(1), now);
-    table.announce(b, address(1), now);
-    table.announce(a, address(1), now);
-    let unlisted = table.announce(c, address(1), now).unlisted;
-    assert_eq!(unlisted.map(|key| key.peer), Some(b));
-    let peers: Vec<_> = table.listed().into_iter().map(|key| key.peer).collect();
-    assert!(peers.contains(&a) && peers.contains(&c) && peers.len() == 2);
+fn when_a_rendezvous_falls_silent_all_expire() {
+    let mut world = World::new(1_000);
+    world.rounds(4, INTERVAL, 0..100);
+    world.wait(INTERVAL * 2);
+    assert_eq!(world.expired, []);
+    world.wait(INTERVAL);
+    assert_eq!((world.expired.len(), world.listed()), (100, 0));
 }
 
 #[test]
-fn an_address_that_is_only_remembered_makes_room_before_a_listed_one() {
-    let (mut table, start) = (table(2), Instant::now());
-    let [slow, gone, new] = [0; 3].map(|_| PeerId::random());
-    table.announce(slow, address(1), start);
-    table.announce(slow, address(1), start + secs(25));
-    table.announce(gone, address(1), start + secs(26));
-    let now = start + secs(60);
-    assert_eq!(count(&table.expire(now)), 1);
-    assert_eq!(table.announce(new, address(1), now).unlisted, None);
-    let peers: Vec<_> = table.listed().into_iter().map(|key| key.peer).collect();
-    assert!(peers.contains(&slow) && peers.contains(&new));
-    assert_eq!(table.len(), 2);
+fn a_peer_that_joins_again_and_again_does_not_hide_the_pace_of_the_others() {
+    let mut world = World::new(1_000);
+    let mut next = 0;
+    for second in 0..4 * SLOW.as_secs() {
+        if second % 12 == 0 {
+            world.announce(next % 100);
+            next += 1;
+        }
+        world.announce(1_000);
+        world.wait(secs(1));
+    }
+    assert_eq!((world.discovered, world.expired.len()), (101, 0));
 }
 
 #[test]
-fn a_capacity_of_zero_counts_as_one() {
-    let (mut table, now) = (table(0), Instant::now());
-    table.announce(PeerId::random(), address(1), now);
-    table.announce(PeerId::random(), address(1), now);
-    assert_eq!(table.listed().len(), 1);
+fn in_a_full_table_who_is_known_stays_and_newcomers_wait_for_room() {
+    const ROOM: usize = 16_384;
+    const PEERS: usize = 17_000;
+    let mut world = World::new(ROOM);
+    world.rounds(4, SLOW, 0..PEERS);
+    assert_eq!((world.discovered, world.expired.len()), (ROOM, 0));
+    // A hundred leave, and as many of the others take their places.
+    world.rounds(4, SLOW, 100..PEERS);
+    assert_eq!((world.discovered, world.expired.len()), (ROOM + 100, 100));
+    let left: BTreeSet<_> = (0..100).map(peer).collect();
+    assert_eq!(world.expired.drain(..).collect::<BTreeSet<_>>(), left);
+}
+
+#[test]
+fn rendezvous_that_strangers_chose_take_no_room_from_others_and_little_in_all() {
+    const ROOM: usize = 1_600;
+    let mut world = World::new(ROOM);
+    for n in 0..1_000 {
+        world.announce(n);
+    }
+    for rogue in 1..20 {
+        for n in 0..2_000 {
+            world.announce_at(rogue, false, peer(10_000 * rogue + n));
+        }
+        assert_eq!(world.listed(), 1_000 + (rogue * ROOM / 16).min(ROOM / 4));
+    }
+    // Others where we listen have all the room that they had.
+    for n in 1_000..2_000 {
+        world.announce(n);
+    }
+    for n in 0..2_000 {
+        world.announce_at(100, true, peer(n));
+    }
+    assert_eq!(world.listed(), ROOM + ROOM / 4 + ROOM);
+    world.rounds(4, INTERVAL, 0..ROOM);
+    // What the rogues do not repeat is their own matter.
+    assert!(
+        !world
+            .expired
+            .iter()
+            .any(|p| (0..ROOM).any(|n| peer(n) == *p))
+    );
+}
+
+#[test]
+fn strangers_can_give_a_peer_no_more_than_eight_addresses() {
+    let mut world = World::new(1_000);
+    for rogue in 1..20 {
+        world.announce_at(rogue, false, peer(1));
+    }
+    assert_eq!(world.listed(), MAX_ADDRESSES);
+    // Where we listen it is listed all the same.
+    world.announce(1);
+    assert_eq!(world.listed(), MAX_ADDRESSES + 1);
+}
+
+#[test]
+fn a_peer_that_is_not_found_is_taken_off_there_and_nowhere_else() {
+    let mut world = World::new(4);
+    for at in 0..2 {
+        world.announce_at(at, true, peer(1));
+    }
+    let key = world.table.retract(&rendezvous(1), &peer(1));
+    assert_eq!(key.map(|key| key.peer), Some(peer(1)));
+    assert_eq!(world.listed(), 1);
+    assert_eq!(world.table.retract(&rendezvous(1), &peer(1)), None);
+    assert_eq!(world.table.retract(&rendezvous(2), &peer(1)), None);
+}
+
+#[test]
+fn without_its_link_the_peers_of_a_rendezvous_expire_and_nothing_is_left_of_it() {
+    let mut world = World::new(4);
+    world.announce_at(1, false, peer(1));
+    world.announce(2);
+    world.table.close(&rendezvous(1));
+    world.table.close(&rendezvous(2));
+    assert_eq!(world.until_expired(), INTERVAL * 3);
+    assert_eq!((world.listed(), world.table.parts()), (1, 1));
+    // A link that is there again speaks for itself.
+    world.table.close(&rendezvous(0));
+    world.announce(2);
+    assert_eq!(world.until_expired(), SLOW * 3);
+}
+
+#[test]
+fn an_interval_of_zero_and_a_capacity_of_zero_count_as_little() {
+    let mut table = Table::new(peer(0), Duration::ZERO, 0);
+    assert_eq!(table.recheck(), INTERVALS[0]);
+    let (place, now) = (rendezvous(1), Instant::now());
+    for number in 1..3 {
+        let place = Place {
+            rendezvous: &place,
+            listening: true,
+        };
+        table.announce(place, peer(number), Multiaddr::empty(), now);
+    }
+    assert_eq!(table.len(), 1);
+    let forever = Table::new(peer(0), Duration::MAX, 1);
+    assert_eq!(forever.recheck(), INTERVALS[1]);
 }

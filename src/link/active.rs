@@ -24,6 +24,7 @@ use super::{
 use crate::{
     address::StarAddr,
     connection::Connection,
+    discovery::Place,
     error::{DialError, JoinError, LinkError, ProtocolError},
     protocol::{
         engine_io,
@@ -281,14 +282,11 @@ impl Active {
 
     /// The rendezvous does not know the peer under any spelling: it has left.
     fn peer_not_found(&mut self, driver: &Driver, dial_id: &DialId) {
-        let Some(dial) = driver.users.dials.get(dial_id) else {
-            return;
-        };
-        let address = dial.to.with_rendezvous(&driver.rendezvous);
-        if let Some(peer) = address.peer() {
+        let dial = driver.users.dials.get(dial_id);
+        if let Some(peer) = dial.and_then(|dial| dial.to.peer()) {
             lock(&driver.mailbox.spellings).forget(&peer);
             let announcer = &driver.context.announcer;
-            announcer.retract(peer, address.to_multiaddr());
+            announcer.retract(&driver.rendezvous, &peer);
         }
     }
 
@@ -325,8 +323,12 @@ impl Active {
         if let Some(peer) = address.peer() {
             lock(&driver.mailbox.spellings).note(peer, address.to_wire());
             let address = address.with_rendezvous(&driver.rendezvous);
+            let place = Place {
+                rendezvous: &driver.rendezvous,
+                listening: driver.context.listening.at(&driver.rendezvous),
+            };
             let announcer = &driver.context.announcer;
-            announcer.announce(peer, address.to_multiaddr());
+            announcer.announce(place, peer, address.to_multiaddr());
         }
     }
 

@@ -102,7 +102,9 @@ impl Driver {
                     tracing::debug!("the link is open");
                     let since = Instant::now();
                     let active = Active::new(&mut self, ws, &open);
-                    let error = match active.run(&mut self).await {
+                    let end = active.run(&mut self).await;
+                    self.context.announcer.close(&self.rendezvous);
+                    let error = match end {
                         Lost::Unused => return,
                         Lost::Stale => self.join_error(JoinError::StaleChallenge),
                         Lost::Failed(error) => self.link_error(error),

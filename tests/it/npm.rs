@@ -199,13 +199,22 @@ async fn a_peer_that_is_announced_no_more_expires() {
     .await;
     let js = Peer::start();
     let theirs = js.listen(&star.addr()).await;
-    let config = Config::default()
-        .with_allow_local_rendezvous(true)
-        .with_announce_interval(interval);
-    let mut rust = Raw::with(&ed25519(), config);
+    let mut rust = Raw::with(
+        &ed25519(),
+        Config::default().with_announce_interval(interval),
+    );
     let mut discovery = rust.discovery();
     rust.listen(&star.addr()).await;
     assert_eq!(discovered(&mut discovery).await, theirs);
+    // Until the pace has shown, another peer hears of it as often as we do.
+    let other = Peer::start();
+    let others = other.listen(&star.addr()).await;
+    assert_eq!(discovered(&mut discovery).await, others);
+    for _ in 0..4 {
+        other
+            .expect_where("the peer again", |event| event["addr"] == *theirs)
+            .await;
+    }
     js.leave().await;
     let expired = within("the expiry", discovery.next()).await;
     let Some(Event::Expired { address, .. }) = expired else {

@@ -5,10 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use libp2p::{
     Multiaddr, PeerId, Swarm, SwarmBuilder,
-    core::transport::{TransportError, TransportEvent},
+    core::{
+        Transport as _,
+        transport::{TransportError, TransportEvent},
+    },
     identify,
     swarm::{
         DialError as SwarmDialError, NetworkBehaviour, SwarmEvent,
@@ -19,6 +22,7 @@ use libp2p_websocket_star::{
     AddressGuard, Behaviour, Config, Error, Event,
     error::{DialError, LinkError},
     preset::Star,
+    rendezvous::{self, Server},
 };
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
@@ -220,6 +224,77 @@ async fn a_peer_that_joined_under_a_foreign_host_is_reached_where_it_was_announc
         }
     }
     victim.was_left_alone().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_is_not_found_when_it_is_dialled_expires_at_once_and_no_other_does() {
+    let server = embedded().await;
+    let at = crate::support::address(&server);
+    let [mut node, mut gone, mut stays] =
+        [(); 3].map(|()| Raw::with(&ed25519(), Config::default()));
+    let (_, stays_at) = stays.listen(&at).await;
+    let (id, gone_at) = gone.listen(&at).await;
+    let mut discovery = node.discovery();
+    node.listen(&at).await;
+    let mut known = Vec::new();
+    for _ in 0..2 {
+        match within("a discovery", discovery.next()).await {
+            Some(Event::Discovered { address, .. }) => known.push(address),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(known.contains(&stays_at) && known.contains(&gone_at));
+
+    assert!(gone.transport().remove_listener(id));
+    within("the peer to leave", async {
+        while server.snapshot().peers.len() > 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    match node.try_dial(&gone_at.to_string()).await {
+        Err(Error::Dial {
+            error: DialError::PeerNotFound,
+            ..
+        }) => {}
+        other => panic!("{other:?}"),
+    }
+    match discovery.next().now_or_never().flatten() {
+        Some(Event::Expired { address, .. }) => assert_eq!(address, gone_at),
+        other => panic!("{other:?}"),
+    }
+    assert!(discovery.next().now_or_never().is_none());
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_leaves_a_server_expires_and_who_stays_does_not() {
+    let interval = Duration::from_millis(100);
+    let config = rendezvous::Config::default().with_announce_interval(interval);
+    let server = Server::bind(config).await.expect("a free port");
+    let at = crate::support::address(&server);
+    let config = Config::default().with_announce_interval(interval);
+    let mut node = Raw::with(&ed25519(), config);
+    let mut others = [(); 4].map(|()| Raw::with(&ed25519(), Config::default()));
+    let mut discovery = node.discovery();
+    node.listen(&at).await;
+    let mut ids = Vec::new();
+    for other in &mut others {
+        ids.push(other.listen(&at).await);
+        match within("a discovery", discovery.next()).await {
+            Some(Event::Discovered { address, .. }) => assert_eq!(address, ids[ids.len() - 1].1),
+            other => panic!("{other:?}"),
+        }
+    }
+    for (other, (id, address)) in others.iter().zip(ids).take(3) {
+        assert!(other.transport().remove_listener(id));
+        match within("the expiry", discovery.next()).await {
+            Some(Event::Expired { address: gone, .. }) => assert_eq!(gone, address),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(discovery.next().now_or_never().is_none());
+    server.shutdown().await;
 }
 
 /// Each to another rendezvous, as its name for TLS tells.

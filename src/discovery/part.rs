@@ -1,0 +1,213 @@
+//! What one rendezvous announces: who is listed there, and when they expire. Pure, `now` is passed in.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use libp2p_identity::PeerId;
+
+use super::table::Key;
+
+/// How many rounds a peer may go without an announcement.
+const ROUNDS: u32 = 3;
+/// How often the others must have been repeated meanwhile: a little less, because rounds overlap.
+const REPEATS: u64 = 2;
+/// As long as a rendezvous has shown no pace, a round may take so many intervals: 20 minutes where they are 10 s.
+const UNKNOWN: u32 = 120;
+/// The longest time without an announcement.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// The part of the peers that must have shown a pace before it counts as the rendezvous' own.
+const QUORUM: usize = 4;
+/// To estimate the pace of more peers than these takes long: it is done at most once a second, and so often in a round.
+const MANY: usize = 64;
+const ESTIMATES: u32 = 16;
+const ESTIMATE_PAUSE: Duration = Duration::from_secs(1);
+
+/// The peers at one rendezvous.
+///
+/// A rendezvous repeats its peers in rounds, as fast as it can: each 10 s where there are few, in 20 minutes where there are
+/// ten thousands. How long a round takes is seen from the times between two announcements of one peer: all but
+/// the slowest tenth of the peers are repeated within it, so that neither a few that are repeated quickly nor lost
+/// announcements hide it.
+///
+/// A peer has expired after three rounds without it, if the others were repeated meanwhile: a rendezvous that has
+/// become slower is late with all of them. If it says nothing at all for three rounds, all have expired. As long as it
+/// has not shown how long a round takes, only its silence counts.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// The shortest round that is believed.
+    interval: Duration,
+    /// Whether we listen there.
+    pub(super) listening: bool,
+    /// There is no link any more, so that silence says nothing.
+    pub(super) closed: bool,
+    entries: HashMap<PeerId, Entry>,
+    /// By the number of the last announcement: the first is the next to expire.
+    by_age: BTreeMap<u64, PeerId>,
+    /// The repeats so far, without those of one peer in quick succession.
+    repeats: u64,
+    /// When anything was announced last.
+    heard: Instant,
+    round: Option<Duration>,
+    /// The times between announcements have changed since the round was estimated.
+    changed: bool,
+    estimate_at: Instant,
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: Arc<Key>,
+    /// The announcement that began the listing.
+    listing: u64,
+    /// The number of the last announcement, when it was, and how many repeats there had been by then.
+    last: u64,
+    announced: Instant,
+    repeats: u64,
+    /// The two latest times between announcements. The first says nothing alone: the answer to the join names a peer
+    /// at any moment of the round.
+    gaps: [Option<Duration>; 2],
+}
+
+impl Entry {
+    fn gap(&self) -> Option<Duration> {
+        let [latest, previous] = self.gaps;
+        Some(latest?.max(previous?))
+    }
+}
+
+impl Part {
+    pub(super) fn new(interval: Duration, now: Instant) -> Self {
+        Self {
+            interval,
+            listening: false,
+            closed: false,
+            entries: HashMap::new(),
+            by_age: BTreeMap::new(),
+            repeats: 0,
+            heard: now,
+            round: None,
+            changed: false,
+            estimate_at: now,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn has(&self, peer: &PeerId) -> bool {
+        self.entries.contains_key(peer)
+    }
+
+    /// Something was announced, whoever it was.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.heard = now;
+        self.closed = false;
+    }
+
+    /// Lists a peer, with the announcement of this number.
+    pub(super) fn list(&mut self, key: &Arc<Key>, number: u64, now: Instant) {
+        let entry = Entry {
+            key: Arc::clone(key),
+            listing: number,
+            last: number,
+            announced: now,
+            repeats: self.repeats,
+            gaps: [None; 2],
+        };
+        self.by_age.insert(number, key.peer);
+        self.entries.insert(key.peer, entry);
+    }
+
+    /// Prolongs the listing of a peer; `false` if it is not listed.
+    pub(super) fn repeat(&mut self, peer: &PeerId, number: u64, now: Instant) -> bool {
+        let Some(entry) = self.entries.get_mut(peer) else {
+            return false;
+        };
+        let gap = now.saturating_duration_since(entry.announced);
+        // A peer is often named twice at once: by the answer to the join and as a newcomer, or because it has
+        // joined anew. That is no pace.
+        if gap >= self.interval / 2 {
+            self.repeats += 1;
+            entry.gaps = [Some(gap), entry.gaps[0]];
+            self.changed = true;
+        }
+        self.by_age.remove(&entry.last);
+        self.by_age.insert(number, *peer);
+        (entry.last, entry.announced, entry.repeats) = (number, now, self.repeats);
+        true
+    }
+
+    /// Takes a peer off; gives its key and the announcement that began its listing.
+    pub(super) fn remove(&mut self, peer: &PeerId) -> Option<(u64, Arc<Key>)> {
+        let entry = self.entries.remove(peer)?;
+        self.by_age.remove(&entry.last);
+        Some((entry.listing, entry.key))
+    }
+
+    /// Takes off the peer that was announced the longest ago, if it has expired.
+    pub(super) fn expire_one(&mut self, now: Instant) -> Option<(u64, Arc<Key>)> {
+        self.estimate(now);
+        if self.next_expiry(now)? > now {
+            return None;
+        }
+        let (_, peer) = self.by_age.first_key_value()?;
+        let peer = *peer;
+        self.remove(&peer)
+    }
+
+    /// When the next peer may expire if nothing is announced before.
+    pub(super) fn next_expiry(&self, now: Instant) -> Option<Instant> {
+        let (_, peer) = self.by_age.first_key_value()?;
+        let first = self.entries.get(peer)?;
+        let at_last = first.announced + LONGEST;
+        let Some(round) = self.round.or(self.closed.then_some(self.interval)) else {
+            return Some(at_last.min(self.heard + self.interval * UNKNOWN * ROUNDS));
+        };
+        let lifetime = round * ROUNDS;
+        let at = at_last.min(first.announced + lifetime);
+        let silent_at = self.heard + lifetime;
+        let others = self.entries.len().saturating_sub(1) as u64;
+        let were_others_repeated = self.repeats - first.repeats >= others * REPEATS;
+        if at > now || self.closed || were_others_repeated || silent_at <= now || at_last <= now {
+            return Some(at);
+        }
+        Some(at_last.min(silent_at).min(now + round))
+    }
+
+    /// How long a round takes, as far as the peers have shown it.
+    fn estimate(&mut self, now: Instant) {
+        if !self.changed || self.entries.len() > MANY && now < self.estimate_at {
+            return;
+        }
+        let pause = self.round.unwrap_or_default() / ESTIMATES;
+        (self.changed, self.estimate_at) = (false, now + pause.max(ESTIMATE_PAUSE));
+        let mut gaps: Vec<_> = self.entries.values().filter_map(Entry::gap).collect();
+        if gaps.is_empty() || gaps.len() * QUORUM < self.entries.len() {
+            return;
+        }
+        let tenth = gaps.len() / 10;
+        let slowest_but_a_tenth = gaps.len() - 1 - tenth;
+        let (_, gap, _) = gaps.select_nth_unstable(slowest_but_a_tenth);
+        self.round = Some((*gap).max(self.interval));
+    }
+}
+
+#[cfg(test)]
+impl Part {
+    /// The keys by the announcement that began their listing, after a check that all agrees.
+    pub(super) fn listed(&self) -> impl Iterator<Item = (u64, &Arc<Key>)> {
+        assert_eq!(self.by_age.len(), self.entries.len());
+        self.entries.iter().map(|(peer, entry)| {
+            assert_eq!(self.by_age.get(&entry.last), Some(peer));
+            assert_eq!(entry.key.peer, *peer);
+            (entry.listing, &entry.key)
+        })
+    }
+}

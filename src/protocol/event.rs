@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{ProtocolError, excerpt, socket_io::Packet};
+use super::{ProtocolError, excerpt, nonce, socket_io::Packet};
 
 /// No event has more arguments; more than this are not looked at.
 const MAX_ARGUMENTS: usize = 8;
@@ -65,18 +65,7 @@ impl std::borrow::Borrow<str> for DialId {
 
 /// A random UUID, version 4, in lower case.
 pub(crate) fn uuid() -> String {
-    let mut bytes: [u8; 16] = rand::random();
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = hex::encode(bytes);
-    format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    )
+    nonce::uuid(rand::random(), 4)
 }
 
 /// The sender's side of one of a dial's two streams.

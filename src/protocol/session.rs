@@ -19,6 +19,7 @@ use super::{
     ProtocolError,
     engine_io::{self, Version},
     event::{DialAnswer, DialId, Event, JoinAnswer, StreamEvent, StreamName},
+    nonce::{self, NonceError},
     refusal::Refusal,
     socket_io::Packet,
 };
@@ -53,12 +54,16 @@ pub enum JoinError {
          (allow_join_with_disabled_challenge is off)"
     )]
     ChallengeDisabled,
-    /// The rendezvous asked us to sign something other than two UUIDs.
+    /// The rendezvous asked us to sign something other than two UUIDs of version 4 or of version 8.
     ///
     /// The signature has no domain separation: signing what a rogue server chooses could prove
     /// anything else, for example the possession of its Noise key.
     #[error("the rendezvous asked for a signature of what is not a nonce of two UUIDs")]
     InvalidNonce,
+    /// The rendezvous asked us to sign a nonce of version 8 that was made for another address: it
+    /// passes on what another rendezvous has asked it, to join there in our place.
+    #[error("the rendezvous asked for a signature of a nonce that was made for another address")]
+    ForeignNonce,
     /// The key could not sign.
     #[error("the identity key could not sign the nonce: {0}")]
     Signing(String),
@@ -84,13 +89,25 @@ impl JoinError {
     /// configuration of one side.
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::ChallengeDisabled | Self::InvalidNonce | Self::Signing(_) => true,
+            Self::ChallengeDisabled
+            | Self::InvalidNonce
+            | Self::ForeignNonce
+            | Self::Signing(_) => true,
             Self::TimedOut(_) | Self::Malformed(_) | Self::StaleChallenge | Self::Displaced => {
                 false
             }
             Self::Refused(reason) => {
                 Refusal::of_words(reason).is_some_and(|refusal| refusal.is_permanent())
             }
+        }
+    }
+}
+
+impl From<NonceError> for JoinError {
+    fn from(error: NonceError) -> Self {
+        match error {
+            NonceError::Form => Self::InvalidNonce,
+            NonceError::OtherAddress => Self::ForeignNonce,
         }
     }
 }
@@ -676,8 +693,8 @@ impl Session {
             self.joins.remove(&wire);
             return;
         }
-        if !is_nonce(nonce) {
-            return self.join_failed(&wire, JoinError::InvalidNonce);
+        if let Err(error) = nonce::check(nonce, &wire) {
+            return self.join_failed(&wire, error.into());
         }
         match self.settings.keypair.sign(nonce.as_bytes()) {
             Ok(signature) => {
@@ -780,15 +797,6 @@ fn key_refused(reason: String) -> JoinError {
         Some(Refusal::WrongSignature | Refusal::UnusableProof) => JoinError::StaleChallenge,
         _ => JoinError::Refused(reason),
     }
-}
-
-/// Whether `text` is two concatenated UUIDs and nothing else.
-fn is_nonce(text: &str) -> bool {
-    let is_uuid_byte = |(i, byte): (usize, u8)| match i % 36 {
-        8 | 13 | 18 | 23 => byte == b'-',
-        _ => byte.is_ascii_hexdigit(),
-    };
-    text.len() == 72 && text.bytes().enumerate().all(is_uuid_byte)
 }
 
 #[cfg(test)]

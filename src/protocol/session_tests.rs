@@ -167,6 +167,26 @@ fn only_two_uuids_are_signed() {
 }
 
 #[test]
+fn a_nonce_that_was_made_for_another_address_is_not_signed() {
+    for other in [false, true] {
+        let mut fixture = Fixture::listening();
+        fixture.sent_join();
+        let own = fixture.own.to_wire();
+        let elsewhere = own.replace("127.0.0.1", "127.0.0.2");
+        let nonce = nonce::new(if other { &elsewhere } else { &own });
+        fixture.receive(&format!("430[null,\"{nonce}\"]"));
+        if other {
+            assert_eq!(fixture.join_failed(), JoinError::ForeignNonce);
+            fixture.sent_nothing();
+        } else {
+            let signature = hex::decode(fixture.sent_join()).expect("hex");
+            let public = fixture.key.public();
+            assert!(public.verify(nonce.as_bytes(), &signature));
+        }
+    }
+}
+
+#[test]
 fn a_rendezvous_without_a_challenge_is_left_unless_it_is_allowed() {
     for answer in ["430[]", "430[null,null,[]]"] {
         let mut refused = Fixture::listening();

@@ -8,7 +8,7 @@ use libp2p_core::multihash::Multihash;
 use libp2p_identity::{PeerId, PublicKey};
 use sha2::{Digest as _, Sha256};
 
-use crate::protocol::{event::uuid, refusal::Refusal};
+use crate::protocol::{nonce, refusal::Refusal};
 
 /// The longest key or signature as text. An RSA-8192 key is 2.1 KiB in hex.
 const MAX_TEXT: usize = 8 * 1024;
@@ -75,8 +75,8 @@ pub(crate) struct Challenge {
 
 impl Challenge {
     /// The same challenge with another nonce.
-    pub(super) fn renew(&mut self) {
-        self.nonce = nonce();
+    pub(super) fn renew(&mut self, address: &str) {
+        self.nonce = nonce::new(address);
     }
 }
 
@@ -89,7 +89,7 @@ impl Check {
                     Proof::Key(Box::new(Challenge {
                         key_text: key,
                         key: public,
-                        nonce: nonce(),
+                        nonce: nonce::new(&address),
                     }))
                 });
                 Checked {
@@ -106,11 +106,6 @@ impl Check {
             },
         }
     }
-}
-
-/// 72 characters: the deployed clients sign whatever comes, ours nothing else than two UUIDs.
-fn nonce() -> String {
-    uuid() + &uuid()
 }
 
 fn check_key(address: &str, text: &str) -> Result<PublicKey, Refusal> {

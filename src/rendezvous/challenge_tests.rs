@@ -134,7 +134,7 @@ fn a_renewed_challenge_has_another_nonce() {
         panic!("a key")
     };
     let first = challenge.nonce.clone();
-    challenge.renew();
+    challenge.renew(&address("a"));
     let signature = key.sign(first.as_bytes()).expect("signs");
     let refused = check_signature(&challenge, &hex::encode(signature)).err();
     assert_eq!(refused, Some(Refusal::WrongSignature));

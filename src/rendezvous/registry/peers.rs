@@ -147,7 +147,7 @@ impl Registry {
         };
         if challenge.key_text == data {
             // A peer that gave up waiting for its nonce begins anew.
-            challenge.renew();
+            challenge.renew(&address);
             return Ok(Step::Challenge(
                 self.open_challenge(link, address, challenge, now),
             ));

@@ -2,18 +2,23 @@
 
 use std::time::Duration;
 
+use futures::{SinkExt as _, StreamExt as _};
+use libp2p::identity::Keypair;
 use libp2p_websocket_star::{
     Config,
     error::{DialError, Error, JoinError},
+    rendezvous::Server,
 };
 use serde_json::{Value, json};
+use tokio_websockets::{ClientBuilder, Message};
 
 use super::{dial_error, dialled, join_error, js_listen, listening, url};
 use crate::support::{
-    ed25519, hasty,
+    address, ed25519, embedded, hasty,
     js::{Peer, Rendezvous, RendezvousOptions},
     raw::{Raw, check_echo, echo},
     scripted::{Link, NONCE, Scripted},
+    within,
 };
 
 /// How a server goes wrong when it is asked to join.
@@ -223,6 +228,10 @@ async fn nothing_but_a_nonce_of_two_uuids_is_ever_signed() {
         format!("noise-libp2p-static-key:{}", "k".repeat(32)),
         format!("noise-libp2p-static-key:{}", "k".repeat(48)),
         format!("noise-libp2p-static-key:{NONCE}"),
+        // Of the versions 5 and 7, and of 4 and 8.
+        NONCE.replace("-4", "-5"),
+        NONCE.replace("-4", "-7"),
+        NONCE.replacen("-4b", "-8b", 1),
     ] {
         let (server, mut node) = listening(hasty()).await;
         let mut link = server.link().await;
@@ -234,6 +243,56 @@ async fn nothing_but_a_nonce_of_two_uuids_is_ever_signed() {
         let after = link.until_gone().await;
         assert!(after.is_empty(), "{after:?}");
     }
+}
+
+/// What our rendezvous asks whoever wants to join there with that key.
+async fn nonce_at(star: &Server, key: &Keypair) -> Value {
+    let address = format!("{}/ipfs/{}", address(star), key.public().to_peer_id());
+    let public = hex::encode(key.public().encode_protobuf());
+    let url = format!(
+        "ws://{}/socket.io/?EIO=3&transport=websocket",
+        star.local_addr()
+    );
+    let builder = ClientBuilder::new().uri(&url).expect("a URI");
+    let (mut link, _) = within("an upgrade", builder.connect())
+        .await
+        .expect("a link");
+    let join = json!(["ss-join", address, public]);
+    let message = Message::text(format!("420{join}"));
+    link.send(message).await.expect("sent");
+    within("a nonce", async {
+        loop {
+            let message = link.next().await.expect("open").expect("open");
+            let text = message.as_text().expect("a text");
+            if let Some(answer) = text.strip_prefix("430") {
+                return serde_json::from_str::<Value>(answer).expect("JSON");
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_nonce_that_is_passed_on_from_another_rendezvous_is_not_signed() {
+    let star = embedded().await;
+    let rogue = Scripted::start().await;
+    let key = ed25519();
+    let mut node = Raw::with(&key, hasty());
+    node.listen_on(&rogue.addr()).expect("a good address");
+    let mut link = rogue.link().await;
+    let passed_on = nonce_at(&star, &key).await;
+    assert_eq!(passed_on[1].as_str().map(str::len), Some(72));
+    Wrong::Challenge(passed_on).serve(&mut link).await;
+    let error = node.listener_closed().await;
+    let error = join_error(error, &rogue.url(), "for another address");
+    assert_eq!(error, JoinError::ForeignNonce);
+    let after = link.until_gone().await;
+    assert!(after.is_empty(), "{after:?}");
+
+    // The rendezvous itself gets a signature.
+    let (_, addr) = node.listen(&address(&star)).await;
+    assert!(star.snapshot().peers[0].ends_with(&key.public().to_peer_id().to_string()));
+    assert!(addr.to_string().starts_with(&address(&star)));
 }
 
 #[tokio::test]

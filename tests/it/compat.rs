@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p_websocket_star::rendezvous::{Config, Server};
 use serde_json::json;
 
@@ -214,6 +215,26 @@ async fn clients_that_disconnect_are_gone_and_may_come_back() {
         client.connect(&star).await;
         client.join(&star).await;
         watcher.echo(&addr, 1000).await;
+    }
+}
+
+#[tokio::test]
+async fn streams_of_a_client_that_disconnects_end_properly() {
+    let star = embedded().await;
+    let rust = Raw::new();
+    for version in [V2, V4] {
+        let (client, addr) = SocketIo::joined(version, &star).await;
+        let mut connection = rust.dial(&addr).await;
+        connection.write_all(b"hello").await.expect("writable");
+        connection.flush().await.expect("flushed");
+        let mut hello = [0; 5];
+        let echoed = within("an echo", connection.read_exact(&mut hello)).await;
+        echoed.expect("no reset");
+        client.close().await;
+        let mut rest = Vec::new();
+        let end = within("the end", connection.read_to_end(&mut rest)).await;
+        end.expect("a proper end");
+        assert_eq!(rest, b"");
     }
 }
 

@@ -84,6 +84,22 @@ async fn a_malformed_item_costs_its_stream_and_not_its_neighbour() {
 }
 
 #[tokio::test]
+async fn an_item_may_be_written_as_text_and_have_foreign_packets_before_it() {
+    let (_server, mut node, mut link) = linked(hasty()).await;
+    let mut connection = connection(&mut link, &mut node, "a").await;
+    link.text("462-0[]").await;
+    link.text("b4aGVsbG8=").await;
+    link.binary(b"\x04passed over").await;
+    link.text("40/admin,").await;
+    link.text(&header("a.dialer")).await;
+    link.text("b4aGVsbG8=").await;
+    let mut data = [0; 5];
+    let read = within("an item", connection.read_exact(&mut data)).await;
+    read.expect("no reset");
+    assert_eq!(&data, b"hello");
+}
+
+#[tokio::test]
 async fn events_of_unknown_and_closed_streams_are_passed_over() {
     let (_server, mut node, mut link) = linked(hasty()).await;
     let mut closed = connection(&mut link, &mut node, "closed").await;

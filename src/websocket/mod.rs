@@ -291,3 +291,6 @@ pub(crate) fn encode_text(text: &str, frames: &mut Vec<u8>) {
     header.encode(frames);
     frames.extend_from_slice(text.as_bytes());
 }
+
+#[cfg(test)]
+mod conformance_tests;

@@ -57,6 +57,43 @@ struct Large {
 struct Fragments {
     opcode: Opcode,
     payload: Buffer,
+    /// Up to where a text is known to be UTF-8.
+    checked: usize,
+}
+
+impl Fragments {
+    fn new(opcode: Opcode) -> Self {
+        Self {
+            opcode,
+            payload: Buffer::default(),
+            checked: 0,
+        }
+    }
+
+    /// Appends a frame. A text that is not UTF-8 fails with the frame that shows it.
+    fn push(&mut self, frame: &[u8], is_last: bool) -> Result<(), WebSocketError> {
+        self.payload.extend_from_slice(frame);
+        if self.opcode != Opcode::Text {
+            return Ok(());
+        }
+        let unchecked = self.payload.get(self.checked..).unwrap_or_default();
+        let good = match std::str::from_utf8(unchecked) {
+            Ok(_) => unchecked.len(),
+            // The rest of a character may come with the next frame.
+            Err(error) if error.error_len().is_none() && !is_last => error.valid_up_to(),
+            Err(_) => return Err(WebSocketError::Utf8),
+        };
+        self.checked += good;
+        Ok(())
+    }
+
+    fn into_message(self) -> Message {
+        let payload = self.payload.freeze();
+        match self.opcode {
+            Opcode::Text => Message::Text(payload),
+            _ => Message::Binary(payload),
+        }
+    }
 }
 
 impl Reader {
@@ -240,22 +277,15 @@ impl Reader {
             (Opcode::Close, _) => Message::Close(close_code_and_reason(&payload)?),
             (Opcode::Continuation, None) => return Err(WebSocketError::Continuation),
             (Opcode::Continuation, Some(fragments)) => {
-                fragments.payload.extend_from_slice(&payload);
-                if !header.fin {
-                    return Ok(None);
-                }
-                let whole = self.fragments.take();
-                return whole
-                    .map(|whole| data(whole.opcode, whole.payload.freeze()))
-                    .transpose();
+                fragments.push(&payload, header.fin)?;
+                let whole = self.fragments.take_if(|_| header.fin);
+                return Ok(whole.map(|whole| whole.into_message()));
             }
             (Opcode::Text | Opcode::Binary, Some(_)) => return Err(WebSocketError::Interrupted),
             (opcode, None) if header.fin => data(opcode, payload)?,
             (opcode, fragments) => {
-                let mut first = Buffer::default();
-                first.extend_from_slice(&payload);
-                let payload = first;
-                *fragments = Some(Box::new(Fragments { opcode, payload }));
+                let first = fragments.insert(Box::new(Fragments::new(opcode)));
+                first.push(&payload, false)?;
                 return Ok(None);
             }
         };

@@ -76,6 +76,10 @@ pub use discovery::{Discovery, Event};
 pub use error::Error;
 pub use protocol::session::KeyEncoding;
 pub use transport::WebSocketStarTransport;
+/// What the fuzz target `websocket` checks.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use websocket::fuzzing::websocket as fuzz_websocket;
 
 /// The README's snippets compile.
 #[cfg(all(doctest, feature = "preset", feature = "rendezvous-server"))]

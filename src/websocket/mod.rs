@@ -8,6 +8,8 @@
 //! [`upgrade`](mod@upgrade) is the client's side of the opening handshake; the server's is in `rendezvous::http`.
 
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod mask;
 mod reader;
 pub(crate) mod upgrade;

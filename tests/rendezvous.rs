@@ -207,8 +207,8 @@ async fn hostile_frames_close_their_own_link_with_a_reason() {
             violation("a binary message that does not begin with 0x04"),
         ),
         (
-            vec![Message::text("452-[\"a\"]")],
-            violation("a binary event with 2 attachments; only one is supported"),
+            vec![Message::text("4517-[\"a\"]")],
+            violation("a packet with 17 attachments; at most 16 are passed over"),
         ),
         (
             vec![Message::text("x")],

@@ -121,6 +121,18 @@ async fn clients_that_write_binary_as_text_are_understood_and_answered_so() {
 }
 
 #[tokio::test]
+async fn clients_that_offer_subprotocols_get_a_link() {
+    let star = embedded().await;
+    for version in [V2, V4] {
+        let client = SocketIo::start(version);
+        let protocols = json!({"protocols": ["engine.io", "other"]});
+        client.connect_with(&star, protocols).await;
+        let joined = client.join(&star).await;
+        assert_eq!(joined["event"], "joined", "{joined}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_challenge_an_npm_client_listens_again_at_once_however_often() {
     let config = Config::default().with_challenge(false);
     let star = Server::bind(config).await.expect("a free port");

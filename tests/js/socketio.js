@@ -29,9 +29,9 @@ function request (...event) {
 }
 
 const commands = {
-  connect ({ url, polling = false, forceBase64 = false }) {
+  connect ({ url, polling = false, forceBase64 = false, protocols }) {
     const transports = polling ? ['polling'] : ['websocket']
-    socket = io(url, { transports, forceBase64, reconnectionDelay: 100, reconnectionDelayMax: 200 })
+    socket = io(url, { transports, forceBase64, protocols, reconnectionDelay: 100, reconnectionDelayMax: 200 })
     socket.on('connect', () => emit({ event: 'connected', id: socket.id }))
     socket.on('connect_error', err => emit({ event: 'refused', error: err.message, status: (err.context || {}).status }))
     socket.on('disconnect', reason => emit({ event: 'disconnected', reason }))

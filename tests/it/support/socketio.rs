@@ -2,7 +2,7 @@
 //!
 //! | command | fields (default) | answer |
 //! |---|---|---|
-//! | `connect` | `url`, `polling` (false), `forceBase64` (false) | `connected` `id`, again after each reconnection; `refused` `error` |
+//! | `connect` | `url`, `polling` (false), `forceBase64` (false), `protocols` (none) | `connected` `id`, again after each reconnection; `refused` `error` |
 //! | `join` | `addr`, without a peer id | `joined` `addr` `peers` |
 //! | `leave` | | `left` `addr` |
 //! | `mode` | `mode`: `echo`, `echo-after-end`, `refuse` with `reason` | `mode` |

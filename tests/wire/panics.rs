@@ -3,13 +3,27 @@
 
 use std::{
     fmt::{Debug, Write as _},
+    future::poll_fn,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use libp2p_websocket_star::rendezvous::{EndError, Limits, Server};
+use libp2p::{
+    core::{
+        Endpoint, Transport as _,
+        transport::{DialOpts, ListenerId, PortUse, TransportEvent},
+    },
+    identity::Keypair,
+    multiaddr::Protocol,
+};
+use libp2p_websocket_star::{
+    Config, Error, WebSocketStarTransport,
+    error::LinkError,
+    rendezvous::{EndError, Limits, Server},
+};
 use serde_json::json;
 use tokio::net::TcpStream;
 use tracing::{
@@ -126,4 +140,54 @@ async fn a_panic_of_the_task_that_accepts_ends_the_server_which_tells_why() {
     assert!(TcpStream::connect(addr).await.is_err());
     assert_eq!(server.ended().await, ended);
     soon("the end", server.shutdown()).await;
+}
+
+async fn event(
+    transport: &mut WebSocketStarTransport,
+) -> TransportEvent<impl Sized, libp2p_websocket_star::Error> {
+    soon("an event", poll_fn(|cx| Pin::new(&mut *transport).poll(cx))).await
+}
+
+/// Whether the error says that the link's task has ended.
+fn is_task_ended(error: &Error) -> bool {
+    let Error::Link { error, .. } = error else {
+        return false;
+    };
+    matches!(error, LinkError::TaskEnded)
+}
+
+#[tokio::test]
+async fn a_panic_of_a_links_task_is_told_to_its_listener_and_its_dials_and_a_new_link_works() {
+    let (left, _guard) = bomb("the link is open");
+    let server = server().await;
+    let address = server.addresses().remove(0);
+    let key = Keypair::generate_ed25519();
+    let mut transport = WebSocketStarTransport::new(&key, Config::default());
+    let listen = |transport: &mut WebSocketStarTransport| {
+        let listening = transport.listen_on(ListenerId::next(), address.clone());
+        listening.expect("a good address");
+    };
+    left.store(1, Ordering::Relaxed);
+    listen(&mut transport);
+    assert!(futures::poll!(poll_fn(|cx| Pin::new(&mut transport).poll(cx))).is_pending());
+    let other = Keypair::generate_ed25519().public().to_peer_id();
+    let opts = DialOpts {
+        role: Endpoint::Dialer,
+        port_use: PortUse::Reuse,
+    };
+    let dial = transport.dial(address.clone().with(Protocol::P2p(other)), opts);
+    let dial = dial.expect("a good address");
+    let refused = soon("the end of the dial", dial).await;
+    assert!(is_task_ended(&refused.expect_err("no link")));
+    match event(&mut transport).await {
+        TransportEvent::ListenerClosed {
+            reason: Err(error), ..
+        } => assert!(is_task_ended(&error), "{error}"),
+        _ => panic!("it is closed first"),
+    }
+
+    listen(&mut transport);
+    let joined = event(&mut transport).await;
+    assert!(matches!(joined, TransportEvent::NewAddress { .. }));
+    server.shutdown().await;
 }

@@ -124,7 +124,8 @@ async fn a_dial_does_nothing_before_it_is_polled_and_is_gone_when_it_is_dropped(
     let to = js.listen(&star.addr()).await;
     js.mode("ignore", json!({})).await;
     let key = ed25519();
-    let mut transport = WebSocketStarTransport::new(&key, Config::default());
+    let mut transport =
+        WebSocketStarTransport::new(&key, Config::default().with_allow_local_rendezvous(true));
     let opts = DialOpts {
         role: Endpoint::Dialer,
         port_use: PortUse::Reuse,

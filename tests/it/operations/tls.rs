@@ -22,6 +22,7 @@ use crate::support::{
 /// A node that trusts only this certificate.
 fn trusting(certificate: &Certificate) -> Raw {
     let config = Config::default()
+        .with_allow_local_rendezvous(true)
         .with_root_certificate(&certificate.der)
         .expect("a certificate");
     Raw::with(&ed25519(), config)

@@ -111,11 +111,8 @@ async fn a_panic_in_a_connection_costs_that_connection_and_is_counted() {
 
 #[tokio::test]
 async fn a_panic_of_the_task_that_accepts_ends_the_server_which_tells_why() {
-    let (left, _guard) = bomb("too many connections");
-    // Beside those that are links there may be 1024.
-    let needed = rlimit::increase_nofile_limit(4096).expect("a limit");
-    assert!(needed >= 4096, "the system allows {needed} descriptors");
-    let limits = Limits::default().with_max_links(1);
+    let (left, _guard) = bomb("a connection is refused");
+    let limits = Limits::default().with_connection_rate(1, 10);
     let server = Server::bind(config().with_limits(limits)).await;
     let server = server.expect("a free port");
     let addr = server.local_addr();

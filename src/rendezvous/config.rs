@@ -460,7 +460,7 @@ impl Limits {
     /// way then has half a second more.
     #[must_use]
     pub fn with_max_http_age(mut self, age: Duration) -> Self {
-        self.http_age = age;
+        self.http_age = time::timeout(age);
         self
     }
 

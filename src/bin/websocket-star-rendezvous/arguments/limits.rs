@@ -25,10 +25,22 @@ pub(super) struct LimitArguments {
     /// Addresses that one link may join
     #[arg(long, value_name = "N", value_parser = count, default_value = "16")]
     max_joins: usize,
+    /// Joins of a link per second; further ones are refused
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "4")]
+    join_rate: u32,
+    /// Joins of a link at once after a rest
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "64")]
+    join_burst: u32,
+    /// Joins per second of all links from one IPv4 address or IPv6 /64
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "100")]
+    origin_join_rate: u32,
+    /// Joins of those at once after a rest
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "2000")]
+    origin_join_burst: u32,
     /// Dials from a link, and as many to it, that wait for their answer
     #[arg(long, value_name = "N", value_parser = count, default_value = "256")]
     max_pending_dials: usize,
-    /// Dials of a link with an open stream
+    /// Dials from a link, and as many to it, with an open stream
     #[arg(long, value_name = "N", value_parser = count, default_value = "4096")]
     max_open_dials: usize,
     /// Dials of a link per second, failed ones included
@@ -37,13 +49,19 @@ pub(super) struct LimitArguments {
     /// Dials of a link at once after a rest
     #[arg(long, value_name = "N", value_parser = rate, default_value = "1000")]
     dial_burst: u32,
+    /// Dials per second of all links from one IPv4 address or IPv6 /64
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "1000")]
+    origin_dial_rate: u32,
+    /// Dials of those at once after a rest
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "10000")]
+    origin_dial_burst: u32,
     /// A WebSocket message must be shorter than this
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1000000")]
     max_message: usize,
     /// What may wait for one link until its senders have to wait
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1MiB")]
     max_queue: usize,
-    /// What all repeated announcements together may take per second
+    /// What all announcements together may take per second, with up to 5,000 links
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16MiB")]
     announce_rate: usize,
     /// What a link must take per second, on the average over the stall timeout, while others wait for it;
@@ -80,9 +98,12 @@ impl LimitArguments {
             .with_max_links_per_ip(self.max_links_per_ip)
             .with_connection_rate(self.connection_rate, self.connection_burst)
             .with_max_joins(self.max_joins)
+            .with_join_rate(self.join_rate, self.join_burst)
+            .with_origin_join_rate(self.origin_join_rate, self.origin_join_burst)
             .with_max_pending_dials(self.max_pending_dials)
             .with_max_open_dials(self.max_open_dials)
             .with_dial_rate(self.dial_rate, self.dial_burst)
+            .with_origin_dial_rate(self.origin_dial_rate, self.origin_dial_burst)
             .with_message_limit(self.max_message)
             .with_queue_limit(self.max_queue)
             .with_announce_rate(self.announce_rate)

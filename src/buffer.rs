@@ -59,6 +59,12 @@ impl Buffer {
         }
     }
 
+    /// How many bytes of memory it holds.
+    #[cfg(feature = "rendezvous-server")]
+    pub fn capacity(&self) -> usize {
+        self.data.len()
+    }
+
     /// The room that there is, to be written to before [`advance`](Self::advance).
     pub fn room(&mut self) -> &mut [u8] {
         &mut self.data[self.len..]

@@ -247,6 +247,7 @@ const LONGEST_HEARTBEAT: Duration = Duration::from_secs(10 * 24 * 60 * 60);
 pub struct Limits {
     pub(crate) message: usize,
     pub(crate) queue: usize,
+    pub(crate) memory: usize,
     pub(crate) announce_rate: usize,
     pub(crate) links: usize,
     pub(crate) links_per_ip: usize,
@@ -271,6 +272,8 @@ pub struct Limits {
 impl Default for Limits {
     /// - `message`: 1,000,000 bytes, as engine.io 3; the deployed peers split what is longer.
     /// - `queue`: 1 MiB a link: one message of any size, and 10 ms of a gigabit.
+    /// - `memory`: 256 MiB for all links together, beside some 6 KiB for each: it fits the smallest machines that
+    ///   are for rent, and two hundred links with full queues.
     /// - `announce_rate`: 16 MiB/s in all: up to some 1,000 peers are announced at npm's pace, more of
     ///   them less often; 10,000 of them each 12 minutes, which is still as often as
     ///   [`Discovery`](crate::Discovery) believes that a peer is there. Beyond 5,000 links it grows with
@@ -310,6 +313,7 @@ impl Default for Limits {
         Self {
             message: 1_000_000,
             queue: 1024 * 1024,
+            memory: 256 * 1024 * 1024,
             announce_rate: 16 * 1024 * 1024,
             links: 10_000,
             links_per_ip: 1000,
@@ -348,6 +352,20 @@ impl Limits {
     #[must_use]
     pub fn with_queue_limit(mut self, bytes: usize) -> Self {
         self.queue = bytes;
+        self
+    }
+
+    /// How many bytes all links together may hold of messages that have not come whole, of what waits for
+    /// them, and of what waits to be handed on. What waits for a link counts for that link, and so for
+    /// its address: it is there because that one does not read it.
+    ///
+    /// When more is held, the link that holds most is closed, of the origin that holds most for its
+    /// [weight](Config::with_origin_weight). What the system holds of each socket, TLS, and HTTP before
+    /// there is a link are not counted; they are bounded for each connection. Nor is what has been announced, of which
+    /// there are 4 MiB at most.
+    #[must_use]
+    pub fn with_max_memory(mut self, bytes: usize) -> Self {
+        self.memory = bytes;
         self
     }
 

@@ -1,7 +1,6 @@
 use std::{
     collections::VecDeque,
     ops::Bound::{Excluded, Unbounded},
-    sync::atomic::AtomicUsize,
 };
 
 use super::*;
@@ -20,7 +19,7 @@ fn announced(link: LinkId, text: &str) -> Announced {
 }
 
 fn outbox() -> Arc<Outbox> {
-    Arc::new(Outbox::new(1024, Arc::new(AtomicUsize::new(0))))
+    Arc::new(Outbox::new(1024))
 }
 
 fn subscribed(feed: &Feed, link: LinkId, since: u64) -> Cursor {

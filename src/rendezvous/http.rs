@@ -39,6 +39,8 @@ use crate::words::Words;
 
 /// How long an answer that is under way may take when its connection is to end.
 const GRACE: Duration = Duration::from_millis(500);
+/// How many bytes a request's head may have; as much as Node.js takes.
+const MAX_REQUEST: usize = 16 * 1024;
 const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
@@ -80,6 +82,7 @@ where
         .keep_alive(!is_late)
         .timer(TokioTimer::new())
         .header_read_timeout(limits.handshake_timeout)
+        .max_buf_size(MAX_REQUEST)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut connection = pin!(connection);

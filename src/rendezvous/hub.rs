@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     admission::{Admission, LinkPlace, Place},
+    budget::Budget,
     config::Config,
     feed::Feed,
     gate::Gate,
@@ -44,6 +45,7 @@ pub(super) fn now() -> Instant {
 pub(super) struct Hub {
     config: Config,
     admission: Arc<Admission>,
+    budget: Arc<Budget>,
     state: Mutex<State>,
     /// What has been announced. Its lock is taken after that of the state and those of outboxes.
     feed: Feed,
@@ -51,7 +53,6 @@ pub(super) struct Hub {
     earlier: Notify,
     /// Told when there is something new for very many links.
     news: Notify,
-    queued_bytes: Arc<AtomicUsize>,
     stopping: watch::Sender<bool>,
     relayed_items: AtomicU64,
     relayed_bytes: AtomicU64,
@@ -167,12 +168,12 @@ impl Hub {
             tls: config.tls().cloned().map(tls::Current::new),
             dial_time: DialTime::default(),
             admission: Arc::new(Admission::new(config.clone())),
+            budget: Arc::new(Budget::new(config.limits().memory)),
             config,
             state: Mutex::new(state),
             feed: Feed::default(),
             earlier: Notify::new(),
             news: Notify::new(),
-            queued_bytes: Arc::default(),
             stopping: watch::Sender::new(false),
             relayed_items: AtomicU64::new(0),
             relayed_bytes: AtomicU64::new(0),
@@ -271,9 +272,13 @@ impl Hub {
         client: IpAddr,
         version: Version,
     ) -> Result<Member, AdmitError> {
-        let queue = self.config.limits().queue;
-        let outbox = Outbox::new(queue, self.queued_bytes.clone()).with_version(version);
-        let outbox = Arc::new(outbox);
+        let claimant = self.config.origin_weights().claimant(client);
+        let outbox = Arc::new_cyclic(|outbox| {
+            let account = self.budget.account(claimant, outbox.clone());
+            Outbox::new(self.config.limits().queue)
+                .with_version(version)
+                .with_account(account)
+        });
         let place = self.link_place(place, &outbox).inspect_err(|error| {
             self.count_refused(error.reason());
         })?;
@@ -284,7 +289,6 @@ impl Hub {
             state.outboxes.insert(link, outbox.clone());
             link
         };
-        let claimant = self.config.origin_weights().claimant(client);
         self.with(|registry| registry.handle_open(link, claimant, now()));
         Ok(Member {
             hub: self.clone(),
@@ -426,7 +430,8 @@ impl Hub {
             connections: self.admission.connections(),
             peers: Vec::new(),
             dials: state.registry.open_dials(),
-            queued_bytes: self.queued_bytes.load(Ordering::Relaxed),
+            queued_bytes: self.budget.queued(),
+            memory_bytes: self.budget.held(),
             counters: state.registry.counters(),
             refusals: state.registry.refusals().plus(self.admission.refusals()),
             announcements_dropped: self.feed.missed(),

@@ -47,6 +47,8 @@ const BATCH_BYTES: usize = 256 * 1024;
 const READS: usize = 32;
 /// How long a link that is closed may take to hear why.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same where what it holds until then is scarce.
+const SCARCE_CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +73,8 @@ pub(super) enum Ended {
     Overflow,
     #[error("others have fewer links than your address, and there are too many")]
     GaveWay,
+    #[error("no memory is left, and your address holds most")]
+    Memory,
     #[error("did not join in time")]
     Idle,
     #[error("rendezvous is shutting down")]
@@ -90,6 +94,7 @@ impl Ended {
             | Self::Slow
             | Self::Overflow
             | Self::GaveWay
+            | Self::Memory
             | Self::Idle => CloseCode::POLICY_VIOLATION,
             Self::Shutdown => CloseCode::GOING_AWAY,
         }
@@ -104,6 +109,7 @@ impl Ended {
             Self::Slow => Refused::Slow,
             Self::Overflow => Refused::UnreadAnswers,
             Self::GaveWay => Refused::LinkGaveWay,
+            Self::Memory => Refused::Memory,
             Self::Idle => Refused::JoinTimedOut,
             Self::Violation(_) | Self::WebSocket(_) => Refused::ProtocolViolation,
             Self::ByPeer | Self::Lost(_) | Self::Shutdown => return None,
@@ -117,6 +123,7 @@ impl From<CloseReason> for Ended {
             CloseReason::Idle => Self::Idle,
             CloseReason::Overflow => Self::Overflow,
             CloseReason::GaveWay => Self::GaveWay,
+            CloseReason::Memory => Self::Memory,
             CloseReason::Shutdown => Self::Shutdown,
         }
     }
@@ -145,7 +152,11 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(upgraded: Upgraded<
     drop(member);
     // In a box: no living link is to have room for it.
     let closing = Box::pin(close(socket, &ended));
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+    let timeout = match ended {
+        Ended::Memory => SCARCE_CLOSE_TIMEOUT,
+        _ => CLOSE_TIMEOUT,
+    };
+    let _ = tokio::time::timeout(timeout, closing).await;
 }
 
 /// Tells the peer why its link ends, and takes what it still sends: closing a TCP stream that holds
@@ -258,7 +269,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         match self.poll_all(cx) {
-            Ok(()) => Poll::Pending,
+            Ok(()) => {
+                if let Some(account) = self.member.outbox.account() {
+                    let waiting = self.waiting.as_ref();
+                    let waiting = waiting.map_or(0, |waiting| waiting.push.cost());
+                    account.set_reading(self.socket.held() + waiting);
+                }
+                Poll::Pending
+            }
             Err(ended) => Poll::Ready(ended),
         }
     }
@@ -386,6 +404,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             let now = Instant::now();
             if self.pings.poll(now.into_std()) {
                 self.beat = Some("2");
+            }
+            if let Some(account) = self.member.outbox.account() {
+                account.give_back();
             }
             let pause = self.pings.pause(self.pulse.period(), now.into_std());
             self.timer.as_mut().reset(now + pause);

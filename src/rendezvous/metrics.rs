@@ -152,6 +152,12 @@ impl Collector for Scrape {
             "bytes that wait to be written",
             &snapshot.queued_bytes,
         )?;
+        gauge(
+            to,
+            "rendezvous_memory_bytes",
+            "bytes held of unfinished messages and of what waits to be written",
+            &snapshot.memory_bytes,
+        )?;
         if let Some(expires) = &self.expires {
             let help = "when the certificate expires, in seconds since 1970";
             gauge(to, "rendezvous_certificate_expiry_seconds", help, expires)?;

@@ -23,6 +23,7 @@
 //! what comes before it.
 
 mod admission;
+mod budget;
 mod challenge;
 mod config;
 mod feed;

@@ -7,16 +7,14 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 
 use super::{
+    budget::Account,
     feed::{Cursor, Feed},
     gate::{Gate, Token},
     registry::LinkId,
@@ -98,6 +96,8 @@ pub(super) enum CloseReason {
     Overflow,
     /// Its place went to an origin that has fewer links.
     GaveWay,
+    /// It held too much of the memory of all.
+    Memory,
     /// The server is shut down.
     Shutdown,
 }
@@ -106,7 +106,7 @@ impl CloseReason {
     /// Whether what is queued is not to be written any more.
     fn is_urgent(self) -> bool {
         match self {
-            Self::Overflow | Self::GaveWay => true,
+            Self::Overflow | Self::GaveWay | Self::Memory => true,
             Self::Idle | Self::Shutdown => false,
         }
     }
@@ -125,8 +125,8 @@ pub(super) enum Take {
 pub(super) struct Outbox {
     limit: usize,
     version: Version,
-    /// What is queued for all links together.
-    total: Arc<AtomicUsize>,
+    /// What the link holds of the memory of all.
+    account: Option<Arc<Account>>,
     inner: Mutex<Inner>,
 }
 
@@ -189,13 +189,36 @@ fn wake(waker: Option<Waker>) {
 }
 
 impl Outbox {
-    /// An empty one, where data may take up to `limit` bytes. What is queued is added to `total`.
-    pub(super) fn new(limit: usize, total: Arc<AtomicUsize>) -> Self {
+    /// An empty one, where data may take up to `limit` bytes.
+    pub(super) fn new(limit: usize) -> Self {
         Self {
             limit,
             version: Version::default(),
-            total,
+            account: None,
             inner: Mutex::default(),
+        }
+    }
+
+    /// The same, for a link that has an account.
+    pub(super) fn with_account(mut self, account: Arc<Account>) -> Self {
+        self.account = Some(account);
+        self
+    }
+
+    /// What the link holds of the memory of all.
+    pub(super) fn account(&self) -> Option<&Arc<Account>> {
+        self.account.as_ref()
+    }
+
+    /// Releases the lock, and has the account know what is queued.
+    fn unlock(&self, inner: MutexGuard<'_, Inner>) {
+        match &self.account {
+            None => drop(inner),
+            Some(account) => {
+                account.set_queued(inner.bytes);
+                drop(inner);
+                account.check();
+            }
         }
     }
 
@@ -215,17 +238,6 @@ impl Outbox {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, inner: &mut Inner, parcel: Parcel, cost: usize) -> Option<Waker> {
-        self.total.fetch_add(cost, Ordering::Relaxed);
-        inner.push(parcel, cost)
-    }
-
-    fn subtract(&self, inner: &mut Inner, bytes: usize) {
-        let bytes = bytes.min(inner.bytes);
-        inner.bytes -= bytes;
-        self.total.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
     /// Puts data in if there is room and nobody waits for it; otherwise a [`Push`] is to be made.
     pub(super) fn try_push(&self, parcel: Parcel) -> Result<(), TryPushError> {
         let cost = parcel.cost();
@@ -236,8 +248,8 @@ impl Outbox {
         if !inner.waiting.is_empty() || !inner.has_room(cost, self.limit) {
             return Err(TryPushError::Full(parcel));
         }
-        let writer = self.push(&mut inner, parcel, cost);
-        drop(inner);
+        let writer = inner.push(parcel, cost);
+        self.unlock(inner);
         wake(writer);
         Ok(())
     }
@@ -262,8 +274,8 @@ impl Outbox {
             drop(inner);
             return self.close(CloseReason::Overflow);
         }
-        let writer = self.push(&mut inner, parcel, cost);
-        drop(inner);
+        let writer = inner.push(parcel, cost);
+        self.unlock(inner);
         wake(writer);
     }
 
@@ -315,7 +327,7 @@ impl Outbox {
         let waiting = std::mem::take(&mut inner.waiting);
         let writer = inner.writer.take();
         let urgent = inner.urgent.take();
-        drop(inner);
+        self.unlock(inner);
         drop(dropped);
         wake(writer);
         wake(urgent);
@@ -328,13 +340,16 @@ impl Outbox {
     pub(super) fn shut(&self) {
         let mut inner = self.lock();
         inner.closed = true;
-        self.subtract(&mut inner, usize::MAX);
+        inner.bytes = 0;
         let dropped = std::mem::take(&mut inner.queue);
         let waiting = std::mem::take(&mut inner.waiting);
         let tokens = std::mem::take(&mut inner.tokens);
         inner.writer = None;
         inner.news = None;
         drop(inner);
+        if let Some(account) = &self.account {
+            account.close();
+        }
         drop(dropped);
         drop(tokens);
         for (_, waker) in waiting {
@@ -366,7 +381,7 @@ impl Outbox {
             messages += parcel.messages();
             batch.push(parcel);
         }
-        self.subtract(&mut inner, taken);
+        inner.bytes = inner.bytes.saturating_sub(taken);
         let result = match (messages > 0 || has_news, inner.closing) {
             (true, _) => Poll::Ready(Take::Batch),
             (false, Some(reason)) if inner.queue.is_empty() => Poll::Ready(Take::Close(reason)),
@@ -379,7 +394,7 @@ impl Outbox {
             inner.queue = VecDeque::new();
         }
         let first = inner.first_waiting().filter(|_| taken > 0);
-        drop(inner);
+        self.unlock(inner);
         drop(told);
         wake(first);
         result
@@ -451,6 +466,11 @@ impl Push {
             ticket: None,
         }
     }
+
+    /// How many bytes wait for room.
+    pub(super) fn cost(&self) -> usize {
+        self.parcel.as_ref().map_or(0, Parcel::cost)
+    }
 }
 
 impl Future for Push {
@@ -477,9 +497,9 @@ impl Future for Push {
             let writer = this
                 .parcel
                 .take()
-                .and_then(|parcel| this.outbox.push(&mut inner, parcel, cost));
+                .and_then(|parcel| inner.push(parcel, cost));
             let next = inner.first_waiting();
-            drop(inner);
+            this.outbox.unlock(inner);
             wake(writer);
             // There may be room for it too.
             wake(next);

@@ -57,7 +57,7 @@ fn reader(feed: &Feed, limit: usize) -> Arc<Outbox> {
 }
 
 fn outbox(limit: usize) -> Arc<Outbox> {
-    Arc::new(Outbox::new(limit, Arc::default()))
+    Arc::new(Outbox::new(limit))
 }
 
 fn costs(batch: &[Parcel]) -> Vec<usize> {

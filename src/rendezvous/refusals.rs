@@ -77,6 +77,8 @@ reasons! {
     TooManyLinksPerIp = "too_many_links_per_ip",
     /// A link that is closed: its place went to an origin that has fewer.
     LinkGaveWay = "link_gave_way",
+    /// A link that is closed: there was no memory left, and it held most of the origin that held most.
+    Memory = "memory",
     /// A link that is closed: it did not join in time.
     JoinTimedOut = "join_timed_out",
     /// A link that is closed: it gave no sign of life for too long.

@@ -67,6 +67,9 @@ pub struct Snapshot {
     pub dials: usize,
     /// How many bytes wait to be written.
     pub queued_bytes: usize,
+    /// How many bytes links hold of what [`Limits::with_max_memory`](super::Limits::with_max_memory) is for all
+    /// of them.
+    pub memory_bytes: u64,
     /// What has happened so far.
     pub counters: Counters,
     /// How many requests and links were refused, and links closed, by reason.

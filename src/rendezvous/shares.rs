@@ -86,7 +86,7 @@ impl Shares {
     }
 
     /// How much all hold together.
-    #[cfg_attr(not(test), allow(dead_code, reason = "so far only places are shared"))]
+    #[cfg(test)]
     pub(super) fn held(&self) -> u64 {
         self.held
     }
@@ -96,14 +96,7 @@ impl Shares {
         self.origins.get(&origin).map_or(0, |share| share.held)
     }
 
-    /// How much more is held than there is.
-    #[cfg_attr(not(test), allow(dead_code, reason = "so far only places are shared"))]
-    pub(super) fn excess(&self) -> u64 {
-        self.held.saturating_sub(self.capacity)
-    }
-
     /// The origin that holds most for its weight, of the group that does.
-    #[cfg_attr(not(test), allow(dead_code, reason = "so far only places are shared"))]
     pub(super) fn largest(&self) -> Option<Origin> {
         let (_, group) = self.by_group.last()?;
         self.largest_of(*group).map(|(_, origin)| origin)

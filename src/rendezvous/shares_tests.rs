@@ -102,15 +102,15 @@ fn a_group_with_few_networks_weighs_what_they_weigh() {
 }
 
 #[test]
-fn what_is_over_is_told_and_nothing_is_remembered_of_those_who_have_nothing() {
+fn the_largest_is_told_and_nothing_is_remembered_of_those_who_have_nothing() {
     let mut shares = Shares::new(10);
     let [a, b] = ["10.0.0.1", "2001:db8::1"].map(claimant);
     shares.take(&a, 12);
     shares.take(&b, 3);
-    assert_eq!((shares.excess(), shares.largest()), (5, Some(a.origin)));
+    assert_eq!((shares.held(), shares.largest()), (15, Some(a.origin)));
     shares.release(a.origin, 100);
     shares.release(a.origin, 1);
-    assert_eq!((shares.excess(), shares.largest()), (0, Some(b.origin)));
+    assert_eq!((shares.held(), shares.largest()), (3, Some(b.origin)));
     shares.release(b.origin, 3);
     assert_eq!((shares.held(), shares.largest()), (0, None));
     let Shares {

@@ -186,6 +186,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.reader.read()
     }
 
+    /// How many bytes of memory it holds of unfinished messages, and of what is not written.
+    #[cfg(feature = "rendezvous-server")]
+    pub(crate) fn held(&self) -> usize {
+        self.reader.held() + self.writer.queued()
+    }
+
     /// How many bytes were handed to the system so far.
     #[cfg(feature = "rendezvous-server")]
     pub(crate) fn sent(&self) -> u64 {
@@ -260,6 +266,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             }
         };
         self.ping = None;
+        // It is not to be held while the other end takes its time.
+        self.reader.clear();
         self.send(Message::Close(close));
         std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
         self.io.shutdown().await

@@ -116,6 +116,24 @@ impl Reader {
         self.read
     }
 
+    /// How many bytes of memory is held for what is not a message yet.
+    #[cfg(feature = "rendezvous-server")]
+    pub(super) fn held(&self) -> usize {
+        let large = self.large.as_ref();
+        let large = large.map_or(0, |large| large.payload.capacity());
+        let fragments = self.fragments.as_ref();
+        let fragments = fragments.map_or(0, |fragments| fragments.payload.capacity());
+        self.pending.capacity() + large + fragments
+    }
+
+    /// Forgets what is not a message yet.
+    pub(super) fn clear(&mut self) {
+        self.pending = BytesMut::new();
+        self.large = None;
+        self.fragments = None;
+        self.over = true;
+    }
+
     /// The next message; `None` at the end. Nothing comes after an error.
     pub(super) fn poll_next(
         &mut self,

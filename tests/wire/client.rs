@@ -10,7 +10,7 @@ use libp2p_websocket_star::rendezvous::{Config, Server};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 use tokio_websockets::{ClientBuilder, CloseCode, MaybeTlsStream, Message, WebSocketStream};
 
@@ -58,6 +58,12 @@ pub struct Client {
 impl Client {
     /// Does the upgrade, and no more.
     pub async fn upgrade(server: &Server, eio: Eio) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        Self::upgrade_on(server, eio, socket).await
+    }
+
+    /// The same on a socket, which may be bound.
+    pub async fn upgrade_on(server: &Server, eio: Eio, socket: TcpSocket) -> Self {
         let number = match eio {
             Eio::V3 => 3,
             Eio::V4 => 4,
@@ -70,12 +76,11 @@ impl Client {
     pub async fn upgrade_with(server: &Server, eio: Eio, query: &str) -> Self {
         let url = format!("ws://{}/socket.io/?{query}", server.local_addr());
         let builder = ClientBuilder::new().uri(&url).expect("a URI");
-        let (socket, _) = soon("connect", builder.connect()).await.expect("upgrade");
-        // Where TLS is compiled in there are other variants.
-        #[allow(irrefutable_let_patterns, reason = "depends on features of others")]
-        if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
-            stream.set_nodelay(true).expect("an open socket");
-        }
+        let stream = soon("connect", socket.connect(server.local_addr())).await;
+        let stream = stream.expect("connected");
+        stream.set_nodelay(true).expect("an open socket");
+        let upgrade = builder.connect_on(MaybeTlsStream::Plain(stream));
+        let (socket, _) = soon("upgrade", upgrade).await.expect("upgrade");
         Self {
             socket,
             next_ack: 0,
@@ -89,7 +94,12 @@ impl Client {
     }
 
     pub async fn connect_as(server: &Server, eio: Eio) -> Self {
-        let mut client = Self::upgrade(server, eio).await;
+        Self::upgrade(server, eio).await.greeted().await
+    }
+
+    /// Takes what the server says first.
+    pub async fn greeted(self) -> Self {
+        let mut client = self;
         client.greet().await;
         client
     }

@@ -5,6 +5,7 @@ mod admission;
 mod bounds;
 mod client;
 mod http;
+mod memory;
 mod names;
 mod npm_crashes;
 mod packets;

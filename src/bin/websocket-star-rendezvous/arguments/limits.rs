@@ -61,6 +61,10 @@ pub(super) struct LimitArguments {
     /// What may wait for one link until its senders have to wait
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1MiB")]
     max_queue: usize,
+    /// What all links together may hold of unfinished messages and of what waits for them; beyond that, those
+    /// of the addresses that hold most are closed
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    max_memory: usize,
     /// What all announcements together may take per second, with up to 5,000 links
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16MiB")]
     announce_rate: usize,
@@ -106,6 +110,7 @@ impl LimitArguments {
             .with_origin_dial_rate(self.origin_dial_rate, self.origin_dial_burst)
             .with_message_limit(self.max_message)
             .with_queue_limit(self.max_queue)
+            .with_max_memory(self.max_memory)
             .with_announce_rate(self.announce_rate)
             .with_min_drain_rate(self.min_drain_rate as u64)
             .with_handshake_timeout(self.handshake_timeout)

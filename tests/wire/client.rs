@@ -69,11 +69,16 @@ impl Client {
             Eio::V4 => 4,
         };
         let query = format!("EIO={number}&transport=websocket");
-        Self::upgrade_with(server, eio, &query).await
+        Self::upgrade_on_with(server, eio, socket, &query).await
     }
 
     /// Does the upgrade with that query.
     pub async fn upgrade_with(server: &Server, eio: Eio, query: &str) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        Self::upgrade_on_with(server, eio, socket, query).await
+    }
+
+    async fn upgrade_on_with(server: &Server, eio: Eio, socket: TcpSocket, query: &str) -> Self {
         let url = format!("ws://{}/socket.io/?{query}", server.local_addr());
         let builder = ClientBuilder::new().uri(&url).expect("a URI");
         let stream = soon("connect", socket.connect(server.local_addr())).await;

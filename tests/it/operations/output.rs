@@ -18,6 +18,9 @@ use crate::support::{
     within,
 };
 
+/// Has it take as many connections as it is asked for, all from one address.
+const EVERY_CONNECTION: [&str; 2] = ["--connection-burst", "100000"];
+
 /// Fills a pipe, and all that may wait for it, with a log that has a line for each of so many connections.
 async fn fill_log(addr: SocketAddr) {
     for _ in 0..3000 {
@@ -75,6 +78,7 @@ async fn a_log_that_nobody_reads_does_not_stop_the_service_and_tells_what_it_los
     let mut command = command();
     command
         .args(["--host", "127.0.0.1", "--port", "0"])
+        .args(EVERY_CONNECTION)
         .env("RUST_LOG", "trace");
     let mut star = Binary::spawn(&mut command).await;
     fill_log(star.local_addr()).await;
@@ -101,6 +105,7 @@ async fn outputs_that_nobody_reads_do_not_keep_the_process_from_ending() {
     let mut command = command();
     command
         .args(["--host", "127.0.0.1", "--port", "0"])
+        .args(EVERY_CONNECTION)
         .env("RUST_LOG", "trace")
         .stdout(writer.try_clone().expect("a descriptor"))
         .stderr(writer);

@@ -53,9 +53,12 @@ async fn a_connection_that_asks_again_and_again_ends_at_its_age_and_a_link_does_
     let mut link = Client::joined(&server).await;
     let mut stream = connect(&server).await;
     let mut answers = 0;
-    while ask(&mut stream).await.is_some() {
-        answers += 1;
-    }
+    soon("the end", async {
+        while ask(&mut stream).await.is_some() {
+            answers += 1;
+        }
+    })
+    .await;
     assert!(answers > 1, "{answers}");
     let mut silent = connect(&server).await;
     ended(&mut silent).await;

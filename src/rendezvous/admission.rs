@@ -78,7 +78,8 @@ impl Admission {
     /// Gives a new connection a place.
     pub(super) fn enter(self: &Arc<Self>, remote: IpAddr, now: Instant) -> Result<Place, Refused> {
         let mut gate = self.lock();
-        let (id, evicted) = match self.config.trusted_proxies().contain(remote) {
+        let is_proxy = self.config.trusted_proxies().contain(remote);
+        let (id, evicted) = match is_proxy {
             true => gate.places.enter_unnamed(),
             false => {
                 let claimant = self.config.origin_weights().claimant(remote);
@@ -95,6 +96,7 @@ impl Admission {
         Ok(Place {
             admission: self.clone(),
             id,
+            is_proxy,
         })
     }
 
@@ -124,6 +126,8 @@ impl Admission {
 pub(super) struct Place {
     admission: Arc<Admission>,
     id: PlaceId,
+    /// Whether it comes from a trusted proxy, whose own rate is nobody's.
+    is_proxy: bool,
 }
 
 impl Place {
@@ -152,9 +156,18 @@ impl Place {
         }
     }
 
-    /// Has the connection become a link.
-    pub(super) fn begin_link(&self, outbox: &Arc<Outbox>) -> Result<LinkPlace, NoLink> {
+    /// Has the connection become a link of a client.
+    pub(super) fn begin_link(
+        &self,
+        client: IpAddr,
+        outbox: &Arc<Outbox>,
+        now: Instant,
+    ) -> Result<LinkPlace, NoLink> {
+        let claimant = self.admission.config.origin_weights().claimant(client);
         let mut gate = self.admission.lock();
+        if self.is_proxy && !gate.rates.try_spend(&claimant, now) {
+            return Err(NoLink::TooOften);
+        }
         let evicted = gate.places.begin_link(self.id)?;
         if let Some(handle) = gate.places.handle_mut(self.id) {
             handle.outbox = Some(outbox.clone());

@@ -403,7 +403,8 @@ impl Limits {
 
     /// How many times a second an origin may connect, and how many times at once after a rest; at least
     /// one each, for each unit of its [weight](Config::with_origin_weight). What exceeds it is reset before
-    /// it costs a TLS handshake or a request. A trusted proxy may connect as often as it likes.
+    /// it costs a TLS handshake or a request. A trusted proxy may connect as often as it likes; whoever opens too
+    /// many links through it is answered with 429.
     #[must_use]
     pub fn with_connection_rate(mut self, per_second: u32, burst: u32) -> Self {
         self.connection_rate = Rate::new(per_second, burst);

@@ -255,7 +255,7 @@ fn set_last(response: &mut Response<String>) {
 fn not_admitted(error: AdmitError) -> Response<String> {
     let status = match error {
         AdmitError::Links | AdmitError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-        AdmitError::LinksPerIp => StatusCode::TOO_MANY_REQUESTS,
+        AdmitError::LinksPerIp | AdmitError::Rate => StatusCode::TOO_MANY_REQUESTS,
     };
     refusal(status, &format!("{error}\n"))
 }

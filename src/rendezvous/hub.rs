@@ -279,9 +279,11 @@ impl Hub {
                 .with_version(version)
                 .with_account(account)
         });
-        let place = self.link_place(place, &outbox).inspect_err(|error| {
-            self.count_refused(error.reason());
-        })?;
+        let place = self
+            .link_place(place, client, &outbox)
+            .inspect_err(|error| {
+                self.count_refused(error.reason());
+            })?;
         let link = {
             let mut state = self.lock();
             let link = LinkId(state.next_link);
@@ -299,13 +301,20 @@ impl Hub {
         })
     }
 
-    fn link_place(&self, place: &Place, outbox: &Arc<Outbox>) -> Result<LinkPlace, AdmitError> {
+    fn link_place(
+        &self,
+        place: &Place,
+        client: IpAddr,
+        outbox: &Arc<Outbox>,
+    ) -> Result<LinkPlace, AdmitError> {
         if self.is_stopping() {
             return Err(AdmitError::Stopping);
         }
-        place.begin_link(outbox).map_err(|error| match error {
+        let begun = place.begin_link(client, outbox, now());
+        begun.map_err(|error| match error {
             NoLink::Full => AdmitError::Links,
             NoLink::TooMany => AdmitError::LinksPerIp,
+            NoLink::TooOften => AdmitError::Rate,
         })
     }
 
@@ -449,6 +458,8 @@ pub(super) enum AdmitError {
     Links,
     #[error("Too many links from your address")]
     LinksPerIp,
+    #[error("Too many connections a second from your address")]
+    Rate,
     #[error("Rendezvous is shutting down")]
     Stopping,
 }
@@ -459,6 +470,7 @@ impl AdmitError {
         match self {
             Self::Links => Refused::TooManyLinks,
             Self::LinksPerIp => Refused::TooManyLinksPerIp,
+            Self::Rate => Refused::ConnectionRate,
             Self::Stopping => Refused::ShuttingDown,
         }
     }

@@ -28,6 +28,8 @@ pub(super) enum NoLink {
     Full,
     /// Its origin has as many as one may have.
     TooMany,
+    /// Its origin, which comes through a proxy, connects too often.
+    TooOften,
 }
 
 /// What is to be ended to make room for another.

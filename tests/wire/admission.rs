@@ -198,6 +198,26 @@ async fn connections_through_a_proxy_count_for_whom_they_name() {
 }
 
 #[tokio::test]
+async fn whoever_opens_links_too_often_through_a_proxy_is_told_and_others_are_not() {
+    let proxy: Network = "127.0.0.2".parse().expect("an address");
+    let limits = Limits::default().with_connection_rate(1, 3);
+    let config = config().with_limits(limits).with_trusted_proxies([proxy]);
+    let server = Server::bind(config).await.expect("a free port");
+    let mut links = Vec::new();
+    let mut answers = Vec::new();
+    for client in [1, 1, 1, 1, 1, 1, 1, 1, 2] {
+        let mut stream = connect(host(2), &server).await;
+        let request = format!("{LINK}\r\nX-Forwarded-For: 192.0.2.{client}");
+        answers.push(ask(&mut stream, &request).await);
+        links.push(stream);
+    }
+    assert!(answers[..3].iter().all(|answer| answer.contains("101")));
+    let refused = answers.iter().filter(|answer| answer.contains("429"));
+    assert!(refused.count() >= 2, "{answers:?}");
+    assert!(answers[8].contains("101"), "{answers:?}");
+}
+
+#[tokio::test]
 async fn a_connection_that_is_refused_leaves_nothing_behind() {
     let server = limited(Limits::default().with_max_links(1)).await;
     let mut kept = Vec::new();

@@ -25,6 +25,8 @@ use super::{
 
 /// In which steps memory is taken, in bytes.
 const STEP: u64 = 64 * 1024;
+/// In which steps it is counted what is queued: not for each small item.
+const QUEUE_STEP: usize = 4 * 1024;
 /// How many accounts are looked at for one that wants more: the ledger is not to be locked for long.
 const LOOKS: usize = 256;
 
@@ -193,7 +195,7 @@ impl Account {
     /// So many bytes wait in the link's queue. To be followed by a [`check`](Self::check), when no lock is
     /// held.
     pub(super) fn set_queued(&self, bytes: usize) {
-        if let Some(more) = change(&self.queued, bytes) {
+        if let Some(more) = change(&self.queued, bytes.next_multiple_of(QUEUE_STEP)) {
             self.budget.held.fetch_add(more, Ordering::Relaxed);
             self.budget.queued.fetch_add(more, Ordering::Relaxed);
         }

@@ -52,7 +52,7 @@ fn what_is_queued_counts_for_the_link_that_is_to_take_it() {
     let budget = Arc::new(Budget::new(1024 * KIB));
     let link = outbox(&budget, 1);
     link.push_own(Message::text("x".repeat(100 * KIB)));
-    let queued = link.bytes() as u64;
+    let queued = link.bytes().next_multiple_of(QUEUE_STEP) as u64;
     assert_eq!(budget.held(), queued);
     hold(&link, 100 * KIB);
     assert_eq!(budget.held(), queued + 100 * KIB as u64);

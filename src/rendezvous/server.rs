@@ -65,7 +65,7 @@ pub struct Snapshot {
     pub peers: Vec<String>,
     /// How many dials are pending or open.
     pub dials: usize,
-    /// How many bytes wait to be written.
+    /// How many bytes wait to be written, in steps of 4 KiB for each link.
     pub queued_bytes: usize,
     /// How many bytes links hold of what [`Limits::with_max_memory`](super::Limits::with_max_memory) is for all
     /// of them.

@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use libp2p_websocket_star::rendezvous::{Limits, Network, Refused, Server};
+use libp2p_websocket_star::rendezvous::{Limits, Network, Refused, Server, TlsConfig};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -169,6 +169,38 @@ async fn an_address_that_connects_too_often_is_reset_and_another_is_not() {
     assert!((3..10).contains(&answered.count()), "{answers:?}");
     assert!(server.snapshot().refusals.get(Refused::ConnectionRate) > 10);
     Client::joined(&server).await;
+}
+
+#[tokio::test]
+async fn a_tls_handshake_too_many_is_refused_before_it_begins() {
+    let own = rcgen::generate_simple_self_signed(["star.test".to_owned()]).expect("a certificate");
+    let (chain, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+    let tls = TlsConfig::from_pem(chain.as_bytes(), key.as_bytes()).expect("a certificate");
+    let limits = Limits::default().with_connection_rate(1, 3);
+    let server = Server::bind(config().with_limits(limits).with_tls(tls)).await;
+    let server = server.expect("a free port");
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        waiting.push(connect(host(2), &server).await);
+    }
+    until("all are in", || server.snapshot().connections == 3).await;
+    while server.snapshot().refusals.get(Refused::ConnectionRate) == 0 {
+        // Another second may have begun meanwhile.
+        waiting.push(connect(host(2), &server).await);
+        until("it is known", || {
+            let now = server.snapshot();
+            let refused = now.refusals.get(Refused::ConnectionRate) as usize;
+            now.connections + refused == waiting.len()
+        })
+        .await;
+    }
+    let mut refused = waiting.pop().expect("the last");
+    assert!(ended(&mut refused).await.is_empty());
+    waiting.push(connect(host(3), &server).await);
+    until("another is in", || {
+        server.snapshot().connections == waiting.len()
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -275,9 +275,8 @@ impl Default for Limits {
     /// - `memory`: 256 MiB for all links together, beside some 6 KiB for each: it fits the smallest machines that
     ///   are for rent, and two hundred links with full queues.
     /// - `announce_rate`: 16 MiB/s in all: up to some 1,000 peers are announced at npm's pace, more of
-    ///   them less often; 10,000 of them each 12 minutes, which is still as often as
-    ///   [`Discovery`](crate::Discovery) believes that a peer is there. Beyond 5,000 links it grows with
-    ///   their number, up to four times as much, so that each link is told some 3 KiB/s.
+    ///   them less often. Beyond 5,000 links it grows with their number, up to four times as much, so that each
+    ///   link is told some 3 KiB/s: 10,000 peers are announced every 7 minutes.
     /// - `links`: 10,000; at 16 KiB each while idle.
     /// - `links_per_ip`: 1,000 from one IPv4 address or one IPv6 /64: it takes ten to fill the server, and
     ///   then those who have most give way to others; a company or a provider behind one address still fits. The loopback address counts like

@@ -18,9 +18,12 @@
 //! # }
 //! ```
 //!
-//! From the bottom up: the registry is pure and knows who is joined where; an outbox holds
-//! what waits for one link, bounded in bytes; a link reads and writes one WebSocket; HTTP is only
-//! what comes before it.
+//! From the bottom up: the registry is pure and knows who is joined where; the feed is the log of what has been
+//! announced; an outbox holds what waits for one link, bounded in bytes; a link reads and writes one WebSocket;
+//! HTTP is only what comes before it; the admission says who may come in.
+//!
+//! Whatever is scarce goes by origin, an IPv4 address or an IPv6 /64: [`Config::with_origin_weight`] says how. Up to 256
+//! joined links hear of a newcomer before its own join is answered; with more, the answer does not wait.
 
 mod admission;
 mod budget;

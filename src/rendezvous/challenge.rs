@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use crate::protocol::{nonce, refusal::Refusal};
 
 /// The longest key or signature as text. An RSA-8192 key is 2.1 KiB in hex.
-const MAX_TEXT: usize = 8 * 1024;
+const MAX_TEXT: usize = 4 * 1024;
 /// SHA2-256, as a multihash code.
 const SHA2_256: u64 = 0x12;
 
@@ -67,13 +67,21 @@ pub(crate) enum Proof {
 /// What a peer must sign to join.
 #[derive(Debug, Clone)]
 pub(crate) struct Challenge {
-    /// The key as it was sent, to tell a repeated first `ss-join` from the second.
-    pub(super) key_text: String,
+    /// A hash of the key as it was sent, to tell a repeated first `ss-join` from the second. The text itself may
+    /// be long.
+    key_text: [u8; 32],
     key: PublicKey,
+    /// Tells the challenges of a link apart.
+    pub(super) number: u64,
     pub(super) nonce: String,
 }
 
 impl Challenge {
+    /// Whether this is the key as it was sent.
+    pub(super) fn has_key(&self, text: &str) -> bool {
+        text.len() <= MAX_TEXT && self.key_text == *Sha256::digest(text)
+    }
+
     /// The same challenge with another nonce.
     pub(super) fn renew(&mut self, address: &str) {
         self.nonce = nonce::new(address);
@@ -87,7 +95,8 @@ impl Check {
             Self::Key(KeyCheck { address, ack, key }) => {
                 let result = check_key(&address, &key).map(|public| {
                     Proof::Key(Box::new(Challenge {
-                        key_text: key,
+                        key_text: Sha256::digest(&key).into(),
+                        number: 0,
                         key: public,
                         nonce: nonce::new(&address),
                     }))

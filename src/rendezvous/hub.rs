@@ -93,6 +93,13 @@ impl State {
                         outbox.push_own(Message::text(text));
                     }
                 }
+                Action::Offer { to, ack, text } => {
+                    let outbox = self.outboxes.get(&to);
+                    match outbox.filter(|outbox| outbox.takes_dials()) {
+                        Some(outbox) => outbox.push_own(Message::text(text)),
+                        None => self.registry.handle_busy(to, ack),
+                    }
+                }
                 Action::SendAfterNews { to, text } => self.send_after_news(feed, to, text),
                 Action::Announce(peers) => {
                     feed.append(&peers);
@@ -382,7 +389,13 @@ impl Hub {
     pub(super) fn shut_down(&self) {
         self.stopping.send_replace(true);
         self.with(Registry::shut_down);
-        for outbox in self.lock().outboxes.values() {
+        let mut state = self.lock();
+        for (_, gate) in state.gates.drain(..) {
+            if let Some(gate) = gate.upgrade() {
+                gate.open();
+            }
+        }
+        for outbox in state.outboxes.values() {
             outbox.close(CloseReason::Shutdown);
         }
     }

@@ -45,6 +45,8 @@ use crate::words::Words;
 const BATCH_BYTES: usize = 256 * 1024;
 /// How many messages are read before it is looked whether there is something to write.
 const READS: usize = 32;
+/// How often in a row a link reads and writes before others get their turn.
+const ROUNDS: usize = 8;
 /// How long a link that is closed may take to hear why.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same where what it holds until then is scarce.
@@ -281,9 +283,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
     }
 
-    /// Does all that can be done now.
+    /// Does what can be done now; if that is very much, some of it.
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
-        loop {
+        for _ in 0..ROUNDS {
             self.poll_timer(cx)?;
             if let Poll::Ready(result) = self.poll_write(cx) {
                 return result;
@@ -293,6 +295,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 return Ok(());
             }
         }
+        cx.waker().wake_by_ref();
+        Ok(())
     }
 
     /// Writes until there is nothing to write, or the socket takes no more; ready only with an error.

@@ -23,9 +23,13 @@ use crate::{protocol::engine_io::Version, websocket::Message};
 
 /// What a queued message costs beside its bytes: its slots here and with the WebSocket, and its header.
 const OVERHEAD: usize = 128;
-/// How far the server's own messages may exceed the limit. Their number is bounded by the limits on
-/// dials, and a peer whose neighbour with thousands of streams is lost is not to blame.
-const RESERVE: usize = 1024 * 1024;
+/// How far the server's own messages may exceed the limit. A peer whose neighbour with thousands of streams is
+/// lost is not to blame: 8,192 of them may end at once.
+const RESERVE: usize = 4 * 1024 * 1024;
+/// How far the answers to a link's own requests may exceed the limit, until no more are answered.
+const CLOGGED: usize = 512 * 1024;
+/// How far dials to a link may exceed the limit: each of them may still have to be ended.
+const OFFERS: usize = 256 * 1024;
 /// How many messages are taken at once: about as many as one vectored write holds.
 const BATCH: usize = 64;
 /// A queue that was once longer than this gives its memory back when it is empty: most links are
@@ -325,9 +329,12 @@ impl Outbox {
         }
         inner.closing.get_or_insert(reason);
         let waiting = std::mem::take(&mut inner.waiting);
+        // It is told nothing more.
+        let tokens = std::mem::take(&mut inner.tokens);
         let writer = inner.writer.take();
         let urgent = inner.urgent.take();
         self.unlock(inner);
+        drop(tokens);
         drop(dropped);
         wake(writer);
         wake(urgent);
@@ -433,10 +440,15 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// Whether the server's own messages have used up half of their reserve: no more requests of
-    /// this link are to be answered before it has read what is there.
+    /// Whether so much waits that no more requests of this link are to be answered before it has read what is
+    /// there.
     pub(super) fn is_clogged(&self) -> bool {
-        self.bytes() > self.limit + RESERVE / 2
+        self.bytes() > self.limit + CLOGGED
+    }
+
+    /// Whether the link may be offered dials: not if it does not read what is there.
+    pub(super) fn takes_dials(&self) -> bool {
+        self.bytes() <= self.limit + OFFERS
     }
 
     /// Whether somebody waits for room.

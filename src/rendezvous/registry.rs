@@ -21,7 +21,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::{dials::Dialled, dials::Dials, gone::Gone, peers::Peers, rate::Spent, turns::Turns};
+use self::{
+    dials::{CutDial, Dialled, Dials},
+    gone::Gone,
+    peers::Peers,
+    rate::Spent,
+    turns::Turns,
+};
 use super::{
     challenge::{Challenge, Check, Checked},
     config::Config,
@@ -40,6 +46,9 @@ pub(crate) use self::{dials::Route, rate::Rate, turns::FEW};
 
 /// How many deadlines are dealt with without letting others use the registry.
 const OVERDUE_AT_ONCE: usize = 256;
+
+/// How many dials of a lost link are ended without letting others use the registry.
+const ENDED_AT_ONCE: usize = 64;
 
 /// One link, for as long as the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,6 +93,16 @@ pub(crate) enum Action {
     Send {
         /// The link.
         to: LinkId,
+        /// The frame.
+        text: String,
+    },
+    /// Offer a dial to a link. If it takes no more, the dial is to be refused with
+    /// [`handle_busy`](Registry::handle_busy).
+    Offer {
+        /// The link.
+        to: LinkId,
+        /// The acknowledgement that it is asked for.
+        ack: u64,
         /// The frame.
         text: String,
     },
@@ -137,6 +156,8 @@ pub struct Counters {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum DeadlineKind {
     FirstJoin(LinkId),
+    /// The challenge of the link with this number.
+    Challenge(LinkId, u64),
     /// The dial that the link has offered with this acknowledgement.
     Answer(LinkId, u64),
 }
@@ -210,9 +231,15 @@ pub(crate) struct Registry {
     joined: usize,
     /// The number of the last join.
     joins: u64,
+    /// The number of the next challenge.
+    challenges: u64,
     origin_joins: Rates,
     origin_dials: Rates,
     deadlines: BTreeSet<(Instant, DeadlineKind)>,
+    /// Dials of lost links that are still to be ended.
+    cut: VecDeque<CutDial>,
+    /// The last time that was told.
+    latest: Option<Instant>,
     actions: VecDeque<Action>,
     counters: Counters,
     refusals: Refusals,
@@ -241,9 +268,12 @@ impl Registry {
             turns: Turns::new(config.announce_interval(), limits.announce_rate),
             joined: 0,
             joins: 0,
+            challenges: 0,
             origin_joins: Rates::new(limits.origin_join_rate),
             origin_dials: Rates::new(limits.origin_dial_rate),
             deadlines: BTreeSet::new(),
+            cut: VecDeque::new(),
+            latest: None,
             actions: VecDeque::new(),
             counters: Counters::default(),
             refusals: Refusals::default(),
@@ -252,6 +282,7 @@ impl Registry {
 
     /// A link from somewhere has opened.
     pub(crate) fn handle_open(&mut self, link: LinkId, claimant: Claimant, now: Instant) {
+        self.latest = Some(now);
         let deadline = now + self.settings.join_timeout;
         let mut state = Link::new(claimant);
         state.first_join = Some(deadline);
@@ -292,14 +323,23 @@ impl Registry {
 
     /// Ends what a link had that is gone.
     fn forget_link(&mut self, link: LinkId, state: &Link, cut: Cut) {
+        for (challenge, expiry) in state.challenges.values() {
+            let kind = DeadlineKind::Challenge(link, challenge.number);
+            self.deadlines.remove(&(*expiry, kind));
+        }
         for address in &state.joins {
             self.forget_peer(address);
         }
         if !state.joins.is_empty() {
             self.has_left(link);
         }
-        for dial_id in &state.dials {
+        // The others may be very many: they come later, some at a time.
+        let mut dials = state.dials.iter();
+        for dial_id in dials.by_ref().take(ENDED_AT_ONCE) {
             self.end_dial(dial_id, Refusal::PeerLeft, cut);
+        }
+        for dial_id in dials {
+            self.cut_later(dial_id, cut);
         }
     }
 
@@ -351,6 +391,12 @@ impl Registry {
         self.dial_answered(link, ack, answer);
     }
 
+    /// A link cannot be offered the dial with this acknowledgement.
+    pub(crate) fn handle_busy(&mut self, link: LinkId, ack: u64) {
+        self.refusals.count(Refused::PeerBusy);
+        self.dial_answered(link, ack, Err(Refusal::PeerBusy.to_string()));
+    }
+
     /// Deals with what is overdue at `now`; if that is very much, with some of it.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         for _ in 0..OVERDUE_AT_ONCE {
@@ -368,14 +414,19 @@ impl Registry {
                         self.actions.push_back(Action::Idle(link));
                     }
                 }
+                DeadlineKind::Challenge(link, number) => self.challenge_timed_out(link, number),
                 DeadlineKind::Answer(link, ack) => self.dial_timed_out(link, ack),
             }
         }
+        self.end_cut_dials();
         self.announce(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        if !self.cut.is_empty() {
+            return self.latest;
+        }
         let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
         deadline
             .into_iter()

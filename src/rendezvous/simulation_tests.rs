@@ -339,7 +339,9 @@ impl World {
         }
         while let Some(action) = self.registry.poll_action() {
             match action {
-                Action::Send { to, text } | Action::SendAfterNews { to, text } => {
+                Action::Send { to, text }
+                | Action::SendAfterNews { to, text }
+                | Action::Offer { to, text, .. } => {
                     self.send_down(to, Frame::Text(text));
                 }
                 Action::Joined { link, .. } => {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Cut, DeadlineKind, LinkId, Refusal, Registry,
+    Action, Cut, DeadlineKind, ENDED_AT_ONCE, LinkId, Refusal, Registry,
     crowd::{Crowd, Place},
 };
 use crate::protocol::event::{DialAnswer, DialId, Event, Side, StreamEvent, StreamName};
@@ -102,6 +102,14 @@ impl Dial {
     fn is_over(&self) -> bool {
         self.pending.is_none() && self.streams.are_over()
     }
+}
+
+/// A dial of a lost link that is still to be ended.
+#[derive(Debug)]
+pub(super) struct CutDial {
+    dial_id: DialId,
+    streams: Arc<Streams>,
+    cut: Cut,
 }
 
 #[derive(Debug, Default)]
@@ -284,7 +292,11 @@ impl Registry {
             dial_id,
             from: from.to_owned(),
         };
-        self.send(listener, event.encode(Some(listener_ack)));
+        self.actions.push_back(Action::Offer {
+            to: listener,
+            ack: listener_ack,
+            text: event.encode(Some(listener_ack)),
+        });
     }
 
     /// When the dial began that `link` was offered with this acknowledgement, if it still waits.
@@ -310,6 +322,31 @@ impl Registry {
         // Both peers may have ended their streams before this answer.
         if refused || dial.is_some_and(Dial::is_over) {
             self.forget_dial(dial_id.as_str());
+        }
+    }
+
+    /// Ends a dial of a lost link later.
+    pub(super) fn cut_later(&mut self, dial_id: &DialId, cut: Cut) {
+        if let Some(dial) = self.dials.0.get(dial_id) {
+            self.cut.push_back(CutDial {
+                dial_id: dial_id.clone(),
+                streams: dial.streams.clone(),
+                cut,
+            });
+        }
+    }
+
+    /// Ends some of those.
+    pub(super) fn end_cut_dials(&mut self) {
+        for _ in 0..ENDED_AT_ONCE {
+            let Some(later) = self.cut.pop_front() else {
+                return;
+            };
+            // Its id may be another's by now.
+            let dial = self.dials.0.get(&later.dial_id);
+            if dial.is_some_and(|dial| Arc::ptr_eq(&dial.streams, &later.streams)) {
+                self.end_dial(&later.dial_id, Refusal::PeerLeft, later.cut);
+            }
         }
     }
 

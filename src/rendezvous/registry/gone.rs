@@ -15,6 +15,8 @@ const MAX_GONE: usize = 16 * 1024;
 pub(super) struct Left {
     /// Up to which join links have been told of it.
     pub(super) told: u64,
+    /// When that was.
+    pub(super) told_at: Instant,
     /// When it would have been announced again.
     pub(super) due: Instant,
 }
@@ -65,18 +67,23 @@ mod tests {
     #[test]
     fn those_who_left_lately_are_remembered_and_not_more() {
         let mut gone = Gone::default();
-        let due = Instant::now();
+        let told_at = Instant::now();
+        let left = |told| Left {
+            told,
+            told_at,
+            due: told_at,
+        };
         for told in 0..2 {
-            gone.insert("again".into(), Left { told, due });
+            gone.insert("again".into(), left(told));
         }
-        assert_eq!(gone.take("again"), Some(Left { told: 1, due }));
+        assert_eq!(gone.take("again"), Some(left(1)));
         assert_eq!(gone.take("again"), None);
-        gone.insert("again".into(), Left { told: 2, due });
+        gone.insert("again".into(), left(2));
         for n in 0..MAX_GONE - 1 {
-            gone.insert(n.to_string().into(), Left { told: 0, due });
+            gone.insert(n.to_string().into(), left(0));
         }
         assert_eq!(gone.len(), MAX_GONE);
-        gone.insert("last".into(), Left { told: 0, due });
+        gone.insert("last".into(), left(0));
         assert_eq!(gone.len(), MAX_GONE);
         assert_eq!(gone.take("again"), None);
         assert!(gone.take("0").is_some());

@@ -45,6 +45,8 @@ struct Peer {
     join: u64,
     /// Up to which join links have been told of it, if any.
     told: Option<u64>,
+    /// When that was.
+    told_at: Instant,
     /// When it is announced again.
     turn: Turn,
     /// When all are to be told again, if first only those are who have not heard of it.
@@ -71,6 +73,11 @@ impl Peers {
 
     pub(super) fn len(&self) -> usize {
         self.by_origin.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn origins(&self) -> Vec<Origin> {
+        self.by_origin.origins()
     }
 
     fn add(&mut self, claimant: &Claimant, address: Arc<str>, peer: Peer) {
@@ -132,6 +139,7 @@ impl Registry {
         }
         self.check_join_limit(link, address, now)?;
         if !self.settings.challenge {
+            self.check_join_rate(link, now)?;
             // Whoever comes last has it: its old link may be dead without our knowing.
             return Ok(Step::Join);
         }
@@ -141,12 +149,18 @@ impl Registry {
         let state = self.links.get_mut(&link);
         let challenges = state.map(|state| &mut state.challenges);
         let address = address.to_owned();
-        let Some((mut challenge, _)) = challenges.and_then(|open| open.remove(&address)) else {
+        let Some((mut challenge, expiry)) = challenges.and_then(|open| open.remove(&address))
+        else {
+            // Before the work is done. Each nonce is good for one signature.
+            self.check_join_rate(link, now)?;
             let key = data;
             return Ok(Step::Check(Check::Key(KeyCheck { address, ack, key })));
         };
-        if challenge.key_text == data {
+        self.deadlines
+            .remove(&(expiry, DeadlineKind::Challenge(link, challenge.number)));
+        if challenge.has_key(&data) {
             // A peer that gave up waiting for its nonce begins anew.
+            self.check_join_rate(link, now)?;
             challenge.renew(&address);
             return Ok(Step::Challenge(
                 self.open_challenge(link, address, challenge, now),
@@ -182,15 +196,28 @@ impl Registry {
         &mut self,
         link: LinkId,
         address: String,
-        challenge: Box<Challenge>,
+        mut challenge: Box<Challenge>,
         now: Instant,
     ) -> String {
         let nonce = challenge.nonce.clone();
         let expiry = now + self.settings.join_timeout;
         if let Some(state) = self.links.get_mut(&link) {
+            challenge.number = self.challenges;
+            self.challenges += 1;
+            self.deadlines
+                .insert((expiry, DeadlineKind::Challenge(link, challenge.number)));
             state.challenges.insert(address, (challenge, expiry));
         }
         nonce
+    }
+
+    /// A challenge was not answered in time.
+    pub(super) fn challenge_timed_out(&mut self, link: LinkId, number: u64) {
+        if let Some(state) = self.links.get_mut(&link) {
+            state
+                .challenges
+                .retain(|_, (challenge, _)| challenge.number != number);
+        }
     }
 
     pub(super) fn join_checked(&mut self, link: LinkId, checked: Checked, now: Instant) {
@@ -216,9 +243,6 @@ impl Registry {
 
     /// Gives `address` to `link`, whoever had it: the link has proved its key, or needs no proof.
     fn joined(&mut self, link: LinkId, address: String, ack: u64, now: Instant) {
-        if !self.may_join(link, now) {
-            return self.join_refused(link, ack, Refusal::JoinRate);
-        }
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
@@ -239,7 +263,7 @@ impl Registry {
         }
         match owner {
             Some(owner) if owner == link => {}
-            Some(owner) => self.take_over(link, owner, &address),
+            Some(owner) => self.take_over(link, owner, &address, now),
             None => self.add_peer(link, &address, now),
         }
         let is_new = owner.is_none() && self.joined <= FEW;
@@ -257,31 +281,55 @@ impl Registry {
         }
     }
 
-    /// Joining costs the others a write each, and us a list.
-    fn may_join(&mut self, link: LinkId, now: Instant) -> bool {
+    /// A join that succeeds costs the others a write each, and us a list; any costs us two checks.
+    fn check_join_rate(&mut self, link: LinkId, now: Instant) -> Result<(), Refusal> {
         let rate = self.settings.join_rate;
         let Some(state) = self.links.get_mut(&link) else {
-            return true;
+            return Ok(());
         };
-        state.join_rate.try_spend(rate, now) && self.origin_joins.try_spend(&state.claimant, now)
+        let fits = state.join_rate.try_spend(rate, now)
+            && self.origin_joins.try_spend(&state.claimant, now);
+        fits.then_some(()).ok_or(Refusal::JoinRate)
     }
 
     /// The address moves to the newest link; the others know it.
-    fn take_over(&mut self, link: LinkId, owner: LinkId, address: &Arc<str>) {
+    fn take_over(&mut self, link: LinkId, owner: LinkId, address: &Arc<str>, now: Instant) {
         if let Some(state) = self.links.get_mut(&owner) {
             state.joins.remove(address);
             if state.joins.is_empty() {
                 self.has_left(owner);
             }
         }
-        if let Some(peer) = self.peers.by_address.get_mut(address) {
-            peer.link = link;
-        }
+        self.move_peer(link, address, now);
         let event = Event::Displaced {
             address: address.to_string(),
         };
         self.send(owner, event.encode(None));
         tracing::debug!(%link, from = %owner, peer = %Words(address), "a peer has moved");
+    }
+
+    /// From now on the peer counts for the origin of its new link.
+    fn move_peer(&mut self, link: LinkId, address: &Arc<str>, now: Instant) {
+        let claimant = self.links.get(&link).map(|state| state.claimant);
+        let moved = claimant.and_then(|claimant| Some((claimant, self.peers.remove(address)?)));
+        let Some((claimant, (address, peer))) = moved else {
+            return;
+        };
+        self.turns.remove(peer.origin, peer.turn);
+        let turn = match peer.told {
+            None => self.turns.add_news(&claimant, address.clone(), now),
+            Some(_) => {
+                let due = peer.turn.due;
+                self.turns.add_known(&claimant, address.clone(), due)
+            }
+        };
+        let peer = Peer {
+            link,
+            origin: claimant.origin,
+            turn,
+            ..peer
+        };
+        self.peers.add(&claimant, address, peer);
     }
 
     fn add_peer(&mut self, link: LinkId, address: &Arc<str>, now: Instant) {
@@ -290,13 +338,14 @@ impl Registry {
         };
         let back = self.gone.take(address);
         // Whoever was away for longer may be forgotten by the others.
-        let back = back.filter(|left| left.due + self.turns.interval() >= now);
+        let forgotten = self.turns.round() * 2;
+        let back = back.filter(|left| left.told_at + forgotten >= now);
         let (turn, told, then) = match back {
             None => {
                 let turn = self.turns.add_news(&claimant, address.clone(), now);
                 (turn, None, None)
             }
-            Some(Left { told, due }) => {
+            Some(Left { told, due, .. }) => {
                 let soon = due.min(now + BACK_PAUSE);
                 let turn = self.turns.add_known(&claimant, address.clone(), soon);
                 (turn, Some(told), Some(due))
@@ -308,6 +357,7 @@ impl Registry {
             place: 0,
             join: self.joins,
             told,
+            told_at: back.map_or(now, |left| left.told_at),
             turn,
             then,
         };
@@ -343,15 +393,13 @@ impl Registry {
         };
         self.turns.remove(peer.origin, peer.turn);
         // Whoever has joined meanwhile was given it, unless it was not announced since it came back.
-        let left = match (peer.told, peer.then) {
+        let (told, due) = match (peer.told, peer.then) {
             (None, _) => return,
-            (Some(told), Some(due)) => Left { told, due },
-            (Some(_), None) => Left {
-                told: self.joins,
-                due: peer.turn.due,
-            },
+            (Some(told), Some(due)) => (told, due),
+            (Some(_), None) => (self.joins, peer.turn.due),
         };
-        self.gone.insert(address, left);
+        let told_at = peer.told_at;
+        self.gone.insert(address, Left { told, told_at, due });
     }
 
     /// Announces those whose turn has come.
@@ -380,6 +428,7 @@ impl Registry {
             (Some(_), _) => ((Unbounded, Unbounded), turn.due + self.turns.interval()),
         };
         peer.told = Some(self.joins);
+        peer.told_at = now;
         // On time again if it was a little late, and behind all others if it was very late.
         peer.turn = self.turns.again(peer.origin, address.clone(), due.max(now));
         let event = Event::Peer {

@@ -50,6 +50,11 @@ impl Sample {
         self.len
     }
 
+    #[cfg(test)]
+    pub(super) fn origins(&self) -> Vec<Origin> {
+        self.origins.keys().copied().collect()
+    }
+
     /// Adds a peer; gives its place within its origin.
     pub(super) fn add(&mut self, claimant: &Claimant, address: Arc<str>) -> usize {
         let Claimant {
@@ -128,8 +133,7 @@ impl Sample {
             let all = self.origins.values().flat_map(|origin| &origin.peers);
             return all.cloned().collect();
         }
-        let random = usize::try_from(random >> 1).unwrap_or_default();
-        let start = random.checked_rem(self.list.len()).unwrap_or_default();
+        let start = within(random, self.list.len());
         let (before, from) = self.list.split_at(start);
         let groups = from.iter().chain(before).take(max);
         let mut open: Vec<Open<'_>> = groups
@@ -152,7 +156,7 @@ impl Sample {
     fn pick_round(
         &self,
         open: &mut Open<'_>,
-        random: usize,
+        random: u64,
         max: usize,
         picked: &mut Vec<Arc<str>>,
         tries: &mut usize,
@@ -167,11 +171,12 @@ impl Sample {
             // Around all origins of the group, a peer of each.
             let (round, nth) = (open.next / origins.len(), open.next % origins.len());
             open.next += 1;
-            let origin = origins.get((random + nth) % origins.len());
+            let first = within(random, origins.len());
+            let origin = origins.get((first + nth) % origins.len());
             let peers = origin.and_then(|o| self.origins.get(o)).map(|o| &o.peers);
             if let Some(peers) = peers
                 && round < peers.len()
-                && let Some(peer) = peers.get((random + round) % peers.len())
+                && let Some(peer) = peers.get((within(random, peers.len()) + round) % peers.len())
             {
                 picked.push(peer.clone());
                 open.empty = 0;
@@ -184,6 +189,12 @@ impl Sample {
         }
         true
     }
+}
+
+/// A place in a list of so many, the same for the same number.
+fn within(random: u64, len: usize) -> usize {
+    let place = random.checked_rem(len as u64).unwrap_or_default();
+    usize::try_from(place).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -57,6 +57,9 @@ pub(super) struct Called {
     pub(super) turn: Turn,
 }
 
+/// How many newcomers of an origin are announced for each repeat of it, when both wait.
+const NEWS_IN_A_ROW: u8 = 2;
+
 #[derive(Debug, Default)]
 struct Waiting {
     /// In the order of their joins.
@@ -65,6 +68,8 @@ struct Waiting {
     repeats: BTreeMap<Turn, Arc<str>>,
     /// When the origin is to be woken, as long as it wants nothing.
     asleep: Option<Instant>,
+    /// How many newcomers were announced in a row.
+    in_a_row: u8,
 }
 
 impl Waiting {
@@ -75,11 +80,30 @@ impl Waiting {
         }
     }
 
-    /// Who is next of this origin: newcomers first, whom nobody has heard of.
-    fn first(&self) -> Option<Turn> {
-        let first = self.news.first_key_value();
-        let (turn, _) = first.or_else(|| self.repeats.first_key_value())?;
-        Some(*turn)
+    /// When the first of this origin is due.
+    fn due(&self) -> Option<Instant> {
+        let first = [self.news.first_key_value(), self.repeats.first_key_value()];
+        let due = first.into_iter().flatten().map(|(turn, _)| turn.due);
+        due.min()
+    }
+
+    /// Whose turn it is of this origin: newcomers go first, whom nobody has heard of, but do not hold the
+    /// others up.
+    fn next(&mut self, now: Instant) -> Option<Turn> {
+        let is_due = |turn: &Turn| turn.due <= now;
+        let news = self.news.first_key_value().map(|(turn, _)| *turn);
+        let repeat = self.repeats.first_key_value().map(|(turn, _)| *turn);
+        let (news, repeat) = (news.filter(is_due), repeat.filter(is_due));
+        match news {
+            Some(news) if self.in_a_row < NEWS_IN_A_ROW || repeat.is_none() => {
+                self.in_a_row = self.in_a_row.saturating_add(1);
+                Some(news)
+            }
+            _ => {
+                self.in_a_row = 0;
+                repeat
+            }
+        }
     }
 }
 
@@ -104,12 +128,16 @@ pub(super) struct Turns {
     gathers_from: Option<Instant>,
     /// Until when the rate is used up.
     spent: Option<Instant>,
+    /// How long it takes at present until a peer is announced again.
+    round: Duration,
 }
 
 impl Turns {
     pub(super) fn new(interval: Duration, rate: usize) -> Self {
+        let interval = interval.min(MAX_PRICE * 24 * 365);
         Self {
-            interval: interval.min(MAX_PRICE * 24 * 365),
+            round: interval,
+            interval,
             rate,
             next: 0,
             fair: Fair::default(),
@@ -125,6 +153,12 @@ impl Turns {
 
     pub(super) fn interval(&self) -> Duration {
         self.interval
+    }
+
+    /// How long it takes at present until a peer is announced again; longer than the interval if the rate is
+    /// used up.
+    pub(super) fn round(&self) -> Duration {
+        self.round
     }
 
     /// Has a newcomer announced.
@@ -190,7 +224,7 @@ impl Turns {
         let Some(waiting) = self.origins.get_mut(&origin) else {
             return;
         };
-        let due = waiting.first().map(|turn| turn.due);
+        let due = waiting.due();
         if let Some(before) = waiting.asleep
             && due != Some(before)
         {
@@ -238,8 +272,8 @@ impl Turns {
             && self.spent.is_none_or(|spent| spent <= now + burst)
             && let Some(origin) = self.fair.first()
         {
-            let first = self.origins.get(&origin).and_then(Waiting::first);
-            let Some(turn) = first.filter(|turn| turn.due <= now) else {
+            let next = self.origins.get_mut(&origin).and_then(|w| w.next(now));
+            let Some(turn) = next else {
                 self.fair.rest(origin);
                 self.settle(origin);
                 continue;
@@ -249,6 +283,9 @@ impl Turns {
                 self.fair.charge(origin, bytes as u64);
                 let price = self.price(bytes, links);
                 self.spent = Some(self.spent.map_or(now, |spent| spent.max(now)) + price);
+                if !turn.is_news {
+                    self.round = self.interval + now.saturating_duration_since(turn.due);
+                }
                 called.push(Called { address, turn });
             }
         }

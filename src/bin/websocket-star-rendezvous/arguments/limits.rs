@@ -145,9 +145,18 @@ mod tests {
 
     fn lines(limits: &Limits) -> BTreeSet<String> {
         let text = format!("{limits:#?}");
-        let lines = text.lines().map(str::trim);
-        let is_setting = |line: &&str| line.contains(": ") && line.ends_with(',');
-        lines.filter(is_setting).map(str::to_owned).collect()
+        let mut of = "";
+        let mut settings = BTreeSet::new();
+        for line in text.lines().map(str::trim) {
+            if let Some((name, _)) = line.split_once(": ").filter(|_| line.ends_with('{')) {
+                of = name;
+            } else if line == "}," {
+                of = "";
+            } else if line.contains(": ") && line.ends_with(',') {
+                settings.insert(format!("{of} {line}").trim().to_owned());
+            }
+        }
+        settings
     }
 
     #[test]

@@ -273,3 +273,80 @@ fn a_shutdown_answers_diallers_and_cuts_streams() {
     }
     assert_eq!(star.registry.open_dials(), 0);
 }
+
+#[test]
+fn a_lost_link_with_very_many_dials_is_not_dealt_with_at_once() {
+    let mut star = star();
+    let (a, b) = (key(), key());
+    star.join(A, &a);
+    star.join(B, &b);
+    let many = 3 * ENDED_AT_ONCE;
+    for n in 0..many {
+        star.dial(A, &a, &b, &n.to_string());
+        star.registry.handle_ack(B, n as u64, "[]");
+    }
+    star.actions();
+    star.registry.handle_close(A);
+    let mut ended = Vec::new();
+    for _ in 0..3 {
+        // Two streams of each, to B.
+        let some = star.actions();
+        assert_eq!(some.len(), 2 * ENDED_AT_ONCE);
+        ended.extend(some);
+        assert!(
+            star.registry
+                .poll_timeout()
+                .is_none_or(|at| ended.len() == 2 * many || at <= star.now)
+        );
+        star.registry.handle_timeout(star.now);
+    }
+    assert_eq!(star.registry.open_dials(), 0);
+    assert!(star.registry.links[&B].dials.is_empty());
+}
+
+#[test]
+fn an_id_that_is_used_again_is_not_cut_with_the_dial_that_had_it() {
+    let mut star = star();
+    let (a, b, c) = (key(), key(), key());
+    star.join(A, &a);
+    star.join(B, &b);
+    star.join(C, &c);
+    for n in 0..ENDED_AT_ONCE + 1 {
+        star.dial(A, &a, &b, &n.to_string());
+        star.registry.handle_ack(B, n as u64, "[]");
+    }
+    star.registry.handle_close(A);
+    let left: Vec<_> = star.registry.dials.ids();
+    let [left] = left.as_slice() else {
+        panic!("{left:?}");
+    };
+    for sender in [Side::Dialer, Side::Listener] {
+        let dial_id = left.as_str();
+        star.registry.handle_end(B, StreamName { dial_id, sender });
+    }
+    star.dial(C, &c, &b, left.as_str());
+    star.actions();
+    star.registry.handle_timeout(star.now);
+    assert_eq!(star.actions(), []);
+    assert_eq!(star.registry.open_dials(), 1);
+}
+
+#[test]
+fn a_dial_that_its_listener_does_not_take_is_refused() {
+    let mut star = star();
+    let (a, b) = (key(), key());
+    star.join(A, &a);
+    star.join(B, &b);
+    star.dial(A, &a, &b, "d");
+    let offered =
+        std::iter::from_fn(|| star.registry.poll_action()).find_map(|action| match action {
+            Action::Offer { to, ack, .. } => Some((to, ack)),
+            _ => None,
+        });
+    let (to, ack) = offered.expect("an offer");
+    star.registry.handle_busy(to, ack);
+    let busy = refused(&Refusal::PeerBusy);
+    assert_eq!(star.actions(), [(Some(A), busy)]);
+    assert_eq!(star.registry.open_dials(), 0);
+    assert_eq!(star.registry.refusals().get(Refused::PeerBusy), 1);
+}

@@ -401,3 +401,53 @@ fn a_lost_link_may_still_be_spoken_of() {
     assert_eq!(star.actions(), []);
     assert_eq!(star.registry.peers(), 0);
 }
+
+/// A check takes up to 100 µs of a core.
+#[test]
+fn proofs_that_fail_have_the_rate_of_joins_too() {
+    let limits = Limits::default().with_join_rate(1, 5);
+    let mut star = Star::new(Config::default().with_limits(limits));
+    let a = key();
+    let mut checks = 0;
+    for _ in 0..20 {
+        let now = star.now;
+        for data in [public(&a), "00".repeat(64)] {
+            let event = Event::Join {
+                address: address(&a),
+                data,
+            };
+            if let Some(check) = star.registry.handle_event(A, event, Some(0), now) {
+                checks += 1;
+                star.registry.handle_checked(A, check.run(), now);
+            }
+        }
+    }
+    assert_eq!(checks, 2 * 5);
+}
+
+#[test]
+fn a_challenge_that_is_not_answered_is_forgotten() {
+    let mut star = star();
+    let a = key();
+    star.challenge(A, &a);
+    assert_eq!(star.registry.links[&A].challenges.len(), 1);
+    star.advance(Duration::from_secs(30));
+    assert_eq!(star.registry.links[&A].challenges.len(), 0);
+}
+
+#[test]
+fn a_peer_that_moves_counts_for_the_origin_of_its_new_link() {
+    let mut star = star();
+    let a = key();
+    star.join(A, &a);
+    star.join(C, &a);
+    star.registry.handle_close(A);
+    star.advance(Duration::from_secs(10));
+    let announced = star.actions();
+    let again = (None, json!(["ws-peer", address(&a)]));
+    assert!(announced.contains(&again), "{announced:?}");
+    assert_eq!(star.registry.peers.origins(), [from(C).origin]);
+    star.registry.handle_close(C);
+    assert_eq!(star.registry.peers.origins(), []);
+    assert_eq!(star.registry.turns.len(), 0);
+}

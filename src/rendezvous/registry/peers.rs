@@ -31,7 +31,7 @@ const MAX_ADDRESS: usize = 512;
 /// How many peers the answer to a join names: it is no reason to fill a newcomer's queue. The others are
 /// announced to it soon.
 const MAX_LIST: usize = 256;
-/// How soon a peer that has come back is announced to those who have not heard of it.
+/// How soon a peer that has come back is announced to those who have not heard of it, where links are many.
 const BACK_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -346,8 +346,14 @@ impl Registry {
                 (turn, None, None)
             }
             Some(Left { told, due, .. }) => {
-                let soon = due.min(now + BACK_PAUSE);
-                let turn = self.turns.add_known(&claimant, address.clone(), soon);
+                let turn = match self.joined <= FEW {
+                    // Those who have not heard of it hear of it as of any newcomer: before its answer.
+                    true => self.turns.add_news(&claimant, address.clone(), now),
+                    false => {
+                        let soon = due.min(now + BACK_PAUSE);
+                        self.turns.add_known(&claimant, address.clone(), soon)
+                    }
+                };
                 (turn, Some(told), Some(due))
             }
         };

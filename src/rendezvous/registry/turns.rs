@@ -45,7 +45,7 @@ pub(super) struct Turn {
     pub(super) due: Instant,
     /// Of those that are due at the same time, who was scheduled first comes first.
     number: u64,
-    /// Whether it is a newcomer, whom nobody has heard of.
+    /// Whether it is a newcomer, whom some have not heard of.
     is_news: bool,
 }
 
@@ -87,7 +87,7 @@ impl Waiting {
         due.min()
     }
 
-    /// Whose turn it is of this origin: newcomers go first, whom nobody has heard of, but do not hold the
+    /// Whose turn it is of this origin: newcomers go first, whom some have not heard of, but do not hold the
     /// others up.
     fn next(&mut self, now: Instant) -> Option<Turn> {
         let is_due = |turn: &Turn| turn.due <= now;
@@ -161,7 +161,7 @@ impl Turns {
         self.round
     }
 
-    /// Has a newcomer announced.
+    /// Has a newcomer announced, or one that is back and whom some have not heard of.
     pub(super) fn add_news(
         &mut self,
         claimant: &Claimant,

@@ -192,13 +192,9 @@ impl Peer {
 
     /// All events of that name so far, returned or not.
     pub fn seen(&self, event: &str) -> Vec<Value> {
-        let log = self.node.log();
-        log.entries
-            .iter()
-            .map(|entry| &entry.event)
-            .filter(|seen| seen["event"] == event)
-            .cloned()
-            .collect()
+        let mut seen = self.node.seen();
+        seen.retain(|seen| seen["event"] == event);
+        seen
     }
 
     /// Joins the rendezvous at `addr` with an RSA key, and returns the peer's full address.
@@ -420,6 +416,13 @@ impl Node {
             Ok(event) => event,
             Err(why) => panic!("{}: {why} without {what}\n{}", self.script, self.log()),
         }
+    }
+
+    /// All events so far, returned or not.
+    pub(super) fn seen(&self) -> Vec<Value> {
+        let log = self.log();
+        let events = log.entries.iter().map(|entry| &entry.event);
+        events.cloned().collect()
     }
 
     async fn kill(&mut self) {

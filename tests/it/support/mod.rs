@@ -8,6 +8,7 @@ pub mod node;
 pub mod peer;
 pub mod raw;
 pub mod scripted;
+pub mod several;
 pub mod socketio;
 
 use std::{cell::Cell, sync::Once, time::Duration};

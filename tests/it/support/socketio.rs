@@ -31,6 +31,16 @@ pub enum Version {
     V4,
 }
 
+impl Version {
+    /// The name of its npm module in `tests/js`.
+    pub(super) fn module(self) -> &'static str {
+        match self {
+            Self::V2 => "socket.io-client",
+            Self::V4 => "socket.io-client-4",
+        }
+    }
+}
+
 pub struct SocketIo {
     node: Node,
     next_dial: AtomicU64,
@@ -40,10 +50,7 @@ impl SocketIo {
     /// Starts the process.
     pub fn start(version: Version) -> Self {
         let mut command = Node::command("socketio.js");
-        command.arg(match version {
-            Version::V2 => "socket.io-client",
-            Version::V4 => "socket.io-client-4",
-        });
+        command.arg(version.module());
         Self {
             node: Node::spawn("socketio.js", command),
             next_dial: AtomicU64::new(1),

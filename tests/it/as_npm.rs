@@ -4,6 +4,8 @@ use libp2p_websocket_star::rendezvous::{Config, Server};
 use serde_json::json;
 
 use crate::support::{
+    address,
+    js::Peer,
     several::Several,
     socketio::Version::{V2, V4},
 };
@@ -74,4 +76,57 @@ async fn an_address_that_comes_back_is_told_first_to_those_who_have_not_heard_of
             clients.leave(name, addr).await;
         }
     }
+}
+
+/// The peer, and its address.
+async fn listening(star: &Server) -> (Peer, String) {
+    let peer = Peer::start();
+    let addr = listen(&peer, star).await;
+    (peer, addr)
+}
+
+async fn listen(peer: &Peer, star: &Server) -> String {
+    let options = json!({"keyType": "ed25519", "allowDisabledChallenge": true});
+    let addr = peer.try_listen(&address(star), options).await;
+    addr.expect("no challenge is needed")
+}
+
+#[tokio::test]
+async fn the_streams_of_an_npm_client_that_disconnects_end_properly_at_its_peers() {
+    let star = without_challenge().await;
+    let (stays, of_stays) = listening(&star).await;
+    let (leaves, of_leaves) = listening(&star).await;
+    // One stream that it was dialled on, and one that it has dialled.
+    leaves.mode("stall", json!({})).await;
+    stays.mode("sink", json!({})).await;
+    let dial = json!({"mode": "collect", "hold": true});
+    let dialled = stays.begin_dial(&of_leaves, dial.clone()).await;
+    stays.opened(dialled).await;
+    let dialling = leaves.begin_dial(&of_stays, dial).await;
+    leaves.opened(dialling).await;
+    leaves.down().await;
+    let dialled = stays.dialled(dialled).await;
+    assert_eq!(dialled["ok"], true, "{dialled}");
+    let received = stays.expect("received").await;
+    assert_eq!(received["error"], json!(null), "{received}");
+}
+
+#[tokio::test]
+async fn an_npm_client_joins_the_address_of_a_link_that_is_still_there_at_once() {
+    let star = without_challenge().await;
+    let (other, _) = listening(&star).await;
+    let (peer, before) = listening(&star).await;
+    peer.mode("stall", json!({})).await;
+    let held = other
+        .begin_dial(&before, json!({"mode": "collect", "hold": true}))
+        .await;
+    other.opened(held).await;
+    for _ in 0..3 {
+        assert_eq!(listen(&peer, &star).await, before);
+        peer.mode("echo", json!({})).await;
+        other.echo(&before, 100_000).await;
+    }
+    assert_eq!(star.snapshot().links, 5, "nobody has closed a link");
+    assert_eq!(star.snapshot().peers.len(), 2);
+    assert_eq!(other.seen("dialled").len(), 3, "the first dial goes on");
 }

@@ -92,6 +92,12 @@ const commands = {
     listener.close()
   },
 
+  // What the client does when the last connection of a closed listener ends: it says so to the server, then closes.
+  down () {
+    listener._down()
+    emit({ event: 'down' })
+  },
+
   // The link breaks without a word; the client connects and joins again on its own, about a second later.
   drop: () => webSocket().terminate(),
 

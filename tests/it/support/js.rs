@@ -7,13 +7,14 @@
 //!
 //! | command | fields (default) | answer |
 //! |---|---|---|
-//! | `listen` | `addr`, `keyType` (`rsa`, `ed25519`, `secp256k1`), `allowDisabledChallenge` (false) | `listening` `addr` |
+//! | `listen` | `addr`, `keyType` (`rsa`, `ed25519`, `secp256k1`), `allowDisabledChallenge` (false); again, it is a new client with the same key | `listening` `addr` |
 //! | `relisten` | `addr`, `times`; the challenge may be off | `relistened` `addr`, when it has listened and closed so often |
 //! | `mode` | `incoming`, and what that mode takes; for the dials that follow | `mode` |
 //! | `dial` | `id`, `to`, `mode` (`echo`), `bytes` (0), `chunk` (65,536), `empty`, `fail`, `hold`, `timeoutMS` (50,000) | `opened` `id`, then `dialled` |
 //! | `measure` | `to`, `what` (`["dial","rtt","echo"]`), `dials` (50), `pings` (2,000), `mib` (64), `chunk` (65,536) | `measured` |
 //! | `leave` | | `left` `addr`, when the server has dealt with it |
 //! | `close` | | `closed`, when the server knows; a listener waits for its own dials first |
+//! | `down` | | `down`, when the client has disconnected, whatever its connections |
 //! | `drop` | breaks the link without a word | `disconnected`, then `rejoined` after about a second |
 //! | `pause`, `resume` | stop reading from the network, and go on | |
 //!
@@ -296,6 +297,12 @@ impl Peer {
     pub async fn close(&self) {
         self.send(json!({ "cmd": "close" })).await;
         self.expect("closed").await;
+    }
+
+    /// Disconnects from the server, with whatever connections there are.
+    pub async fn down(&self) {
+        self.send(json!({ "cmd": "down" })).await;
+        self.expect("down").await;
     }
 
     /// Kills the process and waits until it has gone.

@@ -1,10 +1,6 @@
 //! Lets connections and links in, and ends those that have to make room for others.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
-};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use tokio::task::AbortHandle;
 
@@ -14,6 +10,7 @@ use super::{
     places::{Evicted, NoLink, PlaceId, Places},
     rates::Rates,
     refusals::{Refusals, Refused},
+    shared::{Guard, Name, Shared},
     shares::Full,
 };
 
@@ -43,7 +40,7 @@ impl Gate {
 #[derive(Debug)]
 pub(super) struct Admission {
     config: Config,
-    gate: Mutex<Gate>,
+    gate: Shared<Gate>,
 }
 
 impl Admission {
@@ -55,14 +52,13 @@ impl Admission {
             refusals: Refusals::default(),
         };
         Self {
-            gate: Mutex::new(gate),
+            gate: Shared::new(Name::Admission, gate),
             config,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Gate> {
-        // Nothing in there panics halfway through a change.
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, Gate> {
+        self.gate.lock()
     }
 
     /// What was refused here, and ended to make room.
@@ -101,7 +97,7 @@ impl Admission {
     }
 
     /// Ends a connection whose place is another's now.
-    fn end(&self, mut gate: MutexGuard<'_, Gate>, evicted: Option<Evicted<Handle>>) {
+    fn end(&self, mut gate: Guard<'_, Gate>, evicted: Option<Evicted<Handle>>) {
         match evicted {
             None => {}
             Some(Evicted::Link(Handle {
@@ -196,8 +192,15 @@ pub(super) struct Ticket {
 impl Ticket {
     /// The connection is served by this task.
     pub(super) fn served_by(self, task: AbortHandle) {
-        let handle = Handle { task, outbox: None };
-        self.admission.lock().places.set_handle(self.id, handle);
+        let handle = Handle {
+            task: task.clone(),
+            outbox: None,
+        };
+        let has_place = self.admission.lock().places.set_handle(self.id, handle);
+        if !has_place {
+            // It is over, or its place went to another before it was served.
+            task.abort();
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     ops::Bound,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -18,6 +18,7 @@ use bytes::Bytes;
 use super::{
     outbox::Outbox,
     registry::{Announced, LinkId},
+    shared::{Guard, Name, Shared},
 };
 use crate::websocket;
 
@@ -117,9 +118,9 @@ impl Chunk {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Feed {
-    log: Mutex<Log>,
+    log: Shared<Log>,
     missed: AtomicU64,
 }
 
@@ -133,10 +134,18 @@ struct Log {
     readers: BTreeMap<LinkId, Arc<Outbox>>,
 }
 
+impl Default for Feed {
+    fn default() -> Self {
+        Self {
+            log: Shared::new(Name::Feed, Log::default()),
+            missed: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Feed {
-    fn lock(&self) -> MutexGuard<'_, Log> {
-        // Nothing in here can panic halfway through a change.
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, Log> {
+        self.log.lock()
     }
 
     /// Appends what is announced; nobody is woken.

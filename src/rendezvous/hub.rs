@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -24,6 +24,7 @@ use super::{
     refusals::Refused,
     registry::{Action, FEW, LinkId, Registry, Route},
     server::Snapshot,
+    shared::{Guard, Name, Shared},
     tls,
 };
 use crate::{
@@ -46,7 +47,7 @@ pub(super) struct Hub {
     config: Config,
     admission: Arc<Admission>,
     budget: Arc<Budget>,
-    state: Mutex<State>,
+    state: Shared<State>,
     /// What has been announced. Its lock is taken after that of the state and those of outboxes.
     feed: Feed,
     /// Told when the registry's next deadline is earlier than it was.
@@ -177,7 +178,7 @@ impl Hub {
             admission: Arc::new(Admission::new(config.clone())),
             budget: Arc::new(Budget::new(config.limits().memory)),
             config,
-            state: Mutex::new(state),
+            state: Shared::new(Name::Hub, state),
             feed: Feed::default(),
             earlier: Notify::new(),
             news: Notify::new(),
@@ -209,8 +210,8 @@ impl Hub {
         *self.stopping.borrow()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, State> {
+        self.state.lock()
     }
 
     pub(super) fn feed(&self) -> &Feed {

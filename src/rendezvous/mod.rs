@@ -46,6 +46,7 @@ mod rates;
 mod refusals;
 mod registry;
 mod server;
+mod shared;
 mod shares;
 mod supervised;
 mod tls;
@@ -59,5 +60,8 @@ pub use proxy::{Network, NetworkError};
 pub use refusals::{Refusals, Refused};
 pub use registry::Counters;
 pub use server::{BindError, Server, Snapshot};
+#[cfg(feature = "_lock-times")]
+#[doc(hidden)]
+pub use shared::times as lock_times;
 pub use supervised::EndError;
 pub use tls::{TlsConfig, TlsError};

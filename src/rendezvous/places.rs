@@ -147,11 +147,10 @@ impl<H: Clone> Places<H> {
         id
     }
 
-    /// What it takes to end a connection is known.
-    pub(super) fn set_handle(&mut self, id: PlaceId, handle: H) {
-        if let Some(connection) = self.open.get_mut(&id) {
-            connection.handle = Some(handle);
-        }
+    /// What it takes to end a connection is known; whether it still has its place.
+    pub(super) fn set_handle(&mut self, id: PlaceId, handle: H) -> bool {
+        let connection = self.open.get_mut(&id);
+        connection.map(|open| open.handle = Some(handle)).is_some()
     }
 
     /// What it takes to end a connection, to be changed.

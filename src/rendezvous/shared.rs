@@ -1,0 +1,168 @@
+//! The locks that all links share: that of the hub, that of the feed, and that of the admission.
+//!
+//! Such a lock is held for well below a millisecond, however many links there are. With the feature
+//! `_lock-times`, which the benchmark `rendezvous` asks for, it is measured for how long; otherwise this is a
+//! [`Mutex`] and nothing else.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Which lock it is.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    not(feature = "_lock-times"),
+    allow(dead_code, reason = "only names what is measured")
+)]
+pub(super) enum Name {
+    Hub,
+    Feed,
+    Admission,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared<T> {
+    inner: Mutex<T>,
+    #[cfg(feature = "_lock-times")]
+    name: Name,
+}
+
+#[cfg(not(feature = "_lock-times"))]
+pub(super) type Guard<'a, T> = MutexGuard<'a, T>;
+#[cfg(feature = "_lock-times")]
+pub(super) use self::times::Guard;
+
+impl<T> Shared<T> {
+    #[cfg_attr(not(feature = "_lock-times"), allow(unused_variables))]
+    pub(super) fn new(name: Name, value: T) -> Self {
+        Self {
+            inner: Mutex::new(value),
+            #[cfg(feature = "_lock-times")]
+            name,
+        }
+    }
+
+    // Nothing panics halfway through a change with one of these locks held.
+    fn lock_inner(&self) -> MutexGuard<'_, T> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(not(feature = "_lock-times"))]
+    pub(super) fn lock(&self) -> Guard<'_, T> {
+        self.lock_inner()
+    }
+
+    #[cfg(feature = "_lock-times")]
+    pub(super) fn lock(&self) -> Guard<'_, T> {
+        Guard::new(self.lock_inner(), self.name)
+    }
+}
+
+/// For how long the shared locks are held, in processor time of the thread that holds them. For the benchmark
+/// only.
+#[cfg(feature = "_lock-times")]
+pub mod times {
+    use std::{
+        ops::{Deref, DerefMut},
+        sync::{
+            MutexGuard,
+            atomic::{AtomicU64, Ordering},
+        },
+        time::Duration,
+    };
+
+    use rustix::time::{ClockId, clock_gettime};
+
+    use super::Name;
+
+    struct Times {
+        held: AtomicU64,
+        nanos: AtomicU64,
+        longest: AtomicU64,
+    }
+
+    static TIMES: [Times; 3] = [const {
+        Times {
+            held: AtomicU64::new(0),
+            nanos: AtomicU64::new(0),
+            longest: AtomicU64::new(0),
+        }
+    }; 3];
+
+    /// What one lock was held.
+    #[derive(Debug, Clone, Copy)]
+    pub struct Held {
+        /// Which lock it is.
+        pub lock: &'static str,
+        /// How many times it was held.
+        pub times: u64,
+        /// The time of all together.
+        pub total: Duration,
+        /// The longest of them.
+        pub longest: Duration,
+    }
+
+    /// What all server's locks in this process were held since the last time that this was asked.
+    pub fn take() -> [Held; 3] {
+        [Name::Hub, Name::Feed, Name::Admission].map(|name| {
+            let times = &TIMES[name as usize];
+            let take = |of: &AtomicU64| of.swap(0, Ordering::Relaxed);
+            Held {
+                lock: match name {
+                    Name::Hub => "hub",
+                    Name::Feed => "feed",
+                    Name::Admission => "admission",
+                },
+                times: take(&times.held),
+                total: Duration::from_nanos(take(&times.nanos)),
+                longest: Duration::from_nanos(take(&times.longest)),
+            }
+        })
+    }
+
+    fn thread_nanos() -> u64 {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        let nanos = time.tv_sec * 1_000_000_000 + time.tv_nsec;
+        nanos.unsigned_abs()
+    }
+
+    /// A lock that is held.
+    #[derive(Debug)]
+    pub(in crate::rendezvous) struct Guard<'a, T> {
+        inner: MutexGuard<'a, T>,
+        name: Name,
+        since: u64,
+    }
+
+    impl<'a, T> Guard<'a, T> {
+        pub(super) fn new(inner: MutexGuard<'a, T>, name: Name) -> Self {
+            Self {
+                inner,
+                name,
+                since: thread_nanos(),
+            }
+        }
+    }
+
+    impl<T> Deref for Guard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            &self.inner
+        }
+    }
+
+    impl<T> DerefMut for Guard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            &mut self.inner
+        }
+    }
+
+    impl<T> Drop for Guard<'_, T> {
+        fn drop(&mut self) {
+            let nanos = thread_nanos().saturating_sub(self.since);
+            let times = &TIMES[self.name as usize];
+            times.held.fetch_add(1, Ordering::Relaxed);
+            times.nanos.fetch_add(nanos, Ordering::Relaxed);
+            times.longest.fetch_max(nanos, Ordering::Relaxed);
+        }
+    }
+}

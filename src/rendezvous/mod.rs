@@ -59,7 +59,7 @@ pub use names::{PublicName, PublicNameError};
 pub use proxy::{Network, NetworkError};
 pub use refusals::{Refusals, Refused};
 pub use registry::Counters;
-pub use server::{BindError, Server, Snapshot};
+pub use server::{BindError, ServeError, Server, Snapshot};
 #[cfg(feature = "_lock-times")]
 #[doc(hidden)]
 pub use shared::times as lock_times;

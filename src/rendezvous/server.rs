@@ -7,23 +7,24 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures::future::BoxFuture;
 use multiaddr::{Multiaddr, Protocol};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::oneshot,
+    sync::{mpsc, oneshot},
     task::JoinSet,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{Instrument as _, field::Empty};
 
 use super::{
-    admission::Place,
+    admission::{Place, Ticket},
     config::Config,
     http,
     hub::{Hub, now},
     link,
-    refusals::Refusals,
+    refusals::{Refusals, Refused},
     registry::Counters,
     supervised::{EndError, Supervised, contained},
     tls::{self, TlsConfig, TlsError},
@@ -35,6 +36,8 @@ use crate::{limited::Limited, words::Words};
 const UNSENT: u32 = 512 * 1024;
 /// How long to wait when no connection can be accepted, which is when there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How many connections that were accepted elsewhere may wait to be served.
+const HANDED: usize = 256;
 
 /// Why a server cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +54,24 @@ pub enum BindError {
     /// The certificate cannot be used now.
     #[error("cannot use TLS")]
     Tls(#[from] TlsError),
+}
+
+/// Why a connection that was accepted elsewhere is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// It is not let in, and counted in [`Snapshot::refusals`].
+    #[error("the connection is refused: {0}")]
+    Refused(Refused),
+    /// The server is being shut down, or has ended.
+    #[error("the rendezvous serves nobody any more")]
+    Ended,
+}
+
+/// A connection on its way to the task of the server.
+struct Handed {
+    serving: BoxFuture<'static, ()>,
+    ticket: Ticket,
 }
 
 /// What a server does at one moment.
@@ -91,6 +112,7 @@ pub struct Snapshot {
 pub struct Server {
     hub: Arc<Hub>,
     local_addr: SocketAddr,
+    handed: mpsc::Sender<Handed>,
     stop: Option<oneshot::Sender<()>>,
     task: Supervised,
 }
@@ -114,11 +136,13 @@ impl Server {
         let local_addr = listener.local_addr().map_err(listen)?;
         let hub = Arc::new(Hub::new(config));
         let (stop, stopped) = oneshot::channel();
-        let task = Supervised::spawn(run(listener, hub.clone(), stopped));
+        let (handed, incoming) = mpsc::channel(HANDED);
+        let task = Supervised::spawn(run(listener, incoming, hub.clone(), stopped));
         tracing::info!(%local_addr, "rendezvous started");
         Ok(Self {
             hub,
             local_addr,
+            handed,
             stop: Some(stop),
             task,
         })
@@ -165,6 +189,35 @@ impl Server {
         Ok(())
     }
 
+    /// Serves a connection that was accepted elsewhere: from a listener of your own, a Unix socket, or whatever
+    /// ends TLS in this process. It counts for `remote`, and may be refused or closed, like one that the server
+    /// has accepted itself; if `remote` is a
+    /// [trusted proxy](Config::with_trusted_proxies), it counts for whom that one names.
+    ///
+    /// It waits only while very many connections wait to be served, and returns before this one is. Cancel safe: the
+    /// connection is then dropped.
+    ///
+    /// The server reads and writes plain HTTP and WebSocket on it, even if its own listener speaks TLS. It drops
+    /// `io` at the end of the connection, and on an error.
+    ///
+    /// # Errors
+    /// [`ServeError::Refused`] if there is no place for it, or `remote` connects too often;
+    /// [`ServeError::Ended`] if the server has [ended](Self::ended).
+    pub async fn serve_connection<S>(&self, io: S, remote: SocketAddr) -> Result<(), ServeError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let room = self.handed.reserve().await;
+        let room = room.map_err(|_| ServeError::Ended)?;
+        let entered = self.hub.admission().enter(remote.ip(), now());
+        let place = entered.map_err(ServeError::Refused)?;
+        let ticket = place.ticket();
+        let serving = serve_http(io, remote, place, self.hub.clone());
+        let serving = Box::pin(serving);
+        room.send(Handed { serving, ticket });
+        Ok(())
+    }
+
     /// What it does now.
     pub fn snapshot(&self) -> Snapshot {
         self.hub.snapshot()
@@ -202,10 +255,15 @@ impl Drop for Server {
     }
 }
 
-async fn run(listener: TcpListener, hub: Arc<Hub>, stopped: oneshot::Receiver<()>) {
+async fn run(
+    listener: TcpListener,
+    mut handed: mpsc::Receiver<Handed>,
+    hub: Arc<Hub>,
+    stopped: oneshot::Receiver<()>,
+) {
     let mut tasks = JoinSet::new();
     tokio::select! {
-        () = accept(&listener, &hub, &mut tasks) => {}
+        () = accept(&listener, &mut handed, &hub, &mut tasks) => {}
         () = hub.run_timer() => {}
         _ = stopped => {}
     }
@@ -215,7 +273,7 @@ async fn run(listener: TcpListener, hub: Arc<Hub>, stopped: oneshot::Receiver<()
     tokio::select! {
         () = all => {}
         // Whoever asks for its health is told meanwhile.
-        () = accept(&listener, &hub, &mut late) => {}
+        () = accept(&listener, &mut handed, &hub, &mut late) => {}
         () = tokio::time::sleep(hub.config().limits().shutdown_timeout) => {
             tracing::info!("some links did not take what was queued for them in time");
         }
@@ -223,11 +281,20 @@ async fn run(listener: TcpListener, hub: Arc<Hub>, stopped: oneshot::Receiver<()
     tasks.shutdown().await;
 }
 
-async fn accept(listener: &TcpListener, hub: &Arc<Hub>, tasks: &mut JoinSet<()>) {
+async fn accept(
+    listener: &TcpListener,
+    handed: &mut mpsc::Receiver<Handed>,
+    hub: &Arc<Hub>,
+    tasks: &mut JoinSet<()>,
+) {
     let (refused, cannot_accept) = (Limited::default(), Limited::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            Some(Handed { serving, ticket }) = handed.recv() => {
+                ticket.served_by(tasks.spawn(contained(hub.clone(), serving)));
+                continue;
+            }
             Some(_) = tasks.join_next() => continue,
         };
         match accepted {
@@ -269,14 +336,14 @@ fn reset(stream: TcpStream) {
 
 async fn serve(stream: TcpStream, remote: SocketAddr, place: Place, hub: Arc<Hub>) {
     set_options(&stream);
-    serve_http(stream, remote, &place, hub).await;
+    serve_http(stream, remote, place, hub).await;
 }
 
 async fn serve_tls(stream: TcpStream, remote: SocketAddr, place: Place, hub: Arc<Hub>) {
     set_options(&stream);
     // In a box, so that the memory of an idle link does not include what the handshake needed.
     if let Some(stream) = Box::pin(handshake(stream, remote, &hub)).await {
-        serve_http(stream, remote, &place, hub).await;
+        serve_http(stream, remote, place, hub).await;
     }
 }
 
@@ -320,12 +387,12 @@ async fn handshake(
     })
 }
 
-async fn serve_http<S>(stream: S, remote: SocketAddr, place: &Place, hub: Arc<Hub>)
+async fn serve_http<S>(stream: S, remote: SocketAddr, place: Place, hub: Arc<Hub>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // In a box, so that the memory of an idle link does not include what HTTP needed.
-    let Some(upgraded) = Box::pin(http::serve(stream, remote.ip(), place, &hub)).await else {
+    let Some(upgraded) = Box::pin(http::serve(stream, remote.ip(), &place, &hub)).await else {
         return;
     };
     drop(hub);

@@ -69,19 +69,24 @@ impl Client {
             Eio::V4 => 4,
         };
         let query = format!("EIO={number}&transport=websocket");
-        Self::upgrade_on_with(server, eio, socket, &query).await
+        Self::upgrade_on_with(server.local_addr(), eio, socket, &query).await
     }
 
     /// Does the upgrade with that query.
     pub async fn upgrade_with(server: &Server, eio: Eio, query: &str) -> Self {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        Self::upgrade_on_with(server, eio, socket, query).await
+        Self::upgrade_at(server.local_addr(), eio, query).await
     }
 
-    async fn upgrade_on_with(server: &Server, eio: Eio, socket: TcpSocket, query: &str) -> Self {
-        let url = format!("ws://{}/socket.io/?{query}", server.local_addr());
+    /// Does the upgrade at an address.
+    pub async fn upgrade_at(addr: SocketAddr, eio: Eio, query: &str) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        Self::upgrade_on_with(addr, eio, socket, query).await
+    }
+
+    async fn upgrade_on_with(addr: SocketAddr, eio: Eio, socket: TcpSocket, query: &str) -> Self {
+        let url = format!("ws://{addr}/socket.io/?{query}");
         let builder = ClientBuilder::new().uri(&url).expect("a URI");
-        let stream = soon("connect", socket.connect(server.local_addr())).await;
+        let stream = soon("connect", socket.connect(addr)).await;
         let stream = stream.expect("connected");
         stream.set_nodelay(true).expect("an open socket");
         let upgrade = builder.connect_on(MaybeTlsStream::Plain(stream));
@@ -116,7 +121,7 @@ impl Client {
         client
     }
 
-    async fn greet(&mut self) {
+    pub async fn greet(&mut self) {
         let open = self.text().await;
         assert!(open.starts_with("0{"), "{open}");
         if self.eio == Eio::V4 {

@@ -4,6 +4,7 @@
 mod admission;
 mod bounds;
 mod client;
+mod handed;
 mod http;
 mod memory;
 mod names;

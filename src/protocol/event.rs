@@ -320,6 +320,14 @@ impl<'a> Event<'a> {
     }
 }
 
+/// Encodes [`JoinAnswer::Joined`] to acknowledgement `id` as a text frame.
+pub fn encode_joined(id: u64, peers: &[impl AsRef<str>]) -> String {
+    let peers: Vec<&str> = peers.iter().map(AsRef::as_ref).collect();
+    // Strings can always be written.
+    let json = serde_json::to_string(&((), (), peers)).unwrap_or_default();
+    Packet::Ack { id, json: &json }.encode()
+}
+
 /// The answer to `ss-join`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JoinAnswer {
@@ -361,7 +369,7 @@ impl JoinAnswer {
     pub fn encode(&self, id: u64) -> String {
         let json = match self {
             Self::Nonce(nonce) => json!([null, nonce]),
-            Self::Joined(peers) => json!([null, null, peers]),
+            Self::Joined(peers) => return encode_joined(id, peers),
             Self::Refused(reason) => json!([reason]),
         };
         Packet::Ack {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     net::IpAddr,
+    ops::Bound,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -22,7 +23,7 @@ use super::{
     outbox::{CloseReason, Outbox},
     places::NoLink,
     refusals::Refused,
-    registry::{Action, FEW, LinkId, Registry, Route},
+    registry::{Action, FEW, LinkId, Registry, Route, Welcome},
     server::Snapshot,
     shared::{Guard, Name, Shared},
     tls,
@@ -36,6 +37,8 @@ use crate::{
 const NEWS_TIMEOUT: Duration = Duration::from_millis(100);
 /// How many addresses are copied with the lock held.
 const ADDRESSES_AT_ONCE: usize = 512;
+/// How many links are looked up with the lock held when all are to be closed.
+const CLOSED_AT_ONCE: usize = 256;
 
 /// The clock of everything here, which a test may pause.
 pub(super) fn now() -> Instant {
@@ -101,7 +104,11 @@ impl State {
                         None => self.registry.handle_busy(to, ack),
                     }
                 }
-                Action::SendAfterNews { to, text } => self.send_after_news(feed, to, text),
+                Action::Welcome {
+                    to,
+                    welcome,
+                    after_news,
+                } => self.welcome(feed, to, welcome, after_news),
                 Action::Announce(peers) => {
                     feed.append(&peers);
                     has_news = true;
@@ -127,11 +134,14 @@ impl State {
         has_news
     }
 
-    /// Sends an answer when the other links have written what is announced before it.
-    fn send_after_news(&mut self, feed: &Feed, to: LinkId, text: String) {
+    /// Sends the answer to a join, if need be when the other links have written what is announced before it.
+    fn welcome(&mut self, feed: &Feed, to: LinkId, welcome: Welcome, after_news: bool) {
         let Some(outbox) = self.outboxes.get(&to) else {
             return;
         };
+        if !after_news {
+            return outbox.push_welcome(welcome, None);
+        }
         let (gate, token) = Gate::new(outbox);
         for reader in feed.few_readers(FEW).unwrap_or_default() {
             if !Arc::ptr_eq(&reader, outbox) {
@@ -140,8 +150,19 @@ impl State {
         }
         self.gates
             .push_back((now() + NEWS_TIMEOUT, Arc::downgrade(&gate)));
-        outbox.push_gated(Message::text(text), gate);
+        outbox.push_welcome(welcome, Some(gate));
         drop(token);
+    }
+
+    /// Some of the outboxes; `last` is the link of the last one that was given.
+    fn some_outboxes(&self, last: &mut Option<LinkId>) -> Vec<Arc<Outbox>> {
+        let after = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self.outboxes.range((after, Bound::Unbounded));
+        let some = range.take(CLOSED_AT_ONCE).map(|(link, outbox)| {
+            *last = Some(*link);
+            outbox.clone()
+        });
+        some.collect()
     }
 
     /// Opens those gates that have been closed for too long.
@@ -299,6 +320,9 @@ impl Hub {
             state.outboxes.insert(link, outbox.clone());
             link
         };
+        if self.is_stopping() {
+            outbox.close(CloseReason::Shutdown);
+        }
         self.with(|registry| registry.handle_open(link, claimant, now()));
         Ok(Member {
             hub: self.clone(),
@@ -387,17 +411,28 @@ impl Hub {
     }
 
     /// Ends all streams, and has every link closed when it has taken what is queued for it.
-    pub(super) fn shut_down(&self) {
+    pub(super) async fn shut_down(&self) {
         self.stopping.send_replace(true);
-        self.with(Registry::shut_down);
-        let mut state = self.lock();
-        for (_, gate) in state.gates.drain(..) {
+        while self.with(Registry::shut_down) {
+            tokio::task::yield_now().await;
+        }
+        // Nobody runs the timer any more.
+        for (_, gate) in std::mem::take(&mut self.lock().gates) {
             if let Some(gate) = gate.upgrade() {
                 gate.open();
             }
         }
-        for outbox in state.outboxes.values() {
-            outbox.close(CloseReason::Shutdown);
+        // One that is admitted behind the last of these is closed as it is admitted.
+        let mut last = None;
+        loop {
+            let some = self.lock().some_outboxes(&mut last);
+            if some.is_empty() {
+                return;
+            }
+            for outbox in some {
+                outbox.close(CloseReason::Shutdown);
+            }
+            tokio::task::yield_now().await;
         }
     }
 

@@ -322,7 +322,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             let take = outbox.poll_take(cx, feed, self.member.link, &mut batch, BATCH_BYTES);
             for parcel in batch {
                 match parcel {
-                    Parcel::One(message) | Parcel::Gated(message, _) => self.send(message),
+                    Parcel::One(message) => self.send(message),
+                    Parcel::Welcome(welcome, _) => self.send(Message::text(welcome.encode())),
                     Parcel::Item(header, data) => {
                         self.send(header);
                         self.send_binary(data);

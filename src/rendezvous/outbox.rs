@@ -17,7 +17,7 @@ use super::{
     budget::Account,
     feed::{Cursor, Feed},
     gate::{Gate, Token},
-    registry::LinkId,
+    registry::{LinkId, Welcome},
 };
 use crate::{protocol::engine_io::Version, websocket::Message};
 
@@ -43,8 +43,8 @@ pub(super) enum Parcel {
     One(Message),
     /// The text that announces an item, and the item.
     Item(Message, Message),
-    /// A message that waits, with all behind it, until others have been told something.
-    Gated(Message, Arc<Gate>),
+    /// The answer to a join. With a gate it waits, with all behind it, until others have been told something.
+    Welcome(Box<Welcome>, Option<Arc<Gate>>),
     /// Announcements. They are never queued.
     News(Bytes),
 }
@@ -58,21 +58,21 @@ impl Parcel {
         match self {
             Self::One(message) => cost(message),
             Self::Item(header, data) => cost(header) + cost(data),
-            Self::Gated(message, _) => cost(message),
+            Self::Welcome(welcome, _) => welcome.len() + OVERHEAD,
             Self::News(_) => 0,
         }
     }
 
     fn messages(&self) -> usize {
         match self {
-            Self::One(_) | Self::Gated(..) | Self::News(_) => 1,
+            Self::One(_) | Self::Welcome(..) | Self::News(_) => 1,
             Self::Item(..) => 2,
         }
     }
 
     fn is_held(&self) -> bool {
         match self {
-            Self::Gated(_, gate) => !gate.is_open(),
+            Self::Welcome(_, gate) => gate.as_ref().is_some_and(|gate| !gate.is_open()),
             Self::One(_) | Self::Item(..) | Self::News(_) => false,
         }
     }
@@ -263,9 +263,9 @@ impl Outbox {
         self.push_parcel(Parcel::One(message));
     }
 
-    /// The same for one that waits, with all behind it, until a gate opens.
-    pub(super) fn push_gated(&self, message: Message, gate: Arc<Gate>) {
-        self.push_parcel(Parcel::Gated(message, gate));
+    /// The same for the answer to a join, which may wait, with all behind it, until a gate opens.
+    pub(super) fn push_welcome(&self, welcome: Welcome, gate: Option<Arc<Gate>>) {
+        self.push_parcel(Parcel::Welcome(Box::new(welcome), gate));
     }
 
     fn push_parcel(&self, parcel: Parcel) {

@@ -267,7 +267,7 @@ fn a_gated_message_and_all_behind_it_wait_until_the_others_have_written_the_news
     announce(&feed);
     let (gate, token) = Gate::new(&newcomer);
     other.hold(token.clone());
-    newcomer.push_gated(message(200), gate);
+    newcomer.push_welcome(Welcome::default(), Some(gate));
     newcomer.push_own(message(300));
     drop(token);
     assert!(take_with(&newcomer, &feed, 1000, &waker).is_empty());
@@ -282,7 +282,7 @@ fn a_gated_message_and_all_behind_it_wait_until_the_others_have_written_the_news
     assert!(take_with(&other, &feed, 1000, Waker::noop()).is_empty());
     assert!(gate.is_open());
     assert_eq!(counter.wakes(), 1);
-    assert_eq!(take_with(&newcomer, &feed, 1000, &waker), [200, 300]);
+    assert_eq!(take_with(&newcomer, &feed, 1000, &waker), [OVERHEAD, 300]);
 }
 
 #[test]

@@ -38,7 +38,7 @@ use super::{
 };
 use crate::protocol::{
     ProtocolError,
-    event::{DialAnswer, DialId, End, Event},
+    event::{DialAnswer, DialId, End, Event, encode_joined},
     refusal::Refusal,
 };
 
@@ -46,8 +46,7 @@ pub(crate) use self::{dials::Route, rate::Rate, turns::FEW};
 
 /// How many deadlines are dealt with without letting others use the registry.
 const OVERDUE_AT_ONCE: usize = 256;
-
-/// How many dials of a lost link are ended without letting others use the registry.
+/// How many dials are ended so, of a lost link and when the server is shut down.
 const ENDED_AT_ONCE: usize = 64;
 
 /// One link, for as long as the server runs.
@@ -106,12 +105,14 @@ pub(crate) enum Action {
         /// The frame.
         text: String,
     },
-    /// Send the answer to a join when the others have been told of what is to be announced before it.
-    SendAfterNews {
+    /// Send the answer to a join.
+    Welcome {
         /// The link.
         to: LinkId,
-        /// The frame.
-        text: String,
+        /// The answer.
+        welcome: Welcome,
+        /// Whether the others are told first of what is to be announced before it.
+        after_news: bool,
     },
     /// Tell the joined links of peers other than their own, where there is room.
     Announce(Vec<Announced>),
@@ -126,6 +127,26 @@ pub(crate) enum Action {
     Left(LinkId),
     /// The link never joined: close it.
     Idle(LinkId),
+}
+
+/// The answer to a join. It is long, so it is encoded by whoever writes it, and not with a lock held.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Welcome {
+    ack: u64,
+    /// The addresses of other peers.
+    others: Vec<Arc<str>>,
+}
+
+impl Welcome {
+    /// The frame.
+    pub(crate) fn encode(&self) -> String {
+        encode_joined(self.ack, &self.others)
+    }
+
+    /// About how many bytes it has.
+    pub(crate) fn len(&self) -> usize {
+        self.others.iter().map(|other| other.len() + 3).sum()
+    }
 }
 
 /// The announcement of a peer.
@@ -243,6 +264,7 @@ pub(crate) struct Registry {
     actions: VecDeque<Action>,
     counters: Counters,
     refusals: Refusals,
+    is_stopping: bool,
 }
 
 impl Registry {
@@ -277,6 +299,7 @@ impl Registry {
             actions: VecDeque::new(),
             counters: Counters::default(),
             refusals: Refusals::default(),
+            is_stopping: false,
         }
     }
 
@@ -439,11 +462,17 @@ impl Registry {
         self.actions.pop_front()
     }
 
-    /// Ends all dials and streams, with an explanation.
-    pub(crate) fn shut_down(&mut self) {
-        for dial_id in self.dials.ids() {
+    /// Refuses dials from now on, and ends some of those that there are, with an explanation; whether there are
+    /// more.
+    pub(crate) fn shut_down(&mut self) -> bool {
+        self.is_stopping = true;
+        for _ in 0..ENDED_AT_ONCE {
+            let Some(dial_id) = self.dials.first() else {
+                return false;
+            };
             self.end_dial(&dial_id, Refusal::ShuttingDown, Cut::ShuttingDown);
         }
+        true
     }
 
     /// Up to so many of the addresses that are joined, from `from` on.

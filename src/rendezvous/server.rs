@@ -267,7 +267,7 @@ async fn run(
         () = hub.run_timer() => {}
         _ = stopped => {}
     }
-    hub.shut_down();
+    hub.shut_down().await;
     let mut late = JoinSet::new();
     let all = async { while tasks.join_next().await.is_some() {} };
     tokio::select! {

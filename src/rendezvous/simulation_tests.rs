@@ -339,9 +339,10 @@ impl World {
         }
         while let Some(action) = self.registry.poll_action() {
             match action {
-                Action::Send { to, text }
-                | Action::SendAfterNews { to, text }
-                | Action::Offer { to, text, .. } => {
+                Action::Welcome { to, welcome, .. } => {
+                    self.send_down(to, Frame::Text(welcome.encode()));
+                }
+                Action::Send { to, text } | Action::Offer { to, text, .. } => {
                     self.send_down(to, Frame::Text(text));
                 }
                 Action::Joined { link, .. } => {

@@ -120,8 +120,13 @@ impl Dials {
         self.0.len()
     }
 
+    #[cfg(test)]
     pub(super) fn ids(&self) -> Vec<DialId> {
         self.0.keys().cloned().collect()
+    }
+
+    pub(super) fn first(&self) -> Option<DialId> {
+        self.0.first_key_value().map(|(id, _)| id.clone())
     }
 }
 
@@ -202,6 +207,9 @@ impl Registry {
         to: &str,
         dial_id: &DialId,
     ) -> Result<LinkId, Refusal> {
+        if self.is_stopping {
+            return Err(Refusal::ShuttingDown);
+        }
         if self.peers.owner(from) != Some(link) {
             return Err(Refusal::NotAuthorized);
         }

@@ -10,7 +10,7 @@ use std::{
 use multiaddr::Multiaddr;
 
 use super::{
-    Action, Announced, DeadlineKind, FEW, LinkId, Refusal, Registry, Settings,
+    Action, Announced, DeadlineKind, FEW, LinkId, Refusal, Registry, Settings, Welcome,
     gone::Left,
     sample::Sample,
     turns::{Called, Turn},
@@ -272,13 +272,11 @@ impl Registry {
             let since = if has_all { self.joins } else { 0 };
             self.actions.push_back(Action::Joined { link, since });
         }
-        let text = JoinAnswer::Joined(others).encode(ack);
-        match is_new {
-            true => self
-                .actions
-                .push_back(Action::SendAfterNews { to: link, text }),
-            false => self.send(link, text),
-        }
+        self.actions.push_back(Action::Welcome {
+            to: link,
+            welcome: Welcome { ack, others },
+            after_news: is_new,
+        });
     }
 
     /// A join that succeeds costs the others a write each, and us a list; any costs us two checks.
@@ -448,13 +446,11 @@ impl Registry {
     }
 
     /// The peers beside `address`, as many as an answer names: a fair sample of all.
-    fn others(&self, address: &str) -> Vec<String> {
-        let sample = self.peers.by_origin.pick(MAX_LIST + 1, rand::random());
-        let others = sample.iter().filter(|other| ***other != *address);
-        others
-            .take(MAX_LIST)
-            .map(|other| other.to_string())
-            .collect()
+    fn others(&self, address: &str) -> Vec<Arc<str>> {
+        let mut sample = self.peers.by_origin.pick(MAX_LIST + 1, rand::random());
+        sample.retain(|other| **other != *address);
+        sample.truncate(MAX_LIST);
+        sample
     }
 }
 

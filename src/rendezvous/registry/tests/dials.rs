@@ -350,3 +350,21 @@ fn a_dial_that_its_listener_does_not_take_is_refused() {
     assert_eq!(star.registry.open_dials(), 0);
     assert_eq!(star.registry.refusals().get(Refused::PeerBusy), 1);
 }
+
+#[test]
+fn a_shutdown_ends_some_dials_at_a_time_and_lets_no_other_begin() {
+    let mut star = star();
+    let (a, b) = star.dialled();
+    for n in 0..ENDED_AT_ONCE {
+        star.dial(B, &b, &a, &format!("e{n}"));
+    }
+    star.actions();
+    assert!(star.registry.shut_down());
+    assert_eq!(star.registry.open_dials(), 1);
+    star.actions();
+    star.dial(B, &b, &a, "late");
+    let told = refused(&Refusal::ShuttingDown);
+    assert!(star.actions().contains(&(Some(B), told)));
+    assert!(!star.registry.shut_down());
+    assert_eq!(star.registry.open_dials(), 0);
+}

@@ -52,9 +52,8 @@ impl Star {
         std::iter::from_fn(|| self.registry.poll_action())
             .flat_map(|action| match action {
                 Action::Send { to, text } => vec![(Some(to), parse(&text))],
-                Action::SendAfterNews { to, text } | Action::Offer { to, text, .. } => {
-                    vec![(Some(to), parse(&text))]
-                }
+                Action::Offer { to, text, .. } => vec![(Some(to), parse(&text))],
+                Action::Welcome { to, welcome, .. } => vec![(Some(to), parse(&welcome.encode()))],
                 Action::Announce(peers) => {
                     let texts = peers.iter().map(|peer| (None, parse(&peer.text)));
                     texts.collect()

@@ -24,6 +24,10 @@ pub const ORDINARY: u16 = 9090;
 /// The first of [`TAGS`] ports that mark newcomers.
 pub const FIRST_TAG: u16 = 1000;
 const TAGS: usize = 64;
+/// What asks for a link.
+pub const REQUEST: &str = "GET /socket.io/?EIO=3&transport=websocket HTTP/1.1\r\nHost: a\r\n\
+    Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
 const ANNOUNCEMENT: &[u8] = b"42[\"ws-peer\",\"/ip4/127.0.0.1/tcp/";
 
 /// What all idle clients have heard.
@@ -103,7 +107,7 @@ pub fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The length of the header and of the payload of the frame that begins here, once they are known.
-fn measure(bytes: &[u8]) -> Option<(usize, usize)> {
+pub fn measure(bytes: &[u8]) -> Option<(usize, usize)> {
     let length = bytes.get(1)? & 0x7f;
     Some(match length {
         126 => {
@@ -132,10 +136,7 @@ impl Client {
         socket.bind(source())?;
         let mut stream = socket.connect(server).await?;
         stream.set_nodelay(true)?;
-        let request = "GET /socket.io/?EIO=3&transport=websocket HTTP/1.1\r\nHost: a\r\n\
-                       Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-                       Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
-        stream.write_all(request.as_bytes()).await?;
+        stream.write_all(REQUEST.as_bytes()).await?;
         let mut client = Self {
             stream,
             buffer: BytesMut::new(),

@@ -108,27 +108,11 @@ impl Rendezvous {
 
     pub fn usage(&self) -> Usage {
         let pid = self.child.id().expect("it has not been waited for");
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the server runs");
-        // After the name, which may hold anything: state is field 3, the times are 14 and 15.
-        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-        let ticks = |n: usize| {
-            let field = fields.split_whitespace().nth(n - 3);
-            field.and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0)
-        };
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the server runs");
-        let bytes = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let kib = line.and_then(|l| l.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
-            kib.unwrap_or(0.0) * 1024.0
-        };
-        Usage {
-            cpu: (ticks(14) + ticks(15)) / TICKS_PER_SECOND,
-            rss: bytes("VmRSS:"),
-        }
+        usage(&pid.to_string())
     }
 
     /// What the server says of itself.
-    async fn ask(&mut self, what: &str) -> io::Result<Value> {
+    pub async fn ask(&mut self, what: &str) -> io::Result<Value> {
         self.stdin.write_all(what.as_bytes()).await?;
         let line = self.lines.next_line().await?;
         Ok(serde_json::from_str(&line.unwrap_or_default())?)
@@ -169,6 +153,46 @@ impl Rendezvous {
     }
 }
 
+/// What a process has used, or `self`.
+pub fn usage(process: &str) -> Usage {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("the server runs");
+    // After the name, which may hold anything: state is field 3, the times are 14 and 15.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks = |n: usize| {
+        let field = fields.split_whitespace().nth(n - 3);
+        field.and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0)
+    };
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("the server runs");
+    let bytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|l| l.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
+        kib.unwrap_or(0.0) * 1024.0
+    };
+    Usage {
+        cpu: (ticks(14) + ticks(15)) / TICKS_PER_SECOND,
+        rss: bytes("VmRSS:"),
+    }
+}
+
+/// How long the server's locks in this process were held since this was asked last, in microseconds; nothing
+/// without the feature that measures it.
+pub fn locks() -> Value {
+    #[cfg(feature = "_lock-times")]
+    return libp2p_websocket_star::rendezvous::lock_times::take()
+        .into_iter()
+        .map(|held| {
+            json!({
+                "lock": held.lock,
+                "times": held.times,
+                "total": held.total.as_secs_f64() * 1e6,
+                "longest": held.longest.as_secs_f64() * 1e6,
+            })
+        })
+        .collect();
+    #[cfg(not(feature = "_lock-times"))]
+    Value::Null
+}
+
 /// The hidden half of this program: our server with its defaults, but for what a benchmark may not be
 /// refused.
 pub async fn serve() -> io::Result<()> {
@@ -176,7 +200,10 @@ pub async fn serve() -> io::Result<()> {
         .with_max_links(20_000)
         .with_max_links_per_ip(20_000)
         .with_connection_rate(1_000_000, 1_000_000)
-        .with_dial_rate(1_000_000, 1_000_000);
+        .with_join_rate(1_000_000, 1_000_000)
+        .with_origin_join_rate(1_000_000, 1_000_000)
+        .with_dial_rate(1_000_000, 1_000_000)
+        .with_origin_dial_rate(1_000_000, 1_000_000);
     let config = Config::default()
         .with_listen_addr((Ipv4Addr::LOCALHOST, 0).into())
         .with_limits(limits);
@@ -193,6 +220,7 @@ pub async fn serve() -> io::Result<()> {
             "joins": now.counters.joins,
             "dialled": now.counters.dials,
             "dropped": now.announcements_dropped,
+            "locks": locks(),
         });
         println!("{said}");
     }

@@ -33,7 +33,7 @@ const LINKS_OF_RATE: usize = 5_000;
 /// But not beyond so many times as much.
 const MOST_RATES: f64 = 4.0;
 /// How many are announced without letting others use the registry.
-const AT_ONCE: usize = 256;
+const AT_ONCE: usize = 64;
 /// The time that one announcement to very many may use up at most, so that a clock never overflows.
 const MAX_PRICE: Duration = Duration::from_secs(3600);
 /// What a frame takes beside its text.
@@ -130,6 +130,9 @@ pub(super) struct Turns {
     spent: Option<Instant>,
     /// How long it takes at present until a peer is announced again.
     round: Duration,
+    /// Whether some had to wait for the rate when it was looked last. Then newcomers are gathered as repeats are: they
+    /// wait for the rate anyway, and telling all links of a few at a time costs as many writes as of many.
+    is_behind: bool,
 }
 
 impl Turns {
@@ -148,6 +151,7 @@ impl Turns {
             polled: None,
             gathers_from: None,
             spent: None,
+            is_behind: false,
         }
     }
 
@@ -290,6 +294,7 @@ impl Turns {
             }
         }
         self.polled = Some(now);
+        self.is_behind = self.spent.is_some_and(|spent| spent > now + burst);
         // If there were more than may go at once, they go on without a pause.
         self.gathers_from = (called.len() < AT_ONCE).then_some(now);
         called
@@ -307,7 +312,13 @@ impl Turns {
         let pause = repeat_pause(self.interval, links);
         let gathered = |pause| self.gathers_from.map(|from| from + pause);
         let news = self.news_since.filter(|_| self.news > 0);
-        let news = news.map(|since| Some(since).max(gathered(news_pause(links))));
+        let news = news.map(|since| {
+            let gathering = match self.is_behind && links > FEW {
+                true => pause.max(news_pause(links)),
+                false => news_pause(links),
+            };
+            Some(since).max(gathered(gathering))
+        });
         let repeats = match self.fair.first() {
             // It was due when it was woken.
             Some(_) => self.polled,

@@ -253,3 +253,27 @@ fn no_interval_and_no_number_of_links_overflows() {
         assert!(turns.poll_timeout(links) > Some(start));
     }
 }
+
+#[test]
+fn newcomers_beyond_the_rate_are_gathered_as_repeats_are_and_others_at_once() {
+    let start = Instant::now();
+    // 20 a second.
+    let mut schedule = Schedule::new(200_000, 1000);
+    for n in 100..400 {
+        schedule.join(&one(), &format!("/a/{n}"), start);
+    }
+    let (mut times, mut told) = (0, 0);
+    while let Some(now) = schedule.timeout().filter(|at| *at < start + 10 * SECOND) {
+        times += 1;
+        told += schedule.poll(now).len();
+    }
+    assert!((200..=240).contains(&told), "{told}");
+    assert!(times <= 12, "{times}");
+    // When there is enough again, nobody waits.
+    let mut schedule = Schedule::new(200_000, 1000);
+    schedule.join(&one(), "/a/100", start);
+    assert_eq!(schedule.timeout(), Some(start));
+    schedule.poll(start);
+    schedule.join(&one(), "/a/101", start);
+    assert_eq!(schedule.timeout(), Some(start + NEWS_PAUSE));
+}

@@ -134,9 +134,14 @@ impl Client {
     pub async fn connect(server: SocketAddr) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(source())?;
-        let mut stream = socket.connect(server).await?;
+        Self::begin(socket.connect(server).await?, "").await
+    }
+
+    /// Opens a link on a connection; `headers` are whole lines to add to the request.
+    pub async fn begin(mut stream: TcpStream, headers: &str) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        stream.write_all(REQUEST.as_bytes()).await?;
+        let request = REQUEST.trim_end();
+        stream.write_all(format!("{request}\r\n{headers}\r\n").as_bytes()).await?;
         let mut client = Self {
             stream,
             buffer: BytesMut::new(),
@@ -234,7 +239,13 @@ impl Client {
 
     pub async fn join(&mut self, key: &Keypair, port: u16) -> io::Result<()> {
         let peer = key.public().to_peer_id();
-        self.address = format!("/ip4/127.0.0.1/tcp/{port}/ws/p2p-websocket-star/ipfs/{peer}");
+        let address = format!("/ip4/127.0.0.1/tcp/{port}/ws/p2p-websocket-star/ipfs/{peer}");
+        self.join_as(key, address).await.map(drop)
+    }
+
+    /// Joins with an address of its choice; gives the answer.
+    pub async fn join_as(&mut self, key: &Keypair, address: String) -> io::Result<String> {
+        self.address = address;
         let public = hex::encode(key.public().encode_protobuf());
         let event = format!("[\"ss-join\",\"{}\",\"{public}\"]", self.address);
         let answer = self.request(&event).await?;
@@ -243,7 +254,7 @@ impl Client {
         let event = format!("[\"ss-join\",\"{}\",\"{signature}\"]", self.address);
         let answer = self.request(&event).await?;
         if answer.contains("[null,null") {
-            Ok(())
+            Ok(answer)
         } else {
             Err(io::Error::other(answer))
         }

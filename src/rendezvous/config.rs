@@ -435,7 +435,7 @@ impl Limits {
     }
 
     /// How many times a second a link may join, and how many times at once after a rest; at least one
-    /// each. A join that exceeds it is refused.
+    /// each. A join that exceeds it is refused. One that fails, because its proof is wrong, counts too.
     #[must_use]
     pub fn with_join_rate(mut self, per_second: u32, burst: u32) -> Self {
         self.join_rate = Rate::new(per_second, burst);

@@ -112,6 +112,32 @@ fn joins_have_a_rate_for_each_link_and_for_each_origin() {
 }
 
 #[test]
+fn a_join_beyond_the_rate_is_refused_before_its_proof_costs_anything() {
+    let limits = Limits::default().with_join_rate(1, 3);
+    let mut star = Star::new(Config::default().with_limits(limits));
+    let a = key();
+    for _ in 0..3 {
+        star.challenge(A, &a);
+        // It proves nothing, and the challenge is gone.
+        let wrong = refused(&Refusal::WrongSignature);
+        star.send_join(A, &address(&a), "00");
+        assert_eq!(star.actions(), [(Some(A), wrong)]);
+    }
+    let join = Event::Join {
+        address: address(&a),
+        data: public(&a),
+    };
+    let check = star.registry.handle_event(A, join, Some(99), star.now);
+    assert!(check.is_none(), "{check:?}");
+    let too_often = refused(&Refusal::JoinRate);
+    assert_eq!(star.actions(), [(Some(A), too_often)]);
+    star.advance(Duration::from_secs(1));
+    let nonce = star.challenge(A, &a);
+    star.send_join(A, &address(&a), &sign(&a, &nonce));
+    assert!(star.registry.has_joined(A), "its proof is paid for");
+}
+
+#[test]
 fn a_peer_is_announced_every_interval_as_long_as_it_is_joined() {
     let mut star = star();
     let a = key();

@@ -370,7 +370,9 @@ impl Limits {
 
     /// How many bytes a second all announcements together may take, with up to 5,000 links; with more, it
     /// grows as their number does, up to four times. What exceeds it comes later, in an order that is fair
-    /// among origins. Newcomers come before repeats of the same origin.
+    /// among origins. Newcomers come before repeats of the same origin. Links of an origin that has far more
+    /// of them than the others come on top of it, up to four times as many bytes: what they hear makes nothing
+    /// rarer for the others.
     #[must_use]
     pub fn with_announce_rate(mut self, bytes_per_second: usize) -> Self {
         self.announce_rate = bytes_per_second.max(1);

@@ -26,7 +26,7 @@ use self::{
     gone::Gone,
     peers::Peers,
     rate::Spent,
-    turns::Turns,
+    turns::{Audience, Turns},
 };
 use super::{
     challenge::{Challenge, Check, Checked},
@@ -35,6 +35,7 @@ use super::{
     origin::Claimant,
     rates::Rates,
     refusals::{Refusals, Refused},
+    shares::Shares,
 };
 use crate::protocol::{
     ProtocolError,
@@ -250,6 +251,8 @@ pub(crate) struct Registry {
     turns: Turns,
     /// How many links have joined.
     joined: usize,
+    /// The same by origin.
+    joined_by: Shares,
     /// The number of the last join.
     joins: u64,
     /// The number of the next challenge.
@@ -289,6 +292,7 @@ impl Registry {
             dials: Dials::default(),
             turns: Turns::new(config.announce_interval(), limits.announce_rate),
             joined: 0,
+            joined_by: Shares::new(u64::MAX),
             joins: 0,
             challenges: 0,
             origin_joins: Rates::new(limits.origin_join_rate),
@@ -354,7 +358,7 @@ impl Registry {
             self.forget_peer(address);
         }
         if !state.joins.is_empty() {
-            self.has_left(link);
+            self.has_left(link, state.claimant.origin);
         }
         // The others may be very many: they come later, some at a time.
         let mut dials = state.dials.iter();
@@ -455,6 +459,14 @@ impl Registry {
             .into_iter()
             .chain(self.turns.poll_timeout(self.joined))
             .min()
+    }
+
+    /// Who is told what is announced.
+    fn audience(&self) -> Audience {
+        Audience {
+            links: self.joined,
+            paid: usize::try_from(self.joined_by.held_evenly()).unwrap_or(usize::MAX),
+        }
     }
 
     /// What is to be done next.

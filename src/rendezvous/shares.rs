@@ -64,6 +64,8 @@ impl GroupShare {
 pub(super) struct Shares {
     capacity: u64,
     held: u64,
+    /// Of all groups together.
+    weights: u64,
     origins: BTreeMap<Origin, OriginShare>,
     groups: BTreeMap<Group, GroupShare>,
     /// The groups by what they hold.
@@ -78,6 +80,7 @@ impl Shares {
         Self {
             capacity,
             held: 0,
+            weights: 0,
             origins: BTreeMap::new(),
             groups: BTreeMap::new(),
             by_group: BTreeSet::new(),
@@ -94,6 +97,20 @@ impl Shares {
     /// How much an origin holds.
     pub(super) fn held_by(&self, origin: Origin) -> u64 {
         self.origins.get(&origin).map_or(0, |share| share.held)
+    }
+
+    /// How much all hold together, where the group that holds most for its weight counts for no more than
+    /// the others do on the average.
+    pub(super) fn held_evenly(&self) -> u64 {
+        let largest = self.by_group.last();
+        let Some(largest) = largest.and_then(|(_, group)| self.groups.get(group)) else {
+            return 0;
+        };
+        let others = self.held - largest.held;
+        let weight = u64::from(largest.weight());
+        let weights = self.weights - weight;
+        let share = (weights > 0).then(|| others.saturating_mul(weight).div_ceil(weights));
+        others + share.map_or(largest.held, |share| share.clamp(1, largest.held))
     }
 
     /// The origin that holds most for its weight, of the group that does.
@@ -143,7 +160,9 @@ impl Shares {
     fn set(&mut self, origin: Origin, share: OriginShare, limit: u32) {
         let group = origin.group();
         let mut of_group = self.groups.remove(&group).unwrap_or_default();
-        self.by_group.remove(&(of_group.ratio(), group));
+        if self.by_group.remove(&(of_group.ratio(), group)) {
+            self.weights -= u64::from(of_group.weight());
+        }
         of_group.limit = limit;
         if let Some(before) = self.origins.remove(&origin) {
             self.by_origin.remove(&(group, before.ratio(), origin));
@@ -160,6 +179,7 @@ impl Shares {
         }
         if of_group.held > 0 {
             self.by_group.insert((of_group.ratio(), group));
+            self.weights += u64::from(of_group.weight());
             self.groups.insert(group, of_group);
         }
     }

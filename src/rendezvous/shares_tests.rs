@@ -25,6 +25,27 @@ fn nth(n: usize) -> Claimant {
     }
 }
 
+#[test]
+fn evenly_the_largest_counts_for_no_more_than_the_others_on_the_average() {
+    let mut shares = Shares::new(u64::MAX);
+    assert_eq!(shares.held_evenly(), 0);
+    shares.take(&claimant("10.1.0.1"), 1000);
+    assert_eq!(shares.held_evenly(), 1000, "there are no others");
+    for n in 1..=50 {
+        shares.take(&claimant(&format!("10.2.0.{n}")), 10);
+    }
+    assert_eq!(shares.held_evenly(), 500 + 10);
+    shares.release(claimant("10.1.0.1").origin, 995);
+    assert_eq!(shares.held_evenly(), 505, "that is all there is");
+    // A /48 with many networks is one of four.
+    for n in 0..100 {
+        shares.take(&claimant(&format!("2001:db8:0:{n:x}::1")), 10);
+    }
+    let even = 505 + u64::div_ceil(4 * 505, 51);
+    assert_eq!(shares.held_evenly(), even);
+    assert_eq!(shares.held(), 505 + 1000);
+}
+
 const ALL: usize = 40;
 
 /// Lets each origin ask for as much as it wants, again and again until nothing changes.
@@ -197,6 +218,8 @@ proptest! {
             prop_assert_eq!(shares.origins.len(), held.len());
             prop_assert_eq!(shares.by_origin.len(), held.len());
             prop_assert_eq!(shares.groups.len(), shares.by_group.len());
+            let weights = shares.groups.values().map(|group| u64::from(group.weight()));
+            prop_assert_eq!(shares.weights, weights.sum::<u64>());
         }
     }
 

@@ -251,7 +251,7 @@ impl Registry {
                 .remove(&(deadline, DeadlineKind::FirstJoin(link)));
         }
         let address: Arc<str> = address.into();
-        let is_first = state.joins.is_empty();
+        let (is_first, claimant) = (state.joins.is_empty(), state.claimant);
         state.joins.insert(address.clone());
         self.joins += 1;
         self.counters.joins += 1;
@@ -260,6 +260,7 @@ impl Registry {
         let has_all = others.len() + usize::from(owner.is_some()) >= self.peers.len();
         if is_first {
             self.joined += 1;
+            self.joined_by.take(&claimant, 1);
         }
         match owner {
             Some(owner) if owner == link => {}
@@ -294,8 +295,9 @@ impl Registry {
     fn take_over(&mut self, link: LinkId, owner: LinkId, address: &Arc<str>, now: Instant) {
         if let Some(state) = self.links.get_mut(&owner) {
             state.joins.remove(address);
-            if state.joins.is_empty() {
-                self.has_left(owner);
+            let (is_last, origin) = (state.joins.is_empty(), state.claimant.origin);
+            if is_last {
+                self.has_left(owner, origin);
             }
         }
         self.move_peer(link, address, now);
@@ -377,8 +379,9 @@ impl Registry {
             return;
         };
         if state.joins.remove(address) {
-            if state.joins.is_empty() {
-                self.has_left(link);
+            let (is_last, origin) = (state.joins.is_empty(), state.claimant.origin);
+            if is_last {
+                self.has_left(link, origin);
             }
             self.forget_peer(address);
             tracing::debug!(%link, peer = %Words(address), "a peer has left");
@@ -386,8 +389,9 @@ impl Registry {
     }
 
     /// A link has no address any more.
-    pub(super) fn has_left(&mut self, link: LinkId) {
+    pub(super) fn has_left(&mut self, link: LinkId, origin: Origin) {
         self.joined -= 1;
+        self.joined_by.release(origin, 1);
         self.actions.push_back(Action::Left(link));
     }
 
@@ -408,7 +412,7 @@ impl Registry {
 
     /// Announces those whose turn has come.
     pub(super) fn announce(&mut self, now: Instant) {
-        let called = self.turns.poll(self.joined, now);
+        let called = self.turns.poll(self.audience(), now);
         let announced = called
             .into_iter()
             .filter_map(|called| self.call(called, now));

@@ -39,6 +39,16 @@ const MAX_PRICE: Duration = Duration::from_secs(3600);
 /// What a frame takes beside its text.
 const FRAME: usize = 4;
 
+/// Who is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Audience {
+    /// How many links there are.
+    pub(super) links: usize,
+    /// How many links an announcement is paid for: where one origin has far more than others, its links
+    /// hear what is said anyway, and do not make it rarer for all.
+    pub(super) paid: usize,
+}
+
 /// When a peer is announced again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn {
@@ -263,10 +273,11 @@ impl Turns {
         }
     }
 
-    /// The peers whose turn has come, with so many links to tell. Each is to be scheduled
+    /// The peers whose turn has come, with such an audience. Each is to be scheduled
     /// [`again`](Self::again).
-    pub(super) fn poll(&mut self, links: usize, now: Instant) -> Vec<Called> {
+    pub(super) fn poll(&mut self, audience: Audience, now: Instant) -> Vec<Called> {
         let mut called = Vec::new();
+        let links = audience.links;
         if self.poll_timeout(links).is_none_or(|at| at > now) {
             return called;
         }
@@ -285,7 +296,7 @@ impl Turns {
             if let Some(address) = self.take(origin, turn) {
                 let bytes = address.len() + FRAME;
                 self.fair.charge(origin, bytes as u64);
-                let price = self.price(bytes, links);
+                let price = self.price(bytes, audience);
                 self.spent = Some(self.spent.map_or(now, |spent| spent.max(now)) + price);
                 if !turn.is_news {
                     self.round = self.interval + now.saturating_duration_since(turn.due);
@@ -300,10 +311,11 @@ impl Turns {
         called
     }
 
-    /// The time that an announcement of so many bytes to so many links uses up.
-    fn price(&self, bytes: usize, links: usize) -> Duration {
-        let rates = (links as f64 / LINKS_OF_RATE as f64).clamp(1.0, MOST_RATES);
-        let seconds = bytes as f64 * links as f64 / (self.rate as f64 * rates);
+    /// The time that an announcement of so many bytes uses up.
+    fn price(&self, bytes: usize, Audience { links, paid }: Audience) -> Duration {
+        let links = (paid as f64).max(links as f64 / MOST_RATES);
+        let rates = (links / LINKS_OF_RATE as f64).clamp(1.0, MOST_RATES);
+        let seconds = bytes as f64 * links / (self.rate as f64 * rates);
         Duration::try_from_secs_f64(seconds).map_or(MAX_PRICE, |price| price.min(MAX_PRICE))
     }
 

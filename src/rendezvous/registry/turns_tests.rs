@@ -11,6 +11,11 @@ fn claimant(ip: &str) -> Claimant {
     Weights::default().claimant(ip)
 }
 
+/// So many links, none of which is left out.
+fn all(links: usize) -> Audience {
+    Audience { links, paid: links }
+}
+
 fn one() -> Claimant {
     claimant("192.0.2.1")
 }
@@ -43,7 +48,7 @@ impl Schedule {
     }
 
     fn poll(&mut self, now: Instant) -> Vec<Arc<str>> {
-        let called = self.turns.poll(self.links, now);
+        let called = self.turns.poll(all(self.links), now);
         let addresses = called.into_iter().map(|Called { address, turn }| {
             let (claimant, next) = self.peers.get_mut(&address).expect("joined");
             let due = (turn.due + INTERVAL).max(now);
@@ -248,7 +253,7 @@ fn no_interval_and_no_number_of_links_overflows() {
     for (interval, links) in [(Duration::MAX, 1), (Duration::ZERO, usize::MAX)] {
         let mut turns = Turns::new(interval, 1);
         turns.add_news(&one(), "a".into(), start);
-        assert_eq!(turns.poll(links, start).len(), 1);
+        assert_eq!(turns.poll(all(links), start).len(), 1);
         turns.again(one().origin, "a".into(), start + turns.interval());
         assert!(turns.poll_timeout(links) > Some(start));
     }

@@ -157,6 +157,46 @@ fn a_peer_is_announced_every_interval_as_long_as_it_is_joined() {
     assert_eq!(star.registry.turns.poll_timeout(0), None);
 }
 
+/// How often each of 50 peers, of an address each, is announced in 1,000 s beside so many links of one address.
+fn announced_beside(links: u64) -> f64 {
+    let limits = Limits::default()
+        .with_announce_rate(10_000)
+        .with_origin_join_rate(u32::MAX, u32::MAX);
+    let config = Config::default().with_challenge(false).with_limits(limits);
+    let mut star = Star::new(config);
+    let many = Weights::default().claimant([203, 0, 113, 1].into());
+    let mut honest = Vec::new();
+    for n in 10..60 + links {
+        let (link, address) = (LinkId(n), address(&key()));
+        if n < 60 {
+            star.registry.handle_open(link, from(link), star.now);
+            honest.push(json!(["ws-peer", address]));
+        } else {
+            star.registry.handle_open(link, many, star.now);
+        }
+        star.send_join(link, &address, "");
+    }
+    star.actions();
+    let mut announced = 0;
+    for _ in 0..1000 {
+        star.advance(Duration::from_secs(1));
+        let actions = star.actions();
+        let of_honest = |(_, event): &&(_, _)| honest.contains(event);
+        announced += actions.iter().filter(of_honest).count();
+    }
+    announced as f64 / honest.len() as f64
+}
+
+#[test]
+fn very_many_links_of_one_address_do_not_make_the_peers_of_others_rarer() {
+    let (alone, beside) = (announced_beside(0), announced_beside(150));
+    assert!(
+        (10.0..90.0).contains(&alone),
+        "the rate is what bounds: {alone}"
+    );
+    assert!(beside >= alone / 1.2, "{beside} instead of {alone}");
+}
+
 #[test]
 fn a_peer_that_leaves_and_comes_back_is_announced_to_each_once_an_interval() {
     let mut star = star();

@@ -141,7 +141,9 @@ impl Client {
     pub async fn begin(mut stream: TcpStream, headers: &str) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let request = REQUEST.trim_end();
-        stream.write_all(format!("{request}\r\n{headers}\r\n").as_bytes()).await?;
+        stream
+            .write_all(format!("{request}\r\n{headers}\r\n").as_bytes())
+            .await?;
         let mut client = Self {
             stream,
             buffer: BytesMut::new(),

@@ -12,8 +12,10 @@ use super::table::Key;
 
 /// How many rounds a peer may go without an announcement.
 const ROUNDS: u32 = 3;
-/// How often the others must have been repeated meanwhile: a little less, because rounds overlap.
-const REPEATS: u64 = 2;
+/// A peer counts as one that the rendezvous still repeats if it was announced in so many of the latest rounds.
+const FRESH: u32 = 2;
+/// How many of the peers that were announced last are looked at, to see whether the others were repeated.
+const SAMPLE: usize = 64;
 /// As long as a rendezvous has shown no pace, a round may take so many intervals: 20 minutes where they are 10 s.
 const UNKNOWN: u32 = 120;
 /// The longest time without an announcement.
@@ -32,8 +34,9 @@ const ESTIMATE_PAUSE: Duration = Duration::from_secs(1);
 /// the slowest tenth of the peers are repeated within it, so that neither a few that are repeated quickly nor lost
 /// announcements hide it.
 ///
-/// A peer has expired after three rounds without it, if the others were repeated meanwhile: a rendezvous that has
-/// become slower is late with all of them. If it says nothing at all for three rounds, all have expired. As long as it
+/// A peer has expired after three rounds without it, if most of those that were announced lately came three times
+/// meanwhile: a rendezvous that has become slower is late with all of them. Those that left as well say nothing, however
+/// many they are. If none of the listed peers is announced for three rounds, all have expired. As long as the rendezvous
 /// has not shown how long a round takes, only its silence counts.
 #[derive(Debug)]
 pub(super) struct Part {
@@ -46,8 +49,6 @@ pub(super) struct Part {
     entries: HashMap<PeerId, Entry>,
     /// By the number of the last announcement: the first is the next to expire.
     by_age: BTreeMap<u64, PeerId>,
-    /// The repeats so far, without those of one peer in quick succession.
-    repeats: u64,
     /// When anything was announced last.
     heard: Instant,
     round: Option<Duration>,
@@ -61,12 +62,13 @@ struct Entry {
     key: Arc<Key>,
     /// The announcement that began the listing.
     listing: u64,
-    /// The number of the last announcement, when it was, and how many repeats there had been by then.
+    /// The number of the last announcement, and when it was.
     last: u64,
     announced: Instant,
-    repeats: u64,
-    /// The two latest times between announcements. The first says nothing alone: the answer to the join names a peer
-    /// at any moment of the round.
+    /// When the last announcement was that did not follow another one in quick succession.
+    counted: Instant,
+    /// The two latest times between announcements that count. The first says nothing alone: the answer to the join names
+    /// a peer at any moment of the round.
     gaps: [Option<Duration>; 2],
 }
 
@@ -74,6 +76,14 @@ impl Entry {
     fn gap(&self) -> Option<Duration> {
         let [latest, previous] = self.gaps;
         Some(latest?.max(previous?))
+    }
+
+    /// Whether it was announced three times since then.
+    fn came_three_times_since(&self, then: Instant) -> bool {
+        match self.gaps {
+            [Some(latest), Some(previous)] => self.counted > then + latest + previous,
+            _ => false,
+        }
     }
 }
 
@@ -85,7 +95,6 @@ impl Part {
             closed: false,
             entries: HashMap::new(),
             by_age: BTreeMap::new(),
-            repeats: 0,
             heard: now,
             round: None,
             changed: false,
@@ -118,7 +127,7 @@ impl Part {
             listing: number,
             last: number,
             announced: now,
-            repeats: self.repeats,
+            counted: now,
             gaps: [None; 2],
         };
         self.by_age.insert(number, key.peer);
@@ -130,17 +139,17 @@ impl Part {
         let Some(entry) = self.entries.get_mut(peer) else {
             return false;
         };
-        let gap = now.saturating_duration_since(entry.announced);
+        let gap = now.saturating_duration_since(entry.counted);
         // A peer is often named twice at once: by the answer to the join and as a newcomer, or because it has
         // joined anew. That is no pace.
         if gap >= self.interval / 2 {
-            self.repeats += 1;
+            entry.counted = now;
             entry.gaps = [Some(gap), entry.gaps[0]];
             self.changed = true;
         }
         self.by_age.remove(&entry.last);
         self.by_age.insert(number, *peer);
-        (entry.last, entry.announced, entry.repeats) = (number, now, self.repeats);
+        (entry.last, entry.announced) = (number, now);
         true
     }
 
@@ -172,13 +181,32 @@ impl Part {
         };
         let lifetime = round * ROUNDS;
         let at = at_last.min(first.announced + lifetime);
-        let silent_at = self.heard + lifetime;
-        let others = self.entries.len().saturating_sub(1) as u64;
-        let were_others_repeated = self.repeats - first.repeats >= others * REPEATS;
-        if at > now || self.closed || were_others_repeated || silent_at <= now || at_last <= now {
+        let silent_at = self.youngest().unwrap_or(first).announced + lifetime;
+        let is_silent = self.closed || silent_at <= now || at_last <= now;
+        if at > now || is_silent || self.were_others_repeated(first, round, now) {
             return Some(at);
         }
         Some(at_last.min(silent_at).min(now + round))
+    }
+
+    fn youngest(&self) -> Option<&Entry> {
+        let (_, peer) = self.by_age.last_key_value()?;
+        self.entries.get(peer)
+    }
+
+    /// Whether the rendezvous went through its peers three times since it announced this one. Peers that left meanwhile
+    /// are not announced any more; a few that join again and again are a minority.
+    fn were_others_repeated(&self, first: &Entry, round: Duration, now: Instant) -> bool {
+        let youngest = self.by_age.values().rev().take(SAMPLE);
+        let fresh = youngest
+            .filter_map(|peer| self.entries.get(peer))
+            .take_while(|entry| entry.announced + round * FRESH > now);
+        let (mut all, mut repeated) = (0, 0);
+        for entry in fresh {
+            all += 1;
+            repeated += usize::from(entry.came_three_times_since(first.announced));
+        }
+        repeated * 2 > all
     }
 
     /// How long a round takes, as far as the peers have shown it.

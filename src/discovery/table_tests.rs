@@ -222,6 +222,43 @@ fn what_a_rendezvous_cannot_repeat_in_time_any_more_does_not_expire() {
 }
 
 #[test]
+fn however_many_leave_at_once_they_expire_after_three_rounds() {
+    for stay in [1, 10, 500] {
+        let mut world = World::new(16_384);
+        world.rounds(4, INTERVAL, 0..1_000);
+        world.some_of_rounds(3, INTERVAL, 0..1_000, |n| n < stay);
+        assert_eq!((world.listed(), world.expired.len()), (stay, 1_000 - stay));
+    }
+}
+
+#[test]
+fn those_that_left_expire_while_only_newcomers_without_room_are_announced() {
+    let mut world = World::new(100);
+    world.rounds(4, INTERVAL, 0..100);
+    world.rounds(4, INTERVAL, 100..200);
+    assert_eq!(world.expired.len(), 100);
+}
+
+#[test]
+fn a_slower_rendezvous_with_a_peer_that_joins_again_and_again_expires_nobody() {
+    let mut world = World::new(1_000);
+    world.rounds(4, INTERVAL, 0..100);
+    // A round takes six times as long now.
+    for second in 0..600 {
+        for n in 0..100 {
+            if n * 60 / 100 == second % 60 {
+                world.announce(n);
+            }
+        }
+        if second % 6 == 0 {
+            world.announce(1_000);
+        }
+        world.wait(secs(1));
+    }
+    assert_eq!((world.discovered, world.expired.len()), (101, 0));
+}
+
+#[test]
 fn when_a_rendezvous_falls_silent_all_expire() {
     let mut world = World::new(1_000);
     world.rounds(4, INTERVAL, 0..100);

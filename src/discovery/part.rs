@@ -22,6 +22,8 @@ const UNKNOWN: u32 = 120;
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// The part of the peers that must have shown a pace before it counts as the rendezvous' own.
 const QUORUM: usize = 4;
+/// How many times as long as half of the peers a round may take.
+const SKEW: u32 = 4;
 /// To estimate the pace of more peers than these takes long: it is done at most once a second, and so often in a round.
 const MANY: usize = 64;
 const ESTIMATES: u32 = 16;
@@ -31,8 +33,12 @@ const ESTIMATE_PAUSE: Duration = Duration::from_secs(1);
 ///
 /// A rendezvous repeats its peers in rounds, as fast as it can: each 10 s where there are few, in 20 minutes where there are
 /// ten thousands. How long a round takes is seen from the times between two announcements of one peer: all but
-/// the slowest tenth of the peers are repeated within it, so that neither a few that are repeated quickly nor lost
-/// announcements hide it.
+/// the slowest tenth of the peers, or one, are repeated within it, so that neither a few that are repeated quickly or
+/// rarely nor lost announcements hide it. It is not believed to take more than four times as long as half of the
+/// peers take, so that no minority makes the others stay when they have left.
+///
+/// A peer that was itself repeated more slowly than the others may go without an announcement for three times that long,
+/// though not for more than three unknown rounds: others that are announced quickly cannot make it expire.
 ///
 /// A peer has expired after three rounds without it, if most of those that were announced lately came three times
 /// meanwhile: a rendezvous that has become slower is late with all of them. Those that left as well say nothing, however
@@ -49,6 +55,9 @@ pub(super) struct Part {
     entries: HashMap<PeerId, Entry>,
     /// By the number of the last announcement: the first is the next to expire.
     by_age: BTreeMap<u64, PeerId>,
+    /// Those that would have expired at the pace of the others and not at their own, by when they do; and by the number
+    /// of the last announcement. They are not in `by_age`.
+    spared: BTreeMap<(Instant, u64), PeerId>,
     /// When anything was announced last.
     heard: Instant,
     round: Option<Duration>,
@@ -70,12 +79,20 @@ struct Entry {
     /// The two latest times between announcements that count. The first says nothing alone: the answer to the join names
     /// a peer at any moment of the round.
     gaps: [Option<Duration>; 2],
+    /// When it expires, if it is spared.
+    spared: Option<Instant>,
 }
 
 impl Entry {
     fn gap(&self) -> Option<Duration> {
         let [latest, previous] = self.gaps;
         Some(latest?.max(previous?))
+    }
+
+    /// How long a round takes for it, as far as it shows.
+    fn pace(&self) -> Duration {
+        let [latest, previous] = self.gaps.map(Option::unwrap_or_default);
+        latest.max(previous)
     }
 
     /// Whether it was announced three times since then.
@@ -95,6 +112,7 @@ impl Part {
             closed: false,
             entries: HashMap::new(),
             by_age: BTreeMap::new(),
+            spared: BTreeMap::new(),
             heard: now,
             round: None,
             changed: false,
@@ -129,6 +147,7 @@ impl Part {
             announced: now,
             counted: now,
             gaps: [None; 2],
+            spared: None,
         };
         self.by_age.insert(number, key.peer);
         self.entries.insert(key.peer, entry);
@@ -147,7 +166,10 @@ impl Part {
             entry.gaps = [Some(gap), entry.gaps[0]];
             self.changed = true;
         }
-        self.by_age.remove(&entry.last);
+        match entry.spared.take() {
+            Some(at) => self.spared.remove(&(at, entry.last)),
+            None => self.by_age.remove(&entry.last),
+        };
         self.by_age.insert(number, *peer);
         (entry.last, entry.announced) = (number, now);
         true
@@ -156,23 +178,72 @@ impl Part {
     /// Takes a peer off; gives its key and the announcement that began its listing.
     pub(super) fn remove(&mut self, peer: &PeerId) -> Option<(u64, Arc<Key>)> {
         let entry = self.entries.remove(peer)?;
-        self.by_age.remove(&entry.last);
+        match entry.spared {
+            Some(at) => self.spared.remove(&(at, entry.last)),
+            None => self.by_age.remove(&entry.last),
+        };
         Some((entry.listing, entry.key))
     }
 
-    /// Takes off the peer that was announced the longest ago, if it has expired.
+    /// Takes off a peer that has expired.
     pub(super) fn expire_one(&mut self, now: Instant) -> Option<(u64, Arc<Key>)> {
         self.estimate(now);
-        if self.next_expiry(now)? > now {
-            return None;
+        while self.next_of_all(now).is_some_and(|at| at <= now) {
+            let (_, peer) = self.by_age.first_key_value()?;
+            let peer = *peer;
+            if !self.spare(&peer, now) {
+                return self.remove(&peer);
+            }
         }
-        let (_, peer) = self.by_age.first_key_value()?;
-        let peer = *peer;
-        self.remove(&peer)
+        while let Some((&(at, _), &peer)) = self.spared.first_key_value() {
+            if at > now {
+                break;
+            }
+            if !self.spare(&peer, now) {
+                return self.remove(&peer);
+            }
+        }
+        None
+    }
+
+    /// Keeps a peer until it has expired at its own pace; `false` if it has.
+    fn spare(&mut self, peer: &PeerId, now: Instant) -> bool {
+        let (round, most) = (self.round.unwrap_or_default(), self.interval * UNKNOWN);
+        let Some(entry) = self.entries.get_mut(peer) else {
+            return false;
+        };
+        let lifetime = entry.pace().min(most).max(round) * ROUNDS;
+        let at = entry.announced + lifetime.min(LONGEST);
+        if self.closed || at <= now {
+            return false;
+        }
+        match entry.spared.replace(at) {
+            Some(at) => self.spared.remove(&(at, entry.last)),
+            None => self.by_age.remove(&entry.last),
+        };
+        self.spared.insert((at, entry.last), *peer);
+        true
+    }
+
+    /// There is no link any more.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        for ((_, last), peer) in std::mem::take(&mut self.spared) {
+            self.by_age.insert(last, peer);
+            if let Some(entry) = self.entries.get_mut(&peer) {
+                entry.spared = None;
+            }
+        }
     }
 
     /// When the next peer may expire if nothing is announced before.
     pub(super) fn next_expiry(&self, now: Instant) -> Option<Instant> {
+        let spared = self.spared.first_key_value().map(|(&(at, _), _)| at);
+        self.next_of_all(now).into_iter().chain(spared).min()
+    }
+
+    /// When the next peer may expire at the pace of all.
+    fn next_of_all(&self, now: Instant) -> Option<Instant> {
         let (_, peer) = self.by_age.first_key_value()?;
         let first = self.entries.get(peer)?;
         let at_last = first.announced + LONGEST;
@@ -220,10 +291,12 @@ impl Part {
         if gaps.is_empty() || gaps.len() * QUORUM < self.entries.len() {
             return;
         }
-        let tenth = gaps.len() / 10;
-        let slowest_but_a_tenth = gaps.len() - 1 - tenth;
-        let (_, gap, _) = gaps.select_nth_unstable(slowest_but_a_tenth);
-        self.round = Some((*gap).max(self.interval));
+        let tenth = (gaps.len() / 10).max(1);
+        let slowest_but_a_tenth = (gaps.len() - 1).saturating_sub(tenth);
+        let middle = (gaps.len() - 1) / 2;
+        let (_, &mut gap, _) = gaps.select_nth_unstable(slowest_but_a_tenth);
+        let (_, &mut of_half, _) = gaps.select_nth_unstable(middle);
+        self.round = Some(gap.min(of_half * SKEW).max(self.interval));
     }
 }
 
@@ -231,9 +304,13 @@ impl Part {
 impl Part {
     /// The keys by the announcement that began their listing, after a check that all agrees.
     pub(super) fn listed(&self) -> impl Iterator<Item = (u64, &Arc<Key>)> {
-        assert_eq!(self.by_age.len(), self.entries.len());
+        assert_eq!(self.by_age.len() + self.spared.len(), self.entries.len());
         self.entries.iter().map(|(peer, entry)| {
-            assert_eq!(self.by_age.get(&entry.last), Some(peer));
+            let at_its_place = match entry.spared {
+                Some(at) => self.spared.get(&(at, entry.last)),
+                None => self.by_age.get(&entry.last),
+            };
+            assert_eq!(at_its_place, Some(peer));
             assert_eq!(entry.key.peer, *peer);
             (entry.listing, &entry.key)
         })

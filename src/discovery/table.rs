@@ -140,7 +140,7 @@ impl Table {
     /// There is no link to a rendezvous any more: its peers expire after three rounds, however slow it may be.
     pub(super) fn close(&mut self, at: &Rendezvous) {
         if let Some(part) = self.parts.get_mut(at) {
-            part.closed = true;
+            part.close();
         }
     }
 

@@ -283,6 +283,66 @@ fn a_peer_that_joins_again_and_again_does_not_hide_the_pace_of_the_others() {
     assert_eq!((world.discovered, world.expired.len()), (101, 0));
 }
 
+/// A rendezvous that announces the honest peers once in `round` seconds. Others join again and again: each has a pause in
+/// seconds, and how many times as long the next one is, up to an hour.
+fn with_flappers(
+    world: &mut World,
+    secs_in_all: usize,
+    honest: Range<usize>,
+    round: usize,
+    flap: &[(usize, u32)],
+) {
+    let mut pauses: Vec<_> = flap
+        .iter()
+        .map(|&(pause, growth)| (0, pause, growth))
+        .collect();
+    for second in 0..secs_in_all {
+        for n in honest.clone().filter(|n| n % round == second % round) {
+            world.announce(n);
+        }
+        for (n, (next, pause, growth)) in pauses.iter_mut().enumerate() {
+            if second == *next {
+                world.announce(1_000 + n);
+                *next += *pause;
+                *pause = (*pause * *growth as usize).min(3_600);
+            }
+        }
+        world.wait(secs(1));
+    }
+}
+
+#[test]
+fn peers_that_come_rarely_do_not_make_the_others_stay() {
+    // One of four, and a third of thirty.
+    for (honest, flappers, growth, time) in [(3, 1, 1, 45), (20, 10, 2, 130)] {
+        let mut world = World::new(1_000);
+        let flap = vec![(25, growth); flappers];
+        with_flappers(&mut world, 6_000, 0..honest, 10, &flap);
+        let before = world.expired.len();
+        assert!(
+            world
+                .expired
+                .iter()
+                .all(|p| (0..honest).all(|n| peer(n) != *p))
+        );
+        // The first has left.
+        with_flappers(&mut world, time, 1..honest, 10, &[]);
+        assert!(world.expired[before..].contains(&peer(0)), "{honest}");
+        assert!(!world.expired.contains(&peer(1)));
+    }
+}
+
+#[test]
+fn peers_that_come_quickly_do_not_make_slowly_repeated_ones_expire() {
+    let mut world = World::new(1_000);
+    with_flappers(&mut world, 600, 0..10, 60, &[]);
+    with_flappers(&mut world, 3_600, 0..10, 60, &[(6, 1); 200]);
+    assert_eq!(world.expired, []);
+    // And still they expire when they have left, three rounds of theirs later.
+    with_flappers(&mut world, 181, 1..10, 60, &[(6, 1); 200]);
+    assert_eq!(world.expired, [peer(0)]);
+}
+
 #[test]
 fn in_a_full_table_who_is_known_stays_and_newcomers_wait_for_room() {
     const ROOM: usize = 16_384;

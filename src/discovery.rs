@@ -160,9 +160,11 @@ impl Announcer {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Notes that the link to `rendezvous` is lost or closed.
+    /// Notes that the link to `rendezvous` is lost or closed. Also takes off what has expired, wherever it is: there may be
+    /// no [`Discovery`] that is polled, and then nothing else would do it.
     pub(crate) fn close(&self, rendezvous: &Rendezvous) {
-        lock(&self.0.0).table.close(rendezvous);
+        let wakers = lock(&self.0.0).lose(rendezvous, now());
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// A new subscription, which first hears of every peer that is known.
@@ -259,7 +261,7 @@ impl Shared {
         self.next_id
     }
 
-    /// Gives those to wake, as do `expire` and `close`.
+    /// Gives those to wake, as do `expire`, `lose` and `close`.
     fn announce(
         &mut self,
         place: Place<'_>,
@@ -285,6 +287,11 @@ impl Shared {
     fn retract(&mut self, rendezvous: &Rendezvous, peer: &PeerId) -> Vec<Waker> {
         let retracted = self.table.retract(rendezvous, peer);
         self.unlisted(retracted.as_slice())
+    }
+
+    fn lose(&mut self, rendezvous: &Rendezvous, now: Instant) -> Vec<Waker> {
+        self.table.close(rendezvous);
+        self.expire(now)
     }
 
     fn unlisted(&mut self, keys: &[Arc<Key>]) -> Vec<Waker> {

@@ -184,6 +184,45 @@ async fn memory_is_bounded_when_nobody_polls() {
     assert_eq!(drain(&mut discovery), newcomers);
 }
 
+#[tokio::test(start_paused = true)]
+async fn nothing_is_left_of_rendezvous_without_a_link_when_nobody_polls() {
+    let (announcer, discovery) = small();
+    for number in 1..1_000 {
+        let star = format!("/dns4/star{number}/tcp/80/ws/p2p-websocket-star");
+        let star: StarAddr = star.parse().expect("valid");
+        let rendezvous = star.rendezvous();
+        let place = Place {
+            rendezvous,
+            listening: number % 2 == 0,
+        };
+        // The local peer's own address, or one for which there is no room, and others.
+        announcer.announce(place, peer(u32::MAX), address(u32::MAX));
+        announcer.announce(place, peer(number), address(number));
+        announcer.announce(place, peer(number + 1), address(number + 1));
+        announcer.retract(rendezvous, &peer(number));
+        announcer.close(rendezvous);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        // Three intervals, and this one.
+        let shared = lock(&discovery.shared);
+        assert!(shared.table.parts() <= 31, "{}", shared.table.parts());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expiry_that_a_closed_link_finds_is_told() {
+    let (announcer, mut discovery) = small();
+    announce_in_rounds(&announcer, 1).await;
+    assert_eq!(drain(&mut discovery), [discovered(1)]);
+    let wakes = Arc::new(Wakes::default());
+    assert!(wakes.poll(&mut discovery).is_pending());
+    // Without a turn of the runtime, so that no timer fires.
+    let at = now() + INTERVAL * 3;
+    let wakers = lock(&discovery.shared).lose(&here(), at);
+    wakers.into_iter().for_each(Waker::wake);
+    assert_eq!(wakes.count(), 1);
+    assert_eq!(drain(&mut discovery), [expired(1)]);
+}
+
 #[tokio::test]
 async fn the_local_peer_is_not_discovered() {
     let (announcer, mut discovery) = small();

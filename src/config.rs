@@ -273,7 +273,8 @@ impl Limits {
     /// known stays known while it is announced, and the others wait for room.
     ///
     /// Rendezvous at which this node does not listen have a sixteenth of it each, and a quarter in all, because strangers
-    /// may have chosen them; of one peer, no more than eight addresses are remembered there.
+    /// may have chosen them; of one peer, no more than eight addresses are remembered there. When the quarter is full, the
+    /// rendezvous with the most addresses gives way to those with fewer.
     #[must_use]
     pub fn with_known_peers(mut self, peers: usize) -> Self {
         self.known_peers = peers;

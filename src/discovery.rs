@@ -269,11 +269,13 @@ impl Shared {
         address: Multiaddr,
         now: Instant,
     ) -> Vec<Waker> {
-        let Some(key) = self.table.announce(place, peer, address, now) else {
+        let Some(listed) = self.table.announce(place, peer, address, now) else {
             return Vec::new();
         };
+        let mut wakers = self.unlisted(&listed.gave_way);
         let subscribers = self.subscribers.values_mut();
-        subscribers.filter_map(|s| s.listed(&key)).collect()
+        wakers.extend(subscribers.filter_map(|s| s.listed(&listed.key)));
+        wakers
     }
 
     fn expire(&mut self, now: Instant) -> Vec<Waker> {
@@ -290,7 +292,7 @@ impl Shared {
     }
 
     fn lose(&mut self, rendezvous: &Rendezvous, now: Instant) -> Vec<Waker> {
-        self.table.close(rendezvous);
+        self.table.close(rendezvous, now);
         self.expire(now)
     }
 

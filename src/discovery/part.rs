@@ -50,8 +50,8 @@ pub(super) struct Part {
     interval: Duration,
     /// Whether we listen there.
     pub(super) listening: bool,
-    /// There is no link any more, so that silence says nothing.
-    pub(super) closed: bool,
+    /// Since when there is no link any more, so that silence says nothing.
+    closed: Option<Instant>,
     entries: HashMap<PeerId, Entry>,
     /// By the number of the last announcement: the first is the next to expire.
     by_age: BTreeMap<u64, PeerId>,
@@ -109,7 +109,7 @@ impl Part {
         Self {
             interval,
             listening: false,
-            closed: false,
+            closed: None,
             entries: HashMap::new(),
             by_age: BTreeMap::new(),
             spared: BTreeMap::new(),
@@ -135,7 +135,7 @@ impl Part {
     /// Something was announced, whoever it was.
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard = now;
-        self.closed = false;
+        self.closed = None;
     }
 
     /// Lists a peer, with the announcement of this number.
@@ -151,6 +151,13 @@ impl Part {
         };
         self.by_age.insert(number, key.peer);
         self.entries.insert(key.peer, entry);
+    }
+
+    /// The peer that was announced the longest ago.
+    pub(super) fn oldest(&self) -> Option<PeerId> {
+        let spared = self.spared.iter().map(|((_, last), peer)| (last, peer));
+        let oldest = self.by_age.first_key_value().into_iter().chain(spared);
+        oldest.min().map(|(_, peer)| *peer)
     }
 
     /// Prolongs the listing of a peer; `false` if it is not listed.
@@ -214,7 +221,7 @@ impl Part {
         };
         let lifetime = entry.pace().min(most).max(round) * ROUNDS;
         let at = entry.announced + lifetime.min(LONGEST);
-        if self.closed || at <= now {
+        if self.closed.is_some() || at <= now {
             return false;
         }
         match entry.spared.replace(at) {
@@ -225,9 +232,13 @@ impl Part {
         true
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
     /// There is no link any more.
-    pub(super) fn close(&mut self) {
-        self.closed = true;
+    pub(super) fn close(&mut self, now: Instant) {
+        self.closed.get_or_insert(now);
         for ((_, last), peer) in std::mem::take(&mut self.spared) {
             self.by_age.insert(last, peer);
             if let Some(entry) = self.entries.get_mut(&peer) {
@@ -247,13 +258,17 @@ impl Part {
         let (_, peer) = self.by_age.first_key_value()?;
         let first = self.entries.get(peer)?;
         let at_last = first.announced + LONGEST;
-        let Some(round) = self.round.or(self.closed.then_some(self.interval)) else {
+        let Some(round) = self.round.or(self.closed.and(Some(self.interval))) else {
             return Some(at_last.min(self.heard + self.interval * UNKNOWN * ROUNDS));
         };
         let lifetime = round * ROUNDS;
-        let at = at_last.min(first.announced + lifetime);
+        let mut at = at_last.min(first.announced + lifetime);
+        if let (Some(closed), false) = (self.closed, self.listening) {
+            // Strangers may have chosen this rendezvous, and the pace it has shown.
+            at = at.min(closed + self.interval * ROUNDS);
+        }
         let silent_at = self.youngest().unwrap_or(first).announced + lifetime;
-        let is_silent = self.closed || silent_at <= now || at_last <= now;
+        let is_silent = self.is_closed() || silent_at <= now || at_last <= now;
         if at > now || is_silent || self.were_others_repeated(first, round, now) {
             return Some(at);
         }

@@ -15,8 +15,8 @@ use crate::address::Rendezvous;
 /// The shortest interval between two announcements, and the longest, so that three are a day.
 const INTERVALS: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(8 * 60 * 60)];
 
-/// Of the capacity, the share of one rendezvous without a listener of ours, and that of all of them together: strangers
-/// may have chosen them.
+/// Of the capacity, the share of one rendezvous without a listener of ours, a guest, and that of all of them together:
+/// strangers may have chosen them.
 const GUEST_SHARE: usize = 16;
 const GUESTS_SHARE: usize = 4;
 
@@ -38,11 +38,22 @@ pub(crate) struct Place<'a> {
     pub(crate) listening: bool,
 }
 
+/// A listing that begins.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) key: Arc<Key>,
+    /// Those that are not listed any more, to make room.
+    pub(super) gave_way: Vec<Arc<Key>>,
+}
+
 /// The announced addresses.
 ///
-/// An address is *listed* from its announcement until it expires. Nothing makes room for another one: where there is no
-/// room, a newcomer is listed when it is announced and there is some. So who is known stays known as long as
-/// it is announced, however many there are, and each rendezvous has a part of its own.
+/// An address is *listed* from its announcement until it expires. Where there is no room, a newcomer is listed when it is
+/// announced and there is some: who is known stays known as long as it is announced, however many there are, and each
+/// rendezvous has a part of its own.
+///
+/// Only the guests, the rendezvous without a listener of ours, share their room. When it is full, one without a link
+/// gives way to the others, and then the one with the most addresses to those with fewer.
 #[derive(Debug)]
 pub(super) struct Table {
     local: PeerId,
@@ -70,15 +81,15 @@ impl Table {
         }
     }
 
-    /// Lists the address, or prolongs its listing; gives it if it was not listed before. The local peer's addresses
-    /// are ignored, and each peer has one at each rendezvous.
+    /// Lists the address, or prolongs its listing; gives it if it was not listed before, and what gave way to it. The
+    /// local peer's addresses are ignored, and each peer has one at each rendezvous.
     pub(super) fn announce(
         &mut self,
         place: Place<'_>,
         peer: PeerId,
         address: Multiaddr,
         now: Instant,
-    ) -> Option<Arc<Key>> {
+    ) -> Option<Listed> {
         if peer == self.local {
             return None;
         }
@@ -92,27 +103,62 @@ impl Table {
         };
         part.heard(now);
         part.listening = place.listening;
-        if part.repeat(&peer, self.count, now) || !self.has_room(place, &peer) {
+        if part.repeat(&peer, self.count, now) {
             return None;
         }
+        let gave_way = self.make_room(place, &peer)?;
         let key = Arc::new(Key { peer, address });
         let part = self.parts.get_mut(place.rendezvous)?;
         part.list(&key, self.count, now);
         self.by_listing.insert(self.count, Arc::clone(&key));
-        Some(key)
+        Some(Listed { key, gave_way })
     }
 
-    fn has_room(&self, place: Place<'_>, peer: &PeerId) -> bool {
+    /// Gives what had to give way, or `None` if there is no room.
+    fn make_room(&mut self, place: Place<'_>, peer: &PeerId) -> Option<Vec<Arc<Key>>> {
         let here = self.parts.get(place.rendezvous).map_or(0, Part::len);
         if place.listening {
-            return here < self.capacity;
+            return (here < self.capacity).then(Vec::new);
         }
-        let share = |of: usize| (self.capacity / of).max(1);
-        let guests = self.parts.values().filter(|part| !part.listening);
+        if here >= self.share(GUEST_SHARE) {
+            return None;
+        }
         let addresses = self.parts.values().filter(|part| part.has(peer));
-        here < share(GUEST_SHARE)
-            && guests.map(Part::len).sum::<usize>() < share(GUESTS_SHARE)
-            && addresses.count() < MAX_ADDRESSES
+        let other_address = match addresses.count() < MAX_ADDRESSES {
+            true => None,
+            false => Some((self.closed_guest_of(peer)?, *peer)),
+        };
+        let guests = self.parts.values().filter(|part| !part.listening);
+        let in_all = guests.map(Part::len).sum::<usize>();
+        let is_full = in_all >= self.share(GUESTS_SHARE);
+        let leaves = match (other_address, is_full) {
+            (None, true) => Some(self.guest_that_gives_way(here)?),
+            (other, _) => other,
+        };
+        let gave_way = leaves.and_then(|(at, peer)| self.retract(&at, &peer));
+        Some(gave_way.into_iter().collect())
+    }
+
+    fn share(&self, of: usize) -> usize {
+        (self.capacity / of).max(1)
+    }
+
+    /// A guest without a link that lists this peer.
+    fn closed_guest_of(&self, peer: &PeerId) -> Option<Rendezvous> {
+        let mut parts = self.parts.iter();
+        let (at, _) = parts.find(|(_, p)| !p.listening && p.is_closed() && p.has(peer))?;
+        Some(at.clone())
+    }
+
+    /// Which peer, at which guest, leaves its room to a guest that lists so many.
+    fn guest_that_gives_way(&self, here: usize) -> Option<(Rendezvous, PeerId)> {
+        let guests = self.parts.iter().filter(|(_, part)| !part.listening);
+        let (at, most) = guests
+            .filter(|(_, part)| !part.is_empty())
+            .max_by_key(|(_, part)| (part.is_closed(), part.len()))?;
+        // With one more and one less, the two would only change places.
+        let gives_way = most.is_closed() || most.len() > here + 1;
+        gives_way.then_some((at.clone(), most.oldest()?))
     }
 
     /// Takes what has expired off the list.
@@ -126,7 +172,7 @@ impl Table {
         }
         // Links that are open bound the number of the others.
         self.parts
-            .retain(|_, part| !(part.closed && part.is_empty()));
+            .retain(|_, part| !(part.is_closed() && part.is_empty()));
         expired
     }
 
@@ -137,10 +183,11 @@ impl Table {
         Some(key)
     }
 
-    /// There is no link to a rendezvous any more: its peers expire after three rounds, however slow it may be.
-    pub(super) fn close(&mut self, at: &Rendezvous) {
+    /// There is no link to a rendezvous any more: its peers expire after three rounds, however slow it may be; those of a
+    /// guest three intervals from now at the latest.
+    pub(super) fn close(&mut self, at: &Rendezvous, now: Instant) {
         if let Some(part) = self.parts.get_mut(at) {
-            part.close();
+            part.close(now);
         }
     }
 

@@ -50,7 +50,8 @@ impl World {
         self.expired.extend(expired.iter().map(|key| key.peer));
     }
 
-    fn announce_at(&mut self, number: usize, listening: bool, who: PeerId) {
+    /// Gives how many gave way.
+    fn announce_at(&mut self, number: usize, listening: bool, who: PeerId) -> usize {
         let place = Place {
             rendezvous: &rendezvous(number),
             listening,
@@ -59,6 +60,7 @@ impl World {
             .table
             .announce(place, who, Multiaddr::empty(), self.now);
         self.discovered += usize::from(listed.is_some());
+        listed.map_or(0, |listed| listed.gave_way.len())
     }
 
     /// Where we listen.
@@ -389,6 +391,69 @@ fn rendezvous_that_strangers_chose_take_no_room_from_others_and_little_in_all() 
 }
 
 #[test]
+fn guests_that_fill_their_room_give_way_to_those_with_fewer() {
+    const ROOM: usize = 1_600;
+    let mut world = World::new(ROOM);
+    for rogue in 1..=4 {
+        for n in 0..ROOM {
+            world.announce_at(rogue, false, peer(10_000 * rogue + n));
+        }
+    }
+    assert_eq!(world.listed(), ROOM / 4);
+    let mut gave_way = 0;
+    for n in 0..60 {
+        gave_way += world.announce_at(5, false, peer(n));
+    }
+    assert_eq!((gave_way, world.listed()), (60, ROOM / 4));
+    // Their shares are equal in the end, and nobody takes anything from another one any more.
+    for n in 0..2_000 {
+        world.announce_at(5, false, peer(n));
+    }
+    gave_way = 0;
+    for (n, at) in (0..2_000).flat_map(|n| (1..=5).map(move |at| (n, at))) {
+        gave_way += world.announce_at(at, false, peer(100_000 * at + n));
+    }
+    assert_eq!((gave_way, world.listed()), (0, ROOM / 4));
+}
+
+#[test]
+fn a_guest_without_a_link_gives_way_and_is_forgotten_whatever_pace_it_showed() {
+    const ROOM: usize = 1_600;
+    let mut world = World::new(ROOM);
+    for _ in 0..4 {
+        for (n, at) in (0..100).flat_map(|n| (1..=4).map(move |at| (n, at))) {
+            world.announce_at(at, false, peer(1_000 * at + n));
+        }
+        world.wait(SLOW * 2);
+    }
+    assert_eq!((world.listed(), world.expired.len()), (400, 0));
+    world.table.close(&rendezvous(1), world.now);
+    // The others are not larger, and it is smaller than any.
+    for n in 0..100 {
+        assert_eq!(world.announce_at(5, false, peer(n)), 1);
+    }
+    assert_eq!(world.table.retract(&rendezvous(1), &peer(1_000)), None);
+    world.table.close(&rendezvous(2), world.now);
+    world.wait(INTERVAL * 3 - secs(1));
+    assert_eq!(world.expired, []);
+    world.wait(secs(1));
+    assert_eq!((world.listed(), world.expired.len()), (300, 100));
+}
+
+#[test]
+fn a_peer_that_strangers_give_eight_addresses_takes_that_of_a_closed_guest() {
+    let mut world = World::new(1_000);
+    for rogue in 1..=MAX_ADDRESSES {
+        world.announce_at(rogue, false, peer(1));
+    }
+    assert_eq!(world.announce_at(9, false, peer(1)), 0);
+    world.table.close(&rendezvous(3), world.now);
+    assert_eq!(world.announce_at(9, false, peer(1)), 1);
+    assert_eq!(world.listed(), MAX_ADDRESSES);
+    assert!(world.table.retract(&rendezvous(9), &peer(1)).is_some());
+}
+
+#[test]
 fn strangers_can_give_a_peer_no_more_than_eight_addresses() {
     let mut world = World::new(1_000);
     for rogue in 1..20 {
@@ -418,12 +483,12 @@ fn without_its_link_the_peers_of_a_rendezvous_expire_and_nothing_is_left_of_it()
     let mut world = World::new(4);
     world.announce_at(1, false, peer(1));
     world.announce(2);
-    world.table.close(&rendezvous(1));
-    world.table.close(&rendezvous(2));
+    world.table.close(&rendezvous(1), world.now);
+    world.table.close(&rendezvous(2), world.now);
     assert_eq!(world.until_expired(), INTERVAL * 3);
     assert_eq!((world.listed(), world.table.parts()), (1, 1));
     // A link that is there again speaks for itself.
-    world.table.close(&rendezvous(0));
+    world.table.close(&rendezvous(0), world.now);
     world.announce(2);
     assert_eq!(world.until_expired(), SLOW * 3);
 }

@@ -16,8 +16,8 @@ const MAX_LOOKUPS: usize = 4;
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Links {
-    /// The rendezvous through which to dial `to`: the one that it names, if a link is open there; the one where the
-    /// peer was announced at this address; one to which a link is open under another spelling, or one of the names at
+    /// The rendezvous through which to dial `to`: the one that it names, if a link is open there; the one that we listen
+    /// at, if the peer was announced there at this address; one to which a link is open under another spelling, or one of the names at
     /// which the dialled peer is said to be; else the one that it names.
     pub(crate) async fn rendezvous_meant(
         &self,
@@ -61,9 +61,14 @@ impl Links {
 
     /// Where the peer was announced at this address: that names a host of the peer's choice, and is no place to
     /// connect to.
+    ///
+    /// Strangers may have chosen a rendezvous at which we do not listen. That one could announce whom it likes at the
+    /// addresses of another one, and all dials would come to it.
     fn announced_at(&self, to: &StarAddr) -> Option<Rendezvous> {
         let mailboxes = lock(&self.mailboxes);
-        let mut open = mailboxes.iter().filter(|(_, mailbox)| !mailbox.is_closed());
+        let mut open = mailboxes.iter().filter(|(rendezvous, mailbox)| {
+            !mailbox.is_closed() && self.context.listening.at(rendezvous)
+        });
         let found = open.find(|(_, mailbox)| lock(&mailbox.spellings).has(to));
         found.map(|(rendezvous, _)| rendezvous.clone())
     }
@@ -102,3 +107,7 @@ async fn first_at(ip: IpAddr, rendezvous: impl Iterator<Item = Rendezvous>) -> O
     });
     lookup.join_next().await?.ok()?
 }
+
+#[cfg(test)]
+#[path = "alias_tests.rs"]
+mod tests;

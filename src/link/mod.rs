@@ -410,3 +410,7 @@ impl Mailbox {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+#[path = "links_tests.rs"]
+pub(super) mod tests;

@@ -1,0 +1,61 @@
+use libp2p_identity::Keypair;
+
+use super::*;
+use crate::{config::Config, discovery, protocol::session::KeyEncoding};
+
+/// The links of a transport whose swarm is not there.
+pub(super) fn links(config: &Config) -> Links {
+    let keypair = Keypair::generate_ed25519();
+    let local = keypair.public().to_peer_id();
+    let limits = &config.limits;
+    let (announcer, _) = discovery::channel(local, config.announce_interval, limits.known_peers);
+    let (events, _) = mpsc::channel(1);
+    Links::new(Context {
+        settings: Settings {
+            keypair,
+            join_timeout: config.join_timeout,
+            dial_timeout: config.dial_timeout,
+            allow_join_with_disabled_challenge: false,
+            key_encoding: KeyEncoding::Hex,
+        },
+        socket: SocketConfig {
+            tls: tls_config(&[]),
+            connect_timeout: config.connect_timeout,
+            message_bytes: limits.message_bytes,
+        },
+        budgets: Budgets {
+            receive: limits.receive_bytes,
+            send: limits.send_bytes,
+            item: limits.item_bytes,
+        },
+        connections: limits.connections,
+        known_peers: limits.known_peers,
+        dial_links: limits.dial_links,
+        allow_local: config.allow_local_rendezvous,
+        listening: Listening::default(),
+        stall_timeout: config.stall_timeout,
+        backoff: config.backoff,
+        announcer,
+        events,
+        orphans: Orphans::default(),
+    })
+}
+
+/// `/<base>/p2p-websocket-star/ipfs/<peer>`.
+pub(super) fn at(base: &str, peer: PeerId) -> StarAddr {
+    let wire = format!("/{base}/p2p-websocket-star/ipfs/{peer}");
+    StarAddr::from_wire(&wire).expect("valid")
+}
+
+/// The rendezvous of this base.
+pub(super) fn rendezvous(base: &str) -> Rendezvous {
+    at(base, PeerId::random()).rendezvous().clone()
+}
+
+/// A link that nobody drives.
+pub(super) fn open(links: &Links, base: &str) -> Arc<Mailbox> {
+    let idle = Command::Unlisten(ListenerId::next());
+    let mailbox = Arc::new(Mailbox::with(idle, links.context.known_peers));
+    lock(&links.mailboxes).insert(rendezvous(base), mailbox.clone());
+    mailbox
+}

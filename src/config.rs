@@ -261,7 +261,13 @@ impl Limits {
     /// [`Error::TooManyRendezvous`], so that a swarm goes on to the peer's next address.
     ///
     /// Addresses to dial come from strangers too, and each may name another host. Therefore a dial also waits until the
-    /// last rendezvous that was new is a second ago; those that were opened lately, as many as this, are not new.
+    /// last rendezvous that was new is a second ago; those that were opened lately, as many as this, are not new. The peers
+    /// that are dialled take turns.
+    ///
+    /// When all are taken, a link gives way to a new one: the one that has been without a connection for the longest time, if that
+    /// was 5 s; or else one of several with connections that lead to one host, an IPv4 address or an IPv6 /64. Dials that waited for
+    /// it fail with the same error, and connections over it are reset.
+    ///
     /// A link is closed as soon as no dial and no connection needs it.
     #[must_use]
     pub fn with_dial_links(mut self, links: usize) -> Self {

@@ -49,6 +49,8 @@ const FLUSH_THRESHOLD: usize = 256 * 1024;
 pub(super) enum Lost {
     /// Nobody uses it; it was closed.
     Unused,
+    /// Another link takes its place.
+    GaveWay,
     /// The rendezvous waits for the answer to a challenge that we do not know, as long as the link lasts.
     Stale,
     Failed(LinkError),
@@ -122,7 +124,7 @@ impl Active {
                 let closing = self.ws.close(CloseCode::NORMAL, "");
                 let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
             }
-            Lost::Stale => socket::leave(self.ws, &LinkError::Closed(None)),
+            Lost::Stale | Lost::GaveWay => socket::leave(self.ws, &LinkError::Closed(None)),
             Lost::Failed(error) => socket::leave(self.ws, error),
         }
         lost
@@ -134,10 +136,15 @@ impl Active {
         while let Some(command) = driver.mailbox.pop() {
             self.command(driver, now, command);
         }
+        if driver.mailbox.gives_way() {
+            return Poll::Ready(Lost::GaveWay);
+        }
         match self.serve(driver, now, cx) {
             Ok(_) if self.stale => Poll::Ready(Lost::Stale),
             Ok(flushed) => {
                 driver.poll_events(cx);
+                let connected = self.channels.len() > driver.users.dials.len();
+                lock(&driver.mailbox.standing).connected(connected, now);
                 let idle = flushed && self.is_unused(driver);
                 if idle && driver.mailbox.close() {
                     return Poll::Ready(Lost::Unused);

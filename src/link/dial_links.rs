@@ -5,18 +5,23 @@
 //! was chosen by the application, and is not counted.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, VecDeque},
+    net::{IpAddr, Ipv6Addr},
     sync::Mutex,
     time::{Duration, Instant},
 };
 
 use libp2p_core::transport::ListenerId;
+use libp2p_identity::PeerId;
 
 use super::lock;
 use crate::address::Rendezvous;
 
 /// The time between two links to rendezvous that are new to us.
 const PACE: Duration = Duration::from_secs(1);
+/// How long a link is safe that has brought no connection yet. A join and a dial take a few round trips.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Where we listen, or are about to.
 #[derive(Debug, Default)]
@@ -36,12 +41,91 @@ impl Listening {
     }
 }
 
+/// What is said for and against a link when another one wants its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Standing {
+    /// Since when it has been connected, or not. `None` is long ago.
+    since: Option<Instant>,
+    /// Whether any connection to a peer leads over it.
+    connected: bool,
+    /// The host that it leads to.
+    host: Option<IpAddr>,
+}
+
+impl Standing {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            since: Some(now),
+            ..Self::default()
+        }
+    }
+
+    /// The link is open, and leads to this host.
+    pub(super) fn leads_to(&mut self, host: Option<IpAddr>) {
+        self.host = host;
+    }
+
+    /// Connections to peers lead over the link, or do not.
+    pub(super) fn connected(&mut self, connected: bool, now: Instant) {
+        if self.connected != connected {
+            self.connected = connected;
+            self.since = Some(now);
+        }
+    }
+
+    /// What belongs to one owner: an IPv4 address, or the /64 of an IPv6 address.
+    fn network(&self) -> Option<IpAddr> {
+        match self.host?.to_canonical() {
+            IpAddr::V4(ip) => Some(ip.into()),
+            IpAddr::V6(ip) => Some(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into()),
+        }
+    }
+}
+
+/// A link that only dials have asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Open {
+    pub(super) rendezvous: Rendezvous,
+    pub(super) standing: Standing,
+}
+
+/// Which link is to give way when all places are taken: the one that has been without a connection for the longest time, if that
+/// was [`GRACE`]; else the one that has been connected for the longest time of those that lead to one network,
+/// where most of them do. A name is soon made, and so one network has one place that is safe.
+pub(super) fn gives_way(open: &[Open], now: Instant) -> Option<&Rendezvous> {
+    let has_had_its_time = |link: &&Open| {
+        let since = link.standing.since;
+        since.is_none_or(|since| now.saturating_duration_since(since) >= GRACE)
+    };
+    let idle = open.iter().filter(|link| !link.standing.connected);
+    let idle = idle.filter(has_had_its_time);
+    if let Some(link) = idle.min_by_key(|link| link.standing.since) {
+        return Some(&link.rendezvous);
+    }
+    let crowd = |link: &Open| {
+        let network = link.standing.network();
+        let same = open.iter().filter(|other| {
+            other.standing.connected && network.is_some() && other.standing.network() == network
+        });
+        same.count()
+    };
+    let connected = open.iter().filter(|link| link.standing.connected);
+    let crowded = connected.map(|link| (crowd(link), link));
+    let crowded = crowded.filter(|(crowd, _)| *crowd > 1);
+    let (_, link) = crowded.min_by_key(|(crowd, link)| (Reverse(*crowd), link.standing.since))?;
+    Some(&link.rendezvous)
+}
+
 /// The dials that wait for a link of their own. Pure: `now` is passed in.
+///
+/// Turns are fair among the peers that are dialled: the first of each goes before the second of any. One peer has as many
+/// addresses as it likes.
 #[derive(Debug, Default)]
 pub(super) struct DialLinks {
     /// How many links there may be, those that are waited for included.
     most: usize,
-    waiting: HashMap<Rendezvous, Turn>,
+    waiting: Vec<Turn>,
+    next_id: u64,
     /// Where links were opened last, and when the last one was. To come back there is nothing new.
     latest: VecDeque<Rendezvous>,
     last: Option<Instant>,
@@ -49,6 +133,10 @@ pub(super) struct DialLinks {
 
 #[derive(Debug)]
 struct Turn {
+    id: u64,
+    rendezvous: Rendezvous,
+    /// For whom it was taken.
+    peer: Option<PeerId>,
     at: Instant,
     dials: usize,
 }
@@ -61,17 +149,21 @@ impl DialLinks {
         }
     }
 
-    /// Takes a place for a dial: gives when its link may be opened. Without a place, where `open` links are
-    /// open, `None`. Each place that was taken must be [left](Self::leave).
+    /// Takes a place for a dial to `peer`, where `open` links are open: gives the id of its [turn](Self::turn). Without a
+    /// place, `None`. Each place that was taken must be [left](Self::leave).
     pub(super) fn take_place(
         &mut self,
         rendezvous: &Rendezvous,
+        peer: Option<PeerId>,
         open: usize,
         now: Instant,
-    ) -> Option<Instant> {
-        if let Some(turn) = self.waiting.get_mut(rendezvous) {
-            turn.dials += 1;
-            return Some(turn.at);
+    ) -> Option<u64> {
+        if let Some(n) = self
+            .waiting
+            .iter()
+            .position(|t| t.rendezvous == *rendezvous)
+        {
+            return self.join_turn(n, peer, now);
         }
         if open + self.waiting.len() >= self.most {
             return None;
@@ -80,15 +172,86 @@ impl DialLinks {
             true => now,
             false => self.next_turn(now),
         };
-        let turn = Turn { at, dials: 1 };
-        self.waiting.insert(rendezvous.clone(), turn);
-        Some(at)
+        let id = self.next_id;
+        self.next_id += 1;
+        self.waiting.push(Turn {
+            id,
+            rendezvous: rendezvous.clone(),
+            peer,
+            at,
+            dials: 1,
+        });
+        self.bring_forward(self.waiting.len() - 1, now);
+        Some(id)
+    }
+
+    /// One more dial to where one waits already. It need not come later for that.
+    fn join_turn(&mut self, n: usize, peer: Option<PeerId>, now: Instant) -> Option<u64> {
+        let (rank, own) = (self.rank(n), self.turns_of(peer));
+        let turn = self.waiting.get_mut(n)?;
+        turn.dials += 1;
+        let id = turn.id;
+        if own < rank {
+            turn.peer = peer;
+            self.bring_forward(n, now);
+        }
+        Some(id)
+    }
+
+    /// Takes the place of a dial that waits for a later turn of another peer's than this one's would be.
+    pub(super) fn displace(
+        &mut self,
+        rendezvous: &Rendezvous,
+        peer: Option<PeerId>,
+        now: Instant,
+    ) -> Option<u64> {
+        let own = self.turns_of(peer);
+        let turns = (0..self.waiting.len()).filter(|n| self.waiting[*n].at > now);
+        let (rank, last) = turns.map(|n| (self.rank(n), n)).max()?;
+        if rank <= own {
+            return None;
+        }
+        self.waiting.remove(last);
+        let open = self.most.saturating_sub(self.waiting.len() + 1);
+        self.take_place(rendezvous, peer, open, now)
+    }
+
+    /// When the link of a place may be opened; `None` if another dial has taken the place.
+    pub(super) fn turn(&self, id: u64) -> Option<Instant> {
+        let turn = self.waiting.iter().find(|turn| turn.id == id);
+        turn.map(|turn| turn.at)
+    }
+
+    fn turns_of(&self, peer: Option<PeerId>) -> usize {
+        self.waiting.iter().filter(|turn| turn.peer == peer).count()
+    }
+
+    /// How many turns the peer of a turn has before it.
+    fn rank(&self, n: usize) -> usize {
+        let (before, rest) = self.waiting.split_at(n);
+        let peer = rest.first().and_then(|turn| turn.peer);
+        before.iter().filter(|turn| turn.peer == peer).count()
+    }
+
+    /// Brings a turn before the later turns of others, each of which comes at the time of the next one then. No other turn
+    /// comes earlier: its dials wait for its time already.
+    fn bring_forward(&mut self, n: usize, now: Instant) {
+        let (rank, mut at) = (self.rank(n), self.waiting[n].at);
+        let ahead =
+            |m: &usize| (now..at).contains(&self.waiting[*m].at) && self.waiting[*m].at > now;
+        let turns = (0..self.waiting.len()).filter(ahead);
+        let mut passed: Vec<_> = turns.filter(|m| self.rank(*m) > rank).collect();
+        passed.sort_unstable_by_key(|m| Reverse(self.waiting[*m].at));
+        for m in passed {
+            std::mem::swap(&mut at, &mut self.waiting[m].at);
+        }
+        self.waiting[n].at = at;
     }
 
     /// The first time that keeps the distance to all others.
     fn next_turn(&self, now: Instant) -> Instant {
         let mut next = self.last.map_or(now, |last| now.max(last + PACE));
-        let mut taken: Vec<_> = self.waiting.values().map(|turn| turn.at).collect();
+        let mut taken: Vec<_> = self.waiting.iter().map(|turn| turn.at).collect();
         taken.sort_unstable();
         for at in taken {
             if at + PACE > next && next + PACE > at {
@@ -99,13 +262,11 @@ impl DialLinks {
     }
 
     /// A dial that had taken a place waits no more.
-    pub(super) fn leave(&mut self, rendezvous: &Rendezvous) {
-        if let Some(turn) = self.waiting.get_mut(rendezvous) {
+    pub(super) fn leave(&mut self, id: u64) {
+        for turn in self.waiting.iter_mut().filter(|turn| turn.id == id) {
             turn.dials -= 1;
-            if turn.dials == 0 {
-                self.waiting.remove(rendezvous);
-            }
         }
+        self.waiting.retain(|turn| turn.dials > 0);
     }
 
     /// A link is opened for a dial.
@@ -120,82 +281,5 @@ impl DialLinks {
 }
 
 #[cfg(test)]
-mod tests {
-    use libp2p_identity::PeerId;
-
-    use super::*;
-    use crate::address::StarAddr;
-
-    fn rendezvous(number: u16) -> Rendezvous {
-        let peer = PeerId::random();
-        let wire = format!("/dns4/star/tcp/{number}/ws/p2p-websocket-star/ipfs/{peer}");
-        let addr = StarAddr::from_wire(&wire).expect("valid");
-        addr.rendezvous().clone()
-    }
-
-    fn secs(secs: u64) -> Duration {
-        Duration::from_secs(secs)
-    }
-
-    #[test]
-    fn new_rendezvous_come_one_a_second_and_no_more_than_there_are_places() {
-        let (mut links, now) = (DialLinks::new(4), Instant::now());
-        for number in 1..=3 {
-            let at = links.take_place(&rendezvous(number), 1, now);
-            assert_eq!(at, Some(now + secs(u64::from(number) - 1)));
-        }
-        assert_eq!(links.take_place(&rendezvous(4), 1, now), None);
-        // One more dial to the same rendezvous shares its place.
-        assert_eq!(links.take_place(&rendezvous(2), 1, now), Some(now + PACE));
-        links.leave(&rendezvous(2));
-        assert_eq!(links.take_place(&rendezvous(4), 1, now), None);
-        links.leave(&rendezvous(2));
-        // The time that was given up is taken.
-        let at = links.take_place(&rendezvous(4), 1, now);
-        assert_eq!(at, Some(now + PACE));
-    }
-
-    #[test]
-    fn the_pace_counts_from_the_link_that_was_opened_last() {
-        let (mut links, now) = (DialLinks::new(8), Instant::now());
-        links.opened(&rendezvous(1), now);
-        let later = now + PACE / 4;
-        assert_eq!(links.take_place(&rendezvous(2), 1, later), Some(now + PACE));
-        assert_eq!(
-            links.take_place(&rendezvous(3), 1, now + secs(9)),
-            Some(now + secs(9))
-        );
-    }
-
-    #[test]
-    fn a_link_to_where_one_was_opened_lately_is_not_new() {
-        let (mut links, now) = (DialLinks::new(2), Instant::now());
-        links.opened(&rendezvous(1), now);
-        assert_eq!(links.take_place(&rendezvous(1), 0, now), Some(now));
-        links.leave(&rendezvous(1));
-        for number in 2..=3 {
-            links.opened(&rendezvous(number), now);
-        }
-        assert_eq!(links.latest.len(), 2);
-        let at = links.take_place(&rendezvous(1), 0, now);
-        assert_eq!(at, Some(now + PACE));
-    }
-
-    #[test]
-    fn dials_that_are_given_up_do_not_put_off_the_others() {
-        let (mut links, now) = (DialLinks::new(3), Instant::now());
-        links.opened(&rendezvous(1), now);
-        for number in 2..1000 {
-            let at = links.take_place(&rendezvous(number), 0, now);
-            assert!(at.is_some_and(|at| at <= now + PACE * 4));
-            links.leave(&rendezvous(number - 1));
-        }
-        assert_eq!(links.waiting.len(), 1);
-    }
-
-    #[test]
-    fn without_places_no_link_is_opened() {
-        let mut links = DialLinks::new(0);
-        assert_eq!(links.take_place(&rendezvous(1), 0, Instant::now()), None);
-    }
-}
+#[path = "dial_links_tests.rs"]
+mod tests;

@@ -21,7 +21,7 @@ use super::{
     active::{Active, Lost},
     backoff::Backoff,
     connect::Routes,
-    socket,
+    lock, socket,
 };
 use crate::{
     address::{Rendezvous, StarAddr},
@@ -100,12 +100,15 @@ impl Driver {
                 }
                 Some(Ok((ws, open))) => {
                     tracing::debug!("the link is open");
+                    let host = self.routes.latest().map(|addr| addr.ip());
+                    lock(&self.mailbox.standing).leads_to(host);
                     let since = Instant::now();
                     let active = Active::new(&mut self, ws, &open);
                     let end = active.run(&mut self).await;
                     self.context.announcer.close(&self.rendezvous);
                     let error = match end {
                         Lost::Unused => return,
+                        Lost::GaveWay => return self.gave_way(),
                         Lost::Stale => self.join_error(JoinError::StaleChallenge),
                         Lost::Failed(error) => self.link_error(error),
                     };
@@ -172,6 +175,10 @@ impl Driver {
         while let Some(command) = self.mailbox.pop() {
             self.apply(command);
         }
+        if self.mailbox.gives_way() {
+            self.gave_way();
+            return Poll::Ready(());
+        }
         self.poll_events(cx);
         let unused = self.users.is_empty() && self.events.is_empty();
         if unused && self.mailbox.close() {
@@ -237,6 +244,12 @@ impl Driver {
             // The dialler may have gone.
             let _ = dial.reply.send(Err(error.clone()));
         }
+    }
+
+    /// Another link has the place of this one.
+    fn gave_way(&mut self) {
+        let most = self.context.dial_links;
+        self.lost(&Error::TooManyRendezvous { most });
     }
 
     fn link_error(&self, error: LinkError) -> Error {

@@ -3,8 +3,8 @@
 //! A link is a task, spawned when the first listener or dial asks for its rendezvous and ended with
 //! the last user. [`driver`] is its life: open, serve, lose, back off; [`active`] serves an open
 //! link; [`socket`] opens it and [`connect`] its TCP stream; [`channel`] is what a connection and its
-//! link share; [`alias`] finds the link that an address means; [`dial_links`] bounds what dials open. Only
-//! this module opens sockets and spawns.
+//! link share; [`alias`] finds the link that an address means; [`dial_links`] bounds what dials open,
+//! and [`place`] has them wait. Only this module opens sockets and spawns.
 
 mod active;
 mod alias;
@@ -15,6 +15,7 @@ mod dial_links;
 mod driver;
 mod global;
 mod heartbeat;
+mod place;
 mod socket;
 mod spellings;
 
@@ -32,7 +33,7 @@ use futures::{
 };
 use libp2p_core::transport::ListenerId;
 use libp2p_identity::PeerId;
-use tokio::{runtime::Handle, task::JoinSet};
+use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
 pub(crate) use self::{
@@ -40,7 +41,11 @@ pub(crate) use self::{
     dial_links::Listening,
     socket::{SocketConfig, tls_config},
 };
-use self::{dial_links::DialLinks, global::is_global, spellings::Spellings};
+use self::{
+    dial_links::{DialLinks, Standing},
+    global::is_global,
+    spellings::Spellings,
+};
 use crate::{
     address::{Rendezvous, StarAddr},
     connection::Connection,
@@ -184,46 +189,22 @@ impl Links {
     /// Hands a dial to the link to `rendezvous`. Without one, waits until a link may be opened.
     ///
     /// # Errors
-    /// * [`LinkError::NotPublic`] and [`Error::TooManyRendezvous`] if no link may be opened for a dial.
+    /// * [`LinkError::NotPublic`] and [`Error::TooManyRendezvous`] if no link may be opened for a dial; the latter also
+    ///   when another one takes its turn.
     /// * [`Error::NoRuntime`] outside of a Tokio runtime.
     pub(crate) async fn dial(&self, rendezvous: &Rendezvous, dial: Command) -> Result<(), Error> {
         let Some(dial) = self.push(rendezvous, dial) else {
             return Ok(());
         };
+        let peer = match &dial {
+            Command::Dial { to, .. } => to.peer(),
+            _ => None,
+        };
         let _place = match self.context.listening.at(rendezvous) {
             true => None,
-            false => Some(self.place(rendezvous).await?),
+            false => Some(self.place(rendezvous, peer).await?),
         };
         self.start(rendezvous, dial)
-    }
-
-    async fn place(&self, rendezvous: &Rendezvous) -> Result<Place<'_>, Error> {
-        let ip: Vec<_> = rendezvous.host().ip().into_iter().collect();
-        let permitted = self.context.permitted(rendezvous, ip, |ip| ip);
-        permitted.map_err(|error| Error::Link {
-            rendezvous: rendezvous.to_string().into(),
-            error,
-        })?;
-        let (open, now) = (self.open_for_dials(), now());
-        let turn = lock(&self.dial_links).take_place(rendezvous, open, now);
-        let most = self.context.dial_links;
-        let turn = turn.ok_or(Error::TooManyRendezvous { most })?;
-        let place = Place {
-            dial_links: &self.dial_links,
-            rendezvous: rendezvous.clone(),
-        };
-        if turn > now {
-            wait_until(turn).await;
-        }
-        Ok(place)
-    }
-
-    fn open_for_dials(&self) -> usize {
-        let mailboxes = lock(&self.mailboxes);
-        let open = mailboxes.iter().filter(|(rendezvous, mailbox)| {
-            !mailbox.is_closed() && !self.context.listening.at(rendezvous)
-        });
-        open.count()
     }
 
     /// Gives the command back if there is no link.
@@ -291,27 +272,6 @@ impl Links {
     }
 }
 
-/// The place of a dial that waits for its link, and is left with this.
-struct Place<'a> {
-    dial_links: &'a Mutex<DialLinks>,
-    rendezvous: Rendezvous,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        lock(self.dial_links).leave(&self.rendezvous);
-    }
-}
-
-/// Waits in a task of its own: in a runtime without timers it panics there, and not in the swarm's.
-async fn wait_until(at: Instant) {
-    // Dropped with the dial, it ends the wait.
-    let mut waiting = JoinSet::new();
-    waiting.spawn(tokio::time::sleep_until(at.into()));
-    // Without a timer there will be no link either, whose end tells of it.
-    let _ = waiting.join_next().await;
-}
-
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
@@ -327,6 +287,8 @@ pub(crate) struct Mailbox {
     addresses: Mutex<Vec<IpAddr>>,
     /// How the peers there spell their addresses.
     spellings: Mutex<Spellings>,
+    /// What is said for and against this link when another one wants its place.
+    standing: Mutex<Standing>,
 }
 
 #[derive(Debug, Default)]
@@ -334,6 +296,8 @@ struct Commands {
     queue: VecDeque<Command>,
     /// The link is ending, and takes no more.
     closed: bool,
+    /// It ends because another one takes its place.
+    gives_way: bool,
 }
 
 impl Mailbox {
@@ -341,9 +305,10 @@ impl Mailbox {
         Self {
             commands: Mutex::new(Commands {
                 queue: [command].into(),
-                closed: false,
+                ..Commands::default()
             }),
             spellings: Mutex::new(Spellings::new(known_peers)),
+            standing: Mutex::new(Standing::new(now())),
             ..Self::default()
         }
     }
@@ -369,6 +334,18 @@ impl Mailbox {
         let mut commands = lock(&self.commands);
         commands.closed = commands.queue.is_empty();
         commands.closed
+    }
+
+    /// Takes no more commands, and has the link end.
+    fn give_way(&self) {
+        let mut commands = lock(&self.commands);
+        (commands.closed, commands.gives_way) = (true, true);
+        drop(commands);
+        self.wake();
+    }
+
+    fn gives_way(&self) -> bool {
+        lock(&self.commands).gives_way
     }
 
     /// Takes no more commands, and gives back those that there are.

@@ -19,7 +19,7 @@ use libp2p::{
     },
 };
 use libp2p_websocket_star::{
-    AddressGuard, Behaviour, Config, Error, Event,
+    AddressGuard, Behaviour, Config, Error, Event, Limits,
     error::{DialError, LinkError},
     preset::Star,
     rendezvous::{self, Server},
@@ -366,4 +366,51 @@ async fn three_hundred_addresses_of_one_key_open_eight_links_one_a_second() {
     });
     assert_eq!((errors.len(), at_once.count()), (ADDRESSES, ADDRESSES - 8));
     victim.was_left_alone().await;
+}
+
+/// A node that only dials, and may have two links. `true`: each has a connection.
+async fn another_is_reached_beside(with_connections: bool) {
+    let limits = Limits::default().with_dial_links(2);
+    let config = Config::default().with_allow_local_rendezvous(true);
+    let node = Raw::with(&ed25519(), config.with_limits(limits));
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let star = Scripted::start().await;
+        let dial = tokio::spawn(node.start_dial(&star.somebody()));
+        let mut link = star.link().await;
+        if with_connections {
+            link.join(&[]).await;
+            let call = link.expect("ss-dial").await;
+            link.answer(&call, json!([null])).await;
+        }
+        held.push((star, link, dial));
+    }
+    let (server, mut other) = (embedded().await, Raw::with(&ed25519(), Config::default()));
+    let (_, at) = other.listen(&crate::support::address(&server)).await;
+    let (began, to) = (Instant::now(), at.to_string());
+    let connection = within("a connection", async {
+        loop {
+            match node.try_dial(&to).await {
+                Ok(connection) => return connection,
+                Err(Error::TooManyRendezvous { most: 2 }) => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    })
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(9), "{began:?}");
+    drop(connection);
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn two_rendezvous_that_never_answer_a_join_do_not_shut_another_one_out() {
+    another_is_reached_beside(false).await;
+}
+
+#[tokio::test]
+async fn connections_over_two_rendezvous_of_one_host_do_not_shut_another_one_out() {
+    another_is_reached_beside(true).await;
 }

@@ -16,6 +16,8 @@ pub(super) const MAX_ADDRESSES: usize = 16;
 pub(in crate::link) struct Routes {
     /// The addresses that were tried and came to nothing, those of the last attempt at the end.
     in_vain: Vec<SocketAddr>,
+    /// The address over which the last link was opened.
+    latest: Option<SocketAddr>,
 }
 
 impl Routes {
@@ -36,13 +38,19 @@ impl Routes {
 
     /// An attempt begins. It counts as failed until the link over it is open.
     pub(super) fn tried(&mut self, addr: SocketAddr) {
-        self.good(addr);
+        self.in_vain.retain(|tried| *tried != addr);
         self.in_vain.push(addr);
     }
 
     /// A link was opened over this address.
     pub(in crate::link) fn good(&mut self, addr: SocketAddr) {
         self.in_vain.retain(|tried| *tried != addr);
+        self.latest = Some(addr);
+    }
+
+    /// Where the last link that was opened leads.
+    pub(in crate::link) fn latest(&self) -> Option<SocketAddr> {
+        self.latest
     }
 }
 

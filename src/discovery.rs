@@ -160,6 +160,11 @@ impl Announcer {
         wakers.into_iter().for_each(Waker::wake);
     }
 
+    /// Whether a peer is listed at `rendezvous`.
+    pub(crate) fn lists(&self, rendezvous: &Rendezvous, peer: &PeerId) -> bool {
+        lock(&self.0.0).table.lists(rendezvous, peer)
+    }
+
     /// Notes that the link to `rendezvous` is lost or closed. Also takes off what has expired, wherever it is: there may be
     /// no [`Discovery`] that is polled, and then nothing else would do it.
     pub(crate) fn close(&self, rendezvous: &Rendezvous) {

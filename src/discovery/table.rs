@@ -161,6 +161,11 @@ impl Table {
         gives_way.then_some((at.clone(), most.oldest()?))
     }
 
+    /// Whether a peer is listed at a rendezvous.
+    pub(super) fn lists(&self, at: &Rendezvous, peer: &PeerId) -> bool {
+        self.parts.get(at).is_some_and(|part| part.has(peer))
+    }
+
     /// Takes what has expired off the list.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Arc<Key>> {
         let mut expired = Vec::new();

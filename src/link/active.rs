@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use libp2p_identity::PeerId;
 use tokio::time::Sleep;
 
 use super::{
@@ -20,6 +21,7 @@ use super::{
     heartbeat::{Due, Heartbeat},
     lock,
     socket::{self, CLOSE_TIMEOUT, WebSocket, closed, read_error},
+    spellings::room,
 };
 use crate::{
     address::StarAddr,
@@ -327,16 +329,17 @@ impl Active {
     }
 
     fn peer(&mut self, driver: &Driver, address: &StarAddr) {
-        if let Some(peer) = address.peer() {
-            lock(&driver.mailbox.spellings).note(peer, address.to_wire());
-            let address = address.with_rendezvous(&driver.rendezvous);
-            let place = Place {
-                rendezvous: &driver.rendezvous,
-                listening: driver.context.listening.at(&driver.rendezvous),
-            };
-            let announcer = &driver.context.announcer;
-            announcer.announce(place, peer, address.to_multiaddr());
-        }
+        let Some(peer) = address.peer() else { return };
+        let (here, announcer) = (&driver.rendezvous, &driver.context.announcer);
+        let listening = driver.context.listening.at(here);
+        let place = Place {
+            rendezvous: here,
+            listening,
+        };
+        announcer.announce(place, peer, address.with_rendezvous(here).to_multiaddr());
+        let room = room(driver.context.known_peers, listening);
+        let is_listed = |peer: &PeerId| announcer.lists(here, peer);
+        lock(&driver.mailbox.spellings).note(address, room, is_listed);
     }
 
     /// Reads a batch of messages, unless an item is parked. Tells whether there may be more.

@@ -55,7 +55,7 @@ pub(super) fn rendezvous(base: &str) -> Rendezvous {
 /// A link that nobody drives.
 pub(super) fn open(links: &Links, base: &str) -> Arc<Mailbox> {
     let idle = Command::Unlisten(ListenerId::next());
-    let mailbox = Arc::new(Mailbox::with(idle, links.context.known_peers));
+    let mailbox = Arc::new(Mailbox::with(idle));
     lock(&links.mailboxes).insert(rendezvous(base), mailbox.clone());
     mailbox
 }

@@ -231,7 +231,7 @@ impl Links {
         {
             lock(&self.dial_links).opened(rendezvous, now());
         }
-        let mailbox = Arc::new(Mailbox::with(command, self.context.known_peers));
+        let mailbox = Arc::new(Mailbox::with(command));
         mailboxes.insert(rendezvous.clone(), mailbox.clone());
         let span = tracing::debug_span!("link", %rendezvous);
         let driver = driver::Driver::new(rendezvous.clone(), self.context.clone(), mailbox);
@@ -301,13 +301,12 @@ struct Commands {
 }
 
 impl Mailbox {
-    fn with(command: Command, known_peers: usize) -> Self {
+    fn with(command: Command) -> Self {
         Self {
             commands: Mutex::new(Commands {
                 queue: [command].into(),
                 ..Commands::default()
             }),
-            spellings: Mutex::new(Spellings::new(known_peers)),
             standing: Mutex::new(Standing::new(now())),
             ..Self::default()
         }

@@ -3,7 +3,7 @@
 //! A rendezvous compares addresses byte for byte, and knows each peer by the address that it joined with. Whose
 //! host need not be the one that we know the rendezvous by: what counts is who was heard of here.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use libp2p_identity::PeerId;
 
@@ -12,48 +12,81 @@ use crate::address::{Rendezvous, StarAddr};
 /// How many spellings of one peer are remembered; the deployed nodes join with one.
 const MAX_SPELLINGS: usize = 4;
 
+/// Of the peers that are known where we listen, the share that is where we do not: discovery's own.
+const GUEST_SHARE: usize = 16;
+
 /// The spellings of the peers that were announced on a link.
 #[derive(Debug, Default)]
 pub(super) struct Spellings {
-    capacity: usize,
+    by_peer: HashMap<PeerId, Known>,
+    /// By the number of the last announcement.
+    by_age: BTreeMap<u64, PeerId>,
+    count: u64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
     /// The latest first.
-    by_peer: HashMap<PeerId, VecDeque<String>>,
+    spellings: VecDeque<String>,
+    /// The number of the last announcement.
+    last: u64,
+}
+
+/// How many peers are remembered at a rendezvous.
+pub(super) fn room(known_peers: usize, listening: bool) -> usize {
+    match listening {
+        true => known_peers,
+        // Strangers may have chosen it.
+        false => (known_peers / GUEST_SHARE).max(1),
+    }
 }
 
 impl Spellings {
-    /// Remembers at most `capacity` peers.
-    pub(super) fn new(capacity: usize) -> Self {
-        Self {
-            capacity,
-            by_peer: HashMap::new(),
+    /// A peer was announced at this address.
+    ///
+    /// Where as many peers as there is `room` for are known, another one takes the place of the one that was announced the
+    /// longest ago, if discovery does not list that any more. Otherwise it stays unknown; its usual spelling is tried all the
+    /// same.
+    pub(super) fn note(
+        &mut self,
+        address: &StarAddr,
+        room: usize,
+        is_listed: impl FnOnce(&PeerId) -> bool,
+    ) {
+        let Some(peer) = address.peer() else { return };
+        if self.by_peer.len() >= room && !self.by_peer.contains_key(&peer) {
+            match self.by_age.first_key_value() {
+                Some((_, oldest)) if !is_listed(oldest) => {
+                    let oldest = *oldest;
+                    self.forget(&oldest);
+                }
+                _ => return,
+            }
         }
-    }
-
-    /// A peer was announced at an address of this spelling.
-    pub(super) fn note(&mut self, peer: PeerId, spelling: String) {
-        if self.by_peer.len() >= self.capacity && !self.by_peer.contains_key(&peer) {
-            // Any one: its usual spelling is tried all the same.
-            let evicted = self.by_peer.keys().next().copied();
-            evicted.map(|evicted| self.by_peer.remove(&evicted));
+        self.count += 1;
+        let known = self.by_peer.entry(peer).or_default();
+        self.by_age.remove(&known.last);
+        known.last = self.count;
+        self.by_age.insert(known.last, peer);
+        let (spelling, spellings) = (address.to_wire(), &mut known.spellings);
+        if spellings.front() != Some(&spelling) {
+            spellings.retain(|known| *known != spelling);
+            spellings.push_front(spelling);
+            spellings.truncate(MAX_SPELLINGS);
         }
-        let spellings = self.by_peer.entry(peer).or_default();
-        if spellings.front() == Some(&spelling) {
-            return;
-        }
-        spellings.retain(|known| *known != spelling);
-        spellings.push_front(spelling);
-        spellings.truncate(MAX_SPELLINGS);
     }
 
     /// The link is a new one: what was announced on the last one may have changed.
     pub(super) fn clear(&mut self) {
         self.by_peer.clear();
+        self.by_age.clear();
     }
 
     /// Whether a peer was announced at this very address.
     pub(super) fn has(&self, address: &StarAddr) -> bool {
         let known = address.peer().and_then(|peer| self.by_peer.get(&peer));
-        known.into_iter().flatten().any(|spelling| {
+        let mut spellings = known.iter().flat_map(|known| &known.spellings);
+        spellings.any(|spelling| {
             // Of one address there are several spellings.
             StarAddr::from_wire(spelling)
                 .is_ok_and(|known| known.rendezvous() == address.rendezvous())
@@ -62,7 +95,9 @@ impl Spellings {
 
     /// The peer is not here any more.
     pub(super) fn forget(&mut self, peer: &PeerId) {
-        self.by_peer.remove(peer);
+        if let Some(known) = self.by_peer.remove(peer) {
+            self.by_age.remove(&known.last);
+        }
     }
 
     /// What to dial for `to` at `here`, in this order: what it says if the peer was announced so, what the peer was
@@ -70,7 +105,7 @@ impl Spellings {
     pub(super) fn of(&self, to: &StarAddr, here: &Rendezvous) -> VecDeque<String> {
         let wire = to.to_wire();
         let known = to.peer().and_then(|peer| self.by_peer.get(&peer));
-        let mut spellings = known.cloned().unwrap_or_default();
+        let mut spellings = known.map_or_else(VecDeque::new, |known| known.spellings.clone());
         if spellings.contains(&wire) {
             spellings.retain(|spelling| *spelling != wire);
             spellings.push_front(wire);
@@ -86,46 +121,5 @@ impl Spellings {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(host: &str, peer: PeerId) -> String {
-        format!("/dns4/{host}/tcp/80/ws/p2p-websocket-star/ipfs/{peer}")
-    }
-
-    #[test]
-    fn a_peer_is_dialled_as_asked_for_first_if_it_was_heard_of_so_and_else_last() {
-        let mut spellings = Spellings::new(8);
-        let peer = PeerId::random();
-        let asked = StarAddr::from_wire(&at("a", peer)).expect("valid");
-        let here = asked.rendezvous().clone();
-        assert_eq!(spellings.of(&asked, &here), [at("a", peer)]);
-        for host in ["b", "c", "b"] {
-            spellings.note(peer, at(host, peer));
-        }
-        let known = spellings.of(&asked, &here);
-        assert_eq!(known, ["b", "c", "a"].map(|h| at(h, peer)));
-        for host in ["a", "d", "e"] {
-            spellings.note(peer, at(host, peer));
-        }
-        let known = spellings.of(&asked, &here);
-        assert_eq!(known, ["a", "e", "d", "b"].map(|h| at(h, peer)));
-        assert!(spellings.has(&asked));
-        assert!(!spellings.has(&asked.with_peer(PeerId::random())));
-        spellings.forget(&peer);
-        assert!(!spellings.has(&asked));
-        let elsewhere = StarAddr::from_wire(&at("x", peer)).expect("valid");
-        let known = spellings.of(&asked, elsewhere.rendezvous());
-        assert_eq!(known, ["a", "x"].map(|h| at(h, peer)));
-    }
-
-    #[test]
-    fn no_more_peers_are_remembered_than_may_be() {
-        let mut spellings = Spellings::new(8);
-        for _ in 0..100 {
-            let peer = PeerId::random();
-            spellings.note(peer, at("a", peer));
-        }
-        assert_eq!(spellings.by_peer.len(), 8);
-    }
-}
+#[path = "spellings_tests.rs"]
+mod tests;

@@ -339,7 +339,7 @@ impl Active {
         announcer.announce(place, peer, address.with_rendezvous(here).to_multiaddr());
         let room = room(driver.context.known_peers, listening);
         let is_listed = |peer: &PeerId| announcer.lists(here, peer);
-        lock(&driver.mailbox.spellings).note(address, room, is_listed);
+        lock(&driver.mailbox.spellings).note(address, here, room, is_listed);
     }
 
     /// Reads a batch of messages, unless an item is parked. Tells whether there may be more.

@@ -20,7 +20,7 @@ async fn a_rendezvous_where_we_only_dial_gets_no_dials_to_others_by_what_it_anno
     let links = links(&Config::default());
     let to = at(STAR, PeerId::random());
     let rogue = open(&links, ROGUE);
-    lock(&rogue.spellings).note(&to, 1, |_| false);
+    lock(&rogue.spellings).note(&to, &rendezvous(ROGUE), 1, |_| false);
     assert_eq!(meant(&links, &to, &[]).await, rendezvous(STAR));
 
     // We listen there because our application wants it.

@@ -26,10 +26,38 @@ pub(super) struct Spellings {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The latest first.
-    spellings: VecDeque<String>,
+    /// Those at the link's own rendezvous, the latest first.
+    own: VecDeque<String>,
+    /// Those under another host, of the peer's choice, the oldest first.
+    foreign: VecDeque<String>,
     /// The number of the last announcement.
     last: u64,
+}
+
+impl Known {
+    fn note(&mut self, spelling: String, is_own: bool) {
+        if !is_own {
+            // What has proved good is not pushed out by what comes later.
+            let has_room = self.own.len() + self.foreign.len() < MAX_SPELLINGS;
+            if has_room && !self.foreign.contains(&spelling) {
+                self.foreign.push_back(spelling);
+            }
+        } else if self.own.front() != Some(&spelling) {
+            self.own.retain(|known| *known != spelling);
+            self.own.push_front(spelling);
+            self.own.truncate(MAX_SPELLINGS);
+            self.foreign.truncate(MAX_SPELLINGS - self.own.len());
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.own.iter().chain(&self.foreign)
+    }
+}
+
+/// Whether an address is one at the rendezvous `here`, perhaps in another spelling.
+fn is_own(address: &StarAddr, here: &Rendezvous) -> bool {
+    address.rendezvous() == here || address.rendezvous().is_same_server(here)
 }
 
 /// How many peers are remembered at a rendezvous.
@@ -42,7 +70,7 @@ pub(super) fn room(known_peers: usize, listening: bool) -> usize {
 }
 
 impl Spellings {
-    /// A peer was announced at this address.
+    /// A peer was announced at this address on the link to `here`.
     ///
     /// Where as many peers as there is `room` for are known, another one takes the place of the one that was announced the
     /// longest ago, if discovery does not list that any more. Otherwise it stays unknown; its usual spelling is tried all the
@@ -50,6 +78,7 @@ impl Spellings {
     pub(super) fn note(
         &mut self,
         address: &StarAddr,
+        here: &Rendezvous,
         room: usize,
         is_listed: impl FnOnce(&PeerId) -> bool,
     ) {
@@ -68,12 +97,7 @@ impl Spellings {
         self.by_age.remove(&known.last);
         known.last = self.count;
         self.by_age.insert(known.last, peer);
-        let (spelling, spellings) = (address.to_wire(), &mut known.spellings);
-        if spellings.front() != Some(&spelling) {
-            spellings.retain(|known| *known != spelling);
-            spellings.push_front(spelling);
-            spellings.truncate(MAX_SPELLINGS);
-        }
+        known.note(address.to_wire(), is_own(address, here));
     }
 
     /// The link is a new one: what was announced on the last one may have changed.
@@ -85,7 +109,7 @@ impl Spellings {
     /// Whether a peer was announced at this very address.
     pub(super) fn has(&self, address: &StarAddr) -> bool {
         let known = address.peer().and_then(|peer| self.by_peer.get(&peer));
-        let mut spellings = known.iter().flat_map(|known| &known.spellings);
+        let mut spellings = known.into_iter().flat_map(Known::all);
         spellings.any(|spelling| {
             // Of one address there are several spellings.
             StarAddr::from_wire(spelling)
@@ -100,21 +124,30 @@ impl Spellings {
         }
     }
 
-    /// What to dial for `to` at `here`, in this order: what it says if the peer was announced so, what the peer was
-    /// announced as, what it says, and the same at `here`, which is another where a DNS transport has resolved it.
+    /// What to dial for `to` at `here`, in this order: what the peer was announced as at this rendezvous; what it usually would
+    /// be; what it was announced as under other hosts; and what `to` says. Of what the peer was announced as, what `to` says
+    /// goes first.
+    ///
+    /// Other hosts go last because the first dial costs the least, and because a peer that is here in its own name is meant
+    /// before one that has come with another.
     pub(super) fn of(&self, to: &StarAddr, here: &Rendezvous) -> VecDeque<String> {
         let wire = to.to_wire();
-        let known = to.peer().and_then(|peer| self.by_peer.get(&peer));
-        let mut spellings = known.map_or_else(VecDeque::new, |known| known.spellings.clone());
-        if spellings.contains(&wire) {
-            spellings.retain(|spelling| *spelling != wire);
-            spellings.push_front(wire);
-        } else {
-            spellings.push_back(wire);
-        }
         let usual = to.with_rendezvous(here).to_wire();
-        if !spellings.contains(&usual) {
-            spellings.push_back(usual);
+        let known = to.peer().and_then(|peer| self.by_peer.get(&peer));
+        let asked_first = |known: &VecDeque<String>| {
+            let asked = known.contains(&wire).then(|| wire.clone());
+            asked.into_iter().chain(known.clone())
+        };
+        let own = known.into_iter().flat_map(|known| asked_first(&known.own));
+        let foreign = known
+            .into_iter()
+            .flat_map(|known| asked_first(&known.foreign));
+        let all = own.chain([usual]).chain(foreign).chain([wire.clone()]);
+        let mut spellings = VecDeque::new();
+        for spelling in all {
+            if !spellings.contains(&spelling) {
+                spellings.push_back(spelling);
+            }
         }
         spellings
     }

@@ -101,7 +101,8 @@ pub fn session(data: &[u8]) {
             ("l", _) => session.leave(&own),
             ("D", _) => {
                 dialled = DialId::random();
-                session.dial(now, dialled.clone(), &peer, [peer.to_wire()]);
+                let deadline = now + Duration::from_secs(20);
+                session.dial(now, deadline, dialled.clone(), &peer, [peer.to_wire()]);
             }
             ("c", _) => session.cancel_dial(&dialled),
             ("a", _) => {

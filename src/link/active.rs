@@ -42,6 +42,8 @@ use crate::{
 const READ_BATCH: usize = 64;
 /// Answers that may wait to be sent while the rendezvous goes on asking.
 const MAX_ANSWERS: usize = 4096;
+/// Spellings that are tried for one dial: a rendezvous may tell of more as long as it likes.
+const MAX_ASKED_FOR: usize = 8;
 /// Incoming connections that may wait for the transport to be polled.
 const MAX_EVENTS: usize = 256;
 /// Bytes of frames that are gathered before the socket is written: two full items.
@@ -216,12 +218,16 @@ impl Active {
         let here = &driver.rendezvous;
         let mut spellings = lock(&driver.mailbox.spellings).of(&dial.to, here);
         spellings.retain(|spelling| !dial.asked_for.contains(spelling));
+        spellings.truncate(MAX_ASKED_FOR.saturating_sub(dial.asked_for.len()));
         if spellings.is_empty() {
             return false;
         }
         dial.asked_for.extend(spellings.iter().cloned());
         let to = dial.to.with_rendezvous(here);
-        self.session.dial(now, dial_id.clone(), &to, spellings);
+        let timeout = driver.context.settings.dial_timeout;
+        let deadline = *dial.deadline.get_or_insert(now + timeout);
+        let id = dial_id.clone();
+        self.session.dial(now, deadline, id, &to, spellings);
         true
     }
 

@@ -60,6 +60,8 @@ pub(super) struct Dial {
     pub(super) to: StarAddr,
     /// The spellings that the rendezvous was asked for.
     pub(super) asked_for: Vec<String>,
+    /// Until when all of them are tried, from the time when the link was there.
+    pub(super) deadline: Option<Instant>,
     pub(super) reply: oneshot::Sender<Result<Connection, Error>>,
 }
 
@@ -220,6 +222,7 @@ impl Driver {
                 let dial = Dial {
                     to,
                     asked_for: Vec::new(),
+                    deadline: None,
                     reply,
                 };
                 self.users.dials.insert(dial_id.clone(), dial);

@@ -334,10 +334,12 @@ impl Session {
     /// Dials `to`; joins our own address at the same rendezvous first if none is joined yet.
     ///
     /// `spellings` are those that the peer's address may have on the wire. They are tried in turn, because a rendezvous
-    /// knows a peer by its own spelling only.
+    /// knows a peer by its own spelling only. All that, the join included, may take until `deadline`:
+    /// [`Settings::dial_timeout`] after the dial began.
     pub fn dial(
         &mut self,
         now: Instant,
+        deadline: Instant,
         dial_id: DialId,
         to: &StarAddr,
         spellings: impl IntoIterator<Item = String>,
@@ -345,7 +347,7 @@ impl Session {
         let dial = Dial {
             dial_id,
             to: spellings.into_iter().collect(),
-            deadline: now + self.settings.dial_timeout,
+            deadline,
         };
         if let Some(from) = self.dialling_address() {
             return self.send_dial(&from, dial);

@@ -101,8 +101,9 @@ impl Fixture {
     fn dial(&mut self) -> DialId {
         let dial_id = DialId::random();
         let wire = self.peer.to_wire();
+        let deadline = self.now + TIMEOUT * 2;
         self.session
-            .dial(self.now, dial_id.clone(), &self.peer, [wire]);
+            .dial(self.now, deadline, dial_id.clone(), &self.peer, [wire]);
         dial_id
     }
 

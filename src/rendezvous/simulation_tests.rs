@@ -170,10 +170,11 @@ impl World {
         }
         let to = self.clients[to].address.clone();
         let dial_id = DialId::random();
+        let deadline = self.now + Duration::from_secs(20);
         let client = &mut self.clients[peer];
         client
             .session
-            .dial(self.now, dial_id.clone(), &to, [to.to_wire()]);
+            .dial(self.now, deadline, dial_id.clone(), &to, [to.to_wire()]);
         client
             .pairs
             .insert(dial_id.clone(), (Side::Dialer, Pair::new(BUDGETS)));

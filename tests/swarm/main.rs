@@ -13,6 +13,7 @@ mod reach;
 mod relay;
 mod rendezvous_point;
 mod runtimes;
+mod spellings;
 #[allow(dead_code, reason = "each test target uses its own part")]
 #[path = "../it/support/mod.rs"]
 mod support;

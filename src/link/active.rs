@@ -20,7 +20,7 @@ use super::{
     driver::{Change, Driver},
     heartbeat::{Due, Heartbeat},
     lock,
-    socket::{self, CLOSE_TIMEOUT, WebSocket, closed, read_error},
+    socket::{self, WebSocket, closed, read_error},
     spellings::room,
 };
 use crate::{
@@ -34,7 +34,7 @@ use crate::{
         session::{Output, Received, Session},
         stream::{StreamError, Transmit},
     },
-    websocket::{CloseCode, Message},
+    websocket::Message,
     words::Words,
 };
 
@@ -51,7 +51,7 @@ const FLUSH_THRESHOLD: usize = 256 * 1024;
 
 /// Why a link is no longer served.
 pub(super) enum Lost {
-    /// Nobody uses it; it was closed.
+    /// Nobody uses it.
     Unused,
     /// Another link takes its place.
     GaveWay,
@@ -123,12 +123,9 @@ impl Active {
     pub(super) async fn run(mut self, driver: &mut Driver) -> Lost {
         let lost = poll_fn(|cx| self.poll(driver, cx)).await;
         match &lost {
-            Lost::Unused => {
-                // The rendezvous may be gone; then there is nothing to close.
-                let closing = self.ws.close(CloseCode::NORMAL, "");
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+            Lost::Unused | Lost::Stale | Lost::GaveWay => {
+                socket::leave(self.ws, &LinkError::Closed(None));
             }
-            Lost::Stale | Lost::GaveWay => socket::leave(self.ws, &LinkError::Closed(None)),
             Lost::Failed(error) => socket::leave(self.ws, error),
         }
         lost
@@ -150,7 +147,7 @@ impl Active {
                 let connected = self.channels.len() > driver.users.dials.len();
                 lock(&driver.mailbox.standing).connected(connected, now);
                 let idle = flushed && self.is_unused(driver);
-                if idle && driver.mailbox.close() {
+                if idle && driver.mailbox.close(|| driver.closed()) {
                     return Poll::Ready(Lost::Unused);
                 }
                 Poll::Pending

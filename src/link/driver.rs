@@ -107,7 +107,6 @@ impl Driver {
                     let since = Instant::now();
                     let active = Active::new(&mut self, ws, &open);
                     let end = active.run(&mut self).await;
-                    self.context.announcer.close(&self.rendezvous);
                     let error = match end {
                         Lost::Unused => return,
                         Lost::GaveWay => return self.gave_way(),
@@ -115,6 +114,7 @@ impl Driver {
                         Lost::Failed(error) => self.link_error(error),
                     };
                     tracing::debug!(%error, "the link is lost");
+                    self.closed();
                     backoff.was_up(since.elapsed());
                     self.lost(&error);
                 }
@@ -183,7 +183,7 @@ impl Driver {
         }
         self.poll_events(cx);
         let unused = self.users.is_empty() && self.events.is_empty();
-        if unused && self.mailbox.close() {
+        if unused && self.mailbox.close(|| {}) {
             return Poll::Ready(());
         }
         Poll::Pending
@@ -247,6 +247,11 @@ impl Driver {
             // The dialler may have gone.
             let _ = dial.reply.send(Err(error.clone()));
         }
+    }
+
+    /// Nothing is announced here any more.
+    pub(super) fn closed(&self) {
+        self.context.announcer.close(&self.rendezvous);
     }
 
     /// Another link has the place of this one.

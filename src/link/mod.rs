@@ -328,10 +328,14 @@ impl Mailbox {
         lock(&self.commands).closed
     }
 
-    /// Takes no more commands, unless there is one to be dealt with.
-    fn close(&self) -> bool {
+    /// Takes no more commands, unless there is one to be dealt with. `closing` is done before there can be another link to
+    /// the same rendezvous.
+    fn close(&self, closing: impl FnOnce()) -> bool {
         let mut commands = lock(&self.commands);
         commands.closed = commands.queue.is_empty();
+        if commands.closed {
+            closing();
+        }
         commands.closed
     }
 

@@ -86,6 +86,7 @@ impl Links {
         {
             tracing::debug!(rendezvous = %link, "a link gives way to another one");
             mailbox.give_way();
+            self.context.announcer.close(link);
         }
     }
 }

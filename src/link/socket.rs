@@ -37,7 +37,7 @@ use crate::{
 const MAX_ASIDES: usize = 32;
 
 /// How long closing a link may take.
-pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) type WebSocket = websocket::WebSocket<Io>;
 
@@ -119,7 +119,7 @@ async fn open_at(
     }
 }
 
-/// Leaves a link that is lost: answers the server's close frame, or tells what it did wrong (RFC 6455,
+/// Leaves a link that is lost or not used any more: answers the server's close frame, or tells what it did wrong (RFC 6455,
 /// sections 5.5.1 and 7.1.7). A task does that, because nobody is to wait for a server that may be gone.
 pub(super) fn leave(mut ws: WebSocket, error: &LinkError) {
     let code = match error {

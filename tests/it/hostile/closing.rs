@@ -121,3 +121,35 @@ async fn what_was_closed_arrives_although_everything_is_dropped_then() {
     );
     setup.expect_ends(closed).await;
 }
+
+/// What the server says after the last connection is closed comes to a socket that nobody would read, which costs
+/// all that is still on its way to the server.
+#[tokio::test]
+async fn what_was_closed_arrives_although_the_server_has_more_to_say_then() {
+    let server = Scripted::with_small_receive_buffer().await;
+    let node = Raw::with(&ed25519(), hasty().with_allow_local_rendezvous(true));
+    let dial = tokio::spawn(node.start_dial(&server.somebody()));
+    let mut link = server.joined().await;
+    let id = link.take_dial().await;
+    let dialled = within("a dial", dial).await.expect("no panic");
+    let mut connection = dialled.expect("a connection");
+    let data = pattern(0, DATA);
+    let write = within("room", connection.write_all(&data)).await;
+    write.expect("no reset");
+    within("the close", connection.close())
+        .await
+        .expect("no reset");
+    // After this, nobody needs the link.
+    link.end(&format!("{id}.listener"), json!(true)).await;
+    drop(connection);
+    for _ in 0..20 {
+        link.text("3").await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut received = Vec::new();
+    while received.len() < DATA {
+        received.extend(link.item().await);
+    }
+    assert!(received == data, "other data");
+    link.until_gone().await;
+}

@@ -6,7 +6,7 @@ use std::{
     collections::{HashMap, VecDeque},
     future::Ready,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
 };
 
@@ -138,6 +138,7 @@ impl WebSocketStarTransport {
             listening: Listening::default(),
             stall_timeout: config.stall_timeout,
             backoff: config.backoff,
+            routes: Mutex::default(),
             announcer: announcer.clone(),
             events,
             orphans: Orphans::default(),

@@ -80,10 +80,11 @@ impl Driver {
         context: Arc<Context>,
         mailbox: Arc<Mailbox>,
     ) -> Self {
+        let routes = lock(&context.routes).take(&rendezvous);
         Self {
             url: rendezvous.to_string().into(),
             rendezvous,
-            routes: Routes::default(),
+            routes,
             events: Events::new(context.events.clone()),
             context,
             mailbox,
@@ -285,6 +286,8 @@ impl Driver {
 /// A task can also end because it panics, or because its runtime ends. Then nobody may be left waiting for it.
 impl Drop for Driver {
     fn drop(&mut self) {
+        let routes = std::mem::take(&mut self.routes);
+        lock(&self.context.routes).keep(&self.rendezvous, routes);
         let commands = self.mailbox.shut();
         let asked = commands.iter().filter_map(|command| match command {
             Command::Listen { listener, .. } => Some(*listener),

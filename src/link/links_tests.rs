@@ -35,6 +35,7 @@ pub(super) fn links(config: &Config) -> Links {
         listening: Listening::default(),
         stall_timeout: config.stall_timeout,
         backoff: config.backoff,
+        routes: Mutex::default(),
         announcer,
         events,
         orphans: Orphans::default(),
@@ -74,4 +75,24 @@ fn no_other_link_begins_before_what_is_done_with_the_end_of_one() {
         done = true;
     }));
     assert!(done);
+}
+
+#[tokio::test]
+async fn an_address_that_failed_is_remembered_when_the_link_is_gone() {
+    let links = links(&Config::default().with_allow_local_rendezvous(true));
+    let port = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.local_addr().expect("bound").port()
+    };
+    let to = at(&format!("ip4/127.0.0.1/tcp/{port}/ws"), PeerId::random());
+    let star = to.rendezvous().clone();
+    let (reply, answer) = oneshot::channel();
+    let dial_id = DialId::random();
+    let dial = Command::Dial { dial_id, to, reply };
+    links.dial(&star, dial).await.expect("a link");
+    let answer = answer.await.expect("an answer");
+    assert!(answer.is_err(), "nobody listens there");
+    while links.is_open(&star) || !lock(&links.context.routes).take(&star).have_failed() {
+        tokio::task::yield_now().await;
+    }
 }

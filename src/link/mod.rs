@@ -38,6 +38,7 @@ use tracing::Instrument as _;
 
 pub(crate) use self::{
     channel::Channel,
+    connect::KeptRoutes,
     dial_links::Listening,
     socket::{SocketConfig, tls_config},
 };
@@ -122,6 +123,7 @@ pub(crate) struct Context {
     pub(crate) listening: Listening,
     pub(crate) stall_timeout: Duration,
     pub(crate) backoff: (Duration, Duration),
+    pub(crate) routes: Mutex<KeptRoutes>,
     pub(crate) announcer: Announcer,
     pub(crate) events: mpsc::Sender<LinkEvent>,
     pub(crate) orphans: Orphans,

@@ -48,6 +48,11 @@ impl Routes {
         self.latest = Some(addr);
     }
 
+    /// Whether any address has come to nothing.
+    pub(in crate::link) fn have_failed(&self) -> bool {
+        !self.in_vain.is_empty()
+    }
+
     /// Where the last link that was opened leads.
     pub(in crate::link) fn latest(&self) -> Option<SocketAddr> {
         self.latest

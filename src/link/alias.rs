@@ -4,16 +4,22 @@
 //! then names a host that nobody has joined at, and whose certificate cannot be verified. What is left
 //! is the port, the scheme and the IP address: they are compared with the names that are known.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
-use super::{Links, lock, socket};
+use super::{Links, global::is_global, lock, socket};
 use crate::address::{Rendezvous, StarAddr};
 
 /// How many names are looked up for one dial, and how long that may take in all.
 const MAX_LOOKUPS: usize = 4;
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many names are looked up at one time for all dials: each has a thread, and strangers choose the names.
+const MAX_RUNNING: usize = 4;
 
 impl Links {
     /// The rendezvous through which to dial `to`: the one that it names, if a link is open there; the one that we listen
@@ -43,13 +49,18 @@ impl Links {
         if let Some((rendezvous, _)) = opened.iter().find(|(_, ips)| ips.contains(&ip)) {
             return rendezvous.clone();
         }
+        let nobody = opened.is_empty() && opening.is_empty();
+        if nobody && !self.context.allow_local && !is_global(ip) {
+            // No name that has this address would be connected to.
+            return wanted.clone();
+        }
         let named: Vec<_> = named()
             .into_iter()
             .filter(|rendezvous| rendezvous.is_same_endpoint(wanted))
             .collect();
         let opening = opening.into_iter().map(|(rendezvous, _)| rendezvous);
-        let looked_up = named.iter().cloned().chain(opening);
-        if let Some(found) = first_at(ip, looked_up.take(MAX_LOOKUPS)).await {
+        let looked_up = named.iter().cloned().chain(opening).take(MAX_LOOKUPS);
+        if let Some(found) = self.lookups.first_at(ip, looked_up.collect()).await {
             return self.same_server(found);
         }
         // Two resolvers may give two answers for one name.
@@ -83,29 +94,57 @@ impl Links {
     }
 }
 
-/// The first of the rendezvous whose name has the address `ip`.
-///
-/// A task of its own looks it up: in a runtime without timers or IO it panics there, and not in the swarm's.
-async fn first_at(ip: IpAddr, rendezvous: impl Iterator<Item = Rendezvous>) -> Option<Rendezvous> {
-    let rendezvous: Vec<_> = rendezvous.collect();
-    if rendezvous.is_empty() {
-        return None;
+/// What looks up names for dials.
+#[derive(Debug)]
+pub(super) struct Lookups(Arc<Semaphore>);
+
+impl Default for Lookups {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_RUNNING)))
     }
-    // Dropped with the dial, it ends the lookup.
-    let mut lookup = JoinSet::new();
-    lookup.spawn(async move {
-        let search = async {
+}
+
+impl Lookups {
+    /// The first of the rendezvous whose name has the address `ip`.
+    async fn first_at(&self, ip: IpAddr, rendezvous: Vec<Rendezvous>) -> Option<Rendezvous> {
+        let resolve = |rendezvous: Rendezvous| async move {
+            let found = socket::resolve(&rendezvous).await.unwrap_or_default();
+            found.iter().map(SocketAddr::ip).collect()
+        };
+        self.first_by(ip, rendezvous, resolve).await
+    }
+
+    /// Tasks of their own do it: in a runtime without timers or IO they panic there, and not in the swarm's.
+    async fn first_by<R: Future<Output = Vec<IpAddr>> + Send + 'static>(
+        &self,
+        ip: IpAddr,
+        rendezvous: Vec<Rendezvous>,
+        resolve: impl Fn(Rendezvous) -> R + Send + 'static,
+    ) -> Option<Rendezvous> {
+        if rendezvous.is_empty() {
+            return None;
+        }
+        let running = self.0.clone();
+        // Dropped with the dial, it ends the search.
+        let mut search = JoinSet::new();
+        search.spawn(timeout(LOOKUP_TIMEOUT, async move {
             for rendezvous in rendezvous {
-                let found = socket::resolve(&rendezvous).await;
-                if found.is_ok_and(|found| found.iter().any(|addr| addr.ip() == ip)) {
+                let permit = running.clone().acquire_owned().await.ok()?;
+                let lookup = resolve(rendezvous.clone());
+                // The system's resolver goes on when nobody waits for it any more, and counts for so long.
+                let lookup = tokio::spawn(async move {
+                    let found = lookup.await;
+                    drop(permit);
+                    found
+                });
+                if lookup.await.ok()?.contains(&ip) {
                     return Some(rendezvous);
                 }
             }
             None
-        };
-        timeout(LOOKUP_TIMEOUT, search).await.ok()?
-    });
-    lookup.join_next().await?.ok()?
+        }));
+        search.join_next().await?.ok()?.ok()?
+    }
 }
 
 #[cfg(test)]

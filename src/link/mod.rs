@@ -36,16 +36,17 @@ use libp2p_identity::PeerId;
 use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
+use self::{
+    alias::Lookups,
+    dial_links::{DialLinks, Standing},
+    global::is_global,
+    spellings::Spellings,
+};
 pub(crate) use self::{
     channel::Channel,
     connect::KeptRoutes,
     dial_links::Listening,
     socket::{SocketConfig, tls_config},
-};
-use self::{
-    dial_links::{DialLinks, Standing},
-    global::is_global,
-    spellings::Spellings,
 };
 use crate::{
     address::{Rendezvous, StarAddr},
@@ -161,6 +162,7 @@ pub(crate) struct Links {
     context: Arc<Context>,
     mailboxes: Mutex<HashMap<Rendezvous, Arc<Mailbox>>>,
     dial_links: Mutex<DialLinks>,
+    lookups: Lookups,
 }
 
 impl Links {
@@ -169,6 +171,7 @@ impl Links {
             dial_links: Mutex::new(DialLinks::new(context.dial_links)),
             context: Arc::new(context),
             mailboxes: Mutex::default(),
+            lookups: Lookups::default(),
         }
     }
 

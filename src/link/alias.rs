@@ -23,8 +23,8 @@ const MAX_RUNNING: usize = 4;
 
 impl Links {
     /// The rendezvous through which to dial `to`: the one that it names, if a link is open there; the one that we listen
-    /// at, if the peer was announced there at this address; one to which a link is open under another spelling, or one of the names at
-    /// which the dialled peer is said to be; else the one that it names.
+    /// at, if the peer was announced there at this address; one to which a link is open under another spelling, if we listen there
+    /// or the dialled peer is said to be there, or else one of the names at which it is said to be; else the one that it names.
     pub(crate) async fn rendezvous_meant(
         &self,
         to: &StarAddr,
@@ -46,9 +46,6 @@ impl Links {
             return same.map_or_else(|| wanted.clone(), |(rendezvous, _)| rendezvous);
         };
         let (opened, opening): (Vec<_>, Vec<_>) = open.partition(|(_, ips)| !ips.is_empty());
-        if let Some((rendezvous, _)) = opened.iter().find(|(_, ips)| ips.contains(&ip)) {
-            return rendezvous.clone();
-        }
         let nobody = opened.is_empty() && opening.is_empty();
         if nobody && !self.context.allow_local && !is_global(ip) {
             // No name that has this address would be connected to.
@@ -58,15 +55,31 @@ impl Links {
             .into_iter()
             .filter(|rendezvous| rendezvous.is_same_endpoint(wanted))
             .collect();
+        // Anybody's name may have the address of another one's server.
+        let is_vouched_for = |rendezvous: &Rendezvous| {
+            self.context.listening.at(rendezvous)
+                || named.contains(rendezvous)
+                || named.iter().any(|named| named.is_same_server(rendezvous))
+        };
+        let here = opened.into_iter().filter(|(_, ips)| ips.contains(&ip));
+        let here: Vec<_> = here.map(|(rendezvous, _)| rendezvous).collect();
+        if let Some(found) = here.iter().find(|found| is_vouched_for(found)) {
+            return found.clone();
+        }
         let opening = opening.into_iter().map(|(rendezvous, _)| rendezvous);
+        let opening = opening.filter(is_vouched_for);
         let looked_up = named.iter().cloned().chain(opening).take(MAX_LOOKUPS);
         if let Some(found) = self.lookups.first_at(ip, looked_up.collect()).await {
             return self.same_server(found);
         }
-        // Two resolvers may give two answers for one name.
-        match &named[..] {
-            [only] => self.same_server(only.clone()),
-            _ => wanted.clone(),
+        if !wanted.is_secure() {
+            return wanted.clone();
+        }
+        // An address alone has no certificate: any name is better. Two resolvers may give two answers for one name.
+        match (&named[..], here.first()) {
+            ([only], _) => self.same_server(only.clone()),
+            (_, Some(open)) => open.clone(),
+            (_, None) => wanted.clone(),
         }
     }
 

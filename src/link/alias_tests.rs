@@ -67,3 +67,28 @@ async fn no_name_is_looked_up_for_a_private_address_at_a_port_where_there_is_no_
     links.rendezvous_meant(&public, names).await;
     assert_eq!(asked.load(Ordering::Relaxed), 2);
 }
+
+#[tokio::test]
+async fn an_address_means_a_link_that_has_it_only_where_we_listen_or_the_peer_is_said_to_be() {
+    const OTHER: &str = "dns4/localhost/tcp/443/wss";
+    let links = links(&Config::default());
+    let ip = [192, 0, 2, 1].into();
+    // Whoever owns a name says which addresses it has.
+    for base in [ROGUE, "dns4/rogue.example/tcp/80/ws"] {
+        *lock(&open(&links, base).addresses) = vec![ip];
+    }
+    let secure = at("ip4/192.0.2.1/tcp/443/wss", PeerId::random());
+    let plain = at("ip4/192.0.2.1/tcp/80/ws", PeerId::random());
+    assert_eq!(meant(&links, &plain, &[]).await, *plain.rendezvous());
+    let named = ["dns4/localhost/tcp/80/ws"];
+    assert_eq!(meant(&links, &plain, &named).await, *plain.rendezvous());
+    // Without a name, there is no certificate.
+    assert_eq!(meant(&links, &secure, &[]).await, rendezvous(ROGUE));
+    assert_eq!(meant(&links, &secure, &[OTHER]).await, rendezvous(OTHER));
+
+    *lock(&open(&links, STAR).addresses) = vec![ip];
+    assert_eq!(meant(&links, &secure, &[STAR]).await, rendezvous(STAR));
+    let listening = &links.context.listening;
+    listening.add(ListenerId::next(), &rendezvous(STAR));
+    assert_eq!(meant(&links, &secure, &[OTHER]).await, rendezvous(STAR));
+}

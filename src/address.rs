@@ -222,7 +222,7 @@ impl TryFrom<&Multiaddr> for StarAddr {
             return Err(AddressError::Trailing(found(part)));
         }
 
-        Ok(Self {
+        let written = Self {
             rendezvous: Rendezvous {
                 host,
                 port,
@@ -231,6 +231,13 @@ impl TryFrom<&Multiaddr> for StarAddr {
             },
             peer,
             spelling: None,
+        };
+        let rendezvous = written.rendezvous.with_plain_names();
+        let is_plain = rendezvous == written.rendezvous;
+        Ok(Self {
+            rendezvous,
+            peer,
+            spelling: (!is_plain).then(|| written.to_wire().into()),
         })
     }
 }

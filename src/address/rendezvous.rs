@@ -7,7 +7,7 @@ use std::{
 
 use multiaddr::{Multiaddr, Protocol};
 
-/// The host of a rendezvous.
+/// The host of a rendezvous. Of an address, names are in small letters (ASCII), without a dot at the end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {
     /// `/ip4`
@@ -49,6 +49,16 @@ impl Host {
         }
     }
 
+    /// With its name as [`plain`] has it.
+    fn with_plain_name(&self) -> Self {
+        match self {
+            Self::Ip4(_) | Self::Ip6(_) => self.clone(),
+            Self::Dns(name) | Self::Dns4(name) | Self::Dns6(name) | Self::Dnsaddr(name) => {
+                self.named(&plain(name))
+            }
+        }
+    }
+
     /// The same family under `name`.
     fn named(&self, name: &str) -> Self {
         let name = name.to_owned();
@@ -80,6 +90,12 @@ impl Host {
     }
 }
 
+/// DNS does not tell apart small and capital letters (RFC 4343), and a dot at the end says only that nothing follows.
+fn plain(name: &str) -> String {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.to_ascii_lowercase()
+}
+
 impl fmt::Display for Host {
     /// As a URL writes it: IPv6 in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,7 +120,7 @@ pub struct Rendezvous {
 }
 
 impl Rendezvous {
-    /// The host to connect to, as it was written.
+    /// The host to connect to.
     pub fn host(&self) -> &Host {
         &self.host
     }
@@ -129,6 +145,16 @@ impl Rendezvous {
     /// The name of `/tls/sni/<name>`, if it has one.
     pub fn sni(&self) -> Option<&str> {
         self.sni.as_deref()
+    }
+
+    /// With names as they are compared, however they were written.
+    pub(super) fn with_plain_names(&self) -> Self {
+        Self {
+            host: self.host.with_plain_name(),
+            port: self.port,
+            secure: self.secure,
+            sni: self.sni.as_deref().map(plain),
+        }
     }
 
     /// Whether both have one name, port and scheme, whatever the families or addresses to connect to.

@@ -70,6 +70,38 @@ fn a_peers_own_spelling_is_kept_for_the_wire_only() {
 }
 
 #[test]
+fn names_are_one_however_they_are_written_and_their_spelling_is_kept_for_the_wire() {
+    let rest = format!("p2p-websocket-star/ipfs/{PEER}");
+    for (written, plain) in [
+        ("/dns4/Star.EXAMPLE/tcp/1/ws", "/dns4/star.example/tcp/1/ws"),
+        (
+            "/dns/star.example./tcp/1/wss",
+            "/dns/star.example/tcp/1/wss",
+        ),
+        (
+            "/dns6/BÜCHER.example./tcp/1/ws",
+            "/dns6/bÜcher.example/tcp/1/ws",
+        ),
+        (
+            "/ip4/10.0.0.1/tcp/1/tls/sni/Star.example./ws",
+            "/ip4/10.0.0.1/tcp/1/tls/sni/star.example/ws",
+        ),
+    ] {
+        let [written, plain] = [written, plain].map(|base| format!("{base}/{rest}"));
+        let addr = parse(&written).expect("valid");
+        let same = parse(&plain).expect("valid");
+        assert_eq!(addr.rendezvous(), same.rendezvous());
+        assert_eq!(addr.to_multiaddr(), same.to_multiaddr());
+        assert_eq!(same.spelling, None);
+        assert_ne!(addr.to_wire(), same.to_wire());
+        if !written.contains("sni") {
+            assert_eq!(addr.to_wire(), written);
+            assert_eq!(StarAddr::from_wire(&written), Ok(addr));
+        }
+    }
+}
+
+#[test]
 fn other_transports_addresses_are_not_ours() {
     let star = "/ip4/1.2.3.4/tcp/1/ws/p2p-websocket-star";
     for text in [

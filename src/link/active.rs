@@ -247,7 +247,7 @@ impl Active {
             match output {
                 Output::Joined { address } => {
                     if let Some((listener, state)) = driver.users.listener_at(&address) {
-                        state.joined = true;
+                        state.joined(now);
                         driver.events.push(LinkEvent::Joined(listener));
                     }
                 }
@@ -307,7 +307,7 @@ impl Active {
             .users
             .listeners
             .iter()
-            .find(|(_, state)| state.joined);
+            .find(|(_, state)| state.is_joined());
         let reason = if self.channels.contains_key(&dial_id) {
             "the dial id is in use"
         } else if self.channels.len() >= driver.context.connections {
@@ -638,14 +638,8 @@ fn join_failed(driver: &mut Driver, now: Instant, address: &StarAddr, error: Joi
     let Some((listener, state)) = driver.users.listener_at(address) else {
         return;
     };
+    state.failed(now, &error);
     let permanent = error.is_permanent();
-    state.joined = false;
-    let wait = match error {
-        // Two nodes with one key would take turns as fast as they can.
-        JoinError::Displaced => state.backoff.longest_wait(),
-        _ => state.backoff.wait(),
-    };
-    state.retry = (!permanent).then(|| now + wait);
     let error = driver.join_error(error);
     if permanent {
         driver.users.listeners.remove(&listener);

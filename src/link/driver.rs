@@ -21,7 +21,7 @@ use super::{
     active::{Active, Lost},
     backoff::Backoff,
     connect::Routes,
-    lock, socket,
+    lock, now, socket,
 };
 use crate::{
     address::{Rendezvous, StarAddr},
@@ -50,10 +50,49 @@ pub(super) struct Users {
 
 pub(super) struct Listener {
     pub(super) address: StarAddr,
-    pub(super) joined: bool,
-    pub(super) backoff: Backoff,
+    /// Since when it is joined.
+    joined: Option<Instant>,
+    backoff: Backoff,
     /// When to try to join again, after a refusal that may pass.
     pub(super) retry: Option<Instant>,
+}
+
+impl Listener {
+    fn new(address: StarAddr, backoff: (Duration, Duration)) -> Self {
+        Self {
+            address,
+            joined: None,
+            backoff: Backoff::new(backoff),
+            retry: None,
+        }
+    }
+
+    pub(super) fn is_joined(&self) -> bool {
+        self.joined.is_some()
+    }
+
+    pub(super) fn joined(&mut self, now: Instant) {
+        self.joined.get_or_insert(now);
+    }
+
+    /// It could not join, or is not joined any more: sets when to try again, unless that would not help.
+    pub(super) fn failed(&mut self, now: Instant, error: &JoinError) {
+        self.left(now);
+        let wait = match error {
+            // Two nodes with one key would take turns as fast as they can.
+            JoinError::Displaced => self.backoff.longest_wait(),
+            _ => self.backoff.wait(),
+        };
+        self.retry = (!error.is_permanent()).then(|| now + wait);
+    }
+
+    /// The waits begin anew after it was joined for long.
+    fn left(&mut self, now: Instant) {
+        if let Some(since) = self.joined.take() {
+            self.backoff.was_up(now.saturating_duration_since(since));
+        }
+        self.retry = None;
+    }
 }
 
 pub(super) struct Dial {
@@ -201,12 +240,7 @@ impl Driver {
     pub(super) fn apply(&mut self, command: Command) -> Change {
         match command {
             Command::Listen { listener, address } => {
-                let state = Listener {
-                    address: address.clone(),
-                    joined: false,
-                    backoff: Backoff::new(self.context.backoff),
-                    retry: None,
-                };
+                let state = Listener::new(address.clone(), self.context.backoff);
                 self.users.listeners.insert(listener, state);
                 Change::Listen(address)
             }
@@ -239,8 +273,7 @@ impl Driver {
     /// Tells everybody that the link is not, or no longer, open.
     fn lost(&mut self, error: &Error) {
         for (listener, state) in &mut self.users.listeners {
-            state.joined = false;
-            state.retry = None;
+            state.left(now());
             self.events
                 .push(LinkEvent::Failed(*listener, error.clone()));
         }
@@ -373,5 +406,37 @@ impl Events {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::at, *};
+
+    #[test]
+    fn the_waits_of_a_listener_begin_anew_after_it_was_joined_for_long() {
+        let second = Duration::from_secs(1);
+        let base = "dns4/star.example/tcp/443/wss";
+        let address = at(base, libp2p_identity::PeerId::random());
+        let mut listener = Listener::new(address, (second, second * 60));
+        let error = JoinError::TimedOut(second);
+        let mut now = Instant::now();
+        let mut fail = |listener: &mut Listener, joined: Option<u32>| {
+            if let Some(seconds) = joined {
+                listener.joined(now);
+                assert!(listener.is_joined());
+                now += second * seconds;
+            }
+            listener.failed(now, &error);
+            assert!(!listener.is_joined());
+            listener.retry.expect("it tries again") - now
+        };
+        for _ in 0..10 {
+            fail(&mut listener, None);
+        }
+        assert!(fail(&mut listener, Some(1)) >= second * 30, "it was short");
+        assert!(fail(&mut listener, Some(600)) <= second);
+        listener.failed(now, &JoinError::ChallengeDisabled);
+        assert_eq!(listener.retry, None, "it would not help");
     }
 }

@@ -6,8 +6,8 @@
 //! The server is a process of its own, and all clients are in this one.
 //!
 //! `cargo bench --bench rendezvous --features _lock-times -- growth` is for very many links: 100,000 in memory, with
-//! server and clients in one process, and 18,000 over TCP, with the clients in processes of their own; some 10
-//! minutes and 2 GiB, a minute with `--quick`. `--memory` or `--tcp` is for one of the two, `--links=50000` for another
+//! server and clients in one process, and 18,000 over TCP, with the clients in processes of their own; some 15
+//! minutes and 2 GiB, a minute or two with `--quick`. Everything is done twice, since to measure the locks takes time. `--memory` or `--tcp` is for one of the two, `--links=50000` for another
 //! number, `--origins=1` for the number of addresses in memory from which they come, `--no-challenge` for joins
 //! without the challenge; with `--check`, it fails if a bound is missed. Without the feature, the locks are not
 //! measured.

@@ -193,6 +193,12 @@ pub fn locks() -> Value {
     Value::Null
 }
 
+/// Has this process measure the server's locks, if it was built with the feature that does it.
+pub fn measure_locks() {
+    #[cfg(feature = "_lock-times")]
+    libp2p_websocket_star::rendezvous::lock_times::start();
+}
+
 /// The hidden half of this program: our server with its defaults, but for what a benchmark may not be
 /// refused.
 pub async fn serve() -> io::Result<()> {
@@ -210,7 +216,10 @@ pub async fn serve() -> io::Result<()> {
     let server = Server::bind(config).await.map_err(io::Error::other)?;
     println!("{}", json!({ "port": server.local_addr().port() }));
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while lines.next_line().await?.is_some() {
+    while let Some(line) = lines.next_line().await? {
+        if line == "locks" {
+            measure_locks();
+        }
         let now = server.snapshot();
         let said = json!({
             "links": now.links,

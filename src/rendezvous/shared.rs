@@ -64,7 +64,7 @@ pub mod times {
         ops::{Deref, DerefMut},
         sync::{
             MutexGuard,
-            atomic::{AtomicU64, Ordering},
+            atomic::{AtomicBool, AtomicU64, Ordering},
         },
         time::Duration,
     };
@@ -86,6 +86,14 @@ pub mod times {
             longest: AtomicU64::new(0),
         }
     }; 3];
+
+    /// Measuring takes a tenth of the processor time, so it is off at first.
+    static IS_ON: AtomicBool = AtomicBool::new(false);
+
+    /// Measures from now on.
+    pub fn start() {
+        IS_ON.store(true, Ordering::Relaxed);
+    }
 
     /// What one lock was held.
     #[derive(Debug, Clone, Copy)]
@@ -129,7 +137,8 @@ pub mod times {
     pub(in crate::rendezvous) struct Guard<'a, T> {
         inner: MutexGuard<'a, T>,
         name: Name,
-        since: u64,
+        /// If it is measured.
+        since: Option<u64>,
     }
 
     impl<'a, T> Guard<'a, T> {
@@ -137,7 +146,7 @@ pub mod times {
             Self {
                 inner,
                 name,
-                since: thread_nanos(),
+                since: IS_ON.load(Ordering::Relaxed).then(thread_nanos),
             }
         }
     }
@@ -158,7 +167,10 @@ pub mod times {
 
     impl<T> Drop for Guard<'_, T> {
         fn drop(&mut self) {
-            let nanos = thread_nanos().saturating_sub(self.since);
+            let Some(since) = self.since else {
+                return;
+            };
+            let nanos = thread_nanos().saturating_sub(since);
             let times = &TIMES[self.name as usize];
             times.held.fetch_add(1, Ordering::Relaxed);
             times.nanos.fetch_add(nanos, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use libp2p_websocket_star::rendezvous::{Config, Limits, Server};
 use serde_json::{Value, json};
 
 use super::{Options, crowd::Crowd};
-use crate::process::{locks, usage};
+use crate::process::{locks, measure_locks, usage};
 
 /// The name of the server's threads: what they use is told from what the clients' thread uses.
 const SERVER: &str = "server";
@@ -47,6 +47,9 @@ fn config(options: &Options) -> Config {
 
 /// Measures in this process, and prints the figures.
 pub fn run(options: &Options) -> io::Result<()> {
+    if options.locks {
+        measure_locks();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name(SERVER)
         .enable_all()

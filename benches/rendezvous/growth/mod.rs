@@ -15,6 +15,8 @@ use crate::{KIB, load, target};
 /// Have this program do a part of the work in a process of its own.
 const IN_MEMORY: &str = "--growth-in-memory";
 const CLIENTS: &str = "--growth-clients";
+/// Has the locks measured, in a run of its own.
+const LOCK_TIMES: &str = "--lock-times";
 
 /// How many locks all links share: those of the hub, of the feed and of the admission.
 const LOCKS: usize = 3;
@@ -26,6 +28,8 @@ struct Options {
     origins: usize,
     challenge: bool,
     rest: Duration,
+    /// Whether the locks are measured, which takes a tenth of the processor time.
+    locks: bool,
 }
 
 fn value<T: std::str::FromStr>(args: &[String], name: &str) -> Option<T> {
@@ -40,6 +44,7 @@ impl Options {
             origins: value(args, "--origins=").unwrap_or(1000),
             challenge: !args.iter().any(|arg| arg == "--no-challenge"),
             rest: Duration::from_secs(value(args, "--rest=").unwrap_or(30)),
+            locks: args.iter().any(|arg| arg == LOCK_TIMES),
         })
     }
 
@@ -50,6 +55,7 @@ impl Options {
             format!("--rest={}", self.rest.as_secs()),
         ];
         args.extend((!self.challenge).then(|| "--no-challenge".to_owned()));
+        args.extend(self.locks.then(|| LOCK_TIMES.to_owned()));
         args
     }
 }
@@ -137,11 +143,12 @@ pub async fn measure(quick: bool, args: &[String]) -> io::Result<()> {
             let seconds = if quick { 10 } else { 30 };
             let defaults = [format!("--links={links}"), format!("--rest={seconds}")];
             let args = [&defaults[..], args].concat();
-            let options = Options::of(&args).ok_or(io::ErrorKind::InvalidInput)?;
-            let figures = match streams {
-                Streams::Memory => in_memory(&options).await?,
-                Streams::Tcp => over_tcp::measure(&options).await?,
-            };
+            let mut options = Options::of(&args).ok_or(io::ErrorKind::InvalidInput)?;
+            let mut figures = one_run(streams, &options).await?;
+            if cfg!(feature = "_lock-times") && !options.locks {
+                options.locks = true;
+                figures["locks"] = one_run(streams, &options).await?["locks"].take();
+            }
             missed += row(streams, &options, &figures);
         }
     }
@@ -149,6 +156,13 @@ pub async fn measure(quick: bool, args: &[String]) -> io::Result<()> {
     match has("--check") && missed > 0 {
         true => Err(io::Error::other("bounds are missed")),
         false => Ok(()),
+    }
+}
+
+async fn one_run(streams: Streams, options: &Options) -> io::Result<Value> {
+    match streams {
+        Streams::Memory => in_memory(options).await,
+        Streams::Tcp => over_tcp::measure(options).await,
     }
 }
 

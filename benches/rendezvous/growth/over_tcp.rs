@@ -79,7 +79,9 @@ pub async fn measure(options: &Options) -> io::Result<Value> {
     drop(Client::joined(server.addr, ORDINARY).await?);
     let starts = (0..PROCESSES).map(|_| Clients::start(server.addr, options.links / PROCESSES));
     let mut clients = try_join_all(starts).await?;
-    server.ask("?\n").await?;
+    if options.locks {
+        server.ask("locks\n").await?;
+    }
     let (before, started) = (server.usage(), Instant::now());
     try_join_all(clients.iter_mut().map(Clients::join)).await?;
     let seconds = started.elapsed().as_secs_f64();

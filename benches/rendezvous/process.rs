@@ -186,6 +186,7 @@ pub fn locks() -> Value {
                 "times": held.times,
                 "total": held.total.as_secs_f64() * 1e6,
                 "longest": held.longest.as_secs_f64() * 1e6,
+                "long": held.long,
             })
         })
         .collect();

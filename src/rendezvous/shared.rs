@@ -77,15 +77,34 @@ pub mod times {
         held: AtomicU64,
         nanos: AtomicU64,
         longest: AtomicU64,
+        long: AtomicU64,
     }
 
-    static TIMES: [Times; 3] = [const {
+    impl Times {
+        fn add(&self, nanos: u64) {
+            self.held.fetch_add(1, Ordering::Relaxed);
+            self.nanos.fetch_add(nanos, Ordering::Relaxed);
+            self.longest.fetch_max(nanos, Ordering::Relaxed);
+            if nanos > LONG {
+                self.long.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// What is counted as long, in nanoseconds.
+    const LONG: u64 = 1_000_000;
+    const NAMES: [&str; 4] = ["hub", "feed", "admission", "nothing"];
+    /// Where that is counted which takes no time at all, but for what the system does meanwhile.
+    const NOTHING: usize = 3;
+
+    static TIMES: [Times; NAMES.len()] = [const {
         Times {
             held: AtomicU64::new(0),
             nanos: AtomicU64::new(0),
             longest: AtomicU64::new(0),
+            long: AtomicU64::new(0),
         }
-    }; 3];
+    }; NAMES.len()];
 
     /// Measuring takes a tenth of the processor time, so it is off at first.
     static IS_ON: AtomicBool = AtomicBool::new(false);
@@ -106,24 +125,25 @@ pub mod times {
         pub total: Duration,
         /// The longest of them.
         pub longest: Duration,
+        /// How many of them took more than a millisecond.
+        pub long: u64,
     }
 
-    /// What all server's locks in this process were held since the last time that this was asked.
-    pub fn take() -> [Held; 3] {
-        [Name::Hub, Name::Feed, Name::Admission].map(|name| {
-            let times = &TIMES[name as usize];
+    /// What the server's locks in this process were held since the last time that this was asked, and the same for
+    /// nothing at all: so much of it is the system's.
+    pub fn take() -> Vec<Held> {
+        let all = TIMES.iter().zip(NAMES);
+        let held = all.map(|(times, lock)| {
             let take = |of: &AtomicU64| of.swap(0, Ordering::Relaxed);
             Held {
-                lock: match name {
-                    Name::Hub => "hub",
-                    Name::Feed => "feed",
-                    Name::Admission => "admission",
-                },
+                lock,
                 times: take(&times.held),
                 total: Duration::from_nanos(take(&times.nanos)),
                 longest: Duration::from_nanos(take(&times.longest)),
+                long: take(&times.long),
             }
-        })
+        });
+        held.collect()
     }
 
     fn thread_nanos() -> u64 {
@@ -143,11 +163,13 @@ pub mod times {
 
     impl<'a, T> Guard<'a, T> {
         pub(super) fn new(inner: MutexGuard<'a, T>, name: Name) -> Self {
-            Self {
-                inner,
-                name,
-                since: IS_ON.load(Ordering::Relaxed).then(thread_nanos),
-            }
+            let since = IS_ON.load(Ordering::Relaxed).then(|| {
+                let before = thread_nanos();
+                let since = thread_nanos();
+                TIMES[NOTHING].add(since.saturating_sub(before));
+                since
+            });
+            Self { inner, name, since }
         }
     }
 
@@ -171,10 +193,7 @@ pub mod times {
                 return;
             };
             let nanos = thread_nanos().saturating_sub(since);
-            let times = &TIMES[self.name as usize];
-            times.held.fetch_add(1, Ordering::Relaxed);
-            times.nanos.fetch_add(nanos, Ordering::Relaxed);
-            times.longest.fetch_max(nanos, Ordering::Relaxed);
+            TIMES[self.name as usize].add(nanos);
         }
     }
 }

@@ -29,6 +29,8 @@ const STEP: u64 = 64 * 1024;
 const QUEUE_STEP: usize = 4 * 1024;
 /// How many accounts are looked at for one that wants more: the ledger is not to be locked for long.
 const LOOKS: usize = 256;
+/// How many accounts give way at most for one that wants more, for the same reason. The next one goes on.
+const DOOMED: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct AccountId(u64);
@@ -66,15 +68,15 @@ impl<A: Clone> Ledger<A> {
         }
     }
 
-    /// The accounts of the origin that has taken most for its weight, the largest first; some of them.
-    fn largest(&self) -> Vec<(u64, A)> {
+    /// The accounts of the origin that has taken most for its weight, the largest first; so many at most.
+    fn largest(&self, count: usize) -> Vec<(u64, A)> {
         let Some(origin) = self.shares.largest() else {
             return Vec::new();
         };
         let end = (origin, u64::MAX, AccountId(u64::MAX));
         let accounts = self.order.range((origin, 0, AccountId(0))..=end).rev();
         let accounts = accounts.filter_map(|(_, _, id)| self.accounts.get(id).cloned());
-        accounts.take(LOOKS).collect()
+        accounts.take(count).collect()
     }
 }
 
@@ -140,32 +142,45 @@ impl Budget {
     /// Has an account take what it needs, and closes links as long as there is not enough for all.
     fn settle(&self, account: &Arc<Account>) {
         let mut ledger = self.lock();
-        account.take(&mut ledger, account.needed().next_multiple_of(STEP));
-        let mut doomed = Vec::new();
-        let mut looks = 0;
-        while self.is_exceeded() && looks < LOOKS {
-            let largest = ledger.largest();
-            looks += largest.len().max(1);
-            // Some may have taken more than they need by now, and another origin may hold most.
-            let mut has_changed = false;
-            for (taken, account) in &largest {
-                let needed = account.needed();
-                if needed < *taken {
-                    account.take(&mut ledger, needed);
-                    has_changed = true;
-                }
-            }
-            if !has_changed && let Some((_, largest)) = largest.first() {
-                largest.close_in(&mut ledger);
-                doomed.push(largest.clone());
-            }
-        }
+        // Where memory is scarce, in no steps: what is taken is compared with what others need.
+        let step = if self.is_exceeded() { 1 } else { STEP };
+        account.take(&mut ledger, account.needed().next_multiple_of(step));
+        let doomed = self.make_room(&mut ledger);
         drop(ledger);
         for account in doomed {
             if let Some(outbox) = account.outbox.upgrade() {
                 outbox.close(CloseReason::Memory);
             }
         }
+    }
+
+    /// The accounts that give way. As long as there is not enough, there is at least one.
+    fn make_room(&self, ledger: &mut Ledger<Arc<Account>>) -> Vec<Arc<Account>> {
+        let mut doomed = Vec::new();
+        let mut looks = 0;
+        while self.is_exceeded() && doomed.len() < DOOMED {
+            let largest = ledger.largest(LOOKS.saturating_sub(looks).max(1));
+            looks += largest.len();
+            // Some may have taken more than they need by now, and another origin may hold most.
+            let mut has_changed = false;
+            for (taken, account) in &largest {
+                let needed = account.needed();
+                if needed < *taken {
+                    account.take(ledger, needed);
+                    has_changed = true;
+                }
+            }
+            if has_changed && looks < LOOKS {
+                continue;
+            }
+            // After so many looks, the one that seems to be the largest is large enough.
+            let Some((_, largest)) = ledger.largest(1).pop() else {
+                break;
+            };
+            largest.close_in(ledger);
+            doomed.push(largest);
+        }
+        doomed
     }
 }
 
@@ -192,8 +207,8 @@ impl Account {
         self.check();
     }
 
-    /// So many bytes wait in the link's queue. To be followed by a [`check`](Self::check), when no lock is
-    /// held.
+    /// So many bytes wait in the link's queue. If there are more of them, to be followed by a
+    /// [`check`](Self::check), when no lock is held.
     pub(super) fn set_queued(&self, bytes: usize) {
         if let Some(more) = change(&self.queued, bytes.next_multiple_of(QUEUE_STEP)) {
             self.budget.held.fetch_add(more, Ordering::Relaxed);

@@ -106,3 +106,37 @@ fn what_was_taken_and_is_not_needed_is_no_reason_to_close_anybody() {
     assert!(!links.iter().any(|link| is_closed(link)));
     assert!(budget.held() <= 1024 * KIB as u64);
 }
+
+#[test]
+fn very_many_links_of_one_origin_that_grow_together_hold_no_more_than_there_is() {
+    const LINKS: usize = 1000;
+    const LIMIT: usize = 16 * 1024 * KIB;
+    let budget = Arc::new(Budget::new(LIMIT));
+    let honest = outbox(&budget, 1);
+    hold(&honest, 1024 * KIB);
+    let links: Vec<_> = (0..LINKS).map(|_| outbox(&budget, 2)).collect();
+    for kib in 1..100 {
+        for link in links.iter().filter(|link| !is_closed(link)) {
+            hold(link, kib * KIB);
+            assert!(budget.held() <= LIMIT as u64, "{kib} KiB each");
+        }
+    }
+    let open = links.iter().filter(|link| !is_closed(link)).count();
+    assert!(
+        (LIMIT / KIB / 200..LIMIT / KIB / 90).contains(&open),
+        "{open}"
+    );
+    assert!(!is_closed(&honest));
+}
+
+#[test]
+fn as_many_small_links_give_way_as_a_large_one_of_another_origin_needs() {
+    let budget = Arc::new(Budget::new(1024 * KIB));
+    let links: Vec<_> = (0..100).map(|_| outbox(&budget, 2)).collect();
+    links.iter().for_each(|link| hold(link, 10 * KIB));
+    let other = outbox(&budget, 1);
+    hold(&other, 400 * KIB);
+    assert!(budget.held() <= 1024 * KIB as u64);
+    assert!(!is_closed(&other));
+    assert_eq!(links.iter().filter(|link| is_closed(link)).count(), 38);
+}

@@ -333,7 +333,11 @@ impl Outbox {
         let tokens = std::mem::take(&mut inner.tokens);
         let writer = inner.writer.take();
         let urgent = inner.urgent.take();
-        self.unlock(inner);
+        // With no look at what all hold, which may be why the link is closed: this makes it no more.
+        if let Some(account) = &self.account {
+            account.set_queued(inner.bytes);
+        }
+        drop(inner);
         drop(tokens);
         drop(dropped);
         wake(writer);

@@ -51,7 +51,8 @@ impl Rates {
             return false;
         };
         self.set(origin, of_origin);
-        if claimant.group_limit > claimant.weight {
+        // An IPv4 address is its own group.
+        if matches!(claimant.origin, Origin::V6(_)) {
             self.set(group, of_group);
         }
         true
@@ -95,6 +96,7 @@ mod tests {
         let ip: IpAddr = text.parse().expect("an address");
         let mut weights = Weights::default();
         weights.insert("192.0.2.9".parse().expect("a network"), 3);
+        weights.insert("2001:db8:2:1::/64".parse().expect("a network"), 4);
         weights.claimant(ip)
     }
 
@@ -128,6 +130,15 @@ mod tests {
             .sum();
         assert_eq!(all, 20);
         assert_eq!(at_once(&mut rates, "2001:db8:1::1", start), 5);
+    }
+
+    #[test]
+    fn what_the_heaviest_network_of_a_48_has_spent_its_others_have_not() {
+        let mut rates = Rates::new(Rate::new(10, 5));
+        let start = Instant::now();
+        assert_eq!(at_once(&mut rates, "2001:db8:2:1::1", start), 20);
+        assert_eq!(at_once(&mut rates, "2001:db8:2:2::1", start), 0);
+        assert_eq!(at_once(&mut rates, "2001:db8:3:2::1", start), 5);
     }
 
     #[test]

@@ -15,9 +15,10 @@ use super::{
 };
 
 /// What it takes to end a connection.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Handle {
-    task: AbortHandle,
+    /// None until the connection has one.
+    task: Option<AbortHandle>,
     /// Of a link.
     outbox: Option<Arc<Outbox>>,
 }
@@ -111,7 +112,10 @@ impl Admission {
             Some(Evicted::Link(handle) | Evicted::Connection(handle)) => {
                 gate.refuse(Refused::ConnectionGaveWay);
                 drop(gate);
-                handle.task.abort();
+                // Whoever gives it a task later finds that its place is gone.
+                if let Some(task) = handle.task {
+                    task.abort();
+                }
             }
         }
     }
@@ -127,7 +131,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// What ends the connection if it has to make room. Before that is known, it is not ended.
+    /// What is to be told which task serves the connection, so that it can be ended.
     pub(super) fn ticket(&self) -> Ticket {
         Ticket {
             admission: self.admission.clone(),
@@ -190,16 +194,16 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
-    /// The connection is served by this task.
+    /// The connection is served by this task, which is ended if the connection has had to make room
+    /// already.
     pub(super) fn served_by(self, task: AbortHandle) {
-        let handle = Handle {
-            task: task.clone(),
-            outbox: None,
-        };
-        let has_place = self.admission.lock().places.set_handle(self.id, handle);
-        if !has_place {
-            // It is over, or its place went to another before it was served.
-            task.abort();
+        let mut gate = self.admission.lock();
+        match gate.places.handle_mut(self.id) {
+            Some(handle) => handle.task = Some(task),
+            None => {
+                drop(gate);
+                task.abort();
+            }
         }
     }
 }
@@ -223,3 +227,7 @@ impl Drop for LinkPlace {
         self.admission.lock().places.end_link(self.id);
     }
 }
+
+#[cfg(test)]
+#[path = "admission_tests.rs"]
+mod tests;

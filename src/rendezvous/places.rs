@@ -13,7 +13,7 @@ use super::{
 
 /// How many connections there may be beside the links: those that have not asked for anything yet, or for
 /// something else than a link.
-const BESIDE_LINKS: usize = 1024;
+pub(super) const BESIDE_LINKS: usize = 1024;
 /// How many links without a place may still be told why they are closed.
 const LEAVING: usize = 256;
 
@@ -60,8 +60,8 @@ struct Connection<H> {
     /// Until it is known: none.
     claimant: Option<Claimant>,
     stage: Stage,
-    /// What it takes to end it.
-    handle: Option<H>,
+    /// What it takes to end it, as far as that is known.
+    handle: H,
 }
 
 impl<H> Connection<H> {
@@ -90,7 +90,7 @@ pub(super) struct Places<H> {
     next: u64,
 }
 
-impl<H: Clone> Places<H> {
+impl<H: Clone + Default> Places<H> {
     pub(super) fn new(links: usize, links_per_origin: usize) -> Self {
         Self {
             connections: Shares::new(links.saturating_add(BESIDE_LINKS) as u64),
@@ -127,7 +127,7 @@ impl<H: Clone> Places<H> {
             && let Some(oldest) = self.unnamed.pop_first()
             && let Some(connection) = self.open.remove(&oldest)
         {
-            evicted = connection.handle.map(Evicted::Connection);
+            evicted = Some(Evicted::Connection(connection.handle));
         }
         let id = self.insert(None);
         self.unnamed.insert(id);
@@ -140,22 +140,19 @@ impl<H: Clone> Places<H> {
         let connection = Connection {
             claimant,
             stage: Stage::Plain,
-            handle: None,
+            handle: H::default(),
         };
         self.order.extend(connection.order(id));
         self.open.insert(id, connection);
         id
     }
 
-    /// What it takes to end a connection is known; whether it still has its place.
-    pub(super) fn set_handle(&mut self, id: PlaceId, handle: H) -> bool {
-        let connection = self.open.get_mut(&id);
-        connection.map(|open| open.handle = Some(handle)).is_some()
-    }
-
-    /// What it takes to end a connection, to be changed.
+    /// What it takes to end a connection, to be changed. `None` if it is over, or has been evicted and does
+    /// not know yet.
     pub(super) fn handle_mut(&mut self, id: PlaceId) -> Option<&mut H> {
-        self.open.get_mut(&id)?.handle.as_mut()
+        self.open
+            .get_mut(&id)
+            .map(|connection| &mut connection.handle)
     }
 
     /// A proxy says for whom its connection is, for now. When there is no place for that one, the
@@ -268,7 +265,7 @@ impl<H: Clone> Places<H> {
     fn evict(&mut self, origin: Origin) -> Option<Evicted<H>> {
         let id = self.first(origin, Stage::Plain)?;
         let connection = self.remove(id)?;
-        let handle = connection.handle?;
+        let handle = connection.handle;
         let is_told = connection.stage != Stage::Plain && self.leaving.len() < LEAVING;
         Some(match is_told {
             false => Evicted::Connection(handle),
@@ -284,7 +281,8 @@ impl<H: Clone> Places<H> {
     fn evict_link(&mut self, origin: Origin) -> Option<Evicted<H>> {
         let id = self.first(origin, Stage::Link)?;
         self.set_stage(id, Stage::Plain);
-        self.open.get(&id)?.handle.clone().map(Evicted::Link)
+        let connection = self.open.get(&id)?;
+        Some(Evicted::Link(connection.handle.clone()))
     }
 
     /// The connection of an origin that is to go first, of those that have come so far.

@@ -11,8 +11,12 @@ fn claimant(n: u8) -> Claimant {
 /// Places where the handle of a connection is its origin and a number.
 fn enter(places: &mut Places<(u8, u32)>, n: u8, number: u32) -> Option<PlaceId> {
     let (id, _) = places.enter(claimant(n)).ok()?;
-    places.set_handle(id, (n, number));
+    set_handle(places, id, (n, number));
     Some(id)
+}
+
+fn set_handle(places: &mut Places<(u8, u32)>, id: PlaceId, handle: (u8, u32)) {
+    *places.handle_mut(id).expect("a place") = handle;
 }
 
 /// As many connections of an origin as there is room for beside the links.
@@ -122,12 +126,13 @@ fn a_proxys_connection_counts_for_whom_it_names() {
 fn a_proxys_connections_that_name_nobody_take_no_place_of_others() {
     let mut places = Places::<(u8, u32)>::new(2, 2);
     let (oldest, _) = places.enter_unnamed();
-    places.set_handle(oldest, (0, 7));
+    set_handle(&mut places, oldest, (0, 7));
     for _ in 1..BESIDE_LINKS {
         assert_eq!(places.enter_unnamed().1, None);
     }
     let (id, evicted) = places.enter_unnamed();
     assert_eq!(evicted, Some(Evicted::Connection((0, 7))));
+    assert_eq!(places.handle_mut(oldest), None);
     assert_eq!(places.connections.held(), 0);
     // It does not know yet that it has none any more.
     assert_eq!(places.name(oldest, claimant(1)), Err(Full));
@@ -168,7 +173,7 @@ proptest! {
                 (0, _) => ids.extend(enter(&mut places, n, 0)),
                 (1, _) => {
                     let (id, _) = places.enter_unnamed();
-                    places.set_handle(id, (n, 0));
+                    set_handle(&mut places, id, (n, 0));
                     ids.push(id);
                 }
                 (2, Some(id)) => _ = places.name(id, claimant(n)),

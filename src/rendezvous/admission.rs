@@ -47,8 +47,12 @@ pub(super) struct Admission {
 impl Admission {
     pub(super) fn new(config: Config) -> Self {
         let limits = config.limits();
+        let mut places = Places::new(limits.links, limits.links_per_ip);
+        if let Some(most) = config.few_connections() {
+            places = places.with_most(most, !config.trusted_proxies().is_empty());
+        }
         let gate = Gate {
-            places: Places::new(limits.links, limits.links_per_ip),
+            places,
             rates: Rates::new(limits.connection_rate),
             refusals: Refusals::default(),
         };
@@ -95,6 +99,16 @@ impl Admission {
             id,
             is_proxy,
         })
+    }
+
+    /// Ends a connection of whoever has most, because no other can be accepted; whether there is one.
+    pub(super) fn make_room(&self) -> bool {
+        let mut gate = self.lock();
+        let Some(handle) = gate.places.make_room() else {
+            return false;
+        };
+        self.end(gate, Some(Evicted::Connection(handle)));
+        true
     }
 
     /// Ends a connection whose place is another's now.

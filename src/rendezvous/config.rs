@@ -8,6 +8,7 @@ use std::{
 use super::{
     names::{PublicName, PublicNames},
     origin::Weights,
+    places,
     proxy::{Network, TrustedProxies},
     registry::Rate,
     tls::TlsConfig,
@@ -42,6 +43,7 @@ pub struct Config {
     origin_weights: Weights,
     public_names: PublicNames,
     metrics: bool,
+    most_connections: usize,
     limits: Limits,
 }
 
@@ -73,6 +75,7 @@ impl Default for Config {
             origin_weights: Weights::default(),
             public_names: PublicNames::from_iter([]),
             metrics: true,
+            most_connections: usize::MAX,
             limits: Limits::default(),
         }
     }
@@ -175,6 +178,29 @@ impl Config {
     pub fn with_metrics(mut self, metrics: bool) -> Self {
         self.metrics = metrics;
         self
+    }
+
+    /// How many connections there may be in all, links included, where the process has descriptors for fewer than
+    /// [`Limits::with_max_links`] asks for; at least 3. They are shared by origins, too. Unless it is set, there is no
+    /// other limit than that of the links.
+    ///
+    /// A server that has no descriptors left all the same ends connections of the origin that has most.
+    #[must_use]
+    pub fn with_max_connections(mut self, connections: usize) -> Self {
+        self.most_connections = connections;
+        self
+    }
+
+    /// How many connections there may be at once, and so how many descriptors they may need.
+    pub fn max_connections(&self) -> usize {
+        let wanted = places::most(self.limits.links, !self.trusted_proxies.is_empty());
+        wanted.min(self.most_connections)
+    }
+
+    /// The same, if it is less than the links ask for.
+    pub(crate) fn few_connections(&self) -> Option<usize> {
+        let most = self.most_connections;
+        (self.max_connections() == most).then_some(most)
     }
 
     /// What one peer, and all together, may use.

@@ -16,6 +16,15 @@ use super::{
 pub(super) const BESIDE_LINKS: usize = 1024;
 /// How many links without a place may still be told why they are closed.
 const LEAVING: usize = 256;
+/// Where there are few places, one of so many is for a connection of a proxy that is not known yet for whom it
+/// is, and one of so many for a link that is being told.
+const FEW_PARTS: usize = 8;
+
+/// How many connections there may be at once with so many links.
+pub(super) fn most(links: usize, has_proxies: bool) -> usize {
+    let unnamed = if has_proxies { BESIDE_LINKS } else { 0 };
+    links.saturating_add(BESIDE_LINKS + LEAVING + unnamed)
+}
 
 /// A connection, for as long as the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +90,8 @@ pub(super) struct Places<H> {
     connections: Shares,
     links: Shares,
     links_per_origin: u64,
+    most_unnamed: usize,
+    most_leaving: usize,
     open: BTreeMap<PlaceId, Connection<H>>,
     order: BTreeSet<Order>,
     /// Those through proxies of which it is not known for whom they are.
@@ -96,11 +107,29 @@ impl<H: Clone + Default> Places<H> {
             connections: Shares::new(links.saturating_add(BESIDE_LINKS) as u64),
             links: Shares::new(links as u64),
             links_per_origin: links_per_origin as u64,
+            most_unnamed: BESIDE_LINKS,
+            most_leaving: LEAVING,
             open: BTreeMap::new(),
             order: BTreeSet::new(),
             unnamed: BTreeSet::new(),
             leaving: BTreeSet::new(),
             next: 0,
+        }
+    }
+
+    /// The same, where all together are so many connections at most, those that are being told included.
+    pub(super) fn with_most(self, most: usize, has_proxies: bool) -> Self {
+        let part = (most / FEW_PARTS).max(1);
+        let most_leaving = self.most_leaving.min(part);
+        let most_unnamed = self.most_unnamed.min(part);
+        let apart = most_leaving + if has_proxies { most_unnamed } else { 0 };
+        let connections = most.saturating_sub(apart).max(1) as u64;
+        Self {
+            connections: self.connections.with_at_most(connections),
+            links: self.links.with_at_most(connections),
+            most_unnamed,
+            most_leaving,
+            ..self
         }
     }
 
@@ -123,7 +152,7 @@ impl<H: Clone + Default> Places<H> {
     /// A connection of a proxy has come. The oldest of those may have to go for it.
     pub(super) fn enter_unnamed(&mut self) -> (PlaceId, Option<Evicted<H>>) {
         let mut evicted = None;
-        if self.unnamed.len() >= BESIDE_LINKS
+        if self.unnamed.len() >= self.most_unnamed
             && let Some(oldest) = self.unnamed.pop_first()
             && let Some(connection) = self.open.remove(&oldest)
         {
@@ -153,6 +182,24 @@ impl<H: Clone + Default> Places<H> {
         self.open
             .get_mut(&id)
             .map(|connection| &mut connection.handle)
+    }
+
+    /// There are fewer places than were thought: a connection of whoever has most is to go, if a newcomer had
+    /// a better claim to its place. It is not told why, which would take time.
+    pub(super) fn make_room(&mut self) -> Option<H> {
+        let unnamed = self.unnamed.len() as u64;
+        match self.connections.crowded() {
+            Some(origin) if self.connections.held_by(origin) >= unnamed => {
+                self.connections.release(origin, 1);
+                let id = self.first(origin, Stage::Plain)?;
+                self.remove(id).map(|connection| connection.handle)
+            }
+            _ if unnamed > 1 => {
+                let oldest = self.unnamed.first().copied()?;
+                self.remove(oldest).map(|connection| connection.handle)
+            }
+            _ => None,
+        }
     }
 
     /// A proxy says for whom its connection is, for now. When there is no place for that one, the
@@ -266,7 +313,7 @@ impl<H: Clone + Default> Places<H> {
         let id = self.first(origin, Stage::Plain)?;
         let connection = self.remove(id)?;
         let handle = connection.handle;
-        let is_told = connection.stage != Stage::Plain && self.leaving.len() < LEAVING;
+        let is_told = connection.stage != Stage::Plain && self.leaving.len() < self.most_leaving;
         Some(match is_told {
             false => Evicted::Connection(handle),
             true => {

@@ -155,6 +155,41 @@ fn a_proxys_connection_is_refused_for_whom_has_a_share_and_let_in_for_others() {
     );
 }
 
+#[test]
+fn where_there_is_less_room_than_was_thought_whoever_has_most_makes_room() {
+    let mut places = Places::new(4, 4);
+    assert_eq!(places.make_room(), None);
+    let (id, _) = places.enter_unnamed();
+    set_handle(&mut places, id, (0, 0));
+    let link = enter(&mut places, 1, 0).expect("room");
+    assert_eq!(places.begin_link(link), Ok(None));
+    assert_eq!(places.make_room(), None, "one each is fair");
+    for number in 1..3 {
+        enter(&mut places, 1, number).expect("room");
+    }
+    enter(&mut places, 2, 0).expect("room");
+    assert_eq!(places.make_room(), Some((1, 1)));
+    assert_eq!(places.make_room(), Some((1, 2)));
+    assert_eq!(places.make_room(), None);
+    assert_eq!((places.connections.held(), places.links.held()), (2, 1));
+    let (id, _) = places.enter_unnamed();
+    set_handle(&mut places, id, (0, 1));
+    assert_eq!(places.make_room(), Some((0, 0)));
+    assert_eq!((places.unnamed.len(), places.open.len()), (1, 3));
+}
+
+#[test]
+fn few_places_are_shared_as_many_are() {
+    let mut places = Places::<(u8, u32)>::new(4, 4).with_most(16, true);
+    let entered = (0..20).filter(|_| places.enter(claimant(1)).is_ok());
+    assert_eq!(entered.count(), 12);
+    assert!(matches!(places.enter(claimant(2)), Ok((_, Some(_)))));
+    for _ in 0..10 {
+        places.enter_unnamed();
+    }
+    assert_eq!((places.unnamed.len(), places.open.len()), (2, 14));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -38,6 +38,11 @@ const UNSENT: u32 = 512 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How many connections that were accepted elsewhere may wait to be served.
 const HANDED: usize = 256;
+/// The same when one has been ended instead, until its descriptor is free.
+const EVICTION_PAUSE: Duration = Duration::from_millis(10);
+/// What the system calls it when the process, or the whole system, has no descriptor left: `EMFILE` and `ENFILE`,
+/// or `WSAEMFILE`.
+const NO_DESCRIPTOR: &[i32] = if cfg!(windows) { &[10024] } else { &[24, 23] };
 
 /// Why a server cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -320,7 +325,15 @@ async fn accept(
                 if let Some(left_out) = cannot_accept.admit(now()) {
                     tracing::warn!(%error, left_out, "cannot accept a connection");
                 }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                // Whoever holds most of the descriptors is not to keep others out.
+                let is_short = error
+                    .raw_os_error()
+                    .is_some_and(|n| NO_DESCRIPTOR.contains(&n));
+                let pause = match is_short && hub.admission().make_room() {
+                    true => EVICTION_PAUSE,
+                    false => ACCEPT_PAUSE,
+                };
+                tokio::time::sleep(pause).await;
             }
         }
     }

@@ -88,6 +88,12 @@ impl Shares {
         }
     }
 
+    /// The same, with so much at most.
+    pub(super) fn with_at_most(mut self, capacity: u64) -> Self {
+        self.capacity = self.capacity.min(capacity);
+        self
+    }
+
     /// How much all hold together.
     #[cfg(test)]
     pub(super) fn held(&self) -> u64 {
@@ -117,6 +123,13 @@ impl Shares {
     pub(super) fn largest(&self) -> Option<Origin> {
         let (_, group) = self.by_group.last()?;
         self.largest_of(*group).map(|(_, origin)| origin)
+    }
+
+    /// The origin that holds most, if it holds more than one for each unit of its weight.
+    pub(super) fn crowded(&self) -> Option<Origin> {
+        let (ratio, group) = self.by_group.last()?;
+        let origin = self.largest_of(*group).map(|(_, origin)| origin);
+        origin.filter(|_| *ratio > Ratio::new(1, 1))
     }
 
     /// Takes one for an origin.

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod certificate;
+mod descriptors;
 mod output;
 mod signals;
 
@@ -137,7 +138,7 @@ async fn start(arguments: Arguments, console: &Console) -> Result<Running, Start
     log_as(arguments.log, &console.stderr)?;
     let files = arguments.certificate_files()?;
     let addr = resolve(arguments.host(), arguments.port()?).await?;
-    let mut config = arguments.config().with_listen_addr(addr);
+    let mut config = descriptors::prepare(arguments.config().with_listen_addr(addr));
     let watch = Watch::new(files.clone(), arguments.cert_check_interval);
     if let Some(files) = &files {
         config = config.with_tls(files.load()?);

@@ -1,0 +1,47 @@
+//! How many descriptors the process may have: each connection takes one.
+
+use libp2p_websocket_star::rendezvous::Config;
+
+/// How many are for something else than connections: what the process has open anyway, files that are read, and
+/// connections that are being refused.
+const OTHERS: u64 = 32;
+
+/// Takes as many descriptors as the system allows, and has the server know if they are too few.
+pub fn prepare(config: Config) -> Config {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(descriptors) => fitted(config, descriptors),
+        Err(error) => {
+            tracing::warn!(%error, "cannot find out how many descriptors there are");
+            config
+        }
+    }
+}
+
+fn fitted(config: Config, descriptors: u64) -> Config {
+    let places = usize::try_from(descriptors.saturating_sub(OTHERS)).unwrap_or(usize::MAX);
+    let wanted = config.max_connections();
+    if places >= wanted {
+        return config;
+    }
+    tracing::warn!(
+        descriptors,
+        wanted,
+        "there may be only {places} connections: raise the limit on descriptors (ulimit -n), or lower --max-links"
+    );
+    config.with_max_connections(places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_as_many_as_there_are_descriptors_for() {
+        let wanted = Config::default().max_connections();
+        assert!(wanted > 11_000, "{wanted}");
+        for (descriptors, places) in [(1024, 992), (60, 28), (10, 0), (u64::MAX, wanted)] {
+            let fitted = fitted(Config::default(), descriptors);
+            assert_eq!(fitted.max_connections(), places);
+        }
+    }
+}

@@ -207,6 +207,7 @@ pub async fn serve() -> io::Result<()> {
         .with_max_links(20_000)
         .with_max_links_per_ip(20_000)
         .with_connection_rate(1_000_000, 1_000_000)
+        .with_http_rate(1_000_000, 1_000_000)
         .with_join_rate(1_000_000, 1_000_000)
         .with_origin_join_rate(1_000_000, 1_000_000)
         .with_dial_rate(1_000_000, 1_000_000)

@@ -27,6 +27,7 @@ struct Handle {
 struct Gate {
     places: Places<Handle>,
     rates: Rates,
+    requests: Rates,
     refusals: Refusals,
 }
 
@@ -54,6 +55,7 @@ impl Admission {
         let gate = Gate {
             places,
             rates: Rates::new(limits.connection_rate),
+            requests: Rates::new(limits.http_rate),
             refusals: Refusals::default(),
         };
         Self {
@@ -99,6 +101,17 @@ impl Admission {
             id,
             is_proxy,
         })
+    }
+
+    /// Whether a client may send an HTTP request; then it counts.
+    pub(super) fn may_ask(&self, client: IpAddr, now: Instant) -> bool {
+        let claimant = self.config.origin_weights().claimant(client);
+        let mut gate = self.lock();
+        let may_ask = gate.requests.try_spend(&claimant, now);
+        if !may_ask {
+            gate.refuse(Refused::RequestRate);
+        }
+        may_ask
     }
 
     /// Ends a connection of whoever has most, because no other can be accepted; whether there is one.

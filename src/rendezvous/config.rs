@@ -288,6 +288,7 @@ pub struct Limits {
     pub(crate) handshake_timeout: Duration,
     pub(crate) http_age: Duration,
     pub(crate) http_requests: usize,
+    pub(crate) http_rate: Rate,
     pub(crate) join_timeout: Duration,
     pub(crate) dial_timeout: Duration,
     pub(crate) stall_timeout: Duration,
@@ -326,6 +327,8 @@ impl Default for Limits {
     /// - `http_age`: 60 s for a connection that becomes no link: a page, a monitor and a proxy open another
     ///   one without anybody noticing.
     /// - `http_requests`: 100 on such a connection, for the same reason.
+    /// - `http_rate`: 100 a second and 2,400 at once for an origin, those that become links included: two for each
+    ///   connection that it may open.
     /// - `join_timeout`: 30 s from the start of a link to its first join, and for the answer to a
     ///   challenge; deployed clients join at once.
     /// - `dial_timeout`: 30 s for the answer of the peer that is dialled.
@@ -353,6 +356,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             http_age: Duration::from_secs(60),
             http_requests: 100,
+            http_rate: Rate::new(100, 2400),
             join_timeout: Duration::from_secs(30),
             dial_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(60),
@@ -514,6 +518,15 @@ impl Limits {
     #[must_use]
     pub fn with_max_http_requests(mut self, requests: usize) -> Self {
         self.http_requests = requests;
+        self
+    }
+
+    /// How many HTTP requests a second an origin may send on all its connections, and how many at once after a rest; at
+    /// least one each, for each unit of its [weight](Config::with_origin_weight). What exceeds it is answered with 429,
+    /// and its connection ends. Through a [trusted proxy](Config::with_trusted_proxies), requests count for whom it names.
+    #[must_use]
+    pub fn with_http_rate(mut self, per_second: u32, burst: u32) -> Self {
+        self.http_rate = Rate::new(per_second, burst);
         self
     }
 

@@ -30,7 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use self::upgrade::Handshake;
 use super::{
     admission::Place,
-    hub::{AdmitError, Hub, Member},
+    hub::{AdmitError, Hub, Member, now},
     link::Upgraded,
     metrics, page,
     patient::Patient,
@@ -139,12 +139,16 @@ fn respond(
     hub: &Arc<Hub>,
 ) -> (Response<String>, Option<Begun>) {
     let proxies = hub.config().trusted_proxies();
-    let mut client = remote.to_canonical();
-    if proxies.contain(remote) {
-        client = proxies.client(remote, request.headers());
-        if !place.name(client) {
-            return (no_place(), None);
-        }
+    let is_proxy = proxies.contain(remote);
+    let client = match is_proxy {
+        true => proxies.client(remote, request.headers()),
+        false => remote.to_canonical(),
+    };
+    if !hub.admission().may_ask(client, now()) {
+        return (too_often(), None);
+    }
+    if is_proxy && !place.name(client) {
+        return (no_place(), None);
     }
     let answer: fn(&Request<Incoming>, &Hub) -> Response<String> = match request.uri().path() {
         "/socket.io/" | "/socket.io" => return begin(request, client, place, hub),
@@ -242,6 +246,14 @@ fn answer(status: StatusCode, content_type: &'static str, body: String) -> Respo
 fn no_place() -> Response<String> {
     let text = "Too many connections from your address\n";
     let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, text);
+    set_last(&mut response);
+    response
+}
+
+/// What a client is told that asks too often.
+fn too_often() -> Response<String> {
+    let text = "Too many requests a second from your address\n";
+    let mut response = refusal(StatusCode::TOO_MANY_REQUESTS, text);
     set_last(&mut response);
     response
 }

@@ -475,23 +475,31 @@ impl Hub {
     }
 
     pub(super) fn figures(&self) -> Figures {
+        // Before the state: whoever waits for new connections is not to hold up all links.
+        let connections = self.admission.connections();
+        let not_admitted = self.admission.refusals();
         let state = self.lock();
         Figures {
             peers: state.registry.peers(),
-            snapshot: self.figures_of(&state),
+            snapshot: Snapshot {
+                connections,
+                refusals: state.registry.refusals().plus(not_admitted),
+                ..self.figures_of(&state)
+            },
         }
     }
 
+    /// All but what the admission knows.
     fn figures_of(&self, state: &State) -> Snapshot {
         Snapshot {
             links: state.registry.links(),
-            connections: self.admission.connections(),
+            connections: 0,
             peers: Vec::new(),
             dials: state.registry.open_dials(),
             queued_bytes: self.budget.queued(),
             memory_bytes: self.budget.held(),
             counters: state.registry.counters(),
-            refusals: state.registry.refusals().plus(self.admission.refusals()),
+            refusals: state.registry.refusals(),
             announcements_dropped: self.feed.missed(),
             relayed_items: self.relayed_items.load(Ordering::Relaxed),
             relayed_bytes: self.relayed_bytes.load(Ordering::Relaxed),

@@ -69,6 +69,8 @@ reasons! {
     TooManyConnections = "too_many_connections",
     /// A connection, before it asked for anything: its origin connects too often.
     ConnectionRate = "connection_rate",
+    /// An HTTP request: its origin asks too often.
+    RequestRate = "request_rate",
     /// A connection that is closed: its place went to an origin that has fewer.
     ConnectionGaveWay = "connection_gave_way",
     /// A new link: the server has as many as it may, and its origin has its share of them.
@@ -127,8 +129,14 @@ impl fmt::Display for Refused {
 }
 
 /// How often what was refused for which reason, since the server was started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusals([u64; Refused::ALL.len()]);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self([0; Refused::ALL.len()])
+    }
+}
 
 impl Refusals {
     /// How often it was for this reason.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use libp2p_websocket_star::rendezvous::{Limits, Server};
+use libp2p_websocket_star::rendezvous::{Limits, Network, Refused, Server};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -20,6 +20,7 @@ fn patient() -> Limits {
         .with_handshake_timeout(ALWAYS)
         .with_max_http_age(ALWAYS)
         .with_max_http_requests(usize::MAX)
+        .with_http_rate(u32::MAX, u32::MAX)
 }
 
 async fn limited(limits: Limits) -> Server {
@@ -28,13 +29,25 @@ async fn limited(limits: Limits) -> Server {
 }
 
 async fn connect(server: &Server) -> TcpStream {
-    let stream = TcpStream::connect(server.local_addr()).await;
+    connect_from(1, server).await
+}
+
+/// Connects from a loopback address.
+async fn connect_from(host: u8, server: &Server) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    let bound = socket.bind(([127, 0, 0, host], 0).into());
+    bound.expect("a loopback address");
+    let stream = soon("a connection", socket.connect(server.local_addr())).await;
     stream.expect("connected")
 }
 
 /// Sends a request, and reads the answer's head; `None` at the end of the connection.
 async fn ask(stream: &mut TcpStream) -> Option<String> {
-    stream.write_all(HEALTH).await.ok()?;
+    ask_with(stream, HEALTH).await
+}
+
+async fn ask_with(stream: &mut TcpStream, request: &[u8]) -> Option<String> {
+    stream.write_all(request).await.ok()?;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(soon("an answer", stream.read_u8()).await.ok()?);
@@ -107,4 +120,46 @@ async fn an_answer_that_nobody_takes_ends_the_connection() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_address_that_asks_too_often_is_told_on_whatever_connection_and_others_are_not() {
+    let server = limited(patient().with_http_rate(1, 3)).await;
+    let mut kept = [connect(&server).await, connect(&server).await];
+    let mut answered = 0;
+    let refused = loop {
+        let answer = ask(&mut kept[answered % 2]).await.expect("an answer");
+        if !answer.starts_with("HTTP/1.1 200 ") {
+            break answer.to_lowercase();
+        }
+        answered += 1;
+        assert!(answered < 50, "as often as it likes");
+    };
+    // Some seconds may have gone by meanwhile.
+    assert!((3..10).contains(&answered), "{answered}");
+    assert!(refused.starts_with("http/1.1 429 "), "{refused}");
+    assert!(refused.contains("connection: close"), "{refused}");
+    ended(&mut kept[answered % 2]).await;
+    assert_eq!(server.snapshot().refusals.get(Refused::RequestRate), 1);
+    let other = ask(&mut connect_from(2, &server).await).await;
+    assert!(other.expect("an answer").starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn requests_through_a_proxy_count_for_whom_it_names() {
+    let proxy: Network = "127.0.0.2".parse().expect("an address");
+    let config = config().with_limits(patient().with_http_rate(1, 3));
+    let server = Server::bind(config.with_trusted_proxies([proxy])).await;
+    let server = server.expect("a free port");
+    let mut answers = Vec::new();
+    for client in [1, 1, 1, 1, 1, 1, 1, 1, 1, 2] {
+        let named = format!("\r\nX-Forwarded-For: 192.0.2.{client}\r\n\r\n");
+        let request = [&HEALTH[..HEALTH.len() - 4], named.as_bytes()].concat();
+        let mut stream = connect_from(2, &server).await;
+        let answer = ask_with(&mut stream, &request).await.expect("an answer");
+        answers.push(answer[9..12].to_owned());
+    }
+    assert_eq!(answers[..3], ["200"; 3]);
+    assert!(answers.iter().any(|answer| answer == "429"), "{answers:?}");
+    assert_eq!(answers[9], "200");
 }

@@ -81,6 +81,12 @@ pub(super) struct LimitArguments {
     /// HTTP requests on one connection
     #[arg(long, value_name = "N", value_parser = count, default_value = "100")]
     max_http_requests: usize,
+    /// HTTP requests of one IPv4 address or IPv6 /64 per second, on all its connections; further ones get 429
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "100")]
+    http_rate: u32,
+    /// HTTP requests of those at once after a rest
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "2400")]
+    http_burst: u32,
     /// From the start of a link to its first join
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "30s")]
     join_timeout: Duration,
@@ -116,6 +122,7 @@ impl LimitArguments {
             .with_handshake_timeout(self.handshake_timeout)
             .with_max_http_age(self.max_http_age)
             .with_max_http_requests(self.max_http_requests)
+            .with_http_rate(self.http_rate, self.http_burst)
             .with_join_timeout(self.join_timeout)
             .with_dial_timeout(self.dial_timeout)
             .with_stall_timeout(self.stall_timeout)
@@ -143,6 +150,7 @@ mod tests {
         lines(&limits.limits())
     }
 
+    /// One a line; each number of a rate behind the name of its rate.
     fn lines(limits: &Limits) -> BTreeSet<String> {
         let text = format!("{limits:#?}");
         let mut of = "";

@@ -3,7 +3,7 @@
 //! A rendezvous announces every joined peer when it joins and then in rounds; it never says that one has left. A peer
 //! address that was not announced for three rounds has therefore expired. How long a round takes, the rendezvous shows:
 //! 10 s where there are few peers, many minutes where there are very many. As long as it has not shown it, three times 20
-//! minutes of silence count; and in any case, an address that is not announced is listed for a day at most. A peer that
+//! minutes of silence count, or fewer once a peer was repeated; and in any case, an address that is not announced is listed for a day at most. A peer that
 //! cannot be found when it is dialled expires at once.
 //!
 //! Whatever the rendezvous do, memory is bounded and the links never wait for a subscriber: the known

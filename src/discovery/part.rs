@@ -43,7 +43,7 @@ const ESTIMATE_PAUSE: Duration = Duration::from_secs(1);
 /// A peer has expired after three rounds without it, if most of those that were announced lately came three times
 /// meanwhile: a rendezvous that has become slower is late with all of them. Those that left as well say nothing, however
 /// many they are. If none of the listed peers is announced for three rounds, all have expired. As long as the rendezvous
-/// has not shown how long a round takes, only its silence counts.
+/// has not shown how long a round takes, only its silence counts: an hour, or less if a peer was repeated once.
 #[derive(Debug)]
 pub(super) struct Part {
     /// The shortest round that is believed.
@@ -61,6 +61,8 @@ pub(super) struct Part {
     /// When anything was announced last.
     heard: Instant,
     round: Option<Duration>,
+    /// The longest time between two announcements of one peer so far.
+    slowest: Duration,
     /// The times between announcements have changed since the round was estimated.
     changed: bool,
     estimate_at: Instant,
@@ -115,6 +117,7 @@ impl Part {
             spared: BTreeMap::new(),
             heard: now,
             round: None,
+            slowest: Duration::ZERO,
             changed: false,
             estimate_at: now,
         }
@@ -170,6 +173,7 @@ impl Part {
         // joined anew. That is no pace.
         if gap >= self.interval / 2 {
             entry.counted = now;
+            self.slowest = self.slowest.max(gap);
             entry.gaps = [Some(gap), entry.gaps[0]];
             self.changed = true;
         }
@@ -259,7 +263,7 @@ impl Part {
         let first = self.entries.get(peer)?;
         let at_last = first.announced + LONGEST;
         let Some(round) = self.round.or(self.closed.and(Some(self.interval))) else {
-            return Some(at_last.min(self.heard + self.interval * UNKNOWN * ROUNDS));
+            return Some(at_last.min(self.heard + self.longest_silence()));
         };
         let lifetime = round * ROUNDS;
         let mut at = at_last.min(first.announced + lifetime);
@@ -273,6 +277,16 @@ impl Part {
             return Some(at);
         }
         Some(at_last.min(silent_at).min(now + round))
+    }
+
+    /// How long a rendezvous may say nothing that has not shown its pace. One time between announcements is not the round,
+    /// as it may begin anywhere in it; but the round is hardly so many times as long.
+    fn longest_silence(&self) -> Duration {
+        let longest = self.interval * UNKNOWN * ROUNDS;
+        match self.slowest {
+            Duration::ZERO => longest,
+            slowest => longest.min(slowest.saturating_mul(UNKNOWN)),
+        }
     }
 
     fn youngest(&self) -> Option<&Entry> {

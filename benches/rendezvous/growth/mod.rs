@@ -218,9 +218,12 @@ fn row(streams: Streams, options: &Options, figures: &Value) -> usize {
             cell(text, met, bounds.hold)
         })
         .collect();
-    let micros = |name: &str| number(name) * 1e6;
+    let micros = |name: &str| match number(name) * 1e6 {
+        micros if micros.is_nan() => "not measured".to_owned(),
+        micros => format!("{micros:.0}"),
+    };
     println!(
-        "| {} | {}{} | {rate} | {:.0}, {:.0} | {memory} | {rest} | {} | {} |",
+        "| {} | {}{} | {rate} | {}, {} | {memory} | {rest} | {} | {} |",
         match streams {
             Streams::Memory => "memory",
             Streams::Tcp => "TCP",

@@ -5,6 +5,8 @@
 //! read. If it counted for the senders, whoever asks others for data and does not read it would have
 //! their links closed.
 //!
+//! An open dial counts for its dialler, with what the registry and the links at both ends know of it.
+//!
 //! What all hold together is one number. Who holds most is looked up in a ledger, where an account takes its
 //! memory in steps, and gives nothing back before its link's next heartbeat or before memory is scarce: while
 //! data flows, nobody takes the ledger's lock.
@@ -27,6 +29,9 @@ use super::{
 const STEP: u64 = 64 * 1024;
 /// In which steps it is counted what is queued: not for each small item.
 const QUEUE_STEP: usize = 4 * 1024;
+/// What an open dial takes, in bytes: its entries in the registry, and what both links remember of where its
+/// streams lead.
+pub(super) const DIAL: usize = 2 * 1024;
 /// How many accounts are looked at for one that wants more: the ledger is not to be locked for long.
 const LOOKS: usize = 256;
 /// How many accounts give way at most for one that wants more, for the same reason. The next one goes on.
@@ -134,6 +139,7 @@ impl Budget {
             outbox,
             reading: AtomicU64::new(0),
             queued: AtomicU64::new(0),
+            dials: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
         })
@@ -195,6 +201,8 @@ pub(super) struct Account {
     reading: AtomicU64,
     /// What waits in the queue.
     queued: AtomicU64,
+    /// What its dials take.
+    dials: AtomicU64,
     /// What is in the ledger; changed under its lock only.
     taken: AtomicU64,
     is_closed: AtomicBool,
@@ -213,6 +221,23 @@ impl Account {
         if let Some(more) = change(&self.queued, bytes.next_multiple_of(QUEUE_STEP)) {
             self.budget.held.fetch_add(more, Ordering::Relaxed);
             self.budget.queued.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
+    /// So many dials of the link are open. If it has given way, they are about to end, and nobody else is to
+    /// give way for them.
+    pub(super) fn set_dials(self: &Arc<Self>, dials: usize) {
+        let ledger = self.budget.lock();
+        if !self.is_closed.load(Ordering::Relaxed) {
+            self.change_dials(dials);
+        }
+        drop(ledger);
+        self.check();
+    }
+
+    fn change_dials(&self, dials: usize) {
+        if let Some(more) = change(&self.dials, dials.saturating_mul(DIAL)) {
+            self.budget.held.fetch_add(more, Ordering::Relaxed);
         }
     }
 
@@ -247,14 +272,15 @@ impl Account {
         self.take(ledger, 0);
         self.set_queued(0);
         self.change_reading(0);
+        self.change_dials(0);
     }
 
     fn needed(&self) -> u64 {
         if self.is_closed.load(Ordering::Relaxed) {
             return 0;
         }
-        let reading = self.reading.load(Ordering::Relaxed);
-        reading + self.queued.load(Ordering::Relaxed)
+        let parts = [&self.reading, &self.queued, &self.dials];
+        parts.iter().map(|part| part.load(Ordering::Relaxed)).sum()
     }
 
     fn take(self: &Arc<Self>, ledger: &mut Ledger<Arc<Self>>, bytes: u64) {
@@ -278,6 +304,7 @@ impl Drop for Account {
         // A link that was closed by another may have held something once more.
         self.set_queued(0);
         self.change_reading(0);
+        self.change_dials(0);
     }
 }
 

@@ -140,3 +140,29 @@ fn as_many_small_links_give_way_as_a_large_one_of_another_origin_needs() {
     assert!(!is_closed(&other));
     assert_eq!(links.iter().filter(|link| is_closed(link)).count(), 38);
 }
+
+#[test]
+fn the_link_with_most_dials_of_the_origin_that_has_most_gives_way() {
+    let budget = Arc::new(Budget::new(100 * DIAL));
+    let dial = |outbox: &Outbox, dials| {
+        let account = outbox.account().expect("an account");
+        account.set_dials(dials);
+    };
+    let links = [1, 2, 2].map(|n| outbox(&budget, n));
+    for (link, dials) in links.iter().zip([40, 20, 40]) {
+        dial(link, dials);
+    }
+    assert_eq!(budget.held(), 100 * DIAL as u64);
+    dial(&links[0], 41);
+    assert_eq!(
+        [0, 1, 2].map(|n| is_closed(&links[n])),
+        [false, false, true]
+    );
+    assert_eq!(budget.held(), 61 * DIAL as u64);
+    // One that has given way ends its dials one by one.
+    dial(&links[2], 39);
+    assert_eq!(budget.held(), 61 * DIAL as u64);
+    dial(&links[0], 0);
+    links.iter().for_each(|link| link.shut());
+    assert_eq!((budget.held(), taken(&budget)), (0, 0));
+}

@@ -385,7 +385,7 @@ impl Limits {
     }
 
     /// How many bytes all links together may hold of messages that have not come whole, of what waits for
-    /// them, and of what waits to be handed on. What waits for a link counts for that link, and so for
+    /// them, of what waits to be handed on, and of 2 KiB for each of their dials. What waits for a link counts for that link, and so for
     /// its address: it is there because that one does not read it.
     ///
     /// When more is held, the link that holds most is closed, of the origin that holds most for its

@@ -131,6 +131,11 @@ impl State {
                 }
             }
         }
+        while let Some((link, dials)) = self.registry.poll_dialled() {
+            if let Some(account) = self.outboxes.get(&link).and_then(|outbox| outbox.account()) {
+                account.set_dials(dials);
+            }
+        }
         has_news
     }
 

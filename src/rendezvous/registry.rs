@@ -248,6 +248,8 @@ pub(crate) struct Registry {
     /// Those who have left lately.
     gone: Gone,
     dials: Dials,
+    /// The links whose number of dials has changed, with that number.
+    dialled: BTreeMap<LinkId, usize>,
     turns: Turns,
     /// How many links have joined.
     joined: usize,
@@ -290,6 +292,7 @@ impl Registry {
             peers: Peers::default(),
             gone: Gone::default(),
             dials: Dials::default(),
+            dialled: BTreeMap::new(),
             turns: Turns::new(config.announce_interval(), limits.announce_rate),
             joined: 0,
             joined_by: Shares::new(u64::MAX),
@@ -506,6 +509,11 @@ impl Registry {
     /// How many links are open.
     pub(crate) fn links(&self) -> usize {
         self.links.len()
+    }
+
+    /// The next link whose number of dials from it has changed, pending ones included, with that number.
+    pub(crate) fn poll_dialled(&mut self) -> Option<(LinkId, usize)> {
+        self.dialled.pop_first()
     }
 
     /// How many dials are pending or open.

@@ -2,13 +2,15 @@
 
 use std::net::Ipv4Addr;
 
+use futures::SinkExt as _;
 use libp2p_identity::Keypair;
 use libp2p_websocket_star::rendezvous::{Limits, Refused, Server};
+use serde_json::json;
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpSocket, TcpStream},
 };
-use tokio_websockets::MaybeTlsStream;
+use tokio_websockets::{MaybeTlsStream, Message};
 
 use crate::client::{Client, Eio, config, dial, dialled, soon};
 
@@ -165,4 +167,35 @@ async fn links_that_do_not_read_give_way_and_those_who_send_to_them_do_not() {
         senders.push(sender);
     }
     assert_eq!(server.snapshot().links, senders.len());
+}
+
+#[tokio::test]
+async fn dials_count_as_memory_of_their_dialler_who_gives_way_for_them() {
+    const DIAL: u64 = 2 * 1024;
+    let limits = Limits::default().with_max_memory(512 * 1024);
+    let server = Server::bind(config().with_limits(limits)).await;
+    let server = server.expect("a free port");
+    let mut dialer = Client::joined(&server).await;
+    let mut listener = Client::joined(&server).await;
+    for n in 0..100_u64 {
+        dial(&mut dialer, &mut listener, &format!("d{n}")).await;
+        assert!(server.snapshot().memory_bytes >= (n + 1) * DIAL);
+    }
+    for n in 100..300 {
+        let offer = json!(["ss-dial", dialer.address, listener.address, format!("d{n}")]);
+        let text = format!("42{}{offer}", 1000 + n);
+        if dialer.socket.send(Message::text(text)).await.is_err() {
+            break;
+        }
+    }
+    let (code, reason) = dialer.closed().await.expect("a reason");
+    assert_eq!(u16::from(code), 1008);
+    assert!(reason.contains("memory"), "{reason}");
+    soon("the dials are gone", async {
+        while server.snapshot().memory_bytes > 100 * DIAL {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(server.snapshot().links, 1);
 }

@@ -277,6 +277,7 @@ impl Registry {
         if let Some(link) = self.links.get_mut(&dialer) {
             link.dialling += 1;
             link.dialled += 1;
+            self.dialled.insert(dialer, link.dialled);
             link.dials.insert(dial_id.clone());
         }
         let deadline = now + self.settings.dial_timeout;
@@ -437,6 +438,7 @@ impl Registry {
         if let Some(dialer) = self.links.get_mut(&dial.dialer) {
             dialer.dials.remove(&dial_id);
             dialer.dialled = dialer.dialled.saturating_sub(1);
+            self.dialled.insert(dial.dialer, dialer.dialled);
         }
         if let Some(listener) = self.links.get_mut(&dial.listener) {
             listener.dials.remove(&dial_id);

@@ -61,7 +61,7 @@ pub(super) struct LimitArguments {
     /// What may wait for one link until its senders have to wait
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1MiB")]
     max_queue: usize,
-    /// What all links together may hold of unfinished messages and of what waits for them; beyond that, those
+    /// What all links together may hold of unfinished messages, of what waits for them, and of open dials; beyond that, those
     /// of the addresses that hold most are closed
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
     max_memory: usize,

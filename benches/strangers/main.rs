@@ -155,6 +155,7 @@ async fn measure(options: &Options) -> io::Result<ExitCode> {
         }
     }
     println!("\n{}", load());
+    drop(watch);
     crowd.end().await?;
     server.end().await?;
     Ok(match is_kept || !options.check {

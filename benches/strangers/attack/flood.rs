@@ -9,9 +9,10 @@ use super::{Attack, Attacker};
 /// How many connections are tried a second with 5,000 honest links.
 const STEADY: usize = 1000;
 /// How many connect one after the other, as fast as they can.
-const AT_A_TIME: usize = 32;
-/// One that is let in is closed by the attacker then.
-const PATIENCE: Duration = Duration::from_millis(200);
+const AT_A_TIME: usize = 128;
+/// One that is let in is closed by the attacker then: so soon that what it may do at once is used up before the
+/// measuring begins.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 pub async fn run(attacker: Arc<Attacker>, flood: Attack) {
     match flood {

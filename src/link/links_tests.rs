@@ -92,7 +92,11 @@ async fn an_address_that_failed_is_remembered_when_the_link_is_gone() {
     links.dial(&star, dial).await.expect("a link");
     let answer = answer.await.expect("an answer");
     assert!(answer.is_err(), "nobody listens there");
-    while links.is_open(&star) || !lock(&links.context.routes).take(&star).have_failed() {
-        tokio::task::yield_now().await;
-    }
+    let kept = async {
+        while links.is_open(&star) || !lock(&links.context.routes).take(&star).have_failed() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let kept = tokio::time::timeout(Duration::from_secs(10), kept).await;
+    kept.expect("it is kept");
 }

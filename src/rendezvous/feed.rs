@@ -121,6 +121,8 @@ impl Chunk {
 #[derive(Debug)]
 pub(super) struct Feed {
     log: Shared<Log>,
+    /// The number of the next announcement, to be read without the lock: links look often, and mostly in vain.
+    next: AtomicU64,
     missed: AtomicU64,
 }
 
@@ -138,6 +140,7 @@ impl Default for Feed {
     fn default() -> Self {
         Self {
             log: Shared::new(Name::Feed, Log::default()),
+            next: AtomicU64::new(0),
             missed: AtomicU64::new(0),
         }
     }
@@ -157,6 +160,7 @@ impl Feed {
             let mut log = self.lock();
             chunk.first = log.next;
             log.next = chunk.end();
+            self.next.store(log.next, Ordering::Release);
             log.cost += chunk.cost();
             log.chunks.push_back(Arc::new(chunk));
             while log.cost > KEPT
@@ -195,6 +199,9 @@ impl Feed {
     /// Gives the next announcements for a link, those of one chunk at most, as whole frames, which may be none; false if
     /// the link has read all.
     pub(super) fn read(&self, link: LinkId, cursor: &mut Cursor, frames: &mut Vec<Bytes>) -> bool {
+        if cursor.next >= self.next.load(Ordering::Acquire) {
+            return false;
+        }
         let (chunk, oldest) = {
             let log = self.lock();
             let Some(oldest) = log.chunks.front().map(|chunk| chunk.first) else {

@@ -10,6 +10,9 @@ use super::{
     registry::Rate,
 };
 
+/// How many are forgotten at once: more than are remembered anew, and few enough not to hold a lock for long.
+const FORGOTTEN_AT_ONCE: usize = 16;
+
 /// Who has a rate of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Spender {
@@ -77,9 +80,13 @@ impl Rates {
     }
 
     fn forget_rested(&mut self, now: Instant) {
-        while let Some((until, spender)) = self.rested.first().copied()
-            && until <= now
-        {
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            let Some((until, spender)) = self.rested.first().copied() else {
+                return;
+            };
+            if until > now {
+                return;
+            }
             self.rested.pop_first();
             self.spent.remove(&spender);
         }

@@ -29,8 +29,8 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use tokio::time::Sleep;
 
-pub(crate) use self::table::Place;
 use self::table::{Key, Table};
+pub(crate) use self::table::{Place, room};
 use crate::{address::Rendezvous, hints::Hints};
 
 /// What a rendezvous' announcements say about a peer.

@@ -117,11 +117,11 @@ impl Table {
     /// Gives what had to give way, or `None` if there is no room.
     fn make_room(&mut self, place: Place<'_>, peer: &PeerId) -> Option<Vec<Arc<Key>>> {
         let here = self.parts.get(place.rendezvous).map_or(0, Part::len);
-        if place.listening {
-            return (here < self.capacity).then(Vec::new);
-        }
-        if here >= self.share(GUEST_SHARE) {
+        if here >= room(self.capacity, place.listening) {
             return None;
+        }
+        if place.listening {
+            return Some(Vec::new());
         }
         let addresses = self.parts.values().filter(|part| part.has(peer));
         let other_address = match addresses.count() < MAX_ADDRESSES {
@@ -130,17 +130,13 @@ impl Table {
         };
         let guests = self.parts.values().filter(|part| !part.listening);
         let in_all = guests.map(Part::len).sum::<usize>();
-        let is_full = in_all >= self.share(GUESTS_SHARE);
+        let is_full = in_all >= share(self.capacity, GUESTS_SHARE);
         let leaves = match (other_address, is_full) {
             (None, true) => Some(self.guest_that_gives_way(here)?),
             (other, _) => other,
         };
         let gave_way = leaves.and_then(|(at, peer)| self.retract(&at, &peer));
         Some(gave_way.into_iter().collect())
-    }
-
-    fn share(&self, of: usize) -> usize {
-        (self.capacity / of).max(1)
     }
 
     /// A guest without a link that lists this peer.
@@ -214,6 +210,18 @@ impl Table {
             .next()
             .map(|(&listing, key)| (listing, key))
     }
+}
+
+/// How many peers are remembered at a rendezvous, where we listen or not.
+pub(crate) fn room(capacity: usize, listening: bool) -> usize {
+    match listening {
+        true => capacity,
+        false => share(capacity, GUEST_SHARE),
+    }
+}
+
+fn share(capacity: usize, of: usize) -> usize {
+    (capacity / of).max(1)
 }
 
 #[cfg(test)]

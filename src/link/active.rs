@@ -21,12 +21,11 @@ use super::{
     heartbeat::{Due, Heartbeat},
     lock,
     socket::{self, WebSocket, closed, read_error},
-    spellings::room,
 };
 use crate::{
     address::StarAddr,
     connection::Connection,
-    discovery::Place,
+    discovery::{self, Place},
     error::{DialError, JoinError, LinkError, ProtocolError},
     protocol::{
         engine_io,
@@ -340,7 +339,7 @@ impl Active {
             listening,
         };
         announcer.announce(place, peer, address.with_rendezvous(here).to_multiaddr());
-        let room = room(driver.context.known_peers, listening);
+        let room = discovery::room(driver.context.known_peers, listening);
         let is_listed = |peer: &PeerId| announcer.lists(here, peer);
         lock(&driver.mailbox.spellings).note(address, here, room, is_listed);
     }

@@ -12,9 +12,6 @@ use crate::address::{Rendezvous, StarAddr};
 /// How many spellings of one peer are remembered; the deployed nodes join with one.
 const MAX_SPELLINGS: usize = 4;
 
-/// Of the peers that are known where we listen, the share that is where we do not: discovery's own.
-const GUEST_SHARE: usize = 16;
-
 /// The spellings of the peers that were announced on a link.
 #[derive(Debug, Default)]
 pub(super) struct Spellings {
@@ -58,15 +55,6 @@ impl Known {
 /// Whether an address is one at the rendezvous `here`, perhaps in another spelling.
 fn is_own(address: &StarAddr, here: &Rendezvous) -> bool {
     address.rendezvous() == here || address.rendezvous().is_same_server(here)
-}
-
-/// How many peers are remembered at a rendezvous.
-pub(super) fn room(known_peers: usize, listening: bool) -> usize {
-    match listening {
-        true => known_peers,
-        // Strangers may have chosen it.
-        false => (known_peers / GUEST_SHARE).max(1),
-    }
 }
 
 impl Spellings {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::discovery;
 
 fn at(host: &str, peer: PeerId) -> String {
     format!("/dns4/{host}/tcp/80/ws/p2p-websocket-star/ipfs/{peer}")
@@ -88,11 +89,14 @@ fn who_is_listed_stays_known_however_many_others_are_announced() {
 
 #[test]
 fn where_we_do_not_listen_a_sixteenth_of_the_peers_is_remembered() {
-    let (mut spellings, room) = (Spellings::default(), room(64, false));
+    let (mut spellings, room) = (Spellings::default(), discovery::room(64, false));
     for _ in 0..100 {
         let address = StarAddr::from_wire(&at("a", PeerId::random())).expect("valid");
         spellings.note(&address, &here(), room, |_| false);
     }
     assert_eq!(spellings.by_peer.len(), 4);
-    assert_eq!([super::room(64, true), super::room(3, false)], [64, 1]);
+    assert_eq!(
+        [discovery::room(64, true), discovery::room(3, false)],
+        [64, 1]
+    );
 }

@@ -9,17 +9,17 @@ use libp2p::{
     identify,
     multiaddr::Protocol,
     noise,
-    swarm::{NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
+    swarm::{SwarmEvent, dial_opts::DialOpts},
     tcp, yamux,
 };
 use libp2p_websocket_star::{
-    AddressGuard, Behaviour, Config, WebSocketStarTransport,
+    Behaviour, Config, WebSocketStarTransport,
     error::{Error, JoinError},
     preset::Star,
 };
 
 use crate::{
-    node::{IDLE, join, star_only, until},
+    node::{IDLE, Identifying, IdentifyingEvent, join, star_only, until},
     support::{address, ed25519, embedded, hasty, raw::Raw, within},
 };
 
@@ -207,12 +207,6 @@ fn a_transport_with_another_key_than_the_swarm_is_refused() {
     assert!(Behaviour::new(own, transport.discovery()).is_ok());
 }
 
-#[derive(NetworkBehaviour)]
-struct Identifying {
-    star: Behaviour,
-    identify: AddressGuard<identify::Behaviour>,
-}
-
 async fn identifying() -> Swarm<Identifying> {
     let star = Star::new(hasty());
     let mut swarm = SwarmBuilder::with_new_identity()
@@ -225,13 +219,7 @@ async fn identifying() -> Swarm<Identifying> {
         .expect("tcp")
         .with_other_transport(|key| star.transport(key))
         .expect("star")
-        .with_behaviour(|key| {
-            let identify = identify::Config::new("/test".to_owned(), key.public());
-            Identifying {
-                star: star.behaviour().expect("a transport"),
-                identify: AddressGuard::new(identify::Behaviour::new(identify)),
-            }
-        })
+        .with_behaviour(|key| Identifying::new(key, &star))
         .expect("a behaviour")
         .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
         .build();

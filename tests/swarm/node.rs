@@ -4,16 +4,33 @@ use std::{error::Error, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use libp2p::{
-    Multiaddr, Swarm, SwarmBuilder,
+    Multiaddr, Swarm, SwarmBuilder, identify,
     identity::Keypair,
     swarm::{NetworkBehaviour, SwarmEvent},
 };
-use libp2p_websocket_star::{Behaviour, preset::Star, rendezvous::Server};
+use libp2p_websocket_star::{AddressGuard, Behaviour, preset::Star, rendezvous::Server};
 
 use crate::support::{address, ed25519, hasty, within};
 
 /// Long enough that no connection ends because a test is slow.
 pub const IDLE: Duration = Duration::from_secs(600);
+
+/// This transport's behaviour and identify, as an application has them.
+#[derive(NetworkBehaviour)]
+pub struct Identifying {
+    pub star: Behaviour,
+    pub identify: AddressGuard<identify::Behaviour>,
+}
+
+impl Identifying {
+    pub fn new(key: &Keypair, star: &Star) -> Self {
+        let identify = identify::Config::new("/test".to_owned(), key.public());
+        Self {
+            star: star.behaviour().expect("a transport"),
+            identify: AddressGuard::new(identify::Behaviour::new(identify)),
+        }
+    }
+}
 
 /// A swarm with this transport alone.
 pub fn star_only<B: NetworkBehaviour>(

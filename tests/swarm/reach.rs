@@ -14,12 +14,12 @@ use libp2p::{
     },
     identify,
     swarm::{
-        DialError as SwarmDialError, NetworkBehaviour, SwarmEvent,
+        DialError as SwarmDialError, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
 use libp2p_websocket_star::{
-    AddressGuard, Behaviour, Config, Error, Event, Limits,
+    Config, Error, Event, Limits,
     error::{DialError, LinkError},
     preset::Star,
     rendezvous::{self, Server},
@@ -28,7 +28,7 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
-    node::{IDLE, join, until},
+    node::{IDLE, Identifying, IdentifyingEvent, join, until},
     support::{ed25519, embedded, raw::Raw, scripted::Scripted, within},
 };
 
@@ -59,12 +59,6 @@ impl Victim {
     }
 }
 
-#[derive(NetworkBehaviour)]
-struct Identifying {
-    star: Behaviour,
-    identify: AddressGuard<identify::Behaviour>,
-}
-
 /// A node as an application has it, by default.
 fn identifying() -> Swarm<Identifying> {
     let star = Star::new(Config::default());
@@ -72,13 +66,7 @@ fn identifying() -> Swarm<Identifying> {
         .with_tokio()
         .with_other_transport(|key| star.transport(key))
         .expect("a key that signs")
-        .with_behaviour(|key| {
-            let identify = identify::Config::new("/test".to_owned(), key.public());
-            Identifying {
-                star: star.behaviour().expect("a transport"),
-                identify: AddressGuard::new(identify::Behaviour::new(identify)),
-            }
-        })
+        .with_behaviour(|key| Identifying::new(key, &star))
         .expect("a behaviour")
         .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
         .build()

@@ -24,14 +24,14 @@ struct Handle {
 }
 
 #[derive(Debug)]
-struct Gate {
+struct State {
     places: Places<Handle>,
     rates: Rates,
     requests: Rates,
     refusals: Refusals,
 }
 
-impl Gate {
+impl State {
     fn refuse(&mut self, reason: Refused) -> Refused {
         self.refusals.count(reason);
         reason
@@ -42,7 +42,7 @@ impl Gate {
 #[derive(Debug)]
 pub(super) struct Admission {
     config: Config,
-    gate: Shared<Gate>,
+    state: Shared<State>,
 }
 
 impl Admission {
@@ -52,20 +52,20 @@ impl Admission {
         if let Some(most) = config.few_connections() {
             places = places.with_most(most, !config.trusted_proxies().is_empty());
         }
-        let gate = Gate {
+        let state = State {
             places,
             rates: Rates::new(limits.connection_rate),
             requests: Rates::new(limits.http_rate),
             refusals: Refusals::default(),
         };
         Self {
-            gate: Shared::new(Name::Admission, gate),
+            state: Shared::new(Name::Admission, state),
             config,
         }
     }
 
-    fn lock(&self) -> Guard<'_, Gate> {
-        self.gate.lock()
+    fn lock(&self) -> Guard<'_, State> {
+        self.state.lock()
     }
 
     /// What was refused here, and ended to make room.
@@ -80,22 +80,22 @@ impl Admission {
 
     /// Gives a new connection a place.
     pub(super) fn enter(self: &Arc<Self>, remote: IpAddr, now: Instant) -> Result<Place, Refused> {
-        let mut gate = self.lock();
+        let mut state = self.lock();
         let is_proxy = self.config.trusted_proxies().contain(remote);
         let (id, evicted) = match is_proxy {
-            true => gate.places.enter_unnamed(),
+            true => state.places.enter_unnamed(),
             false => {
                 let claimant = self.config.origin_weights().claimant(remote);
-                if !gate.rates.try_spend(&claimant, now) {
-                    return Err(gate.refuse(Refused::ConnectionRate));
+                if !state.rates.try_spend(&claimant, now) {
+                    return Err(state.refuse(Refused::ConnectionRate));
                 }
-                match gate.places.enter(claimant) {
+                match state.places.enter(claimant) {
                     Ok(entered) => entered,
-                    Err(Full) => return Err(gate.refuse(Refused::TooManyConnections)),
+                    Err(Full) => return Err(state.refuse(Refused::TooManyConnections)),
                 }
             }
         };
-        self.end(gate, evicted);
+        self.end(state, evicted);
         Ok(Place {
             admission: self.clone(),
             id,
@@ -106,39 +106,39 @@ impl Admission {
     /// Whether a client may send an HTTP request; then it counts.
     pub(super) fn may_ask(&self, client: IpAddr, now: Instant) -> bool {
         let claimant = self.config.origin_weights().claimant(client);
-        let mut gate = self.lock();
-        let may_ask = gate.requests.try_spend(&claimant, now);
+        let mut state = self.lock();
+        let may_ask = state.requests.try_spend(&claimant, now);
         if !may_ask {
-            gate.refuse(Refused::RequestRate);
+            state.refuse(Refused::RequestRate);
         }
         may_ask
     }
 
     /// Ends a connection of whoever has most, because no other can be accepted; whether there is one.
     pub(super) fn make_room(&self) -> bool {
-        let mut gate = self.lock();
-        let Some(handle) = gate.places.make_room() else {
+        let mut state = self.lock();
+        let Some(handle) = state.places.make_room() else {
             return false;
         };
-        self.end(gate, Some(Evicted::Connection(handle)));
+        self.end(state, Some(Evicted::Connection(handle)));
         true
     }
 
     /// Ends a connection whose place is another's now.
-    fn end(&self, mut gate: Guard<'_, Gate>, evicted: Option<Evicted<Handle>>) {
+    fn end(&self, mut state: Guard<'_, State>, evicted: Option<Evicted<Handle>>) {
         match evicted {
             None => {}
             Some(Evicted::Link(Handle {
                 outbox: Some(outbox),
                 ..
             })) => {
-                drop(gate);
+                drop(state);
                 // Its task counts it.
                 outbox.close(CloseReason::GaveWay);
             }
             Some(Evicted::Link(handle) | Evicted::Connection(handle)) => {
-                gate.refuse(Refused::ConnectionGaveWay);
-                drop(gate);
+                state.refuse(Refused::ConnectionGaveWay);
+                drop(state);
                 // Whoever gives it a task later finds that its place is gone.
                 if let Some(task) = handle.task {
                     task.abort();
@@ -170,14 +170,14 @@ impl Place {
     /// to be closed.
     pub(super) fn name(&self, client: IpAddr) -> bool {
         let claimant = self.admission.config.origin_weights().claimant(client);
-        let mut gate = self.admission.lock();
-        match gate.places.name(self.id, claimant) {
+        let mut state = self.admission.lock();
+        match state.places.name(self.id, claimant) {
             Ok(evicted) => {
-                self.admission.end(gate, evicted);
+                self.admission.end(state, evicted);
                 true
             }
             Err(Full) => {
-                gate.refuse(Refused::TooManyConnections);
+                state.refuse(Refused::TooManyConnections);
                 false
             }
         }
@@ -191,15 +191,15 @@ impl Place {
         now: Instant,
     ) -> Result<LinkPlace, NoLink> {
         let claimant = self.admission.config.origin_weights().claimant(client);
-        let mut gate = self.admission.lock();
-        if self.is_proxy && !gate.rates.try_spend(&claimant, now) {
+        let mut state = self.admission.lock();
+        if self.is_proxy && !state.rates.try_spend(&claimant, now) {
             return Err(NoLink::TooOften);
         }
-        let evicted = gate.places.begin_link(self.id)?;
-        if let Some(handle) = gate.places.handle_mut(self.id) {
+        let evicted = state.places.begin_link(self.id)?;
+        if let Some(handle) = state.places.handle_mut(self.id) {
             handle.outbox = Some(outbox.clone());
         }
-        self.admission.end(gate, evicted);
+        self.admission.end(state, evicted);
         Ok(LinkPlace {
             admission: self.admission.clone(),
             id: self.id,
@@ -224,11 +224,11 @@ impl Ticket {
     /// The connection is served by this task, which is ended if the connection has had to make room
     /// already.
     pub(super) fn served_by(self, task: AbortHandle) {
-        let mut gate = self.admission.lock();
-        match gate.places.handle_mut(self.id) {
+        let mut state = self.admission.lock();
+        match state.places.handle_mut(self.id) {
             Some(handle) => handle.task = Some(task),
             None => {
-                drop(gate);
+                drop(state);
                 task.abort();
             }
         }

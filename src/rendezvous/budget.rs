@@ -211,15 +211,15 @@ pub(super) struct Account {
 impl Account {
     /// The link's task holds so many bytes.
     pub(super) fn set_reading(self: &Arc<Self>, bytes: usize) {
-        self.change_reading(bytes);
+        self.change(&self.reading, bytes);
         self.check();
     }
 
     /// So many bytes wait in the link's queue. If there are more of them, to be followed by a
     /// [`check`](Self::check), when no lock is held.
     pub(super) fn set_queued(&self, bytes: usize) {
-        if let Some(more) = change(&self.queued, bytes.next_multiple_of(QUEUE_STEP)) {
-            self.budget.held.fetch_add(more, Ordering::Relaxed);
+        let more = self.change(&self.queued, bytes.next_multiple_of(QUEUE_STEP));
+        if more != 0 {
             self.budget.queued.fetch_add(more, Ordering::Relaxed);
         }
     }
@@ -229,22 +229,27 @@ impl Account {
     pub(super) fn set_dials(self: &Arc<Self>, dials: usize) {
         let ledger = self.budget.lock();
         if !self.is_closed.load(Ordering::Relaxed) {
-            self.change_dials(dials);
+            self.change(&self.dials, dials.saturating_mul(DIAL));
         }
         drop(ledger);
         self.check();
     }
 
-    fn change_dials(&self, dials: usize) {
-        if let Some(more) = change(&self.dials, dials.saturating_mul(DIAL)) {
-            self.budget.held.fetch_add(more, Ordering::Relaxed);
+    /// Sets a part of what it holds; gives by how much that has grown, modulo 2^64.
+    fn change(&self, part: &AtomicU64, bytes: usize) -> u64 {
+        let bytes = bytes as u64;
+        if part.load(Ordering::Relaxed) == bytes {
+            return 0;
         }
+        let more = bytes.wrapping_sub(part.swap(bytes, Ordering::Relaxed));
+        self.budget.held.fetch_add(more, Ordering::Relaxed);
+        more
     }
 
-    fn change_reading(&self, bytes: usize) {
-        if let Some(more) = change(&self.reading, bytes) {
-            self.budget.held.fetch_add(more, Ordering::Relaxed);
-        }
+    fn hold_nothing(&self) {
+        self.set_queued(0);
+        self.change(&self.reading, 0);
+        self.change(&self.dials, 0);
     }
 
     /// Takes more if it is needed, and has others give way if there is no more.
@@ -270,9 +275,7 @@ impl Account {
     fn close_in(self: &Arc<Self>, ledger: &mut Ledger<Arc<Self>>) {
         self.is_closed.store(true, Ordering::Relaxed);
         self.take(ledger, 0);
-        self.set_queued(0);
-        self.change_reading(0);
-        self.change_dials(0);
+        self.hold_nothing();
     }
 
     fn needed(&self) -> u64 {
@@ -289,22 +292,10 @@ impl Account {
     }
 }
 
-/// Sets what an account holds; gives by how much it has grown, modulo 2^64, if it has changed.
-fn change(part: &AtomicU64, bytes: usize) -> Option<u64> {
-    let bytes = bytes as u64;
-    if part.load(Ordering::Relaxed) == bytes {
-        return None;
-    }
-    let before = part.swap(bytes, Ordering::Relaxed);
-    Some(bytes.wrapping_sub(before))
-}
-
 impl Drop for Account {
     fn drop(&mut self) {
         // A link that was closed by another may have held something once more.
-        self.set_queued(0);
-        self.change_reading(0);
-        self.change_dials(0);
+        self.hold_nothing();
     }
 }
 

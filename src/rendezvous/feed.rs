@@ -28,7 +28,7 @@ const BATCH: usize = 64;
 const KEPT: usize = 4 * 1024 * 1024;
 /// What an announcement costs in memory beside its frame.
 const OVERHEAD: usize = 64;
-/// How many links are woken with the lock held.
+/// How many links are looked up with a lock held.
 const SLICE: usize = 256;
 
 /// Up to where a link has read.
@@ -121,7 +121,8 @@ impl Chunk {
 #[derive(Debug)]
 pub(super) struct Feed {
     log: Shared<Log>,
-    /// The number of the next announcement, to be read without the lock: links look often, and mostly in vain.
+    /// The number of the next announcement. It changes under the lock, and is read without: links look often, and
+    /// mostly in vain.
     next: AtomicU64,
     missed: AtomicU64,
 }
@@ -129,8 +130,6 @@ pub(super) struct Feed {
 #[derive(Debug, Default)]
 struct Log {
     chunks: VecDeque<Arc<Chunk>>,
-    /// The number of the next announcement.
-    next: u64,
     cost: usize,
     /// The links that have joined.
     readers: BTreeMap<LinkId, Arc<Outbox>>,
@@ -158,9 +157,8 @@ impl Feed {
             let mut chunk = Chunk::new(0, some);
             let mut dropped = Vec::new();
             let mut log = self.lock();
-            chunk.first = log.next;
-            log.next = chunk.end();
-            self.next.store(log.next, Ordering::Release);
+            chunk.first = self.next.load(Ordering::Relaxed);
+            self.next.store(chunk.end(), Ordering::Release);
             log.cost += chunk.cost();
             log.chunks.push_back(Arc::new(chunk));
             while log.cost > KEPT
@@ -185,7 +183,7 @@ impl Feed {
         let mut log = self.lock();
         log.readers.insert(link, outbox);
         Cursor {
-            next: log.next,
+            next: self.next.load(Ordering::Relaxed),
             since,
         }
     }
@@ -232,16 +230,23 @@ impl Feed {
 
     /// The links that have joined, some at a time; `last` is the last one that was given.
     pub(super) fn some_readers(&self, last: &mut Option<LinkId>) -> Vec<Arc<Outbox>> {
-        let log = self.lock();
-        let after = last.map_or(Bound::Unbounded, Bound::Excluded);
-        let range = log.readers.range((after, Bound::Unbounded)).take(SLICE);
-        range
-            .map(|(link, outbox)| {
-                *last = Some(*link);
-                outbox.clone()
-            })
-            .collect()
+        next_slice(&self.lock().readers, last)
     }
+}
+
+/// Some of the outboxes, for one who goes through all without holding their lock throughout; `last` is the link of the
+/// last one that was given.
+pub(super) fn next_slice(
+    outboxes: &BTreeMap<LinkId, Arc<Outbox>>,
+    last: &mut Option<LinkId>,
+) -> Vec<Arc<Outbox>> {
+    let after = last.map_or(Bound::Unbounded, Bound::Excluded);
+    let some = outboxes.range((after, Bound::Unbounded)).take(SLICE);
+    some.map(|(link, outbox)| {
+        *last = Some(*link);
+        outbox.clone()
+    })
+    .collect()
 }
 
 #[cfg(test)]

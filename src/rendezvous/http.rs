@@ -145,10 +145,12 @@ fn respond(
         false => remote.to_canonical(),
     };
     if !hub.admission().may_ask(client, now()) {
-        return (too_often(), None);
+        let text = "Too many requests a second from your address\n";
+        return (last_refusal(StatusCode::TOO_MANY_REQUESTS, text), None);
     }
     if is_proxy && !place.name(client) {
-        return (no_place(), None);
+        let text = "Too many connections from your address\n";
+        return (last_refusal(StatusCode::SERVICE_UNAVAILABLE, text), None);
     }
     let answer: fn(&Request<Incoming>, &Hub) -> Response<String> = match request.uri().path() {
         "/socket.io/" | "/socket.io" => return begin(request, client, place, hub),
@@ -242,18 +244,9 @@ fn answer(status: StatusCode, content_type: &'static str, body: String) -> Respo
     response
 }
 
-/// What a client is told that has its share of connections already.
-fn no_place() -> Response<String> {
-    let text = "Too many connections from your address\n";
-    let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, text);
-    set_last(&mut response);
-    response
-}
-
-/// What a client is told that asks too often.
-fn too_often() -> Response<String> {
-    let text = "Too many requests a second from your address\n";
-    let mut response = refusal(StatusCode::TOO_MANY_REQUESTS, text);
+/// A refusal after which the connection ends.
+fn last_refusal(status: StatusCode, text: &str) -> Response<String> {
+    let mut response = refusal(status, text);
     set_last(&mut response);
     response
 }

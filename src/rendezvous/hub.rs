@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     net::IpAddr,
-    ops::Bound,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -17,7 +16,7 @@ use super::{
     admission::{Admission, LinkPlace, Place},
     budget::Budget,
     config::Config,
-    feed::Feed,
+    feed::{Feed, next_slice},
     gate::Gate,
     metrics::DialTime,
     outbox::{CloseReason, Outbox},
@@ -37,8 +36,6 @@ use crate::{
 const NEWS_TIMEOUT: Duration = Duration::from_millis(100);
 /// How many addresses are copied with the lock held.
 const ADDRESSES_AT_ONCE: usize = 512;
-/// How many links are looked up with the lock held when all are to be closed.
-const CLOSED_AT_ONCE: usize = 256;
 
 /// The clock of everything here, which a test may pause.
 pub(super) fn now() -> Instant {
@@ -157,17 +154,6 @@ impl State {
             .push_back((now() + NEWS_TIMEOUT, Arc::downgrade(&gate)));
         outbox.push_welcome(welcome, Some(gate));
         drop(token);
-    }
-
-    /// Some of the outboxes; `last` is the link of the last one that was given.
-    fn some_outboxes(&self, last: &mut Option<LinkId>) -> Vec<Arc<Outbox>> {
-        let after = last.map_or(Bound::Unbounded, Bound::Excluded);
-        let range = self.outboxes.range((after, Bound::Unbounded));
-        let some = range.take(CLOSED_AT_ONCE).map(|(link, outbox)| {
-            *last = Some(*link);
-            outbox.clone()
-        });
-        some.collect()
     }
 
     /// Opens those gates that have been closed for too long.
@@ -421,16 +407,12 @@ impl Hub {
         while self.with(Registry::shut_down) {
             tokio::task::yield_now().await;
         }
-        // Nobody runs the timer any more.
-        for (_, gate) in std::mem::take(&mut self.lock().gates) {
-            if let Some(gate) = gate.upgrade() {
-                gate.open();
-            }
-        }
+        // Nobody runs the timer any more: all of them.
+        self.lock().open_gates(now() + NEWS_TIMEOUT);
         // One that is admitted behind the last of these is closed as it is admitted.
         let mut last = None;
         loop {
-            let some = self.lock().some_outboxes(&mut last);
+            let some = next_slice(&self.lock().outboxes, &mut last);
             if some.is_empty() {
                 return;
             }
@@ -484,32 +466,22 @@ impl Hub {
         let connections = self.admission.connections();
         let not_admitted = self.admission.refusals();
         let state = self.lock();
-        Figures {
-            peers: state.registry.peers(),
-            snapshot: Snapshot {
-                connections,
-                refusals: state.registry.refusals().plus(not_admitted),
-                ..self.figures_of(&state)
-            },
-        }
-    }
-
-    /// All but what the admission knows.
-    fn figures_of(&self, state: &State) -> Snapshot {
-        Snapshot {
+        let snapshot = Snapshot {
             links: state.registry.links(),
-            connections: 0,
+            connections,
             peers: Vec::new(),
             dials: state.registry.open_dials(),
             queued_bytes: self.budget.queued(),
             memory_bytes: self.budget.held(),
             counters: state.registry.counters(),
-            refusals: state.registry.refusals(),
+            refusals: state.registry.refusals().plus(not_admitted),
             announcements_dropped: self.feed.missed(),
             relayed_items: self.relayed_items.load(Ordering::Relaxed),
             relayed_bytes: self.relayed_bytes.load(Ordering::Relaxed),
             panics: self.panics.load(Ordering::Relaxed),
-        }
+        };
+        let peers = state.registry.peers();
+        Figures { peers, snapshot }
     }
 }
 

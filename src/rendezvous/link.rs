@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use futures::ready;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
+    io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep},
 };
 
@@ -161,8 +161,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(upgraded: Upgraded<
     let _ = tokio::time::timeout(timeout, closing).await;
 }
 
-/// Tells the peer why its link ends, and takes what it still sends: closing a TCP stream that holds
-/// unread data would throw the reason away.
+/// Tells the peer why its link ends, if it may still listen.
 async fn close<S: AsyncRead + AsyncWrite + Unpin>(
     mut socket: WebSocket<S>,
     ended: &Ended,
@@ -172,11 +171,7 @@ async fn close<S: AsyncRead + AsyncWrite + Unpin>(
         Ended::ByPeer => String::new(),
         ended => ended.to_string(),
     };
-    socket.close(ended.close_code(), &reason).await?;
-    let mut io = socket.into_io();
-    let mut discarded = [0; 4096];
-    while io.read(&mut discarded).await? > 0 {}
-    Ok(())
+    socket.finish(ended.close_code(), &reason).await
 }
 
 /// How long a message from a peer may be. One of version 4 must fit the links of version 3, where an

@@ -151,13 +151,9 @@ impl<H: Clone + Default> Places<H> {
 
     /// A connection of a proxy has come. The oldest of those may have to go for it.
     pub(super) fn enter_unnamed(&mut self) -> (PlaceId, Option<Evicted<H>>) {
-        let mut evicted = None;
-        if self.unnamed.len() >= self.most_unnamed
-            && let Some(oldest) = self.unnamed.pop_first()
-            && let Some(connection) = self.open.remove(&oldest)
-        {
-            evicted = Some(Evicted::Connection(connection.handle));
-        }
+        let is_full = self.unnamed.len() >= self.most_unnamed;
+        let evicted = if is_full { self.evict_unnamed() } else { None };
+        let evicted = evicted.map(Evicted::Connection);
         let id = self.insert(None);
         self.unnamed.insert(id);
         (id, evicted)
@@ -194,10 +190,7 @@ impl<H: Clone + Default> Places<H> {
                 let id = self.first(origin, Stage::Plain)?;
                 self.remove(id).map(|connection| connection.handle)
             }
-            _ if unnamed > 1 => {
-                let oldest = self.unnamed.first().copied()?;
-                self.remove(oldest).map(|connection| connection.handle)
-            }
+            _ if unnamed > 1 => self.evict_unnamed(),
             _ => None,
         }
     }
@@ -306,6 +299,12 @@ impl<H: Clone + Default> Places<H> {
             Some(_) => {}
         }
         Some(connection)
+    }
+
+    /// Takes the oldest connection of which it is not known for whom it is.
+    fn evict_unnamed(&mut self) -> Option<H> {
+        let oldest = self.unnamed.first().copied()?;
+        self.remove(oldest).map(|connection| connection.handle)
     }
 
     /// Takes a connection of an origin, whose place is another's already.

@@ -281,12 +281,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         while self.io.read(&mut discarded).await? > 0 {}
         Ok(())
     }
-
-    /// The stream under it, for what still comes after a close.
-    #[cfg(feature = "rendezvous-server")]
-    pub(crate) fn into_io(self) -> S {
-        self.io
-    }
 }
 
 /// Appends the frame of a server's text message, for [`WebSocket::send_encoded`].

@@ -240,7 +240,7 @@ impl Registry {
         let pending = room(&dialled_by.pending).map_err(|_| Refusal::PeerBusy)?;
         let open = room(&dialled_by.open).map_err(|_| Refusal::PeerBusy)?;
         // The end of one that waits makes room for one that is open, too.
-        for dial_id in [pending, open].into_iter().flatten().take(1) {
+        if let Some(dial_id) = pending.or(open) {
             self.end_dial(&dial_id, Refusal::PeerBusy, Cut::GaveWay);
         }
         Ok(())

@@ -264,8 +264,16 @@ impl Registry {
         }
         match owner {
             Some(owner) if owner == link => {}
-            Some(owner) => self.take_over(link, owner, &address, now),
-            None => self.add_peer(link, &address, now),
+            Some(owner) => {
+                self.leave_address(owner, &address);
+                self.move_peer(link, &claimant, &address, now);
+                let event = Event::Displaced {
+                    address: address.to_string(),
+                };
+                self.send(owner, event.encode(None));
+                tracing::debug!(%link, from = %owner, peer = %Words(&address), "a peer has moved");
+            }
+            None => self.add_peer(link, &claimant, &address, now),
         }
         let is_new = owner.is_none() && self.joined <= FEW;
         if is_first {
@@ -291,36 +299,17 @@ impl Registry {
         fits.then_some(()).ok_or(Refusal::JoinRate)
     }
 
-    /// The address moves to the newest link; the others know it.
-    fn take_over(&mut self, link: LinkId, owner: LinkId, address: &Arc<str>, now: Instant) {
-        if let Some(state) = self.links.get_mut(&owner) {
-            state.joins.remove(address);
-            let (is_last, origin) = (state.joins.is_empty(), state.claimant.origin);
-            if is_last {
-                self.has_left(owner, origin);
-            }
-        }
-        self.move_peer(link, address, now);
-        let event = Event::Displaced {
-            address: address.to_string(),
-        };
-        self.send(owner, event.encode(None));
-        tracing::debug!(%link, from = %owner, peer = %Words(address), "a peer has moved");
-    }
-
-    /// From now on the peer counts for the origin of its new link.
-    fn move_peer(&mut self, link: LinkId, address: &Arc<str>, now: Instant) {
-        let claimant = self.links.get(&link).map(|state| state.claimant);
-        let moved = claimant.and_then(|claimant| Some((claimant, self.peers.remove(address)?)));
-        let Some((claimant, (address, peer))) = moved else {
+    /// The peer moves to its newest link, and counts for the origin of that one; the others know it.
+    fn move_peer(&mut self, link: LinkId, claimant: &Claimant, address: &str, now: Instant) {
+        let Some((address, peer)) = self.peers.remove(address) else {
             return;
         };
         self.turns.remove(peer.origin, peer.turn);
         let turn = match peer.told {
-            None => self.turns.add_news(&claimant, address.clone(), now),
+            None => self.turns.add_news(claimant, address.clone(), now),
             Some(_) => {
                 let due = peer.turn.due;
-                self.turns.add_known(&claimant, address.clone(), due)
+                self.turns.add_known(claimant, address.clone(), due)
             }
         };
         let peer = Peer {
@@ -329,29 +318,26 @@ impl Registry {
             turn,
             ..peer
         };
-        self.peers.add(&claimant, address, peer);
+        self.peers.add(claimant, address, peer);
     }
 
-    fn add_peer(&mut self, link: LinkId, address: &Arc<str>, now: Instant) {
-        let Some(claimant) = self.links.get(&link).map(|state| state.claimant) else {
-            return;
-        };
+    fn add_peer(&mut self, link: LinkId, claimant: &Claimant, address: &Arc<str>, now: Instant) {
         let back = self.gone.take(address);
         // Whoever was away for longer may be forgotten by the others.
         let forgotten = self.turns.round() * 2;
         let back = back.filter(|left| left.told_at + forgotten >= now);
         let (turn, told, then) = match back {
             None => {
-                let turn = self.turns.add_news(&claimant, address.clone(), now);
+                let turn = self.turns.add_news(claimant, address.clone(), now);
                 (turn, None, None)
             }
             Some(Left { told, due, .. }) => {
                 let turn = match self.joined <= FEW {
                     // Those who have not heard of it hear of it as of any newcomer: before its answer.
-                    true => self.turns.add_news(&claimant, address.clone(), now),
+                    true => self.turns.add_news(claimant, address.clone(), now),
                     false => {
                         let soon = due.min(now + BACK_PAUSE);
-                        self.turns.add_known(&claimant, address.clone(), soon)
+                        self.turns.add_known(claimant, address.clone(), soon)
                     }
                 };
                 (turn, Some(told), Some(due))
@@ -367,7 +353,7 @@ impl Registry {
             turn,
             then,
         };
-        self.peers.add(&claimant, address.clone(), peer);
+        self.peers.add(claimant, address.clone(), peer);
         if self.joined <= FEW {
             self.announce(now);
         }
@@ -375,17 +361,23 @@ impl Registry {
     }
 
     pub(super) fn leave(&mut self, link: LinkId, address: &str) {
-        let Some(state) = self.links.get_mut(&link) else {
-            return;
-        };
-        if state.joins.remove(address) {
-            let (is_last, origin) = (state.joins.is_empty(), state.claimant.origin);
-            if is_last {
-                self.has_left(link, origin);
-            }
+        if self.leave_address(link, address) {
             self.forget_peer(address);
             tracing::debug!(%link, peer = %Words(address), "a peer has left");
         }
+    }
+
+    /// A link has one of its addresses no more; `false` if it had not.
+    fn leave_address(&mut self, link: LinkId, address: &str) -> bool {
+        let Some(state) = self.links.get_mut(&link) else {
+            return false;
+        };
+        let had = state.joins.remove(address);
+        if had && state.joins.is_empty() {
+            let origin = state.claimant.origin;
+            self.has_left(link, origin);
+        }
+        had
     }
 
     /// A link has no address any more.

@@ -285,6 +285,7 @@ pub struct Limits {
     pub(crate) origin_join_rate: Rate,
     pub(crate) dial_rate: Rate,
     pub(crate) origin_dial_rate: Rate,
+    pub(crate) refusal_rate: Rate,
     pub(crate) handshake_timeout: Duration,
     pub(crate) http_age: Duration,
     pub(crate) http_requests: usize,
@@ -323,6 +324,7 @@ impl Default for Limits {
     /// - `dial_rate`: 100 a second and 1,000 at once a link: a node that has just joined may dial every
     ///   peer it hears of, and later on nobody dials a hundred a second.
     /// - `origin_dial_rate`: ten times that for an origin.
+    /// - `refusal_rate`: 100 a second and 1,000 at once an origin: a peer that behaves is refused once or twice.
     /// - `handshake_timeout`: 10 s, for the HTTP request.
     /// - `http_age`: 60 s for a connection that becomes no link: a page, a monitor and a proxy open another
     ///   one without anybody noticing.
@@ -353,6 +355,7 @@ impl Default for Limits {
             origin_join_rate: Rate::new(100, 2000),
             dial_rate: Rate::new(100, 1000),
             origin_dial_rate: Rate::new(1000, 10_000),
+            refusal_rate: Rate::new(100, 1000),
             handshake_timeout: Duration::from_secs(10),
             http_age: Duration::from_secs(60),
             http_requests: 100,
@@ -495,6 +498,16 @@ impl Limits {
     #[must_use]
     pub fn with_origin_dial_rate(mut self, per_second: u32, burst: u32) -> Self {
         self.origin_dial_rate = Rate::new(per_second, burst);
+        self
+    }
+
+    /// How many times a second the requests of an origin may be refused, and how many times at once after a rest; at
+    /// least one each, for each unit of its [weight](Config::with_origin_weight). A link that is refused beyond that
+    /// is not read until the origin has rested, 5 seconds at most. A dial that fails within the rate of dials does
+    /// not count: the dialled peer may have left.
+    #[must_use]
+    pub fn with_refusal_rate(mut self, per_second: u32, burst: u32) -> Self {
+        self.refusal_rate = Rate::new(per_second, burst);
         self
     }
 

@@ -190,6 +190,8 @@ struct Link<S> {
     inbox: Inbox,
     /// What was read last and has no room where it goes.
     waiting: Option<Waiting>,
+    /// Until nothing is read, because too much was refused.
+    rest: Option<Pin<Box<Sleep>>>,
     /// An answer to pings, or a ping where those are ours to send; however many there were, one tells
     /// that we live.
     beat: Option<&'static str>,
@@ -230,6 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             socket,
             inbox: Inbox::new(version),
             waiting: None,
+            rest: None,
             beat: None,
             unflushed: false,
             timer: Box::pin(tokio::time::sleep(pings.pause(pulse.period(), now))),
@@ -356,6 +359,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     /// Reads some messages; whether there may be more to do.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        if let Some(rest) = &mut self.rest {
+            if rest.as_mut().poll(cx).is_pending() {
+                return Ok(false);
+            }
+            self.rest = None;
+        }
         if let Some(waiting) = &mut self.waiting {
             // Nor is it looked whether the peer has hung up: what it sent before that is still to
             // be delivered, and how long that may take is up to the destination's drain.
@@ -382,6 +391,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             match self.inbox.handle(&self.member, message)? {
                 Handled::Done => {}
                 Handled::Ping(pong) => self.beat = Some(pong),
+                Handled::Rest(until) => {
+                    self.rest = Some(Box::pin(tokio::time::sleep_until(until.into())));
+                    return Ok(true);
+                }
                 Handled::Wait(waiting) => {
                     self.waiting = Some(waiting);
                     return Ok(true);
@@ -413,7 +426,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             let vitals = Vitals {
                 read: self.socket.received(),
                 written: self.socket.sent(),
-                reading: self.waiting.is_none(),
+                reading: self.waiting.is_none() && self.rest.is_none(),
                 writing: self.unflushed,
                 holds_up: self.member.outbox.holds_up(),
             };

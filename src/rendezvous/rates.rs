@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -54,22 +54,50 @@ impl Rates {
             return false;
         };
         self.set(origin, of_origin);
-        // An IPv4 address is its own group.
-        if matches!(claimant.origin, Origin::V6(_)) {
+        if levels(claimant.origin) > 1 {
             self.set(group, of_group);
         }
         true
     }
 
+    /// Counts what an origin has done at `now`, whether it may or not; gives how long it is to wait until it may do it
+    /// again, and no longer than `longest`.
+    pub(super) fn spend(
+        &mut self,
+        claimant: &Claimant,
+        now: Instant,
+        longest: Duration,
+    ) -> Duration {
+        self.forget_rested(now);
+        let mut pause = Duration::ZERO;
+        let spenders = [
+            (Spender::Origin(claimant.origin), claimant.weight),
+            (
+                Spender::Group(claimant.origin.group()),
+                claimant.group_limit,
+            ),
+        ];
+        for (spender, weight) in spenders.into_iter().take(levels(claimant.origin)) {
+            let latest = now + self.rate.longest() + longest;
+            let until = self.with_one_more(spender, weight, now).min(latest);
+            self.set(spender, until);
+            let free_until = now + self.rate.longest();
+            pause = pause.max(until.saturating_duration_since(free_until));
+        }
+        pause
+    }
+
     /// Until when `spender` has spent what it has after one time more, if it may.
     fn spent_until(&self, spender: Spender, weight: u32, now: Instant) -> Option<Instant> {
-        let before = self
-            .spent
-            .get(&spender)
-            .map_or(now, |until| now.max(*until));
-        let until = before + self.rate.cost() / weight.max(1);
+        let until = self.with_one_more(spender, weight, now);
         let fits = until.saturating_duration_since(now) <= self.rate.longest();
         fits.then_some(until)
+    }
+
+    fn with_one_more(&self, spender: Spender, weight: u32, now: Instant) -> Instant {
+        let spent = self.spent.get(&spender);
+        let before = spent.map_or(now, |until| now.max(*until));
+        before + self.rate.cost() / weight.max(1)
     }
 
     fn set(&mut self, spender: Spender, until: Instant) {
@@ -93,9 +121,17 @@ impl Rates {
     }
 }
 
+/// How many there are of an origin and its group: an IPv4 address is its own group.
+fn levels(origin: Origin) -> usize {
+    match origin {
+        Origin::V4(_) => 1,
+        Origin::V6(_) => 2,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{net::IpAddr, time::Duration};
+    use std::net::IpAddr;
 
     use super::{super::origin::Weights, *};
 
@@ -146,6 +182,33 @@ mod tests {
         assert_eq!(at_once(&mut rates, "2001:db8:2:1::1", start), 20);
         assert_eq!(at_once(&mut rates, "2001:db8:2:2::1", start), 0);
         assert_eq!(at_once(&mut rates, "2001:db8:3:2::1", start), 5);
+    }
+
+    #[test]
+    fn whoever_does_it_too_often_all_the_same_waits_the_longer() {
+        let mut rates = Rates::new(Rate::new(10, 5));
+        let (start, longest) = (Instant::now(), Duration::from_secs(2));
+        let who = claimant("192.0.2.1");
+        let mut pauses = (0..100).map(|_| rates.spend(&who, start, longest).as_millis());
+        assert_eq!(pauses.by_ref().take(5).sum::<u128>(), 0);
+        assert_eq!(pauses.by_ref().take(3).collect::<Vec<_>>(), [100, 200, 300]);
+        assert_eq!(pauses.last(), Some(2000));
+        let later = start + Duration::from_secs(1);
+        assert_eq!(rates.spend(&who, later, longest).as_millis(), 1100);
+        let another = claimant("192.0.2.2");
+        assert_eq!(rates.spend(&another, later, longest), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_networks_of_a_48_wait_for_each_other() {
+        let mut rates = Rates::new(Rate::new(10, 5));
+        let (now, longest) = (Instant::now(), Duration::from_secs(2));
+        let networks = (0..21).map(|n| claimant(&format!("2001:db8:0:{n:x}::1")));
+        let pauses: Vec<_> = networks
+            .map(|who| rates.spend(&who, now, longest))
+            .collect();
+        assert!(pauses[..20].iter().all(Duration::is_zero), "{pauses:?}");
+        assert_eq!(pauses[20].as_millis(), 25);
     }
 
     #[test]

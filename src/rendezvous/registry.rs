@@ -47,6 +47,8 @@ pub(crate) use self::{dials::Route, rate::Rate, turns::FEW};
 
 /// How many deadlines are dealt with without letting others use the registry.
 const OVERDUE_AT_ONCE: usize = 256;
+/// For how long a link is not read at most, however often it was refused.
+const LONGEST_REST: Duration = Duration::from_secs(5);
 /// How many dials are ended so, of a lost link and when the server is shut down.
 const ENDED_AT_ONCE: usize = 64;
 
@@ -203,6 +205,8 @@ struct Link {
     dialled_by: Option<Box<Dialled>>,
     next_ack: u64,
     first_join: Option<Instant>,
+    /// Until when nothing is to be read from it, because it was refused too often.
+    rests_until: Option<Instant>,
 }
 
 impl Link {
@@ -220,6 +224,7 @@ impl Link {
             dialled_by: None,
             next_ack: 0,
             first_join: None,
+            rests_until: None,
         }
     }
 }
@@ -261,6 +266,7 @@ pub(crate) struct Registry {
     challenges: u64,
     origin_joins: Rates,
     origin_dials: Rates,
+    origin_refusals: Rates,
     deadlines: BTreeSet<(Instant, DeadlineKind)>,
     /// Dials of lost links that are still to be ended.
     cut: VecDeque<CutDial>,
@@ -300,6 +306,7 @@ impl Registry {
             challenges: 0,
             origin_joins: Rates::new(limits.origin_join_rate),
             origin_dials: Rates::new(limits.origin_dial_rate),
+            origin_refusals: Rates::new(limits.refusal_rate),
             deadlines: BTreeSet::new(),
             cut: VecDeque::new(),
             latest: None,
@@ -397,7 +404,10 @@ impl Registry {
                     self.answer(link, ack, Ok(()));
                 }
             }
-            (_, Some(ack)) => self.answer(link, ack, Err(Refusal::Unknown)),
+            (_, Some(ack)) => {
+                self.answer(link, ack, Err(Refusal::Unknown));
+                self.refused(link, now);
+            }
             // Its answer is asked for by nobody, or it is none of ours.
             (_, None) => {}
         }
@@ -410,8 +420,36 @@ impl Registry {
     }
 
     /// Takes an event that could not be decoded from a link.
-    pub(crate) fn handle_malformed(&mut self, link: LinkId, ack: u64, error: ProtocolError) {
+    pub(crate) fn handle_malformed(
+        &mut self,
+        link: LinkId,
+        ack: u64,
+        error: ProtocolError,
+        now: Instant,
+    ) {
         self.answer(link, ack, Err(Refusal::Malformed(error.to_string())));
+        self.refused(link, now);
+    }
+
+    /// A link was refused what is no request, and is answered elsewhere.
+    pub(crate) fn handle_refused(&mut self, link: LinkId, now: Instant) {
+        self.refused(link, now);
+    }
+
+    /// A refusal costs its link nothing and us an answer. Beyond its origin's rate, the link is read no more until
+    /// the origin has rested.
+    fn refused(&mut self, link: LinkId, now: Instant) {
+        if let Some(state) = self.links.get_mut(&link) {
+            let pause = self
+                .origin_refusals
+                .spend(&state.claimant, now, LONGEST_REST);
+            state.rests_until = (!pause.is_zero()).then(|| now + pause);
+        }
+    }
+
+    /// Until when nothing is to be read from a link, if it has been refused too often since this was asked last.
+    pub(crate) fn poll_rest(&mut self, link: LinkId) -> Option<Instant> {
+        self.links.get_mut(&link)?.rests_until.take()
     }
 
     /// Takes an answer to `ss-incomming` from a link.

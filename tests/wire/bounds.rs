@@ -262,7 +262,9 @@ async fn a_link_joins_in_time_or_is_closed() {
 
 #[tokio::test]
 async fn a_link_that_reads_nothing_is_closed_and_counted() {
-    let limits = Limits::default().with_stall_timeout(Duration::from_millis(500));
+    let limits = Limits::default()
+        .with_stall_timeout(Duration::from_millis(500))
+        .with_refusal_rate(u32::MAX, u32::MAX);
     let server = limited(limits).await;
     let mut bystander = Client::joined(&server).await;
     let mut client = Client::joined(&server).await;

@@ -12,5 +12,6 @@ mod npm_crashes;
 mod packets;
 mod panics;
 mod public_names;
+mod refused;
 mod upgrade;
 mod versions;

@@ -1,6 +1,6 @@
 //! What comes from one link: requests go to the registry, items straight to the other peer's link.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
@@ -15,7 +15,7 @@ use crate::{
     rendezvous::{
         hub::Member,
         outbox::{Outbox, Parcel, Push, TryPushError},
-        registry::Route,
+        registry::{Registry, Route},
     },
     websocket::Message,
     words::Words,
@@ -34,6 +34,8 @@ pub(super) enum Handled {
     Done,
     /// A heartbeat, to be answered with this.
     Ping(&'static str),
+    /// It is refused, as too many before it: nothing more is to be read until then.
+    Rest(Instant),
     /// Its destination has no room now. Nothing more is to be read before it is put in.
     Wait(Waiting),
 }
@@ -123,9 +125,9 @@ impl Inbox {
                     return Err(ProtocolError::MissingBinary.into());
                 }
                 let packet = socket_io::Packet::decode(data)?;
-                if self.passes_over(member, packet, text)? {
+                if let Some(handled) = self.pass_over(member, packet, text)? {
                     self.attachments = packet.attachments();
-                    return Ok(Handled::Done);
+                    return Ok(handled);
                 }
                 self.handle_packet(member, packet, &message)
             }
@@ -183,24 +185,30 @@ impl Inbox {
         }
     }
 
-    /// Whether a packet is dealt with except for its attachments: it is of another namespace or of no
-    /// use here, or asks for a namespace.
-    fn passes_over(
+    /// Deals with a packet, except for its attachments, that is of another namespace or of no use here, or asks for
+    /// a namespace.
+    fn pass_over(
         &mut self,
         member: &Member,
         packet: socket_io::Packet<'_>,
         text: &str,
-    ) -> Result<bool, ProtocolError> {
+    ) -> Result<Option<Handled>, ProtocolError> {
         match packet {
             socket_io::Packet::Connect(_) => self.connect(member)?,
             socket_io::Packet::ForeignConnect(name) if name.len() <= MAX_NAMESPACE => {
                 let refusal = socket_io::refuse_namespace(self.version, name);
                 member.outbox.push_own(Message::text(refusal));
+                let rest = member.hub.with(|registry| {
+                    registry.handle_refused(member.link, hub_now());
+                    registry.poll_rest(member.link)
+                });
+                return Ok(Some(done_or_rest(rest)));
             }
             socket_io::Packet::ForeignConnect(_) | socket_io::Packet::Foreign { .. } => {}
-            _ => return Ok(!self.takes_events(text)?),
+            _ if self.takes_events(text)? => return Ok(None),
+            _ => {}
         }
-        Ok(true)
+        Ok(Some(Handled::Done))
     }
 
     /// Answers a peer that asks for the namespace.
@@ -256,8 +264,8 @@ impl Inbox {
                 Ok(Event::Stream { stream, event }) => {
                     return Ok(self.handle_stream(member, stream, &event, ack, message));
                 }
-                Ok(event) => request(member, event, ack),
-                Err(error) => malformed(member, ack, error),
+                Ok(event) => return Ok(request(member, event, ack)),
+                Err(error) => return Ok(malformed(member, ack, error)),
             },
             socket_io::Packet::BinaryEvent { ack, json } => match Event::decode(json, true) {
                 Ok(Event::Stream {
@@ -267,7 +275,7 @@ impl Inbox {
                 Ok(_) => self.expect_binary(member, None)?,
                 Err(error) => {
                     self.expect_binary(member, None)?;
-                    malformed(member, ack, error);
+                    return Ok(malformed(member, ack, error));
                 }
             },
             socket_io::Packet::Ack { id, json } => {
@@ -367,37 +375,44 @@ fn encode(stream: StreamName<'_>, event: StreamEvent) -> Message {
     Message::text(Event::Stream { stream, event }.encode(None))
 }
 
-fn request(member: &Member, event: Event<'_>, ack: Option<u64>) {
+fn done_or_rest(until: Option<Instant>) -> Handled {
+    until.map_or(Handled::Done, Handled::Rest)
+}
+
+fn request(member: &Member, event: Event<'_>, ack: Option<u64>) -> Handled {
     let Member { hub, link, .. } = member;
     let may_join = matches!(event, Event::Join { .. } | Event::Leave { .. });
-    let mut joined = false;
-    let check = hub.with(|registry| {
+    let after = |registry: &mut Registry| (registry.has_joined(*link), registry.poll_rest(*link));
+    let (check, (mut joined, mut rest)) = hub.with(|registry| {
         let check = registry.handle_event(*link, event, ack, hub_now());
-        joined = registry.has_joined(*link);
-        check
+        (check, after(registry))
     });
     if let Some(check) = check {
         let checked = check.run();
         if let Some(address) = checked.proved() {
             tracing::Span::current().record("peer", tracing::field::display(Words(address)));
         }
-        hub.with(|registry| {
+        (joined, rest) = hub.with(|registry| {
             registry.handle_checked(*link, checked, hub_now());
-            joined = registry.has_joined(*link);
+            after(registry)
         });
     }
     if may_join {
         member.place.set_joined(joined);
     }
+    done_or_rest(rest)
 }
 
-fn malformed(member: &Member, ack: Option<u64>, error: ProtocolError) {
+fn malformed(member: &Member, ack: Option<u64>, error: ProtocolError) -> Handled {
     tracing::debug!(%error, "a malformed event");
-    if let Some(ack) = ack {
-        member
-            .hub
-            .with(|registry| registry.handle_malformed(member.link, ack, error));
-    }
+    let Some(ack) = ack else {
+        return Handled::Done;
+    };
+    let rest = member.hub.with(|registry| {
+        registry.handle_malformed(member.link, ack, error, hub_now());
+        registry.poll_rest(member.link)
+    });
+    done_or_rest(rest)
 }
 
 fn forward(member: &Member, destination: &Destination, parcel: Parcel, sent: Sent) -> Handled {

@@ -184,6 +184,10 @@ impl Registry {
             Ok(listener) => self.offer_dial(link, listener, from, dial_id, ack, now),
             Err(refusal) => {
                 self.counters.dials_failed += 1;
+                // The others are within the rate of dials.
+                if refusal == Refusal::DialRate {
+                    self.refused(link, now);
+                }
                 self.answer(link, ack, Err(refusal));
             }
         }

@@ -116,7 +116,7 @@ impl Registry {
             Ok(Step::Check(check)) => return Some(check),
             Ok(Step::Challenge(nonce)) => self.send(link, JoinAnswer::Nonce(nonce).encode(ack)),
             Ok(Step::Join) => self.joined(link, address, ack, now),
-            Err(refusal) => self.join_refused(link, ack, refusal),
+            Err(refusal) => self.join_refused(link, ack, refusal, now),
         }
         None
     }
@@ -232,13 +232,14 @@ impl Registry {
                 self.send(link, JoinAnswer::Nonce(nonce).encode(ack));
             }
             Ok(Proof::Possession) => self.joined(link, address, ack, now),
-            Err(error) => self.join_refused(link, ack, error),
+            Err(error) => self.join_refused(link, ack, error, now),
         }
     }
 
-    fn join_refused(&mut self, link: LinkId, ack: u64, refusal: Refusal) {
+    fn join_refused(&mut self, link: LinkId, ack: u64, refusal: Refusal, now: Instant) {
         self.counters.joins_refused += 1;
         self.answer(link, ack, Err(refusal));
+        self.refused(link, now);
     }
 
     /// Gives `address` to `link`, whoever had it: the link has proved its key, or needs no proof.

@@ -55,6 +55,13 @@ pub(super) struct LimitArguments {
     /// Dials of those at once after a rest
     #[arg(long, value_name = "N", value_parser = rate, default_value = "10000")]
     origin_dial_burst: u32,
+    /// Refused requests per second of all links from one IPv4 address or IPv6 /64; beyond that, a link that is refused
+    /// is not read until its address has rested, 5s at most
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "100")]
+    refusal_rate: u32,
+    /// Refused requests of those at once after a rest
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "1000")]
+    refusal_burst: u32,
     /// A WebSocket message must be shorter than this
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1000000")]
     max_message: usize,
@@ -114,6 +121,7 @@ impl LimitArguments {
             .with_max_open_dials(self.max_open_dials)
             .with_dial_rate(self.dial_rate, self.dial_burst)
             .with_origin_dial_rate(self.origin_dial_rate, self.origin_dial_burst)
+            .with_refusal_rate(self.refusal_rate, self.refusal_burst)
             .with_message_limit(self.max_message)
             .with_queue_limit(self.max_queue)
             .with_max_memory(self.max_memory)

@@ -321,11 +321,16 @@ impl<'a> Event<'a> {
 }
 
 /// Encodes [`JoinAnswer::Joined`] to acknowledgement `id` as a text frame.
-pub fn encode_joined(id: u64, peers: &[impl AsRef<str>]) -> String {
-    let peers: Vec<&str> = peers.iter().map(AsRef::as_ref).collect();
-    // Strings can always be written.
-    let json = serde_json::to_string(&((), (), peers)).unwrap_or_default();
+pub fn encode_joined(id: u64, peers: &str) -> String {
+    let json = format!("[null,null,{peers}]");
     Packet::Ack { id, json: &json }.encode()
+}
+
+/// The JSON of a list of addresses.
+pub fn encode_addresses(addresses: &[impl AsRef<str>]) -> String {
+    let addresses: Vec<&str> = addresses.iter().map(AsRef::as_ref).collect();
+    // Strings can always be written.
+    serde_json::to_string(&addresses).unwrap_or_default()
 }
 
 /// The answer to `ss-join`.
@@ -369,7 +374,7 @@ impl JoinAnswer {
     pub fn encode(&self, id: u64) -> String {
         let json = match self {
             Self::Nonce(nonce) => json!([null, nonce]),
-            Self::Joined(peers) => return encode_joined(id, peers),
+            Self::Joined(peers) => return encode_joined(id, &encode_addresses(peers)),
             Self::Refused(reason) => json!([reason]),
         };
         Packet::Ack {

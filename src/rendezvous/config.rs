@@ -303,7 +303,7 @@ impl Default for Limits {
     /// - `memory`: 256 MiB for all links together, beside some 6 KiB for each: it fits the smallest machines that
     ///   are for rent, and two hundred links with full queues.
     /// - `announce_rate`: 16 MiB/s in all: up to some 1,000 peers are announced at npm's pace, more of
-    ///   them less often. Beyond 5,000 links it grows with their number, up to four times as much, so that each
+    ///   them less often. Beyond 5,000 links it grows with their number, up to three times as much, so that each
     ///   link is told some 3 KiB/s: 10,000 peers are announced every 7 minutes.
     /// - `links`: 10,000; at 16 KiB each while idle.
     /// - `links_per_ip`: 1,000 from one IPv4 address or one IPv6 /64: it takes ten to fill the server, and
@@ -402,7 +402,7 @@ impl Limits {
     }
 
     /// How many bytes a second all announcements together may take, with up to 5,000 links; with more, it
-    /// grows as their number does, up to four times. What exceeds it comes later, in an order that is fair
+    /// grows as their number does, up to three times. What exceeds it comes later, in an order that is fair
     /// among origins. Newcomers come before repeats of the same origin. Links of an origin that has far more
     /// of them than the others come on top of it, up to four times as many bytes: what they hear makes nothing
     /// rarer for the others.

@@ -34,6 +34,8 @@ use crate::{
 
 /// How long the answer to a join waits for others to be told.
 const NEWS_TIMEOUT: Duration = Duration::from_millis(100);
+/// How many times the registry deals with what is due before links are woken to write what is new.
+const TIMEOUTS_IN_A_ROW: usize = 16;
 /// How many addresses are copied with the lock held.
 const ADDRESSES_AT_ONCE: usize = 512;
 
@@ -381,12 +383,16 @@ impl Hub {
     /// Gives the registry its timeouts, for as long as the server runs.
     pub(super) async fn run_timer(&self) {
         loop {
-            let next = {
-                let mut state = self.lock();
-                state.open_gates(now());
-                state.timer = state.poll_timeout();
-                state.timer
-            };
+            let mut next = self.next_timeout();
+            // All that is due comes first, so that links have as much as possible to write at once.
+            for _ in 0..TIMEOUTS_IN_A_ROW {
+                if next.is_none_or(|next| next > now()) {
+                    break;
+                }
+                self.with(|registry| registry.handle_timeout(now()));
+                tokio::task::yield_now().await;
+                next = self.next_timeout();
+            }
             let sleep = async {
                 match next {
                     Some(next) => tokio::time::sleep_until(next.into()).await,
@@ -394,11 +400,18 @@ impl Hub {
                 }
             };
             tokio::select! {
-                () = sleep => self.with(|registry| registry.handle_timeout(now())),
+                () = sleep => {}
                 () = self.earlier.notified() => {}
                 () = self.news.notified() => self.wake_readers().await,
             }
         }
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        let mut state = self.lock();
+        state.open_gates(now());
+        state.timer = state.poll_timeout();
+        state.timer
     }
 
     /// Ends all streams, and has every link closed when it has taken what is queued for it.

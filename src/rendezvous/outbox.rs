@@ -32,6 +32,8 @@ const CLOGGED: usize = 512 * 1024;
 const OFFERS: usize = 256 * 1024;
 /// How many messages are taken at once: about as many as one vectored write holds.
 const BATCH: usize = 64;
+/// How many chunks of announcements are taken at once; each is a piece of a vectored write or a few.
+const CHUNKS: usize = 4;
 /// A queue that was once longer than this gives its memory back when it is empty: most links are
 /// idle most of the time.
 const KEPT_SLOTS: usize = 8;
@@ -427,7 +429,11 @@ impl Outbox {
             return (false, Vec::new());
         };
         let mut frames = Vec::new();
-        if !feed.read(link, cursor, &mut frames) {
+        let mut chunks = 0;
+        while chunks < CHUNKS && frames.len() < BATCH && feed.read(link, cursor, &mut frames) {
+            chunks += 1;
+        }
+        if chunks == 0 {
             return (false, std::mem::take(&mut inner.tokens));
         }
         batch.extend(frames.into_iter().map(Parcel::News));

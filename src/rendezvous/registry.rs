@@ -12,6 +12,7 @@ mod peers;
 mod rate;
 mod sample;
 mod turns;
+mod welcome;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -39,11 +40,11 @@ use super::{
 };
 use crate::protocol::{
     ProtocolError,
-    event::{DialAnswer, DialId, End, Event, encode_joined},
+    event::{DialAnswer, DialId, End, Event},
     refusal::Refusal,
 };
 
-pub(crate) use self::{dials::Route, rate::Rate, turns::FEW};
+pub(crate) use self::{dials::Route, rate::Rate, turns::FEW, welcome::Welcome};
 
 /// How many deadlines are dealt with without letting others use the registry.
 const OVERDUE_AT_ONCE: usize = 256;
@@ -130,26 +131,6 @@ pub(crate) enum Action {
     Left(LinkId),
     /// The link never joined: close it.
     Idle(LinkId),
-}
-
-/// The answer to a join. It is long, so it is encoded by whoever writes it, and not with a lock held.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Welcome {
-    ack: u64,
-    /// The addresses of other peers.
-    others: Vec<Arc<str>>,
-}
-
-impl Welcome {
-    /// The frame.
-    pub(crate) fn encode(&self) -> String {
-        encode_joined(self.ack, &self.others)
-    }
-
-    /// About how many bytes it has.
-    pub(crate) fn len(&self) -> usize {
-        self.others.iter().map(|other| other.len() + 3).sum()
-    }
 }
 
 /// The announcement of a peer.

@@ -14,6 +14,7 @@ use super::{
     gone::Left,
     sample::Sample,
     turns::{Called, Turn},
+    welcome::Others,
 };
 use crate::{
     StarAddr,
@@ -31,6 +32,11 @@ const MAX_ADDRESS: usize = 512;
 /// How many peers the answer to a join names: it is no reason to fill a newcomer's queue. The others are
 /// announced to it soon.
 const MAX_LIST: usize = 256;
+/// From how many peers on those who join at about the same time are told the same ones: looking for others takes longer
+/// than all the rest of a join.
+const MANY: usize = 4 * MAX_LIST;
+/// At about the same time.
+const SAMPLE_AGE: Duration = Duration::from_millis(50);
 /// How soon a peer that has come back is announced to those who have not heard of it, where links are many.
 const BACK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -57,6 +63,8 @@ struct Peer {
 pub(super) struct Peers {
     by_address: BTreeMap<Arc<str>, Peer>,
     by_origin: Sample,
+    /// Those that newcomers are told, until then.
+    latest: Option<(Instant, Arc<Others>)>,
 }
 
 impl Peers {
@@ -257,8 +265,8 @@ impl Registry {
         self.joins += 1;
         self.counters.joins += 1;
         let owner = self.peers.owner(&address);
-        let others = self.others(&address);
-        let has_all = others.len() + usize::from(owner.is_some()) >= self.peers.len();
+        let others = self.others(&address, owner.is_some(), now);
+        let has_all = others.count() + usize::from(owner.is_some()) >= self.peers.len();
         if is_first {
             self.joined += 1;
             self.joined_by.take(&claimant, 1);
@@ -284,7 +292,7 @@ impl Registry {
         }
         self.actions.push_back(Action::Welcome {
             to: link,
-            welcome: Welcome { ack, others },
+            welcome: Welcome::new(ack, others),
             after_news: is_new,
         });
     }
@@ -442,12 +450,24 @@ impl Registry {
         })
     }
 
-    /// The peers beside `address`, as many as an answer names: a fair sample of all.
-    fn others(&self, address: &str) -> Vec<Arc<str>> {
+    /// The peers beside `address`, as many as an answer names: a fair sample of all. With very many peers it may name
+    /// one that left a moment ago.
+    fn others(&mut self, address: &str, is_known: bool, now: Instant) -> Arc<Others> {
+        let is_shared = !is_known && self.peers.len() > MANY;
+        if is_shared
+            && let Some((until, latest)) = &self.peers.latest
+            && now < *until
+        {
+            return latest.clone();
+        }
         let mut sample = self.peers.by_origin.pick(MAX_LIST + 1, rand::random());
         sample.retain(|other| **other != *address);
         sample.truncate(MAX_LIST);
-        sample
+        let others = Arc::new(Others::new(sample));
+        if is_shared {
+            self.peers.latest = Some((now + SAMPLE_AGE, others.clone()));
+        }
+        others
     }
 }
 

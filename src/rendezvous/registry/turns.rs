@@ -20,9 +20,11 @@ pub(crate) const FEW: usize = 256;
 const NEWS_PAUSE: Duration = Duration::from_millis(50);
 /// And for so long for each link: telling them all costs a write each.
 const NEWS_PAUSE_PER_LINK: Duration = Duration::from_micros(50);
+/// Where the rate is used up they are gathered as repeats are, but not for longer than this, or than above.
+const LONGEST_NEWS_PAUSE: Duration = Duration::from_secs(5);
 /// How long repeats are gathered, for the same reason. That late a peer may be repeated.
 const REPEAT_PAUSE: Duration = Duration::from_secs(1);
-const REPEAT_PAUSE_PER_LINK: Duration = Duration::from_micros(100);
+const REPEAT_PAUSE_PER_LINK: Duration = Duration::from_micros(300);
 /// The part of the interval that repeats may be late at most, where the interval is short.
 const LATENESS: u32 = 10;
 /// How much of the rate may be used at once after a rest.
@@ -31,7 +33,9 @@ const BURST: Duration = Duration::from_secs(1);
 /// that each link is still told so much.
 const LINKS_OF_RATE: usize = 5_000;
 /// But not beyond so many times as much.
-const MOST_RATES: f64 = 4.0;
+const MOST_RATES: f64 = 3.0;
+/// How many times as much links of one origin may hear as those that are paid for.
+const MOST_UNPAID: f64 = 4.0;
 /// How many are announced without letting others use the registry.
 const AT_ONCE: usize = 64;
 /// The time that one announcement to very many may use up at most, so that a clock never overflows.
@@ -140,8 +144,8 @@ pub(super) struct Turns {
     spent: Option<Instant>,
     /// How long it takes at present until a peer is announced again.
     round: Duration,
-    /// Whether some had to wait for the rate when it was looked last. Then newcomers are gathered as repeats are: they
-    /// wait for the rate anyway, and telling all links of a few at a time costs as many writes as of many.
+    /// Whether newcomers had to wait for the rate when it was looked last. Then they are gathered for longer: telling
+    /// all links of a few at a time costs as many writes as of many.
     is_behind: bool,
 }
 
@@ -156,12 +160,12 @@ impl Turns {
             fair: Fair::default(),
             origins: BTreeMap::new(),
             asleep: BTreeSet::new(),
+            is_behind: false,
             news: 0,
             news_since: None,
             polled: None,
             gathers_from: None,
             spent: None,
-            is_behind: false,
         }
     }
 
@@ -305,7 +309,7 @@ impl Turns {
             }
         }
         self.polled = Some(now);
-        self.is_behind = self.spent.is_some_and(|spent| spent > now + burst);
+        self.is_behind = self.news > 0 && self.spent.is_some_and(|spent| spent > now + burst);
         // If there were more than may go at once, they go on without a pause.
         self.gathers_from = (called.len() < AT_ONCE).then_some(now);
         called
@@ -313,7 +317,7 @@ impl Turns {
 
     /// The time that an announcement of so many bytes uses up.
     fn price(&self, bytes: usize, Audience { links, paid }: Audience) -> Duration {
-        let links = (paid as f64).max(links as f64 / MOST_RATES);
+        let links = (paid as f64).max(links as f64 / MOST_UNPAID);
         let rates = (links / LINKS_OF_RATE as f64).clamp(1.0, MOST_RATES);
         let seconds = bytes as f64 * links / (self.rate as f64 * rates);
         Duration::try_from_secs_f64(seconds).map_or(MAX_PRICE, |price| price.min(MAX_PRICE))
@@ -326,7 +330,7 @@ impl Turns {
         let news = self.news_since.filter(|_| self.news > 0);
         let news = news.map(|since| {
             let gathering = match self.is_behind && links > FEW {
-                true => pause.max(news_pause(links)),
+                true => news_pause(links).max(pause.min(LONGEST_NEWS_PAUSE)),
                 false => news_pause(links),
             };
             Some(since).max(gathered(gathering))

@@ -357,7 +357,7 @@ impl Registry {
             self.end_dial(dial_id, Refusal::PeerLeft, cut);
         }
         for dial_id in dials {
-            self.cut_later(dial_id, cut);
+            self.cut_later(dial_id, link, cut);
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Action, Cut, DeadlineKind, ENDED_AT_ONCE, LinkId, Refusal, Registry,
+    Action, Cut, DeadlineKind, ENDED_AT_ONCE, Link, LinkId, Refusal, Registry,
     crowd::{Crowd, Place},
 };
 use crate::protocol::event::{DialAnswer, DialId, Event, Side, StreamEvent, StreamName};
@@ -89,9 +89,26 @@ struct Dial {
     /// Among those who dial the listener.
     place: Place,
     streams: Arc<Streams>,
+    /// Which of the links have left: they are told nothing more of it, although their numbers may be in use again.
+    dialer_gone: bool,
+    listener_gone: bool,
 }
 
 impl Dial {
+    fn is_gone(&self, link: LinkId) -> bool {
+        (self.dialer_gone && link == self.dialer) || (self.listener_gone && link == self.listener)
+    }
+
+    /// The state of the link of one of its peers, if that has not left.
+    fn link<'a>(
+        &self,
+        links: &'a mut BTreeMap<LinkId, Box<Link>>,
+        id: LinkId,
+    ) -> Option<&'a mut Link> {
+        let link = links.get_mut(&id).map(|link| &mut **link);
+        link.filter(|_| !self.is_gone(id))
+    }
+
     fn sender(&self, side: Side) -> LinkId {
         match side {
             Side::Dialer => self.dialer,
@@ -134,6 +151,9 @@ impl Registry {
     /// Where what `link` sends on `stream` goes; `None` if it has no part in it.
     pub(crate) fn route(&self, link: LinkId, stream: StreamName<'_>) -> Option<Route> {
         let dial = self.dials.0.get(stream.dial_id)?;
+        if dial.is_gone(link) {
+            return None;
+        }
         let sends = dial.sender(stream.sender) == link;
         let receives = dial.sender(stream.sender.other()) == link;
         if !sends && !receives {
@@ -298,6 +318,8 @@ impl Registry {
                 deadline,
             }),
             streams: Arc::default(),
+            dialer_gone: false,
+            listener_gone: false,
         };
         self.dials.0.insert(dial_id.clone(), dial);
         tracing::debug!(link = %dialer, to = %listener, %dial_id, "a dial");
@@ -338,9 +360,11 @@ impl Registry {
         }
     }
 
-    /// Ends a dial of a lost link later.
-    pub(super) fn cut_later(&mut self, dial_id: &DialId, cut: Cut) {
-        if let Some(dial) = self.dials.0.get(dial_id) {
+    /// Ends a dial of a link that has left later.
+    pub(super) fn cut_later(&mut self, dial_id: &DialId, link: LinkId, cut: Cut) {
+        if let Some(dial) = self.dials.0.get_mut(dial_id) {
+            dial.dialer_gone |= dial.dialer == link;
+            dial.listener_gone |= dial.listener == link;
             self.cut.push_back(CutDial {
                 dial_id: dial_id.clone(),
                 streams: dial.streams.clone(),
@@ -382,7 +406,9 @@ impl Registry {
         let Some(dial) = self.dials.0.get(dial_id) else {
             return;
         };
-        let (dialer, listener) = (dial.dialer, dial.listener);
+        let mut told = vec![dial.listener, dial.dialer];
+        told.dedup();
+        told.retain(|link| !dial.is_gone(*link));
         let senders = [Side::Dialer, Side::Listener].map(|side| (side, dial.streams.end(side)));
         self.forget_dial(dial_id.as_str());
         tracing::debug!(%dial_id, reason = %cut, "a dial is cut");
@@ -395,10 +421,9 @@ impl Registry {
                 event: StreamEvent::End(cut.end()),
             };
             let text = event.encode(None);
-            if listener != dialer {
-                self.send(listener, text.clone());
+            for link in &told {
+                self.send(*link, text.clone());
             }
-            self.send(dialer, text);
         }
     }
 
@@ -415,10 +440,10 @@ impl Registry {
             pending.deadline,
             DeadlineKind::Answer(listener, pending.listener_ack),
         ));
-        if let Some(link) = self.links.get_mut(&dialer) {
+        if let Some(link) = dial.link(&mut self.links, dialer) {
             link.dialling = link.dialling.saturating_sub(1);
         }
-        if let Some(link) = self.links.get_mut(&listener) {
+        if let Some(link) = dial.link(&mut self.links, listener) {
             link.offered.remove(&pending.listener_ack);
             if let Some(dialled_by) = &mut link.dialled_by {
                 dialled_by.pending.leave(pending.place);
@@ -429,7 +454,9 @@ impl Registry {
             Err(_) => self.counters.dials_failed += 1,
         }
         tracing::debug!(link = %dialer, %dial_id, ?answer, "a dial is answered");
-        self.send(dialer, DialAnswer(answer).encode(pending.dialer_ack));
+        if !dial.is_gone(dialer) {
+            self.send(dialer, DialAnswer(answer).encode(pending.dialer_ack));
+        }
     }
 
     /// Forgets a dial; whatever still comes on its streams is dropped.
@@ -439,12 +466,12 @@ impl Registry {
         };
         dial.streams.end(Side::Dialer);
         dial.streams.end(Side::Listener);
-        if let Some(dialer) = self.links.get_mut(&dial.dialer) {
+        if let Some(dialer) = dial.link(&mut self.links, dial.dialer) {
             dialer.dials.remove(&dial_id);
             dialer.dialled = dialer.dialled.saturating_sub(1);
             self.dialled.insert(dial.dialer, dialer.dialled);
         }
-        if let Some(listener) = self.links.get_mut(&dial.listener) {
+        if let Some(listener) = dial.link(&mut self.links, dial.listener) {
             listener.dials.remove(&dial_id);
             if let Some(dialled_by) = &mut listener.dialled_by {
                 dialled_by.open.leave(dial.place);

@@ -304,6 +304,56 @@ fn a_lost_link_with_very_many_dials_is_not_dealt_with_at_once() {
     assert!(star.registry.links[&B].dials.is_empty());
 }
 
+/// A peer that leaves and stays on its link begins anew, however many dials it had.
+#[test]
+fn a_peer_that_has_left_hears_nothing_of_its_dials_and_they_count_for_it_no_more() {
+    let many = 2 * ENDED_AT_ONCE + 1;
+    for leaves in [[A].as_slice(), &[B], &[A, B]] {
+        let mut star = star();
+        let (a, b, c) = (key(), key(), key());
+        star.join(A, &a);
+        star.join(B, &b);
+        for n in 0..many {
+            star.dial(A, &a, &b, &n.to_string());
+            star.registry.handle_ack(B, n as u64, "[]");
+        }
+        star.actions();
+        for link in leaves {
+            star.registry.handle_disconnect(*link);
+        }
+        star.actions();
+        let cut = star.registry.dials.ids();
+        assert!(!cut.is_empty());
+        for link in leaves {
+            let dial_id = cut[0].as_str();
+            let sender = Side::Dialer;
+            let route = star.registry.route(*link, StreamName { dial_id, sender });
+            assert!(route.is_none());
+        }
+        star.join(A, &a);
+        star.join(B, &b);
+        star.join(C, &c);
+        star.dial(A, &a, &c, "new");
+        star.dial(C, &c, &b, "newer");
+        star.actions();
+        for _ in 0..3 {
+            star.registry.handle_timeout(star.now);
+        }
+        let told = star.actions();
+        let has_left = |link| leaves.contains(&link);
+        assert!(
+            told.iter()
+                .all(|(to, _)| to.is_some_and(|to| !has_left(to)))
+        );
+        assert_eq!(told.is_empty(), leaves.len() == 2, "{told:?}");
+        assert_eq!(star.registry.open_dials(), 2);
+        let links = &star.registry.links;
+        assert_eq!((links[&A].dialled, links[&A].dialling), (1, 1));
+        assert_eq!((links[&A].dials.len(), links[&B].dials.len()), (1, 1));
+        assert!(links[&B].dialled_by.is_some());
+    }
+}
+
 #[test]
 fn an_id_that_is_used_again_is_not_cut_with_the_dial_that_had_it() {
     let mut star = star();

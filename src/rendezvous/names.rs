@@ -61,6 +61,13 @@ impl fmt::Display for PublicName {
 }
 
 impl PublicName {
+    fn host(&self) -> Protocol<'_> {
+        match &self.0 {
+            Name::Ip(ip) => (*ip).into(),
+            Name::Dns(name) => Protocol::Dns(name.as_str().into()),
+        }
+    }
+
     fn is(&self, host: &Protocol<'_>) -> bool {
         match (&self.0, host) {
             (Name::Ip(IpAddr::V4(ip)), Protocol::Ip4(host)) => ip == host,
@@ -88,6 +95,11 @@ impl FromIterator<PublicName> for PublicNames {
 }
 
 impl PublicNames {
+    /// How addresses under these names begin.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = Protocol<'_>> {
+        self.0.iter().map(PublicName::host)
+    }
+
     /// Whether an address that a peer joins begins with one of them. The port and the transport may be any: a proxy
     /// may have others than the server.
     pub(crate) fn admit(&self, address: &str) -> bool {

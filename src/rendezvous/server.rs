@@ -165,6 +165,9 @@ impl Server {
     /// machine: by what name or address others reach it, it cannot know. A `/wss` address works for
     /// peers only if the certificate is for that address; usually it is for a name, and the address to
     /// publish is `/dns4/<name>/tcp/<port>/wss/p2p-websocket-star`.
+    ///
+    /// With [public names](Config::with_public_names) there is one for each of them, since peers may join under no
+    /// other. A proxy before the server may have another port.
     pub fn addresses(&self) -> Vec<Multiaddr> {
         let ip = match self.local_addr.ip() {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
@@ -175,11 +178,19 @@ impl Server {
             Some(_) => Protocol::Wss("/".into()),
             None => Protocol::Ws("/".into()),
         };
-        let address = Multiaddr::from(ip)
-            .with(Protocol::Tcp(self.local_addr.port()))
-            .with(scheme)
-            .with(Protocol::P2pWebSocketStar);
-        vec![address]
+        let address = |host| {
+            Multiaddr::empty()
+                .with(host)
+                .with(Protocol::Tcp(self.local_addr.port()))
+                .with(scheme.clone())
+                .with(Protocol::P2pWebSocketStar)
+        };
+        let names = self.hub.config().public_names();
+        let named: Vec<_> = names.hosts().map(address).collect();
+        match named.is_empty() {
+            true => vec![address(ip.into())],
+            false => named,
+        }
     }
 
     /// Greets new connections with another certificate from now on. Open links keep theirs and are

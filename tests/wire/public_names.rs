@@ -39,4 +39,13 @@ async fn an_address_with_another_name_than_the_public_ones_is_not_joined() {
     }
     assert_eq!(client.join(&key).await, json!([]));
     assert_eq!(server.snapshot().peers, [address(&key)]);
+
+    let port = server.local_addr().port();
+    let named = ["/dns/star.test", "/ip4/127.0.0.1"];
+    let named = named.map(|host| format!("{host}/tcp/{port}/ws/p2p-websocket-star"));
+    let told = server.addresses();
+    assert_eq!(
+        told.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        named
+    );
 }

@@ -66,7 +66,7 @@ pub struct Arguments {
         value_delimiter = ',',
         help_heading = "Protocol"
     )]
-    public_name: Vec<PublicName>,
+    pub public_name: Vec<PublicName>,
 
     /// The certificate chain in PEM, the server's own first; needs --key [env: CERT]
     #[arg(long, value_name = "FILE", help_heading = "TLS")]

@@ -352,7 +352,9 @@ async fn a_reader_that_stalls_holds_its_sender_back_and_is_closed_in_the_end() {
 
 #[tokio::test]
 async fn requests_are_not_answered_beyond_what_the_asker_reads() {
-    let limits = Limits::default().with_stall_timeout(Duration::from_millis(500));
+    let limits = Limits::default()
+        .with_stall_timeout(Duration::from_millis(500))
+        .with_refusal_rate(u32::MAX, u32::MAX);
     let server = Server::bind(config().with_limits(limits))
         .await
         .expect("a free port");

@@ -211,6 +211,9 @@ pub async fn run(target: Target) -> io::Result<()> {
     while attacker.ready.load(Ordering::Relaxed) < wanted && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    if !floods.is_empty() {
+        flood::use_up(attacker.clone()).await;
+    }
     for flood in floods {
         tokio::spawn(flood::run(attacker.clone(), flood));
     }

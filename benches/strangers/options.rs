@@ -51,7 +51,7 @@ impl Plan {
         Limits::default()
             .with_max_links(self.scaled(10_000))
             .with_max_links_per_ip(self.links_per_ip())
-            .with_connection_rate(rate(50), rate(1200))
+            .with_connection_rate(rate(25), rate(1200))
             // An attacker has all its peers at once instead of after minutes.
             .with_origin_join_rate(rate(100), rate(16_000))
             .with_origin_dial_rate(rate(1000), rate(10_000))

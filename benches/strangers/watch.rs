@@ -2,10 +2,7 @@
 
 use std::{
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -25,6 +22,8 @@ const OBSERVERS: usize = 4;
 const NEWCOMERS: usize = 10;
 /// Between two dials; less than what a link may dial.
 const DIAL_PAUSE: Duration = Duration::from_millis(25);
+/// What is announced together reaches all observers within so long.
+const TOGETHER: Duration = Duration::from_millis(300);
 /// A dial or a join that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -56,7 +55,7 @@ pub struct Figures {
 pub struct Watch {
     port: u16,
     plan: Plan,
-    heard: Arc<AtomicU64>,
+    heard: Arc<Heard>,
     tasks: Vec<JoinHandle<()>>,
     dialer: Dialer,
     newcomers: usize,
@@ -73,7 +72,7 @@ impl Drop for Watch {
 
 impl Watch {
     pub async fn start(plan: Plan, port: u16) -> io::Result<Self> {
-        let heard = Arc::new(AtomicU64::new(0));
+        let heard = Arc::new(Heard::default());
         let mut tasks = Vec::new();
         for n in 0..OBSERVERS {
             let link = joined(Source::watcher(n), port).await?;
@@ -105,7 +104,7 @@ impl Watch {
     pub async fn window(&mut self, server: &mut Other) -> io::Result<Figures> {
         let refused = server.ask().await?["refused"].as_f64().unwrap_or_default();
         let (started, before) = (Instant::now(), server.usage());
-        let heard = self.heard.load(Ordering::Relaxed);
+        self.heard.take();
         let end = started + self.plan.window;
         let first = self.newcomers;
         self.newcomers += NEWCOMERS;
@@ -115,7 +114,7 @@ impl Watch {
             newcomers(self.port, first, started, pause)
         );
         let seconds = started.elapsed().as_secs_f64();
-        let heard = self.heard.load(Ordering::Relaxed) - heard;
+        let heard = self.heard.take();
         let after = server.usage();
         let refused = server.ask().await?["refused"].as_f64().unwrap_or_default() - refused;
         let all = self.plan.honest + OBSERVERS + 2;
@@ -123,7 +122,7 @@ impl Watch {
         let median = |of: Vec<f64>| Spread::of(of).map_or(f64::INFINITY, |spread| spread.median);
         Ok(Figures {
             places: told.iter().map(|(places, _)| places).sum::<f64>() / NEWCOMERS as f64,
-            interval: all as f64 * seconds * OBSERVERS as f64 / heard as f64,
+            interval: all as f64 * OBSERVERS as f64 / rate(&heard),
             join: median(told.iter().map(|(_, seconds)| *seconds).collect()),
             dial: median(dials),
             failed: failed_dials + NEWCOMERS - told.len(),
@@ -132,6 +131,33 @@ impl Watch {
             refused: refused / seconds,
         })
     }
+}
+
+/// When an honest peer was announced to an observer.
+#[derive(Debug, Default)]
+struct Heard(Mutex<Vec<Instant>>);
+
+impl Heard {
+    fn add(&self, at: Instant) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(at);
+    }
+
+    fn take(&self) -> Vec<Instant> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// How many announcements there were a second. They come together: what came after the first ones, up to the last, is
+/// counted for the time in between, so the length of the window does not matter.
+fn rate(heard: &[Instant]) -> f64 {
+    let (Some(first), Some(last)) = (heard.iter().min(), heard.iter().max()) else {
+        return 0.0;
+    };
+    let later = heard.iter().filter(|at| **at > *first + TOGETHER);
+    later.count() as f64 / last.duration_since(*first).as_secs_f64()
 }
 
 /// The honest places that newcomers are told, and how long they waited; without those who failed.
@@ -159,14 +185,14 @@ async fn newcomer(source: Source, port: u16) -> io::Result<f64> {
     Ok(answer.matches(HONEST).count() as f64)
 }
 
-async fn listen(mut link: Client, heard: &AtomicU64) -> io::Result<()> {
+async fn listen(mut link: Client, heard: &Heard) -> io::Result<()> {
     let mut pings = tokio::time::interval(PING_INTERVAL);
     loop {
         tokio::select! {
             _ = pings.tick() => link.text("2").await?,
             payload = link.next() => {
                 if payload?.starts_with(ANNOUNCEMENT) {
-                    heard.fetch_add(1, Ordering::Relaxed);
+                    heard.add(Instant::now());
                 }
             }
         }

@@ -310,9 +310,9 @@ impl Default for Limits {
     ///   then those who have most give way to others; a company or a provider behind one address still fits. The loopback address counts like
     ///   any other: a reverse proxy has to be one of the
     ///   [trusted proxies](Config::with_trusted_proxies), or all links are its own.
-    /// - `connection_rate`: 50 a second and 1,200 at once for an origin: all links that it may have come
+    /// - `connection_rate`: 25 a second and 1,200 at once for an origin: all links that it may have come
     ///   back at once when the server was away, and some requests beside. A TLS handshake costs a
-    ///   millisecond with an RSA key, so nobody gets more than a twentieth of a core in the long run.
+    ///   millisecond with an RSA key, so nobody gets more than a fortieth of a core in the long run.
     /// - `joins`: 16 a link; deployed clients join one address, a client with several listeners
     ///   a few.
     /// - `pending_dials`: 256 from and 256 to a link; they last a round trip, and a swarm that
@@ -329,7 +329,7 @@ impl Default for Limits {
     /// - `http_age`: 60 s for a connection that becomes no link: a page, a monitor and a proxy open another
     ///   one without anybody noticing.
     /// - `http_requests`: 100 on such a connection, for the same reason.
-    /// - `http_rate`: 100 a second and 2,400 at once for an origin, those that become links included: two for each
+    /// - `http_rate`: 50 a second and 2,400 at once for an origin, those that become links included: two for each
     ///   connection that it may open.
     /// - `join_timeout`: 30 s from the start of a link to its first join, and for the answer to a
     ///   challenge; deployed clients join at once.
@@ -347,7 +347,7 @@ impl Default for Limits {
             announce_rate: 16 * 1024 * 1024,
             links: 10_000,
             links_per_ip: 1000,
-            connection_rate: Rate::new(50, 1200),
+            connection_rate: Rate::new(25, 1200),
             joins: 16,
             pending_dials: 256,
             open_dials: 4096,
@@ -359,7 +359,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             http_age: Duration::from_secs(60),
             http_requests: 100,
-            http_rate: Rate::new(100, 2400),
+            http_rate: Rate::new(50, 2400),
             join_timeout: Duration::from_secs(30),
             dial_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(60),

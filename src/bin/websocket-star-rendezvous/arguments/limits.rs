@@ -17,7 +17,7 @@ pub(super) struct LimitArguments {
     #[arg(long, value_name = "N", value_parser = count, default_value = "1000")]
     max_links_per_ip: usize,
     /// Connections from one IPv4 address or IPv6 /64 per second; further ones are reset
-    #[arg(long, value_name = "N", value_parser = rate, default_value = "50")]
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "25")]
     connection_rate: u32,
     /// Connections from there at once after a rest
     #[arg(long, value_name = "N", value_parser = rate, default_value = "1200")]
@@ -89,7 +89,7 @@ pub(super) struct LimitArguments {
     #[arg(long, value_name = "N", value_parser = count, default_value = "100")]
     max_http_requests: usize,
     /// HTTP requests of one IPv4 address or IPv6 /64 per second, on all its connections; further ones get 429
-    #[arg(long, value_name = "N", value_parser = rate, default_value = "100")]
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "50")]
     http_rate: u32,
     /// HTTP requests of those at once after a rest
     #[arg(long, value_name = "N", value_parser = rate, default_value = "2400")]

@@ -156,8 +156,10 @@ fn rate(heard: &[Instant]) -> f64 {
     let (Some(first), Some(last)) = (heard.iter().min(), heard.iter().max()) else {
         return 0.0;
     };
-    let later = heard.iter().filter(|at| **at > *first + TOGETHER);
-    later.count() as f64 / last.duration_since(*first).as_secs_f64()
+    match heard.iter().filter(|at| **at > *first + TOGETHER).count() {
+        0 => 0.0,
+        later => later as f64 / last.duration_since(*first).as_secs_f64(),
+    }
 }
 
 /// The honest places that newcomers are told, and how long they waited; without those who failed.

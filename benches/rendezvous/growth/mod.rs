@@ -172,13 +172,11 @@ async fn one_run(streams: Streams, options: &Options) -> io::Result<Value> {
 /// Measures for how long the locks are held. An interrupt, or a host that takes the processor away, is counted as the
 /// thread's time; so where a bound is missed it is measured again, and the least counts of what was the longest.
 async fn lock_times(streams: Streams, options: &Options) -> io::Result<Value> {
+    let bound = Bounds::of(options.links).hold;
+    let is_met = |held: &mut Value| longest(held).is_some_and(|longest| longest <= bound);
     let mut least = one_run(streams, options).await?["locks"].take();
     for _ in 1..LOCK_RUNS {
-        let all = all_locks(&mut least);
-        if all
-            .into_iter()
-            .all(|held| longest(held) <= Bounds::of(options.links).hold)
-        {
+        if all_locks(&mut least).into_iter().all(is_met) {
             break;
         }
         let mut again = one_run(streams, options).await?["locks"].take();
@@ -200,8 +198,9 @@ fn all_locks(phases: &mut Value) -> Vec<&mut Value> {
         .collect()
 }
 
-fn longest(held: &Value) -> f64 {
-    held["longest"].as_f64().unwrap_or(f64::INFINITY)
+/// For how many microseconds a lock was held at the longest, if that was measured.
+fn longest(held: &Value) -> Option<f64> {
+    held["longest"].as_f64()
 }
 
 /// Prints a row; gives how many bounds it misses.
@@ -239,10 +238,10 @@ fn row(streams: Streams, options: &Options, figures: &Value) -> usize {
         .map(|lock| {
             let phases = figures["locks"].as_array().into_iter().flatten();
             let of_lock: Vec<_> = phases.map(|phase| &phase[lock]).collect();
-            let longest = |held: &&Value| held["longest"].as_f64();
-            let most = of_lock.iter().filter_map(longest).fold(0.0, f64::max);
+            let holds = of_lock.iter().filter_map(|held| longest(held));
+            let most = holds.fold(0.0, f64::max);
             let texts = of_lock.iter().filter_map(|held| {
-                let (longest, long) = (held["longest"].as_f64()?, held["long"].as_u64()?);
+                let (longest, long) = (longest(held)?, held["long"].as_u64()?);
                 let times = if long > 0 {
                     format!(" ({long} long)")
                 } else {

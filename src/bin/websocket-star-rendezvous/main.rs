@@ -139,7 +139,6 @@ async fn start(arguments: Arguments, console: &Console) -> Result<Running, Start
     let files = arguments.certificate_files()?;
     let addr = resolve(arguments.host(), arguments.port()?).await?;
     let mut config = descriptors::prepare(arguments.config().with_listen_addr(addr));
-    let is_named = !arguments.public_name.is_empty();
     let watch = Watch::new(files.clone(), arguments.cert_check_interval);
     if let Some(files) = &files {
         config = config.with_tls(files.load()?);
@@ -149,9 +148,9 @@ async fn start(arguments: Arguments, console: &Console) -> Result<Running, Start
     let server = Server::bind(config).await?;
     let scheme = if files.is_some() { "https" } else { "http" };
     console.say(&format!("Listening on: {scheme}://{}", server.local_addr()));
-    let peers = match is_named {
-        true => "peers",
-        false => "peers on this machine",
+    let peers = match arguments.public_name.is_empty() {
+        true => "peers on this machine",
+        false => "peers",
     };
     for address in server.addresses() {
         console.say(&format!("Address for {peers}: {address}"));

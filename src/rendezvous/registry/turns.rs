@@ -20,7 +20,8 @@ pub(crate) const FEW: usize = 256;
 const NEWS_PAUSE: Duration = Duration::from_millis(50);
 /// And for so long for each link: telling them all costs a write each.
 const NEWS_PAUSE_PER_LINK: Duration = Duration::from_micros(50);
-/// Where the rate is used up they are gathered as repeats are, but not for longer than this, or than above.
+/// Newcomers that have to wait for the rate are gathered as repeats are, but for no longer than this, unless so many links
+/// take longer anyway.
 const LONGEST_NEWS_PAUSE: Duration = Duration::from_secs(5);
 /// How long repeats are gathered, for the same reason. That late a peer may be repeated.
 const REPEAT_PAUSE: Duration = Duration::from_secs(1);
@@ -160,12 +161,12 @@ impl Turns {
             fair: Fair::default(),
             origins: BTreeMap::new(),
             asleep: BTreeSet::new(),
-            is_behind: false,
             news: 0,
             news_since: None,
             polled: None,
             gathers_from: None,
             spent: None,
+            is_behind: false,
         }
     }
 

@@ -9,12 +9,15 @@ use crate::protocol::event::{encode_addresses, encode_joined};
 #[derive(Debug, Default)]
 pub(super) struct Others {
     addresses: Vec<Arc<str>>,
+    /// About how many bytes they have as JSON. Looking at each takes long, and it is asked with locks held.
+    bytes: usize,
     json: OnceLock<String>,
 }
 
 impl Others {
     pub(super) fn new(addresses: Vec<Arc<str>>) -> Self {
         Self {
+            bytes: addresses.iter().map(|address| address.len() + 3).sum(),
             addresses,
             json: OnceLock::new(),
         }
@@ -56,7 +59,6 @@ impl Welcome {
 
     /// About how many bytes it has.
     pub(crate) fn len(&self) -> usize {
-        let addresses = self.others.addresses.iter();
-        addresses.map(|address| address.len() + 3).sum()
+        self.others.bytes
     }
 }

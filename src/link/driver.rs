@@ -146,8 +146,7 @@ impl Driver {
                     lock(&self.mailbox.standing).leads_to(host);
                     let since = Instant::now();
                     let active = Active::new(&mut self, ws, &open);
-                    let end = active.run(&mut self).await;
-                    let error = match end {
+                    let error = match active.run().await {
                         Lost::Unused => return,
                         Lost::GaveWay => return self.gave_way(),
                         Lost::Stale => self.join_error(JoinError::StaleChallenge),

@@ -3,13 +3,14 @@
 //! A link is a task, spawned when the first listener or dial asks for its rendezvous and ended with
 //! the last user. [`driver`] is its life: open, serve, lose, back off; [`active`] serves an open
 //! link; [`socket`] opens it and [`connect`] its TCP stream; [`channel`] is what a connection and its
-//! link share; [`alias`] finds the link that an address means; [`dial_links`] bounds what dials open,
+//! link share, and [`channels`] has all of a link; [`alias`] finds the link that an address means; [`dial_links`] bounds what dials open,
 //! and [`place`] has them wait. Only this module opens sockets and spawns.
 
 mod active;
 mod alias;
 mod backoff;
 mod channel;
+mod channels;
 mod connect;
 mod dial_links;
 mod driver;

@@ -1,0 +1,212 @@
+//! What an open link is asked to do, and what its session tells: joins, dials, peers.
+
+use std::sync::Arc;
+
+use libp2p_identity::PeerId;
+
+use super::Active;
+use crate::{
+    address::StarAddr,
+    connection::Connection,
+    discovery::{self, Place},
+    error::{DialError, JoinError},
+    link::{Command, LinkEvent, channel::Channel, driver::Change, lock},
+    protocol::{
+        event::{DialId, Side},
+        session::Output,
+        stream::StreamError,
+    },
+};
+
+/// Spellings that are tried for one dial: a rendezvous may tell of more as long as it likes.
+const MAX_ASKED_FOR: usize = 8;
+/// Incoming connections that may wait for the transport to be polled.
+const MAX_EVENTS: usize = 256;
+
+impl Active<'_> {
+    pub(super) fn handle_command(&mut self, command: Command) {
+        match self.driver.apply(command) {
+            Change::Listen(address) => self.session.listen(self.now, &address),
+            Change::Leave(address) => self.session.leave(&address),
+            Change::Dial(dial_id) => self.start_dial(dial_id),
+            Change::CancelDial(dial_id) => {
+                self.session.cancel_dial(&dial_id);
+                self.abandon(&dial_id, "the dial was cancelled");
+            }
+            Change::None => {}
+        }
+    }
+
+    pub(super) fn start_dial(&mut self, dial_id: DialId) {
+        if self.channels.len() >= self.driver.context.connections {
+            return self.finish_dial(&dial_id, Err(DialError::TooMany));
+        }
+        if self.ask_for(&dial_id) {
+            self.open_channel(dial_id, Side::Dialer);
+        }
+    }
+
+    /// Asks the rendezvous for a peer under the spellings that were not tried yet; `false` if there are none.
+    fn ask_for(&mut self, dial_id: &DialId) -> bool {
+        let Some(dial) = self.driver.users.dials.get_mut(dial_id) else {
+            return false;
+        };
+        let here = &self.driver.rendezvous;
+        let mut spellings = lock(&self.driver.mailbox.spellings).of(&dial.to, here);
+        spellings.retain(|spelling| !dial.asked_for.contains(spelling));
+        spellings.truncate(MAX_ASKED_FOR.saturating_sub(dial.asked_for.len()));
+        if spellings.is_empty() {
+            return false;
+        }
+        dial.asked_for.extend(spellings.iter().cloned());
+        let to = dial.to.with_rendezvous(here);
+        let timeout = self.driver.context.settings.dial_timeout;
+        let deadline = *dial.deadline.get_or_insert(self.now + timeout);
+        let id = dial_id.clone();
+        self.session.dial(self.now, deadline, id, &to, spellings);
+        true
+    }
+
+    fn open_channel(&mut self, dial_id: DialId, side: Side) -> Arc<Channel> {
+        let (budgets, mailbox) = (self.driver.context.budgets, self.driver.mailbox.clone());
+        let channel = Channel::new(dial_id, side, budgets, mailbox);
+        self.channels.insert(channel.clone());
+        channel
+    }
+
+    /// Ends the streams of a dial that came to nothing: the rendezvous may have opened them.
+    fn abandon(&mut self, dial_id: &DialId, reason: &str) {
+        if let Some(channel) = self.channels.get(dial_id.as_str()) {
+            channel.abort(StreamError::Stopped, reason);
+        }
+    }
+
+    pub(super) fn handle_outputs(&mut self) {
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                Output::Joined { address } => self.handle_joined(&address),
+                Output::JoinFailed { error, .. }
+                    if error == JoinError::StaleChallenge && self.channels.is_empty() =>
+                {
+                    self.stale = true;
+                }
+                Output::JoinFailed { address, error } => self.handle_join_failed(&address, error),
+                // The answer to the join may have told how the peer spells itself.
+                Output::Dialed {
+                    dial_id,
+                    result: Err(DialError::PeerNotFound),
+                } if self.ask_for(&dial_id) => {}
+                Output::Dialed { dial_id, result } => self.handle_dialed(&dial_id, result),
+                Output::Incoming { dial_id, from, ack } => self.handle_dial(dial_id, &from, ack),
+                Output::Peer(address) => self.handle_peer(&address),
+            }
+        }
+    }
+
+    fn handle_joined(&mut self, address: &StarAddr) {
+        if let Some((listener, state)) = self.driver.users.listener_at(address) {
+            state.joined(self.now);
+            self.driver.events.push(LinkEvent::Joined(listener));
+        }
+    }
+
+    fn handle_join_failed(&mut self, address: &StarAddr, error: JoinError) {
+        let Some((listener, state)) = self.driver.users.listener_at(address) else {
+            return;
+        };
+        state.failed(self.now, &error);
+        let permanent = error.is_permanent();
+        let error = self.driver.join_error(error);
+        if permanent {
+            self.driver.users.listeners.remove(&listener);
+            self.driver.events.push(LinkEvent::Closed(listener, error));
+        } else {
+            self.driver.events.push(LinkEvent::Failed(listener, error));
+        }
+    }
+
+    fn handle_dialed(&mut self, dial_id: &DialId, result: Result<(), DialError>) {
+        if result == Err(DialError::PeerNotFound) {
+            self.forget_peer_of(dial_id);
+        }
+        match result {
+            Ok(()) => {
+                let Some(channel) = self.channels.get(dial_id.as_str()).cloned() else {
+                    return self.finish_dial(dial_id, Err(DialError::Reset));
+                };
+                self.session.accept_stream(channel.stream(Side::Listener));
+                self.finish_dial(dial_id, Ok(channel));
+            }
+            Err(error) => {
+                self.abandon(dial_id, "the dial failed");
+                self.finish_dial(dial_id, Err(error));
+            }
+        }
+    }
+
+    fn finish_dial(&mut self, dial_id: &DialId, result: Result<Arc<Channel>, DialError>) {
+        let Some(dial) = self.driver.users.dials.remove(dial_id) else {
+            // It was cancelled: dropping the connection resets the streams.
+            drop(result.map(Connection::new));
+            return;
+        };
+        let result = result
+            .map(Connection::new)
+            .map_err(|error| self.driver.dial_error(error));
+        // The dialler may have gone; then the connection is dropped, which resets the streams.
+        let _ = dial.reply.send(result);
+    }
+
+    /// The rendezvous does not know the peer under any spelling: it has left.
+    fn forget_peer_of(&mut self, dial_id: &DialId) {
+        let dial = self.driver.users.dials.get(dial_id);
+        if let Some(peer) = dial.and_then(|dial| dial.to.peer()) {
+            lock(&self.driver.mailbox.spellings).forget(&peer);
+            let announcer = &self.driver.context.announcer;
+            announcer.retract(&self.driver.rendezvous, &peer);
+        }
+    }
+
+    /// A peer dials us.
+    fn handle_dial(&mut self, dial_id: DialId, from: &StarAddr, ack: u64) {
+        let mut listeners = self.driver.users.listeners.iter();
+        let joined = listeners.find(|(_, state)| state.is_joined());
+        let reason = if self.channels.get(dial_id.as_str()).is_some() {
+            "the dial id is in use"
+        } else if self.channels.len() >= self.driver.context.connections {
+            "too many connections"
+        } else if self.driver.events.len() >= MAX_EVENTS {
+            "too many incoming connections"
+        } else if let (Some((listener, _)), Some(peer)) = (joined, from.peer()) {
+            let listener = *listener;
+            self.session.accept(&dial_id, ack);
+            let channel = self.open_channel(dial_id, Side::Listener);
+            self.driver.events.push(LinkEvent::Incoming {
+                listener,
+                from: peer,
+                connection: Connection::new(channel),
+            });
+            return;
+        } else {
+            "not listening"
+        };
+        tracing::debug!(%dial_id, reason, "an incoming dial is refused");
+        self.session.refuse(ack, reason);
+    }
+
+    /// A peer is at the rendezvous.
+    fn handle_peer(&mut self, address: &StarAddr) {
+        let Some(peer) = address.peer() else { return };
+        let (here, context) = (&self.driver.rendezvous, &self.driver.context);
+        let listening = context.listening.at(here);
+        let place = Place {
+            rendezvous: here,
+            listening,
+        };
+        let announcer = &context.announcer;
+        announcer.announce(place, peer, address.with_rendezvous(here).to_multiaddr());
+        let room = discovery::room(context.known_peers, listening);
+        let is_listed = |peer: &PeerId| announcer.lists(here, peer);
+        lock(&self.driver.mailbox.spellings).note(address, here, room, is_listed);
+    }
+}

@@ -1,0 +1,89 @@
+//! What goes over an open link.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use super::Active;
+use crate::{
+    error::LinkError,
+    link::channel::Channel,
+    protocol::{
+        event::{End, Event, Side, StreamEvent},
+        stream::Transmit,
+    },
+    websocket::Message,
+};
+
+/// Bytes of frames that are gathered before the socket is written: two full items.
+const FLUSH_THRESHOLD: usize = 256 * 1024;
+
+impl Active<'_> {
+    /// Writes what there is: heartbeats, then events, then one item of each channel in turn. Tells whether all is
+    /// written.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkError> {
+        self.channels.take_ready(&self.driver.mailbox);
+        // Before there is more: under load there always is, and whoever closes would wait for all of it.
+        if self.channels.has_ending() && !self.poll_flush(cx)? {
+            return Ok(false);
+        }
+        loop {
+            if self.ws.queued() >= FLUSH_THRESHOLD && !self.poll_flush(cx)? {
+                return Ok(false);
+            }
+            if let Some(text) = self
+                .beats
+                .pop_front()
+                .or_else(|| self.session.poll_transmit())
+            {
+                self.ws.send(Message::text(text));
+            } else if let Some(channel) = self.channels.pop_ready() {
+                self.send_of_channel(channel);
+            } else {
+                break;
+            }
+        }
+        self.poll_flush(cx)
+    }
+
+    /// Whether all is written.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkError> {
+        match self.ws.poll_flush(cx) {
+            Poll::Ready(Ok(())) => {
+                self.channels.handle_flushed();
+                Ok(true)
+            }
+            Poll::Ready(Err(error)) => Err(LinkError::Io(Arc::new(error))),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    fn send_of_channel(&mut self, channel: Arc<Channel>) {
+        match channel.transmit() {
+            None => return self.channels.forget_if_over(&channel),
+            Some(Transmit::Item(item)) => {
+                self.ws.send(Message::Text(channel.queue_header()));
+                self.ws.send_buffer(item);
+            }
+            Some(Transmit::End(reason)) => {
+                self.ws.send(end(&channel, channel.side(), reason));
+                self.channels.push_ending(channel.clone());
+            }
+            Some(Transmit::Stop) => {
+                let reason = End::Error("not read any more".to_owned());
+                self.ws.send(end(&channel, channel.side().other(), reason));
+            }
+        }
+        self.channels.push_ready(channel);
+    }
+}
+
+/// The event that ends the stream of `sender`.
+fn end(channel: &Channel, sender: Side, end: End) -> Message {
+    let event = Event::Stream {
+        stream: channel.stream(sender),
+        event: StreamEvent::End(end),
+    };
+    Message::text(event.encode(None))
+}

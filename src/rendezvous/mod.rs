@@ -43,6 +43,7 @@ mod patient;
 mod places;
 mod proxy;
 mod rates;
+mod read_ahead;
 mod refusals;
 mod registry;
 mod server;

@@ -24,6 +24,7 @@ use super::{
     http,
     hub::{Hub, now},
     link,
+    read_ahead::ReadAhead,
     refusals::{Refusals, Refused},
     registry::Counters,
     supervised::{EndError, Supervised, contained},
@@ -367,7 +368,8 @@ async fn serve_tls(stream: TcpStream, remote: SocketAddr, place: Place, hub: Arc
     set_options(&stream);
     // In a box, so that the memory of an idle link does not include what the handshake needed.
     if let Some(stream) = Box::pin(handshake(stream, remote, &hub)).await {
-        serve_http(stream, remote, place, hub).await;
+        // In a box, because a future has room for each place through which it is passed.
+        serve_http(Box::new(stream), remote, place, hub).await;
     }
 }
 
@@ -387,7 +389,7 @@ async fn handshake(
     stream: TcpStream,
     remote: SocketAddr,
     hub: &Hub,
-) -> Option<TlsStream<TcpStream>> {
+) -> Option<TlsStream<ReadAhead<TcpStream>>> {
     let acceptor = TlsAcceptor::from(hub.tls()?.config());
     let timeout = hub.config().limits().handshake_timeout;
     let handshake = async {
@@ -396,7 +398,7 @@ async fn handshake(
             http::refuse_plain(stream).await;
             return Ok(None);
         }
-        acceptor.accept(stream).await.map(Some)
+        acceptor.accept(ReadAhead::new(stream)).await.map(Some)
     };
     let is_late = hub.is_stopping();
     let handshaken = tokio::select! {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio_rustls::rustls::{
-    self, InconsistentKeys, ServerConfig,
+    self, CipherSuite, InconsistentKeys, ServerConfig, SupportedCipherSuite,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     sign::{CertifiedKey, SingleCertAndKey},
@@ -170,6 +170,7 @@ impl TlsConfig {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(self.key.clone())));
         config.alpn_protocols = vec![ALPN.to_vec()];
+        config.ignore_client_order = true;
         Arc::new(config)
     }
 }
@@ -271,8 +272,20 @@ fn parse(certificate: &CertificateDer<'_>) -> Result<TbsCertificateInner<Raw>, T
     Ok(certificate.tbs_certificate().clone())
 }
 
+/// What rustls offers, AES with keys of 128 bits first: a server that relays needs a tenth less of the processor than
+/// with 256 bits, which many clients ask for first.
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+    let mut provider = ring::default_provider();
+    let is_last = |suite: &SupportedCipherSuite| {
+        !matches!(
+            suite.suite(),
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    };
+    provider.cipher_suites.sort_by_key(is_last);
+    Arc::new(provider)
 }
 
 /// What new connections are to be greeted with.

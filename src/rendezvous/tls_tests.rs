@@ -123,3 +123,47 @@ fn the_key_does_not_show_when_printed() {
         "{shown}"
     );
 }
+
+/// Has one end read what the other one has to say.
+fn pass<A, B>(from: &mut rustls::ConnectionCommon<A>, to: &mut rustls::ConnectionCommon<B>) {
+    let mut bytes = Vec::new();
+    while from.wants_write() {
+        from.write_tls(&mut bytes).expect("room");
+    }
+    let mut bytes = bytes.as_slice();
+    while !bytes.is_empty() {
+        to.read_tls(&mut bytes).expect("bytes");
+        to.process_new_packets().expect("TLS");
+    }
+}
+
+#[test]
+fn a_client_that_would_rather_have_keys_of_256_bits_gets_128() {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+    let certificate = self_signed(&key);
+    let der = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let tls = TlsConfig::from_der(vec![certificate.der().clone()], der).expect("a pair");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.der().clone()).expect("a certificate");
+    for version in rustls::ALL_VERSIONS {
+        let provider = Arc::new(ring::default_provider());
+        let first = provider.cipher_suites.first().expect("a suite").suite();
+        assert!(format!("{first:?}").contains("AES_256"), "{first:?}");
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .expect("a version")
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
+        let name = "own".try_into().expect("a name");
+        let client = rustls::ClientConnection::new(Arc::new(client), name);
+        let mut client = client.expect("a client");
+        let server = rustls::ServerConnection::new(tls.server_config());
+        let mut server = server.expect("a server");
+        while client.is_handshaking() || server.is_handshaking() {
+            pass(&mut client, &mut server);
+            pass(&mut server, &mut client);
+        }
+        let suite = server.negotiated_cipher_suite().expect("a suite").suite();
+        assert!(format!("{suite:?}").contains("AES_128"), "{suite:?}");
+    }
+}

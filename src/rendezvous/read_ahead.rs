@@ -1,0 +1,196 @@
+//! A stream that reads more at once than it is asked for.
+//!
+//! rustls asks for 4 KiB at a time, and each time is a call of the system. While whole pieces of that size come,
+//! 64 KiB are read at once; a link that is idle, or says little, has no buffer here.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// How much is read at once, in bytes: four whole records of TLS.
+const AHEAD: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub(super) struct ReadAhead<S> {
+    io: S,
+    buffer: Box<[u8]>,
+    /// What is in the buffer and was not asked for yet.
+    ahead: std::ops::Range<usize>,
+    /// Whether the last read gave all that was asked for.
+    is_busy: bool,
+}
+
+impl<S> ReadAhead<S> {
+    pub(super) fn new(io: S) -> Self {
+        Self {
+            io,
+            buffer: Box::default(),
+            ahead: 0..0,
+            is_busy: false,
+        }
+    }
+
+    /// Gives what was read ahead.
+    fn take(&mut self, buf: &mut ReadBuf<'_>) {
+        let ahead = self.buffer.get(self.ahead.clone()).unwrap_or_default();
+        let some = ahead.get(..buf.remaining()).unwrap_or(ahead);
+        buf.put_slice(some);
+        self.ahead.start += some.len();
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.ahead.is_empty() {
+            let room = buf.remaining();
+            if !this.is_busy || room >= AHEAD {
+                let before = buf.filled().len();
+                ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+                this.is_busy = buf.filled().len() - before == room;
+                if !this.is_busy {
+                    this.buffer = Box::default();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if this.buffer.is_empty() {
+                this.buffer = vec![0; AHEAD].into();
+            }
+            let mut more = ReadBuf::new(&mut this.buffer);
+            let read = Pin::new(&mut this.io).poll_read(cx, &mut more);
+            // When there is more again, a read without the buffer shows whether it is much.
+            this.is_busy = read.is_ready();
+            ready!(read)?;
+            this.ahead = 0..more.filled().len();
+        }
+        this.take(buf);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// Gives bytes that count up, as many as it holds, and notes how much it was asked for.
+    struct Source {
+        held: usize,
+        given: usize,
+        asked: Vec<usize>,
+    }
+
+    impl AsyncRead for Source {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.asked.push(buf.remaining());
+            if self.held == 0 {
+                return Poll::Pending;
+            }
+            let some = self.held.min(buf.remaining());
+            let bytes: Vec<u8> = (self.given..self.given + some).map(|n| n as u8).collect();
+            buf.put_slice(&bytes);
+            self.held -= some;
+            self.given += some;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Reads in steps of 4 KiB until there is no more; checks the bytes.
+    fn read(stream: &mut ReadAhead<Source>, from: usize) -> usize {
+        let mut at = from;
+        loop {
+            let mut bytes = [0; 4096];
+            let mut buf = ReadBuf::new(&mut bytes);
+            let mut cx = Context::from_waker(Waker::noop());
+            if Pin::new(&mut *stream)
+                .poll_read(&mut cx, &mut buf)
+                .is_pending()
+            {
+                return at;
+            }
+            for byte in buf.filled() {
+                assert_eq!(*byte, at as u8);
+                at += 1;
+            }
+        }
+    }
+
+    #[test]
+    fn much_is_read_at_once_and_what_is_idle_keeps_nothing() {
+        let mut stream = ReadAhead::new(Source {
+            held: 1_000_000,
+            given: 0,
+            asked: Vec::new(),
+        });
+        assert_eq!(read(&mut stream, 0), 1_000_000);
+        assert!(stream.io.asked.len() < 20, "{:?}", stream.io.asked);
+        assert_eq!(stream.buffer.len(), AHEAD);
+        stream.io.held = 100;
+        assert_eq!(read(&mut stream, 1_000_000), 1_000_100);
+        assert!(stream.buffer.is_empty());
+        stream.io.asked.clear();
+        stream.io.held = 1000;
+        assert_eq!(read(&mut stream, 1_000_100), 1_001_100);
+        assert_eq!(stream.io.asked, [4096, 4096]);
+    }
+
+    #[tokio::test]
+    async fn an_end_is_an_end_and_what_is_written_goes_through() {
+        let (ours, mut theirs) = tokio::io::duplex(100_000);
+        let mut ours = ReadAhead::new(ours);
+        ours.write_all(b"hello").await.expect("room");
+        theirs.write_all(&[7; 50_000]).await.expect("room");
+        let mut hello = [0; 5];
+        theirs.read_exact(&mut hello).await.expect("five bytes");
+        assert_eq!(&hello, b"hello");
+        drop(theirs);
+        let mut all = Vec::new();
+        ours.read_to_end(&mut all).await.expect("an end");
+        assert_eq!(all, [7; 50_000]);
+    }
+}

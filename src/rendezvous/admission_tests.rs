@@ -5,6 +5,7 @@ use super::{
         config::Limits,
         outbox::{Parcel, TryPushError},
         places::BESIDE_LINKS,
+        registry::FlowId,
     },
     *,
 };
@@ -60,9 +61,9 @@ async fn a_link_that_begins_before_its_task_is_known_is_told_when_it_gives_way()
     let task = tokio::spawn(pending::<()>());
     let (_link, _place, outbox) = begin(1, Some(task.abort_handle()));
     let parcel = || Parcel::One(Message::text("x"));
-    assert!(outbox.try_push(parcel()).is_ok());
+    assert!(outbox.try_push(FlowId(0), parcel()).is_ok());
     let _newcomer = begin(2, None);
-    let closed = outbox.try_push(parcel());
+    let closed = outbox.try_push(FlowId(0), parcel());
     assert!(matches!(closed, Err(TryPushError::Closed)));
     tokio::task::yield_now().await;
     assert!(!task.is_finished());

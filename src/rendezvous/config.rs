@@ -294,6 +294,8 @@ pub struct Limits {
     pub(crate) dial_timeout: Duration,
     pub(crate) stall_timeout: Duration,
     pub(crate) drain_rate: u64,
+    pub(crate) hold_timeout: Duration,
+    pub(crate) hold_rate: u64,
     pub(crate) shutdown_timeout: Duration,
 }
 
@@ -338,6 +340,10 @@ impl Default for Limits {
     ///   heartbeat, because a peer that computes for a while is not gone.
     /// - `drain_rate`: 2 KiB/s, of a peer that others wait for: below that no line of today is, and
     ///   who sends to such a peer would wait for minutes.
+    /// - `hold_timeout`: 5 s that a dial may hold up the others of its sender: less than the deadlines of what they
+    ///   do, and long enough for a peer that computes for a while.
+    /// - `hold_rate`: 128 KiB/s, a megabit: a receiver that takes more than that holds up nobody for long, and whose line is
+    ///   slower may still be sent some megabytes at once.
     /// - `shutdown_timeout`: 5 s to hand over what is queued when the server is shut down.
     fn default() -> Self {
         Self {
@@ -364,6 +370,8 @@ impl Default for Limits {
             dial_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(60),
             drain_rate: 2 * 1024,
+            hold_timeout: Duration::from_secs(5),
+            hold_rate: 128 * 1024,
             shutdown_timeout: Duration::from_secs(5),
         }
     }
@@ -378,9 +386,12 @@ impl Limits {
         self
     }
 
-    /// How many bytes may wait for one link until those who send to it have to wait. Answers of the
-    /// server's own do not wait: they may take up to 1 MiB more, and 256 KiB and one message more are
-    /// in the hands of the socket.
+    /// How many bytes may wait for one link until those who send to it have to wait. They are written in turns, and
+    /// shared by the dials: each may have eight times as much queued as is free, or one message of any size. Items of a
+    /// dial that has at most 17 KiB queued find room until there is as much again.
+    ///
+    /// Answers of the server's own do not wait: they may take up to 4 MiB more, and 256 KiB and one message more
+    /// are in the hands of the socket.
     #[must_use]
     pub fn with_queue_limit(mut self, bytes: usize) -> Self {
         self.queue = bytes;
@@ -572,6 +583,26 @@ impl Limits {
     #[must_use]
     pub fn with_min_drain_rate(mut self, bytes_per_second: u64) -> Self {
         self.drain_rate = bytes_per_second;
+        self
+    }
+
+    /// How long a dial may hold up the link that sends on it, because its receiver takes too little. While it does, the sender
+    /// is not read, and its other dials wait. Then the dial is reset, both peers are told why, and the links live.
+    ///
+    /// A dial owes the time that it has held up the link. It pays with the bytes that its receiver takes, see
+    /// [`with_hold_rate`](Self::with_hold_rate), and with the time in which it holds up nothing.
+    #[must_use]
+    pub fn with_hold_timeout(mut self, timeout: Duration) -> Self {
+        self.hold_timeout = time::timeout(timeout);
+        self
+    }
+
+    /// How many bytes a second the receiver of a dial must take to hold up its sender for longer than
+    /// [`with_hold_timeout`](Self::with_hold_timeout); with 0, any byte will do. The system takes bytes in steps
+    /// of some 256 KiB, so a rate of less than that in the timeout is not told from nothing.
+    #[must_use]
+    pub fn with_hold_rate(mut self, bytes_per_second: u64) -> Self {
+        self.hold_rate = bytes_per_second;
         self
     }
 

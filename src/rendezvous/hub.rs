@@ -96,6 +96,19 @@ impl State {
                         outbox.push_own(Message::text(text));
                     }
                 }
+                Action::Notify {
+                    to,
+                    flow,
+                    text,
+                    is_reset,
+                } => {
+                    if let Some(outbox) = self.outboxes.get(&to) {
+                        if is_reset {
+                            outbox.reset(flow);
+                        }
+                        outbox.push_notice(flow, Message::text(text));
+                    }
+                }
                 Action::Offer { to, ack, text } => {
                     let outbox = self.outboxes.get(&to);
                     match outbox.filter(|outbox| outbox.takes_dials()) {

@@ -3,6 +3,7 @@
 //! Reading and writing do not wait for each other: a link that waits for room at another one goes on
 //! writing, so two peers that send to each other never lock each other up.
 
+mod hold;
 mod inbox;
 mod ping;
 mod pulse;
@@ -22,6 +23,7 @@ use tokio::{
 };
 
 use self::{
+    hold::{Holds, Patience},
     inbox::{Handled, Inbox, Waiting},
     ping::Pings,
     pulse::{Beat, Drain, Pulse, Vitals},
@@ -192,6 +194,9 @@ struct Link<S> {
     waiting: Option<Waiting>,
     /// Until nothing is read, because too much was refused.
     rest: Option<Pin<Box<Sleep>>>,
+    holds: Holds,
+    /// At the earliest when that has waited for too long, or another one would have.
+    patience: Option<Pin<Box<Sleep>>>,
     /// An answer to pings, or a ping where those are ours to send; however many there were, one tells
     /// that we live.
     beat: Option<&'static str>,
@@ -233,6 +238,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             inbox: Inbox::new(version),
             waiting: None,
             rest: None,
+            holds: Holds::new(Patience {
+                timeout: config.limits().hold_timeout,
+                rate: config.limits().hold_rate,
+            }),
+            patience: None,
             beat: None,
             unflushed: false,
             timer: Box::pin(tokio::time::sleep(pings.pause(pulse.period(), now))),
@@ -320,7 +330,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             let take = outbox.poll_take(cx, feed, self.member.link, &mut batch, BATCH_BYTES);
             for parcel in batch {
                 match parcel {
-                    Parcel::One(message) => self.send(message),
+                    Parcel::One(message) | Parcel::Accept(message) | Parcel::Notice(message) => {
+                        self.send(message);
+                    }
                     Parcel::Welcome(welcome, _) => self.send(Message::text(welcome.encode())),
                     Parcel::Item(header, data) => {
                         self.send(header);
@@ -365,16 +377,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             }
             self.rest = None;
         }
-        if let Some(waiting) = &mut self.waiting {
-            // Nor is it looked whether the peer has hung up: what it sent before that is still to
-            // be delivered, and how long that may take is up to the destination's drain.
-            // If the destination is gone, the registry is about to tell this link.
-            if Pin::new(&mut waiting.push).poll(cx).is_pending() {
-                return Ok(false);
-            }
-            if let Some(waiting) = self.waiting.take() {
-                self.inbox.handle_sent(&self.member, waiting);
-            }
+        if self.poll_waiting(cx).is_pending() {
+            return Ok(false);
         }
         for read in 0..READS {
             if self.member.outbox.is_clogged() {
@@ -396,12 +400,62 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                     return Ok(true);
                 }
                 Handled::Wait(waiting) => {
+                    let forwarded = waiting.take_forwarded();
+                    self.holds.begin(waiting.flow(), forwarded, hub_now());
                     self.waiting = Some(waiting);
                     return Ok(true);
                 }
             }
         }
         Ok(true)
+    }
+
+    /// Ready when nothing waits any more: it has found room, or its dial is given up.
+    ///
+    /// Meanwhile it is not looked whether the peer has hung up: what it sent before that is still to be delivered, and
+    /// how long that may take is up to the destination.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(waiting) = self.waiting.as_mut().filter(|waiting| !waiting.is_over()) else {
+            self.holds.give_up();
+            self.waiting = None;
+            return Poll::Ready(());
+        };
+        let cost = waiting.push.cost() as u64;
+        if Pin::new(&mut waiting.push).poll(cx).is_pending() {
+            ready!(self.poll_patience(cx));
+            self.patience = None;
+            self.holds.give_up();
+            if let Some(waiting) = self.waiting.take() {
+                self.inbox.give_up(&self.member, waiting);
+            }
+            return Poll::Ready(());
+        }
+        self.holds.end(cost, hub_now());
+        // If the destination is gone, the registry is about to tell this link.
+        if let Some(waiting) = self.waiting.take() {
+            self.inbox.handle_sent(&self.member, waiting);
+        }
+        Poll::Ready(())
+    }
+
+    /// Ready when what waits has done so for too long. The timer stays as it is from one wait to the next: most are
+    /// short.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.holds.deadline().map(Instant::from_std) else {
+            return Poll::Pending;
+        };
+        let new = || Box::pin(tokio::time::sleep_until(deadline));
+        let timer = self.patience.get_or_insert_with(new);
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if timer.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
     }
 
     fn read_error(&self, error: ReadError) -> Ended {
@@ -420,6 +474,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             }
             if let Some(account) = self.member.outbox.account() {
                 account.give_back();
+            }
+            if self.waiting.is_none() {
+                self.patience = None;
             }
             let pause = self.pings.pause(self.pulse.period(), now.into_std());
             self.timer.as_mut().reset(now + pause);

@@ -1,28 +1,30 @@
-//! What waits to be written to one link: a queue bounded in bytes.
+//! What waits to be written to one link, bounded in bytes.
 //!
-//! Anybody may put into it. Data waits for room, in the order of asking: its reader stops reading,
-//! and TCP holds its sender back. What the server itself has to say does not wait, within a reserve.
-//! Announcements are not in the queue: they are read from the [`Feed`] if there is plenty of room.
+//! What the server itself has to say goes first, and does not wait for room, within a reserve. The data of dials has a
+//! queue for each, in [fair turns](flows). It waits for room: its reader stops reading, and TCP holds its sender
+//! back. Each dial has a share of the room, so that one that sends much does not hold up those who send to others.
+//! Announcements are not queued: they are read from the [`Feed`] when something is written.
+
+mod flows;
+mod parcel;
+mod push;
 
 use std::{
     collections::VecDeque,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
-use bytes::Bytes;
-
+use self::flows::Flows;
+pub(super) use self::{parcel::Parcel, push::Push};
 use super::{
     budget::Account,
     feed::{Cursor, Feed},
     gate::{Gate, Token},
-    registry::{LinkId, Welcome},
+    registry::{FlowId, LinkId, Welcome},
 };
 use crate::{protocol::engine_io::Version, websocket::Message};
 
-/// What a queued message costs beside its bytes: its slots here and with the WebSocket, and its header.
-const OVERHEAD: usize = 128;
 /// How far the server's own messages may exceed the limit. A peer whose neighbour with thousands of streams is
 /// lost is not to blame: 8,192 of them may end at once.
 const RESERVE: usize = 4 * 1024 * 1024;
@@ -37,48 +39,6 @@ const CHUNKS: usize = 4;
 /// A queue that was once longer than this gives its memory back when it is empty: most links are
 /// idle most of the time.
 const KEPT_SLOTS: usize = 8;
-
-/// What goes onto the link without anything else in between.
-#[derive(Debug)]
-pub(super) enum Parcel {
-    /// One message.
-    One(Message),
-    /// The text that announces an item, and the item.
-    Item(Message, Message),
-    /// The answer to a join. With a gate it waits, with all behind it, until others have been told something.
-    Welcome(Box<Welcome>, Option<Arc<Gate>>),
-    /// Announcements. They are never queued.
-    News(Bytes),
-}
-
-fn cost(message: &Message) -> usize {
-    message.len() + OVERHEAD
-}
-
-impl Parcel {
-    fn cost(&self) -> usize {
-        match self {
-            Self::One(message) => cost(message),
-            Self::Item(header, data) => cost(header) + cost(data),
-            Self::Welcome(welcome, _) => welcome.len() + OVERHEAD,
-            Self::News(_) => 0,
-        }
-    }
-
-    fn messages(&self) -> usize {
-        match self {
-            Self::One(_) | Self::Welcome(..) | Self::News(_) => 1,
-            Self::Item(..) => 2,
-        }
-    }
-
-    fn is_held(&self) -> bool {
-        match self {
-            Self::Welcome(_, gate) => gate.as_ref().is_some_and(|gate| !gate.is_open()),
-            Self::One(_) | Self::Item(..) | Self::News(_) => false,
-        }
-    }
-}
 
 /// Why nothing more can be put in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,8 +98,10 @@ pub(super) struct Outbox {
 
 #[derive(Debug, Default)]
 struct Inner {
-    queue: VecDeque<Parcel>,
-    bytes: usize,
+    /// What goes first: what the server itself has to say, and data that came when nothing else was here.
+    own: VecDeque<Parcel>,
+    own_bytes: usize,
+    flows: Flows,
     /// Set when the link is to be closed, once all that is queued is taken.
     closing: Option<CloseReason>,
     /// Set when the link is gone.
@@ -147,8 +109,10 @@ struct Inner {
     writer: Option<Waker>,
     /// The writer while it has no use for more, but wants to know when it is not to write any more.
     urgent: Option<Waker>,
-    /// Those that wait for room, in the order of asking.
-    waiting: VecDeque<(Ticket, Waker)>,
+    /// Those that wait for room and have nothing queued, in the order of asking. The others wait in their flows.
+    line: VecDeque<(Ticket, Waker)>,
+    /// How many wait, here and there.
+    waiting: usize,
     next_ticket: Ticket,
     /// What the link has read of the announcements, once it has joined.
     news: Option<Cursor>,
@@ -159,8 +123,26 @@ struct Inner {
 type Ticket = u64;
 
 impl Inner {
-    fn has_room(&self, cost: usize, limit: usize) -> bool {
-        self.bytes == 0 || self.bytes + cost <= limit
+    /// How many bytes are queued, with what it takes to queue them.
+    fn memory(&self) -> usize {
+        self.own_bytes + self.flows.memory()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.flows.is_empty()
+    }
+
+    /// How many bytes the server's own messages take, with those of dials up to `limit`: what is small may exceed
+    /// it, and is not to blame on the link.
+    fn held(&self, limit: usize) -> usize {
+        self.own_bytes + self.flows.notices() + self.flows.data().min(limit)
+    }
+
+    /// Whether data of a dial has room, for one who waits with this ticket.
+    fn has_room(&self, flow: FlowId, cost: usize, limit: usize, ticket: Option<Ticket>) -> bool {
+        let first = self.line.front().map(|(ticket, _)| *ticket);
+        let is_next = first.is_none() || first == ticket;
+        self.flows.has_room(flow, cost, limit, is_next)
     }
 
     fn is_closing(&self) -> bool {
@@ -169,15 +151,59 @@ impl Inner {
 
     /// Returns who is to be woken, when the lock is released.
     #[must_use]
-    fn push(&mut self, parcel: Parcel, cost: usize) -> Option<Waker> {
-        self.bytes += cost;
-        self.queue.push_back(parcel);
+    fn push_own(&mut self, parcel: Parcel) -> Option<Waker> {
+        self.own_bytes += parcel.cost();
+        self.own.push_back(parcel);
         self.writer.take()
     }
 
-    /// The first of those who wait. It stays in line until it has put its parcel in.
-    fn first_waiting(&self) -> Option<Waker> {
-        self.waiting.front().map(|(_, waker)| waker.clone())
+    /// The same for data of a dial.
+    #[must_use]
+    fn push_data(&mut self, flow: FlowId, parcel: Parcel) -> Option<Waker> {
+        // There is nobody to take turns with.
+        if self.is_empty() {
+            return self.push_own(parcel);
+        }
+        self.flows.push(flow, parcel);
+        self.writer.take()
+    }
+
+    /// Takes what is next, if it has so many messages at most and waits for nothing.
+    fn pop(&mut self, slots: usize, woken: &mut Vec<Waker>) -> Option<Parcel> {
+        let Some(first) = self.own.front() else {
+            return self.flows.pop(slots, woken);
+        };
+        if first.is_held() || first.messages() > slots {
+            return None;
+        }
+        let parcel = self.own.pop_front()?;
+        self.own_bytes = self.own_bytes.saturating_sub(parcel.cost());
+        if self.own.is_empty() && self.own.capacity() > KEPT_SLOTS {
+            self.own = VecDeque::new();
+        }
+        Some(parcel)
+    }
+
+    /// The first in line, if there may be room for it. It stays in line until it has put its parcel in.
+    fn first_in_line(&self, limit: usize) -> Option<Waker> {
+        let first = self.line.front().map(|(_, waker)| waker.clone());
+        first.filter(|_| self.flows.data() <= limit)
+    }
+
+    /// Takes all that is queued, to drop it.
+    fn clear(&mut self) -> (VecDeque<Parcel>, Flows) {
+        self.own_bytes = 0;
+        (
+            std::mem::take(&mut self.own),
+            std::mem::take(&mut self.flows),
+        )
+    }
+
+    /// All who wait, to be woken.
+    fn all_waiting(&mut self) -> Vec<Waker> {
+        let mut all = self.flows.drain_waiting();
+        all.extend(self.line.drain(..).map(|(_, waker)| waker));
+        all
     }
 }
 
@@ -188,10 +214,8 @@ fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
     }
 }
 
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
-    }
+fn wake(wakers: impl IntoIterator<Item = Waker>) {
+    wakers.into_iter().for_each(Waker::wake);
 }
 
 impl Outbox {
@@ -221,7 +245,7 @@ impl Outbox {
         match &self.account {
             None => drop(inner),
             Some(account) => {
-                account.set_queued(inner.bytes);
+                account.set_queued(inner.memory());
                 drop(inner);
                 account.check();
             }
@@ -244,17 +268,16 @@ impl Outbox {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts data in if there is room and nobody waits for it; otherwise a [`Push`] is to be made.
-    pub(super) fn try_push(&self, parcel: Parcel) -> Result<(), TryPushError> {
-        let cost = parcel.cost();
+    /// Puts data of a dial in if there is room for it; otherwise a [`Push`] is to be made.
+    pub(super) fn try_push(&self, flow: FlowId, parcel: Parcel) -> Result<(), TryPushError> {
         let mut inner = self.lock();
         if inner.is_closing() {
             return Err(TryPushError::Closed);
         }
-        if !inner.waiting.is_empty() || !inner.has_room(cost, self.limit) {
+        if !inner.has_room(flow, parcel.cost(), self.limit, None) {
             return Err(TryPushError::Full(parcel));
         }
-        let writer = inner.push(parcel, cost);
+        let writer = inner.push_data(flow, parcel);
         self.unlock(inner);
         wake(writer);
         Ok(())
@@ -262,25 +285,50 @@ impl Outbox {
 
     /// Puts in a message of the server's own. When even the reserve is used up, the link is closed.
     pub(super) fn push_own(&self, message: Message) {
-        self.push_parcel(Parcel::One(message));
+        self.push_parcel(Parcel::One(message), None);
     }
 
     /// The same for the answer to a join, which may wait, with all behind it, until a gate opens.
     pub(super) fn push_welcome(&self, welcome: Welcome, gate: Option<Arc<Gate>>) {
-        self.push_parcel(Parcel::Welcome(Box::new(welcome), gate));
+        self.push_parcel(Parcel::Welcome(Box::new(welcome), gate), None);
     }
 
-    fn push_parcel(&self, parcel: Parcel) {
-        let cost = parcel.cost();
+    /// The same for what is said of a dial, which comes behind the data of the dial.
+    pub(super) fn push_notice(&self, flow: FlowId, message: Message) {
+        self.push_parcel(Parcel::Notice(message), Some(flow));
+    }
+
+    /// Drops the data that is queued of a dial.
+    pub(super) fn reset(&self, flow: FlowId) {
+        let mut inner = self.lock();
+        let mut woken = Vec::new();
+        let parcels = inner.flows.remove(flow, &mut woken).into_iter();
+        let (notices, dropped): (Vec<_>, Vec<_>) =
+            parcels.partition(|parcel| matches!(parcel, Parcel::Notice(_)));
+        for notice in notices {
+            woken.extend(inner.push_own(notice));
+        }
+        woken.extend(inner.first_in_line(self.limit));
+        self.unlock(inner);
+        drop(dropped);
+        wake(woken);
+    }
+
+    /// Puts in what does not wait for room: behind the data of a dial, if there is any.
+    fn push_parcel(&self, parcel: Parcel, behind: Option<FlowId>) {
         let mut inner = self.lock();
         if inner.is_closing() {
             return;
         }
-        if inner.bytes + cost > self.limit + RESERVE {
+        if inner.held(self.limit) + parcel.cost() > self.limit + RESERVE {
             drop(inner);
             return self.close(CloseReason::Overflow);
         }
-        let writer = inner.push(parcel, cost);
+        let parcel = match behind {
+            Some(flow) => inner.flows.push_notice(flow, parcel).err(),
+            None => Some(parcel),
+        };
+        let writer = parcel.and_then(|parcel| inner.push_own(parcel));
         self.unlock(inner);
         wake(writer);
     }
@@ -321,41 +369,37 @@ impl Outbox {
     /// Has the link closed when all that is queued is taken; for some reasons, at once.
     pub(super) fn close(&self, reason: CloseReason) {
         let mut inner = self.lock();
-        let mut dropped = VecDeque::new();
+        let waiting = inner.all_waiting();
+        let mut dropped = None;
         if reason.is_urgent() {
-            dropped = std::mem::take(&mut inner.queue);
-            inner.bytes = 0;
+            dropped = Some(inner.clear());
             if !inner.closing.is_some_and(CloseReason::is_urgent) {
                 inner.closing = Some(reason);
             }
         }
         inner.closing.get_or_insert(reason);
-        let waiting = std::mem::take(&mut inner.waiting);
         // It is told nothing more.
         let tokens = std::mem::take(&mut inner.tokens);
         let writer = inner.writer.take();
         let urgent = inner.urgent.take();
         // With no look at what all hold, which may be why the link is closed: this makes it no more.
         if let Some(account) = &self.account {
-            account.set_queued(inner.bytes);
+            account.set_queued(inner.memory());
         }
         drop(inner);
         drop(tokens);
         drop(dropped);
         wake(writer);
         wake(urgent);
-        for (_, waker) in waiting {
-            waker.wake();
-        }
+        wake(waiting);
     }
 
     /// The link is gone: what is queued, and what still comes, is dropped.
     pub(super) fn shut(&self) {
         let mut inner = self.lock();
         inner.closed = true;
-        inner.bytes = 0;
-        let dropped = std::mem::take(&mut inner.queue);
-        let waiting = std::mem::take(&mut inner.waiting);
+        let waiting = inner.all_waiting();
+        let dropped = inner.clear();
         let tokens = std::mem::take(&mut inner.tokens);
         inner.writer = None;
         inner.news = None;
@@ -365,9 +409,7 @@ impl Outbox {
         }
         drop(dropped);
         drop(tokens);
-        for (_, waker) in waiting {
-            waker.wake();
-        }
+        wake(waiting);
     }
 
     /// Takes some parcels of about `max` bytes in all, at least one, to the end of `batch`; among them what is
@@ -384,36 +426,37 @@ impl Outbox {
         let mut inner = self.lock();
         let (has_news, told) = self.take_news(&mut inner, feed, link, batch);
         let (mut taken, mut messages) = (0, batch.len());
-        while taken < max
-            && let Some(parcel) = inner.queue.front()
-            && !parcel.is_held()
-            && (messages == 0 || messages + parcel.messages() <= BATCH)
-            && let Some(parcel) = inner.queue.pop_front()
-        {
+        let mut woken = Vec::new();
+        while taken < max {
+            let slots = match messages {
+                0 => usize::MAX,
+                messages => BATCH.saturating_sub(messages),
+            };
+            let Some(parcel) = inner.pop(slots, &mut woken) else {
+                break;
+            };
             taken += parcel.cost();
             messages += parcel.messages();
             batch.push(parcel);
         }
-        inner.bytes = inner.bytes.saturating_sub(taken);
         let result = match (messages > 0 || has_news, inner.closing) {
             (true, _) => Poll::Ready(Take::Batch),
-            (false, Some(reason)) if inner.queue.is_empty() => Poll::Ready(Take::Close(reason)),
+            (false, Some(reason)) if inner.is_empty() => Poll::Ready(Take::Close(reason)),
             (false, _) => {
                 register(&mut inner.writer, cx);
                 Poll::Pending
             }
         };
-        if inner.queue.is_empty() && inner.queue.capacity() > KEPT_SLOTS {
-            inner.queue = VecDeque::new();
+        if taken > 0 {
+            woken.extend(inner.first_in_line(self.limit));
         }
-        let first = inner.first_waiting().filter(|_| taken > 0);
         self.unlock(inner);
         drop(told);
-        wake(first);
+        wake(woken);
         result
     }
 
-    /// Takes what is new, unless the queue is more than half full; whether there may be more. When there is
+    /// Takes what is new, unless very much of the server's own waits; whether there may be more. When there is
     /// none, nobody has to wait for this link any more.
     fn take_news(
         &self,
@@ -422,7 +465,7 @@ impl Outbox {
         link: LinkId,
         batch: &mut Vec<Parcel>,
     ) -> (bool, Vec<Token>) {
-        if inner.closing.is_some() || inner.bytes > self.limit / 2 {
+        if inner.closing.is_some() || inner.own_bytes > self.limit / 2 {
             return (false, Vec::new());
         }
         let Some(cursor) = &mut inner.news else {
@@ -453,114 +496,24 @@ impl Outbox {
     /// Whether so much waits that no more requests of this link are to be answered before it has read what is
     /// there.
     pub(super) fn is_clogged(&self) -> bool {
-        self.bytes() > self.limit + CLOGGED
+        self.lock().held(self.limit) > self.limit + CLOGGED
     }
 
     /// Whether the link may be offered dials: not if it does not read what is there.
     pub(super) fn takes_dials(&self) -> bool {
-        self.bytes() <= self.limit + OFFERS
+        self.lock().held(self.limit) <= self.limit + OFFERS
     }
 
     /// Whether somebody waits for room.
     pub(super) fn holds_up(&self) -> bool {
-        !self.lock().waiting.is_empty()
+        self.lock().waiting > 0
     }
 
     /// How many bytes are queued.
+    #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        self.lock().bytes
-    }
-}
-
-/// A parcel that waits for room. Dropping it gives its place in the line up.
-#[derive(Debug)]
-pub(super) struct Push {
-    outbox: Arc<Outbox>,
-    parcel: Option<Parcel>,
-    ticket: Option<Ticket>,
-}
-
-impl Push {
-    pub(super) fn new(outbox: Arc<Outbox>, parcel: Parcel) -> Self {
-        Self {
-            outbox,
-            parcel: Some(parcel),
-            ticket: None,
-        }
-    }
-
-    /// How many bytes wait for room.
-    pub(super) fn cost(&self) -> usize {
-        self.parcel.as_ref().map_or(0, Parcel::cost)
-    }
-}
-
-impl Future for Push {
-    type Output = Result<(), Closed>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let Some(parcel) = &this.parcel else {
-            return Poll::Ready(Ok(()));
-        };
-        let cost = parcel.cost();
-        let mut inner = this.outbox.lock();
-        if inner.is_closing() {
-            // The line is gone with it.
-            this.ticket = None;
-            return Poll::Ready(Err(Closed));
-        }
-        let first = inner.waiting.front().map(|(ticket, _)| *ticket);
-        let is_first = first == this.ticket || (first.is_none() && this.ticket.is_none());
-        if is_first && inner.has_room(cost, this.outbox.limit) {
-            if this.ticket.take().is_some() {
-                inner.waiting.pop_front();
-            }
-            let writer = this
-                .parcel
-                .take()
-                .and_then(|parcel| inner.push(parcel, cost));
-            let next = inner.first_waiting();
-            this.outbox.unlock(inner);
-            wake(writer);
-            // There may be room for it too.
-            wake(next);
-            return Poll::Ready(Ok(()));
-        }
-        match this.ticket {
-            Some(ticket) => {
-                let place = inner.waiting.iter_mut().find(|(t, _)| *t == ticket);
-                if let Some((_, waker)) = place {
-                    waker.clone_from(cx.waker());
-                }
-            }
-            None => {
-                let ticket = inner.next_ticket;
-                inner.next_ticket += 1;
-                inner.waiting.push_back((ticket, cx.waker().clone()));
-                this.ticket = Some(ticket);
-            }
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for Push {
-    fn drop(&mut self) {
-        let Some(ticket) = self.ticket else {
-            return;
-        };
-        let mut inner = self.outbox.lock();
-        let was_first = inner.waiting.front().is_some_and(|(t, _)| *t == ticket);
-        inner.waiting.retain(|(t, _)| *t != ticket);
-        let next = if was_first {
-            inner.first_waiting()
-        } else {
-            None
-        };
-        drop(inner);
-        // The one behind may fit where this one did not.
-        wake(next);
+        let inner = self.lock();
+        inner.own_bytes + inner.flows.data() + inner.flows.notices()
     }
 }
 

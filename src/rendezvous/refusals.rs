@@ -59,6 +59,8 @@ reasons! {
     DialTimedOut = "dial_timed_out",
     /// A dial: one of its peers left before it was answered.
     PeerLeft = "peer_left",
+    /// A dial that is reset: its receiver took too little for too long, and held up its sender.
+    HeldUp = "held_up",
     /// A request whose arguments cannot be understood.
     MalformedRequest = "malformed_request",
     /// A request that is none of websocket-star.

@@ -63,6 +63,10 @@ impl fmt::Display for LinkId {
     }
 }
 
+/// A dial, to those who relay its data. Its id may be used again, this is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FlowId(pub(crate) u64);
+
 /// Why the streams of a dial end although nobody ended them: the string that the peers are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Cut {
@@ -75,6 +79,8 @@ pub(crate) enum Cut {
     DialTimedOut,
     #[error("others dial the peer, too, and it has too many dials")]
     GaveWay,
+    #[error("the receiver took too little for too long, and held up its sender")]
+    HeldUp,
     #[error("the rendezvous is shutting down")]
     ShuttingDown,
 }
@@ -98,6 +104,17 @@ pub(crate) enum Action {
         to: LinkId,
         /// The frame.
         text: String,
+    },
+    /// Send a text frame about a dial, behind what is queued of the dial.
+    Notify {
+        /// The link.
+        to: LinkId,
+        /// The dial.
+        flow: FlowId,
+        /// The frame.
+        text: String,
+        /// Whether what is queued of the dial is dropped instead.
+        is_reset: bool,
     },
     /// Offer a dial to a link. If it takes no more, the dial is to be refused with
     /// [`handle_busy`](Registry::handle_busy).
@@ -245,6 +262,7 @@ pub(crate) struct Registry {
     joins: u64,
     /// The number of the next challenge.
     challenges: u64,
+    next_flow: FlowId,
     origin_joins: Rates,
     origin_dials: Rates,
     origin_refusals: Rates,
@@ -285,6 +303,7 @@ impl Registry {
             joined_by: Shares::new(u64::MAX),
             joins: 0,
             challenges: 0,
+            next_flow: FlowId(0),
             origin_joins: Rates::new(limits.origin_join_rate),
             origin_dials: Rates::new(limits.origin_dial_rate),
             origin_refusals: Rates::new(limits.refusal_rate),

@@ -343,7 +343,9 @@ impl World {
                 Action::Welcome { to, welcome, .. } => {
                     self.send_down(to, Frame::Text(welcome.encode()));
                 }
-                Action::Send { to, text } | Action::Offer { to, text, .. } => {
+                Action::Send { to, text }
+                | Action::Notify { to, text, .. }
+                | Action::Offer { to, text, .. } => {
                     self.send_down(to, Frame::Text(text));
                 }
                 Action::Joined { link, .. } => {

@@ -13,5 +13,6 @@ mod packets;
 mod panics;
 mod public_names;
 mod refused;
+mod turns;
 mod upgrade;
 mod versions;

@@ -1,6 +1,13 @@
 //! What comes from one link: requests go to the registry, items straight to the other peer's link.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use bytes::Bytes;
 
@@ -15,7 +22,7 @@ use crate::{
     rendezvous::{
         hub::Member,
         outbox::{Outbox, Parcel, Push, TryPushError},
-        registry::{Registry, Route},
+        registry::{FlowId, Registry, Route},
     },
     websocket::Message,
     words::Words,
@@ -45,6 +52,24 @@ pub(super) enum Handled {
 pub(super) struct Waiting {
     pub(super) push: Push,
     sent: Sent,
+    destination: Arc<Destination>,
+}
+
+impl Waiting {
+    /// The dial that it is of.
+    pub(super) fn flow(&self) -> FlowId {
+        self.destination.route.flow()
+    }
+
+    /// Whether its stream has ended meanwhile: it is to be dropped.
+    pub(super) fn is_over(&self) -> bool {
+        self.destination.route.is_over()
+    }
+
+    /// How many bytes of the dial have found room since this was asked last.
+    pub(super) fn take_forwarded(&self) -> u64 {
+        self.destination.forwarded.swap(0, Ordering::Relaxed)
+    }
 }
 
 /// What to note when a parcel is put in.
@@ -64,6 +89,8 @@ struct Destination {
     outbox: Arc<Outbox>,
     /// The text before each item. It is the same every time, so it is there once.
     header: Message,
+    /// How many bytes have found room at once.
+    forwarded: AtomicU64,
 }
 
 /// How the peer stands to the namespace `/`.
@@ -152,6 +179,21 @@ impl Inbox {
     /// A parcel that waited is put in, or its destination is gone.
     pub(super) fn handle_sent(&mut self, member: &Member, waiting: Waiting) {
         note_sent(member, &waiting.sent);
+    }
+
+    /// A parcel has waited for too long: its dial is reset.
+    pub(super) fn give_up(&mut self, member: &Member, waiting: Waiting) {
+        let Waiting {
+            push, destination, ..
+        } = waiting;
+        drop(push);
+        let stream = destination.header.as_text();
+        if let Some(stream) = stream.and_then(StreamName::of_queue_header) {
+            let flow = destination.route.flow();
+            member
+                .hub
+                .with(|registry| registry.handle_held_up(member.link, stream.dial_id, flow));
+        }
     }
 
     fn handle_binary(&mut self, member: &Member, data: Bytes) -> Result<Handled, ProtocolError> {
@@ -311,7 +353,10 @@ impl Inbox {
             Some(_) => encode(stream, event.clone()),
         };
         let (text, sent) = match event {
-            StreamEvent::Accept if receives => (text(event), Sent::Nothing),
+            StreamEvent::Accept if receives => {
+                let accept = Parcel::Accept(text(event));
+                return forward(member, &destination, accept, Sent::Nothing);
+            }
             StreamEvent::Item(item) if sends => (text(event), Sent::Item(item.len())),
             StreamEvent::End(_) if sends || receives => (text(event), end()),
             StreamEvent::Malformed if sends => {
@@ -344,6 +389,7 @@ impl Inbox {
             route,
             outbox,
             header: Message::text(stream.queue_header()),
+            forwarded: AtomicU64::new(0),
         });
         let destinations = self.routes.entry(DialId::new(stream.dial_id)?).or_default();
         *destinations.get_mut(side)? = Some(destination.clone());
@@ -415,14 +461,22 @@ fn malformed(member: &Member, ack: Option<u64>, error: ProtocolError) -> Handled
     done_or_rest(rest)
 }
 
-fn forward(member: &Member, destination: &Destination, parcel: Parcel, sent: Sent) -> Handled {
-    match destination.outbox.try_push(parcel) {
-        Ok(()) => note_sent(member, &sent),
+fn forward(member: &Member, destination: &Arc<Destination>, parcel: Parcel, sent: Sent) -> Handled {
+    let (flow, cost) = (destination.route.flow(), parcel.cost() as u64);
+    match destination.outbox.try_push(flow, parcel) {
+        Ok(()) => {
+            destination.forwarded.fetch_add(cost, Ordering::Relaxed);
+            note_sent(member, &sent);
+        }
         // The registry is about to tell this link.
         Err(TryPushError::Closed) => {}
         Err(TryPushError::Full(parcel)) => {
-            let push = Push::new(destination.outbox.clone(), parcel);
-            return Handled::Wait(Waiting { push, sent });
+            let push = Push::new(destination.outbox.clone(), flow, parcel);
+            return Handled::Wait(Waiting {
+                push,
+                sent,
+                destination: destination.clone(),
+            });
         }
     }
     Handled::Done

@@ -10,20 +10,29 @@ use std::{
 };
 
 use super::{
-    Action, Cut, DeadlineKind, ENDED_AT_ONCE, Link, LinkId, Refusal, Registry,
+    Action, Cut, DeadlineKind, ENDED_AT_ONCE, FlowId, Link, LinkId, Refusal, Refused, Registry,
     crowd::{Crowd, Place},
 };
 use crate::protocol::event::{DialAnswer, DialId, Event, Side, StreamEvent, StreamName};
 
 /// Which of a dial's two streams are over. Shared with the links that relay them, so that they need
 /// not ask for every item.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Streams {
+    flow: FlowId,
     dialer_over: AtomicBool,
     listener_over: AtomicBool,
 }
 
 impl Streams {
+    fn new(flow: FlowId) -> Self {
+        Self {
+            flow,
+            dialer_over: AtomicBool::new(false),
+            listener_over: AtomicBool::new(false),
+        }
+    }
+
     fn flag(&self, sender: Side) -> &AtomicBool {
         match sender {
             Side::Dialer => &self.dialer_over,
@@ -59,6 +68,11 @@ pub(crate) struct Route {
 }
 
 impl Route {
+    /// The dial.
+    pub(crate) fn flow(&self) -> FlowId {
+        self.streams.flow
+    }
+
     /// Whether the stream has ended: what still comes is dropped.
     pub(crate) fn is_over(&self) -> bool {
         self.streams.is_over(self.sender)
@@ -317,10 +331,11 @@ impl Registry {
                 listener_ack,
                 deadline,
             }),
-            streams: Arc::default(),
+            streams: Arc::new(Streams::new(self.next_flow)),
             dialer_gone: false,
             listener_gone: false,
         };
+        self.next_flow.0 += 1;
         self.dials.0.insert(dial_id.clone(), dial);
         tracing::debug!(link = %dialer, to = %listener, %dial_id, "a dial");
         let event = Event::Incoming {
@@ -394,6 +409,19 @@ impl Registry {
         }
     }
 
+    /// What `link` has sent on a dial has held up the link for too long: the dial is reset.
+    pub(crate) fn handle_held_up(&mut self, link: LinkId, dial_id: &str, flow: FlowId) {
+        let Some((dial_id, dial)) = self.dials.0.get_key_value(dial_id) else {
+            return;
+        };
+        // Its id may be another's by now.
+        if dial.streams.flow == flow && (dial.dialer == link || dial.listener == link) {
+            let dial_id = dial_id.clone();
+            self.refusals.count(Refused::HeldUp);
+            self.end_dial(&dial_id, Refusal::PeerBusy, Cut::HeldUp);
+        }
+    }
+
     /// Ends a dial that nobody has ended: its dialler is answered if it still waits, and both peers
     /// are told of each stream that was not over, so that what is cut never looks like an end. A receiver
     /// is told that no more comes, a sender that nobody reads.
@@ -409,9 +437,11 @@ impl Registry {
         let mut told = vec![dial.listener, dial.dialer];
         told.dedup();
         told.retain(|link| !dial.is_gone(*link));
+        let flow = dial.streams.flow;
         let senders = [Side::Dialer, Side::Listener].map(|side| (side, dial.streams.end(side)));
         self.forget_dial(dial_id.as_str());
         tracing::debug!(%dial_id, reason = %cut, "a dial is cut");
+        let is_reset = cut == Cut::HeldUp;
         for (sender, _) in senders.into_iter().filter(|(_, was_open)| *was_open) {
             let event = Event::Stream {
                 stream: StreamName {
@@ -422,8 +452,20 @@ impl Registry {
             };
             let text = event.encode(None);
             for link in &told {
-                self.send(*link, text.clone());
+                self.notify(*link, flow, text.clone(), is_reset);
             }
+        }
+    }
+
+    /// Tells a link something of a dial.
+    fn notify(&mut self, to: LinkId, flow: FlowId, text: String, is_reset: bool) {
+        if self.links.contains_key(&to) {
+            self.actions.push_back(Action::Notify {
+                to,
+                flow,
+                text,
+                is_reset,
+            });
         }
     }
 
@@ -435,7 +477,7 @@ impl Registry {
         let Some(pending) = dial.pending.take() else {
             return;
         };
-        let (dialer, listener) = (dial.dialer, dial.listener);
+        let (dialer, listener, flow) = (dial.dialer, dial.listener, dial.streams.flow);
         self.deadlines.remove(&(
             pending.deadline,
             DeadlineKind::Answer(listener, pending.listener_ack),
@@ -455,7 +497,8 @@ impl Registry {
         }
         tracing::debug!(link = %dialer, %dial_id, ?answer, "a dial is answered");
         if !dial.is_gone(dialer) {
-            self.send(dialer, DialAnswer(answer).encode(pending.dialer_ack));
+            let text = DialAnswer(answer).encode(pending.dialer_ack);
+            self.notify(dialer, flow, text, false);
         }
     }
 

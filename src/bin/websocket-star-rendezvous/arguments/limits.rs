@@ -103,6 +103,13 @@ pub(super) struct LimitArguments {
     /// A link that takes none of what is queued for it for so long is closed
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "60s")]
     stall_timeout: Duration,
+    /// How long a dial may hold up its sender's other dials because its receiver takes too little; then it is reset
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
+    hold_timeout: Duration,
+    /// What the receiver of a dial must take per second to hold up its sender for longer. 0 lets it be as slow as it
+    /// likes, as long as it takes anything
+    #[arg(long, value_name = "SIZE", value_parser = size_or_none, default_value = "128KiB")]
+    hold_rate: usize,
     /// To hand over what is queued when the server stops
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     shutdown_timeout: Duration,
@@ -134,6 +141,8 @@ impl LimitArguments {
             .with_join_timeout(self.join_timeout)
             .with_dial_timeout(self.dial_timeout)
             .with_stall_timeout(self.stall_timeout)
+            .with_hold_timeout(self.hold_timeout)
+            .with_hold_rate(self.hold_rate as u64)
             .with_shutdown_timeout(self.shutdown_timeout)
     }
 }

@@ -51,7 +51,9 @@ impl Star {
         };
         std::iter::from_fn(|| self.registry.poll_action())
             .flat_map(|action| match action {
-                Action::Send { to, text } => vec![(Some(to), parse(&text))],
+                Action::Send { to, text } | Action::Notify { to, text, .. } => {
+                    vec![(Some(to), parse(&text))]
+                }
                 Action::Offer { to, text, .. } => vec![(Some(to), parse(&text))],
                 Action::Welcome { to, welcome, .. } => vec![(Some(to), parse(&welcome.encode()))],
                 Action::Announce(peers) => {

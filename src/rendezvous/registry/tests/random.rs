@@ -56,7 +56,10 @@ fn apply(registry: &mut Registry, op: &Op, now: &mut Instant) {
         Op::Disconnect(link) => {
             registry.handle_disconnect(LinkId(link));
             while let Some(action) = registry.poll_action() {
-                let to_it = matches!(action, Action::Send { to, .. } if to == LinkId(link));
+                let to_it = matches!(
+                    action,
+                    Action::Send { to, .. } | Action::Notify { to, .. } if to == LinkId(link)
+                );
                 assert!(!to_it, "{action:?}");
             }
         }
@@ -142,7 +145,7 @@ proptest! {
             apply(&mut registry, op, &mut now);
             check(&registry);
             while let Some(action) = registry.poll_action() {
-                if let Action::Send { to, .. } = action {
+                if let Action::Send { to, .. } | Action::Notify { to, .. } = action {
                     prop_assert!(registry.links.contains_key(&to));
                 }
             }

@@ -33,6 +33,7 @@ pub struct Config {
     pub(crate) join_timeout: Duration,
     pub(crate) dial_timeout: Duration,
     pub(crate) stall_timeout: Duration,
+    pub(crate) hold_up_timeout: Duration,
     pub(crate) backoff: (Duration, Duration),
     pub(crate) announce_interval: Duration,
     pub(crate) allow_join_with_disabled_challenge: bool,
@@ -49,6 +50,7 @@ impl Default for Config {
             join_timeout: Duration::from_secs(10),
             dial_timeout: Duration::from_secs(20),
             stall_timeout: Duration::from_secs(60),
+            hold_up_timeout: Duration::from_secs(5),
             backoff: (Duration::from_millis(500), Duration::from_secs(60)),
             announce_interval: Duration::from_secs(10),
             allow_join_with_disabled_challenge: false,
@@ -94,13 +96,26 @@ impl Config {
         self
     }
 
-    /// How long a connection may hold up its link by not being read, and how long the other peer may
-    /// take to accept what is to be sent, before the connection is reset. Default 60 s, at least 10 ms.
+    /// How long a connection may hold up a link that has no other connection by not being read, and how long the other
+    /// peer may take to accept what is to be sent, before the connection is reset. Default 60 s, at least 10 ms.
     ///
-    /// A reader stalls that does not make room for the next item, of up to 1,000,000 bytes, in that time.
+    /// A reader stalls that does not make room for the next item, of up to 1,000,000 bytes, in that time. Only peers that
+    /// know no [credits](crate::protocol::credit) can have a link held up.
     #[must_use]
     pub fn with_stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall_timeout = time::interval(timeout, SHORTEST);
+        self
+    }
+
+    /// How long a connection may hold up the other connections of its link by not being read, before it is reset. Default
+    /// 5 s, at least 10 ms.
+    ///
+    /// Only peers that know no [credits](crate::protocol::credit), such as JavaScript nodes, can have a link held up: they
+    /// send on when nobody reads. What adds up counts, so that a reader that is slow for ever is reset too. A hold-up is
+    /// forgotten after ten times its length, and one of less than 100 ms does not count.
+    #[must_use]
+    pub fn with_hold_up_timeout(mut self, timeout: Duration) -> Self {
+        self.hold_up_timeout = time::interval(timeout, SHORTEST);
         self
     }
 
@@ -174,6 +189,7 @@ impl fmt::Debug for Config {
             .field("join_timeout", &self.join_timeout)
             .field("dial_timeout", &self.dial_timeout)
             .field("stall_timeout", &self.stall_timeout)
+            .field("hold_up_timeout", &self.hold_up_timeout)
             .field("backoff", &self.backoff)
             .field("announce_interval", &self.announce_interval)
             .field(
@@ -191,6 +207,7 @@ impl fmt::Debug for Config {
 #[derive(Debug, Clone)]
 pub struct Limits {
     pub(crate) receive_bytes: usize,
+    pub(crate) window_bytes: usize,
     pub(crate) send_bytes: usize,
     pub(crate) item_bytes: usize,
     pub(crate) message_bytes: usize,
@@ -203,6 +220,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             receive_bytes: 1024 * 1024,
+            window_bytes: 8 * 1024 * 1024,
             send_bytes: 512 * 1024,
             item_bytes: 128 * 1024,
             message_bytes: 4 * 1024 * 1024,
@@ -214,12 +232,23 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Bytes that a connection holds for its reader. Default 1 MiB. Each item costs its length and
-    /// 128 bytes. When they are used up the link is not read until the reader catches up, which holds
-    /// back the link's other connections too; one more message is held meanwhile.
+    /// Bytes that a connection holds for its reader, if the other peer knows no [credits](crate::protocol::credit). Default
+    /// 1 MiB. Each item costs its length and 128 bytes. When they are used up the link is not read until the reader catches
+    /// up, which holds back the link's other connections too; one more message is held meanwhile.
     #[must_use]
     pub fn with_receive_bytes(mut self, bytes: usize) -> Self {
         self.receive_bytes = bytes;
+        self
+    }
+
+    /// Bytes that a peer which knows [credits](crate::protocol::credit) may be ahead of a connection's reader at most.
+    /// Default 8 MiB: 200 Mbit/s over a round trip of 200 ms. At least 16 KiB.
+    ///
+    /// A connection grants as much as its rate and its round trip need, and no more than 16 KiB while it is idle. Beside these
+    /// 16 KiB, the connections of a link share 16 MiB, and those of a process 64 MiB.
+    #[must_use]
+    pub fn with_window_bytes(mut self, bytes: usize) -> Self {
+        self.window_bytes = bytes;
         self
     }
 
@@ -297,9 +326,11 @@ mod tests {
         let config = Config::default()
             .with_announce_interval(Duration::ZERO)
             .with_stall_timeout(Duration::ZERO)
+            .with_hold_up_timeout(Duration::ZERO)
             .with_backoff(Duration::ZERO, Duration::ZERO);
         assert_eq!(config.announce_interval, SHORTEST);
         assert_eq!(config.stall_timeout, SHORTEST);
+        assert_eq!(config.hold_up_timeout, SHORTEST);
         assert_eq!(config.backoff, (SHORTEST, SHORTEST));
     }
 }

@@ -25,8 +25,8 @@ use crate::{hints::Claim, link::Channel, protocol::stream::StreamError};
 /// * Dropping the connection ends both directions: flushed data is still sent, and the other peer's
 ///   reads fail with [`ConnectionReset`](io::ErrorKind::ConnectionReset) after it, unless we had
 ///   closed.
-/// * A lost link, a peer that gave up, and a reader that stalls for
-///   [`Config::with_stall_timeout`](crate::Config::with_stall_timeout) are `ConnectionReset`, with a
+/// * A lost link, a peer that gave up, and a reader that holds up its link for longer than
+///   [`Config::with_hold_up_timeout`](crate::Config::with_hold_up_timeout) are `ConnectionReset`, with a
 ///   [`StreamError`] as the inner error; never a silent end. Writing after our own close is
 ///   [`BrokenPipe`](io::ErrorKind::BrokenPipe).
 ///

@@ -137,6 +137,8 @@ impl WebSocketStarTransport {
             allow_local: config.allow_local_rendezvous,
             listening: Listening::default(),
             stall_timeout: config.stall_timeout,
+            hold_up_timeout: config.hold_up_timeout,
+            window: config.limits.window_bytes as u64,
             backoff: config.backoff,
             routes: Mutex::default(),
             announcer: announcer.clone(),

@@ -344,7 +344,8 @@ async fn a_reader_that_stalls_holds_its_sender_back_and_is_closed_in_the_end() {
         pongs += u32::from(text == "3");
     }
     assert!(pongs > 0);
-    assert!(most_queued <= 101_000, "{most_queued}");
+    // One item that came when nothing was queued, and one in its dial's queue.
+    assert!(most_queued <= 136_000, "{most_queued}");
     assert_eq!(server.snapshot().links, 1);
     sending.abort();
     drop(listener);

@@ -33,6 +33,9 @@ use crate::{
 /// Answers that may wait to be sent while the rendezvous goes on asking.
 const MAX_ANSWERS: usize = 4096;
 
+/// How often channels that are idle are looked for, at least.
+const SCAN: Duration = Duration::from_secs(5);
+
 /// Why a link is no longer served.
 pub(super) enum Lost {
     /// Nobody uses it.
@@ -62,6 +65,7 @@ pub(super) struct Active<'d> {
     beats: VecDeque<String>,
     sleep: Pin<Box<Sleep>>,
     next_scan: Instant,
+    next_give_back: Instant,
 }
 
 impl<'d> Active<'d> {
@@ -79,6 +83,7 @@ impl<'d> Active<'d> {
             beats: VecDeque::new(),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             next_scan: now,
+            next_give_back: now,
             driver,
         };
         lock(&active.driver.mailbox.spellings).clear();
@@ -185,10 +190,14 @@ impl<'d> Active<'d> {
         Ok(())
     }
 
-    /// Gives up the channels whose stream the other peer does not accept.
+    /// Gives up the channels whose stream the other peer does not accept, and gives back credits of idle ones.
     fn scan_channels(&mut self) {
         let timeout = self.driver.context.stall_timeout;
-        self.next_scan = self.now + timeout / 4;
+        if self.next_give_back <= self.now {
+            self.next_give_back = self.now + SCAN;
+            self.channels.give_back();
+        }
+        self.next_scan = (self.now + timeout / 4).min(self.next_give_back);
         for channel in self.channels.iter() {
             if channel.is_unaccepted_for(timeout, self.now) {
                 channel.abort(StreamError::NotAccepted, "the stream was not accepted");
@@ -201,7 +210,7 @@ impl<'d> Active<'d> {
         let listeners = self.driver.users.listeners.values();
         let retries = listeners.filter_map(|listener| listener.retry);
         let scan = (!self.channels.is_empty()).then_some(self.next_scan);
-        let next = [self.session.poll_timeout(), scan, self.intake.deadline()]
+        let next = [self.session.poll_timeout(), scan, self.parked_deadline()]
             .into_iter()
             .flatten()
             .chain(retries)

@@ -8,10 +8,11 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Mailbox, lock};
+use super::{Mailbox, hold_up::HoldUps, lock, pledges::Pledges, turns};
 use crate::protocol::{
+    credit::{FIRST, Grant},
     event::{DialId, End, Side, StreamName},
-    stream::{Budgets, Pair, Read, StreamError, Transmit},
+    stream::{Budgets, Pair, Read, Refused, StreamError, Transmit},
 };
 
 #[derive(Debug)]
@@ -33,8 +34,17 @@ struct State {
     writer: Option<Waker>,
     /// The channel is in the mailbox, or with the link: it need not be put there again.
     scheduled: bool,
+    /// The last turn of the channel.
+    last_turn: turns::Ended,
+    /// The channel is to be asked for a grant, and in the mailbox, or with the link, for that.
+    granting: bool,
+    /// What the other peer is to be told that we give back.
+    returned: u64,
+    /// What the link knows to be pledged to the other peer, beside the first credit.
+    pledged: u64,
     /// The link waits for room for an item.
     parked: bool,
+    hold_ups: HoldUps,
     /// Since when something waits for the other peer to accept our stream.
     unaccepted_since: Option<Instant>,
     our_end: OurEnd,
@@ -66,6 +76,17 @@ impl State {
         }
     }
 
+    /// Wakes whoever waits to write, if there is room for much.
+    fn wake_writer_for_room(&mut self, budgets: &Budgets) {
+        let sink = &self.pair.sink;
+        let has_room = sink.held() <= budgets.send / 2 && sink.room() > 0;
+        // Whoever waits for the end to be flushed is woken by that.
+        let is_closing = matches!(self.our_end, OurEnd::WithLink);
+        if !is_closing && (has_room || sink.is_over()) {
+            self.wake_writer();
+        }
+    }
+
     fn wake_both(&mut self) {
         self.wake_reader();
         self.wake_writer();
@@ -75,7 +96,7 @@ impl State {
 /// For the connection.
 impl Channel {
     pub(crate) fn poll_read(
-        &self,
+        self: &Arc<Self>,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<Result<usize, StreamError>> {
@@ -85,6 +106,7 @@ impl Channel {
             state.parked = false;
             self.mailbox.wake();
         }
+        self.schedule_grant(&mut state);
         match read {
             Read::Data(n) => Poll::Ready(Ok(n)),
             Read::End => Poll::Ready(Ok(0)),
@@ -180,7 +202,12 @@ impl Channel {
                 reader: None,
                 writer: None,
                 scheduled: false,
+                last_turn: turns::Ended::default(),
+                granting: false,
+                returned: 0,
+                pledged: 0,
                 parked: false,
+                hold_ups: HoldUps::default(),
                 unaccepted_since: None,
                 our_end: OurEnd::Ahead,
             }),
@@ -209,7 +236,17 @@ impl Channel {
     }
 
     /// Takes an item in. Without room it is given back, and the link is woken when there is some.
-    pub(super) fn deliver(&self, item: Bytes) -> Result<(), Bytes> {
+    pub(super) fn deliver(self: &Arc<Self>, now: Instant, item: Bytes) -> Result<(), Refused> {
+        let mut state = lock(&self.state);
+        let result = state.pair.source.receive(now, item);
+        state.parked = matches!(result, Err(Refused::Full(_)));
+        state.wake_reader();
+        self.schedule_grant(&mut state);
+        result
+    }
+
+    /// Takes in an item that was given back.
+    pub(super) fn redeliver(&self, item: Bytes) -> Result<(), Bytes> {
         let mut state = lock(&self.state);
         let result = state.pair.source.push(item);
         state.parked = result.is_err();
@@ -217,10 +254,66 @@ impl Channel {
         result
     }
 
-    pub(super) fn accepted(self: &Arc<Self>) {
+    /// For how long the link was held up by now, because this channel had no room.
+    pub(super) fn held_up(&self, now: Instant) -> Duration {
+        lock(&self.state).hold_ups.held(now)
+    }
+
+    /// The link was held up.
+    pub(super) fn add_hold_up(&self, since: Instant, until: Instant) {
+        lock(&self.state).hold_ups.add(since, until);
+    }
+
+    /// The other peer takes our stream, or grants more for it.
+    pub(super) fn accepted(self: &Arc<Self>, grant: Option<Grant>) {
         let mut state = lock(&self.state);
-        state.pair.accepted();
+        match grant {
+            Some(grant) => state.pair.granted(grant),
+            None => state.pair.accepted(),
+        }
+        state.wake_writer_for_room(&self.budgets);
+        self.schedule_grant(&mut state);
         self.schedule(state);
+    }
+
+    /// What the other peer is to be told for the stream that it sends. It is granted at most `most` in all.
+    pub(super) fn poll_grant(
+        &self,
+        now: Instant,
+        pledges: &mut Pledges,
+        most: u64,
+    ) -> Option<Grant> {
+        let mut state = lock(&self.state);
+        state.granting = false;
+        let ceiling = pledges.ceiling(state.pledged, most);
+        let grant = Grant {
+            credit: state.pair.source.poll_grant(now, ceiling).unwrap_or(0),
+            returned: std::mem::take(&mut state.returned),
+        };
+        self.account(&mut state, pledges);
+        (grant != Grant::default()).then_some(grant)
+    }
+
+    /// Gives back what our stream does not need. To be called every few seconds.
+    pub(super) fn give_back(self: &Arc<Self>, pledges: &mut Pledges) {
+        let mut state = lock(&self.state);
+        self.account(&mut state, pledges);
+        if let Some(returned) = state.pair.give_back() {
+            state.returned = state.returned.saturating_add(returned);
+            self.schedule_grant(&mut state);
+        }
+    }
+
+    /// Tells `pledges` what is pledged to the other peer.
+    fn account(&self, state: &mut State, pledges: &mut Pledges) {
+        let pledged = state.pair.source.pledged().saturating_sub(FIRST);
+        pledges.change(std::mem::replace(&mut state.pledged, pledged), pledged);
+    }
+
+    /// The link has forgotten the channel.
+    pub(super) fn forgotten(&self, pledges: &mut Pledges) {
+        let pledged = std::mem::take(&mut lock(&self.state).pledged);
+        pledges.change(pledged, 0);
     }
 
     pub(super) fn ended(&self, end: End) {
@@ -262,13 +355,21 @@ impl Channel {
         if transmit == Some(Transmit::End(End::Finished)) {
             state.our_end = OurEnd::WithLink;
         }
-        let has_room = state.pair.sink.held() <= self.budgets.send / 2;
-        // Whoever waits for the end to be flushed is woken by that.
-        let is_closing = matches!(state.our_end, OurEnd::WithLink);
-        if !is_closing && (has_room || state.pair.sink.is_over()) {
-            state.wake_writer();
-        }
+        state.wake_writer_for_room(&self.budgets);
         transmit
+    }
+
+    /// When the last turn of the channel ended, and how many bytes it is to send in the next one.
+    pub(super) fn next_turn(&self) -> (turns::Ended, usize) {
+        let state = lock(&self.state);
+        (state.last_turn, state.pair.sink.next_bytes())
+    }
+
+    /// The channel has had a turn. Tells how many bytes it is to send in the next one.
+    pub(super) fn had_turn(&self, turn: turns::Ended) -> usize {
+        let mut state = lock(&self.state);
+        state.last_turn = turn;
+        state.pair.sink.next_bytes()
     }
 
     /// The socket has all that [`transmit`](Self::transmit) gave.
@@ -293,6 +394,14 @@ impl Channel {
 
     pub(super) fn is_over(&self) -> bool {
         lock(&self.state).pair.is_over()
+    }
+
+    /// Puts the channel in the mailbox if the other peer is to be told of credits.
+    fn schedule_grant(self: &Arc<Self>, state: &mut State) {
+        let is_due = state.pair.source.is_grant_due() || state.returned > 0;
+        if is_due && !std::mem::replace(&mut state.granting, true) {
+            self.mailbox.push_granting(self.clone());
+        }
     }
 
     /// Puts the channel in the mailbox if it has something to send and is not there yet.

@@ -23,7 +23,7 @@ fn closing() -> (Arc<Channel>, Arc<Wakes>) {
     };
     let channel = Channel::new(DialId::random(), Side::Dialer, budgets, Arc::default());
     let wakes = Arc::new(Wakes::default());
-    channel.accepted();
+    channel.accepted(None);
     assert!(poll(&wakes, |cx| channel.poll_write(cx, b"data")).is_ready());
     assert!(poll(&wakes, |cx| channel.poll_close(cx)).is_pending());
     assert!(matches!(channel.transmit(), Some(Transmit::Item(_))));

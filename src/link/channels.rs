@@ -3,17 +3,25 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
+    time::Instant,
 };
 
-use super::{Mailbox, channel::Channel};
-use crate::protocol::{event::DialId, stream::StreamError};
+use super::{Mailbox, channel::Channel, pledges::Pledges, turns::Turns};
+use crate::protocol::{
+    credit::Grant,
+    event::{DialId, Event, StreamEvent},
+    stream::StreamError,
+};
 
 /// The channels of a link, which end with it.
 #[derive(Default)]
 pub(super) struct Channels {
     open: HashMap<DialId, Arc<Channel>>,
-    /// Those with something to send, served in turn.
-    ready: VecDeque<Arc<Channel>>,
+    /// Those with something to send.
+    turns: Turns<Arc<Channel>>,
+    /// Those that may have to grant something.
+    granting: VecDeque<Arc<Channel>>,
+    pledges: Pledges,
     /// Those whose end is with the socket, but not flushed.
     ending: Vec<Arc<Channel>>,
 }
@@ -41,24 +49,48 @@ impl Channels {
 
     /// Forgets the channel if nothing more comes or goes there.
     pub(super) fn forget_if_over(&mut self, channel: &Channel) {
-        if channel.is_over() {
-            self.open.remove(channel.dial_id());
+        if channel.is_over() && self.open.remove(channel.dial_id()).is_some() {
+            channel.forgotten(&mut self.pledges);
         }
     }
 
-    /// Gives the channels that became ready a turn, behind those that have one.
+    /// Has the channels give back what they do not need. To be called every few seconds.
+    pub(super) fn give_back(&mut self) {
+        for channel in self.open.values() {
+            channel.give_back(&mut self.pledges);
+        }
+    }
+
+    /// Takes the channels that have something to send or to grant.
     pub(super) fn take_ready(&mut self, mailbox: &Mailbox) {
-        mailbox.take_ready(&mut self.ready);
+        let turns = &mut self.turns;
+        let wait = |channel: Arc<Channel>| {
+            let (last, bytes) = channel.next_turn();
+            turns.push(channel, last, bytes);
+        };
+        mailbox.take_ready(wait, &mut self.granting);
+    }
+
+    /// The next grant, as a text frame; no connection is granted more than `most` in all.
+    pub(super) fn poll_grant(&mut self, now: Instant, most: u64) -> Option<String> {
+        while let Some(channel) = self.granting.pop_front() {
+            if let Some(grant) = channel.poll_grant(now, &mut self.pledges, most) {
+                return Some(accept(&channel, grant));
+            }
+        }
+        None
     }
 
     /// The channel whose turn it is.
-    pub(super) fn pop_ready(&mut self) -> Option<Arc<Channel>> {
-        self.ready.pop_front()
+    pub(super) fn next_turn(&mut self) -> Option<Arc<Channel>> {
+        self.turns.pop()
     }
 
-    /// Gives a channel that has had its turn another one.
-    pub(super) fn push_ready(&mut self, channel: Arc<Channel>) {
-        self.ready.push_back(channel);
+    /// The channel has sent so many bytes in its turn, and waits for the next one.
+    pub(super) fn end_turn(&mut self, channel: Arc<Channel>, bytes: usize) {
+        let last = self.turns.end(bytes);
+        let next = channel.had_turn(last);
+        self.turns.push(channel, last, next);
     }
 
     /// The end of the channel's direction is with the socket.
@@ -84,4 +116,13 @@ impl Drop for Channels {
             channel.reset(StreamError::LinkLost);
         }
     }
+}
+
+/// The event that grants something to the sender of the stream that `channel` receives.
+fn accept(channel: &Channel, grant: Grant) -> String {
+    let event = Event::Stream {
+        stream: channel.stream(channel.side().other()),
+        event: StreamEvent::Accept(Some(grant)),
+    };
+    event.encode(None)
 }

@@ -3,7 +3,8 @@
 //! A link is a task, spawned when the first listener or dial asks for its rendezvous and ended with
 //! the last user. [`driver`] is its life: open, serve, lose, back off; [`active`] serves an open
 //! link; [`socket`] opens it and [`connect`] its TCP stream; [`channel`] is what a connection and its
-//! link share, and [`channels`] has all of a link; [`alias`] finds the link that an address means; [`dial_links`] bounds what dials open,
+//! link share, [`channels`] has all of a link, [`turns`] says who of them sends next, [`pledges`] how much they may
+//! grant, and [`hold_up`] who of them holds up the others; [`alias`] finds the link that an address means; [`dial_links`] bounds what dials open,
 //! and [`place`] has them wait. Only this module opens sockets and spawns.
 
 mod active;
@@ -16,9 +17,12 @@ mod dial_links;
 mod driver;
 mod global;
 mod heartbeat;
+mod hold_up;
 mod place;
+mod pledges;
 mod socket;
 mod spellings;
+mod turns;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -124,6 +128,9 @@ pub(crate) struct Context {
     pub(crate) allow_local: bool,
     pub(crate) listening: Listening,
     pub(crate) stall_timeout: Duration,
+    pub(crate) hold_up_timeout: Duration,
+    /// What a connection may pledge to a peer that knows credits.
+    pub(crate) window: u64,
     pub(crate) backoff: (Duration, Duration),
     pub(crate) routes: Mutex<KeptRoutes>,
     pub(crate) announcer: Announcer,
@@ -286,8 +293,7 @@ fn now() -> Instant {
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     commands: Mutex<Commands>,
-    /// Each channel is in here at most once.
-    ready: Mutex<VecDeque<Arc<Channel>>>,
+    ready: Mutex<Ready>,
     waker: AtomicWaker,
     /// The addresses that the rendezvous' host had when the link was opened last.
     addresses: Mutex<Vec<IpAddr>>,
@@ -304,6 +310,15 @@ struct Commands {
     closed: bool,
     /// It ends because another one takes its place.
     gives_way: bool,
+}
+
+/// Channels for which the link has something to do. Each is at most once in either.
+#[derive(Debug, Default)]
+struct Ready {
+    /// They have something to send.
+    sending: VecDeque<Arc<Channel>>,
+    /// They may have to grant something.
+    granting: VecDeque<Arc<Channel>>,
 }
 
 impl Mailbox {
@@ -372,13 +387,23 @@ impl Mailbox {
         lock(&self.commands).queue.pop_front()
     }
 
-    /// Moves the channels that became ready to the end of `ready`.
-    fn take_ready(&self, ready: &mut VecDeque<Arc<Channel>>) {
-        ready.append(&mut lock(&self.ready));
+    /// Gives the channels that became ready to `send`, and moves those that may have to grant to the end of `granting`.
+    fn take_ready(&self, send: impl FnMut(Arc<Channel>), granting: &mut VecDeque<Arc<Channel>>) {
+        let mut ready = lock(&self.ready);
+        granting.append(&mut ready.granting);
+        let sending = std::mem::take(&mut ready.sending);
+        // Whoever sends locks itself first, and the mailbox then.
+        drop(ready);
+        sending.into_iter().for_each(send);
     }
 
     fn push_ready(&self, channel: Arc<Channel>) {
-        lock(&self.ready).push_back(channel);
+        lock(&self.ready).sending.push_back(channel);
+        self.wake();
+    }
+
+    fn push_granting(&self, channel: Arc<Channel>) {
+        lock(&self.ready).granting.push_back(channel);
         self.wake();
     }
 

@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{ProtocolError, excerpt, nonce, socket_io::Packet};
+use super::{ProtocolError, credit::Grant, excerpt, nonce, socket_io::Packet};
 
 /// No event has more arguments; more than this are not looked at.
 const MAX_ARGUMENTS: usize = 8;
@@ -192,8 +192,8 @@ pub enum Event<'a> {
 /// What happens on a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamEvent {
-    /// The receiver is ready: data may flow.
-    Accept,
+    /// The receiver is ready: data may flow, within the credit if there is one.
+    Accept(Option<Grant>),
     /// One item, which came as JSON: a string or an array of bytes.
     Item(Bytes),
     /// One item, whose bytes are the binary frame that follows.
@@ -272,7 +272,7 @@ impl<'a> Event<'a> {
         };
         let argument = argument.map(RawValue::get);
         let event = match kind {
-            "accept" => StreamEvent::Accept,
+            "accept" => StreamEvent::Accept(argument.and_then(Grant::decode)),
             "queue" if binary => match argument {
                 Some(text) if is_placeholder(text) => StreamEvent::BinaryItem,
                 _ => StreamEvent::Malformed,
@@ -303,7 +303,8 @@ impl<'a> Event<'a> {
                 let name = |kind| format!("{STREAM_PREFIX}{kind}.{stream}");
                 match event {
                     StreamEvent::BinaryItem => return stream.queue_header(),
-                    StreamEvent::Accept => json!([name("accept")]),
+                    StreamEvent::Accept(None) => json!([name("accept")]),
+                    StreamEvent::Accept(Some(grant)) => json!([name("accept"), grant.encode()]),
                     StreamEvent::Item(item) => json!([name("queue"), item.as_ref()]),
                     StreamEvent::End(End::Finished) => json!([name("error"), true]),
                     StreamEvent::End(End::Error(reason)) => json!([name("error"), reason]),

@@ -18,7 +18,9 @@ fn end() -> impl Strategy<Value = End> {
 
 fn stream_event() -> impl Strategy<Value = StreamEvent> {
     prop_oneof![
-        Just(StreamEvent::Accept),
+        any::<Option<(u64, u64)>>().prop_map(|grant| StreamEvent::Accept(
+            grant.map(|(credit, returned)| Grant { credit, returned })
+        )),
         proptest::collection::vec(any::<u8>(), 0..64).prop_map(|v| StreamEvent::Item(v.into())),
         Just(StreamEvent::BinaryItem),
         end().prop_map(StreamEvent::End),

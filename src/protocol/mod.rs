@@ -3,11 +3,12 @@
 //! From the outside in: [`engine_io`] frames the WebSocket messages, [`socket_io`] the events and
 //! acknowledgements in them, [`event`] gives the events of websocket-star their types, [`session`]
 //! is the client's state at one rendezvous, [`nonce`] what it signs to join, and [`stream`] one
-//! pull-stream pair.
+//! pull-stream pair, whose peers slow each other down with [`credit`]s.
 //!
 //! What is really spoken differs from the published specification; where it does, the code follows
 //! the deployed software (`libp2p-websocket-star` 0.10.2, `libp2p-websocket-star-rendezvous` 0.4.1).
 
+pub mod credit;
 pub mod engine_io;
 pub mod event;
 pub mod nonce;

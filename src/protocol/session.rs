@@ -17,6 +17,7 @@ use libp2p_identity::{Keypair, PeerId};
 
 use super::{
     ProtocolError,
+    credit::Grant,
     engine_io::{self, Version},
     event::{DialAnswer, DialId, Event, JoinAnswer, StreamEvent, StreamName},
     nonce::{self, NonceError},
@@ -388,11 +389,11 @@ impl Session {
             .push_back(DialAnswer(Err(reason.to_owned())).encode(ack));
     }
 
-    /// Tells the sender of `stream` that data may flow.
+    /// Tells the sender of `stream` that data may flow, within the first credit if it knows credits.
     pub fn accept_stream(&mut self, stream: StreamName<'_>) {
         let event = Event::Stream {
             stream,
-            event: StreamEvent::Accept,
+            event: StreamEvent::Accept(Some(Grant::FIRST)),
         };
         self.transmit.push_back(event.encode(None));
     }

@@ -415,7 +415,7 @@ fn an_incoming_dial_is_accepted_in_the_order_that_javascript_does() {
     };
     assert_eq!((&from, ack), (&fixture.peer, 9));
     fixture.session.accept(&dial_id, ack);
-    fixture.sent("42[\"socket.io-pull-stream.accept.a.dialer\"]");
+    fixture.sent(r#"42["socket.io-pull-stream.accept.a.dialer",{"credit":16384}]"#);
     fixture.sent("439[]");
 }
 

@@ -491,7 +491,7 @@ impl World {
                 let ours = stream.sender == *side;
                 match event {
                     StreamEvent::BinaryItem => client.due = DialId::new(stream.dial_id),
-                    StreamEvent::Accept if ours => pair.accepted(),
+                    StreamEvent::Accept(_) if ours => pair.accepted(),
                     StreamEvent::End(_) if ours => pair.stopped(),
                     StreamEvent::End(end) => pair.ended(end),
                     other => panic!("{other:?}"),

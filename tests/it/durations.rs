@@ -18,11 +18,12 @@ use crate::support::{
 /// Sets a duration of the client's or of the server's.
 type Set = fn(Config, rendezvous::Config, Duration) -> (Config, rendezvous::Config);
 
-const DURATIONS: [(&str, Set); 16] = [
+const DURATIONS: [(&str, Set); 17] = [
     ("connect", |c, s, d| (c.with_connect_timeout(d), s)),
     ("join", |c, s, d| (c.with_join_timeout(d), s)),
     ("dial", |c, s, d| (c.with_dial_timeout(d), s)),
     ("stall", |c, s, d| (c.with_stall_timeout(d), s)),
+    ("hold-up", |c, s, d| (c.with_hold_up_timeout(d), s)),
     ("first back-off", |c, s, d| {
         (c.with_backoff(d, Duration::ZERO), s)
     }),

@@ -18,7 +18,7 @@ use crate::{
     protocol::{
         event::{StreamEvent, StreamName},
         session::Received,
-        stream::StreamError,
+        stream::{Refused, StreamError},
     },
     websocket::Message,
     words::Words,
@@ -39,17 +39,12 @@ pub(super) struct Intake {
 struct Parked {
     channel: Arc<Channel>,
     item: Bytes,
-    deadline: Instant,
+    since: Instant,
 }
 
 impl Intake {
     pub(super) fn is_parked(&self) -> bool {
         self.parked.is_some()
-    }
-
-    /// When the connection of the parked item is given up.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.parked.as_ref().map(|parked| parked.deadline)
     }
 }
 
@@ -111,31 +106,51 @@ impl Active<'_> {
     }
 
     fn deliver(&mut self, channel: Arc<Channel>, item: Bytes) {
-        if let Err(item) = channel.deliver(item) {
-            let deadline = self.now + self.driver.context.stall_timeout;
-            self.intake.parked = Some(Parked {
-                channel,
-                item,
-                deadline,
-            });
+        match channel.deliver(self.now, item) {
+            Ok(()) => {}
+            Err(Refused::Full(item)) => {
+                let since = self.now;
+                self.intake.parked = Some(Parked {
+                    channel,
+                    item,
+                    since,
+                });
+            }
+            Err(Refused::CreditExceeded) => {
+                let reason = "more was sent than granted";
+                channel.abort(StreamError::CreditExceeded, reason);
+            }
         }
     }
 
-    /// Tries to get rid of the parked item; gives up its connection after the stall timeout.
+    /// Tries to get rid of the parked item; gives up its connection when it is time for that.
     pub(super) fn retry_parked(&mut self) {
+        let deadline = self.parked_deadline();
         let Some(parked) = self.intake.parked.take() else {
             return;
         };
-        match parked.channel.deliver(parked.item) {
-            Ok(()) => {}
-            Err(_) if parked.deadline <= self.now => {
+        match parked.channel.redeliver(parked.item) {
+            Ok(()) => parked.channel.add_hold_up(parked.since, self.now),
+            Err(_) if deadline.is_some_and(|deadline| deadline <= self.now) => {
                 tracing::debug!(dial_id = %parked.channel.dial_id(), "a reader stalls the link");
-                parked
-                    .channel
-                    .abort(StreamError::ReaderStalled, "the reader stalled");
+                let reason = "the reader stalled";
+                parked.channel.abort(StreamError::ReaderStalled, reason);
             }
             Err(item) => self.intake.parked = Some(Parked { item, ..parked }),
         }
+    }
+
+    /// When the connection of the parked item is given up: much earlier if it holds up others.
+    pub(super) fn parked_deadline(&self) -> Option<Instant> {
+        let parked = self.intake.parked.as_ref()?;
+        let context = &self.driver.context;
+        let alone = parked.since + context.stall_timeout;
+        if self.channels.len() <= 1 {
+            return Some(alone);
+        }
+        let held_up = parked.channel.held_up(parked.since);
+        let left = context.hold_up_timeout.saturating_sub(held_up);
+        Some(alone.min(parked.since + left))
     }
 
     fn handle_stream_event(&mut self, stream: StreamName<'_>, event: StreamEvent) {
@@ -152,7 +167,7 @@ impl Active<'_> {
         match event {
             StreamEvent::BinaryItem => self.intake.expected = Some((!ours).then_some(channel)),
             StreamEvent::Item(item) if !ours => self.deliver(channel, item),
-            StreamEvent::Accept if ours => channel.accepted(),
+            StreamEvent::Accept(grant) if ours => channel.accepted(grant),
             StreamEvent::End(_) if ours => {
                 channel.stopped();
                 self.channels.forget_if_over(&channel);
@@ -164,7 +179,7 @@ impl Active<'_> {
             StreamEvent::Malformed if !ours => {
                 channel.abort(StreamError::MalformedItem, "malformed item");
             }
-            StreamEvent::Item(_) | StreamEvent::Accept | StreamEvent::Malformed => {}
+            StreamEvent::Item(_) | StreamEvent::Accept(_) | StreamEvent::Malformed => {}
         }
     }
 }

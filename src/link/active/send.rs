@@ -20,8 +20,8 @@ use crate::{
 const FLUSH_THRESHOLD: usize = 256 * 1024;
 
 impl Active<'_> {
-    /// Writes what there is: heartbeats, then events, then one item of each channel in turn. Tells whether all is
-    /// written.
+    /// Writes what there is: heartbeats, then events and grants, then the items of the channels in turn. Tells whether all
+    /// is written.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkError> {
         self.channels.take_ready(&self.driver.mailbox);
         // Before there is more: under load there always is, and whoever closes would wait for all of it.
@@ -32,19 +32,22 @@ impl Active<'_> {
             if self.ws.queued() >= FLUSH_THRESHOLD && !self.poll_flush(cx)? {
                 return Ok(false);
             }
-            if let Some(text) = self
-                .beats
-                .pop_front()
-                .or_else(|| self.session.poll_transmit())
-            {
+            if let Some(text) = self.next_text() {
                 self.ws.send(Message::text(text));
-            } else if let Some(channel) = self.channels.pop_ready() {
+            } else if let Some(channel) = self.channels.next_turn() {
                 self.send_of_channel(channel);
             } else {
                 break;
             }
         }
         self.poll_flush(cx)
+    }
+
+    fn next_text(&mut self) -> Option<String> {
+        let most = self.driver.context.window;
+        let text = self.beats.pop_front();
+        text.or_else(|| self.session.poll_transmit())
+            .or_else(|| self.channels.poll_grant(self.now, most))
     }
 
     /// Whether all is written.
@@ -60,9 +63,11 @@ impl Active<'_> {
     }
 
     fn send_of_channel(&mut self, channel: Arc<Channel>) {
+        let mut bytes = 0;
         match channel.transmit() {
             None => return self.channels.forget_if_over(&channel),
             Some(Transmit::Item(item)) => {
+                bytes = item.len();
                 self.ws.send(Message::Text(channel.queue_header()));
                 self.ws.send_buffer(item);
             }
@@ -75,7 +80,7 @@ impl Active<'_> {
                 self.ws.send(end(&channel, channel.side().other(), reason));
             }
         }
-        self.channels.push_ready(channel);
+        self.channels.end_turn(channel, bytes);
     }
 }
 

@@ -353,7 +353,7 @@ impl Inbox {
             Some(_) => encode(stream, event.clone()),
         };
         let (text, sent) = match event {
-            StreamEvent::Accept if receives => {
+            StreamEvent::Accept(_) if receives => {
                 let accept = Parcel::Accept(text(event));
                 return forward(member, &destination, accept, Sent::Nothing);
             }

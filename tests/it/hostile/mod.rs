@@ -4,6 +4,7 @@
 //! That a task panicked is seen when the [`Raw`] node is dropped.
 
 mod closing;
+mod credits;
 mod floods;
 mod frames;
 mod heartbeat;

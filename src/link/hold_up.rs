@@ -1,0 +1,69 @@
+//! How long a connection has held up its link by not being read.
+
+use std::time::{Duration, Instant};
+
+/// Shorter ones do not count: a reader that is fast, and slower than its sender, makes many of them.
+const SHORTEST: Duration = Duration::from_millis(100);
+/// In so many times the length of a hold-up it is forgotten.
+const FORGOTTEN: u32 = 10;
+
+/// The time for which a connection has held up its link lately.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct HoldUps {
+    held: Duration,
+    until: Option<Instant>,
+}
+
+impl HoldUps {
+    /// How long the link was held up, what is forgotten by `now` left out.
+    pub(super) fn held(&self, now: Instant) -> Duration {
+        let since = self
+            .until
+            .map_or(Duration::ZERO, |until| now.saturating_duration_since(until));
+        self.held.saturating_sub(since / FORGOTTEN)
+    }
+
+    /// The link was held up.
+    pub(super) fn add(&mut self, since: Instant, until: Instant) {
+        let length = until.saturating_duration_since(since);
+        if length >= SHORTEST {
+            self.held = self.held(since).saturating_add(length);
+            self.until = Some(until);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn hold_ups_add_up_and_are_forgotten() {
+        let start = Instant::now();
+        let mut hold_ups = HoldUps::default();
+        assert_eq!(hold_ups.held(start), ms(0));
+        hold_ups.add(start, start + ms(2000));
+        assert_eq!(hold_ups.held(start + ms(2000)), ms(2000));
+        hold_ups.add(start + ms(3000), start + ms(4000));
+        assert_eq!(hold_ups.held(start + ms(4000)), ms(2900));
+        assert_eq!(hold_ups.held(start + ms(33_000)), ms(0));
+    }
+
+    #[test]
+    fn a_reader_that_is_slow_for_ever_holds_up_more_and_more_and_a_fast_one_nothing() {
+        let start = Instant::now();
+        let (mut slow, mut fast) = (HoldUps::default(), HoldUps::default());
+        for n in 0..100 {
+            let from = start + ms(200) * n;
+            slow.add(from, from + ms(150));
+            fast.add(from, from + ms(50));
+        }
+        let end = start + ms(200) * 100;
+        assert_eq!(fast.held(end), ms(0));
+        assert!(slow.held(end) > ms(14_000), "{:?}", slow.held(end));
+    }
+}

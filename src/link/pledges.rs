@@ -1,0 +1,85 @@
+//! What the connections of a link, and those of the process, have granted to their peers and may have to hold.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::protocol::credit::FIRST;
+
+/// What all links of the process pledge at most, beside the first credit of each connection.
+const PROCESS: u64 = 64 * 1024 * 1024;
+/// The same for one link.
+const LINK: u64 = 16 * 1024 * 1024;
+
+static PLEDGED: AtomicU64 = AtomicU64::new(0);
+
+/// What the connections of one link have pledged beside their first credits.
+#[derive(Debug, Default)]
+pub(super) struct Pledges {
+    link: u64,
+}
+
+impl Pledges {
+    /// How much a connection may pledge that has pledged `own` beside its first credit, and wants no more than `most`.
+    ///
+    /// It gets as much as it leaves: so there is always something left for others, however many have taken their part.
+    pub(super) fn ceiling(&self, own: u64, most: u64) -> u64 {
+        let share = |total: u64, pledged: u64| {
+            let others = pledged.saturating_sub(own);
+            total.saturating_sub(others) / 2
+        };
+        let process = share(PROCESS, PLEDGED.load(Ordering::Relaxed));
+        let beside = share(LINK, self.link).min(process);
+        FIRST.saturating_add(beside).min(most)
+    }
+
+    /// A connection pledges `now` instead of `before`.
+    pub(super) fn change(&mut self, before: u64, now: u64) {
+        self.link = self.link.saturating_sub(before).saturating_add(now);
+        match now.checked_sub(before) {
+            Some(more) => PLEDGED.fetch_add(more, Ordering::Relaxed),
+            None => PLEDGED.fetch_sub(before.saturating_sub(now), Ordering::Relaxed),
+        };
+    }
+}
+
+impl Drop for Pledges {
+    fn drop(&mut self) {
+        PLEDGED.fetch_sub(self.link, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: u64 = 8 * 1024 * 1024;
+
+    #[test]
+    fn connections_that_take_all_they_can_share_and_leave_something_to_the_next_one() {
+        let mut pledges = Pledges::default();
+        assert_eq!(pledges.ceiling(0, MOST), MOST);
+        assert_eq!(pledges.ceiling(0, u64::MAX), FIRST + LINK / 2);
+        let mut owns = [0; 15];
+        for _ in 0..100 {
+            for own in &mut owns {
+                let now = pledges.ceiling(*own, MOST) - FIRST;
+                pledges.change(*own, now);
+                *own = now;
+            }
+        }
+        let share = LINK / 16;
+        assert!(owns.iter().all(|own| own.abs_diff(share) < 16), "{owns:?}");
+        let next = pledges.ceiling(0, MOST) - FIRST;
+        assert!(next.abs_diff(share / 2) < 256, "{next}");
+    }
+
+    #[test]
+    fn what_a_link_has_pledged_is_free_when_it_is_gone() {
+        let mut first = Pledges::default();
+        for _ in 0..4 {
+            first.change(0, LINK / 4);
+        }
+        assert_eq!(first.ceiling(0, MOST), FIRST);
+        drop(first);
+        assert_eq!(Pledges::default().ceiling(0, MOST), MOST);
+    }
+}

@@ -1,0 +1,137 @@
+//! Who sends next: everybody gets the same share of the bytes, and who sends little does not wait for those who send
+//! much.
+//!
+//! This is a form of fair queueing. Time is counted in bytes. Whoever waits has a time at which it would begin, which is
+//! when its last item ended, or now if that is past; and one at which it would end. Who would end first is next.
+
+use std::collections::BTreeMap;
+
+/// What a turn costs beside the bytes that are sent.
+const TURN: u64 = 256;
+
+#[derive(Debug)]
+pub(super) struct Turns<T> {
+    /// By when they would end, and by when they came; with when they would begin.
+    waiting: BTreeMap<(u64, u64), (u64, T)>,
+    /// When the turns until now began at the latest.
+    now: u64,
+    /// When the last turn began.
+    start: u64,
+    count: u64,
+}
+
+/// When the last item of somebody ended.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ended(u64);
+
+impl<T> Default for Turns<T> {
+    fn default() -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            now: 0,
+            start: 0,
+            count: 0,
+        }
+    }
+}
+
+impl<T> Turns<T> {
+    /// Somebody has so many bytes to send in the next turn.
+    pub(super) fn push(&mut self, who: T, last: Ended, bytes: usize) {
+        self.count += 1;
+        let start = last.0.max(self.now);
+        let end = after(start, bytes);
+        self.waiting.insert((end, self.count), (start, who));
+    }
+
+    /// Whose turn it is.
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let (_, (start, who)) = self.waiting.pop_first()?;
+        self.start = start;
+        self.now = self.now.max(start);
+        Some(who)
+    }
+
+    /// When the turn that was [popped](Self::pop) last ends, with so many bytes sent.
+    pub(super) fn end(&self, bytes: usize) -> Ended {
+        Ended(after(self.start, bytes))
+    }
+}
+
+fn after(start: u64, bytes: usize) -> u64 {
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    start.saturating_add(bytes).saturating_add(TURN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ITEM: usize = 128 * 1024;
+
+    /// Gives the next turn to somebody who sends an item of so many bytes, and goes on.
+    fn turn(turns: &mut Turns<usize>, ended: &mut [Ended], bytes: &[usize]) -> usize {
+        let who = turns.pop().expect("somebody waits");
+        ended[who] = turns.end(bytes[who]);
+        turns.push(who, ended[who], bytes[who]);
+        who
+    }
+
+    #[test]
+    fn all_get_the_same_share_of_the_bytes_whatever_the_length_of_their_items() {
+        let bytes = [ITEM, ITEM / 4, 1000];
+        let (mut turns, mut ended, mut sent) = (Turns::default(), [Ended::default(); 3], [0; 3]);
+        for who in 0..3 {
+            turns.push(who, Ended::default(), bytes[who]);
+        }
+        for _ in 0..10_000 {
+            let who = turn(&mut turns, &mut ended, &bytes);
+            // The cost of the turns counts, too.
+            sent[who] += bytes[who] + 256;
+        }
+        let (least, most) = (sent.iter().min(), sent.iter().max());
+        let apart = most.expect("some") - least.expect("some");
+        assert!(apart <= 2 * ITEM, "{sent:?}");
+    }
+
+    #[test]
+    fn who_sends_little_is_next_whenever_it_comes() {
+        let bytes = [ITEM; 16];
+        let (mut turns, mut ended) = (Turns::default(), [Ended::default(); 16]);
+        for who in 0..16 {
+            turns.push(who, Ended::default(), bytes[who]);
+        }
+        let mut last = Ended::default();
+        for n in 0..100 {
+            for _ in 0..n % 17 {
+                turn(&mut turns, &mut ended, &bytes);
+            }
+            turns.push(99, last, 64);
+            assert_eq!(turns.pop(), Some(99), "{n}");
+            last = turns.end(64);
+        }
+    }
+
+    #[test]
+    fn who_comes_anew_for_each_item_gets_no_more_than_the_others() {
+        let bytes = [ITEM; 4];
+        let (mut turns, mut ended) = (Turns::default(), [Ended::default(); 4]);
+        for who in 0..4 {
+            turns.push(who, Ended::default(), bytes[who]);
+        }
+        let (mut last, mut got) = (Ended::default(), 0);
+        turns.push(99, last, ITEM);
+        for _ in 0..5000 {
+            let who = turns.pop().expect("somebody waits");
+            if who == 99 {
+                got += 1;
+                last = turns.end(ITEM);
+                turns.push(99, last, ITEM);
+            } else {
+                ended[who] = turns.end(bytes[who]);
+                turns.push(who, ended[who], bytes[who]);
+            }
+        }
+        assert!((990..=1010).contains(&got), "{got} of 5000");
+    }
+}

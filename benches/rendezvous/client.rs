@@ -10,7 +10,7 @@ use std::{
 use bytes::{Buf as _, BytesMut};
 use libp2p_identity::Keypair;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
     sync::Notify,
 };
@@ -75,9 +75,13 @@ impl Heard {
     }
 }
 
+/// What a link goes over: TCP, or TLS on it.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
 /// One link.
 pub struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Io>,
     buffer: BytesMut,
     /// How much of the buffer the last frame took.
     taken: usize,
@@ -130,20 +134,31 @@ fn source() -> SocketAddr {
     (Ipv4Addr::new(127, 0, 0, 2 + n as u8), 0).into()
 }
 
+/// A connection from one of the loopback addresses.
+pub async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(source())?;
+    socket.connect(server).await
+}
+
 impl Client {
     pub async fn connect(server: SocketAddr) -> io::Result<Self> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind(source())?;
-        Self::begin(socket.connect(server).await?, "").await
+        Self::begin(connect(server).await?, "").await
     }
 
     /// Opens a link on a connection; `headers` are whole lines to add to the request.
-    pub async fn begin(mut stream: TcpStream, headers: &str) -> io::Result<Self> {
+    pub async fn begin(stream: TcpStream, headers: &str) -> io::Result<Self> {
         stream.set_nodelay(true)?;
+        Self::begin_over(Box::new(stream), headers).await
+    }
+
+    /// The same on what may be TLS.
+    pub async fn begin_over(mut stream: Box<dyn Io>, headers: &str) -> io::Result<Self> {
         let request = REQUEST.trim_end();
         stream
             .write_all(format!("{request}\r\n{headers}\r\n").as_bytes())
             .await?;
+        stream.flush().await?;
         let mut client = Self {
             stream,
             buffer: BytesMut::new(),
@@ -222,7 +237,8 @@ impl Client {
     }
 
     pub async fn write(&mut self, frames: &[u8]) -> io::Result<()> {
-        self.stream.write_all(frames).await
+        self.stream.write_all(frames).await?;
+        self.stream.flush().await
     }
 
     pub async fn text(&mut self, text: &str) -> io::Result<()> {

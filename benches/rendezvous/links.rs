@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    client::{Client, FIRST_TAG, Heard, ORDINARY},
+    client::{FIRST_TAG, Heard, ORDINARY},
     process::{Kind, Rendezvous},
 };
 
@@ -38,7 +38,7 @@ pub struct Plan {
 impl Plan {
     pub fn new(kind: Kind, links: usize, rest: Duration) -> Self {
         let (newcomers, joining, calm) = match kind {
-            Kind::Ours => (7, 300, 60),
+            Kind::Ours | Kind::OursTls => (7, 300, 60),
             Kind::Npm => (1, 60, 10),
         };
         Self {
@@ -71,7 +71,7 @@ pub struct Figures {
 pub async fn measure(kind: Kind, plan: &Plan) -> io::Result<Figures> {
     let server = Rendezvous::start(kind).await?;
     // What the first links need once.
-    drop(Client::joined(server.addr, ORDINARY).await?);
+    drop(server.place.joined(ORDINARY).await?);
     let before = server.usage();
     let heard = Arc::new(Heard::new());
     let started = Instant::now();
@@ -109,12 +109,12 @@ async fn join_all(
     let (done, mut joined) = mpsc::channel(plan.links);
     let mut idle = JoinSet::new();
     for _ in 0..plan.links {
-        let (turns, addr) = (turns.clone(), server.addr);
+        let (turns, place) = (turns.clone(), server.place.clone());
         let (heard, done) = (heard.clone(), done.clone());
         idle.spawn(async move {
             let join = async {
                 let _turn = turns.acquire().await;
-                Client::joined(addr, ORDINARY).await
+                place.joined(ORDINARY).await
             };
             let client = match timeout_at(deadline, join).await {
                 Ok(Ok(client)) => client,
@@ -152,7 +152,7 @@ async fn newcomers(
         // Alone: those that come within a few milliseconds are announced together.
         tokio::time::sleep(Duration::from_millis(200)).await;
         let port = FIRST_TAG + n;
-        let Ok(newcomer) = timeout(plan.patience, Client::joined(server.addr, port)).await else {
+        let Ok(newcomer) = timeout(plan.patience, server.place.joined(port)).await else {
             known.push(None);
             continue;
         };

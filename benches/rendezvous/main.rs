@@ -17,6 +17,7 @@ mod client;
 mod growth;
 mod links;
 mod process;
+mod secure;
 #[path = "../star/spread.rs"]
 mod spread;
 mod transfer;
@@ -25,12 +26,14 @@ use std::{io, time::Duration};
 
 use self::{
     churn::Work,
-    process::{Kind, SERVE},
+    process::{Kind, SERVE, SERVE_TLS},
     spread::{Spread, number},
 };
 
 const KIB: f64 = 1024.0;
 const MIB: f64 = 1024.0 * 1024.0;
+/// How many idle links with TLS are measured, unless another number is asked for.
+const SECURE_LINKS: usize = 2000;
 
 fn main() -> io::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -40,13 +43,14 @@ fn main() -> io::Result<()> {
     if let Some(done) = growth::part(&args) {
         return done;
     }
-    if !has(SERVE) && !has("--bench") {
+    let serves = has(SERVE) || has(SERVE_TLS);
+    if !serves && !has("--bench") {
         // `cargo test` starts benchmarks too.
         return Ok(());
     }
     let runtime = tokio::runtime::Runtime::new()?;
-    if has(SERVE) {
-        return runtime.block_on(process::serve());
+    if serves {
+        return runtime.block_on(process::serve(has(SERVE_TLS)));
     }
     if !cfg!(target_os = "linux") {
         println!("The figures are taken from /proc, which is Linux'.");
@@ -116,7 +120,7 @@ async fn churns(quick: bool) -> io::Result<()> {
     for kind in kinds() {
         // The npm server does what it can in that time.
         let limit = Duration::from_secs(match kind {
-            Kind::Ours => 300,
+            Kind::Ours | Kind::OursTls => 300,
             Kind::Npm if quick => 5,
             Kind::Npm => 20,
         });
@@ -239,7 +243,7 @@ async fn idle_links(quick: bool, only: Option<usize>) -> io::Result<()> {
     let mut largest = 0.0;
     for kind in kinds() {
         let most = match kind {
-            Kind::Ours => usize::MAX,
+            Kind::Ours | Kind::OursTls => usize::MAX,
             Kind::Npm if quick => 100,
             Kind::Npm => 1000,
         };
@@ -249,15 +253,28 @@ async fn idle_links(quick: bool, only: Option<usize>) -> io::Result<()> {
             if let (Kind::Ours, Ok(f)) = (kind, &measured) {
                 largest = f.rss_per_link / KIB;
             }
-            let joined = measured.as_ref().map_or(links, |f| f.joined);
-            row(kind, &of(joined, links), measured.map(|f| links_cells(&f)))?;
+            links_row(kind, links, measured)?;
         }
     }
+    let links = only.unwrap_or(SECURE_LINKS);
+    let secure =
+        links::measure(Kind::OursTls, &links::Plan::new(Kind::OursTls, links, rest)).await?;
+    let each = secure.rss_per_link / KIB;
+    links_row(Kind::OursTls, links, Ok(secure))?;
     println!(
         "{largest:.1} KiB a link, 16 allowed: {}",
         target(largest <= 16.0)
     );
+    println!(
+        "{each:.1} KiB a wss link, 14 allowed: {}",
+        target(each <= 14.0)
+    );
     Ok(())
+}
+
+fn links_row(kind: Kind, links: usize, measured: io::Result<links::Figures>) -> io::Result<()> {
+    let joined = measured.as_ref().map_or(links, |f| f.joined);
+    row(kind, &of(joined, links), measured.map(|f| links_cells(&f)))
 }
 
 fn links_cells(f: &links::Figures) -> String {

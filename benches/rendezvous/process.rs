@@ -15,8 +15,11 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-/// Has this program serve instead of measure.
+use crate::secure::{Place, self_signed};
+
+/// Has this program serve instead of measure, and with TLS.
 pub const SERVE: &str = "--serve-until-stdin-ends";
+pub const SERVE_TLS: &str = "--serve-tls-until-stdin-ends";
 /// What `/proc` counts processor time in, on every Linux there is.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -24,6 +27,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub enum Kind {
     Ours,
     Npm,
+    OursTls,
 }
 
 impl Kind {
@@ -31,13 +35,14 @@ impl Kind {
         match self {
             Self::Ours => "this crate",
             Self::Npm => "npm 0.4.1",
+            Self::OursTls => "this crate, wss",
         }
     }
 
     /// Whether it can be run here.
     pub fn is_there(self) -> bool {
         match self {
-            Self::Ours => true,
+            Self::Ours | Self::OursTls => true,
             Self::Npm => {
                 let node = std::process::Command::new("node").arg("--version").output();
                 node.is_ok() && npm_script().with_file_name("node_modules").is_dir()
@@ -56,6 +61,7 @@ pub struct Rendezvous {
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
     pub addr: SocketAddr,
+    pub place: Place,
     pub kind: Kind,
 }
 
@@ -70,19 +76,14 @@ pub struct Usage {
 
 impl Rendezvous {
     pub async fn start(kind: Kind) -> io::Result<Self> {
-        let mut command = match kind {
-            Kind::Ours => {
-                let mut command = Command::new(std::env::current_exe()?);
-                command.arg(SERVE);
-                command
-            }
-            Kind::Npm => {
-                let mut command = Command::new("node");
-                command.arg(npm_script());
-                command
-            }
+        let own = std::env::current_exe()?;
+        let (program, argument) = match kind {
+            Kind::Ours => (own, SERVE.into()),
+            Kind::OursTls => (own, SERVE_TLS.into()),
+            Kind::Npm => ("node".into(), npm_script()),
         };
-        let mut child = command
+        let mut child = Command::new(program)
+            .arg(argument)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -93,15 +94,20 @@ impl Rendezvous {
         let stdout = child.stdout.take().ok_or_else(gone)?;
         let mut lines = BufReader::new(stdout).lines();
         let line = lines.next_line().await?.unwrap_or_default();
-        let port = serde_json::from_str(&line)
-            .ok()
-            .and_then(|said: Value| u16::try_from(said["port"].as_u64()?).ok())
-            .ok_or_else(|| io::Error::other(format!("the server said {line:?}")))?;
+        let said: Value = serde_json::from_str(&line).unwrap_or_default();
+        let port = said["port"]
+            .as_u64()
+            .and_then(|port| u16::try_from(port).ok());
+        let port = port.ok_or_else(|| io::Error::other(format!("the server said {line:?}")))?;
+        let addr = (Ipv4Addr::LOCALHOST, port).into();
+        let certificate = said["certificate"].as_str();
+        let certificate = certificate.map(|hex| hex::decode(hex).map_err(io::Error::other));
         Ok(Self {
             child,
             stdin,
             lines,
-            addr: (Ipv4Addr::LOCALHOST, port).into(),
+            addr,
+            place: Place::new(addr, certificate.transpose()?)?,
             kind,
         })
     }
@@ -121,7 +127,7 @@ impl Rendezvous {
     /// What our server has at the moment.
     pub async fn snapshot(&mut self) -> Option<Value> {
         match self.kind {
-            Kind::Ours => self.ask("?\n").await.ok(),
+            Kind::Ours | Kind::OursTls => self.ask("?\n").await.ok(),
             Kind::Npm => None,
         }
     }
@@ -130,7 +136,7 @@ impl Rendezvous {
     /// likes, the heap after it was made to.
     pub async fn held(&mut self) -> io::Result<f64> {
         match self.kind {
-            Kind::Ours => Ok(self.usage().rss),
+            Kind::Ours | Kind::OursTls => Ok(self.usage().rss),
             Kind::Npm => {
                 let said = self.ask("{\"cmd\":\"memory\"}\n").await?;
                 let heap = said["heap"].as_f64();
@@ -202,7 +208,7 @@ pub fn measure_locks() {
 
 /// The hidden half of this program: our server with its defaults, but for what a benchmark may not be
 /// refused.
-pub async fn serve() -> io::Result<()> {
+pub async fn serve(secure: bool) -> io::Result<()> {
     let limits = Limits::default()
         .with_max_links(20_000)
         .with_max_links_per_ip(20_000)
@@ -215,8 +221,16 @@ pub async fn serve() -> io::Result<()> {
     let config = Config::default()
         .with_listen_addr((Ipv4Addr::LOCALHOST, 0).into())
         .with_limits(limits);
+    let (config, certificate) = match secure {
+        true => {
+            let (tls, certificate) = self_signed()?;
+            (config.with_tls(tls), Some(hex::encode(certificate)))
+        }
+        false => (config, None),
+    };
     let server = Server::bind(config).await.map_err(io::Error::other)?;
-    println!("{}", json!({ "port": server.local_addr().port() }));
+    let port = server.local_addr().port();
+    println!("{}", json!({ "port": port, "certificate": certificate }));
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {
         if line == "locks" {

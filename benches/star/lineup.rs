@@ -5,6 +5,8 @@ use crate::{
     process::Child,
     subjects::{
         Dialer, Kind, Listener, js,
+        line::LongLine,
+        place::{self, Place},
         server::{Server, ServerKind},
     },
     work::Work,
@@ -14,8 +16,10 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Id {
     RawEmbedded,
+    RawWss,
     RawNpm,
     SwarmEmbedded,
+    SwarmWss,
     SwarmEven,
     SwarmNpm,
     Relay,
@@ -30,16 +34,19 @@ pub enum Id {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Via {
     Embedded,
+    EmbeddedWss,
     Npm,
     Relay,
     Nothing,
 }
 
 impl Id {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::RawEmbedded,
+        Self::RawWss,
         Self::RawNpm,
         Self::SwarmEmbedded,
+        Self::SwarmWss,
         Self::SwarmEven,
         Self::SwarmNpm,
         Self::Relay,
@@ -53,8 +60,10 @@ impl Id {
     pub fn name(self) -> &'static str {
         match self {
             Self::RawEmbedded => "raw, embedded",
+            Self::RawWss => "raw, embedded, wss",
             Self::RawNpm => "raw, npm",
             Self::SwarmEmbedded => "swarm, embedded",
+            Self::SwarmWss => "swarm, embedded, wss",
             Self::SwarmEven => "swarm, embedded, even windows",
             Self::SwarmNpm => "swarm, npm",
             Self::Relay => "swarm, relay v2",
@@ -69,8 +78,8 @@ impl Id {
     /// How its peers reach each other; `None` for those of JavaScript.
     pub fn kind(self) -> Option<Kind> {
         Some(match self {
-            Self::RawEmbedded | Self::RawNpm => Kind::Raw,
-            Self::SwarmEmbedded | Self::SwarmNpm => Kind::Swarm,
+            Self::RawEmbedded | Self::RawWss | Self::RawNpm => Kind::Raw,
+            Self::SwarmEmbedded | Self::SwarmWss | Self::SwarmNpm => Kind::Swarm,
             Self::SwarmEven => Kind::EvenSwarm,
             Self::Relay => Kind::Relay,
             Self::Tcp => Kind::Tcp,
@@ -85,6 +94,7 @@ impl Id {
             Self::RawEmbedded | Self::SwarmEmbedded | Self::SwarmEven | Self::JsEmbedded => {
                 Via::Embedded
             }
+            Self::RawWss | Self::SwarmWss => Via::EmbeddedWss,
             Self::RawNpm | Self::SwarmNpm | Self::JsNpm => Via::Npm,
             Self::Relay => Via::Relay,
             Self::Tcp | Self::WebSocket | Self::Proxied => Via::Nothing,
@@ -93,14 +103,29 @@ impl Id {
 
     /// Whether that work makes sense for it.
     pub fn does(self, work: Work) -> bool {
-        match self {
-            Self::Proxied | Self::JsNpm | Self::JsEmbedded => {
-                !matches!(work, Work::Many | Work::Cpu)
-            }
+        match (self, work) {
             // Windows are of no account to one stream at a time.
-            Self::SwarmEven => work == Work::Many,
+            (Self::SwarmEven, work) => work == Work::Many,
+            // What dials of one link, or links to one receiver, take from each other.
+            (id, Work::Senders | Work::Unread) => matches!(id, Self::RawEmbedded | Self::RawWss),
+            // The npm rendezvous takes all that is sent into its memory, and what comes later waits behind it.
+            (Self::RawNpm | Self::SwarmNpm, Work::Beside) => false,
+            (Self::Proxied | Self::JsNpm | Self::JsEmbedded, work) => {
+                !matches!(work, Work::Many | Work::Cpu | Work::Beside)
+            }
             _ => true,
         }
+    }
+
+    /// Whether it is measured over a long line. The clients of npm connect to where the other one says that it
+    /// is, which is not the near end of the line.
+    pub fn is_far(self) -> bool {
+        !matches!(self, Self::SwarmEven | Self::JsNpm | Self::JsEmbedded)
+    }
+
+    /// Whether its streams are dials.
+    pub fn is_raw(self) -> bool {
+        self.kind() == Some(Kind::Raw)
     }
 
     /// Whether it takes Node.js.
@@ -112,16 +137,50 @@ impl Id {
 /// Two peers in this process.
 pub struct Pair {
     pub dialer: Dialer,
-    _listener: Listener,
+    kind: Kind,
+    via: Place,
+    listener: Listener,
+    _line: Option<LongLine>,
 }
 
 impl Pair {
-    async fn start(kind: Kind, via: &str) -> Result<Self> {
+    async fn start(kind: Kind, via: &Place) -> Result<Self> {
         let listener = Listener::start(kind, via).await?;
         Ok(Self {
             dialer: Dialer::start(kind, via, &listener.address).await?,
-            _listener: listener,
+            kind,
+            via: via.clone(),
+            listener,
+            _line: None,
         })
+    }
+
+    /// With a long line between the dialler and what it connects to.
+    async fn far(kind: Kind, via: &Place) -> Result<Self> {
+        let listener = Listener::start(kind, via).await?;
+        let far = match via.is_nowhere() {
+            true => &listener.address,
+            false => &via.address,
+        };
+        let line = LongLine::start(place::endpoint(far)?).await?;
+        let near = via.moved(line.near)?;
+        let to = match kind {
+            // At a rendezvous a peer has its own spelling, whichever way others come there.
+            Kind::Raw | Kind::Swarm | Kind::EvenSwarm => listener.address.clone(),
+            _ => place::moved(&listener.address, line.near)?,
+        };
+        Ok(Self {
+            dialer: Dialer::start(kind, &near, &to).await?,
+            kind,
+            via: near,
+            listener,
+            _line: Some(line),
+        })
+    }
+
+    /// One more peer, with a link of its own, that dials the same listener.
+    pub async fn another(&self) -> Result<Dialer> {
+        Dialer::start(self.kind, &self.via, &self.listener.address).await
     }
 }
 
@@ -143,13 +202,44 @@ pub struct Subject {
     pub server: Option<u32>,
 }
 
+impl Subject {
+    /// Those peers that do the work. What dials and links take from each other is measured with the server in a
+    /// process of its own, where it is with its users too.
+    pub fn pair<'a>(&'a self, here: &'a Pair, work: Work) -> &'a Pair {
+        let apart = match work {
+            Work::Cpu | Work::Senders | Work::Unread => true,
+            Work::Beside => self.id.is_raw(),
+            _ => false,
+        };
+        self.apart.as_ref().filter(|_| apart).unwrap_or(here)
+    }
+}
+
+/// A server in this process, and one in a process of its own.
+struct Twice {
+    here: Server,
+    child: Child,
+    apart: Place,
+}
+
+impl Twice {
+    async fn start(kind: ServerKind) -> Result<Self> {
+        let here = Server::start(kind).await?;
+        let (child, apart) = Child::start(&["server", &kind.to_string()]).await?;
+        Ok(Self {
+            here,
+            child,
+            apart: apart.parse()?,
+        })
+    }
+}
+
 /// The servers of a run.
 pub struct Servers {
-    embedded: Server,
-    relay: Server,
+    embedded: Twice,
+    embedded_wss: Twice,
+    relay: Twice,
     npm: Option<js::Rendezvous>,
-    embedded_apart: (Child, String),
-    relay_apart: (Child, String),
     js_missing: Option<&'static str>,
 }
 
@@ -163,28 +253,38 @@ impl Servers {
             None => Some(js::rendezvous().await),
             Some(_) => None,
         };
-        let (rendezvous, relay) = (ServerKind::Rendezvous, ServerKind::Relay);
         Ok(Self {
-            embedded: Server::start(rendezvous).await?,
-            relay: Server::start(relay).await?,
+            embedded: Twice::start(ServerKind::Rendezvous).await?,
+            embedded_wss: Twice::start(ServerKind::SecureRendezvous).await?,
+            relay: Twice::start(ServerKind::Relay).await?,
             npm,
-            embedded_apart: Child::start(&["server", &rendezvous.to_string()]).await?,
-            relay_apart: Child::start(&["server", &relay.to_string()]).await?,
             js_missing,
         })
     }
 
-    /// The address of a server, that of its like in a process of its own, and that process.
-    fn places(&self, via: Via) -> (String, Option<String>, Option<u32>) {
-        let apart = |here: &Server, (child, address): &(Child, String)| {
-            (here.address.clone(), Some(address.clone()), child.pid())
+    /// Where a server is, where its like in a process of its own is, and that process.
+    fn places(&self, via: Via) -> (Place, Option<Place>, Option<u32>) {
+        let both = |server: &Twice| {
+            let apart = Some(server.apart.clone());
+            (server.here.place.clone(), apart, server.child.pid())
         };
         match (via, &self.npm) {
-            (Via::Embedded, _) => apart(&self.embedded, &self.embedded_apart),
-            (Via::Relay, _) => apart(&self.relay, &self.relay_apart),
-            (Via::Npm, Some(npm)) => (npm.addr(), None, npm.pid()),
-            (Via::Npm, None) | (Via::Nothing, _) => (String::new(), None, None),
+            (Via::Embedded, _) => both(&self.embedded),
+            (Via::EmbeddedWss, _) => both(&self.embedded_wss),
+            (Via::Relay, _) => both(&self.relay),
+            (Via::Npm, Some(npm)) => (Place::plain(npm.addr()), None, npm.pid()),
+            (Via::Npm, None) | (Via::Nothing, _) => (Place::default(), None, None),
         }
+    }
+
+    /// The peers of a row with a long line between them; `None` where there are none.
+    pub async fn far(&self, id: Id) -> Result<Option<Pair>> {
+        let missing = self.js_missing.filter(|_| id.needs_js());
+        let Some(kind) = id.kind().filter(|_| id.is_far() && missing.is_none()) else {
+            return Ok(None);
+        };
+        let (here, _, _) = self.places(id.via());
+        Pair::far(kind, &here).await.map(Some)
     }
 
     /// Starts the peers of a row.

@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench star`; `benches/README.md` says how to read what it prints.
 
+mod line;
 mod lineup;
 mod memory;
 mod options;
@@ -62,6 +63,10 @@ async fn run(options: Options) -> Result<()> {
     let machine = machine();
     let mut results = Results::default();
     rounds(&options, &ids, &mut results).await?;
+    if options.wants("line") {
+        progress("long line");
+        line::measure(&ids, &options.plan, &mut results).await?;
+    }
     if options.wants("memory") {
         progress("memory");
         for (id, found) in memory::measure(&ids, &options.plan).await {
@@ -146,9 +151,7 @@ async fn one(results: &mut Results, round: usize, subject: &Subject, work: Work,
     let measured = tokio::time::timeout(PATIENCE, work::measure(subject, work, plan));
     let failed = match measured.await {
         Ok(Ok(figures)) => {
-            for (metric, value) in figures {
-                results.add(round, subject.id, metric, value);
-            }
+            results.add_all(round, subject.id, figures);
             return;
         }
         Ok(Err(error)) => error.to_string(),

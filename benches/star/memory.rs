@@ -56,6 +56,7 @@ impl Server {
     async fn start(id: Id) -> Result<(Self, String)> {
         let kind = match id {
             Id::RawEmbedded | Id::SwarmEmbedded => ServerKind::Rendezvous,
+            Id::RawWss | Id::SwarmWss => ServerKind::SecureRendezvous,
             Id::Relay => ServerKind::Relay,
             Id::RawNpm | Id::SwarmNpm => {
                 let server = js::rendezvous().await;

@@ -6,12 +6,14 @@ use crate::{Result, lineup::Id, plan::Plan};
 
 const USAGE: &str = "\
 cargo bench --bench star -- [options]
-  --quick          under a minute, with more noise
+  --quick          two minutes, with more noise
   --rounds <n>     default 7, quick 3
   --window <s>     how long 100 streams share a link; default 2
   --slow <s>       how long a slow reader reads, a MiB each second; default 60, of 256 MiB
-  --only <name>    only the rows whose name contains this
-  --work <name>    only bulk, small, echo, rtt, dial, many, cpu or memory
+  --line <s>       how long a long line is measured; default 30
+  --only <name>    only the row of this name, or the rows whose name contains this
+  --work <names>   only these of bulk, small, echo, rtt, dial, many, cpu, beside, senders, unread, line and memory,
+                   with commas between them
   --svg            write benches/results.svg; a full run does";
 
 /// What is to be run.
@@ -48,6 +50,7 @@ impl Options {
                 "--svg" => options.svg = true,
                 "--rounds" => options.plan.rounds = value()?.parse()?,
                 "--window" => options.plan.window = Duration::from_secs(value()?.parse()?),
+                "--line" => options.plan.line = Duration::from_secs(value()?.parse()?),
                 "--slow" => {
                     let seconds = value()?.parse()?;
                     options.plan.slow = Duration::from_secs(seconds);
@@ -65,14 +68,21 @@ impl Options {
 
     /// The rows.
     pub fn ids(&self) -> Vec<Id> {
-        let wanted = |id: &Id| match &self.only {
-            Some(only) => id.name().contains(only.as_str()),
-            None => true,
+        let Some(only) = &self.only else {
+            return Id::ALL.into();
         };
-        Id::ALL.into_iter().filter(wanted).collect()
+        let named = |id: &Id| id.name() == only;
+        match Id::ALL.into_iter().find(named) {
+            Some(id) => vec![id],
+            None => {
+                let wanted = |id: &Id| id.name().contains(only.as_str());
+                Id::ALL.into_iter().filter(wanted).collect()
+            }
+        }
     }
 
     pub fn wants(&self, work: &str) -> bool {
-        self.work.as_ref().is_none_or(|only| only == work)
+        let works = self.work.as_ref();
+        works.is_none_or(|works| works.split(',').any(|only| only == work))
     }
 }

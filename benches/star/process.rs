@@ -12,7 +12,7 @@ use tokio::{
 use crate::{
     Result, on_workers,
     serve::{CHUNK, Request},
-    subjects::{Dialer, Listener, server::Server},
+    subjects::{Dialer, Listener, place::Place, server::Server},
 };
 
 /// The first argument of a child; the role and what it takes follow.
@@ -77,16 +77,16 @@ async fn play(role: Vec<String>, go: Arc<Notify>) -> Result<()> {
     match role[..] {
         ["server", kind] => {
             let server = Server::start(kind.parse()?).await?;
-            ready(&server.address);
+            ready(&server.place.to_string());
             std::future::pending().await
         }
         ["listener", kind, via] => {
-            let listener = Listener::start(kind.parse()?, via).await?;
+            let listener = Listener::start(kind.parse()?, &via.parse::<Place>()?).await?;
             ready(&listener.address);
             std::future::pending().await
         }
         ["dialer", kind, via, to, bytes] => {
-            let dialer = Dialer::start(kind.parse()?, via, to).await?;
+            let dialer = Dialer::start(kind.parse()?, &via.parse::<Place>()?, to).await?;
             let mut stream = dialer.open(Request::Slow).await?;
             ready("connected");
             go.notified().await;

@@ -2,7 +2,12 @@
 
 use std::collections::HashMap;
 
-use crate::{lineup::Id, memory::Found, spread::Spread, work::Metric};
+use crate::{
+    lineup::Id,
+    memory::Found,
+    spread::Spread,
+    work::{Figures, Metric},
+};
 
 #[derive(Default)]
 pub struct Results {
@@ -16,12 +21,14 @@ pub struct Results {
 }
 
 impl Results {
-    pub fn add(&mut self, round: usize, id: Id, metric: Metric, value: f64) {
-        let rounds = self.figures.entry((id, metric)).or_default();
-        if rounds.len() <= round {
-            rounds.resize(round + 1, None);
+    pub fn add_all(&mut self, round: usize, id: Id, figures: Figures) {
+        for (metric, value) in figures {
+            let rounds = self.figures.entry((id, metric)).or_default();
+            if rounds.len() <= round {
+                rounds.resize(round + 1, None);
+            }
+            rounds[round] = Some(value);
         }
-        rounds[round] = Some(value);
     }
 
     pub fn spread(&self, id: Id, metric: Metric) -> Option<Spread> {
@@ -29,16 +36,22 @@ impl Results {
         Spread::of(rounds.iter().flatten().copied())
     }
 
-    /// The ratio of two rows in each round, in which they were measured one after the other: what
+    /// How two figures compare in each round, in which they were measured one after the other: what
     /// disturbs a whole round is not in it.
-    pub fn ratio(&self, metric: Metric, of: Id, to: Id) -> Option<Spread> {
-        let of = self.figures.get(&(of, metric))?;
-        let to = self.figures.get(&(to, metric))?;
-        let ratios = of
-            .iter()
-            .zip(to)
-            .filter_map(|(of, to)| Some((*of)? / (*to)?));
-        Spread::of(ratios)
+    pub fn compared(
+        &self,
+        one: (Id, Metric),
+        other: (Id, Metric),
+        how: fn(f64, f64) -> f64,
+    ) -> Option<Spread> {
+        let (one, other) = (self.figures.get(&one)?, self.figures.get(&other)?);
+        let rounds = one.iter().zip(other);
+        Spread::of(rounds.filter_map(|(one, other)| Some(how((*one)?, (*other)?))))
+    }
+
+    /// Whether that was measured at all.
+    pub fn has(&self, id: Id, metric: Metric) -> bool {
+        self.figures.contains_key(&(id, metric))
     }
 
     pub fn memory(&self, id: Id) -> Option<&Found> {

@@ -30,6 +30,8 @@ pub enum Request {
     Echo,
     /// Read 1 MiB a second.
     Slow,
+    /// Read nothing until the [`counter`] of this number is not 0 any more, then to the end.
+    Nothing(u64),
 }
 
 impl Request {
@@ -38,6 +40,7 @@ impl Request {
             Self::Sink(counter) => (b's', counter),
             Self::Echo => (b'e', 0),
             Self::Slow => (b'l', 0),
+            Self::Nothing(counter) => (b'n', counter),
         };
         let mut bytes = [kind; 9];
         bytes[1..].copy_from_slice(&counter.to_be_bytes());
@@ -50,6 +53,7 @@ impl Request {
             b's' => Ok(Self::Sink(u64::from_be_bytes(counter))),
             b'e' => Ok(Self::Echo),
             b'l' => Ok(Self::Slow),
+            b'n' => Ok(Self::Nothing(u64::from_be_bytes(counter))),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
@@ -65,6 +69,12 @@ pub fn counter(number: u64) -> Arc<AtomicU64> {
     counters.entry(number).or_default().clone()
 }
 
+/// The number of a counter that nobody else has.
+pub fn next_counter() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Serves one stream to its end.
 pub async fn serve(mut stream: Stream) -> io::Result<()> {
     let mut request = [0; 9];
@@ -76,6 +86,10 @@ pub async fn serve(mut stream: Stream) -> io::Result<()> {
         Request::Sink(number) => sink(&mut stream, &counter(number)).await?,
         Request::Echo => echo(&mut stream).await?,
         Request::Slow => slow(&mut stream).await?,
+        Request::Nothing(number) => {
+            wait_for(&counter(number)).await;
+            sink(&mut stream, &counter(0)).await?;
+        }
     }
     stream.close().await
 }
@@ -87,6 +101,12 @@ async fn sink(stream: &mut Stream, counter: &AtomicU64) -> io::Result<()> {
             0 => return Ok(()),
             n => counter.fetch_add(n as u64, Ordering::Relaxed),
         };
+    }
+}
+
+async fn wait_for(counter: &AtomicU64) {
+    while counter.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

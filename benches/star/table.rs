@@ -9,14 +9,18 @@ use crate::{
     plan::Plan,
     results::Results,
     spread::{Spread, number},
+    subjects::line,
     targets::{Bound, Outcome},
-    work::{MIB, Metric},
+    work::{MIB, Metric, beside, senders},
 };
 
 const NAME: usize = 30;
 const COLUMN: usize = 12;
 
-const COLUMNS: [(Metric, &str, &str); 10] = [
+/// A figure, its name and its unit.
+type Column = (Metric, &'static str, &'static str);
+
+const COLUMNS: [Column; 10] = [
     (Metric::Bulk, "one-way", "MiB/s"),
     (Metric::Small, "1K flushed", "MiB/s"),
     (Metric::Echo, "echo", "MiB/s"),
@@ -29,9 +33,69 @@ const COLUMNS: [(Metric, &str, &str); 10] = [
     (Metric::CpuServer, "CPU server", "s/GiB"),
 ];
 const MEMORY: [&str; 3] = ["mem dialler", "mem listener", "mem server"];
+/// In tables of their own, of the rows that have any of it.
+const BESIDE: [Column; 7] = [
+    (Metric::AloneP50, "alone p50", "µs"),
+    (Metric::BesideOneP50, "one: p50", "µs"),
+    (Metric::BesideOneP99, "one: p99", "µs"),
+    (Metric::BesideOneBulk, "one: bulk", "MiB/s"),
+    (Metric::BesideSeveralP50, "more: p50", "µs"),
+    (Metric::BesideSeveralP99, "more: p99", "µs"),
+    (Metric::BesideSeveralBulk, "more: bulk", "MiB/s"),
+];
+const SHARED: [Column; 6] = [
+    (Metric::SenderAloneP50, "alone p50", "µs"),
+    (Metric::SenderP50, "of 8: p50", "µs"),
+    (Metric::SenderP99, "of 8: p99", "µs"),
+    (Metric::SendersBulk, "of 8: bulk", "MiB/s"),
+    (Metric::AllRead, "all read", "MiB/s"),
+    (Metric::BesideUnread, "one unread", "MiB/s"),
+];
+const LINE: [Column; 5] = [
+    (Metric::LineBulk, "bulk", "MiB/s"),
+    (Metric::LineAloneP50, "alone p50", "ms"),
+    (Metric::LineP50, "beside: p50", "ms"),
+    (Metric::LineP99, "beside: p99", "ms"),
+    (Metric::LineDial, "dial", "ms"),
+];
 
-/// Everything, one row a subject: medians, and under each the least and the most of the rounds.
+/// Everything that was measured, one row a subject: medians, and under each the least and the most of the rounds.
 pub fn everything(results: &Results, ids: &[Id]) -> String {
+    let mut text = String::new();
+    let with_memory = ids.iter().any(|id| results.memory(*id).is_some());
+    if with_memory || ids.iter().any(|id| has_any(&COLUMNS, results, *id)) {
+        text.push_str(&first(results, ids));
+    }
+    part(&mut text, "64 bytes beside bulk", &BESIDE, results, ids);
+    part(&mut text, "shared", &SHARED, results, ids);
+    part(&mut text, "long line", &LINE, results, ids);
+    text
+}
+
+fn has_any(columns: &[Column], results: &Results, id: Id) -> bool {
+    columns.iter().any(|(metric, ..)| results.has(id, *metric))
+}
+
+fn part(text: &mut String, title: &str, columns: &[Column], results: &Results, ids: &[Id]) {
+    let ids = ids.iter().filter(|id| has_any(columns, results, **id));
+    let mut ids = ids.peekable();
+    if ids.peek().is_none() {
+        return;
+    }
+    text.push('\n');
+    let heads = columns.iter().map(|(_, head, _)| *head);
+    row(text, title, heads.map(str::to_owned));
+    let units = columns.iter().map(|(.., unit)| *unit);
+    row(text, "", units.map(str::to_owned));
+    for id in ids {
+        let spread = |(metric, ..): &Column| results.spread(*id, *metric);
+        let spreads = columns.iter().map(spread);
+        row(text, id.name(), spreads.clone().map(median));
+        row(text, "", spreads.map(range));
+    }
+}
+
+fn first(results: &Results, ids: &[Id]) -> String {
     let mut text = String::new();
     let heads = COLUMNS.iter().map(|(_, head, _)| *head).chain(MEMORY);
     let units = COLUMNS.iter().map(|(_, _, unit)| *unit);
@@ -99,13 +163,13 @@ pub fn verdict(outcome: &Outcome) -> &'static str {
 /// The targets, and whether they were met; and figures without a target.
 pub fn targets(outcomes: &[Outcome], notes: &[(&str, Option<Spread>)]) -> String {
     let mut text = format!(
-        "{:<48} {:>8} {:>9} {:>15}\n",
+        "{:<50} {:>8} {:>9} {:>15}\n",
         "target", "", "reached", "min–max"
     );
     for outcome in outcomes {
         let _ = writeln!(
             text,
-            "{:<48} {:>8} {:>9} {:>15}  {}",
+            "{:<50} {:>8} {:>9} {:>15}  {}",
             outcome.target.work,
             bound(outcome.target.bound),
             median(outcome.reached),
@@ -116,7 +180,7 @@ pub fn targets(outcomes: &[Outcome], notes: &[(&str, Option<Spread>)]) -> String
     text.push_str("beside that, without a target\n");
     for (work, reached) in notes {
         let (median, range) = (median(*reached), range(*reached));
-        let _ = writeln!(text, "{work:<48} {:>8} {median:>9} {range:>15}", "");
+        let _ = writeln!(text, "{work:<50} {:>8} {median:>9} {range:>15}", "");
     }
     text
 }
@@ -132,6 +196,12 @@ pub fn explanation(plan: &Plan) -> String {
          with noise and yamux for swarms.\n\
          {} streams over one link for {} ms, counted where they are read; min÷max: their shares.\n\
          CPU: {} MiB one way; clients: both peers, one process; server: a process of its own.\n\
+         64 bytes beside bulk, on the same link or connection, for {} ms each: one bulk stream, and more: {} of raw, \
+         {} of swarms.\n  Raw: dials, with the server in a process of its own.\n\
+         shared: a sender beside {} that send all they can to the same receiver, each on a link of its own; and what \
+         all streams but one take while nobody reads that one, for {} ms.\n  The server has a process of its own.\n\
+         long line: {} ms each way and {} Mbit/s between the dialler and the next hop, {} rounds of {} s after {} s; \
+         four rows at the same time.\n\
          mem: most resident memory over idle, each peer and server in a process of its own: {} MiB offered for {} s \
          to a reader of 1 MiB/s; + still growing at the end.\n",
         plan.rounds,
@@ -142,6 +212,16 @@ pub fn explanation(plan: &Plan) -> String {
         plan.streams,
         plan.window.as_millis(),
         plan.cpu >> 20,
+        plan.window.as_millis(),
+        beside::DIALS,
+        beside::SUBSTREAMS,
+        senders::SENDERS - 1,
+        plan.unread.as_millis(),
+        line::DELAY.as_millis(),
+        line::BITS / 1_000_000,
+        plan.line_rounds,
+        plan.line.as_secs(),
+        plan.line_warm_up.as_secs(),
         plan.offered >> 20,
         plan.slow.as_secs(),
     )

@@ -18,6 +18,9 @@ pub enum Bound {
 #[derive(Debug, Clone, Copy)]
 enum Quantity {
     Ratio(Metric, Id, Id),
+    /// Two figures of one row: the first divided by the second, and the first less the second.
+    Within(Id, Metric, Metric),
+    Beyond(Id, Metric, Metric),
     Figure(Metric, Id),
     /// In MiB, the process that grew most.
     Memory(Id),
@@ -62,7 +65,7 @@ pub fn outcomes(results: &Results) -> Vec<Outcome> {
     TARGETS.iter().map(outcome).collect()
 }
 
-/// What is worth a look beside the targets, and has none: yamux decides it.
+/// What is worth a look beside the targets, and has none.
 pub fn notes(results: &Results) -> Vec<(&'static str, Option<Spread>)> {
     let note = |(work, quantity)| (work, reached(quantity, results));
     NOTES.map(note).into()
@@ -70,7 +73,11 @@ pub fn notes(results: &Results) -> Vec<(&'static str, Option<Spread>)> {
 
 fn reached(quantity: Quantity, results: &Results) -> Option<Spread> {
     match quantity {
-        Quantity::Ratio(metric, of, to) => results.ratio(metric, of, to),
+        Quantity::Ratio(metric, of, to) => {
+            results.compared((of, metric), (to, metric), |of, to| of / to)
+        }
+        Quantity::Within(id, of, to) => results.compared((id, of), (id, to), |of, to| of / to),
+        Quantity::Beyond(id, of, to) => results.compared((id, of), (id, to), |of, to| of - to),
         Quantity::Figure(metric, id) => results.spread(id, metric),
         Quantity::Memory(id) => {
             let found = results.memory(id)?;
@@ -87,10 +94,12 @@ fn reached(quantity: Quantity, results: &Results) -> Option<Spread> {
 }
 
 use Bound::{AtLeast, AtMost};
-use Id::{JsNpm, Proxied, RawEmbedded, RawNpm, Relay, SwarmEmbedded, SwarmEven, Tcp};
-use Quantity::{Figure, Memory, Ratio};
+use Id::{
+    JsNpm, Proxied, RawEmbedded, RawNpm, RawWss, Relay, SwarmEmbedded, SwarmEven, SwarmWss, Tcp,
+};
+use Quantity::{Beyond, Figure, Memory, Ratio, Within};
 
-const NOTES: [(&str, Quantity); 3] = [
+const NOTES: [(&str, Quantity); 8] = [
     (
         "smallest ÷ largest share: swarm, embedded",
         Figure(Metric::Share, SwarmEmbedded),
@@ -103,9 +112,29 @@ const NOTES: [(&str, Quantity); 3] = [
         "100 streams: swarm, even ÷ default windows",
         Ratio(Metric::Many, SwarmEven, SwarmEmbedded),
     ),
+    (
+        "one-way: raw, wss ÷ ws",
+        Ratio(Metric::Bulk, RawWss, RawEmbedded),
+    ),
+    (
+        "server CPU: swarm, wss ÷ ws",
+        Ratio(Metric::CpuServer, SwarmWss, SwarmEmbedded),
+    ),
+    (
+        "beside one: swarm, wss ÷ relay v2",
+        Ratio(Metric::BesideOneP50, SwarmWss, Relay),
+    ),
+    (
+        "bulk beside 64 bytes: swarm, embedded ÷ relay v2",
+        Ratio(Metric::BesideOneBulk, SwarmEmbedded, Relay),
+    ),
+    (
+        "long line, dial: swarm, embedded ÷ direct TCP",
+        Ratio(Metric::LineDial, SwarmEmbedded, Tcp),
+    ),
 ];
 
-static TARGETS: [Target; 12] = [
+static TARGETS: [Target; 22] = [
     Target {
         work: "one-way: swarm, embedded ÷ relay v2",
         quantity: Ratio(Metric::Bulk, SwarmEmbedded, Relay),
@@ -165,5 +194,55 @@ static TARGETS: [Target; 12] = [
         work: "slow reader, MiB over idle: swarm, embedded",
         quantity: Memory(SwarmEmbedded),
         bound: AtMost(8.0),
+    },
+    Target {
+        work: "server CPU: raw, wss ÷ ws",
+        quantity: Ratio(Metric::CpuServer, RawWss, RawEmbedded),
+        bound: AtMost(2.2),
+    },
+    Target {
+        work: "beside one, p50: swarm, embedded ÷ relay v2",
+        quantity: Ratio(Metric::BesideOneP50, SwarmEmbedded, Relay),
+        bound: AtMost(0.3),
+    },
+    Target {
+        work: "beside one, p99: swarm, embedded ÷ direct TCP",
+        quantity: Ratio(Metric::BesideOneP99, SwarmEmbedded, Tcp),
+        bound: AtMost(1.0),
+    },
+    Target {
+        work: "p50 beside 16 ÷ alone: raw, embedded",
+        quantity: Within(RawEmbedded, Metric::BesideSeveralP50, Metric::AloneP50),
+        bound: AtMost(8.0),
+    },
+    Target {
+        work: "p50 beside 7 senders ÷ alone: raw, embedded",
+        quantity: Within(RawEmbedded, Metric::SenderP50, Metric::SenderAloneP50),
+        bound: AtMost(10.0),
+    },
+    Target {
+        work: "others beside an unread one ÷ without: raw",
+        quantity: Within(RawEmbedded, Metric::BesideUnread, Metric::AllRead),
+        bound: AtLeast(0.95),
+    },
+    Target {
+        work: "long line, bulk: raw, embedded ÷ direct TCP",
+        quantity: Ratio(Metric::LineBulk, RawEmbedded, Tcp),
+        bound: AtLeast(0.9),
+    },
+    Target {
+        work: "long line, bulk: swarm, embedded ÷ direct TCP",
+        quantity: Ratio(Metric::LineBulk, SwarmEmbedded, Tcp),
+        bound: AtLeast(0.9),
+    },
+    Target {
+        work: "long line, ms beside bulk less alone: raw",
+        quantity: Beyond(RawEmbedded, Metric::LineP50, Metric::LineAloneP50),
+        bound: AtMost(100.0),
+    },
+    Target {
+        work: "long line, ms beside bulk less alone: swarm",
+        quantity: Beyond(SwarmEmbedded, Metric::LineP50, Metric::LineAloneP50),
+        bound: AtMost(100.0),
     },
 ];

@@ -1,31 +1,33 @@
 //! What is measured of a subject.
 
+pub mod beside;
+mod bulk;
+mod pings;
+pub mod senders;
+mod unread;
+
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    iter::repeat_n,
     time::{Duration, Instant},
 };
 
-use futures::{
-    AsyncReadExt as _, AsyncWriteExt as _,
-    future::{join, try_join_all},
-};
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, future::join};
 use serde_json::json;
+use tokio::time::sleep;
 
 use crate::{
     Result,
     lineup::{Peers, Subject},
     plan::Plan,
     process,
-    serve::{self, CHUNK, Request},
+    serve::{CHUNK, Request},
     subjects::{Dialer, Stream, js},
 };
 
+pub use bulk::Bulk;
+pub use pings::Pings;
+
 const SMALL: usize = 1024;
-const PING: usize = 64;
-const WARM_UP_PINGS: usize = 50;
 pub const MIB: f64 = (1024 * 1024) as f64;
 const GIB: f64 = 1024.0 * MIB;
 
@@ -42,6 +44,29 @@ pub enum Metric {
     Share,
     CpuClients,
     CpuServer,
+    /// 64 bytes there and back on a link or connection, while nothing else is on it, beside one bulk stream,
+    /// and beside several.
+    AloneP50,
+    BesideOneP50,
+    BesideOneP99,
+    BesideOneBulk,
+    BesideSeveralP50,
+    BesideSeveralP99,
+    BesideSeveralBulk,
+    /// The same of one sender while the others to the same receiver rest, and beside them.
+    SenderAloneP50,
+    SenderP50,
+    SenderP99,
+    SendersBulk,
+    /// What all streams of a link but one take, while that one does not exist, and while nobody reads it.
+    AllRead,
+    BesideUnread,
+    /// Over a long line.
+    LineBulk,
+    LineAloneP50,
+    LineP50,
+    LineP99,
+    LineDial,
 }
 
 /// One measurement, which may give several figures.
@@ -54,10 +79,13 @@ pub enum Work {
     Dial,
     Many,
     Cpu,
+    Beside,
+    Senders,
+    Unread,
 }
 
 impl Work {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Bulk,
         Self::Small,
         Self::Echo,
@@ -65,6 +93,9 @@ impl Work {
         Self::Dial,
         Self::Many,
         Self::Cpu,
+        Self::Beside,
+        Self::Senders,
+        Self::Unread,
     ];
 
     pub fn name(self) -> &'static str {
@@ -76,11 +107,14 @@ impl Work {
             Self::Dial => "dial",
             Self::Many => "many",
             Self::Cpu => "cpu",
+            Self::Beside => "beside",
+            Self::Senders => "senders",
+            Self::Unread => "unread",
         }
     }
 }
 
-type Figures = Vec<(Metric, f64)>;
+pub type Figures = Vec<(Metric, f64)>;
 
 /// Measures once. Nothing if that work makes no sense for the subject.
 pub async fn measure(subject: &Subject, work: Work, plan: &Plan) -> Result<Figures> {
@@ -88,11 +122,16 @@ pub async fn measure(subject: &Subject, work: Work, plan: &Plan) -> Result<Figur
         _ if !subject.id.does(work) => Ok(Vec::new()),
         (Peers::Missing(_), _) => Ok(Vec::new()),
         (Peers::Js(pair), work) => measure_js(pair, work, plan).await,
-        (Peers::Rust(peers), Work::Cpu) => {
-            let peers = subject.apart.as_ref().unwrap_or(peers);
-            cpu(&peers.dialer, plan, subject.server).await
+        (Peers::Rust(peers), work) => {
+            let pair = subject.pair(peers, work);
+            match work {
+                Work::Cpu => cpu(&pair.dialer, plan, subject.server).await,
+                Work::Beside => beside::measure(&pair.dialer, subject.id, plan).await,
+                Work::Senders => senders::measure(pair, plan).await,
+                Work::Unread => unread::measure(&pair.dialer, plan).await,
+                _ => measure_rust(&pair.dialer, work, plan).await,
+            }
         }
-        (Peers::Rust(peers), work) => measure_rust(&peers.dialer, work, plan).await,
     }
 }
 
@@ -111,24 +150,22 @@ async fn measure_rust(dialer: &Dialer, work: Work, plan: &Plan) -> Result<Figure
             vec![(Metric::Echo, rate(plan.echo, took))]
         }
         Work::RoundTrips => {
-            let mut times = round_trips(dialer, plan.pings).await?;
+            let mut pings = Pings::open(dialer).await?;
+            let mut times = pings.times(plan.pings).await?;
+            pings.end().await?;
             vec![
                 (Metric::RttP50, percentile(&mut times, 0.5)),
                 (Metric::RttP99, percentile(&mut times, 0.99)),
             ]
         }
         Work::Dial => {
-            let mut times = Vec::with_capacity(plan.dials);
-            for _ in 0..plan.dials {
-                times.push(dialer.dial().await?.as_secs_f64() * 1e3);
-            }
-            vec![(Metric::Dial, percentile(&mut times, 0.5))]
+            vec![(Metric::Dial, dials(dialer, plan.dials).await?)]
         }
         Work::Many => {
             let (total, share) = many(dialer, plan).await?;
             vec![(Metric::Many, total), (Metric::Share, share)]
         }
-        Work::Cpu => Vec::new(),
+        Work::Cpu | Work::Beside | Work::Senders | Work::Unread => Vec::new(),
     })
 }
 
@@ -154,7 +191,9 @@ async fn measure_js(pair: &js::Pair, work: Work, plan: &Plan) -> Result<Figures>
             let options = json!({ "dials": plan.dials });
             (Metric::Dial, "echo", "dial", "dialMs", options)
         }
-        Work::Many | Work::Cpu => return Ok(Vec::new()),
+        Work::Many | Work::Cpu | Work::Beside | Work::Senders | Work::Unread => {
+            return Ok(Vec::new());
+        }
     };
     let measured = pair.measure(incoming, what, options).await?;
     let figure = |field: &str| measured[field].as_f64().ok_or("no figure");
@@ -169,10 +208,19 @@ fn rate(bytes: usize, took: Duration) -> f64 {
     bytes as f64 / MIB / took.as_secs_f64()
 }
 
-fn percentile(values: &mut [f64], p: f64) -> f64 {
+pub fn percentile(values: &mut [f64], p: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let index = ((values.len() as f64 * p) as usize).min(values.len().saturating_sub(1));
     values.get(index).copied().unwrap_or(f64::NAN)
+}
+
+/// The median of so many dials, in milliseconds.
+pub async fn dials(dialer: &Dialer, dials: usize) -> Result<f64> {
+    let mut times = Vec::with_capacity(dials);
+    for _ in 0..dials {
+        times.push(dialer.dial().await?.as_secs_f64() * 1e3);
+    }
+    Ok(percentile(&mut times, 0.5))
 }
 
 /// From the first write until the other end has read it all and ended its own direction.
@@ -230,73 +278,13 @@ async fn echo(dialer: &Dialer, bytes: usize) -> Result<Duration> {
     }
 }
 
-/// One after the other, in microseconds.
-async fn round_trips(dialer: &Dialer, pings: usize) -> Result<Vec<f64>> {
-    let mut stream = dialer.open(Request::Echo).await?;
-    let mut ping = [7; PING];
-    let mut times = Vec::with_capacity(pings);
-    for n in 0..pings + WARM_UP_PINGS {
-        let started = Instant::now();
-        stream.write_all(&ping).await?;
-        stream.flush().await?;
-        stream.read_exact(&mut ping).await?;
-        if n >= WARM_UP_PINGS {
-            times.push(started.elapsed().as_secs_f64() * 1e6);
-        }
-    }
-    close(&mut stream).await?;
-    Ok(times)
-}
-
 /// What all streams together take in a window of time, and the smallest share divided by the largest.
-/// It is counted where it is read, so that nothing in a buffer on the way is taken for delivered.
 async fn many(dialer: &Dialer, plan: &Plan) -> Result<(f64, f64)> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut counters = Vec::new();
-    let mut writers = Vec::new();
-    for _ in 0..plan.streams {
-        let number = next_counter();
-        let stream = dialer.open(Request::Sink(number)).await?;
-        counters.push(serve::counter(number));
-        writers.push(write_until(stream, stop.clone()));
-    }
-    let read = || -> Vec<u64> {
-        let count = |counter: &Arc<AtomicU64>| counter.load(Ordering::Relaxed);
-        counters.iter().map(count).collect()
-    };
-    let watch = async {
-        // Until the buffers on the way are full.
-        tokio::time::sleep(plan.window / 3).await;
-        let (before, started) = (read(), Instant::now());
-        tokio::time::sleep(plan.window).await;
-        let (after, took) = (read(), started.elapsed());
-        stop.store(true, Ordering::Relaxed);
-        let shares: Vec<u64> = after.iter().zip(&before).map(|(a, b)| a - b).collect();
-        (shares, took)
-    };
-    let writers = writers.into_iter().map(tokio::spawn);
-    let ((shares, took), ended) = join(watch, try_join_all(writers)).await;
-    for ended in ended? {
-        ended?;
-    }
-    let total: u64 = shares.iter().sum();
-    let smallest = shares.iter().min().copied().unwrap_or_default();
-    let largest = shares.iter().max().copied().unwrap_or_default();
-    let share = smallest as f64 / largest as f64;
-    Ok((total as f64 / MIB / took.as_secs_f64(), share))
-}
-
-async fn write_until(mut stream: Stream, stop: Arc<AtomicBool>) -> Result<()> {
-    let data = vec![0x5a; CHUNK];
-    while !stop.load(Ordering::Relaxed) {
-        stream.write_all(&data).await?;
-    }
-    close(&mut stream).await
-}
-
-fn next_counter() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    let bulk = Bulk::start(repeat_n(dialer, plan.streams)).await?;
+    sleep(plan.window / 3).await;
+    let ((), read) = bulk.during(sleep(plan.window)).await;
+    bulk.end().await?;
+    Ok((read.rate(), read.share()))
 }
 
 /// Processor seconds per GiB, of both clients together (this process) and of the server (another).

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::place::Place;
 use crate::Result;
 
 #[path = "../../../tests/it/support/js.rs"]
@@ -34,7 +35,8 @@ pub struct Pair {
 }
 
 impl Pair {
-    pub async fn start(via: &str) -> Self {
+    pub async fn start(via: &Place) -> Self {
+        let via = &via.address;
         let (dialer, listener) = (Peer::start(), Peer::start());
         let to = listener.listen(via).await;
         dialer.listen(via).await;

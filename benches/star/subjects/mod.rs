@@ -1,6 +1,8 @@
 //! What is measured: two peers, and what is between them.
 
 pub mod js;
+pub mod line;
+pub mod place;
 pub mod plain;
 pub mod raw;
 pub mod server;
@@ -12,6 +14,8 @@ use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 
 use crate::{Result, serve};
+
+use place::Place;
 
 /// A stream of bytes of whatever subject.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -86,8 +90,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Starts the peer; `via` is the address of the server, where there is one.
-    pub async fn start(kind: Kind, via: &str) -> Result<Self> {
+    /// Starts the peer; `via` is the server, where there is one.
+    pub async fn start(kind: Kind, via: &Place) -> Result<Self> {
         let (address, tasks) = match kind {
             Kind::Raw => raw::listen(via).await?,
             Kind::Proxied => plain::listen().await?,
@@ -109,7 +113,7 @@ pub enum Dialer {
 
 impl Dialer {
     /// Starts the peer and connects it.
-    pub async fn start(kind: Kind, via: &str, to: &str) -> Result<Self> {
+    pub async fn start(kind: Kind, via: &Place, to: &str) -> Result<Self> {
         Ok(match kind {
             Kind::Raw => Self::Raw(raw::Dialer::start(via, to).await?),
             Kind::Proxied => Self::Proxied(plain::Dialer::start(to).await?),

@@ -14,10 +14,10 @@ use libp2p::{
     },
     identity::Keypair,
 };
-use libp2p_websocket_star::{Config, Connection, WebSocketStarTransport};
+use libp2p_websocket_star::{Connection, WebSocketStarTransport};
 use tokio::sync::oneshot;
 
-use super::Task;
+use super::{Task, place::Place};
 use crate::{Result, serve::serve};
 
 struct Peer {
@@ -28,11 +28,10 @@ struct Peer {
 
 impl Peer {
     /// Joins the rendezvous, and serves who dials.
-    async fn join(via: &str) -> Result<Self> {
+    async fn join(via: &Place) -> Result<Self> {
         let key = Keypair::generate_ed25519();
-        let mut transport =
-            WebSocketStarTransport::new(&key, Config::default().with_allow_local_rendezvous(true));
-        transport.listen_on(ListenerId::next(), via.parse()?)?;
+        let mut transport = WebSocketStarTransport::new(&key, via.config()?);
+        transport.listen_on(ListenerId::next(), via.address.parse()?)?;
         let transport = Arc::new(Mutex::new(transport));
         let (joined, address) = oneshot::channel();
         let task = Task::spawn(run(transport.clone(), joined));
@@ -70,7 +69,7 @@ async fn run(transport: Arc<Mutex<WebSocketStarTransport>>, joined: oneshot::Sen
     }
 }
 
-pub async fn listen(via: &str) -> Result<(String, Vec<Task>)> {
+pub async fn listen(via: &Place) -> Result<(String, Vec<Task>)> {
     let peer = Peer::join(via).await?;
     Ok((peer.address.to_string(), vec![peer.task]))
 }
@@ -82,7 +81,7 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    pub async fn start(via: &str, to: &str) -> Result<Self> {
+    pub async fn start(via: &Place, to: &str) -> Result<Self> {
         let peer = Peer::join(via).await?;
         Ok(Self {
             peer,

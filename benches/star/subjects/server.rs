@@ -11,15 +11,17 @@ use libp2p::{
     swarm::{Swarm, SwarmEvent},
     tcp, yamux,
 };
-use libp2p_websocket_star::rendezvous;
+use libp2p_websocket_star::rendezvous::{self, TlsConfig};
 
-use super::Task;
+use super::{Task, place::Place};
 use crate::Result;
 
 #[derive(Debug, Clone, Copy)]
 pub enum ServerKind {
     /// The rendezvous of this crate.
     Rendezvous,
+    /// The same with TLS and a certificate that it signed itself.
+    SecureRendezvous,
     /// A circuit relay v2.
     Relay,
 }
@@ -28,6 +30,7 @@ impl fmt::Display for ServerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Rendezvous => "rendezvous",
+            Self::SecureRendezvous => "secure-rendezvous",
             Self::Relay => "relay",
         })
     }
@@ -39,6 +42,7 @@ impl FromStr for ServerKind {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "rendezvous" => Ok(Self::Rendezvous),
+            "secure-rendezvous" => Ok(Self::SecureRendezvous),
             "relay" => Ok(Self::Relay),
             _ => Err(format!("no server {text}")),
         }
@@ -47,7 +51,7 @@ impl FromStr for ServerKind {
 
 /// A running server.
 pub struct Server {
-    pub address: String,
+    pub place: Place,
     _running: Running,
 }
 
@@ -59,19 +63,38 @@ enum Running {
 impl Server {
     pub async fn start(kind: ServerKind) -> Result<Self> {
         match kind {
-            ServerKind::Rendezvous => start_rendezvous().await,
+            ServerKind::Rendezvous => start_rendezvous(rendezvous::Config::default(), None).await,
+            ServerKind::SecureRendezvous => {
+                let (tls, certificate) = self_signed()?;
+                let config = rendezvous::Config::default().with_tls(tls);
+                start_rendezvous(config, Some(certificate)).await
+            }
             ServerKind::Relay => start_relay().await,
         }
     }
 }
 
-async fn start_rendezvous() -> Result<Server> {
-    let config = rendezvous::Config::default().with_listen_addr(([127, 0, 0, 1], 0).into());
+/// A certificate for the loopback address, with its key, and what its clients have to trust.
+fn self_signed() -> Result<(TlsConfig, Vec<u8>)> {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+    let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let tls = TlsConfig::from_pem(chain.as_bytes(), key.as_bytes())?;
+    Ok((tls, made.cert.der().to_vec()))
+}
+
+async fn start_rendezvous(
+    config: rendezvous::Config,
+    certificate: Option<Vec<u8>>,
+) -> Result<Server> {
+    let config = config.with_listen_addr(([127, 0, 0, 1], 0).into());
     let server = rendezvous::Server::bind(config).await?;
     let addresses = server.addresses();
     let address = addresses.first().ok_or("the rendezvous has no address")?;
     Ok(Server {
-        address: address.to_string(),
+        place: Place {
+            address: address.to_string(),
+            certificate,
+        },
         _running: Running::Rendezvous { _server: server },
     })
 }
@@ -103,7 +126,7 @@ async fn start_relay() -> Result<Server> {
         }
     });
     Ok(Server {
-        address: address.with(Protocol::P2p(peer)).to_string(),
+        place: Place::plain(address.with(Protocol::P2p(peer)).to_string()),
         _running: Running::Relay { _task: task },
     })
 }

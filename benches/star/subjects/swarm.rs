@@ -23,7 +23,7 @@ use libp2p::{
 use libp2p_websocket_star::WebSocketStarTransport;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Kind, Task};
+use super::{Kind, Task, place::Place};
 use crate::{Result, serve::serve};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/bench");
@@ -65,20 +65,15 @@ where
         .boxed())
 }
 
-fn swarm(kind: Kind) -> Result<Swarm<Behaviour>> {
+fn swarm(kind: Kind, via: &Place) -> Result<Swarm<Behaviour>> {
     let key = Keypair::generate_ed25519();
     let peer = key.public().to_peer_id();
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default());
     let mut client = None;
     let transport = match kind {
-        Kind::Swarm | Kind::EvenSwarm => upgraded(
-            kind,
-            &key,
-            WebSocketStarTransport::new(
-                &key,
-                libp2p_websocket_star::Config::default().with_allow_local_rendezvous(true),
-            ),
-        )?,
+        Kind::Swarm | Kind::EvenSwarm => {
+            upgraded(kind, &key, WebSocketStarTransport::new(&key, via.config()?))?
+        }
         Kind::Relay => {
             let (transport, behaviour) = relay::client::new(peer);
             client = Some(behaviour);
@@ -98,10 +93,10 @@ fn swarm(kind: Kind) -> Result<Swarm<Behaviour>> {
 }
 
 /// Where a peer of that kind listens.
-fn listen_address(kind: Kind, via: &str) -> Result<Multiaddr> {
+fn listen_address(kind: Kind, via: &Place) -> Result<Multiaddr> {
     Ok(match kind {
-        Kind::Swarm | Kind::EvenSwarm => via.parse()?,
-        Kind::Relay => via.parse::<Multiaddr>()?.with(Protocol::P2pCircuit),
+        Kind::Swarm | Kind::EvenSwarm => via.address.parse()?,
+        Kind::Relay => via.address.parse::<Multiaddr>()?.with(Protocol::P2pCircuit),
         Kind::WebSocket => "/ip4/127.0.0.1/tcp/0/ws".parse()?,
         _ => "/ip4/127.0.0.1/tcp/0".parse()?,
     })
@@ -123,8 +118,8 @@ async fn wait_for_address(swarm: &mut Swarm<Behaviour>) -> Result<Multiaddr> {
     }
 }
 
-pub async fn listen(kind: Kind, via: &str) -> Result<(String, Vec<Task>)> {
-    let mut swarm = swarm(kind)?;
+pub async fn listen(kind: Kind, via: &Place) -> Result<(String, Vec<Task>)> {
+    let mut swarm = swarm(kind, via)?;
     let mut control = swarm.behaviour().streams.new_control();
     let mut incoming = control.accept(PROTOCOL)?;
     swarm.listen_on(listen_address(kind, via)?)?;
@@ -151,8 +146,8 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    pub async fn start(kind: Kind, via: &str, to: &str) -> Result<Self> {
-        let mut swarm = swarm(kind)?;
+    pub async fn start(kind: Kind, via: &Place, to: &str) -> Result<Self> {
+        let mut swarm = swarm(kind, via)?;
         let control = swarm.behaviour().streams.new_control();
         let to: Multiaddr = to.parse()?;
         let Some(Protocol::P2p(peer)) = to.iter().last() else {
@@ -160,12 +155,13 @@ impl Dialer {
         };
         match kind {
             Kind::Swarm | Kind::EvenSwarm => {
-                swarm.listen_on(via.parse()?)?;
+                swarm.listen_on(via.address.parse()?)?;
                 wait_for_address(&mut swarm).await?;
             }
             // Connected to the relay, as the peer at the rendezvous has its link.
             Kind::Relay => {
-                connect(&mut swarm, DialOpts::from(via.parse::<Multiaddr>()?)).await?;
+                let relay: Multiaddr = via.address.parse()?;
+                connect(&mut swarm, DialOpts::from(relay)).await?;
             }
             _ => {}
         }

@@ -1,0 +1,99 @@
+//! Where a server is.
+
+use std::{convert::Infallible, fmt, net::SocketAddr, str::FromStr};
+
+use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p_websocket_star::Config;
+
+use crate::Result;
+
+/// The address of a server, and its certificate if it speaks TLS. Written as one argument for a child: the
+/// address, a space and the certificate in hex. The address is empty where peers need no server.
+#[derive(Debug, Clone, Default)]
+pub struct Place {
+    pub address: String,
+    pub certificate: Option<Vec<u8>>,
+}
+
+impl Place {
+    /// Without TLS.
+    pub fn plain(address: String) -> Self {
+        Self {
+            address,
+            certificate: None,
+        }
+    }
+
+    pub fn is_nowhere(&self) -> bool {
+        self.address.is_empty()
+    }
+
+    /// The same server, reached at another endpoint.
+    pub fn moved(&self, endpoint: SocketAddr) -> Result<Self> {
+        if self.is_nowhere() {
+            return Ok(self.clone());
+        }
+        Ok(Self {
+            address: moved(&self.address, endpoint)?,
+            certificate: self.certificate.clone(),
+        })
+    }
+
+    /// The configuration of a peer that joins there.
+    pub fn config(&self) -> Result<Config> {
+        let config = Config::default().with_allow_local_rendezvous(true);
+        Ok(match &self.certificate {
+            Some(certificate) => config.with_root_certificate(certificate)?,
+            None => config,
+        })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)?;
+        match &self.certificate {
+            Some(certificate) => write!(f, " {}", hex::encode(certificate)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is not hex is no certificate, and the peers will say that they do not trust the server.
+impl FromStr for Place {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        let (address, certificate) = text.split_once(' ').unwrap_or((text, ""));
+        let certificate = hex::decode(certificate).ok();
+        Ok(Self {
+            address: address.to_owned(),
+            certificate: certificate.filter(|bytes| !bytes.is_empty()),
+        })
+    }
+}
+
+/// What a connection to that address is made to: the first IPv4 address and TCP port of a multiaddress, or
+/// a socket address.
+pub fn endpoint(address: &str) -> Result<SocketAddr> {
+    if let Ok(endpoint) = address.parse() {
+        return Ok(endpoint);
+    }
+    let parsed: Multiaddr = address.parse()?;
+    let mut parts = parsed.iter();
+    match (parts.next(), parts.next()) {
+        (Some(Protocol::Ip4(ip)), Some(Protocol::Tcp(port))) => Ok((ip, port).into()),
+        _ => Err(format!("no endpoint in {address}").into()),
+    }
+}
+
+/// The same address with another endpoint.
+pub fn moved(address: &str, endpoint: SocketAddr) -> Result<String> {
+    if address.parse::<SocketAddr>().is_ok() {
+        return Ok(endpoint.to_string());
+    }
+    let parsed: Multiaddr = address.parse()?;
+    let start = Multiaddr::from(endpoint.ip()).with(Protocol::Tcp(endpoint.port()));
+    let moved: Multiaddr = start.iter().chain(parsed.iter().skip(2)).collect();
+    Ok(moved.to_string())
+}

@@ -1,0 +1,51 @@
+//! Round trips beside bulk on the same link or connection.
+
+use std::iter::repeat_n;
+
+use tokio::time::sleep;
+
+use super::{Bulk, Figures, Metric, Pings, percentile};
+use crate::{Result, lineup::Id, plan::Plan, subjects::Dialer};
+
+/// How many bulk streams are several: dials of a link, or substreams of a connection.
+pub const DIALS: usize = 16;
+pub const SUBSTREAMS: usize = 8;
+
+const ONE: [Metric; 3] = [
+    Metric::BesideOneP50,
+    Metric::BesideOneP99,
+    Metric::BesideOneBulk,
+];
+const SEVERAL: [Metric; 3] = [
+    Metric::BesideSeveralP50,
+    Metric::BesideSeveralP99,
+    Metric::BesideSeveralBulk,
+];
+
+pub async fn measure(dialer: &Dialer, id: Id, plan: &Plan) -> Result<Figures> {
+    let mut pings = Pings::open(dialer).await?;
+    let mut alone = pings.times(plan.pings).await?;
+    let mut figures = vec![(Metric::AloneP50, percentile(&mut alone, 0.5))];
+    let several = if id.is_raw() { DIALS } else { SUBSTREAMS };
+    for (streams, metrics) in [(1, ONE), (several, SEVERAL)] {
+        let bulk = Bulk::start(repeat_n(dialer, streams)).await?;
+        figures.extend(
+            metrics
+                .into_iter()
+                .zip(beside(&mut pings, bulk, plan).await?),
+        );
+    }
+    pings.end().await?;
+    Ok(figures)
+}
+
+/// The median and the 99th percentile of the round trips, and MiB/s of the bulk meanwhile.
+pub async fn beside(pings: &mut Pings, bulk: Bulk, plan: &Plan) -> Result<[f64; 3]> {
+    // Until the buffers on the way are full.
+    sleep(plan.window / 3).await;
+    let (times, read) = bulk.during(pings.times_within(plan.window)).await;
+    bulk.end().await?;
+    let mut times = times?;
+    let p50 = percentile(&mut times, 0.5);
+    Ok([p50, percentile(&mut times, 0.99), read.rate()])
+}

@@ -1,0 +1,67 @@
+//! Round trips of 64 bytes.
+
+use std::time::{Duration, Instant};
+
+use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::close;
+use crate::{
+    Result,
+    serve::Request,
+    subjects::{Dialer, Stream},
+};
+
+const PING: usize = 64;
+const WARM_UP: usize = 50;
+
+/// A stream for round trips, one after the other; their times are in microseconds.
+pub struct Pings {
+    stream: Stream,
+}
+
+impl Pings {
+    pub async fn open(dialer: &Dialer) -> Result<Self> {
+        let stream = dialer.open(Request::Echo).await?;
+        Ok(Self { stream })
+    }
+
+    async fn time(&mut self) -> Result<f64> {
+        let mut ping = [7; PING];
+        let started = Instant::now();
+        self.stream.write_all(&ping).await?;
+        self.stream.flush().await?;
+        self.stream.read_exact(&mut ping).await?;
+        Ok(started.elapsed().as_secs_f64() * 1e6)
+    }
+
+    /// So many, after some that do not count.
+    pub async fn times(&mut self, pings: usize) -> Result<Vec<f64>> {
+        for _ in 0..WARM_UP {
+            self.time().await?;
+        }
+        self.cold(pings).await
+    }
+
+    /// So many, from the first on.
+    pub async fn cold(&mut self, pings: usize) -> Result<Vec<f64>> {
+        let mut times = Vec::with_capacity(pings);
+        for _ in 0..pings {
+            times.push(self.time().await?);
+        }
+        Ok(times)
+    }
+
+    /// As many as fit, and at least one.
+    pub async fn times_within(&mut self, window: Duration) -> Result<Vec<f64>> {
+        let started = Instant::now();
+        let mut times = vec![self.time().await?];
+        while started.elapsed() < window {
+            times.push(self.time().await?);
+        }
+        Ok(times)
+    }
+
+    pub async fn end(mut self) -> Result<()> {
+        close(&mut self.stream).await
+    }
+}

@@ -186,7 +186,7 @@ impl Pair {
 
 /// The peers of a row.
 pub enum Peers {
-    Rust(Pair),
+    Rust(Box<Pair>),
     Js(Box<js::Pair>),
     /// They cannot be had, and why.
     Missing(&'static str),
@@ -313,7 +313,7 @@ impl Servers {
         };
         Ok(Subject {
             id,
-            peers: Peers::Rust(Pair::start(kind, &here).await?),
+            peers: Peers::Rust(Box::new(Pair::start(kind, &here).await?)),
             apart,
             server,
         })

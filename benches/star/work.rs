@@ -306,7 +306,7 @@ async fn cpu(dialer: &Dialer, plan: &Plan, server: Option<u32>) -> Result<Figure
 /// Moves some megabytes, so that no buffer, window or cache is at its beginning.
 pub async fn warm_up(subject: &Subject, plan: &Plan) -> Result<()> {
     if let Peers::Rust(peers) = &subject.peers {
-        for peers in std::iter::once(peers).chain(&subject.apart) {
+        for peers in std::iter::once(&**peers).chain(&subject.apart) {
             send(&peers.dialer, plan.bulk / 16, CHUNK, false).await?;
         }
     }

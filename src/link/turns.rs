@@ -81,8 +81,8 @@ mod tests {
     fn all_get_the_same_share_of_the_bytes_whatever_the_length_of_their_items() {
         let bytes = [ITEM, ITEM / 4, 1000];
         let (mut turns, mut ended, mut sent) = (Turns::default(), [Ended::default(); 3], [0; 3]);
-        for who in 0..3 {
-            turns.push(who, Ended::default(), bytes[who]);
+        for (who, bytes) in bytes.into_iter().enumerate() {
+            turns.push(who, Ended::default(), bytes);
         }
         for _ in 0..10_000 {
             let who = turn(&mut turns, &mut ended, &bytes);
@@ -98,8 +98,8 @@ mod tests {
     fn who_sends_little_is_next_whenever_it_comes() {
         let bytes = [ITEM; 16];
         let (mut turns, mut ended) = (Turns::default(), [Ended::default(); 16]);
-        for who in 0..16 {
-            turns.push(who, Ended::default(), bytes[who]);
+        for (who, bytes) in bytes.into_iter().enumerate() {
+            turns.push(who, Ended::default(), bytes);
         }
         let mut last = Ended::default();
         for n in 0..100 {
@@ -116,8 +116,8 @@ mod tests {
     fn who_comes_anew_for_each_item_gets_no_more_than_the_others() {
         let bytes = [ITEM; 4];
         let (mut turns, mut ended) = (Turns::default(), [Ended::default(); 4]);
-        for who in 0..4 {
-            turns.push(who, Ended::default(), bytes[who]);
+        for (who, bytes) in bytes.into_iter().enumerate() {
+            turns.push(who, Ended::default(), bytes);
         }
         let (mut last, mut got) = (Ended::default(), 0);
         turns.push(99, last, ITEM);

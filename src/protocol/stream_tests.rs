@@ -384,12 +384,12 @@ impl Peers {
                 });
                 self.wires[side].extend(grant.map(Wire::Accept));
             }
-            17 if amount % 16 == 0 => self.pairs[side].sink.close(),
-            18 if amount % 64 == 0 => {
+            17 if amount.is_multiple_of(16) => self.pairs[side].sink.close(),
+            18 if amount.is_multiple_of(64) => {
                 self.pairs[side].dropped();
                 self.cut = true;
             }
-            19 if amount % 64 == 0 => {
+            19 if amount.is_multiple_of(64) => {
                 self.pairs[side].abort(StreamError::ReaderStalled, "stalled");
                 self.cut = true;
             }

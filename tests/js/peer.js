@@ -1,11 +1,12 @@
 'use strict'
 
 // A websocket-star client (the published one) that does what the commands on stdin say and tells what happens on
-// stdout. The commands and events are listed in tests/it/support/js.rs, which drives it.
+// stdout. The first argument names its module, if it is not today's. The commands and events are listed in
+// tests/it/support/js.rs, which drives it.
 
 const multiaddr = require('multiaddr')
 const PeerId = require('peer-id')
-const WebsocketStar = require('libp2p-websocket-star')
+const WebsocketStar = require(process.argv[2] || 'libp2p-websocket-star')
 const { attach, setMode } = require('./lib/incoming')
 const { dial } = require('./lib/dial')
 const { emit, describe, obey } = require('./lib/lines')

@@ -162,6 +162,13 @@ impl Peer {
         Self::with(Node::command("peer.js"))
     }
 
+    /// Starts a process with an older client, of one of the versions in `tests/js/package.json`.
+    pub fn older(version: &str) -> Self {
+        let mut command = Node::command("peer.js");
+        command.arg(format!("libp2p-websocket-star-{version}"));
+        Self::with(command)
+    }
+
     /// Starts a process that trusts the root certificate in that PEM file too.
     pub fn trusting(root: &Path) -> Self {
         let mut command = Node::command("peer.js");

@@ -25,9 +25,11 @@ use crate::{hints::Claim, link::Channel, protocol::stream::StreamError};
 /// * Dropping the connection ends both directions: flushed data is still sent, and the other peer's
 ///   reads fail with [`ConnectionReset`](io::ErrorKind::ConnectionReset) after it, unless we had
 ///   closed.
-/// * A lost link, a peer that gave up, and a reader that holds up its link for longer than
-///   [`Config::with_hold_up_timeout`](crate::Config::with_hold_up_timeout) are `ConnectionReset`, with a
-///   [`StreamError`] as the inner error; never a silent end. Writing after our own close is
+/// * A lost link, a peer that gave up, and a reader that holds up others for
+///   [`Config::with_hold_up_timeout`](crate::Config::with_hold_up_timeout), or its link alone for
+///   [`Config::with_stall_timeout`](crate::Config::with_stall_timeout), are `ConnectionReset`, with a
+///   [`StreamError`] as the inner error; never a silent end. Only peers without [credits](crate::protocol::credit), such as
+///   JavaScript nodes, can have a link held up. Writing after our own close is
 ///   [`BrokenPipe`](io::ErrorKind::BrokenPipe).
 ///
 /// All operations are cancel safe: what a dropped `read` or `write` future reported nothing of did

@@ -24,6 +24,7 @@
 //! | `limited`, `time` | warnings that others can cause, one a second; bounds of durations |
 //! | `hints` | what the behaviour tells the transport of its swarm |
 //! | `websocket`, `buffer` | messages over a byte stream, and the memory that they use again |
+//! | `crypto`, `certificate` | what encrypts TLS, and whom it trusts |
 //! | `words` | what others said, as it may be shown |
 //! | [`address`], [`Config`], [`error`] | what all of them speak of |
 //!
@@ -44,6 +45,7 @@ mod buffer;
 mod certificate;
 mod config;
 mod connection;
+mod crypto;
 mod discovery;
 pub mod error;
 mod hints;

@@ -35,6 +35,8 @@ const MAX_ANSWERS: usize = 4096;
 
 /// How often channels that are idle are looked for, at least.
 const SCAN: Duration = Duration::from_secs(5);
+/// For how many of these a peer may keep credit without a use: two minutes, longer than a link that has stalled may live.
+const KEPT_SCANS: u32 = 24;
 
 /// Why a link is no longer served.
 pub(super) enum Lost {
@@ -195,7 +197,9 @@ impl<'d> Active<'d> {
         let timeout = self.driver.context.stall_timeout;
         if self.next_give_back <= self.now {
             self.next_give_back = self.now + SCAN;
-            self.channels.give_back();
+            // What we do not read cannot tell us what is given back.
+            let limit = (!self.intake.is_parked()).then_some(KEPT_SCANS);
+            self.channels.give_back(limit);
         }
         self.next_scan = (self.now + timeout / 4).min(self.next_give_back);
         for channel in self.channels.iter() {

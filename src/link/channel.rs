@@ -38,8 +38,12 @@ struct State {
     last_turn: turns::Ended,
     /// The channel is to be asked for a grant, and in the mailbox, or with the link, for that.
     granting: bool,
+    /// The other peer's stream is accepted: only then may there be further accepts.
+    accepting: bool,
     /// What the other peer is to be told that we give back.
     returned: u64,
+    /// What the other peer had used while it kept credit, and how often that has been seen.
+    kept: Option<(u64, u32)>,
     /// What the link knows to be pledged to the other peer, beside the first credit.
     pledged: u64,
     /// The link waits for room for an item.
@@ -204,7 +208,9 @@ impl Channel {
                 scheduled: false,
                 last_turn: turns::Ended::default(),
                 granting: false,
+                accepting: false,
                 returned: 0,
+                kept: None,
                 pledged: 0,
                 parked: false,
                 hold_ups: HoldUps::default(),
@@ -276,6 +282,11 @@ impl Channel {
         self.schedule(state);
     }
 
+    /// The other peer's stream is accepted.
+    pub(super) fn accepting(&self) {
+        lock(&self.state).accepting = true;
+    }
+
     /// What the other peer is to be told for the stream that it sends. It is granted at most `most` in all.
     pub(super) fn poll_grant(
         &self,
@@ -285,6 +296,9 @@ impl Channel {
     ) -> Option<Grant> {
         let mut state = lock(&self.state);
         state.granting = false;
+        if !state.accepting {
+            return None;
+        }
         let ceiling = pledges.ceiling(state.pledged, most);
         let grant = Grant {
             credit: state.pair.source.poll_grant(now, ceiling).unwrap_or(0),
@@ -294,14 +308,25 @@ impl Channel {
         (grant != Grant::default()).then_some(grant)
     }
 
-    /// Gives back what our stream does not need. To be called every few seconds.
-    pub(super) fn give_back(self: &Arc<Self>, pledges: &mut Pledges) {
+    /// Gives back what our stream does not need. To be called every few seconds. Tells how often in a row the other peer
+    /// has kept what it does not need itself: it has not used a first credit meanwhile.
+    pub(super) fn give_back(self: &Arc<Self>, pledges: &mut Pledges) -> u32 {
         let mut state = lock(&self.state);
         self.account(&mut state, pledges);
         if let Some(returned) = state.pair.give_back() {
             state.returned = state.returned.saturating_add(returned);
-            self.schedule_grant(&mut state);
         }
+        // There may be more to grant than there was when it was last asked for.
+        self.schedule_grant(&mut state);
+        state.kept = match (state.pair.source.kept(), state.kept) {
+            (Some(used), Some((before, times))) if used < before + FIRST => {
+                Some((before, times + 1))
+            }
+            (used, _) => used.map(|used| (used, 0)),
+        };
+        let times = state.kept.map_or(0, |(_, times)| times);
+        self.schedule(state);
+        times
     }
 
     /// Tells `pledges` what is pledged to the other peer.
@@ -334,6 +359,7 @@ impl Channel {
             state.our_end = OurEnd::Lost(error.clone());
         }
         state.pair.reset(error);
+        state.returned = 0;
         state.parked = false;
         state.wake_both();
     }

@@ -1,9 +1,10 @@
 use std::{
+    collections::VecDeque,
     sync::atomic::{AtomicUsize, Ordering},
     task::Wake,
 };
 
-use super::*;
+use super::{super::channels::Channels, *};
 
 #[derive(Default)]
 struct Wakes(AtomicUsize);
@@ -64,4 +65,105 @@ fn a_close_fails_when_the_link_is_lost_before_the_socket_has_the_end() {
         let closed = poll(&wakes, |cx| channel.poll_close(cx));
         assert_eq!(closed, Poll::Ready(Err(StreamError::LinkLost)));
     }
+}
+
+/// A channel whose peer knows credits.
+fn opened(mailbox: &Arc<Mailbox>) -> Arc<Channel> {
+    let budgets = Budgets {
+        receive: 1000,
+        send: 1000,
+        item: 100,
+    };
+    let channel = Channel::new(DialId::random(), Side::Dialer, budgets, mailbox.clone());
+    channel.accepted(Some(Grant::FIRST));
+    channel
+}
+
+/// The same, with something that is not read, and more granted.
+fn busy(mailbox: &Arc<Mailbox>, pledges: &mut Pledges) -> Arc<Channel> {
+    let channel = opened(mailbox);
+    let item = Bytes::from_static(&[0; 8000]);
+    assert_eq!(channel.deliver(Instant::now(), item), Ok(()));
+    let grant = channel.poll_grant(Instant::now(), pledges, u64::MAX);
+    assert_eq!(grant, None, "the stream is not accepted yet");
+    channel.accepting();
+    let grant = channel.poll_grant(Instant::now(), pledges, u64::MAX);
+    assert!(grant.is_some_and(|grant| grant.credit > 0));
+    channel
+}
+
+#[test]
+fn what_was_pledged_on_a_lost_link_is_free_once() {
+    let mailbox = Arc::<Mailbox>::default();
+    let mut lost = Pledges::default();
+    let channel = busy(&mailbox, &mut lost);
+    let pledged = lock(&channel.state).pledged;
+    assert!(pledged > 0);
+    channel.reset(StreamError::LinkLost);
+    channel.forgotten(&mut lost);
+    // It was in the mailbox, and the next link asks it for grants.
+    let mut next = Pledges::default();
+    assert_eq!(
+        channel.poll_grant(Instant::now(), &mut next, u64::MAX),
+        None
+    );
+    assert_eq!((lost.link(), next.link()), (0, 0));
+}
+
+#[test]
+fn a_grant_that_was_not_to_be_had_is_asked_for_again() {
+    let mailbox = Arc::<Mailbox>::default();
+    let mut pledges = Pledges::default();
+    let channel = busy(&mailbox, &mut pledges);
+    let item = Bytes::from_static(&[0; 12_000]);
+    assert_eq!(channel.deliver(Instant::now(), item), Ok(()));
+    let mut asked = VecDeque::new();
+    mailbox.take_ready(drop, &mut asked);
+    assert_eq!(
+        channel.poll_grant(Instant::now(), &mut pledges, FIRST),
+        None
+    );
+    asked.clear();
+    mailbox.take_ready(drop, &mut asked);
+    assert_eq!(asked.len(), 0);
+    assert_eq!(channel.give_back(&mut pledges), 0);
+    mailbox.take_ready(drop, &mut asked);
+    assert_eq!(asked.len(), 1);
+    let grant = channel.poll_grant(Instant::now(), &mut pledges, u64::MAX);
+    assert!(grant.is_some());
+}
+
+/// Others wait for what it keeps.
+#[test]
+fn a_peer_that_keeps_credit_for_nothing_loses_its_connection() {
+    let (mailbox, wakes) = (Arc::<Mailbox>::default(), Arc::new(Wakes::default()));
+    let mut channels = Channels::default();
+    let channel = opened(&mailbox);
+    channel.accepting();
+    channels.insert(channel.clone());
+    for _ in 0..50 {
+        let _ = poll(&wakes, |cx| channel.poll_read(cx, &mut [0; 100_000]));
+        let item = Bytes::from_static(&[0; 8000]);
+        assert_eq!(channel.deliver(Instant::now(), item), Ok(()));
+        channels.take_ready(&mailbox);
+        while channels.poll_grant(Instant::now(), u64::MAX).is_some() {}
+    }
+    assert!(lock(&channel.state).pair.source.kept().is_some());
+    for _ in 0..10 {
+        channels.give_back(Some(10));
+    }
+    // It uses some, and has its time anew.
+    let item = Bytes::from_static(&[0; 16_384]);
+    assert_eq!(channel.deliver(Instant::now(), item), Ok(()));
+    for _ in 0..10 {
+        channels.give_back(Some(10));
+    }
+    let read = poll(&wakes, |cx| channel.poll_read(cx, &mut [0; 100_000]));
+    assert!(matches!(read, Poll::Ready(Ok(_))), "{read:?}");
+    // Not by a little.
+    let item = Bytes::from_static(&[0; 100]);
+    assert_eq!(channel.deliver(Instant::now(), item), Ok(()));
+    channels.give_back(Some(10));
+    let read = poll(&wakes, |cx| channel.poll_read(cx, &mut [0; 100_000]));
+    assert_eq!(read, Poll::Ready(Err(StreamError::CreditKept)));
 }

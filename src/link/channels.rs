@@ -54,10 +54,14 @@ impl Channels {
         }
     }
 
-    /// Has the channels give back what they do not need. To be called every few seconds.
-    pub(super) fn give_back(&mut self) {
+    /// Has the channels give back what they do not need. To be called every few seconds. Gives up those whose peer has
+    /// kept what it does not need for a `limit` of calls.
+    pub(super) fn give_back(&mut self, limit: Option<u32>) {
         for channel in self.open.values() {
-            channel.give_back(&mut self.pledges);
+            let times = channel.give_back(&mut self.pledges);
+            if limit.is_some_and(|limit| times >= limit) {
+                channel.abort(StreamError::CreditKept, "credit was kept without a use");
+            }
         }
     }
 
@@ -114,6 +118,8 @@ impl Drop for Channels {
     fn drop(&mut self) {
         for channel in self.open.values().chain(&self.ending) {
             channel.reset(StreamError::LinkLost);
+            // It may still be in the mailbox, for the next link.
+            channel.forgotten(&mut self.pledges);
         }
     }
 }

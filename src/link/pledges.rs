@@ -31,20 +31,29 @@ impl Pledges {
         FIRST.saturating_add(beside).min(most)
     }
 
+    #[cfg(test)]
+    pub(super) fn link(&self) -> u64 {
+        self.link
+    }
+
     /// A connection pledges `now` instead of `before`.
     pub(super) fn change(&mut self, before: u64, now: u64) {
         self.link = self.link.saturating_sub(before).saturating_add(now);
-        match now.checked_sub(before) {
-            Some(more) => PLEDGED.fetch_add(more, Ordering::Relaxed),
-            None => PLEDGED.fetch_sub(before.saturating_sub(now), Ordering::Relaxed),
-        };
+        change(|pledged| pledged.saturating_sub(before).saturating_add(now));
     }
 }
 
 impl Drop for Pledges {
     fn drop(&mut self) {
-        PLEDGED.fetch_sub(self.link, Ordering::Relaxed);
+        change(|pledged| pledged.saturating_sub(self.link));
     }
+}
+
+/// Below nothing there is nothing: a sum that is wrong by a little is better than one that has wrapped.
+fn change(by: impl Fn(u64) -> u64) {
+    let _ = PLEDGED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |pledged| {
+        Some(by(pledged))
+    });
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use tokio_rustls::{
 use super::connect::{self, Routes};
 use crate::{
     address::{Host, Rendezvous},
+    crypto,
     error::LinkError,
     protocol::{ProtocolError, engine_io, excerpt, socket_io},
     websocket::{self, CloseCode, Message, ReadError, upgrade},
@@ -55,10 +56,9 @@ pub(crate) fn tls_config(extra: &[CertificateDer<'static>]) -> Arc<ClientConfig>
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     // All of them were read when they were configured.
     roots.add_parsable_certificates(extra.iter().cloned());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(crypto::provider())
         .with_safe_default_protocol_versions()
-        .expect("ring supports the default protocol versions")
+        .expect("its suites are of the default protocol versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
     Arc::new(config)

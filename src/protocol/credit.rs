@@ -35,10 +35,13 @@
 //! * A receiver holds the other peer to its credits as soon as that has sent a credit itself on this dial. An item
 //!   beyond them ends both streams of the dial with `error`; the link goes on. Until then it must not rely on credits:
 //!   it may have to stop reading the link.
-//! * A sender may wait with an item until it has an eighth of the first credit, 2,048: a receiver that has read everything
+//! * A sender may wait with an item until it has an eighth of the first credit, [`WAITING`], 2,048: a receiver that has read everything
 //!   lets nobody have less.
-//! * A sender that has not sent for some seconds returns what it has above the first credit. It keeps what it needs
-//!   for an item that it has begun. A receiver takes what is returned for unused, and grants it to others.
+//! * A sender returns what it has above the first credit and has not needed for some seconds, whether the other stream has
+//!   ended or not. What it holds of an item that it has begun goes first. A receiver takes what is returned for unused, and grants it to others. It may end the dial if a sender
+//!   keeps more than the first credit for two minutes and sends less than that: others wait for it.
+//! * A rendezvous relays these events, or none of them. One that relays them and accepts streams itself as well would have
+//!   an honest sender seem to cheat.
 //!
 //! Both peers accept at once, so each knows of the other within a round trip.
 //!
@@ -47,7 +50,7 @@
 //! A window: what the sender may have written, and our application not read. What stands in buffers, queues and kernels
 //! on the way is in it. A further grant goes out when it makes up a quarter of the window.
 //!
-//! * It begins with [`FIRST`]: an idle connection is granted no more. What has come and is not read may be 256 KiB with it,
+//! * It begins with [`FIRST`]: an idle connection is granted no more. What has come and is not read may be 192 KiB,
 //!   even if the window is smaller: it holds up nobody, and some applications write a lot before they read.
 //! * For each window that is read, the rate is taken anew. The window becomes what is read at that rate in one and a half
 //!   *minimum* round trips, or in 400 µs if that is more: with less, the tasks on the way wait for one another. The
@@ -57,8 +60,8 @@
 //! * A round trip is the time from a grant to the first byte that could not have been sent without it. It is never
 //!   shorter than without a load, so the least one counts. After [`MIN_AGE`] the window is halved
 //!   for a while to see what the least one is by then: from round trips under a full load, windows would grow without end.
-//! * A second without a grant is a pause: the window is [`FIRST`] again. What had been granted remains granted
-//!   until it is used or returned, and there are no new grants before.
+//! * A second without a grant, or four round trips if that is more, is a pause: the window is [`FIRST`] again. What had
+//!   been granted remains granted until it is used or returned, and there are no new grants before.
 //! * The caller sets a ceiling for each grant. Beside the first credits, a connection pledges up to 8 MiB, the connections
 //!   of a link 16 MiB and those of a process 64 MiB; each gets at most as much as it leaves. So 1,024 idle connections
 //!   pledge 16 MiB, and busy ones on the same link no more than 32 MiB.
@@ -74,9 +77,11 @@ pub const FIRST: u64 = 16 * 1024;
 /// From which age on the least round trip is measured anew.
 pub const MIN_AGE: Duration = Duration::from_secs(10);
 
-/// As much may be sent before any of it is read. Whoever writes that much before it reads does not wait for ever for
-/// a peer that sends it back.
+/// Three quarters of that may be sent before any of it is read, if the ceiling allows it. Whoever writes so much before it
+/// reads does not wait for ever for a peer that sends it back.
 const UNREAD: u64 = 256 * 1024;
+/// A sender that has so much does not wait for more.
+pub const WAITING: u64 = 2048;
 /// The longest argument of an accept that is looked at, in bytes.
 const MAX_ARGUMENT: usize = 256;
 /// The shortest time whose data a window holds.
@@ -84,8 +89,8 @@ const SHORTEST: Duration = Duration::from_micros(400);
 /// Without a grant for so long, a stream is idle.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A window that is in use is not made smaller than this, unless it takes longer than [`SLOW`] to read it.
-const IN_USE: u64 = 64 * 1024;
-const SLOW: Duration = Duration::from_millis(10);
+const IN_USE: u64 = 192 * 1024;
+const SLOW: Duration = Duration::from_millis(20);
 
 /// What an item with so many bytes of data costs.
 pub fn cost(len: usize) -> u64 {
@@ -141,7 +146,7 @@ pub struct Balance {
     /// What was spent or returned.
     used: u64,
     /// What had been used when the stream was last looked at.
-    seen: u64,
+    seen: Option<u64>,
 }
 
 impl Default for Balance {
@@ -150,7 +155,7 @@ impl Default for Balance {
         Self {
             granted: FIRST,
             used: 0,
-            seen: 0,
+            seen: None,
         }
     }
 }
@@ -176,16 +181,22 @@ impl Balance {
         self.used = self.used.saturating_add(cost);
     }
 
-    /// To be called every few seconds. If nothing was spent since the last time, gives back what is left above
-    /// the first credit.
+    /// To be called every few seconds. Gives back what is left above the first credit and above twice what was spent since
+    /// the last time.
     pub fn give_back(&mut self) -> Option<u64> {
-        let is_idle = self.seen == self.used;
-        let unused = self.left().saturating_sub(FIRST);
-        if is_idle {
-            self.used = self.used.saturating_add(unused);
-        }
-        self.seen = self.used;
-        (is_idle && unused > 0).then_some(unused)
+        let seen = self.seen.replace(self.used)?;
+        let spent = self.used.saturating_sub(seen);
+        let unused = self
+            .left()
+            .saturating_sub(FIRST.max(spent.saturating_mul(2)));
+        self.used = self.used.saturating_add(unused);
+        self.seen = Some(self.used);
+        (unused > 0).then_some(unused)
+    }
+
+    /// Whether nothing was spent since [`give_back`](Self::give_back) was called last.
+    pub fn is_idle(&self) -> bool {
+        self.seen == Some(self.used)
     }
 }
 
@@ -316,6 +327,12 @@ impl Window {
         self.granted.saturating_sub(over)
     }
 
+    /// What the sender has used, if it knows credits and has kept more than an idle one may.
+    pub fn kept(&self) -> Option<u64> {
+        let is_more = self.known && self.outstanding() > FIRST;
+        is_more.then(|| self.received.saturating_add(self.returned))
+    }
+
     /// What the sender may still send.
     fn outstanding(&self) -> u64 {
         let used = self.received.saturating_add(self.returned);
@@ -324,7 +341,9 @@ impl Window {
 
     fn grantable(&self, ceiling: u64) -> u64 {
         let unread = self.received.saturating_sub(self.read);
-        let beside = unread.saturating_add(FIRST).min(UNREAD);
+        // Enough for a grant when the sender has no more than what it may wait with.
+        let more = (self.size / 4).saturating_add(WAITING).max(FIRST);
+        let beside = unread.saturating_add(more).min(UNREAD);
         let pledge = self.size.max(beside).min(ceiling);
         pledge.saturating_sub(self.pledged())
     }
@@ -338,7 +357,9 @@ impl Window {
 
     fn resize(&mut self, now: Instant, ceiling: u64) {
         let last = self.epoch.last_grant;
-        if last.is_some_and(|last| now.saturating_duration_since(last) > PAUSE) {
+        let least = self.round_trips.least;
+        let pause = least.map_or(PAUSE, |(least, _)| PAUSE.max(least * 4));
+        if last.is_some_and(|last| now.saturating_duration_since(last) > pause) {
             self.pause();
         }
         let Some(start) = self.epoch.start else {

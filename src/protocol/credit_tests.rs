@@ -90,17 +90,24 @@ fn a_sender_may_count_on_the_first_credit_whatever_it_is_told() {
 }
 
 #[test]
-fn an_idle_sender_gives_back_all_but_the_first_credit_once() {
+fn a_sender_gives_back_what_it_has_not_needed_for_a_while() {
     let mut balance = Balance::default();
     balance.accept(10 * FIRST);
+    assert_eq!(balance.give_back(), None, "it was never looked at");
     balance.spend(FIRST);
-    assert_eq!(balance.give_back(), None, "it was busy just now");
-    assert_eq!(balance.give_back(), Some(8 * FIRST));
+    // It keeps twice what it has spent, and less when it rests.
+    assert_eq!(balance.give_back(), Some(7 * FIRST));
+    assert!(balance.is_idle());
+    assert_eq!(balance.give_back(), Some(FIRST));
     assert_eq!(balance.left(), FIRST);
     assert_eq!(balance.give_back(), None);
-    balance.add(1);
-    balance.spend(2);
+    balance.add(5 * FIRST);
+    balance.spend(3 * FIRST);
+    assert!(!balance.is_idle());
     assert_eq!(balance.give_back(), None);
+    // A little now and then keeps nothing.
+    balance.spend(100);
+    assert_eq!(balance.give_back(), Some(2 * FIRST - 100));
 }
 
 #[test]
@@ -155,6 +162,73 @@ fn what_is_not_read_may_be_256_kib_and_no_more() {
     }
     assert!((UNREAD - 5000..=UNREAD).contains(&sent), "{sent}");
     assert_eq!(window.handle_item(now, 5000), Err(Exceeded));
+}
+
+/// Two peers that write a lot before they read would wait for each other for ever.
+#[test]
+fn whatever_the_window_is_192_kib_need_not_be_read() {
+    for seconds in 1..20 {
+        let mut path = Path::new(us(100), 1_000_000_000);
+        path.reader = 10_000_000 << (seconds % 10);
+        path.run(Duration::from_secs(1));
+        while !(path.items.is_empty() && path.unread.is_empty() && path.grants.is_empty()) {
+            path.next();
+        }
+        let (mut sent, size) = (0, path.window.size);
+        loop {
+            let left = path.balance.left().saturating_sub(ITEM_COST).min(1000);
+            let len = usize::try_from(left).expect("small");
+            if path.balance.left() < 2048 {
+                break;
+            }
+            path.balance.spend(cost(len));
+            assert_eq!(path.window.handle_item(path.now, len), Ok(()));
+            sent += cost(len);
+            if let Some(credit) = path.window.poll_grant(path.now, u64::MAX) {
+                path.balance.add(credit);
+            }
+        }
+        assert!(
+            sent >= UNREAD / 4 * 3 - 2048,
+            "{sent} with a window of {size}"
+        );
+    }
+}
+
+#[test]
+fn who_keeps_credit_is_told_from_who_uses_it() {
+    let (mut window, now) = (known(), Instant::now());
+    assert_eq!(window.kept(), None, "the first credit is everybody's");
+    assert_eq!(window.handle_item(now, 8000), Ok(()));
+    assert!(window.poll_grant(now, u64::MAX).is_some());
+    window.handle_read(cost(8000));
+    assert!(
+        window
+            .poll_grant(now, u64::MAX)
+            .is_some_and(|credit| credit > 0)
+            || window.kept().is_none()
+    );
+    let mut path = Path::new(us(1000), 1_000_000_000);
+    path.run(Duration::from_secs(1));
+    path.run_idle(Duration::from_secs(1));
+    let kept = path.window.kept();
+    assert_eq!(kept, Some(path.window.received));
+    let returned = path.balance.left() - FIRST;
+    path.window.handle_grant(Grant {
+        credit: 0,
+        returned,
+    });
+    assert_eq!(path.window.kept(), None);
+    // Who knows no credits has none to keep.
+    assert_eq!(Window::default().kept(), None);
+}
+
+#[test]
+fn a_round_trip_of_more_than_a_pause_is_none() {
+    let mut path = Path::new(us(1_300_000), 1_000_000);
+    path.run(Duration::from_secs(60));
+    path.run(Duration::from_secs(60));
+    assert!(path.delivered >= 50_000_000, "{}", path.delivered);
 }
 
 #[test]

@@ -47,6 +47,9 @@ pub enum StreamError {
     /// The other peer, which knows credits, sent more than it was granted.
     #[error("the other peer sent more than it was granted")]
     CreditExceeded,
+    /// The other peer, which knows credits, has kept some for two minutes without a use for them.
+    #[error("the other peer kept credit that it does not use")]
+    CreditKept,
     /// The other peer sent what is no item.
     #[error("the other peer sent a malformed item")]
     MalformedItem,
@@ -198,6 +201,12 @@ impl Source {
         }
     }
 
+    /// Whether the other peer may send more than an idle one, and how much it has used until now.
+    pub fn kept(&self) -> Option<u64> {
+        let is_open = matches!(self.state, SourceState::Open);
+        is_open.then(|| self.window.kept())?
+    }
+
     /// Whether nothing more will come.
     pub fn is_over(&self) -> bool {
         matches!(self.state, SourceState::Ended | SourceState::Reset(_))
@@ -256,8 +265,8 @@ impl Pair {
 
     /// To be called every few seconds: what we give back of the credit for our stream, if that is idle.
     pub fn give_back(&mut self) -> Option<u64> {
-        // It would go with an accept of the other peer's stream.
-        let can_be_told = matches!(self.source.state, SourceState::Open);
+        // It goes with an accept of the other peer's stream, ended or not.
+        let can_be_told = !matches!(self.source.state, SourceState::Reset(_));
         can_be_told.then(|| self.sink.give_back())?
     }
 

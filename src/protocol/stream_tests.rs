@@ -277,13 +277,17 @@ fn a_writer_gets_no_further_than_the_credit_and_goes_on_with_the_next() {
     pair.sink.flush();
     assert_eq!(items(&mut pair), [first - ITEM_OVERHEAD]);
     assert_eq!(pair.sink.write(&[0; 100_000]), Ok(0));
-    pair.granted(grant_of(2000));
+    pair.granted(grant_of(2047));
     assert_eq!(
         pair.sink.write(&[0; 100_000]),
         Ok(0),
         "too little to begin with"
     );
-    pair.granted(grant_of(10_128));
+    pair.granted(grant_of(1));
+    assert_eq!(pair.sink.write(&[0; 100_000]), Ok(2048 - ITEM_OVERHEAD));
+    pair.sink.flush();
+    assert_eq!(items(&mut pair), [2048 - ITEM_OVERHEAD]);
+    pair.granted(grant_of(12_128));
     assert_eq!(pair.sink.write(&[0; 100_000]), Ok(12_000));
     pair.sink.close();
     assert_eq!(pair.poll_transmit().map(|_| ()), Some(()));
@@ -320,19 +324,41 @@ fn a_peer_that_knows_credits_is_not_bound_by_the_budget_but_by_them() {
 }
 
 #[test]
-fn nothing_is_granted_or_given_back_on_a_stream_that_is_over() {
+fn what_is_written_and_not_flushed_keeps_no_credit() {
+    let mut pair = Pair::new(LARGE);
+    pair.granted(grant_of(100_000));
+    assert_eq!(pair.sink.write(&[1; 100]), Ok(100));
+    assert_eq!(pair.give_back(), None);
+    assert!(!pair.is_ready());
+    let left = 100_000 - 100 - ITEM_OVERHEAD as u64;
+    assert_eq!(pair.give_back(), Some(left - FIRST));
+    assert_eq!(items(&mut pair), [100]);
+    // What waits for the link is no sign of rest.
+    pair.granted(grant_of(1_000_000));
+    let full = pair.sink.write(&[1; 500_000]).expect("open");
+    assert!(full > LARGE.item);
+    for _ in 0..3 {
+        assert_eq!(pair.give_back(), None);
+    }
+}
+
+#[test]
+fn nothing_is_granted_on_a_stream_that_is_over_and_the_other_gives_back_all_the_same() {
     let (mut pair, now) = (Pair::new(LARGE), Instant::now());
     pair.granted(grant_of(100_000));
+    pair.give_back();
     assert_eq!(pair.give_back(), Some(100_000 - FIRST));
     pair.granted(grant_of(100_000));
-    pair.give_back();
     let item = Bytes::from_static(&[0; 10_000]);
     assert_eq!(pair.source.receive(now, item), Ok(()));
     pair.ended(End::Finished);
     assert_eq!(pair.source.read(&mut [0; 10_000]), Read::Data(10_000));
     assert!(!pair.source.is_grant_due());
     assert_eq!(pair.source.poll_grant(now, 1 << 20), None);
-    assert_eq!(pair.source.pledged(), 0);
+    assert_eq!((pair.source.pledged(), pair.source.kept()), (0, None));
+    assert_eq!(pair.give_back(), Some(100_000));
+    pair.reset(StreamError::LinkLost);
+    pair.granted(grant_of(100_000));
     assert_eq!(pair.give_back(), None);
 }
 

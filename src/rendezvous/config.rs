@@ -303,7 +303,7 @@ impl Default for Limits {
     /// - `message`: 1,000,000 bytes, as engine.io 3; the deployed peers split what is longer.
     /// - `queue`: 1 MiB a link: one message of any size, and 10 ms of a gigabit.
     /// - `memory`: 256 MiB for all links together, beside some 6 KiB for each: it fits the smallest machines that
-    ///   are for rent, and two hundred links with full queues.
+    ///   are for rent, and a hundred links with full queues.
     /// - `announce_rate`: 16 MiB/s in all: up to some 1,000 peers are announced at npm's pace, more of
     ///   them less often. Beyond 5,000 links it grows with their number, up to three times as much, so that each
     ///   link is told some 3 KiB/s: 10,000 peers are announced every 7 minutes.
@@ -340,7 +340,7 @@ impl Default for Limits {
     ///   heartbeat, because a peer that computes for a while is not gone.
     /// - `drain_rate`: 2 KiB/s, of a peer that others wait for: below that no line of today is, and
     ///   who sends to such a peer would wait for minutes.
-    /// - `hold_timeout`: 5 s that a dial may hold up the others of its sender: less than the deadlines of what they
+    /// - `hold_timeout`: 5 s that a receiver may hold up the other dials of a sender: less than the deadlines of what they
     ///   do, and long enough for a peer that computes for a while.
     /// - `hold_rate`: 128 KiB/s, a megabit: a receiver that takes more than that holds up nobody for long, and whose line is
     ///   slower may still be sent some megabytes at once.
@@ -586,18 +586,19 @@ impl Limits {
         self
     }
 
-    /// How long a dial may hold up the link that sends on it, because its receiver takes too little. While it does, the sender
-    /// is not read, and its other dials wait. Then the dial is reset, both peers are told why, and the links live.
+    /// How long a receiver that takes too little may hold up the other dials of a link that sends to it: while what was sent
+    /// last finds no room, the link is not read. Then the dial is reset, both peers are told why, and the links live. A link
+    /// that has one dial only waits for the [stall timeout](Self::with_stall_timeout).
     ///
-    /// A dial owes the time that it has held up the link. It pays with the bytes that its receiver takes, see
-    /// [`with_hold_rate`](Self::with_hold_rate), and with the time in which it holds up nothing.
+    /// A receiver owes each link the time that it has held it up, whatever the dials. It pays with the bytes that it takes,
+    /// see [`with_hold_rate`](Self::with_hold_rate), and with a tenth of the time in which it holds up nothing.
     #[must_use]
     pub fn with_hold_timeout(mut self, timeout: Duration) -> Self {
         self.hold_timeout = time::timeout(timeout);
         self
     }
 
-    /// How many bytes a second the receiver of a dial must take to hold up its sender for longer than
+    /// How many bytes a second a receiver must take, whoever sends them, to hold up a link for longer than
     /// [`with_hold_timeout`](Self::with_hold_timeout); with 0, any byte will do. The system takes bytes in steps
     /// of some 256 KiB, so a rate of less than that in the timeout is not told from nothing.
     #[must_use]

@@ -376,6 +376,11 @@ impl Hub {
         Some((route, outbox))
     }
 
+    /// Whether a link has no more than one dial.
+    pub(super) fn has_one_dial(&self, link: LinkId) -> bool {
+        self.lock().registry.dials_of(link) <= 1
+    }
+
     /// Counts what was refused elsewhere than in the registry.
     pub(super) fn count_refused(&self, reason: Refused) {
         self.lock().registry.count_refused(reason);

@@ -400,8 +400,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                     return Ok(true);
                 }
                 Handled::Wait(waiting) => {
-                    let forwarded = waiting.take_forwarded();
-                    self.holds.begin(waiting.flow(), forwarded, hub_now());
+                    let (taken, now) = (waiting.taken(), hub_now());
+                    if self.holds.begin(waiting.to(), taken, now) && self.has_one_dial() {
+                        self.holds.excuse(taken, now);
+                    }
                     self.waiting = Some(waiting);
                     return Ok(true);
                 }
@@ -415,24 +417,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// Meanwhile it is not looked whether the peer has hung up: what it sent before that is still to be delivered, and
     /// how long that may take is up to the destination.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(waiting) = self.waiting.as_mut().filter(|waiting| !waiting.is_over()) else {
-            self.holds.give_up();
-            self.waiting = None;
+        let Some(waiting) = &mut self.waiting else {
             return Poll::Ready(());
         };
-        let cost = waiting.push.cost() as u64;
-        if Pin::new(&mut waiting.push).poll(cx).is_pending() {
+        let is_over = waiting.is_over();
+        if !is_over && Pin::new(&mut waiting.push).poll(cx).is_pending() {
             ready!(self.poll_patience(cx));
             self.patience = None;
-            self.holds.give_up();
             if let Some(waiting) = self.waiting.take() {
+                self.holds.end(waiting.taken(), hub_now());
                 self.inbox.give_up(&self.member, waiting);
             }
             return Poll::Ready(());
         }
-        self.holds.end(cost, hub_now());
-        // If the destination is gone, the registry is about to tell this link.
-        if let Some(waiting) = self.waiting.take() {
+        let Some(waiting) = self.waiting.take() else {
+            return Poll::Ready(());
+        };
+        self.holds.end(waiting.taken(), hub_now());
+        if !is_over {
+            // If the destination is gone, the registry is about to tell this link.
             self.inbox.handle_sent(&self.member, waiting);
         }
         Poll::Ready(())
@@ -441,21 +444,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// Ready when what waits has done so for too long. The timer stays as it is from one wait to the next: most are
     /// short.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.holds.deadline().map(Instant::from_std) else {
+        let Some(look) = self.holds.next_look().map(Instant::from_std) else {
             return Poll::Pending;
         };
-        let new = || Box::pin(tokio::time::sleep_until(deadline));
-        let timer = self.patience.get_or_insert_with(new);
-        if timer.deadline() > deadline {
-            timer.as_mut().reset(deadline);
+        let new = || Box::pin(tokio::time::sleep_until(look));
+        if self.patience.get_or_insert_with(new).deadline() > look {
+            self.patience = None;
         }
-        while timer.as_mut().poll(cx).is_ready() {
-            if timer.deadline() >= deadline {
-                return Poll::Ready(());
+        let mut look = look;
+        loop {
+            let new = || Box::pin(tokio::time::sleep_until(look));
+            let timer = self.patience.get_or_insert_with(new);
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= look {
+                let now = hub_now();
+                self.look_at_holds(now);
+                match self.holds.next_look().map(Instant::from_std) {
+                    Some(next) if next.into_std() > now => look = next,
+                    _ => return Poll::Ready(()),
+                }
             }
-            timer.as_mut().reset(deadline);
+            self.patience = None;
         }
-        Poll::Pending
+    }
+
+    /// Notes what the destination has taken, and whether it holds up anybody.
+    fn look_at_holds(&mut self, now: std::time::Instant) {
+        let taken = self.waiting.as_ref().map_or(0, Waiting::taken);
+        let stall_timeout = self.member.hub.config().limits().stall_timeout;
+        if self.holds.waited(now) < stall_timeout && self.has_one_dial() {
+            self.holds.excuse(taken, now);
+        } else {
+            self.holds.pay(taken, now);
+        }
+    }
+
+    /// Whether there is nobody who can be held up.
+    fn has_one_dial(&self) -> bool {
+        self.member.hub.has_one_dial(self.member.link)
     }
 
     fn read_error(&self, error: ReadError) -> Ended {

@@ -118,6 +118,8 @@ struct Inner {
     news: Option<Cursor>,
     /// What keeps the joins of others waiting until this link has been told of them.
     tokens: Vec<Token>,
+    /// How many bytes were taken until now.
+    taken: u64,
 }
 
 type Ticket = u64;
@@ -187,7 +189,7 @@ impl Inner {
     /// The first in line, if there may be room for it. It stays in line until it has put its parcel in.
     fn first_in_line(&self, limit: usize) -> Option<Waker> {
         let first = self.line.front().map(|(_, waker)| waker.clone());
-        first.filter(|_| self.flows.data() <= limit)
+        first.filter(|_| self.flows.takes_first(limit))
     }
 
     /// Takes all that is queued, to drop it.
@@ -447,6 +449,7 @@ impl Outbox {
                 Poll::Pending
             }
         };
+        inner.taken = inner.taken.saturating_add(taken as u64);
         if taken > 0 {
             woken.extend(inner.first_in_line(self.limit));
         }
@@ -502,6 +505,11 @@ impl Outbox {
     /// Whether the link may be offered dials: not if it does not read what is there.
     pub(super) fn takes_dials(&self) -> bool {
         self.lock().held(self.limit) <= self.limit + OFFERS
+    }
+
+    /// How many bytes were taken to be written until now.
+    pub(super) fn taken(&self) -> u64 {
+        self.lock().taken
     }
 
     /// Whether somebody waits for room.

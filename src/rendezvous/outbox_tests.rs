@@ -157,7 +157,7 @@ fn what_is_small_finds_room_beside_what_fills_the_queue() {
     }
     // Bounded by as much again.
     assert!(small > 50, "{small}");
-    assert!(outbox.bytes() <= 2 * LIMIT + BIG);
+    assert!(outbox.bytes() <= 2 * LIMIT + BIG + QUANTUM);
     let held = outbox.lock().held(LIMIT);
     assert!(data(&outbox) > LIMIT + CLOGGED && held <= LIMIT + BIG);
     assert!(!outbox.is_clogged() && outbox.takes_dials());

@@ -1,15 +1,15 @@
 //! A stream that reads more at once than it is asked for.
 //!
 //! rustls asks for 4 KiB at a time, and each time is a call of the system. While whole pieces of that size come,
-//! 64 KiB are read at once; a link that is idle, or says little, has no buffer here.
+//! 64 KiB are read at once. A link that waits for more, or says little, has no buffer here; one that is not read keeps it.
 
 use std::{
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 /// How much is read at once, in bytes: four whole records of TLS.
 const AHEAD: usize = 64 * 1024;
@@ -17,7 +17,7 @@ const AHEAD: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct ReadAhead<S> {
     io: S,
-    buffer: Box<[u8]>,
+    buffer: Vec<u8>,
     /// What is in the buffer and was not asked for yet.
     ahead: std::ops::Range<usize>,
     /// Whether the last read gave all that was asked for.
@@ -28,7 +28,7 @@ impl<S> ReadAhead<S> {
     pub(super) fn new(io: S) -> Self {
         Self {
             io,
-            buffer: Box::default(),
+            buffer: Vec::new(),
             ahead: 0..0,
             is_busy: false,
         }
@@ -57,19 +57,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
                 ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
                 this.is_busy = buf.filled().len() - before == room;
                 if !this.is_busy {
-                    this.buffer = Box::default();
+                    this.buffer = Vec::new();
                 }
                 return Poll::Ready(Ok(()));
             }
-            if this.buffer.is_empty() {
-                this.buffer = vec![0; AHEAD].into();
-            }
-            let mut more = ReadBuf::new(&mut this.buffer);
-            let read = Pin::new(&mut this.io).poll_read(cx, &mut more);
+            let mut buffer = std::mem::take(&mut this.buffer);
+            buffer.clear();
+            buffer.reserve_exact(AHEAD);
+            // It can be dropped at any time without a loss.
+            let read = pin!(this.io.read_buf(&mut buffer)).poll(cx);
             // When there is more again, a read without the buffer shows whether it is much.
             this.is_busy = read.is_ready();
-            ready!(read)?;
-            this.ahead = 0..more.filled().len();
+            this.ahead = 0..ready!(read)?;
+            this.buffer = buffer;
         }
         this.take(buf);
         Poll::Ready(Ok(()))
@@ -110,7 +110,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
 mod tests {
     use std::task::Waker;
 
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::AsyncWriteExt as _;
 
     use super::*;
 
@@ -169,10 +169,10 @@ mod tests {
         });
         assert_eq!(read(&mut stream, 0), 1_000_000);
         assert!(stream.io.asked.len() < 20, "{:?}", stream.io.asked);
-        assert_eq!(stream.buffer.len(), AHEAD);
+        assert_eq!(stream.buffer.capacity(), 0);
         stream.io.held = 100;
         assert_eq!(read(&mut stream, 1_000_000), 1_000_100);
-        assert!(stream.buffer.is_empty());
+        assert_eq!(stream.buffer.capacity(), 0);
         stream.io.asked.clear();
         stream.io.held = 1000;
         assert_eq!(read(&mut stream, 1_000_100), 1_001_100);

@@ -368,8 +368,7 @@ async fn serve_tls(stream: TcpStream, remote: SocketAddr, place: Place, hub: Arc
     set_options(&stream);
     // In a box, so that the memory of an idle link does not include what the handshake needed.
     if let Some(stream) = Box::pin(handshake(stream, remote, &hub)).await {
-        // In a box, because a future has room for each place through which it is passed.
-        serve_http(Box::new(stream), remote, place, hub).await;
+        serve_http(stream, remote, place, hub).await;
     }
 }
 
@@ -385,11 +384,12 @@ fn set_options(stream: &TcpStream) {
     }
 }
 
+/// The stream is in a box, because a future has room for each place through which it is passed.
 async fn handshake(
     stream: TcpStream,
     remote: SocketAddr,
     hub: &Hub,
-) -> Option<TlsStream<ReadAhead<TcpStream>>> {
+) -> Option<Box<TlsStream<ReadAhead<TcpStream>>>> {
     let acceptor = TlsAcceptor::from(hub.tls()?.config());
     let timeout = hub.config().limits().handshake_timeout;
     let handshake = async {
@@ -398,7 +398,8 @@ async fn handshake(
             http::refuse_plain(stream).await;
             return Ok(None);
         }
-        acceptor.accept(ReadAhead::new(stream)).await.map(Some)
+        let stream = acceptor.accept(ReadAhead::new(stream)).await?;
+        Ok(Some(Box::new(stream)))
     };
     let is_late = hub.is_stopping();
     let handshaken = tokio::select! {

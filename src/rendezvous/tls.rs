@@ -7,8 +7,7 @@ use std::{
 };
 
 use tokio_rustls::rustls::{
-    self, CipherSuite, InconsistentKeys, ServerConfig, SupportedCipherSuite,
-    crypto::{CryptoProvider, ring},
+    self, InconsistentKeys, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     sign::{CertifiedKey, SingleCertAndKey},
 };
@@ -17,6 +16,8 @@ use x509_cert::{
     der::Decode as _,
     time::Time,
 };
+
+use crate::crypto;
 
 /// What a client may ask for; a WebSocket begins as HTTP/1.1.
 const ALPN: &[u8] = b"http/1.1";
@@ -114,10 +115,15 @@ impl TlsConfig {
         let own = chain.first().ok_or(TlsError::NoCertificate)?;
         let own = parse(own)?;
         let (not_before, not_after) = (own.validity().not_before, own.validity().not_after);
-        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => TlsError::Mismatch,
-            error => TlsError::Key(error),
-        })?;
+        let key =
+            CertifiedKey::from_der(chain, key, &crypto::provider()).map_err(
+                |error| match error {
+                    rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                        TlsError::Mismatch
+                    }
+                    error => TlsError::Key(error),
+                },
+            )?;
         Ok(Self {
             key: Arc::new(key),
             not_before,
@@ -164,9 +170,9 @@ impl TlsConfig {
     }
 
     fn server_config(&self) -> Arc<ServerConfig> {
-        let mut config = ServerConfig::builder_with_provider(provider())
+        let mut config = ServerConfig::builder_with_provider(crypto::provider())
             .with_safe_default_protocol_versions()
-            .expect("ring supports the default protocol versions")
+            .expect("its suites are of the default protocol versions")
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(self.key.clone())));
         config.alpn_protocols = vec![ALPN.to_vec()];
@@ -270,22 +276,6 @@ fn parse(certificate: &CertificateDer<'_>) -> Result<TbsCertificateInner<Raw>, T
     let certificate = CertificateInner::<Raw>::from_der(certificate);
     let certificate = certificate.map_err(TlsError::Certificate)?;
     Ok(certificate.tbs_certificate().clone())
-}
-
-/// What rustls offers, AES with keys of 128 bits first: a server that relays needs a tenth less of the processor than
-/// with 256 bits, which many clients ask for first.
-fn provider() -> Arc<CryptoProvider> {
-    let mut provider = ring::default_provider();
-    let is_last = |suite: &SupportedCipherSuite| {
-        !matches!(
-            suite.suite(),
-            CipherSuite::TLS13_AES_128_GCM_SHA256
-                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
-        )
-    };
-    provider.cipher_suites.sort_by_key(is_last);
-    Arc::new(provider)
 }
 
 /// What new connections are to be greeted with.

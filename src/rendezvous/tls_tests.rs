@@ -146,7 +146,7 @@ fn a_client_that_would_rather_have_keys_of_256_bits_gets_128() {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate.der().clone()).expect("a certificate");
     for version in rustls::ALL_VERSIONS {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let first = provider.cipher_suites.first().expect("a suite").suite();
         assert!(format!("{first:?}").contains("AES_256"), "{first:?}");
         let client = rustls::ClientConfig::builder_with_provider(provider)

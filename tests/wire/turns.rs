@@ -228,3 +228,37 @@ async fn a_receiver_that_takes_enough_may_hold_up_its_sender() {
     assert_eq!(came, None, "some megabytes stand before it");
     assert_eq!(server.snapshot().refusals.get(Refused::HeldUp), 0);
 }
+
+#[tokio::test]
+async fn a_link_with_one_dial_may_be_held_up_for_longer() {
+    let server = server(limits()).await;
+    let mut sender = Client::joined(&server).await;
+    let mut receiver = slow(&server).await;
+    dial(&mut sender, &mut receiver, "d").await;
+    let (mut sink, _stream) = sender.socket.split();
+    soon("no more room", fill(&mut sink, "d.dialer")).await;
+    tokio::time::sleep(3 * HOLD).await;
+    let snapshot = server.snapshot();
+    assert_eq!((snapshot.dials, snapshot.links), (1, 2));
+    assert_eq!(snapshot.refusals.get(Refused::HeldUp), 0);
+}
+
+/// What its receiver gives back of the credit for its own stream must come to the sender.
+#[tokio::test]
+async fn a_credit_is_relayed_as_long_as_one_stream_of_the_dial_is_open() {
+    let server = server(limits()).await;
+    let mut dialer = Client::joined(&server).await;
+    let mut listener = Client::joined(&server).await;
+    dial(&mut dialer, &mut listener, "d").await;
+    let accept = "socket.io-pull-stream.accept.d.listener";
+    let error = "socket.io-pull-stream.error.d.listener";
+    listener.send(format!("42{}", json!([error, true]))).await;
+    assert!(dialer.text().await.contains(error));
+    // Without one it is of no use.
+    dialer.send(format!("42{}", json!([accept]))).await;
+    let credit = json!([accept, {"credit": 0, "returned": 5000}]);
+    dialer.send(format!("42{credit}")).await;
+    assert_eq!(listener.text().await, format!("42{credit}"));
+    dialer.item("d.dialer", b"more").await;
+    listener.expect_item("d.dialer", b"more").await;
+}

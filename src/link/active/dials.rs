@@ -135,6 +135,7 @@ impl Active<'_> {
                     return self.finish_dial(dial_id, Err(DialError::Reset));
                 };
                 self.session.accept_stream(channel.stream(Side::Listener));
+                channel.accepting();
                 self.finish_dial(dial_id, Ok(channel));
             }
             Err(error) => {
@@ -181,6 +182,7 @@ impl Active<'_> {
             let listener = *listener;
             self.session.accept(&dial_id, ack);
             let channel = self.open_channel(dial_id, Side::Listener);
+            channel.accepting();
             self.driver.events.push(LinkEvent::Incoming {
                 listener,
                 from: peer,

@@ -40,6 +40,8 @@ struct Parked {
     channel: Arc<Channel>,
     item: Bytes,
     since: Instant,
+    /// Since when that holds up others: there may have been none before.
+    shared_since: Option<Instant>,
 }
 
 impl Intake {
@@ -109,11 +111,12 @@ impl Active<'_> {
         match channel.deliver(self.now, item) {
             Ok(()) => {}
             Err(Refused::Full(item)) => {
-                let since = self.now;
+                let is_shared = self.channels.len() > 1;
                 self.intake.parked = Some(Parked {
                     channel,
                     item,
-                    since,
+                    since: self.now,
+                    shared_since: is_shared.then_some(self.now),
                 });
             }
             Err(Refused::CreditExceeded) => {
@@ -125,12 +128,21 @@ impl Active<'_> {
 
     /// Tries to get rid of the parked item; gives up its connection when it is time for that.
     pub(super) fn retry_parked(&mut self) {
+        let is_shared = self.channels.len() > 1;
+        if let Some(parked) = &mut self.intake.parked {
+            let since = parked.shared_since.unwrap_or(self.now);
+            parked.shared_since = is_shared.then_some(since);
+        }
         let deadline = self.parked_deadline();
         let Some(parked) = self.intake.parked.take() else {
             return;
         };
         match parked.channel.redeliver(parked.item) {
-            Ok(()) => parked.channel.add_hold_up(parked.since, self.now),
+            Ok(()) => {
+                if let Some(since) = parked.shared_since {
+                    parked.channel.add_hold_up(since, self.now);
+                }
+            }
             Err(_) if deadline.is_some_and(|deadline| deadline <= self.now) => {
                 tracing::debug!(dial_id = %parked.channel.dial_id(), "a reader stalls the link");
                 let reason = "the reader stalled";
@@ -145,12 +157,12 @@ impl Active<'_> {
         let parked = self.intake.parked.as_ref()?;
         let context = &self.driver.context;
         let alone = parked.since + context.stall_timeout;
-        if self.channels.len() <= 1 {
+        let Some(since) = parked.shared_since else {
             return Some(alone);
-        }
-        let held_up = parked.channel.held_up(parked.since);
+        };
+        let held_up = parked.channel.held_up(since);
         let left = context.hold_up_timeout.saturating_sub(held_up);
-        Some(alone.min(parked.since + left))
+        Some(alone.min(since + left))
     }
 
     fn handle_stream_event(&mut self, stream: StreamName<'_>, event: StreamEvent) {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{Budgets, Buffer, StreamError, Transmit};
 use crate::protocol::{
-    credit::{Balance, ITEM_COST},
+    credit::{Balance, ITEM_COST, WAITING},
     engine_io::BINARY_MESSAGE,
     event::End,
 };
@@ -13,7 +13,7 @@ use crate::protocol::{
 const MIN_ITEM_BUFFER: usize = 256;
 /// An item is not begun with less credit: small pieces cost both peers a lot, and a receiver that has read everything
 /// soon grants more.
-const MIN_ITEM_CREDIT: usize = 2048;
+const MIN_ITEM_CREDIT: u64 = WAITING;
 
 /// The sending half.
 #[derive(Debug)]
@@ -129,14 +129,11 @@ impl Sink {
             return budget;
         };
         let credit = match self.open.is_empty() {
+            true if balance.left() < MIN_ITEM_CREDIT => 0,
             true => balance.left().saturating_sub(ITEM_COST),
             false => balance.left(),
         };
-        let credit = usize::try_from(credit).unwrap_or(usize::MAX);
-        match self.open.is_empty() && credit < MIN_ITEM_CREDIT {
-            true => 0,
-            false => budget.min(credit),
-        }
+        budget.min(usize::try_from(credit).unwrap_or(usize::MAX))
     }
 
     pub(super) fn is_accepted(&self) -> bool {
@@ -154,12 +151,21 @@ impl Sink {
         self.accepted = true;
     }
 
-    /// What is given back of the credit, if nothing was written since the last call.
+    /// What is given back of the credit, because it was not needed since the last call. What was written and not flushed
+    /// since then is to go now: its credit is spent, and others wait for it.
     pub(super) fn give_back(&mut self) -> Option<u64> {
-        match (&self.state, &mut self.balance) {
-            (SinkState::Open, Some(balance)) if self.accepted => balance.give_back(),
-            _ => None,
+        let is_open = matches!(self.state, SinkState::Open);
+        let balance = self.balance.as_mut()?;
+        // What is full waits for the link.
+        if !is_open || !self.accepted || !self.full.is_empty() {
+            return None;
         }
+        let is_idle = balance.is_idle();
+        let returned = balance.give_back();
+        if is_idle {
+            self.flush();
+        }
+        returned
     }
 
     /// Lets all that was written go, full item or not.

@@ -1,21 +1,25 @@
-//! Which dials hold up the link that sends on them, and for how long. No IO, no clock.
+//! Which links hold up the one that sends to them, and for how long. No IO, no clock.
 //!
-//! A link is not read while what it sent last has no room where it goes, and so what it sends on other dials waits,
-//! too. Each dial owes the time that it has held up its link, and pays with the bytes that found room and with
-//! the time in which it held up nothing. So a receiver that trickles owes more and more, and one that is fast owes nothing
-//! although its sender is faster.
+//! A link is not read while what it sent last has no room where it goes, and so what it sends elsewhere waits, too. Each
+//! destination owes the time that it has held up the link. It pays with the bytes that it takes, whoever sent them, and
+//! slowly with the time in which it holds up nothing. So a receiver that trickles owes more and more, and one that is
+//! fast owes nothing although its senders are faster. Another dial to the same receiver changes nothing.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use crate::rendezvous::registry::FlowId;
+use crate::rendezvous::registry::LinkId;
 
 /// From how many debts on those are looked for that are paid by now.
 const FIRST_SWEEP: usize = 64;
+/// How long nothing must be held up to pay for a second.
+const FREE: u32 = 10;
+/// How often in the timeout it is looked what has been paid, and whether there is anybody to hold up.
+const LOOKS: u32 = 4;
 
-/// How long a dial may hold up its link.
+/// How long a destination may hold up a link.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
     pub(super) timeout: Duration,
@@ -25,6 +29,9 @@ pub(super) struct Patience {
 
 impl Patience {
     fn paid(self, bytes: u64) -> Duration {
+        if bytes == 0 {
+            return Duration::ZERO;
+        }
         let nanos = u128::from(bytes) * 1_000_000_000;
         let nanos = nanos.checked_div(self.rate.into()).unwrap_or(u128::MAX);
         // Nobody owes more than the timeout.
@@ -35,29 +42,35 @@ impl Patience {
 #[derive(Debug, Clone, Copy)]
 struct Debt {
     time: Duration,
-    /// When it was that much.
+    /// When it was that much, and what the destination had taken by then.
     at: Instant,
+    taken: u64,
 }
 
 impl Debt {
     fn left(self, now: Instant) -> Duration {
         let free = now.saturating_duration_since(self.at);
-        self.time.saturating_sub(free)
+        self.time.saturating_sub(free / FREE)
     }
 }
 
-/// The dial that holds up the link now.
+/// The destination that holds up the link now.
 #[derive(Debug, Clone, Copy)]
 struct Held {
-    flow: FlowId,
-    since: Instant,
+    to: LinkId,
+    /// Since when the link is held up, and since when that is minded.
+    began: Instant,
+    minded: Instant,
+    /// What is owed, when it was that much, and what the destination had taken by then.
     owed: Duration,
+    at: Instant,
+    taken: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Holds {
     patience: Patience,
-    debts: BTreeMap<FlowId, Debt>,
+    debts: BTreeMap<LinkId, Debt>,
     held: Option<Held>,
     next_sweep: usize,
 }
@@ -72,40 +85,84 @@ impl Holds {
         }
     }
 
-    /// A dial holds up the link from now on. So many bytes of it have found room since the last time.
-    pub(super) fn begin(&mut self, flow: FlowId, bytes: u64, now: Instant) {
-        let debt = self.debts.remove(&flow);
-        let owed = debt.map_or(Duration::ZERO, |debt| debt.left(now));
-        self.held = Some(Held {
-            flow,
-            since: now,
-            owed: owed.saturating_sub(self.patience.paid(bytes)),
+    /// A destination, which has taken so many bytes until now, holds up the link from now on. Tells whether it owes
+    /// something.
+    pub(super) fn begin(&mut self, to: LinkId, taken: u64, now: Instant) -> bool {
+        let owed = self.debts.remove(&to).map_or(Duration::ZERO, |debt| {
+            let paid = self.patience.paid(taken.saturating_sub(debt.taken));
+            debt.left(now).saturating_sub(paid)
         });
+        self.held = Some(Held {
+            to,
+            began: now,
+            minded: now,
+            owed,
+            at: now,
+            taken,
+        });
+        !owed.is_zero()
     }
 
-    /// What waited has found room; it has so many bytes.
-    pub(super) fn end(&mut self, bytes: u64, now: Instant) {
+    /// What waited waits no more: it has found room, or it is given up.
+    pub(super) fn end(&mut self, taken: u64, now: Instant) {
+        self.pay(taken, now);
         let Some(held) = self.held.take() else {
             return;
         };
-        let time = held.owed + now.saturating_duration_since(held.since);
-        let time = time.saturating_sub(self.patience.paid(bytes));
+        let time = held.owed.min(self.patience.timeout);
         if !time.is_zero() {
             self.sweep(now);
-            self.debts.insert(held.flow, Debt { time, at: now });
+            self.debts.insert(
+                held.to,
+                Debt {
+                    time,
+                    at: now,
+                    taken,
+                },
+            );
         }
     }
 
-    /// What waited is given up, with its dial.
-    pub(super) fn give_up(&mut self) {
-        self.held = None;
+    /// The destination has taken so many bytes by now.
+    pub(super) fn pay(&mut self, taken: u64, now: Instant) {
+        let patience = self.patience;
+        if let Some(held) = &mut self.held {
+            let bytes = taken.saturating_sub(held.taken);
+            let owed = held.owed + now.saturating_duration_since(held.at);
+            held.owed = owed.saturating_sub(patience.paid(bytes));
+            (held.at, held.taken) = (now, taken);
+        }
     }
 
-    /// When the dial that holds up the link has done so for too long.
+    /// Nobody minded until now.
+    pub(super) fn excuse(&mut self, taken: u64, now: Instant) {
+        if let Some(held) = &mut self.held {
+            held.owed = Duration::ZERO;
+            (held.at, held.taken, held.minded) = (now, taken, now);
+        }
+    }
+
+    /// For how long the link is held up.
+    pub(super) fn waited(&self, now: Instant) -> Duration {
+        let held = self.held.as_ref();
+        held.map_or(Duration::ZERO, |held| {
+            now.saturating_duration_since(held.began)
+        })
+    }
+
+    /// When it is to be looked again how things are.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        let look = self.held?.at.checked_add(self.patience.timeout / LOOKS);
+        [look, self.deadline()].into_iter().flatten().min()
+    }
+
+    /// When the link has been held up for too long: by this one item, or with what is owed from before.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let held = self.held?;
-        let left = self.patience.timeout.saturating_sub(held.owed);
-        held.since.checked_add(left)
+        let timeout = self.patience.timeout;
+        let in_all = held.at.checked_add(timeout.saturating_sub(held.owed));
+        let by_this = held.minded.checked_add(timeout);
+        [in_all, by_this].into_iter().flatten().min()
     }
 
     /// Forgets those that are paid, whenever there are twice as many as were left by the last time.
@@ -133,20 +190,22 @@ mod tests {
         })
     }
 
-    /// Has a dial hold up its link for `wait` with items of `bytes`, each followed by others of `free` bytes that find
-    /// room at once; when it has done so for too long, if within 1,000 seconds.
+    /// Has a destination hold up the link for `wait` with items of `bytes`, each followed by others of `free` bytes that
+    /// find room at once; when it has done so for too long, if within 1,000 seconds.
     fn cut(bytes: u64, wait: Duration, free: u64) -> Option<Duration> {
         let mut holds = holds();
         let start = Instant::now();
-        let mut now = start;
+        let (mut now, mut taken) = (start, 0);
         while now < start + 1000 * Duration::from_secs(1) {
-            holds.begin(FlowId(1), free, now);
+            holds.begin(LinkId(1), taken, now);
             let deadline = holds.deadline().expect("it waits");
             if deadline <= now + wait {
                 return Some(deadline - start);
             }
             now += wait;
-            holds.end(bytes, now);
+            taken += bytes;
+            holds.end(taken, now);
+            taken += free;
         }
         None
     }
@@ -158,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dial_that_trickles_is_given_up_though_each_item_finds_room_soon() {
+    fn a_receiver_that_trickles_is_given_up_though_each_item_finds_room_soon() {
         // Half of the rate, in items that wait for a fifth of a second.
         let cut = cut(10_000, 200 * MILLI, 0).expect("too slow");
         assert!(
@@ -168,31 +227,59 @@ mod tests {
     }
 
     #[test]
-    fn a_dial_that_is_fast_enough_may_hold_up_its_link_all_the_time() {
+    fn a_receiver_that_is_fast_enough_may_hold_up_a_link_all_the_time() {
         assert_eq!(cut(20_000, 200 * MILLI, 0), None);
-        // Few of its items wait, but all of them count.
+        // Few of its items wait, but all of them count, once.
         assert_eq!(cut(1000, 200 * MILLI, 20_000), None);
+        assert!(cut(5000, 200 * MILLI, 5000).is_some());
         assert_eq!(cut(1, 4 * TIMEOUT / 5, 1_000_000), None);
     }
 
     #[test]
-    fn time_without_waiting_pays_too() {
+    fn what_it_takes_from_others_pays_but_no_item_waits_for_longer_than_the_timeout() {
         let (mut holds, start) = (holds(), Instant::now());
-        let wait = 4 * TIMEOUT / 5;
-        holds.begin(FlowId(1), 0, start);
-        holds.end(0, start + wait);
-        holds.begin(FlowId(1), 0, start + wait + wait / 2);
-        let deadline = holds.deadline().expect("it waits");
-        assert_eq!(deadline, start + wait + wait / 2 + TIMEOUT - wait / 2);
-        holds.give_up();
-        assert_eq!((holds.deadline(), holds.debts.len()), (None, 0));
+        assert!(!holds.begin(LinkId(1), 500, start));
+        assert_eq!(holds.next_look(), Some(start + TIMEOUT / LOOKS));
+        let now = start + 4 * TIMEOUT / 5;
+        holds.pay(500 + 4 * RATE, now);
+        assert_eq!(holds.deadline(), Some(start + TIMEOUT));
+        holds.end(500 + 4 * RATE, now);
+        assert!(holds.debts.is_empty(), "all is paid");
     }
 
     #[test]
-    fn dials_owe_apart_and_those_that_have_paid_are_forgotten() {
+    fn what_nobody_minded_is_excused() {
+        let (mut holds, start) = (holds(), Instant::now());
+        holds.begin(LinkId(1), 0, start);
+        let now = start + TIMEOUT - MILLI;
+        holds.excuse(0, now);
+        assert_eq!(holds.deadline(), Some(now + TIMEOUT));
+        assert_eq!(holds.waited(now), TIMEOUT - MILLI);
+        holds.end(0, now + MILLI);
+        assert!(holds.begin(LinkId(1), 0, now + MILLI));
+        assert_eq!(holds.deadline(), Some(now + TIMEOUT));
+    }
+
+    #[test]
+    fn time_without_waiting_pays_a_tenth_and_a_new_dial_nothing() {
+        let (mut holds, start) = (holds(), Instant::now());
+        holds.begin(LinkId(1), 0, start);
+        let now = start + TIMEOUT;
+        assert_eq!(holds.deadline(), Some(now));
+        // Given up, and dialled anew.
+        holds.end(0, now);
+        assert!(holds.begin(LinkId(1), 0, now + TIMEOUT));
+        assert_eq!(holds.deadline(), Some(now + TIMEOUT + TIMEOUT / 10));
+        holds.end(0, now + TIMEOUT);
+        assert!(!holds.begin(LinkId(1), 0, now + 20 * TIMEOUT));
+        assert_eq!(holds.deadline(), Some(now + 21 * TIMEOUT));
+    }
+
+    #[test]
+    fn destinations_owe_apart_and_those_that_have_paid_are_forgotten() {
         let (mut holds, mut now) = (holds(), Instant::now());
         for n in 0..10_000 {
-            holds.begin(FlowId(n), 0, now);
+            holds.begin(LinkId(n), 0, now);
             assert_eq!(holds.deadline(), Some(now + TIMEOUT));
             now += 100 * MILLI;
             holds.end(0, now);
@@ -201,15 +288,18 @@ mod tests {
     }
 
     #[test]
-    fn without_a_rate_any_byte_pays_for_all() {
+    fn without_a_rate_any_byte_pays_for_all_and_nothing_for_nothing() {
         let patience = Patience {
             timeout: TIMEOUT,
             rate: 0,
         };
         assert_eq!(patience.paid(1), Duration::from_nanos(u64::MAX));
         let (mut holds, now) = (Holds::new(patience), Instant::now());
-        holds.begin(FlowId(1), 0, now);
+        holds.begin(LinkId(1), 0, now);
         holds.end(1, now + TIMEOUT - MILLI);
         assert!(holds.debts.is_empty());
+        holds.begin(LinkId(1), 1, now);
+        holds.pay(1, now + TIMEOUT / 2);
+        assert_eq!(holds.deadline(), Some(now + TIMEOUT));
     }
 }

@@ -1,13 +1,6 @@
 //! What comes from one link: requests go to the registry, items straight to the other peer's link.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Instant,
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
@@ -22,7 +15,7 @@ use crate::{
     rendezvous::{
         hub::Member,
         outbox::{Outbox, Parcel, Push, TryPushError},
-        registry::{FlowId, Registry, Route},
+        registry::{LinkId, Registry, Route},
     },
     websocket::Message,
     words::Words,
@@ -56,19 +49,23 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// The dial that it is of.
-    pub(super) fn flow(&self) -> FlowId {
-        self.destination.route.flow()
+    /// The link that it is for.
+    pub(super) fn to(&self) -> LinkId {
+        self.destination.route.to
+    }
+
+    /// How many bytes that link has taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.destination.outbox.taken()
     }
 
     /// Whether its stream has ended meanwhile: it is to be dropped.
     pub(super) fn is_over(&self) -> bool {
-        self.destination.route.is_over()
-    }
-
-    /// How many bytes of the dial have found room since this was asked last.
-    pub(super) fn take_forwarded(&self) -> u64 {
-        self.destination.forwarded.swap(0, Ordering::Relaxed)
+        match self.sent {
+            // An accept gives something back for the other stream, too.
+            Sent::Nothing => self.destination.route.is_dial_over(),
+            Sent::Item(_) | Sent::End(..) => self.destination.route.is_over(),
+        }
     }
 }
 
@@ -89,8 +86,6 @@ struct Destination {
     outbox: Arc<Outbox>,
     /// The text before each item. It is the same every time, so it is there once.
     header: Message,
-    /// How many bytes have found room at once.
-    forwarded: AtomicU64,
 }
 
 /// How the peer stands to the namespace `/`.
@@ -291,7 +286,7 @@ impl Inbox {
             return Err(ProtocolError::MissingBinary);
         }
         self.attachments = 1;
-        self.due = stream.and_then(|stream| self.destination(member, stream));
+        self.due = stream.and_then(|stream| self.destination(member, stream, Route::is_over));
         Ok(())
     }
 
@@ -341,7 +336,12 @@ impl Inbox {
         ack: Option<u64>,
         message: &Message,
     ) -> Handled {
-        let Some(destination) = self.destination(member, stream) else {
+        // A credit gives something back for the other stream, too.
+        let is_over = match event {
+            StreamEvent::Accept(Some(_)) => Route::is_dial_over,
+            _ => Route::is_over,
+        };
+        let Some(destination) = self.destination(member, stream, is_over) else {
             return Handled::Done;
         };
         let (sends, receives) = (destination.route.sends, destination.route.receives);
@@ -372,16 +372,21 @@ impl Inbox {
     }
 
     /// Where what this link sends on `stream` goes, unless the stream is over.
-    fn destination(&mut self, member: &Member, stream: StreamName<'_>) -> Option<Arc<Destination>> {
+    fn destination(
+        &mut self,
+        member: &Member,
+        stream: StreamName<'_>,
+        is_over: fn(&Route) -> bool,
+    ) -> Option<Arc<Destination>> {
         let side = side_index(stream.sender);
         if let Some(destinations) = self.routes.get(stream.dial_id)
             && let Some(destination) = destinations.get(side)?
-            && !destination.route.is_over()
+            && !is_over(&destination.route)
         {
             return Some(destination.clone());
         }
         let (route, outbox) = member.hub.route(member.link, stream)?;
-        if route.is_over() {
+        if is_over(&route) {
             return None;
         }
         self.sweep();
@@ -389,7 +394,6 @@ impl Inbox {
             route,
             outbox,
             header: Message::text(stream.queue_header()),
-            forwarded: AtomicU64::new(0),
         });
         let destinations = self.routes.entry(DialId::new(stream.dial_id)?).or_default();
         *destinations.get_mut(side)? = Some(destination.clone());
@@ -462,12 +466,9 @@ fn malformed(member: &Member, ack: Option<u64>, error: ProtocolError) -> Handled
 }
 
 fn forward(member: &Member, destination: &Arc<Destination>, parcel: Parcel, sent: Sent) -> Handled {
-    let (flow, cost) = (destination.route.flow(), parcel.cost() as u64);
+    let flow = destination.route.flow();
     match destination.outbox.try_push(flow, parcel) {
-        Ok(()) => {
-            destination.forwarded.fetch_add(cost, Ordering::Relaxed);
-            note_sent(member, &sent);
-        }
+        Ok(()) => note_sent(member, &sent),
         // The registry is about to tell this link.
         Err(TryPushError::Closed) => {}
         Err(TryPushError::Full(parcel)) => {

@@ -49,6 +49,10 @@ impl Flow {
     fn len(&self) -> usize {
         self.accepts.len() + self.parcels.len()
     }
+
+    fn beyond(&self) -> usize {
+        self.bytes.saturating_sub(QUANTUM)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +66,8 @@ pub(super) struct Flows {
     len: usize,
     /// How many bytes they have, without notices.
     data: usize,
+    /// How many of these are beyond the quantum of their dial.
+    beyond: usize,
     /// How many bytes the notices have, which wait for no room.
     notices: usize,
 }
@@ -89,18 +95,25 @@ impl Flows {
     /// Whether a dial may have so much more queued, where `limit` is for all of them. `is_next` is whether nobody
     /// has waited for longer.
     ///
-    /// What is small always finds room, until all that is small takes as much again. Otherwise a dial may have its share
-    /// of the limit, or one parcel of any size.
+    /// What is small always finds room, until there is twice the limit. Otherwise a dial may have its share of the limit, or
+    /// one parcel of any size when it is next: what others have within their quantum is not in its way.
     pub(super) fn has_room(&self, id: FlowId, cost: usize, limit: usize, is_next: bool) -> bool {
         let queued = self.by_id.get(&id).map_or(0, |flow| flow.bytes);
         let (more, all) = (queued + cost, self.data + cost);
         if more <= QUANTUM && all <= limit.saturating_mul(2) {
             return true;
         }
-        let Some(free) = limit.checked_sub(self.data).filter(|_| is_next) else {
+        if !is_next {
             return false;
-        };
-        queued == 0 || (all <= limit && more <= free.saturating_mul(SHARE))
+        }
+        let free = limit.saturating_sub(self.data);
+        let has_share = all <= limit && more <= free.saturating_mul(SHARE);
+        has_share || (queued == 0 && self.takes_first(limit))
+    }
+
+    /// Whether a dial that has nothing queued may have one parcel of any size. What is small leaves room for that.
+    pub(super) fn takes_first(&self, limit: usize) -> bool {
+        self.beyond <= limit && self.data <= limit.saturating_mul(2)
     }
 
     /// Puts data in.
@@ -114,7 +127,9 @@ impl Flows {
                 ..Flow::default()
             }
         });
+        self.beyond = self.beyond.saturating_sub(flow.beyond());
         flow.bytes += cost;
+        self.beyond += flow.beyond();
         self.data += cost;
         self.len += 1;
         match parcel {
@@ -171,7 +186,9 @@ impl Flows {
             if let Parcel::Notice(_) = parcel {
                 self.notices = self.notices.saturating_sub(cost);
             } else {
+                self.beyond = self.beyond.saturating_sub(flow.beyond());
                 flow.bytes = flow.bytes.saturating_sub(cost);
+                self.beyond += flow.beyond();
                 self.data = self.data.saturating_sub(cost);
             }
             self.len = self.len.saturating_sub(1);
@@ -201,6 +218,7 @@ impl Flows {
         self.new.retain(|other| *other != id);
         self.old.retain(|other| *other != id);
         self.data = self.data.saturating_sub(flow.bytes);
+        self.beyond = self.beyond.saturating_sub(flow.beyond());
         self.len = self.len.saturating_sub(flow.len());
         woken.extend(flow.waiting.drain(..).map(|(_, waker)| waker));
         self.tidy();

@@ -137,6 +137,31 @@ fn a_share_shrinks_with_the_dials_that_have_one() {
     assert!(!flows.has_room(FlowId(10), QUANTUM / 2, LIMIT, true));
 }
 
+#[test]
+fn many_dials_with_little_keep_no_room_from_one_with_much() {
+    let mut flows = Flows::default();
+    let mut dials = 0;
+    while flows.has_room(FlowId(dials), QUANTUM, LIMIT, false) {
+        flows.push(FlowId(dials), item(QUANTUM));
+        dials += 1;
+    }
+    assert!(flows.data() > 2 * LIMIT - QUANTUM, "{}", flows.data());
+    let honest = FlowId(1_000_000);
+    assert!(flows.takes_first(LIMIT));
+    assert!(
+        !flows.has_room(honest, 130_000, LIMIT, false),
+        "it is not next"
+    );
+    assert!(flows.has_room(honest, 130_000, LIMIT, true));
+    flows.push(honest, item(130_000));
+    assert!(!flows.has_room(honest, 130_000, LIMIT, true));
+    assert!(!flows.has_room(FlowId(1_000_001), 130_000, LIMIT, true));
+    // It has its turn among them.
+    let before = pop(&mut flows, 10_000);
+    assert!(before.contains(&130_000));
+    assert_eq!((flows.beyond, flows.data()), (0, 0));
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     Push(u64, usize),

@@ -77,6 +77,11 @@ impl Route {
     pub(crate) fn is_over(&self) -> bool {
         self.streams.is_over(self.sender)
     }
+
+    /// Whether both streams of the dial have.
+    pub(crate) fn is_dial_over(&self) -> bool {
+        self.streams.are_over()
+    }
 }
 
 /// Who dials one link: dials that wait for its answer, and all that are not over.
@@ -185,6 +190,11 @@ impl Registry {
             sender: stream.sender,
             streams: dial.streams.clone(),
         })
+    }
+
+    /// How many dials of a link are not over.
+    pub(crate) fn dials_of(&self, link: LinkId) -> usize {
+        self.links.get(&link).map_or(0, |link| link.dials.len())
     }
 
     /// A stream's sender has ended it, or its receiver has asked to stop it; the other peer knows.

@@ -276,6 +276,27 @@ async fn a_reader_that_stalls_may_hold_up_others_for_a_short_time_only() {
     link.check(&mut node).await;
 }
 
+#[tokio::test]
+async fn a_reader_that_was_slow_while_it_was_alone_has_all_its_time_when_it_is_not() {
+    let (_server, mut node, mut link) = linked(impatient()).await;
+    let mut slow = ignorant(&mut link, &mut node, "slow").await;
+    for n in 0..2 {
+        link.queue("slow.dialer", &pattern(n * 60_000, 60_000))
+            .await;
+    }
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    // There was nobody whom it held up. Now there is, and it is read soon.
+    let neighbour = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        read_pattern(&mut slow, 0, 120_000).await;
+    };
+    let dial = ignorant(&mut link, &mut node, "neighbour");
+    let (_, mut neighbour) = futures::future::join(neighbour, dial).await;
+    link.queue("neighbour.dialer", &pattern(0, 1000)).await;
+    read_pattern(&mut neighbour, 0, 1000).await;
+    link.check(&mut node).await;
+}
+
 /// It used to hold up its neighbours for ever.
 #[tokio::test]
 async fn a_reader_that_is_slow_for_ever_is_reset_when_it_has_held_up_others_for_long_enough() {

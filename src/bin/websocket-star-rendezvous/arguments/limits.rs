@@ -103,10 +103,10 @@ pub(super) struct LimitArguments {
     /// A link that takes none of what is queued for it for so long is closed
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "60s")]
     stall_timeout: Duration,
-    /// How long a dial may hold up its sender's other dials because its receiver takes too little; then it is reset
+    /// How long a receiver that takes too little may hold up the other dials of who sends to it; then their dial is reset
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     hold_timeout: Duration,
-    /// What the receiver of a dial must take per second to hold up its sender for longer. 0 lets it be as slow as it
+    /// What a receiver must take per second, whoever sends it, to hold up a sender for longer. 0 lets it be as slow as it
     /// likes, as long as it takes anything
     #[arg(long, value_name = "SIZE", value_parser = size_or_none, default_value = "128KiB")]
     hold_rate: usize,

@@ -11,10 +11,16 @@ cargo bench --bench star -- [options]
   --window <s>     how long 100 streams share a link; default 2
   --slow <s>       how long a slow reader reads, a MiB each second; default 60, of 256 MiB
   --line <s>       how long a long line is measured; default 30
+  --unread <s>     how long one of many streams is not read; default 8
   --only <name>    only the row of this name, or the rows whose name contains this
   --work <names>   only these of bulk, small, echo, rtt, dial, many, cpu, beside, senders, unread, line and memory,
                    with commas between them
   --svg            write benches/results.svg; a full run does";
+
+const WORKS: [&str; 12] = [
+    "bulk", "small", "echo", "rtt", "dial", "many", "cpu", "beside", "senders", "unread", "line",
+    "memory",
+];
 
 /// What is to be run.
 pub struct Options {
@@ -50,6 +56,7 @@ impl Options {
                 "--svg" => options.svg = true,
                 "--rounds" => options.plan.rounds = value()?.parse()?,
                 "--window" => options.plan.window = Duration::from_secs(value()?.parse()?),
+                "--unread" => options.plan.unread = Duration::from_secs(value()?.parse()?),
                 "--line" => options.plan.line = Duration::from_secs(value()?.parse()?),
                 "--slow" => {
                     let seconds = value()?.parse()?;
@@ -57,7 +64,13 @@ impl Options {
                     options.plan.offered = usize::try_from(seconds)? << 20;
                 }
                 "--only" => options.only = Some(value()?.clone()),
-                "--work" => options.work = Some(value()?.clone()),
+                "--work" => {
+                    let works = value()?;
+                    if works.split(',').any(|work| !WORKS.contains(&work)) {
+                        return Err(USAGE.into());
+                    }
+                    options.work = Some(works.clone());
+                }
                 _ => return Err(USAGE.into()),
             }
         }

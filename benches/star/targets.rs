@@ -134,7 +134,7 @@ const NOTES: [(&str, Quantity); 8] = [
     ),
 ];
 
-static TARGETS: [Target; 22] = [
+static TARGETS: [Target; 23] = [
     Target {
         work: "one-way: swarm, embedded ÷ relay v2",
         quantity: Ratio(Metric::Bulk, SwarmEmbedded, Relay),
@@ -209,6 +209,11 @@ static TARGETS: [Target; 22] = [
         work: "beside one, p99: swarm, embedded ÷ direct TCP",
         quantity: Ratio(Metric::BesideOneP99, SwarmEmbedded, Tcp),
         bound: AtMost(1.0),
+    },
+    Target {
+        work: "bulk beside 64 bytes ÷ one-way: swarm, embedded",
+        quantity: Within(SwarmEmbedded, Metric::BesideOneBulk, Metric::Bulk),
+        bound: AtLeast(0.85),
     },
     Target {
         work: "p50 beside 16 ÷ alone: raw, embedded",

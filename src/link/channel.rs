@@ -8,7 +8,13 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Mailbox, hold_up::HoldUps, lock, pledges::Pledges, turns};
+use super::{
+    Mailbox,
+    hold_up::HoldUps,
+    lock,
+    pledges::Pledges,
+    turns::{self, Turn},
+};
 use crate::protocol::{
     credit::{FIRST, Grant},
     event::{DialId, End, Side, StreamName},
@@ -25,6 +31,16 @@ pub(crate) struct Channel {
     budgets: Budgets,
     state: Mutex<State>,
     mailbox: Arc<Mailbox>,
+}
+
+/// What a channel sends in one turn.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) what: Transmit,
+    /// When the turn ended.
+    pub(super) turn: turns::Ended,
+    /// How many bytes there are to be sent in the next one.
+    pub(super) next_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -373,8 +389,8 @@ impl Channel {
         self.schedule(state);
     }
 
-    /// The next thing to send; `None` takes the channel off the schedule.
-    pub(super) fn transmit(&self) -> Option<Transmit> {
+    /// The next thing to send, in this turn; `None` takes the channel off the schedule.
+    pub(super) fn transmit(&self, turn: Turn) -> Option<Sent> {
         let mut state = lock(&self.state);
         let transmit = state.pair.poll_transmit();
         state.scheduled = transmit.is_some();
@@ -382,20 +398,23 @@ impl Channel {
             state.our_end = OurEnd::WithLink;
         }
         state.wake_writer_for_room(&self.budgets);
-        transmit
+        let what = transmit?;
+        let bytes = match &what {
+            Transmit::Item(item) => item.len(),
+            Transmit::End(_) | Transmit::Stop => 0,
+        };
+        state.last_turn = turn.end(bytes);
+        Some(Sent {
+            what,
+            turn: state.last_turn,
+            next_bytes: state.pair.sink.next_bytes(),
+        })
     }
 
     /// When the last turn of the channel ended, and how many bytes it is to send in the next one.
     pub(super) fn next_turn(&self) -> (turns::Ended, usize) {
         let state = lock(&self.state);
         (state.last_turn, state.pair.sink.next_bytes())
-    }
-
-    /// The channel has had a turn. Tells how many bytes it is to send in the next one.
-    pub(super) fn had_turn(&self, turn: turns::Ended) -> usize {
-        let mut state = lock(&self.state);
-        state.last_turn = turn;
-        state.pair.sink.next_bytes()
     }
 
     /// The socket has all that [`transmit`](Self::transmit) gave.

@@ -6,7 +6,12 @@ use std::{
     time::Instant,
 };
 
-use super::{Mailbox, channel::Channel, pledges::Pledges, turns::Turns};
+use super::{
+    Mailbox,
+    channel::Channel,
+    pledges::Pledges,
+    turns::{Ended, Turn, Turns},
+};
 use crate::protocol::{
     credit::Grant,
     event::{DialId, Event, StreamEvent},
@@ -86,15 +91,13 @@ impl Channels {
     }
 
     /// The channel whose turn it is.
-    pub(super) fn next_turn(&mut self) -> Option<Arc<Channel>> {
+    pub(super) fn next_turn(&mut self) -> Option<(Arc<Channel>, Turn)> {
         self.turns.pop()
     }
 
-    /// The channel has sent so many bytes in its turn, and waits for the next one.
-    pub(super) fn end_turn(&mut self, channel: Arc<Channel>, bytes: usize) {
-        let last = self.turns.end(bytes);
-        let next = channel.had_turn(last);
-        self.turns.push(channel, last, next);
+    /// The channel has had its turn, and waits for the next one.
+    pub(super) fn end_turn(&mut self, channel: Arc<Channel>, turn: Ended, next_bytes: usize) {
+        self.turns.push(channel, turn, next_bytes);
     }
 
     /// The end of the channel's direction is with the socket.

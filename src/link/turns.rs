@@ -15,21 +15,29 @@ pub(super) struct Turns<T> {
     waiting: BTreeMap<(u64, u64), (u64, T)>,
     /// When the turns until now began at the latest.
     now: u64,
-    /// When the last turn began.
-    start: u64,
     count: u64,
 }
 
-/// When the last item of somebody ended.
+/// When the last turn of somebody ended.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Ended(u64);
+
+/// A turn, by when it began.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Turn(u64);
+
+impl Turn {
+    /// When it ends, with so many bytes sent.
+    pub(super) fn end(self, bytes: usize) -> Ended {
+        Ended(after(self.0, bytes))
+    }
+}
 
 impl<T> Default for Turns<T> {
     fn default() -> Self {
         Self {
             waiting: BTreeMap::new(),
             now: 0,
-            start: 0,
             count: 0,
         }
     }
@@ -45,16 +53,10 @@ impl<T> Turns<T> {
     }
 
     /// Whose turn it is.
-    pub(super) fn pop(&mut self) -> Option<T> {
+    pub(super) fn pop(&mut self) -> Option<(T, Turn)> {
         let (_, (start, who)) = self.waiting.pop_first()?;
-        self.start = start;
         self.now = self.now.max(start);
-        Some(who)
-    }
-
-    /// When the turn that was [popped](Self::pop) last ends, with so many bytes sent.
-    pub(super) fn end(&self, bytes: usize) -> Ended {
-        Ended(after(self.start, bytes))
+        Some((who, Turn(start)))
     }
 }
 
@@ -71,8 +73,8 @@ mod tests {
 
     /// Gives the next turn to somebody who sends an item of so many bytes, and goes on.
     fn turn(turns: &mut Turns<usize>, ended: &mut [Ended], bytes: &[usize]) -> usize {
-        let who = turns.pop().expect("somebody waits");
-        ended[who] = turns.end(bytes[who]);
+        let (who, turn) = turns.pop().expect("somebody waits");
+        ended[who] = turn.end(bytes[who]);
         turns.push(who, ended[who], bytes[who]);
         who
     }
@@ -107,8 +109,9 @@ mod tests {
                 turn(&mut turns, &mut ended, &bytes);
             }
             turns.push(99, last, 64);
-            assert_eq!(turns.pop(), Some(99), "{n}");
-            last = turns.end(64);
+            let (who, turn) = turns.pop().expect("somebody waits");
+            assert_eq!(who, 99, "{n}");
+            last = turn.end(64);
         }
     }
 
@@ -122,13 +125,13 @@ mod tests {
         let (mut last, mut got) = (Ended::default(), 0);
         turns.push(99, last, ITEM);
         for _ in 0..5000 {
-            let who = turns.pop().expect("somebody waits");
+            let (who, turn) = turns.pop().expect("somebody waits");
             if who == 99 {
                 got += 1;
-                last = turns.end(ITEM);
+                last = turn.end(ITEM);
                 turns.push(99, last, ITEM);
             } else {
-                ended[who] = turns.end(bytes[who]);
+                ended[who] = turn.end(bytes[who]);
                 turns.push(who, ended[who], bytes[who]);
             }
         }

@@ -45,6 +45,10 @@ pub async fn beside(pings: &mut Pings, bulk: Bulk, plan: &Plan) -> Result<[f64; 
     sleep(plan.window / 3).await;
     let (times, read) = bulk.during(pings.times_within(plan.window)).await;
     bulk.end().await?;
+    // Whatever is beside a stream that stands still has an easy life.
+    if read.has_starved() {
+        return Err("a bulk stream stood still".into());
+    }
     let mut times = times?;
     let p50 = percentile(&mut times, 0.5);
     Ok([p50, percentile(&mut times, 0.99), read.rate()])

@@ -86,6 +86,11 @@ impl Read {
         total as f64 / MIB / self.took.as_secs_f64()
     }
 
+    /// Whether there is a stream of which nothing was read.
+    pub fn has_starved(&self) -> bool {
+        self.bytes.contains(&0)
+    }
+
     /// The smallest share divided by the largest.
     pub fn share(&self) -> f64 {
         let smallest = self.bytes.iter().min().copied().unwrap_or_default();

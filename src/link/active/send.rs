@@ -8,7 +8,7 @@ use std::{
 use super::Active;
 use crate::{
     error::LinkError,
-    link::channel::Channel,
+    link::{channel::Channel, turns::Turn},
     protocol::{
         event::{End, Event, Side, StreamEvent},
         stream::Transmit,
@@ -34,8 +34,8 @@ impl Active<'_> {
             }
             if let Some(text) = self.next_text() {
                 self.ws.send(Message::text(text));
-            } else if let Some(channel) = self.channels.next_turn() {
-                self.send_of_channel(channel);
+            } else if let Some((channel, turn)) = self.channels.next_turn() {
+                self.send_of_channel(channel, turn);
             } else {
                 break;
             }
@@ -62,25 +62,25 @@ impl Active<'_> {
         }
     }
 
-    fn send_of_channel(&mut self, channel: Arc<Channel>) {
-        let mut bytes = 0;
-        match channel.transmit() {
-            None => return self.channels.forget_if_over(&channel),
-            Some(Transmit::Item(item)) => {
-                bytes = item.len();
+    fn send_of_channel(&mut self, channel: Arc<Channel>, turn: Turn) {
+        let Some(sent) = channel.transmit(turn) else {
+            return self.channels.forget_if_over(&channel);
+        };
+        match sent.what {
+            Transmit::Item(item) => {
                 self.ws.send(Message::Text(channel.queue_header()));
                 self.ws.send_buffer(item);
             }
-            Some(Transmit::End(reason)) => {
+            Transmit::End(reason) => {
                 self.ws.send(end(&channel, channel.side(), reason));
                 self.channels.push_ending(channel.clone());
             }
-            Some(Transmit::Stop) => {
+            Transmit::Stop => {
                 let reason = End::Error("not read any more".to_owned());
                 self.ws.send(end(&channel, channel.side().other(), reason));
             }
         }
-        self.channels.end_turn(channel, bytes);
+        self.channels.end_turn(channel, sent.turn, sent.next_bytes);
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::{
     address, embedded,
-    js::Peer,
+    js::{Peer, wire},
     raw::{Raw, check_echo, echo},
     socketio::{
         SocketIo,
@@ -19,10 +19,6 @@ use crate::support::{
 };
 
 const SIZES: [u64; 6] = [0, 1, 4096, 65_537, 1_000_000, 16 << 20];
-
-fn wire(addr: impl ToString) -> String {
-    addr.to_string().replace("/p2p/", "/ipfs/")
-}
 
 #[tokio::test]
 async fn a_join_lists_the_others_and_is_announced_to_them_at_once() {

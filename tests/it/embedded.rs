@@ -6,15 +6,11 @@ use serde_json::json;
 
 use crate::support::{
     address, embedded,
-    js::Peer,
+    js::{Peer, wire},
     pattern,
     raw::{Raw, check_echo, echo},
     within,
 };
-
-fn wire(addr: impl ToString) -> String {
-    addr.to_string().replace("/p2p/", "/ipfs/")
-}
 
 #[tokio::test]
 async fn javascript_peers_reach_each_other() {

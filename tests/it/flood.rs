@@ -2,7 +2,7 @@
 //! take in whatever comes.
 
 use std::{
-    io::{self, ErrorKind},
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -24,9 +24,9 @@ use tokio::{
 
 use crate::support::{
     address, ed25519, embedded,
-    js::{Peer, Rendezvous, RendezvousOptions},
+    js::{Peer, Rendezvous, RendezvousOptions, wire},
     pattern,
-    raw::{Raw, check_echo, echo},
+    raw::{Raw, check_echo, echo, reset},
     within,
 };
 
@@ -36,10 +36,6 @@ const HOLD: Duration = Duration::from_secs(1);
 /// What is allowed beside that for all that stands before a message when the hold-up ends.
 const SLACK: Duration = Duration::from_secs(1);
 const FLOOD: usize = 128 << 20;
-
-fn wire(addr: impl ToString) -> String {
-    addr.to_string().replace("/p2p/", "/ipfs/")
-}
 
 /// Connections with little messages that are echoed again and again.
 struct Neighbours {
@@ -96,12 +92,6 @@ async fn ping(mut connection: Connection, stop: Arc<AtomicBool>) -> Duration {
     }
     check_echo(connection, 0, 1).await;
     longest
-}
-
-fn reset(error: io::Error) -> StreamError {
-    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    let inner = error.into_inner().expect("an inner error");
-    *inner.downcast().expect("a StreamError")
 }
 
 /// A dial in each direction.

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::support::{
     address, embedded,
-    js::{Peer, Rendezvous, RendezvousOptions},
+    js::{Peer, Rendezvous, RendezvousOptions, wire},
     raw::{Raw, check_echo, echo},
 };
 
@@ -13,10 +13,6 @@ use crate::support::{
 const OLDER: [&str; 3] = ["0.8.0", "0.9.1", "0.10.0"];
 /// Many times what is granted at first.
 const BYTES: usize = 2 << 20;
-
-fn wire(addr: impl ToString) -> String {
-    addr.to_string().replace("/p2p/", "/ipfs/")
-}
 
 /// A Rust peer and a JavaScript one dial each other.
 async fn check(rust: &mut Raw, ours: &str, js: &Peer, addr: &str) {

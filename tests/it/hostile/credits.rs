@@ -6,10 +6,10 @@ use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p_websocket_star::{Config, Connection, Limits, error::StreamError};
 use serde_json::{Value, json};
 
-use super::linked;
+use super::{connection as ignorant, linked};
 use crate::support::{
     address, embedded, hasty, pattern,
-    raw::{Raw, check_echo, echo},
+    raw::{Raw, check_echo, echo, read_error, reset},
     scripted::{Link, error},
     within,
 };
@@ -37,18 +37,6 @@ async fn connection(link: &mut Link, node: &mut Raw, id: &str) -> Connection {
     };
     let (_, (connection, _)) = futures::future::join(dial, node.accept()).await;
     connection
-}
-
-fn reset(error: io::Error) -> StreamError {
-    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-    let inner = error.into_inner().expect("an inner error");
-    *inner.downcast().expect("a StreamError")
-}
-
-async fn read_error(connection: &mut Connection) -> StreamError {
-    let mut rest = Vec::new();
-    let read = within("a reset", connection.read_to_end(&mut rest)).await;
-    reset(read.expect_err("a reset"))
 }
 
 async fn read_pattern(connection: &mut Connection, from: usize, len: usize) {
@@ -255,12 +243,6 @@ fn impatient() -> Config {
     hasty()
         .with_hold_up_timeout(Duration::from_millis(500))
         .with_limits(Limits::default().with_receive_bytes(64 * 1024))
-}
-
-/// Dials the node, as a peer does that knows no credits.
-async fn ignorant(link: &mut Link, node: &mut Raw, id: &str) -> Connection {
-    let (_, (connection, _)) = futures::future::join(link.dial(id), node.accept()).await;
-    connection
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ mod words;
 
 use libp2p::core::transport::TransportEvent;
 use libp2p_websocket_star::{
-    Config,
+    Config, Connection,
     error::{Error, LinkError},
 };
 
@@ -39,6 +39,12 @@ async fn linked(config: Config) -> (Scripted, Raw, Link) {
     let (server, mut node) = listening(config).await;
     let (link, _) = futures::future::join(server.joined(), node.joined()).await;
     (server, node, link)
+}
+
+/// Dials the node, as a peer does that knows no credits.
+async fn connection(link: &mut Link, node: &mut Raw, id: &str) -> Connection {
+    let (_, (connection, _)) = futures::future::join(link.dial(id), node.accept()).await;
+    connection
 }
 
 /// With which error the node loses the link after what `spoil` does.

@@ -1,7 +1,6 @@
 //! Back-pressure: nobody loses anything but the one who stalls, and that takes the stall timeout.
 
 use std::{
-    io,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,15 +10,15 @@ use std::{
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p_websocket_star::{
-    Config, Connection, Limits,
+    Config, Limits,
     error::{Error, LinkError, StreamError},
 };
 use serde_json::json;
 
-use super::{linked, loss};
+use super::{connection, linked, loss};
 use crate::support::{
     ed25519, hasty, pattern,
-    raw::Raw,
+    raw::{Raw, reset},
     scripted::{Frame, Link, Scripted, error},
     within,
 };
@@ -42,21 +41,10 @@ async fn linked_with_heartbeats(config: Config) -> (Scripted, Raw, Link) {
     (server, node, link)
 }
 
-async fn connection(link: &mut Link, node: &mut Raw, id: &str) -> Connection {
-    let (_, (connection, _)) = futures::future::join(link.dial(id), node.accept()).await;
-    connection
-}
-
 async fn queue_pattern(link: &mut Link, stream: &str, items: usize) {
     for i in 0..items {
         link.queue(stream, &pattern(i * ITEM, ITEM)).await;
     }
-}
-
-fn reset(error: io::Error) -> StreamError {
-    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-    let inner = error.into_inner().expect("an inner error");
-    *inner.downcast().expect("a StreamError")
 }
 
 #[tokio::test]

@@ -1,7 +1,5 @@
 //! Streams that are used wrongly: at most the stream itself suffers, its neighbours and the link go on.
 
-use std::io;
-
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::core::Transport as _;
 use libp2p_websocket_star::{
@@ -10,31 +8,13 @@ use libp2p_websocket_star::{
 };
 use serde_json::json;
 
-use super::{linked, loss};
+use super::{connection, linked, loss};
 use crate::support::{
     ed25519, hasty,
-    raw::Raw,
-    scripted::{Frame, Link, NONCE, Scripted, header},
+    raw::{Raw, read_error, reset},
+    scripted::{Frame, NONCE, Scripted, header},
     within,
 };
-
-async fn connection(link: &mut Link, node: &mut Raw, id: &str) -> Connection {
-    let (_, (connection, _)) = futures::future::join(link.dial(id), node.accept()).await;
-    connection
-}
-
-/// The inner error of a reset.
-fn reset(error: io::Error) -> StreamError {
-    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-    let inner = error.into_inner().expect("an inner error");
-    *inner.downcast().expect("a StreamError")
-}
-
-async fn read_error(connection: &mut Connection) -> StreamError {
-    let mut rest = Vec::new();
-    let read = within("an error", connection.read_to_end(&mut rest)).await;
-    reset(read.expect_err("no end"))
-}
 
 async fn write_error(connection: &mut Connection) -> StreamError {
     reset(connection.write(b"late").await.expect_err("a reset"))

@@ -318,6 +318,11 @@ impl Peer {
     }
 }
 
+/// An address as JavaScript peers spell it.
+pub fn wire(addr: impl ToString) -> String {
+    addr.to_string().replace("/p2p/", "/ipfs/")
+}
+
 /// The pattern byte at `offset`: what a peer sends, and what an echo is checked against.
 pub fn pattern_byte(offset: u64) -> u8 {
     let sum = (offset * 31)

@@ -15,7 +15,9 @@ use libp2p::{
     },
     identity::Keypair,
 };
-use libp2p_websocket_star::{Config, Connection, Discovery, Error, WebSocketStarTransport};
+use libp2p_websocket_star::{
+    Config, Connection, Discovery, Error, WebSocketStarTransport, error::StreamError,
+};
 use tokio::sync::mpsc;
 
 use super::{log, pattern, within};
@@ -175,6 +177,20 @@ impl Raw {
             .await
             .unwrap_or_else(|error| panic!("{addr}: {error}"))
     }
+}
+
+/// The inner error of a reset.
+pub fn reset(error: std::io::Error) -> StreamError {
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let inner = error.into_inner().expect("an inner error");
+    *inner.downcast().expect("a StreamError")
+}
+
+/// With which error a connection is reset, after all that came before.
+pub async fn read_error(connection: &mut Connection) -> StreamError {
+    let mut rest = Vec::new();
+    let read = within("a reset", connection.read_to_end(&mut rest)).await;
+    reset(read.expect_err("a reset"))
 }
 
 /// Sends back all that comes, then ends.

@@ -421,22 +421,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             return Poll::Ready(());
         };
         let is_over = waiting.is_over();
-        if !is_over && Pin::new(&mut waiting.push).poll(cx).is_pending() {
+        let has_room = !is_over && Pin::new(&mut waiting.push).poll(cx).is_ready();
+        if !is_over && !has_room {
             ready!(self.poll_patience(cx));
-            self.patience = None;
-            if let Some(waiting) = self.waiting.take() {
-                self.holds.end(waiting.taken(), hub_now());
+        }
+        if let Some(waiting) = self.waiting.take() {
+            self.holds.end(waiting.taken(), hub_now());
+            if has_room {
+                // If the destination is gone, the registry is about to tell this link.
+                self.inbox.handle_sent(&self.member, waiting);
+            } else if !is_over {
                 self.inbox.give_up(&self.member, waiting);
             }
-            return Poll::Ready(());
-        }
-        let Some(waiting) = self.waiting.take() else {
-            return Poll::Ready(());
-        };
-        self.holds.end(waiting.taken(), hub_now());
-        if !is_over {
-            // If the destination is gone, the registry is about to tell this link.
-            self.inbox.handle_sent(&self.member, waiting);
         }
         Poll::Ready(())
     }
@@ -444,28 +440,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// Ready when what waits has done so for too long. The timer stays as it is from one wait to the next: most are
     /// short.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(look) = self.holds.next_look().map(Instant::from_std) else {
-            return Poll::Pending;
-        };
-        let new = || Box::pin(tokio::time::sleep_until(look));
-        if self.patience.get_or_insert_with(new).deadline() > look {
-            self.patience = None;
-        }
-        let mut look = look;
-        loop {
-            let new = || Box::pin(tokio::time::sleep_until(look));
+        while let Some(look) = self.holds.next_look() {
+            let at = Instant::from_std(look);
+            let new = || Box::pin(tokio::time::sleep_until(at));
             let timer = self.patience.get_or_insert_with(new);
+            if timer.deadline() > at {
+                timer.as_mut().reset(at);
+            }
             ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= look {
-                let now = hub_now();
+            self.patience = None;
+            let now = hub_now();
+            // The timer may have been that of an earlier wait.
+            if look <= now {
                 self.look_at_holds(now);
-                match self.holds.next_look().map(Instant::from_std) {
-                    Some(next) if next.into_std() > now => look = next,
-                    _ => return Poll::Ready(()),
+                if self.holds.next_look().is_none_or(|next| next <= now) {
+                    return Poll::Ready(());
                 }
             }
-            self.patience = None;
         }
+        Poll::Pending
     }
 
     /// Notes what the destination has taken, and whether it holds up anybody.

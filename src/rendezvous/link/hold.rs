@@ -39,6 +39,7 @@ impl Patience {
     }
 }
 
+/// What a destination owes.
 #[derive(Debug, Clone, Copy)]
 struct Debt {
     time: Duration,
@@ -61,10 +62,7 @@ struct Held {
     /// Since when the link is held up, and since when that is minded.
     began: Instant,
     minded: Instant,
-    /// What is owed, when it was that much, and what the destination had taken by then.
-    owed: Duration,
-    at: Instant,
-    taken: u64,
+    debt: Debt,
 }
 
 #[derive(Debug)]
@@ -88,57 +86,60 @@ impl Holds {
     /// A destination, which has taken so many bytes until now, holds up the link from now on. Tells whether it owes
     /// something.
     pub(super) fn begin(&mut self, to: LinkId, taken: u64, now: Instant) -> bool {
-        let owed = self.debts.remove(&to).map_or(Duration::ZERO, |debt| {
+        let time = self.debts.remove(&to).map_or(Duration::ZERO, |debt| {
             let paid = self.patience.paid(taken.saturating_sub(debt.taken));
             debt.left(now).saturating_sub(paid)
         });
+        let debt = Debt {
+            time,
+            at: now,
+            taken,
+        };
         self.held = Some(Held {
             to,
             began: now,
             minded: now,
-            owed,
-            at: now,
-            taken,
+            debt,
         });
-        !owed.is_zero()
+        !time.is_zero()
     }
 
     /// What waited waits no more: it has found room, or it is given up.
     pub(super) fn end(&mut self, taken: u64, now: Instant) {
         self.pay(taken, now);
-        let Some(held) = self.held.take() else {
+        let Some(Held { to, mut debt, .. }) = self.held.take() else {
             return;
         };
-        let time = held.owed.min(self.patience.timeout);
-        if !time.is_zero() {
+        debt.time = debt.time.min(self.patience.timeout);
+        if !debt.time.is_zero() {
             self.sweep(now);
-            self.debts.insert(
-                held.to,
-                Debt {
-                    time,
-                    at: now,
-                    taken,
-                },
-            );
+            self.debts.insert(to, debt);
         }
     }
 
     /// The destination has taken so many bytes by now.
     pub(super) fn pay(&mut self, taken: u64, now: Instant) {
         let patience = self.patience;
-        if let Some(held) = &mut self.held {
-            let bytes = taken.saturating_sub(held.taken);
-            let owed = held.owed + now.saturating_duration_since(held.at);
-            held.owed = owed.saturating_sub(patience.paid(bytes));
-            (held.at, held.taken) = (now, taken);
+        if let Some(Held { debt, .. }) = &mut self.held {
+            let bytes = taken.saturating_sub(debt.taken);
+            let time = debt.time + now.saturating_duration_since(debt.at);
+            *debt = Debt {
+                time: time.saturating_sub(patience.paid(bytes)),
+                at: now,
+                taken,
+            };
         }
     }
 
     /// Nobody minded until now.
     pub(super) fn excuse(&mut self, taken: u64, now: Instant) {
         if let Some(held) = &mut self.held {
-            held.owed = Duration::ZERO;
-            (held.at, held.taken, held.minded) = (now, taken, now);
+            held.minded = now;
+            held.debt = Debt {
+                time: Duration::ZERO,
+                at: now,
+                taken,
+            };
         }
     }
 
@@ -152,7 +153,11 @@ impl Holds {
 
     /// When it is to be looked again how things are.
     pub(super) fn next_look(&self) -> Option<Instant> {
-        let look = self.held?.at.checked_add(self.patience.timeout / LOOKS);
+        let look = self
+            .held?
+            .debt
+            .at
+            .checked_add(self.patience.timeout / LOOKS);
         [look, self.deadline()].into_iter().flatten().min()
     }
 
@@ -160,7 +165,8 @@ impl Holds {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let held = self.held?;
         let timeout = self.patience.timeout;
-        let in_all = held.at.checked_add(timeout.saturating_sub(held.owed));
+        let left = timeout.saturating_sub(held.debt.time);
+        let in_all = held.debt.at.checked_add(left);
         let by_this = held.minded.checked_add(timeout);
         [in_all, by_this].into_iter().flatten().min()
     }

@@ -111,6 +111,12 @@ impl State {
         self.wake_reader();
         self.wake_writer();
     }
+
+    /// Tells `pledges` what is pledged to the other peer.
+    fn account(&mut self, pledges: &mut Pledges) {
+        let pledged = self.pair.source.pledged().saturating_sub(FIRST);
+        pledges.change(std::mem::replace(&mut self.pledged, pledged), pledged);
+    }
 }
 
 /// For the connection.
@@ -320,7 +326,7 @@ impl Channel {
             credit: state.pair.source.poll_grant(now, ceiling).unwrap_or(0),
             returned: std::mem::take(&mut state.returned),
         };
-        self.account(&mut state, pledges);
+        state.account(pledges);
         (grant != Grant::default()).then_some(grant)
     }
 
@@ -328,7 +334,7 @@ impl Channel {
     /// has kept what it does not need itself: it has not used a first credit meanwhile.
     pub(super) fn give_back(self: &Arc<Self>, pledges: &mut Pledges) -> u32 {
         let mut state = lock(&self.state);
-        self.account(&mut state, pledges);
+        state.account(pledges);
         if let Some(returned) = state.pair.give_back() {
             state.returned = state.returned.saturating_add(returned);
         }
@@ -345,16 +351,9 @@ impl Channel {
         times
     }
 
-    /// Tells `pledges` what is pledged to the other peer.
-    fn account(&self, state: &mut State, pledges: &mut Pledges) {
-        let pledged = state.pair.source.pledged().saturating_sub(FIRST);
-        pledges.change(std::mem::replace(&mut state.pledged, pledged), pledged);
-    }
-
-    /// The link has forgotten the channel.
+    /// The link has forgotten the channel, which is over: nothing is pledged any more.
     pub(super) fn forgotten(&self, pledges: &mut Pledges) {
-        let pledged = std::mem::take(&mut lock(&self.state).pledged);
-        pledges.change(pledged, 0);
+        lock(&self.state).account(pledges);
     }
 
     pub(super) fn ended(&self, end: End) {

@@ -54,8 +54,8 @@
 //!   even if the window is smaller: it holds up nobody, and some applications write a lot before they read.
 //! * For each window that is read, the rate is taken anew. The window becomes what is read at that rate in one and a half
 //!   *minimum* round trips, or in 400 µs if that is more: with less, the tasks on the way wait for one another. The
-//!   largest item is added, because an item is read as a whole. The window doubles at most, and shrinks by an eighth at
-//!   most. Where as much as a window comes within the minimum round trip, nothing is queued on the way, and the window
+//!   largest item is added, because an item is read as a whole. It is no less than 192 KiB, or than what is read in 20 ms if
+//!   that is less: so those that share a link get the same. The window doubles at most, and shrinks by an eighth at most. Where as much as a window comes within the minimum round trip, nothing is queued on the way, and the window
 //!   doubles.
 //! * A round trip is the time from a grant to the first byte that could not have been sent without it. It is never
 //!   shorter than without a load, so the least one counts. After [`MIN_AGE`] the window is halved
@@ -285,8 +285,7 @@ impl Window {
         let is_covered = cost(len) <= self.outstanding();
         self.epoch.largest = self.epoch.largest.max(cost(len));
         self.received = self.received.saturating_add(cost(len));
-        let used = self.received.saturating_add(self.returned);
-        self.round_trips.handle_used(now, used);
+        self.round_trips.handle_used(now, self.used());
         match self.known && !is_covered {
             true => Err(Exceeded),
             false => Ok(()),
@@ -300,7 +299,7 @@ impl Window {
 
     /// Whether it is time for a [grant](Self::poll_grant).
     pub fn is_due(&self) -> bool {
-        self.known && self.grantable(u64::MAX) >= (self.size / 4).max(1)
+        self.known && self.grantable(u64::MAX) >= self.step()
     }
 
     /// What is to be granted now, if it is time for that, with at most `ceiling` pledged in all. The first
@@ -312,7 +311,7 @@ impl Window {
         let ceiling = ceiling.max(FIRST);
         self.resize(now, ceiling);
         let credit = self.grantable(ceiling);
-        if credit < (self.size / 4).max(1) {
+        if credit < self.step() {
             return None;
         }
         self.round_trips.handle_grant(now, self.granted);
@@ -330,13 +329,21 @@ impl Window {
     /// What the sender has used, if it knows credits and has kept more than an idle one may.
     pub fn kept(&self) -> Option<u64> {
         let is_more = self.known && self.outstanding() > FIRST;
-        is_more.then(|| self.received.saturating_add(self.returned))
+        is_more.then(|| self.used())
     }
 
     /// What the sender may still send.
     fn outstanding(&self) -> u64 {
-        let used = self.received.saturating_add(self.returned);
-        self.granted.saturating_sub(used)
+        self.granted.saturating_sub(self.used())
+    }
+
+    fn used(&self) -> u64 {
+        self.received.saturating_add(self.returned)
+    }
+
+    /// The least grant.
+    fn step(&self) -> u64 {
+        (self.size / 4).max(1)
     }
 
     fn grantable(&self, ceiling: u64) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Result, lineup::Id, plan::Plan};
+use crate::{Result, lineup::Id, plan::Plan, work::Work};
 
 const USAGE: &str = "\
 cargo bench --bench star -- [options]
@@ -17,10 +17,8 @@ cargo bench --bench star -- [options]
                    with commas between them
   --svg            write benches/results.svg; a full run does";
 
-const WORKS: [&str; 12] = [
-    "bulk", "small", "echo", "rtt", "dial", "many", "cpu", "beside", "senders", "unread", "line",
-    "memory",
-];
+/// What is measured beside the works of each row.
+const BESIDE: [&str; 2] = ["line", "memory"];
 
 /// What is to be run.
 pub struct Options {
@@ -66,7 +64,7 @@ impl Options {
                 "--only" => options.only = Some(value()?.clone()),
                 "--work" => {
                     let works = value()?;
-                    if works.split(',').any(|work| !WORKS.contains(&work)) {
+                    if !works.split(',').all(is_work) {
                         return Err(USAGE.into());
                     }
                     options.work = Some(works.clone());
@@ -98,4 +96,8 @@ impl Options {
         let works = self.work.as_ref();
         works.is_none_or(|works| works.split(',').any(|only| only == work))
     }
+}
+
+fn is_work(name: &str) -> bool {
+    BESIDE.contains(&name) || Work::ALL.into_iter().any(|work| work.name() == name)
 }

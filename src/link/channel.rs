@@ -321,9 +321,9 @@ impl Channel {
         if !state.accepting {
             return None;
         }
-        let ceiling = pledges.ceiling(state.pledged, most);
+        let allowance = pledges.allowance(state.pledged, most);
         let grant = Grant {
-            credit: state.pair.source.poll_grant(now, ceiling).unwrap_or(0),
+            credit: state.pair.source.poll_grant(now, allowance).unwrap_or(0),
             returned: std::mem::take(&mut state.returned),
         };
         state.account(pledges);

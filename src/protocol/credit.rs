@@ -48,14 +48,17 @@
 //! # How much this crate grants
 //!
 //! A window: what the sender may have written, and our application not read. What stands in buffers, queues and kernels
-//! on the way is in it. A further grant goes out when it makes up a quarter of the window.
+//! on the way is in it. A further grant goes out when it makes up a quarter of the window, or 64 KiB and an eighth; half of the
+//! first one, because round trips of small items should not wait for grants.
 //!
 //! * It begins with [`FIRST`]: an idle connection is granted no more. What has come and is not read may be 192 KiB,
 //!   even if the window is smaller: it holds up nobody, and some applications write a lot before they read.
 //! * For each window that is read, the rate is taken anew. The window becomes what is read at that rate in one and a half
 //!   *minimum* round trips, or in 400 µs if that is more: with less, the tasks on the way wait for one another. The
-//!   largest item is added, because an item is read as a whole. It is no less than 192 KiB, or than what is read in 20 ms if
-//!   that is less: so those that share a link get the same. The window doubles at most, and shrinks by an eighth at most. Where as much as a window comes within the minimum round trip, nothing is queued on the way, and the window
+//!   largest item is added, because an item is read as a whole. A connection that is alone on its link has no less than 512
+//!   KiB, so that the tasks on the way always find something to do. Those that share a link leave one another as much as
+//!   they take, and have no less than 64 KiB: sixteen of them 91, so that all together have hardly more under way than one
+//!   alone. What is read in 20 ms is enough, too. The window doubles at most, and shrinks by an eighth at most. Where as much as a window comes within the minimum round trip, nothing is queued on the way, and the window
 //!   doubles.
 //! * A round trip is the time from a grant to the first byte that could not have been sent without it. It is never
 //!   shorter than without a load, so the least one counts. After [`MIN_AGE`] the window is halved
@@ -88,9 +91,10 @@ const MAX_ARGUMENT: usize = 256;
 const SHORTEST: Duration = Duration::from_micros(400);
 /// Without a grant for so long, a stream is idle.
 const PAUSE: Duration = Duration::from_secs(1);
-/// A window that is in use is not made smaller than this, unless it takes longer than [`SLOW`] to read it.
-const IN_USE: u64 = 192 * 1024;
+/// A window that is in use is not made smaller than it [need be](Allowance::in_use), unless it takes longer to read it.
 const SLOW: Duration = Duration::from_millis(20);
+/// A grant need not be larger than this, or than an eighth of the window.
+const STEP: u64 = 64 * 1024;
 
 /// What an item with so many bytes of data costs.
 pub fn cost(len: usize) -> u64 {
@@ -204,6 +208,24 @@ impl Balance {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exceeded;
 
+/// What the receiver of a stream may grant, beside the other streams that share its link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// What may be pledged in all. The first credit is pledged in any case.
+    pub most: u64,
+    /// What a window that is in use need not be smaller than.
+    pub in_use: u64,
+}
+
+#[cfg(test)]
+impl Allowance {
+    /// For a stream beside a few others.
+    pub const fn up_to(most: u64) -> Self {
+        let in_use = 192 * 1024;
+        Self { most, in_use }
+    }
+}
+
 /// The receiver's side of a stream.
 #[derive(Debug)]
 pub struct Window {
@@ -302,15 +324,14 @@ impl Window {
         self.known && self.grantable(u64::MAX) >= self.step()
     }
 
-    /// What is to be granted now, if it is time for that, with at most `ceiling` pledged in all. The first
-    /// credit is granted in any case.
-    pub fn poll_grant(&mut self, now: Instant, ceiling: u64) -> Option<u64> {
+    /// What is to be granted now, if it is time for that.
+    pub fn poll_grant(&mut self, now: Instant, allowance: Allowance) -> Option<u64> {
         if !self.is_due() {
             return None;
         }
-        let ceiling = ceiling.max(FIRST);
-        self.resize(now, ceiling);
-        let credit = self.grantable(ceiling);
+        let most = allowance.most.max(FIRST);
+        self.resize(now, most, allowance.in_use);
+        let credit = self.grantable(most);
         if credit < self.step() {
             return None;
         }
@@ -343,15 +364,18 @@ impl Window {
 
     /// The least grant.
     fn step(&self) -> u64 {
-        (self.size / 4).max(1)
+        match self.size {
+            ..=FIRST => FIRST / 2,
+            size => (size / 4).min(STEP.max(size / 8)),
+        }
     }
 
-    fn grantable(&self, ceiling: u64) -> u64 {
+    fn grantable(&self, most: u64) -> u64 {
         let unread = self.received.saturating_sub(self.read);
         // Enough for a grant when the sender has no more than what it may wait with.
         let more = (self.size / 4).saturating_add(WAITING).max(FIRST);
         let beside = unread.saturating_add(more).min(UNREAD);
-        let pledge = self.size.max(beside).min(ceiling);
+        let pledge = self.size.max(beside).min(most);
         pledge.saturating_sub(self.pledged())
     }
 
@@ -362,7 +386,7 @@ impl Window {
         self.round_trips = RoundTrips::default();
     }
 
-    fn resize(&mut self, now: Instant, ceiling: u64) {
+    fn resize(&mut self, now: Instant, most: u64, in_use: u64) {
         let last = self.epoch.last_grant;
         let least = self.round_trips.least;
         let pause = least.map_or(PAUSE, |(least, _)| PAUSE.max(least * 4));
@@ -371,27 +395,27 @@ impl Window {
         }
         let Some(start) = self.epoch.start else {
             self.epoch.begin(now, self.read);
-            self.size = self.size.min(ceiling);
+            self.size = self.size.min(most);
             return;
         };
         let read = self.read.saturating_sub(self.epoch.read);
         if read >= self.size {
             let elapsed = now.saturating_duration_since(start);
-            self.size = self.next_size(now, read, elapsed);
+            self.size = self.next_size(now, read, elapsed, in_use);
             self.epoch.begin(now, self.read);
         }
-        self.size = self.size.min(ceiling);
+        self.size = self.size.min(most);
     }
 
-    fn next_size(&mut self, now: Instant, read: u64, elapsed: Duration) -> u64 {
+    fn next_size(&mut self, now: Instant, read: u64, elapsed: Duration, in_use: u64) -> u64 {
         if let Some(size) = self.round_trips.poll_probe(now, self.size) {
             return size;
         }
         let least = self.round_trips.least.map(|(least, _)| least);
         let within = |time: Duration| scale(read, time, elapsed);
         let horizon = least.map_or(SHORTEST, |least| SHORTEST.max(least * 3 / 2));
-        let wanted = within(horizon).saturating_add(self.epoch.largest);
-        let wanted = wanted.max(within(SLOW).min(IN_USE)).max(FIRST);
+        let wanted = within(horizon).saturating_add(self.epoch.largest.min(in_use / 2));
+        let wanted = wanted.max(within(SLOW).min(in_use)).max(FIRST);
         let grown = self.size.saturating_mul(2);
         if least.is_some_and(|least| within(least) >= read / 10 * 9) {
             return grown;

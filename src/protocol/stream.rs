@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes};
 pub use self::sink::Sink;
 use self::sink::SinkState;
 use super::{
-    credit::{Grant, ITEM_COST, Window},
+    credit::{Allowance, Grant, ITEM_COST, Window},
     event::End,
 };
 pub use crate::buffer::Buffer;
@@ -187,10 +187,10 @@ impl Source {
         matches!(self.state, SourceState::Open) && self.window.is_due()
     }
 
-    /// What the other peer is to be granted now; `ceiling` as in [`Window::poll_grant`].
-    pub fn poll_grant(&mut self, now: Instant, ceiling: u64) -> Option<u64> {
+    /// What the other peer is to be granted now, as by [`Window::poll_grant`].
+    pub fn poll_grant(&mut self, now: Instant, allowance: Allowance) -> Option<u64> {
         let is_open = matches!(self.state, SourceState::Open);
-        is_open.then(|| self.window.poll_grant(now, ceiling))?
+        is_open.then(|| self.window.poll_grant(now, allowance))?
     }
 
     /// What may still have to be held of what the other peer was granted.

@@ -3,7 +3,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::protocol::{credit::FIRST, engine_io::BINARY_MESSAGE};
+use crate::protocol::{
+    credit::{Allowance, FIRST},
+    engine_io::BINARY_MESSAGE,
+};
 
 const BUDGETS: Budgets = Budgets {
     receive: 1000,
@@ -354,7 +357,7 @@ fn nothing_is_granted_on_a_stream_that_is_over_and_the_other_gives_back_all_the_
     pair.ended(End::Finished);
     assert_eq!(pair.source.read(&mut [0; 10_000]), Read::Data(10_000));
     assert!(!pair.source.is_grant_due());
-    assert_eq!(pair.source.poll_grant(now, 1 << 20), None);
+    assert_eq!(pair.source.poll_grant(now, Allowance::up_to(1 << 20)), None);
     assert_eq!((pair.source.pledged(), pair.source.kept()), (0, None));
     assert_eq!(pair.give_back(), Some(100_000));
     pair.reset(StreamError::LinkLost);
@@ -465,7 +468,8 @@ impl Peers {
     }
 
     fn grant(&mut self, side: usize, ceiling: u64) {
-        let grant = self.pairs[side].source.poll_grant(self.now, ceiling);
+        let allowance = Allowance::up_to(ceiling);
+        let grant = self.pairs[side].source.poll_grant(self.now, allowance);
         self.wires[side].extend(grant.map(|credit| Wire::Accept(grant_of(credit))));
     }
 

@@ -139,7 +139,7 @@ async fn enter(
         drop(held.split(PIECE - n));
         let read = Instant::now();
         let entered = way.entered(n, read).max(read);
-        sleep_until(entered).await;
+        until(entered).await;
         let piece = Piece {
             arrives: entered + DELAY,
             bytes: buffer.split().freeze(),
@@ -151,9 +151,16 @@ async fn enter(
     }
 }
 
+/// The timer would take a millisecond for a moment that has come.
+async fn until(moment: Instant) {
+    if moment > Instant::now() {
+        sleep_until(moment).await;
+    }
+}
+
 async fn leave(mut to: OwnedWriteHalf, mut line: mpsc::Receiver<Piece>) -> std::io::Result<()> {
     while let Some(piece) = line.recv().await {
-        sleep_until(piece.arrives).await;
+        until(piece.arrives).await;
         to.write_all(&piece.bytes).await?;
     }
     to.shutdown().await

@@ -35,7 +35,7 @@ pub async fn measure(ids: &[Id], plan: &Plan, results: &mut Results) -> Result<(
             at_once(some, round, plan, results).await;
         }
     }
-    results.missing.extend(disturbed(results));
+    results.failed.extend(disturbed(results));
     Ok(())
 }
 

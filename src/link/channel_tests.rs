@@ -82,7 +82,7 @@ fn opened(mailbox: &Arc<Mailbox>) -> Arc<Channel> {
 /// The same, with something that is not read, and more granted.
 fn busy(mailbox: &Arc<Mailbox>, pledges: &mut Pledges) -> Arc<Channel> {
     let channel = opened(mailbox);
-    let item = Bytes::from_static(&[0; 8000]);
+    let item = Bytes::from_static(&[0; 9000]);
     assert_eq!(channel.deliver(Instant::now(), item), Ok(()));
     let grant = channel.poll_grant(Instant::now(), pledges, u64::MAX);
     assert_eq!(grant, None, "the stream is not accepted yet");
@@ -143,7 +143,7 @@ fn a_peer_that_keeps_credit_for_nothing_loses_its_connection() {
     channels.insert(channel.clone());
     for _ in 0..50 {
         let _ = poll(&wakes, |cx| channel.poll_read(cx, &mut [0; 100_000]));
-        let item = Bytes::from_static(&[0; 8000]);
+        let item = Bytes::from_static(&[0; 9000]);
         assert_eq!(channel.deliver(Instant::now(), item), Ok(()));
         channels.take_ready(&mailbox);
         while channels.poll_grant(Instant::now(), u64::MAX).is_some() {}

@@ -201,9 +201,9 @@ fn whatever_the_window_is_192_kib_need_not_be_read() {
 fn who_keeps_credit_is_told_from_who_uses_it() {
     let (mut window, now) = (known(), Instant::now());
     assert_eq!(window.kept(), None, "the first credit is everybody's");
-    assert_eq!(window.handle_item(now, 8000), Ok(()));
+    assert_eq!(window.handle_item(now, 9000), Ok(()));
     assert!(window.poll_grant(now, ANY).is_some());
-    window.handle_read(cost(8000));
+    window.handle_read(cost(9000));
     assert!(
         window.poll_grant(now, ANY).is_some_and(|credit| credit > 0) || window.kept().is_none()
     );

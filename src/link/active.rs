@@ -199,7 +199,7 @@ impl<'d> Active<'d> {
             self.next_give_back = self.now + SCAN;
             // What we do not read cannot tell us what is given back.
             let limit = (!self.intake.is_parked()).then_some(KEPT_SCANS);
-            self.channels.give_back(limit);
+            self.channels.give_back(self.now, limit);
         }
         self.next_scan = (self.now + timeout / 4).min(self.next_give_back);
         for channel in self.channels.iter() {

@@ -12,7 +12,7 @@ use super::{
     Mailbox,
     hold_up::HoldUps,
     lock,
-    pledges::Pledges,
+    pledges::{Pledges, Share},
     turns::{self, Turn},
 };
 use crate::protocol::{
@@ -60,8 +60,8 @@ struct State {
     returned: u64,
     /// What the other peer had used while it kept credit, and how often that has been seen.
     kept: Option<(u64, u32)>,
-    /// What the link knows to be pledged to the other peer, beside the first credit.
-    pledged: u64,
+    /// What the link knows of the other peer's credit.
+    share: Share,
     /// The link waits for room for an item.
     parked: bool,
     hold_ups: HoldUps,
@@ -113,9 +113,10 @@ impl State {
     }
 
     /// Tells `pledges` what is pledged to the other peer.
-    fn account(&mut self, pledges: &mut Pledges) {
-        let pledged = self.pair.source.pledged().saturating_sub(FIRST);
-        pledges.change(std::mem::replace(&mut self.pledged, pledged), pledged);
+    fn account(&mut self, now: Instant, pledges: &mut Pledges) {
+        let source = &self.pair.source;
+        let share = Share::new(source.pledged(), source.in_use(now));
+        pledges.change(std::mem::replace(&mut self.share, share), share);
     }
 }
 
@@ -233,7 +234,7 @@ impl Channel {
                 accepting: false,
                 returned: 0,
                 kept: None,
-                pledged: 0,
+                share: Share::default(),
                 parked: false,
                 hold_ups: HoldUps::default(),
                 unaccepted_since: None,
@@ -321,20 +322,20 @@ impl Channel {
         if !state.accepting {
             return None;
         }
-        let allowance = pledges.allowance(state.pledged, most);
+        let allowance = pledges.allowance(state.share, most);
         let grant = Grant {
             credit: state.pair.source.poll_grant(now, allowance).unwrap_or(0),
             returned: std::mem::take(&mut state.returned),
         };
-        state.account(pledges);
+        state.account(now, pledges);
         (grant != Grant::default()).then_some(grant)
     }
 
     /// Gives back what our stream does not need. To be called every few seconds. Tells how often in a row the other peer
     /// has kept what it does not need itself: it has not used a first credit meanwhile.
-    pub(super) fn give_back(self: &Arc<Self>, pledges: &mut Pledges) -> u32 {
+    pub(super) fn give_back(self: &Arc<Self>, now: Instant, pledges: &mut Pledges) -> u32 {
         let mut state = lock(&self.state);
-        state.account(pledges);
+        state.account(now, pledges);
         if let Some(returned) = state.pair.give_back() {
             state.returned = state.returned.saturating_add(returned);
         }
@@ -353,7 +354,8 @@ impl Channel {
 
     /// The link has forgotten the channel, which is over: nothing is pledged any more.
     pub(super) fn forgotten(&self, pledges: &mut Pledges) {
-        lock(&self.state).account(pledges);
+        let share = std::mem::take(&mut lock(&self.state).share);
+        pledges.change(share, Share::default());
     }
 
     pub(super) fn ended(&self, end: End) {

@@ -61,9 +61,9 @@ impl Channels {
 
     /// Has the channels give back what they do not need. To be called every few seconds. Gives up those whose peer has
     /// kept what it does not need for a `limit` of calls.
-    pub(super) fn give_back(&mut self, limit: Option<u32>) {
+    pub(super) fn give_back(&mut self, now: Instant, limit: Option<u32>) {
         for channel in self.open.values() {
-            let times = channel.give_back(&mut self.pledges);
+            let times = channel.give_back(now, &mut self.pledges);
             if limit.is_some_and(|limit| times >= limit) {
                 channel.abort(StreamError::CreditKept, "credit was kept without a use");
             }

@@ -19,45 +19,65 @@ const LEAST_IN_USE: u64 = 64 * 1024;
 
 static PLEDGED: AtomicU64 = AtomicU64::new(0);
 
-/// What the connections of one link have pledged beside their first credits.
-#[derive(Debug, Default)]
-pub(super) struct Pledges {
-    link: u64,
+/// What a connection takes of what it shares with others, beside its first credit, which everybody has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Share {
+    /// What may have to be held.
+    pledged: u64,
+    /// What may be on its way over the link. Of one with a long round trip that is more than stands before the others.
+    in_use: u64,
 }
 
+impl Share {
+    /// Of a connection that has pledged so much, of which so much is in use.
+    pub(super) fn new(pledged: u64, in_use: u64) -> Self {
+        Self {
+            pledged: pledged.saturating_sub(FIRST),
+            in_use: in_use.min(MOST_IN_USE).saturating_sub(FIRST),
+        }
+    }
+}
+
+/// What the connections of one link take together.
+#[derive(Debug, Default)]
+pub(super) struct Pledges(Share);
+
 impl Pledges {
-    /// What a connection may pledge that has pledged `own` beside its first credit, and wants no more than `most`.
+    /// What a connection may pledge that has taken `own`, and wants no more than `most`.
     ///
     /// It gets as much as it leaves: so there is always something left for others, however many have taken their part.
-    pub(super) fn allowance(&self, own: u64, most: u64) -> Allowance {
-        let share = |total: u64, pledged: u64| {
-            let others = pledged.saturating_sub(own);
+    pub(super) fn allowance(&self, own: Share, most: u64) -> Allowance {
+        let share = |total: u64, taken: u64, own: u64| {
+            let others = taken.saturating_sub(own);
             total.saturating_sub(others) / 2
         };
-        let process = share(PROCESS, PLEDGED.load(Ordering::Relaxed));
-        let beside = share(LINK, self.link).min(process);
-        let in_use = FIRST.saturating_add(share(IN_USE, self.link));
+        let process = share(PROCESS, PLEDGED.load(Ordering::Relaxed), own.pledged);
+        let pledged = share(LINK, self.0.pledged, own.pledged).min(process);
+        let in_use = FIRST.saturating_add(share(IN_USE, self.0.in_use, own.in_use));
         Allowance {
-            most: FIRST.saturating_add(beside).min(most),
+            most: FIRST.saturating_add(pledged).min(most),
             in_use: in_use.clamp(LEAST_IN_USE, MOST_IN_USE),
         }
     }
 
     #[cfg(test)]
     pub(super) fn link(&self) -> u64 {
-        self.link
+        self.0.pledged
     }
 
-    /// A connection pledges `now` instead of `before`.
-    pub(super) fn change(&mut self, before: u64, now: u64) {
-        self.link = self.link.saturating_sub(before).saturating_add(now);
-        change(|pledged| pledged.saturating_sub(before).saturating_add(now));
+    /// A connection takes `now` instead of `before`.
+    pub(super) fn change(&mut self, before: Share, now: Share) {
+        let by =
+            |taken: u64, before: u64, now: u64| taken.saturating_sub(before).saturating_add(now);
+        self.0.pledged = by(self.0.pledged, before.pledged, now.pledged);
+        self.0.in_use = by(self.0.in_use, before.in_use, now.in_use);
+        change(|pledged| by(pledged, before.pledged, now.pledged));
     }
 }
 
 impl Drop for Pledges {
     fn drop(&mut self) {
-        change(|pledged| pledged.saturating_sub(self.link));
+        change(|pledged| pledged.saturating_sub(self.0.pledged));
     }
 }
 
@@ -73,55 +93,70 @@ mod tests {
     use super::*;
 
     const MOST: u64 = 8 * 1024 * 1024;
+    const NONE: Share = Share {
+        pledged: 0,
+        in_use: 0,
+    };
 
-    #[test]
-    fn connections_that_take_all_they_can_share_and_leave_something_to_the_next_one() {
-        let mut pledges = Pledges::default();
-        assert_eq!(pledges.allowance(0, MOST).most, MOST);
-        assert_eq!(pledges.allowance(0, u64::MAX).most, FIRST + LINK / 2);
-        let mut owns = [0; 15];
+    /// So many connections take all that they can.
+    fn busy(pledges: &mut Pledges, count: usize, take: impl Fn(Allowance) -> Share) -> Vec<Share> {
+        let mut owns = vec![NONE; count];
         for _ in 0..100 {
             for own in &mut owns {
-                let now = pledges.allowance(*own, MOST).most - FIRST;
+                let now = take(pledges.allowance(*own, MOST));
                 pledges.change(*own, now);
                 *own = now;
             }
         }
+        owns
+    }
+
+    #[test]
+    fn connections_that_take_all_they_can_share_and_leave_something_to_the_next_one() {
+        let mut pledges = Pledges::default();
+        assert_eq!(pledges.allowance(NONE, MOST).most, MOST);
+        assert_eq!(pledges.allowance(NONE, u64::MAX).most, FIRST + LINK / 2);
+        let owns = busy(&mut pledges, 15, |allowance| Share::new(allowance.most, 0));
         let share = LINK / 16;
-        assert!(owns.iter().all(|own| own.abs_diff(share) < 16), "{owns:?}");
-        let next = pledges.allowance(0, MOST).most - FIRST;
+        let is_even = |own: &Share| own.pledged.abs_diff(share) < 16;
+        assert!(owns.iter().all(is_even), "{owns:?}");
+        let next = pledges.allowance(NONE, MOST).most - FIRST;
         assert!(next.abs_diff(share / 2) < 256, "{next}");
     }
 
     #[test]
-    fn those_that_are_in_use_need_hardly_more_in_all_than_one_alone() {
-        let alone = Pledges::default().allowance(0, MOST).in_use;
-        assert_eq!(alone, MOST_IN_USE);
-        for count in [2, 4, 16] {
-            let (mut pledges, mut owns) = (Pledges::default(), vec![0; count]);
-            for _ in 0..100 {
-                for own in &mut owns {
-                    let now = pledges.allowance(*own, MOST).in_use - FIRST;
-                    pledges.change(*own, now);
-                    *own = now;
-                }
-            }
-            let share = IN_USE / (count as u64 + 1);
-            assert!(owns.iter().all(|own| own.abs_diff(share) < 16), "{owns:?}");
-        }
+    fn sixteen_have_three_times_as_much_under_way_as_one_and_no_more_than_1_5_mib() {
+        let in_use = |count| {
+            let mut pledges = Pledges::default();
+            let take = |allowance: Allowance| Share::new(allowance.in_use, allowance.in_use);
+            let owns = busy(&mut pledges, count, take);
+            owns.iter().map(|own| own.in_use + FIRST).sum::<u64>() / 1024
+        };
+        assert_eq!([1, 2, 4, 16].map(in_use), [512, 885, 1088, 1460]);
+        assert_eq!(in_use(100), 6400, "64 KiB each");
+    }
+
+    #[test]
+    fn what_only_has_to_be_held_or_has_a_long_way_takes_little_of_what_others_use() {
         let mut pledges = Pledges::default();
-        pledges.change(0, LINK);
-        assert_eq!(pledges.allowance(0, MOST).in_use, LEAST_IN_USE);
+        // Not read, by five slow readers.
+        for _ in 0..5 {
+            pledges.change(NONE, Share::new(256 * 1024, FIRST));
+        }
+        assert_eq!(pledges.allowance(NONE, MOST).in_use, MOST_IN_USE);
+        pledges.change(NONE, Share::new(MOST, MOST));
+        let beside = pledges.allowance(NONE, MOST).in_use;
+        assert!(beside >= 400 * 1024, "{beside}");
     }
 
     #[test]
     fn what_a_link_has_pledged_is_free_when_it_is_gone() {
         let mut first = Pledges::default();
         for _ in 0..4 {
-            first.change(0, LINK / 4);
+            first.change(NONE, Share::new(FIRST + LINK / 4, 0));
         }
-        assert_eq!(first.allowance(0, MOST).most, FIRST);
+        assert_eq!(first.allowance(NONE, MOST).most, FIRST);
         drop(first);
-        assert_eq!(Pledges::default().allowance(0, MOST).most, MOST);
+        assert_eq!(Pledges::default().allowance(NONE, MOST).most, MOST);
     }
 }

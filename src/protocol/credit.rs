@@ -48,18 +48,20 @@
 //! # How much this crate grants
 //!
 //! A window: what the sender may have written, and our application not read. What stands in buffers, queues and kernels
-//! on the way is in it. A further grant goes out when it makes up a quarter of the window, or 64 KiB and an eighth; half of the
-//! first one, because round trips of small items should not wait for grants.
+//! on the way is in it. A further grant goes out when it makes up a quarter of the window, or 64 KiB and an eighth; 8 KiB at
+//! least, because round trips of small items should not wait for grants.
 //!
 //! * It begins with [`FIRST`]: an idle connection is granted no more. What has come and is not read may be 192 KiB,
 //!   even if the window is smaller: it holds up nobody, and some applications write a lot before they read.
 //! * For each window that is read, the rate is taken anew. The window becomes what is read at that rate in one and a half
 //!   *minimum* round trips, or in 400 µs if that is more: with less, the tasks on the way wait for one another. The
-//!   largest item is added, because an item is read as a whole. A connection that is alone on its link has no less than 512
-//!   KiB, so that the tasks on the way always find something to do. Those that share a link leave one another as much as
-//!   they take, and have no less than 64 KiB: sixteen of them 91, so that all together have hardly more under way than one
-//!   alone. What is read in 20 ms is enough, too. The window doubles at most, and shrinks by an eighth at most. Where as much as a window comes within the minimum round trip, nothing is queued on the way, and the window
-//!   doubles.
+//!   largest item is added, because an item is read as a whole.
+//! * A window that is in use is not smaller than its share, so that the tasks on the way always find something to do: 512
+//!   KiB for a connection that is alone on its link. Those that are in use together leave one another as much as they take
+//!   of 1.25 MiB: sixteen have 91 KiB each, and none has less than 64 KiB. Half of the share is what an item adds at most. Where a
+//!   share takes longer than 2 ms to read, 192 KiB are enough, or what is read in 20 ms.
+//! * The window doubles at most, and shrinks by an eighth at most. Where as much as a window comes within the minimum round trip,
+//!   nothing is queued on the way, and the window doubles.
 //! * A round trip is the time from a grant to the first byte that could not have been sent without it. It is never
 //!   shorter than without a load, so the least one counts. After [`MIN_AGE`] the window is halved
 //!   for a while to see what the least one is by then: from round trips under a full load, windows would grow without end.
@@ -91,8 +93,11 @@ const MAX_ARGUMENT: usize = 256;
 const SHORTEST: Duration = Duration::from_micros(400);
 /// Without a grant for so long, a stream is idle.
 const PAUSE: Duration = Duration::from_secs(1);
-/// A window that is in use is not made smaller than it [need be](Allowance::in_use), unless it takes longer to read it.
+/// A window that is in use is not made smaller than it [need be](Allowance::in_use), unless that takes longer to read: the
+/// first time for so much, and the second one beyond that.
 const SLOW: Duration = Duration::from_millis(20);
+const SLOW_IN_USE: u64 = 192 * 1024;
+const FAST: Duration = Duration::from_millis(2);
 /// A grant need not be larger than this, or than an eighth of the window.
 const STEP: u64 = 64 * 1024;
 
@@ -347,6 +352,13 @@ impl Window {
         self.granted.saturating_sub(over)
     }
 
+    /// What may be on its way, or wait with the sender; nothing if it has been idle for a while.
+    pub fn in_use(&self, now: Instant) -> u64 {
+        let last = self.epoch.last_grant;
+        let is_idle = last.is_none_or(|last| now.saturating_duration_since(last) > PAUSE);
+        if is_idle { 0 } else { self.outstanding() }
+    }
+
     /// What the sender has used, if it knows credits and has kept more than an idle one may.
     pub fn kept(&self) -> Option<u64> {
         let is_more = self.known && self.outstanding() > FIRST;
@@ -364,10 +376,8 @@ impl Window {
 
     /// The least grant.
     fn step(&self) -> u64 {
-        match self.size {
-            ..=FIRST => FIRST / 2,
-            size => (size / 4).min(STEP.max(size / 8)),
-        }
+        let step = (self.size / 4).min(STEP.max(self.size / 8));
+        step.max(FIRST / 2)
     }
 
     fn grantable(&self, most: u64) -> u64 {
@@ -415,7 +425,8 @@ impl Window {
         let within = |time: Duration| scale(read, time, elapsed);
         let horizon = least.map_or(SHORTEST, |least| SHORTEST.max(least * 3 / 2));
         let wanted = within(horizon).saturating_add(self.epoch.largest.min(in_use / 2));
-        let wanted = wanted.max(within(SLOW).min(in_use)).max(FIRST);
+        let least_in_use = within(SLOW).min(SLOW_IN_USE).max(within(FAST)).min(in_use);
+        let wanted = wanted.max(least_in_use).max(FIRST);
         let grown = self.size.saturating_mul(2);
         if least.is_some_and(|least| within(least) >= read / 10 * 9) {
             return grown;

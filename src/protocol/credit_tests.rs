@@ -397,6 +397,41 @@ fn a_long_line_is_filled_and_its_queue_stays_short_for_ever() {
     }
 }
 
+/// 200 Mbit/s and 5 ms, with all of a link to itself: its share of 512 KiB would be 20 ms.
+#[test]
+fn the_queue_of_a_short_line_is_as_short_as_that_of_a_long_one() {
+    let mut path = Path::new(us(5000), 25_000_000);
+    path.allowance.in_use = 512 * 1024;
+    path.run(Duration::from_secs(5));
+    for _ in 0..5 {
+        path.run(Duration::from_secs(20));
+        assert!(path.delivered >= 24_000_000 * 20, "{}", path.delivered);
+        let pledged = path.window.pledged();
+        assert!(pledged <= path.product() * 2 + 2 * 64 * 1024, "{pledged}");
+    }
+}
+
+#[test]
+fn steps_grow_with_the_window_and_are_at_most_a_quarter_of_it_or_half_of_the_first_credit() {
+    let mut window = known();
+    let mut last = 0;
+    for size in (FIRST..16 * 1024 * 1024).step_by(1024) {
+        window.size = size;
+        let step = window.step();
+        assert!(
+            step >= last && step <= (size / 4).max(FIRST / 2),
+            "{size}: {step}"
+        );
+        // A sender that waits for more is granted it when all is read, and when nothing is.
+        let more = (size / 4 + WAITING).max(FIRST);
+        assert!(
+            size - WAITING >= step && more - WAITING >= step,
+            "{size}: {step}"
+        );
+        last = step;
+    }
+}
+
 #[test]
 fn a_window_follows_a_round_trip_that_becomes_longer_and_shorter_again() {
     let mut path = Path::new(us(20_000), 25_000_000);
@@ -418,6 +453,7 @@ fn a_window_shrinks_with_the_rate() {
     assert!(path.window.pledged() > 1_000_000);
     path.reader = 1_000_000;
     path.run(Duration::from_secs(30));
+    // 75 KB in one and a half round trips, an item, and as much as is granted at a time.
     let pledged = path.window.pledged();
     assert!(pledged <= 200_000, "{pledged}");
     path.reader = u64::MAX;

@@ -193,6 +193,14 @@ impl Source {
         is_open.then(|| self.window.poll_grant(now, allowance))?
     }
 
+    /// What may be on its way, as in [`Window::in_use`].
+    pub fn in_use(&self, now: Instant) -> u64 {
+        match self.state {
+            SourceState::Open => self.window.in_use(now),
+            _ => 0,
+        }
+    }
+
     /// What may still have to be held of what the other peer was granted.
     pub fn pledged(&self) -> u64 {
         match self.state {

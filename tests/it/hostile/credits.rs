@@ -86,22 +86,20 @@ async fn a_peer_that_sends_beyond_its_credit_loses_its_connection_and_not_the_li
 }
 
 #[tokio::test]
-async fn a_peer_gets_more_credit_as_soon_as_a_quarter_is_read() {
+async fn a_peer_gets_more_credit_as_soon_as_half_of_the_first_one_is_read() {
     let (_server, mut node, mut link) = linked(hasty()).await;
     let mut connection = connection(&mut link, &mut node, "a").await;
     let quarter = FIRST / 4 - ITEM;
-    let (mut sent, mut left) = (0, FIRST);
-    for _ in 0..100 {
-        while left >= quarter + ITEM {
+    let mut sent = 0;
+    for _ in 0..4 {
+        for _ in 0..2 {
             link.queue("a.dialer", &pattern(sent, quarter)).await;
             sent += quarter;
-            left -= quarter + ITEM;
             read_pattern(&mut connection, sent - quarter, quarter).await;
         }
         let granted = link.expect(&accept("a.dialer")).await;
         let credit = granted.args[0]["credit"].as_u64().expect("a number");
-        assert!(credit >= FIRST as u64 / 4, "{credit}");
-        left += usize::try_from(credit).expect("small");
+        assert!(credit >= FIRST as u64 / 2, "{credit}");
     }
     link.check(&mut node).await;
 }

@@ -22,7 +22,7 @@ use multiaddr::Multiaddr;
 
 pub use self::guard::AddressGuard;
 use crate::{
-    Discovery, Error, Event, StarAddr, discovery::now, hints::Hints, limited::Limited, words::Words,
+    Discovery, Error, Event, StarAddr, hints::Hints, limited::Limited, runtime::now, words::Words,
 };
 
 /// How many discovery events the behaviour reports in a row. A swarm polls its connections and

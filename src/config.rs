@@ -2,9 +2,12 @@
 
 use std::{fmt, time::Duration};
 
+#[cfg(not(target_arch = "wasm32"))]
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-use crate::{certificate, error::Error, protocol::session::KeyEncoding, time};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::{certificate, error::Error};
+use crate::{protocol::session::KeyEncoding, time};
 
 /// The data of the largest item that the deployed rendezvous hands on: it drops the link of a peer
 /// that sends a message of 1,000,000 bytes, the leading 0x04 counted.
@@ -39,6 +42,7 @@ pub struct Config {
     pub(crate) allow_join_with_disabled_challenge: bool,
     pub(crate) allow_local_rendezvous: bool,
     pub(crate) key_encoding: KeyEncoding,
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) root_certificates: Vec<CertificateDer<'static>>,
 }
 
@@ -56,6 +60,7 @@ impl Default for Config {
             allow_join_with_disabled_challenge: false,
             allow_local_rendezvous: false,
             key_encoding: KeyEncoding::Hex,
+            #[cfg(not(target_arch = "wasm32"))]
             root_certificates: Vec::new(),
         }
     }
@@ -170,10 +175,11 @@ impl Config {
     }
 
     /// Trusts root certificates for `wss` in addition to the web's: one in DER form, or one or several
-    /// in PEM form. Default none.
+    /// in PEM form. Default none. Not in a browser, which has roots of its own.
     ///
     /// # Errors
     /// [`Error::Certificate`] if there is none in it, or one that cannot be read.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn with_root_certificate(mut self, der_or_pem: impl AsRef<[u8]>) -> Result<Self, Error> {
         let certificates = certificate::read(der_or_pem.as_ref())?;
         self.root_certificates.extend(certificates);
@@ -183,7 +189,8 @@ impl Config {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
+        let mut debug = f.debug_struct("Config");
+        debug
             .field("limits", &self.limits)
             .field("connect_timeout", &self.connect_timeout)
             .field("join_timeout", &self.join_timeout)
@@ -197,9 +204,10 @@ impl fmt::Debug for Config {
                 &self.allow_join_with_disabled_challenge,
             )
             .field("allow_local_rendezvous", &self.allow_local_rendezvous)
-            .field("key_encoding", &self.key_encoding)
-            .field("root_certificates", &self.root_certificates.len())
-            .finish()
+            .field("key_encoding", &self.key_encoding);
+        #[cfg(not(target_arch = "wasm32"))]
+        debug.field("root_certificates", &self.root_certificates.len());
+        debug.finish()
     }
 }
 

@@ -21,17 +21,21 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::Stream;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
-use tokio::time::Sleep;
+use web_time::Instant;
 
 use self::table::{Key, Table};
 pub(crate) use self::table::{Place, room};
-use crate::{address::Rendezvous, hints::Hints};
+use crate::{
+    address::Rendezvous,
+    hints::Hints,
+    runtime::{Timer, now},
+};
 
 /// What a rendezvous' announcements say about a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +99,7 @@ pub struct Discovery {
     shared: Arc<Mutex<Shared>>,
     id: u64,
     /// Fires when the next address may have expired.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
 }
 
 /// Where the links announce peers. When the last clone is dropped, the subscriptions end.
@@ -196,7 +200,7 @@ impl Discovery {
         Self {
             id: lock(shared).subscribe(),
             shared: Arc::clone(shared),
-            timer: None,
+            timer: Timer::default(),
         }
     }
 
@@ -209,17 +213,6 @@ impl Discovery {
     pub(crate) fn hints(&self) -> Arc<Hints> {
         lock(&self.shared).hints.clone()
     }
-
-    fn poll_timer(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let at = tokio::time::Instant::from_std(at);
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        if timer.deadline() != at {
-            timer.as_mut().reset(at);
-        }
-        timer.as_mut().poll(cx)
-    }
 }
 
 impl Stream for Discovery {
@@ -231,9 +224,9 @@ impl Stream for Discovery {
             wakers.into_iter().for_each(Waker::wake);
             match next {
                 ControlFlow::Break(item) => return Poll::Ready(item),
-                ControlFlow::Continue(Some(at)) => ready!(self.poll_timer(at, cx)),
+                ControlFlow::Continue(Some(at)) => ready!(self.timer.poll(at, cx)),
                 ControlFlow::Continue(None) => {
-                    self.timer = None;
+                    self.timer.stop();
                     return Poll::Pending;
                 }
             }
@@ -392,11 +385,6 @@ impl Subscriber {
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The runtime's clock, which tests can pause.
-pub(crate) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

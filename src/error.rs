@@ -4,20 +4,22 @@ use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
+#[cfg(not(target_arch = "wasm32"))]
 use tokio_rustls::rustls;
 
 use crate::words::Words;
 
 pub use crate::{
     address::AddressError,
-    certificate::CertificateError,
     protocol::{
         ProtocolError,
         session::{DialError, JoinError},
         stream::StreamError,
     },
-    websocket::{WebSocketError, upgrade::UpgradeError},
+    websocket::WebSocketError,
 };
+#[cfg(not(target_arch = "wasm32"))]
+pub use crate::{certificate::CertificateError, websocket::upgrade::UpgradeError};
 
 /// Why a listener or a dial failed.
 ///
@@ -71,6 +73,7 @@ pub enum Error {
         /// How many there may be.
         most: usize,
     },
+    #[cfg(not(target_arch = "wasm32"))]
     /// Local: what was given as a root certificate is none.
     #[error("not a root certificate: {0}")]
     Certificate(#[from] CertificateError),
@@ -129,9 +132,11 @@ pub enum LinkError {
     /// TCP could not connect.
     #[error("cannot connect: {0}")]
     Connect(#[source] Arc<io::Error>),
+    #[cfg(not(target_arch = "wasm32"))]
     /// The TLS handshake failed: for example, nobody trusts the certificate.
     #[error("TLS: {}", Words(.0))]
     Tls(#[source] Arc<rustls::Error>),
+    #[cfg(not(target_arch = "wasm32"))]
     /// The certificate was not accepted, and the address names no server that it could be for.
     #[error(
         "TLS: {}. The address has no name of the server, perhaps because a DNS transport has resolved it: \
@@ -139,6 +144,7 @@ pub enum LinkError {
         Words(.0)
     )]
     TlsWithoutName(#[source] Arc<rustls::Error>),
+    #[cfg(not(target_arch = "wasm32"))]
     /// What answers does not speak TLS.
     #[error(
         "the server does not speak TLS on this port: use /ws instead of /wss, or its port for wss ({})",
@@ -148,9 +154,25 @@ pub enum LinkError {
     /// The TLS handshake could not be carried out.
     #[error("TLS handshake: {}", Words(.0))]
     TlsHandshake(#[source] Arc<io::Error>),
+    #[cfg(not(target_arch = "wasm32"))]
     /// What answers is no WebSocket server, or refuses us.
     #[error("the WebSocket upgrade failed: {0}")]
     Upgrade(#[source] Arc<UpgradeError>),
+    /// In a browser: the WebSocket could not be opened. A browser does not tell a page why; its console may.
+    #[cfg(target_arch = "wasm32")]
+    #[error(
+        "the browser could not open {url}, and tells only its console why: nobody there, no such name, no certificate \
+         that it trusts, or no WebSocket server"
+    )]
+    NotOpened {
+        /// What was to be opened.
+        url: String,
+    },
+    /// In a browser: it does not let this page open a WebSocket to this address, such as `ws` to a name from a page
+    /// that came over `https`. Trying again does not help.
+    #[cfg(target_arch = "wasm32")]
+    #[error("the browser does not allow it: {}", Words(.0))]
+    NotAllowed(String),
     /// Opening the link took too long.
     #[error("{stage} took longer than {timeout:?}")]
     TimedOut {

@@ -15,7 +15,8 @@
 //! | [`Behaviour`], [`Discovery`] | the peers at the rendezvous, for a swarm and as a stream |
 //! | [`AddressGuard`] | identify that takes no rendezvous' address for one of the node's |
 //! | [`Connection`] | `AsyncRead` and `AsyncWrite` of one dial |
-//! | `link` | one WebSocket to one rendezvous: its task, reconnection, heartbeat |
+//! | `link` | one WebSocket to one rendezvous: its task, reconnection, heartbeat; its socket is ours or the browser's |
+//! | `runtime` | the clock, timers and tasks: Tokio's, or the browser's |
 //! | `rendezvous` (feature `rendezvous-server`) | the server |
 //! | `preset` (feature `preset`) | transport and behaviour of a node from one key, with noise and yamux; with `secio`, the same for networks of old JavaScript nodes |
 //! | `secio` (feature `secio`) | the deprecated secure channel of old networks |
@@ -42,9 +43,11 @@
 pub mod address;
 mod behaviour;
 mod buffer;
+#[cfg(not(target_arch = "wasm32"))]
 mod certificate;
 mod config;
 mod connection;
+#[cfg(not(target_arch = "wasm32"))]
 mod crypto;
 mod discovery;
 pub mod error;
@@ -60,6 +63,7 @@ pub mod preset;
 pub mod protocol;
 #[cfg(feature = "rendezvous-server")]
 pub mod rendezvous;
+mod runtime;
 #[cfg(feature = "secio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "secio")))]
 pub mod secio;

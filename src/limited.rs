@@ -2,8 +2,10 @@
 
 use std::{
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use web_time::Instant;
 
 /// How long nothing more is written of a kind.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -17,7 +17,7 @@ pub(crate) fn interval(duration: Duration, shortest: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use web_time::Instant;
 
     use super::*;
 

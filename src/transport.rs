@@ -22,9 +22,7 @@ use crate::{
     discovery::{self, Announcer, Discovery},
     error::Error,
     hints::Hints,
-    link::{
-        Context as LinkContext, LinkEvent, Links, Listening, Orphans, SocketConfig, tls_config,
-    },
+    link::{Context as LinkContext, LinkEvent, Links, Listening, Orphans, SocketConfig},
     protocol::{session::Settings, stream::Budgets},
 };
 
@@ -121,11 +119,7 @@ impl WebSocketStarTransport {
                 allow_join_with_disabled_challenge: config.allow_join_with_disabled_challenge,
                 key_encoding: config.key_encoding,
             },
-            socket: SocketConfig {
-                tls: tls_config(&config.root_certificates),
-                connect_timeout: config.connect_timeout,
-                message_bytes: config.limits.message_bytes,
-            },
+            socket: SocketConfig::new(&config),
             budgets: Budgets {
                 receive: config.limits.receive_bytes,
                 send: config.limits.send_bytes,

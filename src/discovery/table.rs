@@ -3,8 +3,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use web_time::Instant;
 
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;

@@ -9,25 +9,25 @@ mod send;
 
 use std::{
     collections::VecDeque,
-    future::{Future, poll_fn},
-    pin::Pin,
+    future::poll_fn,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::time::Sleep;
+use web_time::Instant;
 
 use self::receive::Intake;
 use super::{
     channels::Channels,
     driver::Driver,
     heartbeat::{Due, Heartbeat},
-    lock, now,
+    lock,
     socket::{self, WebSocket},
 };
 use crate::{
     error::LinkError,
     protocol::{engine_io, session::Session, stream::StreamError},
+    runtime::{Timer, now},
 };
 
 /// Answers that may wait to be sent while the rendezvous goes on asking.
@@ -65,7 +65,7 @@ pub(super) struct Active<'d> {
     intake: Intake,
     /// Heartbeats and answers to them.
     beats: VecDeque<String>,
-    sleep: Pin<Box<Sleep>>,
+    timer: Timer,
     next_scan: Instant,
     next_give_back: Instant,
 }
@@ -83,7 +83,7 @@ impl<'d> Active<'d> {
             channels: Channels::default(),
             intake: Intake::default(),
             beats: VecDeque::new(),
-            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            timer: Timer::default(),
             next_scan: now,
             next_give_back: now,
             driver,
@@ -218,12 +218,8 @@ impl<'d> Active<'d> {
             .into_iter()
             .flatten()
             .chain(retries)
-            .fold(self.heartbeat.next(), Instant::min)
-            .into();
-        if self.sleep.deadline() != next {
-            self.sleep.as_mut().reset(next);
-        }
-        if self.sleep.as_mut().poll(cx).is_ready() {
+            .fold(self.heartbeat.next(), Instant::min);
+        if self.timer.poll(next, cx).is_ready() {
             cx.waker().wake_by_ref();
         }
     }

@@ -4,22 +4,11 @@
 //! then names a host that nobody has joined at, and whose certificate cannot be verified. What is left
 //! is the port, the scheme and the IP address: they are compared with the names that are known.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
-
-use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
-
-use super::{Links, global::is_global, lock, socket};
+use super::{Links, global::is_global, lock};
 use crate::address::{Rendezvous, StarAddr};
 
-/// How many names are looked up for one dial, and how long that may take in all.
+/// How many names are looked up for one dial.
 const MAX_LOOKUPS: usize = 4;
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many names are looked up at one time for all dials: each has a thread, and strangers choose the names.
-const MAX_RUNNING: usize = 4;
 
 impl Links {
     /// The rendezvous through which to dial `to`: the one that it names, if a link is open there; the one that we listen
@@ -107,59 +96,6 @@ impl Links {
     }
 }
 
-/// What looks up names for dials.
-#[derive(Debug)]
-pub(super) struct Lookups(Arc<Semaphore>);
-
-impl Default for Lookups {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_RUNNING)))
-    }
-}
-
-impl Lookups {
-    /// The first of the rendezvous whose name has the address `ip`.
-    async fn first_at(&self, ip: IpAddr, rendezvous: Vec<Rendezvous>) -> Option<Rendezvous> {
-        let resolve = |rendezvous: Rendezvous| async move {
-            let found = socket::resolve(&rendezvous).await.unwrap_or_default();
-            found.iter().map(SocketAddr::ip).collect()
-        };
-        self.first_by(ip, rendezvous, resolve).await
-    }
-
-    /// Tasks of their own do it: in a runtime without timers or IO they panic there, and not in the swarm's.
-    async fn first_by<R: Future<Output = Vec<IpAddr>> + Send + 'static>(
-        &self,
-        ip: IpAddr,
-        rendezvous: Vec<Rendezvous>,
-        resolve: impl Fn(Rendezvous) -> R + Send + 'static,
-    ) -> Option<Rendezvous> {
-        if rendezvous.is_empty() {
-            return None;
-        }
-        let running = self.0.clone();
-        // Dropped with the dial, it ends the search.
-        let mut search = JoinSet::new();
-        search.spawn(timeout(LOOKUP_TIMEOUT, async move {
-            for rendezvous in rendezvous {
-                let permit = running.clone().acquire_owned().await.ok()?;
-                let lookup = resolve(rendezvous.clone());
-                // The system's resolver goes on when nobody waits for it any more, and counts for so long.
-                let lookup = tokio::spawn(async move {
-                    let found = lookup.await;
-                    drop(permit);
-                    found
-                });
-                if lookup.await.ok()?.contains(&ip) {
-                    return Some(rendezvous);
-                }
-            }
-            None
-        }));
-        search.join_next().await?.ok()?.ok()?
-    }
-}
-
-#[cfg(test)]
+#[cfg(all(test, not(target_arch = "wasm32")))]
 #[path = "alias_tests.rs"]
 mod tests;

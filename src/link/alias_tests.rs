@@ -33,22 +33,6 @@ async fn a_rendezvous_where_we_only_dial_gets_no_dials_to_others_by_what_it_anno
     assert_eq!(meant(&links, &to, &[]).await, rendezvous(ROGUE));
 }
 
-#[tokio::test(start_paused = true)]
-async fn four_lookups_run_at_one_time_though_nobody_waits_for_them_any_more() {
-    let (lookups, begun) = (Lookups::default(), Arc::new(AtomicUsize::new(0)));
-    for _ in 0..10 {
-        let begun = begun.clone();
-        let never = move |_| {
-            begun.fetch_add(1, Ordering::Relaxed);
-            std::future::pending()
-        };
-        let names = vec![rendezvous(STAR), rendezvous(ROGUE)];
-        let found = lookups.first_by([192, 0, 2, 1].into(), names, never).await;
-        assert_eq!(found, None, "the time is over");
-    }
-    assert_eq!(begun.load(Ordering::Relaxed), 4);
-}
-
 #[tokio::test]
 async fn no_name_is_looked_up_for_a_private_address_at_a_port_where_there_is_no_link() {
     let links = links(&Config::default());

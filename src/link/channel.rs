@@ -3,8 +3,10 @@
 use std::{
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use web_time::Instant;
 
 use bytes::Bytes;
 

@@ -3,8 +3,9 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::Instant,
 };
+
+use web_time::Instant;
 
 use super::{
     Mailbox,

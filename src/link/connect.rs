@@ -4,7 +4,6 @@
 //! and the first connection wins. What this leaves out: the system's resolver gives the addresses of both
 //! families together, so there is no waiting for one of them (section 3).
 
-mod kept;
 mod order;
 
 use std::{io, net::SocketAddr};
@@ -15,7 +14,6 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-pub(crate) use self::kept::KeptRoutes;
 pub(super) use self::order::Routes;
 use self::order::{Attempts, Step};
 

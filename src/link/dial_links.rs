@@ -9,8 +9,10 @@ use std::{
     collections::{HashMap, VecDeque},
     net::{IpAddr, Ipv6Addr},
     sync::Mutex,
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use web_time::Instant;
 
 use libp2p_core::transport::ListenerId;
 use libp2p_identity::PeerId;

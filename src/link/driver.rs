@@ -2,12 +2,12 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    future::{Future, poll_fn},
+    future::poll_fn,
     net::SocketAddr,
     pin::pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::{
@@ -15,26 +15,27 @@ use futures::{
     future::{Either, select},
 };
 use libp2p_core::transport::ListenerId;
+use web_time::Instant;
 
 use super::{
     Command, Context, LinkEvent, Mailbox,
     active::{Active, Lost},
     backoff::Backoff,
-    connect::Routes,
-    lock, now, socket,
+    lock, socket,
 };
 use crate::{
     address::{Rendezvous, StarAddr},
     connection::Connection,
     error::{DialError, Error, JoinError, LinkError},
     protocol::event::DialId,
+    runtime::{Timer, now},
 };
 
 /// The task of one link.
 pub(super) struct Driver {
     pub(super) rendezvous: Rendezvous,
     url: Arc<str>,
-    routes: Routes,
+    routes: socket::Routes,
     pub(super) context: Arc<Context>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) users: Users,
@@ -136,15 +137,20 @@ impl Driver {
         loop {
             match self.open().await {
                 None => return,
+                #[cfg(target_arch = "wasm32")]
+                Some(Err(error @ LinkError::NotAllowed(_))) => {
+                    tracing::debug!(%error, "the browser does not allow the link");
+                    self.not_allowed(&self.link_error(error));
+                }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "the link cannot be opened");
                     self.lost(&self.link_error(error));
                 }
                 Some(Ok((ws, open))) => {
                     tracing::debug!("the link is open");
-                    let host = self.routes.latest().map(|addr| addr.ip());
+                    let host = self.routes.latest();
                     lock(&self.mailbox.standing).leads_to(host);
-                    let since = Instant::now();
+                    let since = now();
                     let active = Active::new(&mut self, ws, &open);
                     let error = match active.run().await {
                         Lost::Unused => return,
@@ -154,7 +160,7 @@ impl Driver {
                     };
                     tracing::debug!(%error, "the link is lost");
                     self.closed();
-                    backoff.was_up(since.elapsed());
+                    backoff.was_up(now().saturating_duration_since(since));
                     self.lost(&error);
                 }
             }
@@ -195,17 +201,18 @@ impl Driver {
     /// Waits before the next attempt; a dial cuts the wait to the first of the back-off. `false` if
     /// the link is given up meanwhile.
     async fn pause(&mut self, wait: Duration) -> bool {
-        let start = tokio::time::Instant::now();
+        let start = now();
         let (latest, earliest) = (start + wait, start + wait.min(self.context.backoff.0));
-        let mut sleep = pin!(tokio::time::sleep_until(latest));
+        let mut timer = Timer::default();
         poll_fn(|cx| {
             if self.poll_unused(cx).is_ready() {
                 return Poll::Ready(false);
             }
-            if !self.users.dials.is_empty() && sleep.deadline() > earliest {
-                sleep.as_mut().reset(earliest);
-            }
-            sleep.as_mut().poll(cx).map(|()| true)
+            let end = match self.users.dials.is_empty() {
+                true => latest,
+                false => earliest,
+            };
+            timer.poll(end, cx).map(|()| true)
         })
         .await
     }
@@ -280,6 +287,15 @@ impl Driver {
             // The dialler may have gone.
             let _ = dial.reply.send(Err(error.clone()));
         }
+    }
+
+    /// Tells everybody that the link is not open and will not be.
+    #[cfg(target_arch = "wasm32")]
+    fn not_allowed(&mut self, error: &Error) {
+        for (listener, _) in self.users.listeners.drain() {
+            self.events.push(LinkEvent::Closed(listener, error.clone()));
+        }
+        self.lost(error);
     }
 
     /// Nothing is announced here any more.

@@ -1,6 +1,8 @@
 //! The Engine.IO 3 heartbeat: the client pings, the server answers.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use web_time::Instant;
 
 use crate::protocol::engine_io::Open;
 

@@ -1,6 +1,8 @@
 //! How long a connection has held up its link by not being read.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use web_time::Instant;
 
 /// Shorter ones do not count: a reader that is fast, and slower than its sender, makes many of them.
 const SHORTEST: Duration = Duration::from_millis(100);

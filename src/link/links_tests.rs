@@ -18,11 +18,7 @@ pub(super) fn links(config: &Config) -> Links {
             allow_join_with_disabled_challenge: false,
             key_encoding: KeyEncoding::Hex,
         },
-        socket: SocketConfig {
-            tls: tls_config(&[]),
-            connect_timeout: config.connect_timeout,
-            message_bytes: limits.message_bytes,
-        },
+        socket: SocketConfig::new(config),
         budgets: Budgets {
             receive: limits.receive_bytes,
             send: limits.send_bytes,

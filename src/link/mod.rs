@@ -2,9 +2,11 @@
 //!
 //! A link is a task, spawned when the first listener or dial asks for its rendezvous and ended with
 //! the last user. [`driver`] is its life: open, serve, lose, back off; [`active`] serves an open
-//! link; [`socket`] opens it and [`connect`] its TCP stream; [`channel`] is what a connection and its
+//! link; [`socket`] opens it, natively over a TCP stream that [`connect`] opens, and in a browser with the browser's own
+//! WebSocket; [`channel`] is what a connection and its
 //! link share, [`channels`] has all of a link, [`turns`] says who of them sends next, [`pledges`] how much they may
-//! grant, and [`hold_up`] who of them holds up the others; [`alias`] finds the link that an address means; [`dial_links`] bounds what dials open,
+//! grant, and [`hold_up`] who of them holds up the others; [`alias`] finds the link that an address means, for
+//! which [`lookups`] looks up names; [`routes`] is what is known of addresses from earlier links; [`dial_links`] bounds what dials open,
 //! and [`place`] has them wait. Only this module opens sockets and spawns.
 
 mod active;
@@ -12,14 +14,17 @@ mod alias;
 mod backoff;
 mod channel;
 mod channels;
+#[cfg(not(target_arch = "wasm32"))]
 mod connect;
 mod dial_links;
 mod driver;
 mod global;
 mod heartbeat;
 mod hold_up;
+mod lookups;
 mod place;
 mod pledges;
+mod routes;
 mod socket;
 mod spellings;
 mod turns;
@@ -29,7 +34,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     task::Waker,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::{
@@ -38,20 +43,16 @@ use futures::{
 };
 use libp2p_core::transport::ListenerId;
 use libp2p_identity::PeerId;
-use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
+pub(crate) use self::{
+    channel::Channel, dial_links::Listening, routes::KeptRoutes, socket::SocketConfig,
+};
 use self::{
-    alias::Lookups,
     dial_links::{DialLinks, Standing},
     global::is_global,
+    lookups::Lookups,
     spellings::Spellings,
-};
-pub(crate) use self::{
-    channel::Channel,
-    connect::KeptRoutes,
-    dial_links::Listening,
-    socket::{SocketConfig, tls_config},
 };
 use crate::{
     address::{Rendezvous, StarAddr},
@@ -59,6 +60,7 @@ use crate::{
     discovery::Announcer,
     error::{Error, LinkError},
     protocol::{event::DialId, session::Settings, stream::Budgets},
+    runtime::{Handle, now},
 };
 
 /// What a link is asked to do.
@@ -283,10 +285,6 @@ impl Links {
         open.map(|(rendezvous, mailbox)| (rendezvous.clone(), lock(&mailbox.addresses).clone()))
             .collect()
     }
-}
-
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 /// Where a link is reached: by commands from the transport, and by channels that are ready to send.

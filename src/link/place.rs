@@ -1,16 +1,19 @@
 //! Places for links that only dials ask for: a dial waits for one, and another link may have to give way for it.
 
-use std::{sync::Mutex, time::Instant};
+use std::sync::Mutex;
 
 use libp2p_identity::PeerId;
-use tokio::task::JoinSet;
 
 use super::{
     Links,
     dial_links::{DialLinks, Open, gives_way},
-    lock, now,
+    lock,
 };
-use crate::{address::Rendezvous, error::Error};
+use crate::{
+    address::Rendezvous,
+    error::Error,
+    runtime::{now, sleep_apart},
+};
 
 /// The place of a dial that waits for its link, and is left with this.
 pub(super) struct Place<'a> {
@@ -45,10 +48,11 @@ impl Links {
             turn,
         };
         loop {
-            // Others may come before it meanwhile, or have taken its place.
+            // Others may come before it meanwhile, or have taken its place. Where there are no timers there will be no link
+            // either, whose end tells of it.
             let turn = lock(&self.dial_links).turn(place.turn);
             let turn = turn.ok_or_else(too_many)?;
-            if turn <= now() || !wait_until(turn).await {
+            if turn <= now() || !sleep_apart(turn).await {
                 return Ok(place);
             }
         }
@@ -89,15 +93,6 @@ impl Links {
             self.context.announcer.close(link);
         }
     }
-}
-
-/// Waits in a task of its own: in a runtime without timers it panics there, and not in the swarm's. `false` if it does:
-/// then there will be no link either, whose end tells of it.
-async fn wait_until(at: Instant) -> bool {
-    // Dropped with the dial, it ends the wait.
-    let mut waiting = JoinSet::new();
-    waiting.spawn(tokio::time::sleep_until(at.into()));
-    matches!(waiting.join_next().await, Some(Ok(())))
 }
 
 #[cfg(test)]

@@ -1,117 +1,82 @@
-//! Opening the WebSocket to a rendezvous, and the byte stream under it.
+//! Opening the WebSocket to a rendezvous. It is one over a TCP stream, or the browser's.
 
-use std::{
-    io::{self, IoSlice},
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+#[cfg(target_arch = "wasm32")]
+mod browser;
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::{Instant, timeout, timeout_at},
-};
-use tokio_rustls::{
-    TlsConnector,
-    client::TlsStream,
-    rustls::{
-        self, CertificateError, ClientConfig, RootCertStore,
-        pki_types::{CertificateDer, ServerName},
-    },
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::connect::{self, Routes};
+use web_time::Instant;
+
+#[cfg(target_arch = "wasm32")]
+use self::browser as imp;
+pub(super) use self::imp::{Routes, WebSocket};
+#[cfg(not(target_arch = "wasm32"))]
+use self::native as imp;
 use crate::{
-    address::{Host, Rendezvous},
-    crypto,
+    address::Rendezvous,
+    config::Config,
     error::LinkError,
     protocol::{ProtocolError, engine_io, excerpt, socket_io},
-    websocket::{self, CloseCode, Message, ReadError, upgrade},
-    words::Words,
+    runtime::{now, timeout_at},
+    websocket::{CloseCode, Message, ReadError},
 };
+
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) use self::imp::resolve;
 
 /// Messages without a meaning, such as WebSocket pings, that may come before each of the two packets
 /// that open a link.
 const MAX_ASIDES: usize = 32;
 
-/// How long closing a link may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
-pub(super) type WebSocket = websocket::WebSocket<Io>;
-
 /// What opening a link takes from the configuration.
 #[derive(Clone)]
 pub(crate) struct SocketConfig {
-    pub(crate) tls: Arc<ClientConfig>,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) message_bytes: usize,
+    #[cfg(not(target_arch = "wasm32"))]
+    trust: imp::Trust,
+    connect_timeout: Duration,
+    message_bytes: usize,
 }
 
-/// The TLS configuration: the web's roots and `extra`.
-pub(crate) fn tls_config(extra: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    // All of them were read when they were configured.
-    roots.add_parsable_certificates(extra.iter().cloned());
-    let config = ClientConfig::builder_with_provider(crypto::provider())
-        .with_safe_default_protocol_versions()
-        .expect("its suites are of the default protocol versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Arc::new(config)
+impl SocketConfig {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            #[cfg(not(target_arch = "wasm32"))]
+            trust: imp::Trust::new(config),
+            connect_timeout: config.connect_timeout,
+            message_bytes: config.limits.message_bytes,
+        }
+    }
 }
 
 /// Opens a link: name resolution, TCP, TLS, the WebSocket upgrade, the Engine.IO open packet and the
 /// namespace, all within the connect timeout. Dropping the future abandons the attempt.
 ///
-/// `permitted` is given the addresses of the host, and gives those that may be connected to; `routes` keeps
-/// which of them were of use.
+/// `permitted` is given the addresses of the host, where they are known, and gives those that may be connected to;
+/// `routes` keeps which of them were of use.
 pub(super) async fn open(
     rendezvous: &Rendezvous,
     config: &SocketConfig,
     routes: &mut Routes,
     permitted: impl FnOnce(Vec<SocketAddr>) -> Result<Vec<SocketAddr>, LinkError>,
 ) -> Result<(WebSocket, engine_io::Open), LinkError> {
-    let deadline = Deadline {
-        at: Instant::now() + config.connect_timeout,
-        timeout: config.connect_timeout,
-    };
-    let addresses = deadline
-        .stage("name resolution", resolve(rendezvous))
-        .await?;
-    let addresses = permitted(addresses)?;
-    open_at(rendezvous, config, routes, &deadline, &addresses).await
+    let deadline = Deadline::after(config.connect_timeout);
+    let connecting = imp::connect(rendezvous, config, routes, &deadline, permitted);
+    let (ws, route) = connecting.await?;
+    let opened = begin(ws, &deadline).await?;
+    routes.good(route);
+    Ok(opened)
 }
 
-/// The part of opening a link that comes after name resolution.
-async fn open_at(
-    rendezvous: &Rendezvous,
-    config: &SocketConfig,
-    routes: &mut Routes,
+/// The part that comes when there is a WebSocket.
+async fn begin(
+    mut ws: WebSocket,
     deadline: &Deadline,
-    addresses: &[SocketAddr],
 ) -> Result<(WebSocket, engine_io::Open), LinkError> {
-    let connecting = connect(addresses, routes);
-    let (tcp, route) = deadline.stage("connecting", connecting).await?;
-    let io = if rendezvous.is_secure() {
-        let handshake = tls_handshake(rendezvous, &config.tls, tcp);
-        let tls = deadline.stage("the TLS handshake", handshake).await?;
-        Io::Tls(Box::new(tls))
-    } else {
-        Io::Plain(tcp)
-    };
-    let mut ws = deadline
-        .stage("the WebSocket upgrade", upgrade(rendezvous, config, io))
-        .await?;
     let opened = deadline.stage("the Engine.IO handshake", handshake(&mut ws));
     match opened.await {
-        Ok(open) => {
-            routes.good(route);
-            Ok((ws, open))
-        }
+        Ok(open) => Ok((ws, open)),
         Err(error) => {
             leave(ws, &error);
             Err(error)
@@ -120,8 +85,8 @@ async fn open_at(
 }
 
 /// Leaves a link that is lost or not used any more: answers the server's close frame, or tells what it did wrong (RFC 6455,
-/// sections 5.5.1 and 7.1.7). A task does that, because nobody is to wait for a server that may be gone.
-pub(super) fn leave(mut ws: WebSocket, error: &LinkError) {
+/// sections 5.5.1 and 7.1.7).
+pub(super) fn leave(ws: WebSocket, error: &LinkError) {
     let code = match error {
         LinkError::Closed(_) => CloseCode::NORMAL,
         LinkError::WebSocket(violation) => violation.close_code(),
@@ -130,7 +95,7 @@ pub(super) fn leave(mut ws: WebSocket, error: &LinkError) {
         // The socket is broken, or the server does not read.
         _ => return,
     };
-    tokio::spawn(async move { timeout(CLOSE_TIMEOUT, ws.finish(code, "")).await });
+    imp::close(ws, code);
 }
 
 struct Deadline {
@@ -139,6 +104,11 @@ struct Deadline {
 }
 
 impl Deadline {
+    fn after(timeout: Duration) -> Self {
+        let at = now() + timeout;
+        Self { at, timeout }
+    }
+
     async fn stage<T>(
         &self,
         stage: &'static str,
@@ -150,99 +120,6 @@ impl Deadline {
         };
         timeout_at(self.at, future).await.map_err(timed_out)?
     }
-}
-
-pub(super) async fn resolve(rendezvous: &Rendezvous) -> Result<Vec<SocketAddr>, LinkError> {
-    let port = rendezvous.port();
-    let (name, wanted): (&str, fn(&SocketAddr) -> bool) = match rendezvous.host() {
-        Host::Ip4(ip) => return Ok(vec![(*ip, port).into()]),
-        Host::Ip6(ip) => return Ok(vec![(*ip, port).into()]),
-        Host::Dns(name) | Host::Dnsaddr(name) => (name, |_| true),
-        Host::Dns4(name) => (name, SocketAddr::is_ipv4),
-        Host::Dns6(name) => (name, SocketAddr::is_ipv6),
-    };
-    let found = tokio::net::lookup_host((name, port)).await;
-    let found = found.map_err(|error| LinkError::Resolve {
-        host: name.to_owned(),
-        error: Arc::new(error),
-    })?;
-    let addresses: Vec<_> = found.filter(wanted).collect();
-    if addresses.is_empty() {
-        return Err(LinkError::NoAddress(name.to_owned()));
-    }
-    Ok(addresses)
-}
-
-async fn connect(
-    addresses: &[SocketAddr],
-    routes: &mut Routes,
-) -> Result<(TcpStream, SocketAddr), LinkError> {
-    let failed = |error| LinkError::Connect(Arc::new(error));
-    let connected = connect::connect(addresses, routes).await;
-    let (tcp, route) = connected.map_err(failed)?;
-    tcp.set_nodelay(true).map_err(failed)?;
-    Ok((tcp, route))
-}
-
-async fn tls_handshake(
-    rendezvous: &Rendezvous,
-    config: &Arc<ClientConfig>,
-    tcp: TcpStream,
-) -> Result<TlsStream<TcpStream>, LinkError> {
-    let name = match (rendezvous.server_name(), rendezvous.host().ip()) {
-        (Some(name), _) => ServerName::try_from(name.to_owned()).ok(),
-        (None, ip) => ip.map(ServerName::from),
-    };
-    let name = name.ok_or_else(|| LinkError::Resolve {
-        host: rendezvous.server_name().unwrap_or_default().to_owned(),
-        error: Arc::new(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a DNS name",
-        )),
-    })?;
-    let connector = TlsConnector::from(config.clone());
-    let connected = connector.connect(name, tcp).await;
-    connected.map_err(|error| tls_error(rendezvous, error))
-}
-
-fn tls_error(rendezvous: &Rendezvous, error: io::Error) -> LinkError {
-    let tls = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let Some(tls) = tls else {
-        return LinkError::TlsHandshake(Arc::new(error));
-    };
-    let mut tls = tls.clone();
-    if let rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
-        presented,
-        ..
-    }) = &mut tls
-    {
-        // They are shown by `source()` too, and come from a certificate that nobody vouches for.
-        for name in presented {
-            *name = Words(&*name).to_string();
-        }
-    }
-    let error = Arc::new(tls.clone());
-    match tls {
-        rustls::Error::InvalidMessage(_) => LinkError::NotTls(error),
-        rustls::Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) if rendezvous.server_name().is_none() => LinkError::TlsWithoutName(error),
-        _ => LinkError::Tls(error),
-    }
-}
-
-async fn upgrade(
-    rendezvous: &Rendezvous,
-    config: &SocketConfig,
-    io: Io,
-) -> Result<WebSocket, LinkError> {
-    let url = rendezvous.to_string();
-    let authority = url.split_once("://").map_or(&*url, |(_, rest)| rest);
-    let upgraded = upgrade::upgrade(io, authority, engine_io::UPGRADE_PATH, config.message_bytes);
-    let failed = |error| LinkError::Upgrade(Arc::new(error));
-    upgraded.await.map_err(failed)
 }
 
 /// Waits for `0{…}` and `40`.
@@ -298,71 +175,6 @@ pub(super) fn read_error(error: ReadError) -> LinkError {
     }
 }
 
-/// TCP, with or without TLS.
-#[derive(Debug)]
-pub(super) enum Io {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl AsyncRead for Io {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(io) => io.is_write_vectored(),
-            Self::Tls(io) => io.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_flush(cx),
-            Self::Tls(io) => Pin::new(io).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
-        }
-    }
-}
-
-#[cfg(test)]
+#[cfg(all(test, not(target_arch = "wasm32")))]
 #[path = "socket_tests.rs"]
 mod tests;

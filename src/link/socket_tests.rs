@@ -1,5 +1,5 @@
-use super::*;
-use crate::StarAddr;
+use super::{imp::connect_to, *};
+use crate::{StarAddr, link::connect};
 
 /// Does the upgrade and opens the link, as a rendezvous does, once.
 async fn serve(listener: &tokio::net::TcpListener) -> Option<()> {
@@ -18,11 +18,8 @@ async fn serve(listener: &tokio::net::TcpListener) -> Option<()> {
 async fn a_link_is_opened_over_the_other_family_which_the_next_one_tries_first() {
     let base = "/dns/star.test/tcp/80/ws/p2p-websocket-star";
     let star = StarAddr::from_wire(base).expect("valid");
-    let config = SocketConfig {
-        tls: tls_config(&[]),
-        connect_timeout: Duration::from_secs(20),
-        message_bytes: 1000,
-    };
+    let config = Config::default().with_connect_timeout(Duration::from_secs(20));
+    let config = SocketConfig::new(&config);
     let (hole, _queued, _full) = connect::tests::black_hole("::1").await;
     let good = tokio::net::TcpListener::bind("127.0.0.1:0").await;
     let good = good.expect("a free port");
@@ -30,14 +27,15 @@ async fn a_link_is_opened_over_the_other_family_which_the_next_one_tries_first()
     let mut routes = Routes::default();
     assert_eq!(routes.order(&addresses), addresses);
     for _ in 0..2 {
-        let deadline = Deadline {
-            at: Instant::now() + config.connect_timeout,
-            timeout: config.connect_timeout,
+        let deadline = Deadline::after(config.connect_timeout);
+        let opening = async {
+            let to = star.rendezvous();
+            let (ws, route) = connect_to(to, &config, &mut routes, &deadline, &addresses).await?;
+            begin(ws, &deadline).await?;
+            Ok::<_, LinkError>(route)
         };
-        let rendezvous = star.rendezvous();
-        let opening = open_at(rendezvous, &config, &mut routes, &deadline, &addresses);
         let (opened, served) = futures::future::join(opening, serve(&good)).await;
-        opened.expect("open");
+        routes.good(opened.expect("open"));
         served.expect("served");
         assert_eq!(routes.order(&addresses), [addresses[1], addresses[0]]);
     }

@@ -71,7 +71,9 @@
 //!   of a link 16 MiB and those of a process 64 MiB; each gets at most as much as it leaves. So 1,024 idle connections
 //!   pledge 16 MiB, and busy ones on the same link no more than 32 MiB.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use web_time::Instant;
 
 use serde_json::Value;
 

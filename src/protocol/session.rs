@@ -8,8 +8,10 @@
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     fmt,
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use web_time::Instant;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;

@@ -7,7 +7,9 @@
 
 mod sink;
 
-use std::{collections::VecDeque, time::Instant};
+use std::collections::VecDeque;
+
+use web_time::Instant;
 
 use bytes::{Buf, Bytes};
 

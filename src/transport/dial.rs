@@ -12,6 +12,7 @@ use crate::{
     hints::{Claim, Hints},
     link::{Command, Links},
     protocol::event::DialId,
+    runtime::Handle,
 };
 
 /// Dials `peer` at `to`. Dropping the future cancels the dial.
@@ -21,7 +22,7 @@ pub(super) async fn dial(
     peer: PeerId,
     to: StarAddr,
 ) -> Result<Connection, Error> {
-    if tokio::runtime::Handle::try_current().is_err() {
+    if Handle::try_current().is_err() {
         return Err(Error::NoRuntime);
     }
     let names = || hints.names(&peer);

@@ -5,39 +5,34 @@
 //! each copy of what goes to every link. [`reader`] and [`writer`] are built around those;
 //! `benches/README.md` has the figures.
 //!
-//! [`upgrade`](mod@upgrade) is the client's side of the opening handshake; the server's is in `rendezvous::http`.
+//! [`upgrade`](mod@upgrade) is the client's side of the opening handshake; the server's is in `rendezvous::http`. In a
+//! browser, which has frames and a handshake of its own, there are only the [messages](Message).
 
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod conformance_tests;
+#[cfg(not(target_arch = "wasm32"))]
+mod connection;
+#[cfg(not(target_arch = "wasm32"))]
 mod frame;
-#[cfg(any(test, fuzzing))]
+#[cfg(all(any(test, fuzzing), not(target_arch = "wasm32")))]
 pub(crate) mod fuzzing;
+#[cfg(not(target_arch = "wasm32"))]
 mod mask;
+#[cfg(not(target_arch = "wasm32"))]
 mod reader;
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) mod upgrade;
+#[cfg(not(target_arch = "wasm32"))]
 mod writer;
 
-use std::{
-    io,
-    task::{Context, Poll, ready},
-};
+use std::io;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use bytes::Bytes;
 
-use self::{frame::MAX_CONTROL, reader::Reader, writer::Writer};
-use crate::{buffer::Buffer, protocol::excerpt};
-
-/// Which end of the connection we are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// Masks what it sends.
-    Client,
-    /// Takes only what is masked.
-    #[cfg_attr(
-        not(feature = "rendezvous-server"),
-        allow(dead_code, reason = "only the rendezvous serves")
-    )]
-    Server,
-}
+#[cfg(feature = "rendezvous-server")]
+pub(crate) use self::connection::encode_text;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use self::connection::{Role, WebSocket};
 
 /// Why a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +49,7 @@ impl CloseCode {
     pub(crate) const MESSAGE_TOO_BIG: Self = Self(1009);
 
     /// A code that may be sent: RFC 6455, section 7.4, and the registry that it sets up.
-    fn received(code: u16) -> Option<Self> {
+    pub(crate) fn received(code: u16) -> Option<Self> {
         matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999).then_some(Self(code))
     }
 }
@@ -67,6 +62,10 @@ impl From<CloseCode> for u16 {
 
 /// What a connection carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(
+    target_arch = "wasm32",
+    allow(dead_code, reason = "a browser keeps pings and pongs to itself")
+)]
 pub(crate) enum Message {
     /// UTF-8.
     Text(Bytes),
@@ -155,146 +154,3 @@ pub(crate) enum ReadError {
     #[error("a message of {len} bytes; at most {max} are accepted")]
     TooLong { len: usize, max: usize },
 }
-
-/// A connection after the opening handshake.
-#[derive(Debug)]
-pub(crate) struct WebSocket<S> {
-    io: S,
-    reader: Reader,
-    writer: Writer,
-    /// The payload of the last ping that is not answered. Older ones need not be: section 5.5.3.
-    ping: Option<Bytes>,
-    /// The code that the other end has closed with.
-    closed: Option<Option<CloseCode>>,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    /// One where `read` was read already, and no message may be longer than `limit` bytes.
-    pub(crate) fn new(io: S, role: Role, limit: usize, read: BytesMut) -> Self {
-        Self {
-            io,
-            reader: Reader::new(role, limit, read),
-            writer: Writer::new(role),
-            ping: None,
-            closed: None,
-        }
-    }
-
-    /// How many bytes were received so far: the sign of life that a long message gives before it is
-    /// complete.
-    pub(crate) fn received(&self) -> u64 {
-        self.reader.read()
-    }
-
-    /// How many bytes of memory it holds of unfinished messages, and of what is not written.
-    #[cfg(feature = "rendezvous-server")]
-    pub(crate) fn held(&self) -> usize {
-        self.reader.held() + self.writer.queued()
-    }
-
-    /// How many bytes were handed to the system so far.
-    #[cfg(feature = "rendezvous-server")]
-    pub(crate) fn sent(&self) -> u64 {
-        self.writer.written()
-    }
-
-    /// The next message; `None` when the other end has hung up. Nothing comes after a close or an
-    /// error.
-    pub(crate) fn poll_next(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Message, ReadError>>> {
-        if self.closed.is_some() {
-            return Poll::Ready(None);
-        }
-        let next = ready!(self.reader.poll_next(&mut self.io, cx));
-        match &next {
-            Some(Ok(Message::Ping(payload))) => self.ping = Some(payload.clone()),
-            Some(Ok(Message::Close(close))) => {
-                self.closed = Some(close.as_ref().map(|(code, _)| *code));
-            }
-            _ => {}
-        }
-        Poll::Ready(next)
-    }
-
-    /// The same as a future. Cancel safe.
-    pub(crate) async fn next(&mut self) -> Option<Result<Message, ReadError>> {
-        std::future::poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    /// Queues a message, to be [flushed](Self::poll_flush).
-    pub(crate) fn send(&mut self, message: Message) {
-        self.writer.push(message);
-    }
-
-    /// Queues a binary message. Of a client, that saves a copy.
-    pub(crate) fn send_buffer(&mut self, data: Buffer) {
-        self.writer.push_buffer(data);
-    }
-
-    /// Queues messages of a server that were [encoded](encode) before.
-    #[cfg(feature = "rendezvous-server")]
-    pub(crate) fn send_encoded(&mut self, frames: Bytes) {
-        self.writer.push_encoded(frames);
-    }
-
-    /// How many bytes are queued.
-    pub(crate) fn queued(&self) -> usize {
-        self.writer.queued()
-    }
-
-    /// Writes all that is queued, and the answer to a ping.
-    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.writer.poll_flush(&mut self.io, cx))?;
-            match self.ping.take() {
-                Some(payload) => self.writer.push(Message::Pong(payload)),
-                None => return Poll::Ready(Ok(())),
-            }
-        }
-    }
-
-    /// Sends a close frame behind all that is queued, with the other end's own code if it has closed,
-    /// and ends our direction.
-    pub(crate) async fn close(&mut self, code: CloseCode, reason: &str) -> io::Result<()> {
-        let close = match self.closed {
-            Some(code) => code.map(|code| (code, String::new())),
-            None => {
-                // The code takes two bytes.
-                Some((code, excerpt(reason, MAX_CONTROL - 2)))
-            }
-        };
-        self.ping = None;
-        // It is not to be held while the other end takes its time.
-        self.reader.clear();
-        self.send(Message::Close(close));
-        std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
-        self.io.shutdown().await
-    }
-
-    /// [Closes](Self::close), and takes what the other end still sends until it hangs up, as a server does
-    /// when it has our close frame. To drop a TCP stream that holds unread data would throw that frame away.
-    pub(crate) async fn finish(&mut self, code: CloseCode, reason: &str) -> io::Result<()> {
-        self.close(code, reason).await?;
-        let mut discarded = [0; 4096];
-        while self.io.read(&mut discarded).await? > 0 {}
-        Ok(())
-    }
-}
-
-/// Appends the frame of a server's text message, for [`WebSocket::send_encoded`].
-#[cfg(feature = "rendezvous-server")]
-pub(crate) fn encode_text(text: &str, frames: &mut Vec<u8>) {
-    let header = frame::Header {
-        fin: true,
-        opcode: frame::Opcode::Text,
-        mask: None,
-        len: text.len(),
-    };
-    header.encode(frames);
-    frames.extend_from_slice(text.as_bytes());
-}
-
-#[cfg(test)]
-mod conformance_tests;

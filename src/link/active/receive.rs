@@ -3,8 +3,9 @@
 use std::{
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
 };
+
+use web_time::Instant;
 
 use bytes::Bytes;
 
@@ -55,7 +56,11 @@ impl Active<'_> {
     pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkError> {
         for _ in 0..READ_BATCH {
             if self.intake.is_parked() {
-                return Ok(false);
+                // What was not read is lost, as what waits in a socket that is broken.
+                return match self.ws.is_closed() {
+                    true => Err(LinkError::Closed(None)),
+                    false => Ok(false),
+                };
             }
             let Poll::Ready(message) = self.ws.poll_next(cx) else {
                 return Ok(false);
@@ -143,7 +148,10 @@ impl Active<'_> {
                     parked.channel.add_hold_up(since, self.now);
                 }
             }
-            Err(_) if deadline.is_some_and(|deadline| deadline <= self.now) => {
+            Err(_)
+                if deadline.is_some_and(|deadline| deadline <= self.now)
+                    || self.ws.is_overfull() =>
+            {
                 tracing::debug!(dial_id = %parked.channel.dial_id(), "a reader stalls the link");
                 let reason = "the reader stalled";
                 parked.channel.abort(StreamError::ReaderStalled, reason);

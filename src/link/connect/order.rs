@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -37,7 +37,7 @@ impl Routes {
     }
 
     /// An attempt begins. It counts as failed until the link over it is open.
-    pub(super) fn tried(&mut self, addr: SocketAddr) {
+    pub(in crate::link) fn tried(&mut self, addr: SocketAddr) {
         self.in_vain.retain(|tried| *tried != addr);
         self.in_vain.push(addr);
     }
@@ -54,8 +54,8 @@ impl Routes {
     }
 
     /// Where the last link that was opened leads.
-    pub(in crate::link) fn latest(&self) -> Option<SocketAddr> {
-        self.latest
+    pub(in crate::link) fn latest(&self) -> Option<IpAddr> {
+        self.latest.map(|addr| addr.ip())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::Routes;
+use super::socket::Routes;
 use crate::address::Rendezvous;
 
 /// Of how many rendezvous that is kept. A link that only dials ask for ends with them, perhaps before it was open.

@@ -1,0 +1,231 @@
+//! The browser's WebSocket: a `WebSocketStream` where there is one.
+
+mod plain;
+mod stream;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    task::{Context, Poll},
+};
+
+use js_sys::{JsString, Uint8Array};
+use wasm_bindgen::{JsCast as _, JsValue};
+use web_sys::DomException;
+
+use self::{plain::Plain, stream::Streaming};
+use super::Deadline;
+use crate::{
+    address::Rendezvous,
+    buffer::Buffer,
+    error::LinkError,
+    protocol::engine_io,
+    websocket::{CloseCode, Message, ReadError},
+};
+
+/// The browser keeps to itself which addresses it connects to.
+#[derive(Debug, Default)]
+pub(in crate::link) struct Routes;
+
+impl Routes {
+    #[allow(clippy::unused_self, reason = "as elsewhere")]
+    pub(super) fn good(&mut self, (): ()) {}
+
+    #[allow(clippy::unused_self, reason = "as elsewhere")]
+    pub(in crate::link) fn have_failed(&self) -> bool {
+        false
+    }
+
+    #[allow(clippy::unused_self, reason = "as elsewhere")]
+    pub(in crate::link) fn latest(&self) -> Option<IpAddr> {
+        None
+    }
+}
+
+/// What browsers say when the other end has hung up without a close frame.
+const NO_CLOSE_FRAME: u16 = 1006;
+/// What they say of a close frame without a code.
+const NO_STATUS: u16 = 1005;
+
+/// A WebSocket of the browser. It belongs to the task that opened it.
+pub(in crate::link) enum WebSocket {
+    Stream(Streaming),
+    Plain(Plain),
+}
+
+/// Opens it. `permitted` judges an address; what a name means, only the browser knows.
+pub(super) async fn connect(
+    rendezvous: &Rendezvous,
+    config: &super::SocketConfig,
+    _: &mut Routes,
+    deadline: &Deadline,
+    permitted: impl FnOnce(Vec<SocketAddr>) -> Result<Vec<SocketAddr>, LinkError>,
+) -> Result<(WebSocket, ()), LinkError> {
+    // With a name for TLS, that is what the browser looks up.
+    if let Some(ip) = rendezvous
+        .host()
+        .ip()
+        .filter(|_| rendezvous.sni().is_none())
+    {
+        permitted(vec![(ip, rendezvous.port()).into()])?;
+    }
+    let url = format!("{rendezvous}{}", engine_io::UPGRADE_PATH);
+    if stream::is_there() {
+        let mut socket = Streaming::new(&url, config.message_bytes)?;
+        deadline.stage("opening", socket.opened()).await?;
+        return Ok((WebSocket::Stream(socket), ()));
+    }
+    let mut socket = Plain::new(&url, config.message_bytes)?;
+    deadline.stage("opening", socket.opened()).await?;
+    Ok((WebSocket::Plain(socket), ()))
+}
+
+/// Closes it. The browser sees to what comes after.
+pub(super) fn close(ws: WebSocket, code: CloseCode) {
+    // A page may close with 1000, and with codes of its own.
+    let code = match u16::from(code) {
+        1000 => 1000,
+        code => code + 3000,
+    };
+    match ws {
+        WebSocket::Stream(socket) => socket.close(code),
+        WebSocket::Plain(socket) => socket.close(code),
+    }
+}
+
+/// As that over TCP has them.
+impl WebSocket {
+    pub(in crate::link) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Message, ReadError>>> {
+        match self {
+            Self::Stream(socket) => socket.poll_next(cx),
+            Self::Plain(socket) => socket.poll_next(cx),
+        }
+    }
+
+    pub(in crate::link) async fn next(&mut self) -> Option<Result<Message, ReadError>> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    pub(in crate::link) fn send(&mut self, message: Message) {
+        match &message {
+            Message::Text(_) => self.send_text(message.as_text().unwrap_or_default()),
+            Message::Binary(data) => self.send_bytes(data),
+            // The browser does that.
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
+        }
+    }
+
+    pub(in crate::link) fn send_buffer(&mut self, data: Buffer) {
+        self.send_bytes(&data);
+    }
+
+    fn send_text(&mut self, text: &str) {
+        match self {
+            Self::Stream(socket) => socket.send_text(text),
+            Self::Plain(socket) => socket.send_text(text),
+        }
+    }
+
+    fn send_bytes(&mut self, data: &[u8]) {
+        match self {
+            Self::Stream(socket) => socket.send_bytes(data),
+            Self::Plain(socket) => socket.send_bytes(data),
+        }
+    }
+
+    pub(in crate::link) fn queued(&self) -> usize {
+        match self {
+            Self::Stream(socket) => socket.queued(),
+            Self::Plain(socket) => socket.queued(),
+        }
+    }
+
+    pub(in crate::link) fn received(&self) -> u64 {
+        match self {
+            Self::Stream(socket) => socket.received(),
+            Self::Plain(socket) => socket.received(),
+        }
+    }
+
+    /// Whether the other end has closed it, read or not.
+    pub(in crate::link) fn is_closed(&self) -> bool {
+        match self {
+            Self::Stream(socket) => socket.is_closed(),
+            Self::Plain(socket) => socket.is_closed(),
+        }
+    }
+
+    /// A plain WebSocket reads on when nobody takes what it has read.
+    pub(in crate::link) fn is_overfull(&self) -> bool {
+        match self {
+            Self::Stream(_) => false,
+            Self::Plain(socket) => socket.is_overfull(),
+        }
+    }
+
+    pub(in crate::link) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Stream(socket) => socket.poll_flush(cx),
+            Self::Plain(socket) => socket.poll_flush(cx),
+        }
+    }
+}
+
+fn len(message: &Message) -> usize {
+    match message {
+        Message::Text(data) | Message::Binary(data) | Message::Ping(data) | Message::Pong(data) => {
+            data.len()
+        }
+        Message::Close(_) => 0,
+    }
+}
+
+/// What has come; text or bytes. It is copied only if it is not too long.
+fn message(data: &JsValue, max: usize) -> Result<Message, ReadError> {
+    let check = |len: u32| match usize::try_from(len).unwrap_or(usize::MAX) {
+        len if len > max => Err(ReadError::TooLong { len, max }),
+        _ => Ok(()),
+    };
+    if let Some(text) = data.dyn_ref::<JsString>() {
+        check(text.length())?;
+        return Ok(Message::text(String::from(text)));
+    }
+    let bytes = match data.dyn_ref::<Uint8Array>() {
+        Some(bytes) => bytes.clone(),
+        None => Uint8Array::new(data),
+    };
+    check(bytes.length())?;
+    Ok(Message::Binary(bytes.to_vec().into()))
+}
+
+/// What the browser tells of the end; `None` if the other end has just hung up.
+fn closed(code: u16, reason: &str) -> Option<Message> {
+    match code {
+        NO_CLOSE_FRAME => None,
+        NO_STATUS | 0 => Some(Message::Close(None)),
+        code => {
+            let code = CloseCode::received(code).unwrap_or(CloseCode::PROTOCOL_ERROR);
+            Some(Message::Close(Some((code, reason.to_owned()))))
+        }
+    }
+}
+
+/// Whether the browser refuses for good.
+fn is_security_error(error: &JsValue) -> bool {
+    let error = error.dyn_ref::<DomException>();
+    error.is_some_and(|error| error.name() == "SecurityError")
+}
+
+/// What an exception says.
+fn told(error: &JsValue) -> String {
+    if let Some(error) = error.dyn_ref::<DomException>() {
+        return format!("{}: {}", error.name(), error.message());
+    }
+    match error.dyn_ref::<js_sys::Error>() {
+        Some(error) => format!("{}: {}", error.name(), error.message()),
+        None => "it does not say why".to_owned(),
+    }
+}

@@ -1,0 +1,316 @@
+//! The `WebSocket` that every browser has. It has no back-pressure: what has come waits here, within a bound, and how much
+//! waits to be sent is asked for.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use wasm_bindgen::{JsCast as _, JsValue, closure::Closure};
+use web_sys::{BinaryType, CloseEvent, MessageChannel, MessageEvent};
+use web_time::Instant;
+
+use super::{len, told};
+use crate::{
+    error::LinkError,
+    runtime::{Timer, now},
+    websocket::{Message, ReadError},
+};
+
+/// What may be unread, in bytes: sixteen times what a connection holds for its reader.
+const UNREAD: usize = 16 * 1024 * 1024;
+/// What may wait in the browser without anybody waiting for it, in bytes.
+const BUFFERED: usize = 64 * 1024;
+/// When nothing was sent for so long, it is asked for less often.
+const STUCK: Duration = Duration::from_millis(100);
+/// What a message costs beside its bytes.
+const OVERHEAD: usize = 64;
+
+pub(in crate::link) struct Plain {
+    socket: web_sys::WebSocket,
+    url: String,
+    shared: Rc<RefCell<Shared>>,
+    /// What was handed to the browser, in bytes.
+    sent: u64,
+    asker: Asker,
+    _handlers: Handlers,
+}
+
+#[derive(Default)]
+struct Shared {
+    open: bool,
+    inbox: VecDeque<Result<Message, ReadError>>,
+    /// What is in there, in bytes.
+    unread: usize,
+    /// There was more in there than may be, and somebody was made to pay for it.
+    is_paid: bool,
+    received: u64,
+    closed: Option<Closed>,
+    /// What came that is neither text nor bytes.
+    waker: Option<Waker>,
+}
+
+/// How it was closed.
+#[derive(Clone)]
+struct Closed {
+    code: u16,
+    reason: String,
+    /// It was told already.
+    told: bool,
+}
+
+impl Shared {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn register(&mut self, cx: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            waker => *waker = Some(cx.waker().clone()),
+        }
+    }
+
+    fn push(&mut self, message: Result<Message, ReadError>) {
+        let len = message.as_ref().map_or(0, len);
+        self.received += len as u64;
+        self.unread += len + OVERHEAD;
+        self.inbox.push_back(message);
+        self.wake();
+    }
+
+    fn pop(&mut self) -> Option<Result<Message, ReadError>> {
+        let message = self.inbox.pop_front()?;
+        let len = message.as_ref().map_or(0, len);
+        self.unread = self.unread.saturating_sub(len + OVERHEAD);
+        self.is_paid &= self.unread > UNREAD / 2;
+        Some(message)
+    }
+}
+
+/// What the browser calls. They live as long as the socket.
+struct Handlers {
+    _open: Closure<dyn FnMut()>,
+    _message: Closure<dyn FnMut(MessageEvent)>,
+    _close: Closure<dyn FnMut(CloseEvent)>,
+}
+
+impl Plain {
+    /// Begins to open a WebSocket.
+    ///
+    /// # Errors
+    /// [`LinkError::NotAllowed`] if the browser does not.
+    pub(super) fn new(url: &str, limit: usize) -> Result<Self, LinkError> {
+        let socket = web_sys::WebSocket::new(url);
+        let socket = socket.map_err(|error| LinkError::NotAllowed(told(&error)))?;
+        socket.set_binary_type(BinaryType::Arraybuffer);
+        let shared = Rc::<RefCell<Shared>>::default();
+        let handlers = Handlers::new(&socket, &shared, limit);
+        Ok(Self {
+            asker: Asker::new(&shared)?,
+            socket,
+            url: url.to_owned(),
+            shared,
+            sent: 0,
+            _handlers: handlers,
+        })
+    }
+
+    /// Waits until it is open.
+    pub(super) async fn opened(&mut self) -> Result<(), LinkError> {
+        std::future::poll_fn(|cx| {
+            let mut shared = self.shared.borrow_mut();
+            shared.register(cx);
+            match (shared.open, &shared.closed) {
+                (true, _) => Poll::Ready(Ok(())),
+                (false, Some(_)) => {
+                    let url = self.url.clone();
+                    Poll::Ready(Err(LinkError::NotOpened { url }))
+                }
+                (false, None) => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Message, ReadError>>> {
+        let mut shared = self.shared.borrow_mut();
+        if let Some(message) = shared.pop() {
+            return Poll::Ready(Some(message));
+        }
+        let Some(closed) = &mut shared.closed else {
+            shared.register(cx);
+            return Poll::Pending;
+        };
+        if std::mem::replace(&mut closed.told, true) {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(super::closed(closed.code, &closed.reason).map(Ok))
+    }
+
+    pub(super) fn send_text(&mut self, text: &str) {
+        self.sent += text.len() as u64;
+        // One that is closed says so when it is read.
+        let _ = self.socket.send_with_str(text);
+    }
+
+    pub(super) fn send_bytes(&mut self, data: &[u8]) {
+        self.sent += data.len() as u64;
+        // As for text.
+        let _ = self.socket.send_with_u8_array(data);
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        usize::try_from(self.socket.buffered_amount()).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.shared.borrow().received
+    }
+
+    /// Only once, until what is there has been read: it is mostly that of whoever pays for it.
+    pub(super) fn is_overfull(&self) -> bool {
+        let mut shared = self.shared.borrow_mut();
+        shared.unread > UNREAD && !std::mem::replace(&mut shared.is_paid, true)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.shared.borrow().closed.is_some()
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Nobody may read at the moment, and what comes has to be noticed all the same.
+        self.shared.borrow_mut().register(cx);
+        let queued = self.queued();
+        if queued <= BUFFERED || self.is_closed() {
+            self.asker.done();
+            return Poll::Ready(Ok(()));
+        }
+        self.asker.ask(self.sent.saturating_sub(queued as u64), cx);
+        Poll::Pending
+    }
+
+    pub(super) fn close(&self, code: u16) {
+        let _ = self.socket.close_with_code(code);
+    }
+}
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        self.socket.set_onopen(None);
+        self.socket.set_onmessage(None);
+        self.socket.set_onclose(None);
+        // Closed already, it does nothing.
+        let _ = self.socket.close();
+    }
+}
+
+impl Handlers {
+    fn new(socket: &web_sys::WebSocket, shared: &Rc<RefCell<Shared>>, limit: usize) -> Self {
+        let this = shared.clone();
+        let open = Closure::<dyn FnMut()>::new(move || {
+            let mut shared = this.borrow_mut();
+            shared.open = true;
+            shared.wake();
+        });
+        let this = shared.clone();
+        let message = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
+            this.borrow_mut().push(super::message(&event.data(), limit));
+        });
+        let this = shared.clone();
+        let close = Closure::<dyn FnMut(CloseEvent)>::new(move |event: CloseEvent| {
+            let mut shared = this.borrow_mut();
+            shared.closed = Some(Closed {
+                code: event.code(),
+                reason: event.reason(),
+                told: false,
+            });
+            shared.wake();
+        });
+        socket.set_onopen(Some(open.as_ref().unchecked_ref()));
+        socket.set_onmessage(Some(message.as_ref().unchecked_ref()));
+        socket.set_onclose(Some(close.as_ref().unchecked_ref()));
+        Self {
+            _open: open,
+            _message: message,
+            _close: close,
+        }
+    }
+}
+
+/// Has the task woken to look how much is still to be sent: nothing tells it. A message to itself comes at once, also in a
+/// hidden page, whose timers are a second late or more.
+struct Asker {
+    channel: MessageChannel,
+    shared: Rc<RefCell<Asking>>,
+    _answer: Closure<dyn FnMut()>,
+    timer: Timer,
+    /// What had been sent, and since when.
+    last: Option<(u64, Instant)>,
+}
+
+#[derive(Default)]
+struct Asking {
+    asked: bool,
+}
+
+impl Asker {
+    fn new(socket: &Rc<RefCell<Shared>>) -> Result<Self, LinkError> {
+        let channel = MessageChannel::new().map_err(|error| LinkError::NotAllowed(told(&error)))?;
+        let shared = Rc::<RefCell<Asking>>::default();
+        let (this, socket) = (shared.clone(), socket.clone());
+        let answer = Closure::<dyn FnMut()>::new(move || {
+            this.borrow_mut().asked = false;
+            socket.borrow_mut().wake();
+        });
+        let port = channel.port1();
+        port.set_onmessage(Some(answer.as_ref().unchecked_ref()));
+        Ok(Self {
+            channel,
+            shared,
+            _answer: answer,
+            timer: Timer::default(),
+            last: None,
+        })
+    }
+
+    /// So much was sent until now.
+    fn ask(&mut self, sent: u64, cx: &mut Context<'_>) {
+        let now = now();
+        let since = match self.last {
+            Some((last, since)) if last >= sent => since,
+            _ => now,
+        };
+        self.last = Some((sent, since));
+        if now.saturating_duration_since(since) >= STUCK {
+            // Nobody takes it: that need not keep the processor busy.
+            if self.timer.poll(now + STUCK, cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+        } else if !std::mem::replace(&mut self.shared.borrow_mut().asked, true) {
+            // It cannot fail: what is posted can be copied.
+            let _ = self.channel.port2().post_message(&JsValue::NULL);
+        }
+    }
+
+    fn done(&mut self) {
+        self.last = None;
+        self.timer.stop();
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.channel.port1().set_onmessage(None);
+        self.channel.port1().close();
+    }
+}

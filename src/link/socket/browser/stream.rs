@@ -1,0 +1,300 @@
+//! `WebSocketStream`, which has back-pressure both ways. Only some browsers have it, and `web-sys` has no stable interface
+//! to it: its properties are looked up by name.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
+use wasm_bindgen::{JsCast as _, JsValue};
+use wasm_bindgen_futures::{JsFuture, spawn_local};
+
+use super::{NO_CLOSE_FRAME, closed, told};
+use crate::{
+    error::LinkError,
+    runtime::{now, timeout_at},
+    websocket::{Message, ReadError},
+};
+
+/// Writes that may be under way at one time: the browser has something to go on with while it tells that one is done.
+const WRITES: usize = 4;
+/// How long what is left may take to be written before it is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(in crate::link) struct Streaming {
+    socket: JsValue,
+    url: String,
+    limit: usize,
+    /// Its readable and writable sides, once it is open.
+    sides: Option<Sides>,
+    end: End,
+    /// Nothing more can be read.
+    is_over: bool,
+    received: u64,
+}
+
+/// What the browser tells of the end.
+enum End {
+    Ahead(JsFuture),
+    Come { code: u16, reason: String },
+    Told,
+}
+
+struct Sides {
+    reader: JsValue,
+    read: Option<JsFuture>,
+    writer: JsValue,
+    /// With their lengths, in bytes.
+    queue: VecDeque<(JsValue, usize)>,
+    writes: VecDeque<(JsFuture, usize)>,
+    /// What is in both, in bytes.
+    queued: usize,
+}
+
+/// Whether this browser has it.
+pub(super) fn is_there() -> bool {
+    constructor().is_some()
+}
+
+fn constructor() -> Option<Function> {
+    get(&js_sys::global(), "WebSocketStream")?.dyn_into().ok()
+}
+
+fn get(object: &JsValue, name: &str) -> Option<JsValue> {
+    let value = Reflect::get(object, &name.into()).ok()?;
+    (!value.is_undefined() && !value.is_null()).then_some(value)
+}
+
+/// Calls a method.
+fn call(object: &JsValue, name: &str, arguments: &[&JsValue]) -> Result<JsValue, JsValue> {
+    let method: Function = Reflect::get(object, &name.into())?.dyn_into()?;
+    Reflect::apply(
+        &method,
+        object,
+        &arguments.iter().copied().collect::<Array>(),
+    )
+}
+
+/// What a method or a property promises.
+fn promised(value: Result<JsValue, JsValue>) -> Result<JsFuture, JsValue> {
+    Ok(JsFuture::from(value?.dyn_into::<Promise>()?))
+}
+
+impl Streaming {
+    /// Begins to open one.
+    ///
+    /// # Errors
+    /// [`LinkError::NotAllowed`] if the browser does not.
+    pub(super) fn new(url: &str, limit: usize) -> Result<Self, LinkError> {
+        let refused = |error: JsValue| LinkError::NotAllowed(told(&error));
+        let constructor = constructor().ok_or_else(|| refused(JsValue::UNDEFINED))?;
+        let arguments = Array::of1(&url.into());
+        let socket = Reflect::construct(&constructor, &arguments).map_err(refused)?;
+        let ended = promised(Reflect::get(&socket, &"closed".into())).map_err(refused)?;
+        Ok(Self {
+            socket,
+            url: url.to_owned(),
+            limit,
+            sides: None,
+            end: End::Ahead(ended),
+            is_over: false,
+            received: 0,
+        })
+    }
+
+    /// Waits until it is open.
+    pub(super) async fn opened(&mut self) -> Result<(), LinkError> {
+        let sides = async {
+            let opened = promised(Reflect::get(&self.socket, &"opened".into()))?.await?;
+            let side =
+                |name: &str, lock: &str| call(&Reflect::get(&opened, &name.into())?, lock, &[]);
+            Ok::<_, JsValue>(Sides {
+                reader: side("readable", "getReader")?,
+                read: None,
+                writer: side("writable", "getWriter")?,
+                queue: VecDeque::new(),
+                writes: VecDeque::new(),
+                queued: 0,
+            })
+        };
+        let sides = sides.await;
+        self.sides = Some(
+            sides.map_err(|error| match super::is_security_error(&error) {
+                true => LinkError::NotAllowed(told(&error)),
+                false => LinkError::NotOpened {
+                    url: self.url.clone(),
+                },
+            })?,
+        );
+        Ok(())
+    }
+
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Message, ReadError>>> {
+        loop {
+            if self.is_over {
+                return self.poll_ended(cx);
+            }
+            let Some(sides) = &mut self.sides else {
+                return Poll::Pending;
+            };
+            let read = match sides.read.take() {
+                Some(read) => Ok(read),
+                None => promised(call(&sides.reader, "read", &[])),
+            };
+            let Ok(mut read) = read else {
+                self.is_over = true;
+                continue;
+            };
+            match Pin::new(&mut read).poll(cx) {
+                Poll::Pending => {
+                    sides.read = Some(read);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(chunk)) => match value(&chunk) {
+                    Some(value) => {
+                        let message = super::message(&value, self.limit);
+                        self.received += message.as_ref().map_or(0, super::len) as u64;
+                        return Poll::Ready(Some(message));
+                    }
+                    None => self.is_over = true,
+                },
+                Poll::Ready(Err(_)) => self.is_over = true,
+            }
+        }
+    }
+
+    /// Whether it is closed.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> bool {
+        let End::Ahead(end) = &mut self.end else {
+            return true;
+        };
+        let Poll::Ready(Ok(how) | Err(how)) = Pin::new(end).poll(cx) else {
+            return false;
+        };
+        let code = get(&how, "closeCode").and_then(|code| code.as_f64());
+        let reason = get(&how, "reason").and_then(|reason| reason.as_string());
+        self.end = End::Come {
+            // It is one of 16 bits.
+            code: code.map_or(NO_CLOSE_FRAME, |code| code as u16),
+            reason: reason.unwrap_or_default(),
+        };
+        true
+    }
+
+    /// How it was closed, once.
+    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, ReadError>>> {
+        if !self.poll_end(cx) {
+            return Poll::Pending;
+        }
+        Poll::Ready(match std::mem::replace(&mut self.end, End::Told) {
+            End::Come { code, reason } => closed(code, &reason).map(Ok),
+            End::Ahead(_) | End::Told => None,
+        })
+    }
+
+    pub(super) fn send_text(&mut self, text: &str) {
+        self.push(JsValue::from_str(text), text.len());
+    }
+
+    pub(super) fn send_bytes(&mut self, data: &[u8]) {
+        self.push(Uint8Array::from(data).into(), data.len());
+    }
+
+    fn push(&mut self, chunk: JsValue, len: usize) {
+        if let Some(sides) = &mut self.sides {
+            sides.queue.push_back((chunk, len));
+            sides.queued += len;
+        }
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.sides.as_ref().map_or(0, |sides| sides.queued)
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        !matches!(self.end, End::Ahead(_))
+    }
+
+    /// Reading tells how it was closed, and what came before: then all is well here.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let is_closed = self.poll_end(cx);
+        let Some(sides) = self.sides.as_mut().filter(|_| !is_closed) else {
+            return Poll::Ready(Ok(()));
+        };
+        sides.poll_flush(cx).map(Ok)
+    }
+
+    /// Closes it when all is written, in a task: nobody is to wait for a server that may be gone.
+    pub(super) fn close(mut self, code: u16) {
+        spawn_local(async move {
+            let all = poll_fn(|cx| self.poll_flush(cx));
+            // It is closed in any case.
+            let _ = timeout_at(now() + CLOSE_TIMEOUT, all).await;
+            let how = Object::new();
+            // It is closed without a code if that cannot be set.
+            let _ = Reflect::set(&how, &"closeCode".into(), &code.into());
+            let _ = call(&self.socket, "close", &[&how]);
+        });
+    }
+}
+
+impl Sides {
+    /// Ready when all is written, or nothing can be any more.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            while let Some((write, len)) = self.writes.front_mut() {
+                match Pin::new(write).poll(cx) {
+                    Poll::Ready(Ok(_)) => {
+                        self.queued = self.queued.saturating_sub(*len);
+                        self.writes.pop_front();
+                    }
+                    Poll::Ready(Err(_)) => return self.broken(),
+                    Poll::Pending => break,
+                }
+            }
+            if self.writes.len() >= WRITES {
+                return Poll::Pending;
+            }
+            match self.queue.pop_front() {
+                Some((chunk, len)) => match promised(call(&self.writer, "write", &[&chunk])) {
+                    Ok(write) => self.writes.push_back((write, len)),
+                    Err(_) => return self.broken(),
+                },
+                None if self.writes.is_empty() => return Poll::Ready(()),
+                None => return Poll::Pending,
+            }
+        }
+    }
+
+    fn broken(&mut self) -> Poll<()> {
+        self.queue.clear();
+        self.writes.clear();
+        self.queued = 0;
+        Poll::Ready(())
+    }
+}
+
+/// What was read; `None` at the end.
+fn value(read: &JsValue) -> Option<JsValue> {
+    let is_done = Reflect::get(read, &"done".into()).ok()?.is_truthy();
+    if is_done { None } else { get(read, "value") }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        // Closed already, it does nothing.
+        let _ = call(&self.socket, "close", &[]);
+    }
+}

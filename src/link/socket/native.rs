@@ -1,0 +1,271 @@
+//! Over TCP and TLS, with the codec of this crate.
+
+use std::{
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{
+        self, CertificateError, ClientConfig, RootCertStore,
+        pki_types::{CertificateDer, ServerName},
+    },
+};
+
+use super::Deadline;
+use crate::{
+    address::{Host, Rendezvous},
+    config::Config,
+    crypto,
+    error::LinkError,
+    link::connect,
+    protocol::engine_io,
+    runtime::timeout,
+    websocket::{self, CloseCode, upgrade},
+    words::Words,
+};
+pub(in crate::link) use connect::Routes;
+
+/// How long closing a link may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(in crate::link) type WebSocket = websocket::WebSocket<Io>;
+
+/// What opening a link takes from the configuration, beside what all sockets take.
+#[derive(Clone)]
+pub(crate) struct Trust(Arc<ClientConfig>);
+
+impl Trust {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self(tls_config(&config.root_certificates))
+    }
+}
+
+/// The TLS configuration: the web's roots and `extra`.
+fn tls_config(extra: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    // All of them were read when they were configured.
+    roots.add_parsable_certificates(extra.iter().cloned());
+    let config = ClientConfig::builder_with_provider(crypto::provider())
+        .with_safe_default_protocol_versions()
+        .expect("its suites are of the default protocol versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// Name resolution, TCP, TLS and the WebSocket upgrade. Tells over which address, too.
+///
+/// `permitted` is given the addresses of the host, and gives those that may be connected to; `routes` keeps
+/// which of them were of use.
+pub(super) async fn connect(
+    rendezvous: &Rendezvous,
+    config: &super::SocketConfig,
+    routes: &mut Routes,
+    deadline: &Deadline,
+    permitted: impl FnOnce(Vec<SocketAddr>) -> Result<Vec<SocketAddr>, LinkError>,
+) -> Result<(WebSocket, SocketAddr), LinkError> {
+    let addresses = deadline
+        .stage("name resolution", resolve(rendezvous))
+        .await?;
+    let addresses = permitted(addresses)?;
+    connect_to(rendezvous, config, routes, deadline, &addresses).await
+}
+
+/// The part that comes after name resolution.
+pub(super) async fn connect_to(
+    rendezvous: &Rendezvous,
+    config: &super::SocketConfig,
+    routes: &mut Routes,
+    deadline: &Deadline,
+    addresses: &[SocketAddr],
+) -> Result<(WebSocket, SocketAddr), LinkError> {
+    let connecting = connect_tcp(addresses, routes);
+    let (tcp, route) = deadline.stage("connecting", connecting).await?;
+    let io = if rendezvous.is_secure() {
+        let handshake = tls_handshake(rendezvous, &config.trust.0, tcp);
+        let tls = deadline.stage("the TLS handshake", handshake).await?;
+        Io::Tls(Box::new(tls))
+    } else {
+        Io::Plain(tcp)
+    };
+    let upgrade = upgrade(rendezvous, config.message_bytes, io);
+    let ws = deadline.stage("the WebSocket upgrade", upgrade).await?;
+    Ok((ws, route))
+}
+
+/// Closes it in a task, because nobody is to wait for a server that may be gone.
+pub(super) fn close(mut ws: WebSocket, code: CloseCode) {
+    tokio::spawn(async move { timeout(CLOSE_TIMEOUT, ws.finish(code, "")).await });
+}
+
+pub(in crate::link) async fn resolve(
+    rendezvous: &Rendezvous,
+) -> Result<Vec<SocketAddr>, LinkError> {
+    let port = rendezvous.port();
+    let (name, wanted): (&str, fn(&SocketAddr) -> bool) = match rendezvous.host() {
+        Host::Ip4(ip) => return Ok(vec![(*ip, port).into()]),
+        Host::Ip6(ip) => return Ok(vec![(*ip, port).into()]),
+        Host::Dns(name) | Host::Dnsaddr(name) => (name, |_| true),
+        Host::Dns4(name) => (name, SocketAddr::is_ipv4),
+        Host::Dns6(name) => (name, SocketAddr::is_ipv6),
+    };
+    let found = tokio::net::lookup_host((name, port)).await;
+    let found = found.map_err(|error| LinkError::Resolve {
+        host: name.to_owned(),
+        error: Arc::new(error),
+    })?;
+    let addresses: Vec<_> = found.filter(wanted).collect();
+    if addresses.is_empty() {
+        return Err(LinkError::NoAddress(name.to_owned()));
+    }
+    Ok(addresses)
+}
+
+async fn connect_tcp(
+    addresses: &[SocketAddr],
+    routes: &mut Routes,
+) -> Result<(TcpStream, SocketAddr), LinkError> {
+    let failed = |error| LinkError::Connect(Arc::new(error));
+    let connected = connect::connect(addresses, routes).await;
+    let (tcp, route) = connected.map_err(failed)?;
+    tcp.set_nodelay(true).map_err(failed)?;
+    Ok((tcp, route))
+}
+
+async fn tls_handshake(
+    rendezvous: &Rendezvous,
+    config: &Arc<ClientConfig>,
+    tcp: TcpStream,
+) -> Result<TlsStream<TcpStream>, LinkError> {
+    let name = match (rendezvous.server_name(), rendezvous.host().ip()) {
+        (Some(name), _) => ServerName::try_from(name.to_owned()).ok(),
+        (None, ip) => ip.map(ServerName::from),
+    };
+    let name = name.ok_or_else(|| LinkError::Resolve {
+        host: rendezvous.server_name().unwrap_or_default().to_owned(),
+        error: Arc::new(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a DNS name",
+        )),
+    })?;
+    let connector = TlsConnector::from(config.clone());
+    let connected = connector.connect(name, tcp).await;
+    connected.map_err(|error| tls_error(rendezvous, error))
+}
+
+fn tls_error(rendezvous: &Rendezvous, error: io::Error) -> LinkError {
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(tls) = tls else {
+        return LinkError::TlsHandshake(Arc::new(error));
+    };
+    let mut tls = tls.clone();
+    if let rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+        presented,
+        ..
+    }) = &mut tls
+    {
+        // They are shown by `source()` too, and come from a certificate that nobody vouches for.
+        for name in presented {
+            *name = Words(&*name).to_string();
+        }
+    }
+    let error = Arc::new(tls.clone());
+    match tls {
+        rustls::Error::InvalidMessage(_) => LinkError::NotTls(error),
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) if rendezvous.server_name().is_none() => LinkError::TlsWithoutName(error),
+        _ => LinkError::Tls(error),
+    }
+}
+
+async fn upgrade(
+    rendezvous: &Rendezvous,
+    message_bytes: usize,
+    io: Io,
+) -> Result<WebSocket, LinkError> {
+    let url = rendezvous.to_string();
+    let authority = url.split_once("://").map_or(&*url, |(_, rest)| rest);
+    let upgraded = upgrade::upgrade(io, authority, engine_io::UPGRADE_PATH, message_bytes);
+    let failed = |error| LinkError::Upgrade(Arc::new(error));
+    upgraded.await.map_err(failed)
+}
+
+/// TCP, with or without TLS.
+#[derive(Debug)]
+pub(in crate::link) enum Io {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(io) => io.is_write_vectored(),
+            Self::Tls(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+}

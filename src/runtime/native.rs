@@ -1,0 +1,66 @@
+//! Tokio's, so that tests can pause the time.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+pub(crate) use tokio::runtime::Handle;
+use tokio::{task::JoinSet, time::Sleep};
+
+use super::Elapsed;
+
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// A timer that is set anew with each poll. There is nothing to it before the first one, which needs a runtime.
+#[derive(Default)]
+pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    /// Ready at this time; until then the task is woken for it.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime with time.
+    pub(crate) fn poll(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let at = at.into();
+        let sleep = self
+            .0
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if sleep.deadline() != at {
+            sleep.as_mut().reset(at);
+        }
+        sleep.as_mut().poll(cx)
+    }
+
+    /// Has the task woken for nothing any more.
+    pub(crate) fn stop(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl fmt::Debug for Timer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timer").finish_non_exhaustive()
+    }
+}
+
+pub(crate) async fn timeout_at<F: Future>(at: Instant, future: F) -> Result<F::Output, Elapsed> {
+    let result = tokio::time::timeout_at(at.into(), future).await;
+    result.map_err(|_| Elapsed)
+}
+
+pub(crate) async fn timeout<F: Future>(time: Duration, future: F) -> Result<F::Output, Elapsed> {
+    timeout_at(now() + time, future).await
+}
+
+/// Waits in a task of its own: in a runtime without timers it panics there, and not in the swarm's. `false` if it does.
+pub(crate) async fn sleep_apart(at: Instant) -> bool {
+    // Dropped with the future, it ends the wait.
+    let mut waiting = JoinSet::new();
+    waiting.spawn(tokio::time::sleep_until(at.into()));
+    matches!(waiting.join_next().await, Some(Ok(())))
+}

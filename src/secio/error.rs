@@ -32,6 +32,10 @@ pub enum Error {
     /// Peer: its identity key is none that we know.
     #[error("the peer's identity key: {0}")]
     IdentityKey(#[source] DecodingError),
+    /// Peer: its RSA key is malformed, or too short or too long.
+    #[cfg(target_arch = "wasm32")]
+    #[error("the peer's RSA key: {}", Words(.0))]
+    RsaKey(String),
     /// Peer or local: the other side has our own key.
     #[error("connected to ourselves")]
     SelfDial,

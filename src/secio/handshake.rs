@@ -3,11 +3,12 @@
 use futures::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, future::try_join, io::ReadHalf,
 };
-use libp2p_identity::{PeerId, PublicKey};
+use libp2p_identity::PeerId;
 
 use super::{
     Config, Error, FrameError, NONCE_LEN, Output,
     frame::{FrameDecoder, HEADER},
+    identity::IdentityKey,
     keys::{Ephemeral, Keys},
     message::{Exchange, Propose},
     seal::{Opener, Sealer},
@@ -73,15 +74,16 @@ fn malformed(message: &'static str) -> impl FnOnce(super::MessageError) -> Error
 }
 
 /// The identity key of the other side, which it is yet to prove.
-fn identify(config: &Config, remote: &Propose<'_>) -> Result<PublicKey, Error> {
-    let key = PublicKey::try_decode_protobuf(remote.pubkey).map_err(Error::IdentityKey)?;
-    if key == config.keypair.public() {
+fn identify(config: &Config, remote: &Propose<'_>) -> Result<IdentityKey, Error> {
+    let key = IdentityKey::decode(remote.pubkey)?;
+    let found = key.to_peer_id();
+    if found == config.keypair.public().to_peer_id() {
         return Err(Error::SelfDial);
     }
     match config.expected_peer {
-        Some(expected) if expected != key.to_peer_id() => Err(Error::UnexpectedPeer {
+        Some(expected) if expected != found => Err(Error::UnexpectedPeer {
             expected: Box::new(expected),
-            found: Box::new(key.to_peer_id()),
+            found: Box::new(found),
         }),
         _ => Ok(key),
     }

@@ -49,6 +49,7 @@
 mod error;
 mod frame;
 mod handshake;
+mod identity;
 mod keys;
 pub mod message;
 mod replay;

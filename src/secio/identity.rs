@@ -1,0 +1,109 @@
+//! The key of the other side.
+//!
+//! Old JavaScript nodes have RSA keys. Natively, libp2p's keys verify those with ring, which asks for a C compiler where it is
+//! built for a browser; so there the `rsa` crate does it. It has no secret to keep: nothing is signed or decrypted with RSA.
+
+use libp2p_identity::{PeerId, PublicKey};
+
+use super::Error;
+
+/// A key that the other side is yet to prove.
+pub(super) enum IdentityKey {
+    Any(PublicKey),
+    #[cfg(target_arch = "wasm32")]
+    Rsa(rsa_key::RsaKey),
+}
+
+impl IdentityKey {
+    /// Reads libp2p's protobuf `PublicKey`.
+    pub(super) fn decode(protobuf: &[u8]) -> Result<Self, Error> {
+        #[cfg(target_arch = "wasm32")]
+        if let Some(key) = rsa_key::RsaKey::decode(protobuf)? {
+            return Ok(Self::Rsa(key));
+        }
+        let key = PublicKey::try_decode_protobuf(protobuf);
+        key.map(Self::Any).map_err(Error::IdentityKey)
+    }
+
+    pub(super) fn to_peer_id(&self) -> PeerId {
+        match self {
+            Self::Any(key) => key.to_peer_id(),
+            #[cfg(target_arch = "wasm32")]
+            Self::Rsa(key) => key.to_peer_id(),
+        }
+    }
+
+    pub(super) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::Any(key) => key.verify(message, signature),
+            #[cfg(target_arch = "wasm32")]
+            Self::Rsa(key) => key.verify(message, signature),
+        }
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+mod rsa_key {
+    use libp2p_identity::PeerId;
+    use rsa::{
+        PublicKey,
+        pkcs1v15::{Signature, VerifyingKey},
+        pkcs8::DecodePublicKey as _,
+        signature::Verifier as _,
+        traits::PublicKeyParts as _,
+    };
+    use sha2::{Digest as _, Sha256};
+
+    use super::Error;
+
+    /// How the protobuf of an RSA key begins: its type, and the tag of its data.
+    const HEAD: [u8; 3] = [0x08, 0x00, 0x12];
+    /// The shortest key in bits, as ring has it natively. The longest has 8192 there and here.
+    const LEAST_BITS: u32 = 2048;
+    /// How the multihash of SHA-256 begins.
+    const SHA2_256: [u8; 2] = [0x12, 0x20];
+
+    pub(crate) struct RsaKey {
+        peer: PeerId,
+        key: VerifyingKey<Sha256>,
+    }
+
+    impl RsaKey {
+        /// `None` if it is a key of another type.
+        pub(super) fn decode(protobuf: &[u8]) -> Result<Option<Self>, Error> {
+            let Some(rest) = protobuf.strip_prefix(&HEAD) else {
+                return Ok(None);
+            };
+            let malformed = |why: &dyn std::fmt::Display| Error::RsaKey(why.to_string());
+            let der = data(rest).ok_or_else(|| malformed(&"its length is wrong"))?;
+            let key = PublicKey::from_public_key_der(der).map_err(|error| malformed(&error))?;
+            if key.n().bit_width_vartime() < LEAST_BITS {
+                return Err(malformed(&"it has less than 2048 bits"));
+            }
+            let mut id = SHA2_256.to_vec();
+            id.extend(Sha256::digest(protobuf));
+            let peer = PeerId::from_bytes(&id).map_err(|error| malformed(&error))?;
+            let key = VerifyingKey::new(key);
+            Ok(Some(Self { peer, key }))
+        }
+
+        pub(super) fn to_peer_id(&self) -> PeerId {
+            self.peer
+        }
+
+        pub(super) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+            Signature::try_from(signature)
+                .is_ok_and(|signature| self.key.verify(message, &signature).is_ok())
+        }
+    }
+
+    /// What comes behind its length, which takes two bytes for every key that is long enough, and is all that there is: a key
+    /// has one form, and so one peer.
+    fn data(rest: &[u8]) -> Option<&[u8]> {
+        let [low @ 0x80..=0xff, high @ 1..=0x7f, data @ ..] = rest else {
+            return None;
+        };
+        let len = usize::from(low & 0x7f) | (usize::from(*high) << 7);
+        (data.len() == len).then_some(data)
+    }
+}

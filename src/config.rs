@@ -156,7 +156,8 @@ impl Config {
     /// Whether to dial through rendezvous at addresses that are not public, where this node does not listen: loopback,
     /// private, link-local, shared, documentation, multicast and reserved ones, as IPv4 or IPv6. Default off: addresses to
     /// dial come from strangers too, through identify or Kademlia, and one that names a host inside our network would have us
-    /// send requests there. Names are judged by the addresses that they have.
+    /// send requests there. Names are judged by the addresses that they have;
+    /// in a browser, which does not tell them, only addresses and `localhost` are refused.
     ///
     /// A rendezvous at which a listener was started is used wherever it is, without this. Turn it on in a network of
     /// your own, and in tests, for nodes that dial without listening.

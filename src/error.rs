@@ -159,7 +159,7 @@ pub enum LinkError {
     #[error("the WebSocket upgrade failed: {0}")]
     Upgrade(#[source] Arc<UpgradeError>),
     /// In a browser: the WebSocket could not be opened. A browser does not tell a page why; its console may.
-    #[cfg(target_arch = "wasm32")]
+    #[cfg(any(target_arch = "wasm32", docsrs))]
     #[error(
         "the browser could not open {url}, and tells only its console why: nobody there, no such name, no certificate \
          that it trusts, or no WebSocket server"
@@ -170,7 +170,7 @@ pub enum LinkError {
     },
     /// In a browser: it does not let this page open a WebSocket to this address, such as `ws` to a name from a page
     /// that came over `https`. Trying again does not help.
-    #[cfg(target_arch = "wasm32")]
+    #[cfg(any(target_arch = "wasm32", docsrs))]
     #[error("the browser does not allow it: {}", Words(.0))]
     NotAllowed(String),
     /// Opening the link took too long.

@@ -50,8 +50,8 @@ impl SocketConfig {
     }
 }
 
-/// Opens a link: name resolution, TCP, TLS, the WebSocket upgrade, the Engine.IO open packet and the
-/// namespace, all within the connect timeout. Dropping the future abandons the attempt.
+/// Opens a link: a WebSocket, natively by name resolution, TCP, TLS and the upgrade; then the Engine.IO open packet and the
+/// namespace; all within the connect timeout. Dropping the future abandons the attempt.
 ///
 /// `permitted` is given the addresses of the host, where they are known, and gives those that may be connected to;
 /// `routes` keeps which of them were of use.

@@ -36,12 +36,10 @@ pub(crate) struct Handle;
 impl Handle {
     /// # Errors
     /// None.
-    #[allow(clippy::unnecessary_wraps, reason = "a Tokio runtime may not be there")]
     pub(crate) fn try_current() -> Result<Self, Infallible> {
         Ok(Self)
     }
 
-    #[allow(clippy::unused_self, reason = "as a Tokio runtime has it")]
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         spawn_local(task);
     }
@@ -91,11 +89,8 @@ fn arm(at: Instant, now: Instant) -> Armed {
     let time = at.saturating_duration_since(now) + Duration::from_micros(999);
     let time = time.min(LONGEST);
     spawn_local(async move {
-        let time = match select(Delay::new(time), fire.cancellation()).await {
-            Either::Left(_) => true,
-            Either::Right(_) => false,
-        };
-        if time {
+        let first = select(Delay::new(time), fire.cancellation()).await;
+        if matches!(first, Either::Left(_)) {
             // It may have been dropped at this moment.
             let _ = fire.send(());
         }

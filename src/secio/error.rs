@@ -33,7 +33,7 @@ pub enum Error {
     #[error("the peer's identity key: {0}")]
     IdentityKey(#[source] DecodingError),
     /// Peer: its RSA key is malformed, or too short or too long.
-    #[cfg(target_arch = "wasm32")]
+    #[cfg(any(target_arch = "wasm32", test, docsrs))]
     #[error("the peer's RSA key: {}", Words(.0))]
     RsaKey(String),
     /// Peer or local: the other side has our own key.

@@ -42,7 +42,7 @@ impl IdentityKey {
     }
 }
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(any(target_arch = "wasm32", test))]
 mod rsa_key {
     use libp2p_identity::PeerId;
     use rsa::{
@@ -63,7 +63,7 @@ mod rsa_key {
     /// How the multihash of SHA-256 begins.
     const SHA2_256: [u8; 2] = [0x12, 0x20];
 
-    pub(crate) struct RsaKey {
+    pub(in crate::secio) struct RsaKey {
         peer: PeerId,
         key: VerifyingKey<Sha256>,
     }
@@ -105,5 +105,57 @@ mod rsa_key {
         };
         let len = usize::from(low & 0x7f) | (usize::from(*high) << 7);
         (data.len() == len).then_some(data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p_identity::Keypair;
+
+    use super::*;
+
+    /// As the JavaScript peers of the tests have it.
+    fn rsa_2048() -> Keypair {
+        let mut der = include_bytes!("../../tests/it/support/rsa-2048.pk8").to_vec();
+        Keypair::rsa_from_pkcs8(&mut der).expect("a PKCS#8 RSA key")
+    }
+
+    #[test]
+    fn an_rsa_key_is_the_same_in_a_browser_as_natively() {
+        let pair = rsa_2048();
+        let protobuf = pair.public().encode_protobuf();
+        let key = rsa_key::RsaKey::decode(&protobuf).expect("a good key");
+        let key = key.expect("an RSA key");
+        assert_eq!(key.to_peer_id(), pair.public().to_peer_id());
+        let mut signature = pair.sign(b"message").expect("it signs");
+        assert!(key.verify(b"message", &signature));
+        assert!(!key.verify(b"massage", &signature));
+        signature[100] ^= 1;
+        assert!(!key.verify(b"message", &signature));
+        assert!(!key.verify(b"message", &signature[..255]));
+        assert!(!key.verify(b"message", &[0; 5000]));
+    }
+
+    #[test]
+    fn what_is_no_rsa_key_in_its_one_form_is_none() {
+        let other = Keypair::generate_ed25519().public().encode_protobuf();
+        assert!(matches!(rsa_key::RsaKey::decode(&other), Ok(None)));
+        let good = rsa_2048().public().encode_protobuf();
+        for len in [3, 4, 5, 100, good.len() - 1] {
+            let short = rsa_key::RsaKey::decode(&good[..len]);
+            assert!(matches!(short, Err(Error::RsaKey(_))), "{len}");
+        }
+        let long = [&good[..], &[0]].concat();
+        assert!(matches!(
+            rsa_key::RsaKey::decode(&long),
+            Err(Error::RsaKey(_))
+        ));
+        let mut bent = good;
+        for at in 5..bent.len() {
+            bent[at] ^= 0x80;
+            // Some are keys, of another peer; none may panic.
+            let _ = rsa_key::RsaKey::decode(&bent);
+            bent[at] ^= 0x80;
+        }
     }
 }

@@ -69,13 +69,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     /// Whether more is unread than may be. Here that is the other end's: its system waits with it.
-    #[allow(clippy::unused_self, reason = "a browser cannot have anybody wait")]
     pub(crate) fn is_overfull(&self) -> bool {
         false
     }
 
     /// Whether the other end has closed it, read or not. Here only reading tells.
-    #[allow(clippy::unused_self, reason = "a browser tells it by itself")]
     pub(crate) fn is_closed(&self) -> bool {
         false
     }
@@ -115,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.writer.push_buffer(data);
     }
 
-    /// Queues messages of a server that were [encoded](encode) before.
+    /// Queues messages of a server that were [encoded](encode_text) before.
     #[cfg(feature = "rendezvous-server")]
     pub(crate) fn send_encoded(&mut self, frames: Bytes) {
         self.writer.push_encoded(frames);

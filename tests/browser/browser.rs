@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
-use fantoccini::{Client, ClientBuilder, wd::Capabilities};
+use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tokio::{
@@ -81,10 +81,9 @@ impl Browser {
         let Value::Object(wanted) = wanted else {
             unreachable!("it is an object");
         };
-        let capabilities: Capabilities = wanted;
         let url = format!("http://127.0.0.1:{}", self.port);
         let mut builder = ClientBuilder::new(HttpConnector::new());
-        builder.capabilities(capabilities);
+        builder.capabilities(wanted);
         let client = within("the browser", builder.connect(&url)).await;
         let client = client.expect("a browser");
         let page = Page { client };

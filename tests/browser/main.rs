@@ -57,7 +57,7 @@ async fn a_page_and_a_native_node_echo_16_mib_each_whoever_dials() {
         other
             .dial(&format!("{}/p2p/{peer}", address(&server)))
             .await;
-        other.echo(&peer, 1 << 20).await;
+        other.echo(&peer, 16 << 20).await;
         page.close().await;
         server.shutdown().await;
     }
@@ -72,6 +72,7 @@ async fn a_page_finds_dials_and_is_dialled_by_another_one() {
         let at = address(&server);
         let peer = one.start(&at).await.expect("it joins");
         other.start(&at).await.expect("it joins");
+        until(&one, 0, "Discovered").await;
         let dialled = other.dial(&format!("{at}/p2p/{peer}")).await;
         dialled.expect("it is there");
         other.echo(&peer, 1 << 20).await.expect("all came back");
@@ -114,6 +115,7 @@ async fn a_page_hears_of_a_lost_link_and_joins_again() {
                 if let Ok(server) = Server::bind(config.clone()).await {
                     return server;
                 }
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
         })
         .await;

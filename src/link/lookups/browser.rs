@@ -9,7 +9,6 @@ use crate::address::Rendezvous;
 pub(in crate::link) struct Lookups {}
 
 impl Lookups {
-    #[allow(clippy::unused_self, clippy::unused_async, reason = "as elsewhere")]
     pub(in crate::link) async fn first_at(
         &self,
         _: IpAddr,

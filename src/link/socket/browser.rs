@@ -5,7 +5,7 @@ mod stream;
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     task::{Context, Poll},
 };
 
@@ -28,15 +28,12 @@ use crate::{
 pub(in crate::link) struct Routes;
 
 impl Routes {
-    #[allow(clippy::unused_self, reason = "as elsewhere")]
     pub(super) fn good(&mut self, (): ()) {}
 
-    #[allow(clippy::unused_self, reason = "as elsewhere")]
     pub(in crate::link) fn have_failed(&self) -> bool {
         false
     }
 
-    #[allow(clippy::unused_self, reason = "as elsewhere")]
     pub(in crate::link) fn latest(&self) -> Option<IpAddr> {
         None
     }
@@ -61,15 +58,10 @@ pub(super) async fn connect(
     deadline: &Deadline,
     permitted: impl FnOnce(Vec<SocketAddr>) -> Result<Vec<SocketAddr>, LinkError>,
 ) -> Result<(WebSocket, ()), LinkError> {
-    // With a name for TLS, that is what the browser looks up.
-    if let Some(ip) = rendezvous
-        .host()
-        .ip()
-        .filter(|_| rendezvous.sni().is_none())
-    {
+    let url = format!("{rendezvous}{}", engine_io::UPGRADE_PATH);
+    if let Some(ip) = address_in(&url) {
         permitted(vec![(ip, rendezvous.port()).into()])?;
     }
-    let url = format!("{rendezvous}{}", engine_io::UPGRADE_PATH);
     if stream::is_there() {
         let mut socket = Streaming::new(&url, config.message_bytes)?;
         deadline.stage("opening", socket.opened()).await?;
@@ -181,6 +173,15 @@ fn len(message: &Message) -> usize {
         }
         Message::Close(_) => 0,
     }
+}
+
+/// The address that the browser connects to, if the URL has one. What is no name to the browser is an address in some spelling.
+fn address_in(url: &str) -> Option<IpAddr> {
+    let host = web_sys::Url::new(url).ok()?.hostname();
+    if host == "localhost" || host.ends_with(".localhost") {
+        return Some(Ipv4Addr::LOCALHOST.into());
+    }
+    host.trim_matches(['[', ']']).parse().ok()
 }
 
 /// What has come; text or bytes. It is copied only if it is not too long.

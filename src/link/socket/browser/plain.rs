@@ -2,7 +2,7 @@
 //! waits to be sent is asked for.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     io,
     rc::Rc,
@@ -23,10 +23,12 @@ use crate::{
 
 /// What may be unread, in bytes: sixteen times what a connection holds for its reader.
 const UNREAD: usize = 16 * 1024 * 1024;
+/// With so much, the link is given up.
+const MOST_UNREAD: usize = 4 * UNREAD;
 /// What may wait in the browser without anybody waiting for it, in bytes.
 const BUFFERED: usize = 64 * 1024;
 /// When nothing was sent for so long, it is asked for less often.
-const STUCK: Duration = Duration::from_millis(100);
+const STUCK: Duration = Duration::from_millis(20);
 /// What a message costs beside its bytes.
 const OVERHEAD: usize = 64;
 
@@ -46,16 +48,14 @@ struct Shared {
     inbox: VecDeque<Result<Message, ReadError>>,
     /// What is in there, in bytes.
     unread: usize,
-    /// There was more in there than may be, and somebody was made to pay for it.
-    is_paid: bool,
+    /// How far beyond the bound it may be, because somebody was made to pay for that already.
+    paid: usize,
     received: u64,
     closed: Option<Closed>,
-    /// What came that is neither text nor bytes.
     waker: Option<Waker>,
 }
 
 /// How it was closed.
-#[derive(Clone)]
 struct Closed {
     code: u16,
     reason: String,
@@ -89,7 +89,7 @@ impl Shared {
         let message = self.inbox.pop_front()?;
         let len = message.as_ref().map_or(0, len);
         self.unread = self.unread.saturating_sub(len + OVERHEAD);
-        self.is_paid &= self.unread > UNREAD / 2;
+        self.paid = self.paid.min(self.unread);
         Some(message)
     }
 }
@@ -177,14 +177,20 @@ impl Plain {
         self.shared.borrow().received
     }
 
-    /// Only once, until what is there has been read: it is mostly that of whoever pays for it.
+    /// What is there is mostly that of whoever pays for it; so the next one pays when as much more has come.
     pub(super) fn is_overfull(&self) -> bool {
         let mut shared = self.shared.borrow_mut();
-        shared.unread > UNREAD && !std::mem::replace(&mut shared.is_paid, true)
+        let is_overfull = shared.unread > shared.paid.saturating_add(UNREAD);
+        if is_overfull {
+            shared.paid = shared.unread;
+        }
+        is_overfull
     }
 
+    /// Far too much is as good as an end.
     pub(super) fn is_closed(&self) -> bool {
-        self.shared.borrow().closed.is_some()
+        let shared = self.shared.borrow();
+        shared.closed.is_some() || shared.unread > MOST_UNREAD
     }
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -251,32 +257,27 @@ impl Handlers {
 /// hidden page, whose timers are a second late or more.
 struct Asker {
     channel: MessageChannel,
-    shared: Rc<RefCell<Asking>>,
+    asked: Rc<Cell<bool>>,
     _answer: Closure<dyn FnMut()>,
     timer: Timer,
     /// What had been sent, and since when.
     last: Option<(u64, Instant)>,
 }
 
-#[derive(Default)]
-struct Asking {
-    asked: bool,
-}
-
 impl Asker {
     fn new(socket: &Rc<RefCell<Shared>>) -> Result<Self, LinkError> {
         let channel = MessageChannel::new().map_err(|error| LinkError::NotAllowed(told(&error)))?;
-        let shared = Rc::<RefCell<Asking>>::default();
-        let (this, socket) = (shared.clone(), socket.clone());
+        let asked = Rc::<Cell<bool>>::default();
+        let (this, socket) = (asked.clone(), socket.clone());
         let answer = Closure::<dyn FnMut()>::new(move || {
-            this.borrow_mut().asked = false;
+            this.set(false);
             socket.borrow_mut().wake();
         });
         let port = channel.port1();
         port.set_onmessage(Some(answer.as_ref().unchecked_ref()));
         Ok(Self {
             channel,
-            shared,
+            asked,
             _answer: answer,
             timer: Timer::default(),
             last: None,
@@ -296,7 +297,7 @@ impl Asker {
             if self.timer.poll(now + STUCK, cx).is_ready() {
                 cx.waker().wake_by_ref();
             }
-        } else if !std::mem::replace(&mut self.shared.borrow_mut().asked, true) {
+        } else if !self.asked.replace(true) {
             // It cannot fail: what is posted can be copied.
             let _ = self.channel.port2().post_message(&JsValue::NULL);
         }

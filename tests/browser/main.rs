@@ -1,8 +1,13 @@
 //! Nodes in a real browser: Chromium, without a window, told what to do by its driver. Each test is done with and without
 //! `WebSocketStream`, which other browsers do not have.
 
+#[path = "page/src/behaviours.rs"]
+mod behaviours;
 mod browser;
 mod native;
+#[allow(dead_code, reason = "each test target uses its own part")]
+#[path = "../swarm/node.rs"]
+mod node;
 mod page;
 #[allow(dead_code, reason = "each test target uses its own part")]
 #[path = "../it/support/mod.rs"]

@@ -1,25 +1,16 @@
 //! The native node at the other end.
 
-use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _, future::try_join};
-use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, ping,
-    swarm::{NetworkBehaviour, SwarmEvent},
-};
+use futures::StreamExt as _;
+use libp2p::{Multiaddr, PeerId, swarm::SwarmEvent};
 use libp2p_stream as stream;
-use libp2p_websocket_star::{AddressGuard, Behaviour, preset::Star, rendezvous::Server};
+use libp2p_websocket_star::rendezvous::Server;
 use tokio::sync::mpsc;
 
-use crate::support::{address, ed25519, hasty, within};
-
-const ECHO: StreamProtocol = StreamProtocol::new("/star-test/echo/1");
-
-#[derive(NetworkBehaviour)]
-struct Behaviours {
-    star: Behaviour,
-    identify: AddressGuard<identify::Behaviour>,
-    ping: ping::Behaviour,
-    stream: stream::Behaviour,
-}
+use crate::{
+    behaviours::{Behaviours, ECHO, exchange, serve},
+    node::{join_at, star_only},
+    support::{address, within},
+};
 
 /// It echoes, and is told whom to dial.
 pub struct Node {
@@ -37,30 +28,13 @@ impl Node {
     }
 
     pub async fn join_at(rendezvous: &str) -> Self {
-        let mut swarm = swarm();
-        let at = rendezvous.parse().expect("an address");
-        swarm.listen_on(at).expect("of this transport");
-        let joined = within("the join", async {
-            loop {
-                if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-                    return address;
-                }
-            }
-        })
-        .await;
+        let mut swarm = star_only(Behaviours::new);
+        let address = join_at(&mut swarm, rendezvous).await.to_string();
         let peer = *swarm.local_peer_id();
-        let mut streams = swarm.behaviour().stream.new_control();
-        let mut incoming = streams.accept(ECHO).expect("once");
-        tokio::spawn(async move {
-            while let Some((_, stream)) = incoming.next().await {
-                tokio::spawn(async move {
-                    let (reader, mut writer) = stream.split();
-                    // Whoever dialled sees what went wrong.
-                    let _ = futures::io::copy(reader, &mut writer).await;
-                    let _ = writer.close().await;
-                });
-            }
-        });
+        let streams = swarm.behaviour().stream.new_control();
+        tokio::spawn(serve(streams.clone(), |answer| {
+            tokio::spawn(answer);
+        }));
         let (dials, mut asked) = mpsc::channel(64);
         let (told, connected) = mpsc::channel(64);
         let task = tokio::spawn(async move {
@@ -76,10 +50,6 @@ impl Node {
                 }
             }
         });
-        let mut address = joined.to_string();
-        if !address.contains("/p2p/") {
-            address = format!("{address}/p2p/{peer}");
-        }
         Self {
             peer,
             address,
@@ -101,16 +71,9 @@ impl Node {
     pub async fn echo(&mut self, peer: &str, bytes: usize) {
         let peer = peer.parse().expect("a peer");
         let opened = within("a stream", self.streams.open_stream(peer, ECHO)).await;
-        let (mut reader, mut writer) = opened.expect("it echoes").split();
-        let sent = crate::support::pattern(0, bytes);
-        let mut came = Vec::with_capacity(bytes);
-        let write = async {
-            writer.write_all(&sent).await?;
-            writer.close().await
-        };
-        let both = within("the echo", try_join(write, reader.read_to_end(&mut came))).await;
-        both.expect("a good connection");
-        assert!(came == sent, "{} bytes of {bytes}, or others", came.len());
+        let stream = opened.expect("it echoes");
+        let echoed = within("the echo", exchange(stream, bytes)).await;
+        echoed.expect("all came back");
     }
 }
 
@@ -118,23 +81,4 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-fn swarm() -> Swarm<Behaviours> {
-    let star = Star::new(hasty());
-    SwarmBuilder::with_existing_identity(ed25519())
-        .with_tokio()
-        .with_other_transport(|key| star.transport(key))
-        .expect("a key that signs")
-        .with_behaviour(|key| {
-            let identify = identify::Config::new("/star-test".to_owned(), key.public());
-            Ok(Behaviours {
-                star: star.behaviour()?,
-                identify: AddressGuard::new(identify::Behaviour::new(identify)),
-                ping: ping::Behaviour::default(),
-                stream: stream::Behaviour::new(),
-            })
-        })
-        .expect("a transport was made")
-        .build()
 }

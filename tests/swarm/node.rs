@@ -51,7 +51,12 @@ pub fn star_only<B: NetworkBehaviour>(
 
 /// Listens at the rendezvous, and gives the joined address.
 pub async fn join<B: NetworkBehaviour>(swarm: &mut Swarm<B>, server: &Server) -> Multiaddr {
-    let at = address(server).parse().expect("an address");
+    join_at(swarm, &address(server)).await
+}
+
+/// The same at any rendezvous.
+pub async fn join_at<B: NetworkBehaviour>(swarm: &mut Swarm<B>, rendezvous: &str) -> Multiaddr {
+    let at = rendezvous.parse().expect("an address");
     let id = swarm.listen_on(at).expect("an address of this transport");
     within("the join", async {
         loop {

@@ -1,6 +1,7 @@
 //! A libp2p node that a driver tells what to do, in a page or a worker.
 #![cfg(target_arch = "wasm32")]
 
+mod behaviours;
 mod node;
 
 use wasm_bindgen::prelude::*;

@@ -1,33 +1,23 @@
 //! The node's task, and the handle to it.
 
-use std::{cell::RefCell, collections::HashMap, fmt::Display, rc::Rc};
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use futures::{
-    AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _, StreamExt as _,
+    StreamExt as _,
     channel::{mpsc, oneshot},
-    future::try_join,
     select,
 };
 use libp2p::{
-    Multiaddr, PeerId, Stream, StreamProtocol, Swarm, SwarmBuilder, identify,
+    Multiaddr, PeerId, Swarm, SwarmBuilder,
     identity::Keypair,
-    ping,
-    swarm::{ConnectionId, NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
+    swarm::{ConnectionId, SwarmEvent, dial_opts::DialOpts},
 };
 use libp2p_stream as stream;
-use libp2p_websocket_star::{AddressGuard, Behaviour, Config, preset::Star};
+use libp2p_websocket_star::{Config, preset::Star};
 use wasm_bindgen_futures::spawn_local;
 use web_time::Instant;
 
-const ECHO: StreamProtocol = StreamProtocol::new("/star-test/echo/1");
-
-#[derive(NetworkBehaviour)]
-struct Behaviours {
-    star: Behaviour,
-    identify: AddressGuard<identify::Behaviour>,
-    ping: ping::Behaviour,
-    stream: stream::Behaviour,
-}
+use crate::behaviours::{Behaviours, ECHO, exchange, serve, text};
 
 struct Dial {
     address: Multiaddr,
@@ -59,16 +49,8 @@ impl Handle {
                 event => log.borrow_mut().push(format!("{event:?}")),
             }
         }
-        let mut streams = swarm.behaviour().stream.new_control();
-        let mut incoming = streams.accept(ECHO).map_err(text)?;
-        spawn_local(async move {
-            while let Some((_, stream)) = incoming.next().await {
-                spawn_local(async move {
-                    // Whoever dialled sees what went wrong.
-                    let _ = answer(stream).await;
-                });
-            }
-        });
+        let streams = swarm.behaviour().stream.new_control();
+        spawn_local(serve(streams.clone(), spawn_local));
         let (dials, asked) = mpsc::channel(16);
         let peer = *swarm.local_peer_id();
         spawn_local(run(swarm, asked, log.clone()));
@@ -112,15 +94,7 @@ fn swarm() -> Result<Swarm<Behaviours>, String> {
         .with_wasm_bindgen()
         .with_other_transport(|key| star.transport(key))
         .map_err(text)?;
-    let builder = builder.with_behaviour(|key| {
-        let identify = identify::Config::new("/star-test".to_owned(), key.public());
-        Ok(Behaviours {
-            star: star.behaviour()?,
-            identify: AddressGuard::new(identify::Behaviour::new(identify)),
-            ping: ping::Behaviour::default(),
-            stream: stream::Behaviour::new(),
-        })
-    });
+    let builder = builder.with_behaviour(|key| Ok(Behaviours::new(key, star.behaviour()?)));
     Ok(builder.map_err(text)?.build())
 }
 
@@ -171,53 +145,4 @@ async fn run(mut swarm: Swarm<Behaviours>, mut dials: mpsc::Receiver<Dial>, log:
         }
         log.borrow_mut().push(format!("{event:?}"));
     }
-}
-
-async fn answer(stream: Stream) -> std::io::Result<()> {
-    let (reader, mut writer) = stream.split();
-    futures::io::copy(reader, &mut writer).await?;
-    writer.close().await
-}
-
-/// The byte at each place: one that moves shows.
-fn byte(place: usize) -> u8 {
-    (place ^ (place >> 8) ^ (place >> 16)) as u8
-}
-
-async fn exchange(stream: Stream, bytes: usize) -> Result<(), String> {
-    let (mut reader, mut writer) = stream.split();
-    let write = async {
-        let mut sent = 0;
-        while sent < bytes {
-            let end = bytes.min(sent + 64 * 1024);
-            let data: Vec<u8> = (sent..end).map(byte).collect();
-            writer.write_all(&data).await.map_err(text)?;
-            sent = end;
-        }
-        writer.close().await.map_err(text)
-    };
-    let read = async {
-        let (mut read, mut buffer) = (0, vec![0; 64 * 1024]);
-        loop {
-            match reader.read(&mut buffer).await.map_err(text)? {
-                0 => break,
-                n => {
-                    let wrong = (0..n).find(|at| buffer[*at] != byte(read + at));
-                    if let Some(at) = wrong {
-                        return Err(format!("another byte at {}", read + at));
-                    }
-                    read += n;
-                }
-            }
-        }
-        match read == bytes {
-            true => Ok(()),
-            false => Err(format!("{read} bytes of {bytes}")),
-        }
-    };
-    try_join(write, read).map(|result| result.map(|_| ())).await
-}
-
-fn text(error: impl Display) -> String {
-    error.to_string()
 }

@@ -10,7 +10,7 @@ mod native;
 #[cfg(target_arch = "wasm32")]
 pub(crate) use self::browser::{Handle, Timer, now, sleep_apart, timeout_at};
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use self::native::{Handle, Timer, now, sleep_apart, timeout, timeout_at};
+pub(crate) use self::native::{Handle, Timer, now, sleep_apart, timeout_at};
 
 /// Something took too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,9 +6,8 @@ use std::{
     time::Duration,
 };
 
-use web_time::Instant;
-
 use libp2p_identity::PeerId;
+use web_time::Instant;
 
 use super::table::Key;
 

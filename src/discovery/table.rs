@@ -6,10 +6,9 @@ use std::{
     time::Duration,
 };
 
-use web_time::Instant;
-
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
+use web_time::Instant;
 
 use super::part::Part;
 use crate::address::Rendezvous;

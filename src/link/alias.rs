@@ -96,6 +96,6 @@ impl Links {
     }
 }
 
-#[cfg(all(test, not(target_arch = "wasm32")))]
+#[cfg(test)]
 #[path = "alias_tests.rs"]
 mod tests;

@@ -6,9 +6,8 @@ use std::{
     time::Duration,
 };
 
-use web_time::Instant;
-
 use bytes::Bytes;
+use web_time::Instant;
 
 use super::{
     Mailbox,

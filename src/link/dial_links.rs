@@ -12,10 +12,9 @@ use std::{
     time::Duration,
 };
 
-use web_time::Instant;
-
 use libp2p_core::transport::ListenerId;
 use libp2p_identity::PeerId;
+use web_time::Instant;
 
 use super::lock;
 use crate::address::Rendezvous;

@@ -30,6 +30,9 @@ pub(super) use self::imp::resolve;
 /// that open a link.
 const MAX_ASIDES: usize = 32;
 
+/// How long closing a link may take: nobody is to wait for a server that may be gone.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// What opening a link takes from the configuration.
 #[derive(Clone)]
 pub(crate) struct SocketConfig {
@@ -175,6 +178,6 @@ pub(super) fn read_error(error: ReadError) -> LinkError {
     }
 }
 
-#[cfg(all(test, not(target_arch = "wasm32")))]
+#[cfg(test)]
 #[path = "socket_tests.rs"]
 mod tests;

@@ -73,9 +73,8 @@
 
 use std::time::Duration;
 
-use web_time::Instant;
-
 use serde_json::Value;
+use web_time::Instant;
 
 /// What an item costs beside its data.
 pub const ITEM_COST: u64 = 128;

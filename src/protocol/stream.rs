@@ -9,9 +9,8 @@ mod sink;
 
 use std::collections::VecDeque;
 
-use web_time::Instant;
-
 use bytes::{Buf, Bytes};
+use web_time::Instant;
 
 pub use self::sink::Sink;
 use self::sink::SinkState;

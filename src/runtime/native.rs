@@ -4,7 +4,7 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 pub(crate) use tokio::runtime::Handle;
@@ -51,10 +51,6 @@ impl fmt::Debug for Timer {
 pub(crate) async fn timeout_at<F: Future>(at: Instant, future: F) -> Result<F::Output, Elapsed> {
     let result = tokio::time::timeout_at(at.into(), future).await;
     result.map_err(|_| Elapsed)
-}
-
-pub(crate) async fn timeout<F: Future>(time: Duration, future: F) -> Result<F::Output, Elapsed> {
-    timeout_at(now() + time, future).await
 }
 
 /// Waits in a task of its own: in a runtime without timers it panics there, and not in the swarm's. `false` if it does.

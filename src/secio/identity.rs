@@ -113,12 +113,7 @@ mod tests {
     use libp2p_identity::Keypair;
 
     use super::*;
-
-    /// As the JavaScript peers of the tests have it.
-    fn rsa_2048() -> Keypair {
-        let mut der = include_bytes!("../../tests/it/support/rsa-2048.pk8").to_vec();
-        Keypair::rsa_from_pkcs8(&mut der).expect("a PKCS#8 RSA key")
-    }
+    use crate::secio::tests::rsa_2048;
 
     #[test]
     fn an_rsa_key_is_the_same_in_a_browser_as_natively() {

@@ -184,11 +184,15 @@ fn both_directions_work_at_once_and_one_may_close_first() {
     });
 }
 
+/// As the JavaScript peers of the tests have it.
+pub(super) fn rsa_2048() -> Keypair {
+    let mut der = include_bytes!("../../tests/it/support/rsa-2048.pk8").to_vec();
+    Keypair::rsa_from_pkcs8(&mut der).expect("a PKCS#8 RSA key")
+}
+
 #[test]
 fn every_kind_of_key_is_proved() {
-    let mut rsa = include_bytes!("../../tests/it/support/rsa-2048.pk8").to_vec();
-    let rsa = Keypair::rsa_from_pkcs8(&mut rsa).expect("a key");
-    for key in [rsa, Keypair::generate_secp256k1(), key()] {
+    for key in [rsa_2048(), Keypair::generate_secp256k1(), key()] {
         let (a, b) = long_wire();
         let other = Config::new(&Keypair::generate_ed25519());
         let both = block_on(try_join(dial(a, Config::new(&key)), listen(b, other)));

@@ -8,13 +8,13 @@
 //! [`upgrade`](mod@upgrade) is the client's side of the opening handshake; the server's is in `rendezvous::http`. In a
 //! browser, which has frames and a handshake of its own, there are only the [messages](Message).
 
-#[cfg(all(test, not(target_arch = "wasm32")))]
+#[cfg(test)]
 mod conformance_tests;
 #[cfg(not(target_arch = "wasm32"))]
 mod connection;
 #[cfg(not(target_arch = "wasm32"))]
 mod frame;
-#[cfg(all(any(test, fuzzing), not(target_arch = "wasm32")))]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 #[cfg(not(target_arch = "wasm32"))]
 mod mask;

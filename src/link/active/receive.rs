@@ -5,9 +5,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use web_time::Instant;
-
 use bytes::Bytes;
+use web_time::Instant;
 
 use super::{Active, MAX_ANSWERS};
 use crate::{

@@ -6,7 +6,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use tokio::{
@@ -22,7 +21,7 @@ use tokio_rustls::{
     },
 };
 
-use super::Deadline;
+use super::{CLOSE_TIMEOUT, Deadline};
 use crate::{
     address::{Host, Rendezvous},
     config::Config,
@@ -30,14 +29,11 @@ use crate::{
     error::LinkError,
     link::connect,
     protocol::engine_io,
-    runtime::timeout,
+    runtime::{now, timeout_at},
     websocket::{self, CloseCode, upgrade},
     words::Words,
 };
 pub(in crate::link) use connect::Routes;
-
-/// How long closing a link may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(in crate::link) type WebSocket = websocket::WebSocket<Io>;
 
@@ -105,9 +101,9 @@ pub(super) async fn connect_to(
     Ok((ws, route))
 }
 
-/// Closes it in a task, because nobody is to wait for a server that may be gone.
+/// Closes it, in a task.
 pub(super) fn close(mut ws: WebSocket, code: CloseCode) {
-    tokio::spawn(async move { timeout(CLOSE_TIMEOUT, ws.finish(code, "")).await });
+    tokio::spawn(async move { timeout_at(now() + CLOSE_TIMEOUT, ws.finish(code, "")).await });
 }
 
 pub(in crate::link) async fn resolve(

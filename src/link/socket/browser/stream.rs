@@ -7,7 +7,6 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
@@ -17,14 +16,13 @@ use wasm_bindgen_futures::{JsFuture, spawn_local};
 use super::{NO_CLOSE_FRAME, closed, told};
 use crate::{
     error::LinkError,
+    link::socket::CLOSE_TIMEOUT,
     runtime::{now, timeout_at},
     websocket::{Message, ReadError},
 };
 
 /// Writes that may be under way at one time: the browser has something to go on with while it tells that one is done.
 const WRITES: usize = 4;
-/// How long what is left may take to be written before it is closed.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(in crate::link) struct Streaming {
     socket: JsValue,
@@ -236,7 +234,7 @@ impl Streaming {
         sides.poll_flush(cx).map(Ok)
     }
 
-    /// Closes it when all is written, in a task: nobody is to wait for a server that may be gone.
+    /// Closes it when all is written, in a task.
     pub(super) fn close(mut self, code: u16) {
         spawn_local(async move {
             let all = poll_fn(|cx| self.poll_flush(cx));

@@ -58,7 +58,7 @@
 //!   largest item is added, because an item is read as a whole.
 //! * A window that is in use is not smaller than its share, so that the tasks on the way always find something to do: 512
 //!   KiB for a connection that is alone on its link. Those that are in use together leave one another as much as they take
-//!   of 1.25 MiB: sixteen have 91 KiB each, and none has less than 64 KiB. Half of the share is what an item adds at most. Where a
+//!   of 1.1 MiB: sixteen have 84 KiB each, and none has less than 64 KiB. Half of the share is what an item adds at most. Where a
 //!   share takes longer than 2 ms to read, 192 KiB are enough, or what is read in 20 ms.
 //! * The window doubles at most, and shrinks by an eighth at most. Where as much as a window comes within the minimum round trip,
 //!   nothing is queued on the way, and the window doubles.

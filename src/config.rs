@@ -279,7 +279,7 @@ impl Limits {
 
     /// Bytes of one WebSocket message from the rendezvous; a longer one costs the link. Default
     /// 4 MiB: items are under 1,000,000 bytes, but the list of peers in the answer to a join takes
-    /// about 110 bytes a peer.
+    /// about 110 bytes a peer. A browser has put a message together before this can be asked.
     #[must_use]
     pub fn with_message_bytes(mut self, bytes: usize) -> Self {
         self.message_bytes = bytes;

@@ -49,7 +49,7 @@ pub enum Error {
     /// Local: the address to dial is this peer's own.
     #[error("cannot dial this peer itself")]
     DialedSelf,
-    /// Local: the transport was polled, or a dial was awaited, outside of a Tokio runtime.
+    /// Local: the transport was polled, or a dial was awaited, outside of a Tokio runtime. Not in a browser.
     #[error(
         "websocket-star needs a Tokio runtime with time and IO enabled, and was polled outside of one"
     )]
@@ -204,7 +204,7 @@ pub enum LinkError {
     /// The socket failed.
     #[error("the link failed: {}", Words(.0))]
     Io(#[source] Arc<io::Error>),
-    /// The link's task ended without a word: its Tokio runtime was shut down, or it panicked.
+    /// The link's task ended without a word: its Tokio runtime was shut down, or it panicked. Not in a browser.
     #[error(
         "the link's task has ended: its Tokio runtime was shut down, has no time or IO enabled, or the task panicked"
     )]

@@ -69,8 +69,8 @@ const EVENTS: usize = 16;
 /// # }
 /// ```
 ///
-/// It must be polled, and its dials awaited, in a Tokio runtime with time and IO enabled;
-/// [`Error::NoRuntime`] says so otherwise. [`LinkError::TaskEnded`](crate::error::LinkError::TaskEnded) closes listeners
+/// Natively, it must be polled, and its dials awaited, in a Tokio runtime with time and IO enabled;
+/// [`Error::NoRuntime`] says so otherwise. In a browser nothing is needed. [`LinkError::TaskEnded`](crate::error::LinkError::TaskEnded) closes listeners
 /// whose runtime is gone.
 ///
 /// # Beside other transports

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     error::LinkError,
     protocol::{engine_io, session::Session, stream::StreamError},
-    runtime::{Timer, now},
+    runtime::{Changed, Timer, now},
 };
 
 /// Answers that may wait to be sent while the rendezvous goes on asking.
@@ -37,6 +37,11 @@ const MAX_ANSWERS: usize = 4096;
 const SCAN: Duration = Duration::from_secs(5);
 /// For how many of these a peer may keep credit without a use: two minutes, longer than a link that has stalled may live.
 const KEPT_SCANS: u32 = 24;
+
+/// A timer that fires so late was not late by itself: nothing could run. In a hidden page they are up to a second late.
+const LATE: Duration = Duration::from_secs(2);
+/// How long all have after that to read what has come.
+const LENIENT: Duration = Duration::from_secs(1);
 
 /// Why a link is no longer served.
 pub(super) enum Lost {
@@ -66,6 +71,10 @@ pub(super) struct Active<'d> {
     /// Heartbeats and answers to them.
     beats: VecDeque<String>,
     timer: Timer,
+    /// What the timer is set for.
+    due: Option<Instant>,
+    /// Until when no deadline counts.
+    lenient_until: Instant,
     next_scan: Instant,
     next_give_back: Instant,
 }
@@ -84,6 +93,8 @@ impl<'d> Active<'d> {
             intake: Intake::default(),
             beats: VecDeque::new(),
             timer: Timer::default(),
+            due: None,
+            lenient_until: now,
             next_scan: now,
             next_give_back: now,
             driver,
@@ -120,6 +131,8 @@ impl<'d> Active<'d> {
         if self.driver.mailbox.gives_way() {
             return Poll::Ready(Lost::GaveWay);
         }
+        self.forgive_lateness();
+        self.heed_changes(cx);
         match self.poll_serve(cx) {
             Ok(_) if self.stale => Poll::Ready(Lost::Stale),
             Ok(flushed) => {
@@ -134,6 +147,32 @@ impl<'d> Active<'d> {
             }
             Err(error) => Poll::Ready(Lost::Failed(error)),
         }
+    }
+
+    /// Whoever could not run in time, as in a page that was frozen, has not read what came meanwhile; nor have the readers.
+    fn forgive_lateness(&mut self) {
+        let due = self.due.take();
+        let late = due.map_or(Duration::ZERO, |due| {
+            self.now.saturating_duration_since(due)
+        });
+        if late >= LATE {
+            self.intake.forgive(late);
+            self.lenient_until = self.now + LENIENT;
+            // The rendezvous may have given us up.
+            self.doubt();
+        }
+    }
+
+    fn heed_changes(&mut self, cx: &mut Context<'_>) {
+        match self.driver.changes.poll(cx) {
+            Some(Changed::Network) => self.doubt(),
+            Some(Changed::Shown) if self.heartbeat.is_quiet(self.now) => self.doubt(),
+            Some(Changed::Shown) | None => {}
+        }
+    }
+
+    fn doubt(&mut self) {
+        self.heartbeat.doubt(self.ws.queued() > 0, self.now);
     }
 
     /// Reads, writes and keeps the time, until all of them wait. Tells whether all is written.
@@ -161,6 +200,10 @@ impl<'d> Active<'d> {
     }
 
     fn handle_deadlines(&mut self) -> Result<(), LinkError> {
+        self.note_signs_of_life();
+        if self.now < self.lenient_until {
+            return Ok(());
+        }
         self.session.handle_timeout(self.now);
         self.keep_heartbeat()?;
         for listener in self.driver.users.listeners.values_mut() {
@@ -175,19 +218,22 @@ impl<'d> Active<'d> {
         Ok(())
     }
 
-    fn keep_heartbeat(&mut self) -> Result<(), LinkError> {
+    fn note_signs_of_life(&mut self) {
         let received = self.ws.received();
         // A link that we do not read cannot give a sign of life.
         if received != self.received || self.intake.is_parked() {
             self.received = received;
-            self.heartbeat.alive();
+            self.heartbeat.alive(self.now);
         }
+    }
+
+    fn keep_heartbeat(&mut self) -> Result<(), LinkError> {
         match self.heartbeat.poll(self.now) {
             Due::Nothing => {}
             // With so many unwritten, one more would not be read either.
             Due::Ping if self.beats.len() >= MAX_ANSWERS => {}
             Due::Ping => self.beats.push_back(engine_io::Packet::Ping("").encode()),
-            Due::Dead => return Err(LinkError::Heartbeat(self.heartbeat.timeout())),
+            Due::Dead(time) => return Err(LinkError::Heartbeat(time)),
         }
         Ok(())
     }
@@ -218,7 +264,9 @@ impl<'d> Active<'d> {
             .into_iter()
             .flatten()
             .chain(retries)
-            .fold(self.heartbeat.next(), Instant::min);
+            .fold(self.heartbeat.next(), Instant::min)
+            .max(self.lenient_until);
+        self.due = Some(next);
         if self.timer.poll(next, cx).is_ready() {
             cx.waker().wake_by_ref();
         }

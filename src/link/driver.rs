@@ -28,7 +28,7 @@ use crate::{
     connection::Connection,
     error::{DialError, Error, JoinError, LinkError},
     protocol::event::DialId,
-    runtime::{Timer, now},
+    runtime::{Changed, Changes, Timer, now},
 };
 
 /// The task of one link.
@@ -40,6 +40,15 @@ pub(super) struct Driver {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) users: Users,
     pub(super) events: Events,
+    pub(super) changes: Changes,
+    backoff: Backoff,
+}
+
+/// Why an attempt to open the link was given up.
+enum Interrupted {
+    Unused,
+    /// The network is another one now.
+    Changed,
 }
 
 /// Those for whom the link is open, beside the connections.
@@ -121,6 +130,7 @@ impl Driver {
         mailbox: Arc<Mailbox>,
     ) -> Self {
         let routes = lock(&context.routes).take(&rendezvous);
+        let backoff = Backoff::new(context.backoff);
         Self {
             url: rendezvous.to_string().into(),
             rendezvous,
@@ -129,11 +139,12 @@ impl Driver {
             context,
             mailbox,
             users: Users::default(),
+            changes: Changes::default(),
+            backoff,
         }
     }
 
     pub(super) async fn run(mut self) {
-        let mut backoff = Backoff::new(self.context.backoff);
         loop {
             match self.open().await {
                 None => return,
@@ -160,17 +171,18 @@ impl Driver {
                     };
                     tracing::debug!(%error, "the link is lost");
                     self.closed();
-                    backoff.was_up(now().saturating_duration_since(since));
+                    self.backoff.was_up(now().saturating_duration_since(since));
                     self.lost(&error);
                 }
             }
-            if !self.pause(backoff.wait()).await {
+            let wait = self.backoff.wait();
+            if !self.pause(wait).await {
                 return;
             }
         }
     }
 
-    /// Opens the link, unless it is given up meanwhile.
+    /// Opens the link, unless it is given up meanwhile. When the network has changed, it begins anew.
     async fn open(
         &mut self,
     ) -> Option<Result<(socket::WebSocket, crate::protocol::engine_io::Open), LinkError>> {
@@ -182,39 +194,66 @@ impl Driver {
             Ok(addresses)
         };
         let mut routes = std::mem::take(&mut self.routes);
-        let result = {
+        let result = loop {
             let opening = pin!(socket::open(
                 &rendezvous,
                 &context.socket,
                 &mut routes,
                 permitted
             ));
-            match select(opening, pin!(poll_fn(|cx| self.poll_unused(cx)))).await {
-                Either::Left((result, _)) => Some(result),
-                Either::Right(((), _)) => None,
+            match select(opening, pin!(self.interrupted())).await {
+                Either::Left((result, _)) => break Some(result),
+                Either::Right((Interrupted::Unused, _)) => break None,
+                Either::Right((Interrupted::Changed, _)) => {}
             }
         };
         self.routes = routes;
         result
     }
 
-    /// Waits before the next attempt; a dial cuts the wait to the first of the back-off. `false` if
-    /// the link is given up meanwhile.
+    /// Waits until an attempt to open the link that begins now is of no use.
+    async fn interrupted(&mut self) -> Interrupted {
+        // Whoever changes networks without end does not try without end.
+        let earliest = now() + self.context.backoff.0;
+        let (mut timer, mut changed) = (Timer::default(), false);
+        poll_fn(|cx| {
+            if self.poll_unused(cx).is_ready() {
+                return Poll::Ready(Interrupted::Unused);
+            }
+            changed |= self.poll_changed(cx) == Some(Changed::Network);
+            match changed {
+                true => timer.poll(earliest, cx).map(|()| Interrupted::Changed),
+                false => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Waits before the next attempt; a dial cuts the wait to the first of the back-off, and so does a change of the network.
+    /// `false` if the link is given up meanwhile.
     async fn pause(&mut self, wait: Duration) -> bool {
         let start = now();
         let (latest, earliest) = (start + wait, start + wait.min(self.context.backoff.0));
-        let mut timer = Timer::default();
+        let (mut timer, mut changed) = (Timer::default(), false);
         poll_fn(|cx| {
             if self.poll_unused(cx).is_ready() {
                 return Poll::Ready(false);
             }
-            let end = match self.users.dials.is_empty() {
+            changed |= self.poll_changed(cx).is_some();
+            let end = match self.users.dials.is_empty() && !changed {
                 true => latest,
                 false => earliest,
             };
             timer.poll(end, cx).map(|()| true)
         })
         .await
+    }
+
+    /// What has changed. Waits begin anew then.
+    fn poll_changed(&mut self, cx: &mut TaskContext<'_>) -> Option<Changed> {
+        let change = self.changes.poll(cx)?;
+        self.backoff = Backoff::new(self.context.backoff);
+        Some(change)
     }
 
     /// Deals with commands while the link is not open. Ready when nobody uses it any more.

@@ -11,8 +11,8 @@ use crate::protocol::engine_io::Open;
 pub(super) enum Due {
     Nothing,
     Ping,
-    /// The rendezvous gave no sign of life in time.
-    Dead,
+    /// The rendezvous gave no sign of life for so long.
+    Dead(Duration),
 }
 
 #[derive(Debug)]
@@ -20,9 +20,21 @@ pub(super) struct Heartbeat {
     interval: Duration,
     timeout: Duration,
     next_ping: Instant,
+    /// When the last sign of life came.
+    last: Instant,
     /// Until when a sign of life must come, if a ping is out.
-    deadline: Option<Instant>,
+    deadline: Option<Deadline>,
 }
+
+#[derive(Debug, Clone, Copy)]
+struct Deadline {
+    at: Instant,
+    /// How long there was until then.
+    time: Duration,
+}
+
+/// How long a sign of life may take when there is a reason to doubt the link, and nothing waits to be sent before the ping.
+const DOUBTED: Duration = Duration::from_secs(5);
 
 impl Heartbeat {
     pub(super) fn new(open: &Open, now: Instant) -> Self {
@@ -30,34 +42,63 @@ impl Heartbeat {
             interval: open.ping_interval,
             timeout: open.ping_timeout,
             next_ping: now + open.ping_interval,
+            last: now,
             deadline: None,
         }
     }
 
     /// Something came: any byte counts, because a pong may be queued behind a long message.
-    pub(super) fn alive(&mut self) {
+    pub(super) fn alive(&mut self, now: Instant) {
+        self.last = now;
         self.deadline = None;
     }
 
-    pub(super) fn timeout(&self) -> Duration {
-        self.timeout
+    /// Whether a ping was sent since the last sign of life, or should have been.
+    pub(super) fn is_quiet(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last) > self.interval
+    }
+
+    /// The link may be gone: a ping is due at once, and an answer soon, unless there `is_more` to be sent before the ping.
+    pub(super) fn doubt(&mut self, is_more: bool, now: Instant) {
+        let time = match is_more {
+            true => self.timeout,
+            false => DOUBTED.min(self.timeout),
+        };
+        if self
+            .deadline
+            .is_none_or(|deadline| deadline.at > now + time)
+        {
+            self.next_ping = now;
+            self.expect_within(time, now);
+        }
     }
 
     pub(super) fn poll(&mut self, now: Instant) -> Due {
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
-            return Due::Dead;
+        if let Some(deadline) = &self.deadline
+            && deadline.at <= now
+        {
+            return Due::Dead(deadline.time);
         }
         if now < self.next_ping {
             return Due::Nothing;
         }
         self.next_ping = now + self.interval;
-        self.deadline.get_or_insert(now + self.timeout);
+        if self.deadline.is_none() {
+            self.expect_within(self.timeout, now);
+        }
         Due::Ping
+    }
+
+    fn expect_within(&mut self, time: Duration, now: Instant) {
+        self.deadline = Some(Deadline {
+            at: now + time,
+            time,
+        });
     }
 
     pub(super) fn next(&self) -> Instant {
         self.deadline
-            .map_or(self.next_ping, |deadline| deadline.min(self.next_ping))
+            .map_or(self.next_ping, |deadline| deadline.at.min(self.next_ping))
     }
 }
 
@@ -85,7 +126,7 @@ mod tests {
         let mut heartbeat = heartbeat(start);
         assert_eq!(heartbeat.poll(start + seconds(24)), Due::Nothing);
         assert_eq!(heartbeat.poll(start + seconds(25)), Due::Ping);
-        heartbeat.alive();
+        heartbeat.alive(start + seconds(26));
         assert_eq!(heartbeat.poll(start + seconds(49)), Due::Nothing);
         assert_eq!(heartbeat.poll(start + seconds(50)), Due::Ping);
     }
@@ -97,7 +138,7 @@ mod tests {
         assert_eq!(heartbeat.poll(start + seconds(25)), Due::Ping);
         assert_eq!(heartbeat.next(), start + seconds(45));
         assert_eq!(heartbeat.poll(start + seconds(44)), Due::Nothing);
-        assert_eq!(heartbeat.poll(start + seconds(45)), Due::Dead);
+        assert_eq!(heartbeat.poll(start + seconds(45)), Due::Dead(seconds(20)));
     }
 
     #[test]
@@ -112,6 +153,49 @@ mod tests {
         let mut heartbeat = Heartbeat::new(&open, start);
         assert_eq!(heartbeat.poll(start + seconds(5)), Due::Ping);
         assert_eq!(heartbeat.poll(start + seconds(10)), Due::Ping);
-        assert_eq!(heartbeat.poll(start + seconds(17)), Due::Dead);
+        assert_eq!(heartbeat.poll(start + seconds(17)), Due::Dead(seconds(12)));
+    }
+
+    #[test]
+    fn a_link_in_doubt_is_asked_at_once_and_has_five_seconds() {
+        let start = Instant::now();
+        let mut doubted = heartbeat(start);
+        doubted.doubt(false, start + seconds(1));
+        assert_eq!(doubted.poll(start + seconds(1)), Due::Ping);
+        // Once more does not put it off.
+        doubted.doubt(false, start + seconds(3));
+        assert_eq!(doubted.poll(start + seconds(3)), Due::Nothing);
+        let due = doubted.poll(start + seconds(6));
+        assert_eq!(due, Due::Dead(seconds(5)));
+        let mut alive = heartbeat(start);
+        alive.doubt(false, start);
+        assert_eq!(alive.poll(start), Due::Ping);
+        alive.alive(start + seconds(1));
+        assert_eq!(alive.poll(start + seconds(24)), Due::Nothing);
+        assert_eq!(alive.poll(start + seconds(25)), Due::Ping);
+        // What is due earlier stays so.
+        alive.doubt(false, start + seconds(44));
+        let due = alive.poll(start + seconds(45));
+        assert_eq!(due, Due::Dead(seconds(20)));
+    }
+
+    #[test]
+    fn a_ping_that_waits_behind_others_has_its_usual_time() {
+        let start = Instant::now();
+        let mut doubted = heartbeat(start);
+        doubted.doubt(true, start);
+        assert_eq!(doubted.poll(start), Due::Ping);
+        assert_eq!(doubted.poll(start + seconds(19)), Due::Nothing);
+        let due = doubted.poll(start + seconds(20));
+        assert_eq!(due, Due::Dead(seconds(20)));
+    }
+
+    #[test]
+    fn a_link_is_quiet_after_an_interval_without_a_sign_of_life() {
+        let start = Instant::now();
+        let mut heartbeat = heartbeat(start);
+        heartbeat.alive(start + seconds(10));
+        assert!(!heartbeat.is_quiet(start + seconds(35)));
+        assert!(heartbeat.is_quiet(start + seconds(36)));
     }
 }

@@ -4,6 +4,10 @@
 mod browser;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
+// It knows nothing of browsers.
+#[cfg(all(test, not(target_arch = "wasm32")))]
+#[path = "socket/browser/pace.rs"]
+mod pace;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -3,6 +3,9 @@
 //! What belongs to JavaScript stays in tasks of its own, so that all that is handed out may be sent to other threads, as a
 //! swarm asks for.
 
+mod changes;
+mod soon;
+
 use std::{
     convert::Infallible,
     pin::pin,
@@ -19,6 +22,10 @@ use futures_timer::Delay;
 use wasm_bindgen_futures::spawn_local;
 use web_time::Instant;
 
+pub(crate) use self::{
+    changes::{Changes, is_hidden},
+    soon::soon,
+};
 use super::Elapsed;
 
 /// Browsers take a longer time than some 24 days for none at all.
@@ -89,6 +96,9 @@ fn arm(at: Instant, now: Instant) -> Armed {
     let time = at.saturating_duration_since(now) + Duration::from_micros(999);
     let time = time.min(LONGEST);
     spawn_local(async move {
+        // In a page that is hidden for long, a timer that was set by a timer, and so on, fires once a minute. One that a
+        // message has set is a second late at most.
+        let _ = soon().await;
         let first = select(Delay::new(time), fire.cancellation()).await;
         if matches!(first, Either::Left(_)) {
             // It may have been dropped at this moment.

@@ -10,7 +10,7 @@ use std::{
 pub(crate) use tokio::runtime::Handle;
 use tokio::{task::JoinSet, time::Sleep};
 
-use super::Elapsed;
+use super::{Changed, Elapsed};
 
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
@@ -59,4 +59,15 @@ pub(crate) async fn sleep_apart(at: Instant) -> bool {
     let mut waiting = JoinSet::new();
     waiting.spawn(tokio::time::sleep_until(at.into()));
     matches!(waiting.join_next().await, Some(Ok(())))
+}
+
+/// What a browser tells of the network and of the page. Here is nothing to tell.
+#[derive(Default)]
+pub(crate) struct Changes(());
+
+impl Changes {
+    /// What has changed since it was asked last.
+    pub(crate) fn poll(&mut self, _: &mut Context<'_>) -> Option<Changed> {
+        None
+    }
 }

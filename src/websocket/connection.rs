@@ -73,9 +73,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         false
     }
 
-    /// Whether the other end has closed it, read or not. Here only reading tells.
-    pub(crate) fn is_closed(&self) -> bool {
-        false
+    /// Why the rest of what has come is of no use any more. Here only reading tells that.
+    pub(crate) fn lost(&self) -> Option<std::io::Error> {
+        None
     }
 
     /// The next message; `None` when the other end has hung up. Nothing comes after a close or an

@@ -3,6 +3,7 @@
 use std::{
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -44,9 +45,24 @@ struct Parked {
     shared_since: Option<Instant>,
 }
 
+impl Parked {
+    /// The reader could not run for so long.
+    fn forgive(&mut self, time: Duration) {
+        self.since += time;
+        self.shared_since = self.shared_since.map(|since| since + time);
+    }
+}
+
 impl Intake {
     pub(super) fn is_parked(&self) -> bool {
         self.parked.is_some()
+    }
+
+    /// Nothing here could run for so long.
+    pub(super) fn forgive(&mut self, time: Duration) {
+        if let Some(parked) = &mut self.parked {
+            parked.forgive(time);
+        }
     }
 }
 
@@ -56,9 +72,9 @@ impl Active<'_> {
         for _ in 0..READ_BATCH {
             if self.intake.is_parked() {
                 // What was not read is lost, as what waits in a socket that is broken.
-                return match self.ws.is_closed() {
-                    true => Err(LinkError::Closed(None)),
-                    false => Ok(false),
+                return match self.ws.lost() {
+                    Some(error) => Err(LinkError::Io(Arc::new(error))),
+                    None => Ok(false),
                 };
             }
             let Poll::Ready(message) = self.ws.poll_next(cx) else {

@@ -1,5 +1,6 @@
 //! The browser's WebSocket: a `WebSocketStream` where there is one.
 
+mod pace;
 mod plain;
 mod stream;
 
@@ -43,6 +44,11 @@ impl Routes {
 const NO_CLOSE_FRAME: u16 = 1006;
 /// What they say of a close frame without a code.
 const NO_STATUS: u16 = 1005;
+
+/// The other end has hung up.
+fn hung_up() -> io::Error {
+    io::ErrorKind::ConnectionReset.into()
+}
 
 /// A WebSocket of the browser. It belongs to the task that opened it.
 pub(in crate::link) enum WebSocket {
@@ -142,11 +148,11 @@ impl WebSocket {
         }
     }
 
-    /// Whether the other end has closed it, read or not.
-    pub(in crate::link) fn is_closed(&self) -> bool {
+    /// Why the rest of what has come is of no use any more: the connection has broken, or far too much has come.
+    pub(in crate::link) fn lost(&self) -> Option<io::Error> {
         match self {
-            Self::Stream(socket) => socket.is_closed(),
-            Self::Plain(socket) => socket.is_closed(),
+            Self::Stream(socket) => socket.lost(),
+            Self::Plain(socket) => socket.lost(),
         }
     }
 

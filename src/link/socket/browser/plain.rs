@@ -2,7 +2,7 @@
 //! waits to be sent is asked for.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::VecDeque,
     io,
     rc::Rc,
@@ -10,14 +10,14 @@ use std::{
     time::Duration,
 };
 
+use futures::{FutureExt as _, channel::oneshot};
 use wasm_bindgen::{JsCast as _, JsValue, closure::Closure};
-use web_sys::{BinaryType, CloseEvent, MessageChannel, MessageEvent};
-use web_time::Instant;
+use web_sys::{BinaryType, CloseEvent, MessageEvent};
 
-use super::{len, told};
+use super::{NO_CLOSE_FRAME, hung_up, len, pace::Pace, told};
 use crate::{
     error::LinkError,
-    runtime::{Timer, now},
+    runtime::{Timer, is_hidden, now, soon},
     websocket::{Message, ReadError},
 };
 
@@ -25,10 +25,6 @@ use crate::{
 const UNREAD: usize = 16 * 1024 * 1024;
 /// With so much, the link is given up.
 const MOST_UNREAD: usize = 4 * UNREAD;
-/// What may wait in the browser without anybody waiting for it, in bytes.
-const BUFFERED: usize = 64 * 1024;
-/// When nothing was sent for so long, it is asked for less often.
-const STUCK: Duration = Duration::from_millis(20);
 /// What a message costs beside its bytes.
 const OVERHEAD: usize = 64;
 
@@ -38,6 +34,9 @@ pub(in crate::link) struct Plain {
     shared: Rc<RefCell<Shared>>,
     /// What was handed to the browser, in bytes.
     sent: u64,
+    /// The browser would not send something.
+    failed: Option<io::Error>,
+    pace: Pace,
     asker: Asker,
     _handlers: Handlers,
 }
@@ -113,7 +112,9 @@ impl Plain {
         let shared = Rc::<RefCell<Shared>>::default();
         let handlers = Handlers::new(&socket, &shared, limit);
         Ok(Self {
-            asker: Asker::new(&shared)?,
+            failed: None,
+            pace: Pace::default(),
+            asker: Asker::default(),
             socket,
             url: url.to_owned(),
             shared,
@@ -158,15 +159,21 @@ impl Plain {
     }
 
     pub(super) fn send_text(&mut self, text: &str) {
-        self.sent += text.len() as u64;
-        // One that is closed says so when it is read.
-        let _ = self.socket.send_with_str(text);
+        let sent = self.socket.send_with_str(text);
+        self.sent(text.len(), sent);
     }
 
     pub(super) fn send_bytes(&mut self, data: &[u8]) {
-        self.sent += data.len() as u64;
-        // As for text.
-        let _ = self.socket.send_with_u8_array(data);
+        let sent = self.socket.send_with_u8_array(data);
+        self.sent(data.len(), sent);
+    }
+
+    /// One that is closed takes everything, and says so when it is read.
+    fn sent(&mut self, bytes: usize, result: Result<(), JsValue>) {
+        self.sent += bytes as u64;
+        if let Err(error) = result {
+            self.failed = Some(io::Error::other(told(&error)));
+        }
     }
 
     pub(super) fn queued(&self) -> usize {
@@ -187,21 +194,40 @@ impl Plain {
         is_overfull
     }
 
-    /// Far too much is as good as an end.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(super) fn lost(&self) -> Option<io::Error> {
         let shared = self.shared.borrow();
-        shared.closed.is_some() || shared.unread > MOST_UNREAD
+        if shared.unread > MOST_UNREAD {
+            let text =
+                "more has come than this page reads, and a browser cannot have the other end wait";
+            return Some(io::Error::other(text));
+        }
+        let closed = shared.closed.as_ref()?;
+        (closed.code == NO_CLOSE_FRAME).then(hung_up)
     }
 
+    /// What is left of a connection that is closed is never written: reading tells that, and what came before.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
         // Nobody may read at the moment, and what comes has to be noticed all the same.
         self.shared.borrow_mut().register(cx);
-        let queued = self.queued();
-        if queued <= BUFFERED || self.is_closed() {
-            self.asker.done();
+        let queued = self.queued() as u64;
+        if self.shared.borrow().closed.is_some() && queued > 0 {
+            return Poll::Pending;
+        }
+        let (is_hidden, now) = (is_hidden(), now());
+        if queued == 0 {
+            self.pace.rest();
+        } else {
+            self.pace.note(self.sent.saturating_sub(queued), now);
+        }
+        if queued <= self.pace.buffered(is_hidden) {
+            self.asker.timer.stop();
             return Poll::Ready(Ok(()));
         }
-        self.asker.ask(self.sent.saturating_sub(queued as u64), cx);
+        let pause = self.pace.pause(queued, is_hidden, now);
+        self.asker.wake_after(pause, cx);
         Poll::Pending
     }
 
@@ -253,65 +279,32 @@ impl Handlers {
     }
 }
 
-/// Has the task woken to look how much is still to be sent: nothing tells it. A message to itself comes at once, also in a
-/// hidden page, whose timers are a second late or more.
+/// Has the task woken to look how much is still to be sent.
+#[derive(Default)]
 struct Asker {
-    channel: MessageChannel,
-    asked: Rc<Cell<bool>>,
-    _answer: Closure<dyn FnMut()>,
+    answer: Option<oneshot::Receiver<()>>,
     timer: Timer,
-    /// What had been sent, and since when.
-    last: Option<(u64, Instant)>,
 }
 
 impl Asker {
-    fn new(socket: &Rc<RefCell<Shared>>) -> Result<Self, LinkError> {
-        let channel = MessageChannel::new().map_err(|error| LinkError::NotAllowed(told(&error)))?;
-        let asked = Rc::<Cell<bool>>::default();
-        let (this, socket) = (asked.clone(), socket.clone());
-        let answer = Closure::<dyn FnMut()>::new(move || {
-            this.set(false);
-            socket.borrow_mut().wake();
-        });
-        let port = channel.port1();
-        port.set_onmessage(Some(answer.as_ref().unchecked_ref()));
-        Ok(Self {
-            channel,
-            asked,
-            _answer: answer,
-            timer: Timer::default(),
-            last: None,
-        })
-    }
-
-    /// So much was sent until now.
-    fn ask(&mut self, sent: u64, cx: &mut Context<'_>) {
-        let now = now();
-        let since = match self.last {
-            Some((last, since)) if last >= sent => since,
-            _ => now,
+    fn wake_after(&mut self, pause: Option<Duration>, cx: &mut Context<'_>) {
+        let Some(pause) = pause else {
+            return self.wake_soon(cx);
         };
-        self.last = Some((sent, since));
-        if now.saturating_duration_since(since) >= STUCK {
-            // Nobody takes it: that need not keep the processor busy.
-            if self.timer.poll(now + STUCK, cx).is_ready() {
-                cx.waker().wake_by_ref();
-            }
-        } else if !self.asked.replace(true) {
-            // It cannot fail: what is posted can be copied.
-            let _ = self.channel.port2().post_message(&JsValue::NULL);
+        self.answer = None;
+        if self.timer.poll(now() + pause, cx).is_ready() {
+            cx.waker().wake_by_ref();
         }
     }
 
-    fn done(&mut self) {
-        self.last = None;
-        self.timer.stop();
-    }
-}
-
-impl Drop for Asker {
-    fn drop(&mut self) {
-        self.channel.port1().set_onmessage(None);
-        self.channel.port1().close();
+    fn wake_soon(&mut self, cx: &mut Context<'_>) {
+        let answer = self.answer.get_or_insert_with(soon);
+        if answer.poll_unpin(cx).is_ready() {
+            // For the next one.
+            *answer = soon();
+            if answer.poll_unpin(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+        }
     }
 }

@@ -13,7 +13,7 @@ use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 
-use super::{NO_CLOSE_FRAME, closed, told};
+use super::{NO_CLOSE_FRAME, closed, hung_up, told};
 use crate::{
     error::LinkError,
     link::socket::CLOSE_TIMEOUT,
@@ -23,6 +23,8 @@ use crate::{
 
 /// Writes that may be under way at one time: the browser has something to go on with while it tells that one is done.
 const WRITES: usize = 4;
+/// Messages that are asked for at once: two are an item.
+const READS: usize = 8;
 
 pub(in crate::link) struct Streaming {
     socket: JsValue,
@@ -45,13 +47,15 @@ enum End {
 
 struct Sides {
     reader: JsValue,
-    read: Option<JsFuture>,
+    reads: VecDeque<JsFuture>,
     writer: JsValue,
     /// With their lengths, in bytes.
     queue: VecDeque<(JsValue, usize)>,
     writes: VecDeque<(JsFuture, usize)>,
     /// What is in both, in bytes.
     queued: usize,
+    /// Something could not be written.
+    is_broken: bool,
 }
 
 /// Whether this browser has it.
@@ -113,11 +117,12 @@ impl Streaming {
                 |name: &str, lock: &str| call(&Reflect::get(&opened, &name.into())?, lock, &[]);
             Ok::<_, JsValue>(Sides {
                 reader: side("readable", "getReader")?,
-                read: None,
+                reads: VecDeque::new(),
                 writer: side("writable", "getWriter")?,
                 queue: VecDeque::new(),
                 writes: VecDeque::new(),
                 queued: 0,
+                is_broken: false,
             })
         };
         let sides = sides.await;
@@ -143,28 +148,14 @@ impl Streaming {
             let Some(sides) = &mut self.sides else {
                 return Poll::Pending;
             };
-            let read = match sides.read.take() {
-                Some(read) => Ok(read),
-                None => promised(call(&sides.reader, "read", &[])),
-            };
-            let Ok(mut read) = read else {
-                self.is_over = true;
-                continue;
-            };
-            match Pin::new(&mut read).poll(cx) {
-                Poll::Pending => {
-                    sides.read = Some(read);
-                    return Poll::Pending;
+            match sides.poll_read(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(value)) => {
+                    let message = super::message(&value, self.limit);
+                    self.received += message.as_ref().map_or(0, super::len) as u64;
+                    return Poll::Ready(Some(message));
                 }
-                Poll::Ready(Ok(chunk)) => match value(&chunk) {
-                    Some(value) => {
-                        let message = super::message(&value, self.limit);
-                        self.received += message.as_ref().map_or(0, super::len) as u64;
-                        return Poll::Ready(Some(message));
-                    }
-                    None => self.is_over = true,
-                },
-                Poll::Ready(Err(_)) => self.is_over = true,
+                Poll::Ready(None) => self.is_over = true,
             }
         }
     }
@@ -207,9 +198,14 @@ impl Streaming {
     }
 
     fn push(&mut self, chunk: JsValue, len: usize) {
-        if let Some(sides) = &mut self.sides {
-            sides.queue.push_back((chunk, len));
-            sides.queued += len;
+        let is_closed = !matches!(self.end, End::Ahead(_));
+        match &mut self.sides {
+            Some(sides) if is_closed => sides.is_broken = true,
+            Some(sides) => {
+                sides.queue.push_back((chunk, len));
+                sides.queued += len;
+            }
+            None => {}
         }
     }
 
@@ -221,16 +217,20 @@ impl Streaming {
         self.received
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        !matches!(self.end, End::Ahead(_))
+    pub(super) fn lost(&self) -> Option<io::Error> {
+        let is_lost = matches!(self.end, End::Come { code, .. } if code == NO_CLOSE_FRAME);
+        is_lost.then(hung_up)
     }
 
-    /// Reading tells how it was closed, and what came before: then all is well here.
+    /// What is left of a connection that is closed is never written: reading tells that, and what came before.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let is_closed = self.poll_end(cx);
-        let Some(sides) = self.sides.as_mut().filter(|_| !is_closed) else {
+        let Some(sides) = &mut self.sides else {
             return Poll::Ready(Ok(()));
         };
+        if is_closed {
+            sides.close();
+        }
         sides.poll_flush(cx).map(Ok)
     }
 
@@ -249,16 +249,40 @@ impl Streaming {
 }
 
 impl Sides {
-    /// Ready when all is written, or nothing can be any more.
+    /// What comes next; `None` at the end. Several are asked for at once, so that those that have come are there at once.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<JsValue>> {
+        while self.reads.len() < READS {
+            match promised(call(&self.reader, "read", &[])) {
+                Ok(read) => self.reads.push_back(read),
+                Err(_) => return Poll::Ready(None),
+            }
+        }
+        let Some(read) = self.reads.front_mut() else {
+            return Poll::Ready(None);
+        };
+        let Poll::Ready(chunk) = Pin::new(read).poll(cx) else {
+            return Poll::Pending;
+        };
+        self.reads.pop_front();
+        Poll::Ready(chunk.ok().and_then(|chunk| value(&chunk)))
+    }
+
+    /// Ready when all is written.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
+            if self.is_broken {
+                return Poll::Pending;
+            }
             while let Some((write, len)) = self.writes.front_mut() {
                 match Pin::new(write).poll(cx) {
                     Poll::Ready(Ok(_)) => {
                         self.queued = self.queued.saturating_sub(*len);
                         self.writes.pop_front();
                     }
-                    Poll::Ready(Err(_)) => return self.broken(),
+                    Poll::Ready(Err(_)) => {
+                        self.close();
+                        break;
+                    }
                     Poll::Pending => break,
                 }
             }
@@ -268,19 +292,23 @@ impl Sides {
             match self.queue.pop_front() {
                 Some((chunk, len)) => match promised(call(&self.writer, "write", &[&chunk])) {
                     Ok(write) => self.writes.push_back((write, len)),
-                    Err(_) => return self.broken(),
+                    Err(_) => {
+                        self.queue.push_front((chunk, len));
+                        self.close();
+                    }
                 },
-                None if self.writes.is_empty() => return Poll::Ready(()),
+                None if self.writes.is_empty() && !self.is_broken => return Poll::Ready(()),
                 None => return Poll::Pending,
             }
         }
     }
 
-    fn broken(&mut self) -> Poll<()> {
+    /// Nothing more can be written.
+    fn close(&mut self) {
+        self.is_broken |= !self.queue.is_empty() || !self.writes.is_empty();
         self.queue.clear();
         self.writes.clear();
         self.queued = 0;
-        Poll::Ready(())
     }
 }
 

@@ -1,8 +1,8 @@
 //! Chromium and its driver.
 
-use std::{net::SocketAddr, process::Stdio, time::Duration};
+use std::{process::Stdio, time::Duration};
 
-use fantoccini::{Client, ClientBuilder};
+use fantoccini::{Client, ClientBuilder, wd::WebDriverCompatibleCommand};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tokio::{
@@ -10,10 +10,10 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::{page, support::within};
+use crate::{certificate::Certificate, page, support::within};
 
 /// How a browser runs on a machine without a screen, as any user, and without a word to its maker.
-const ARGUMENTS: [&str; 9] = [
+const ARGUMENTS: [&str; 10] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -23,9 +23,13 @@ const ARGUMENTS: [&str; 9] = [
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
+    // Timers of a page that is hidden are held back after ten seconds, and not after five minutes.
+    "--enable-features=IntensiveWakeUpThrottling:grace_period_seconds/10",
 ];
+/// What its driver would switch off, and every browser does.
+const KEPT: [&str; 1] = ["disable-background-timer-throttling"];
 /// How long a script of the driver may take.
-const SCRIPT: Duration = Duration::from_secs(40);
+const SCRIPT: Duration = Duration::from_secs(150);
 
 /// What the page has of WebSockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,16 +42,33 @@ pub enum Sockets {
 
 pub const BOTH: [Sockets; 2] = [Sockets::Streams, Sockets::Plain];
 
+/// Where the nodes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Window,
+    Worker,
+    /// In the window behind the one that the driver looks at.
+    Behind,
+}
+
 /// A driver of browsers. It ends with this.
 pub struct Browser {
     driver: Child,
     port: u16,
-    site: SocketAddr,
+    site: String,
 }
 
 impl Browser {
     pub async fn start() -> Self {
-        let site = page::serve().await;
+        Self::at(page::serve().await).await
+    }
+
+    /// Its pages come over `https`. It believes any certificate.
+    pub async fn start_secure(certificate: &Certificate) -> Self {
+        Self::at(page::serve_secure(certificate).await).await
+    }
+
+    async fn at(site: String) -> Self {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -72,10 +93,20 @@ impl Browser {
         Self { driver, port, site }
     }
 
-    /// A page with a node that is not started yet, in a browser of its own.
+    /// A page without a node yet, in a browser of its own.
     pub async fn page(&self, sockets: Sockets) -> Page {
+        self.page_in(Place::Window, sockets).await
+    }
+
+    /// The same with its nodes in a worker.
+    pub async fn worker(&self, sockets: Sockets) -> Page {
+        self.page_in(Place::Worker, sockets).await
+    }
+
+    async fn page_in(&self, place: Place, sockets: Sockets) -> Page {
         let wanted = json!({
-            "goog:chromeOptions": { "args": ARGUMENTS },
+            "acceptInsecureCerts": self.site.starts_with("https"),
+            "goog:chromeOptions": { "args": ARGUMENTS, "excludeSwitches": KEPT },
             "timeouts": { "script": SCRIPT.as_millis() },
         });
         let Value::Object(wanted) = wanted else {
@@ -85,18 +116,12 @@ impl Browser {
         let mut builder = ClientBuilder::new(HttpConnector::new());
         builder.capabilities(wanted);
         let client = within("the browser", builder.connect(&url)).await;
-        let client = client.expect("a browser");
-        let page = Page { client };
-        page.client
-            .goto(&format!("http://{}/", self.site))
-            .await
-            .expect("the page");
-        page.run(
-            "while (!window.StarNode) await new Promise(done => setTimeout(done, 10));",
-            vec![],
-        )
-        .await
-        .expect("the page starts");
+        let page = Page {
+            client: client.expect("a browser"),
+            place,
+        };
+        let site = format!("{}/", self.site);
+        page.client.goto(&site).await.expect("the page");
         if sockets == Sockets::Plain {
             let deleted =
                 "return delete globalThis.WebSocketStream && !globalThis.WebSocketStream;";
@@ -121,19 +146,25 @@ impl Drop for Browser {
 
 pub struct Page {
     client: Client,
+    place: Place,
 }
 
 impl Page {
     /// Runs the body of an async function, which has these `args`. Its exceptions are errors.
     pub async fn run(&self, body: &str, args: Vec<Value>) -> Result<Value, String> {
-        let script = format!(
-            "const done = arguments[arguments.length - 1];
-             const args = [...arguments].slice(0, -1);
-             (async () => {{ {body} }})().then(
-                 value => done({{ value: value ?? null }}),
-                 error => done({{ error: String(error?.message ?? error) }}));"
-        );
-        let ran = within("the page", self.client.execute_async(&script, args)).await;
+        let script = "const [place, body, args, done] = arguments;
+             const page = place === 'behind' ? window.opener : window;
+             const wait = () => page.performIn
+                 ? page.performIn(place, body, args).then(done)
+                 : setTimeout(wait, 10);
+             wait();";
+        let place = match self.place {
+            Place::Window => "window",
+            Place::Worker => "worker",
+            Place::Behind => "behind",
+        };
+        let args = vec![json!(place), json!(body), json!(args)];
+        let ran = within("the page", self.client.execute_async(script, args)).await;
         let ran = ran.map_err(|error| error.to_string())?;
         match ran["error"].as_str() {
             Some(error) => Err(error.to_owned()),
@@ -141,9 +172,21 @@ impl Page {
         }
     }
 
+    /// The same for what gives a number.
+    pub async fn number(&self, body: &str, args: Vec<Value>) -> f64 {
+        let value = self.run(body, args).await.expect("no exception");
+        value.as_f64().expect("a number")
+    }
+
+    /// The same for what gives text.
+    pub async fn text(&self, body: &str, args: Vec<Value>) -> String {
+        let value = self.run(body, args).await.expect("no exception");
+        value.as_str().expect("text").to_owned()
+    }
+
     /// Starts the node at a rendezvous, and gives its peer id.
     pub async fn start(&self, rendezvous: &str) -> Result<String, String> {
-        let body = "window.node = await StarNode.start(args[0]); return node.peer();";
+        let body = "globalThis.node = await star.Node.start(args[0], {}); return node.peer();";
         let peer = self.run(body, vec![json!(rendezvous)]).await?;
         Ok(peer.as_str().expect("a peer id").to_owned())
     }
@@ -160,12 +203,6 @@ impl Page {
         Ok(took.as_f64().expect("a number"))
     }
 
-    /// Ends the page's browser.
-    pub async fn close(self) {
-        let closed = within("the browser's end", self.client.close()).await;
-        closed.expect("it ends");
-    }
-
     pub async fn events(&self) -> Vec<String> {
         let events = self.run("return node.events();", vec![]).await;
         let events = events.expect("the page runs");
@@ -173,5 +210,73 @@ impl Page {
         lines
             .map(|line| line.as_str().expect("text").to_owned())
             .collect()
+    }
+
+    /// Puts an empty tab before it, and goes on driving it from there.
+    pub async fn hide(&mut self) {
+        self.hide_behind("empty.html").await;
+    }
+
+    /// Puts another tab of the same browser before it.
+    pub async fn hide_behind(&mut self, file: &str) -> Self {
+        assert_eq!(self.place, Place::Window);
+        let open = "return Boolean(window.open(args[0]));";
+        let opened = self.run(open, vec![json!(file)]).await;
+        assert_eq!(opened, Ok(json!(true)));
+        let behind = self.client.window().await.expect("a window");
+        let front = within("another window", async {
+            loop {
+                let windows = self.client.windows().await.expect("windows");
+                if let Some(front) = windows.into_iter().find(|window| *window != behind) {
+                    return front;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let front = front.await;
+        let switched = self.client.switch_to_window(front).await;
+        switched.expect("it is there");
+        self.place = Place::Behind;
+        let hidden = "while (document.visibilityState !== 'hidden')
+                 await new Promise(done => setTimeout(done, 20));";
+        self.run(hidden, vec![]).await.expect("it is hidden");
+        Self {
+            client: self.client.clone(),
+            place: Place::Window,
+        }
+    }
+
+    /// Tells the browser what a page cannot: a command of the DevTools protocol.
+    pub async fn tell(&self, command: &'static str, params: Value) {
+        let told = self.client.issue_cmd(DevTools { command, params });
+        within("the browser", told).await.expect(command);
+    }
+
+    /// Ends the page's browser.
+    pub async fn close(self) {
+        let closed = within("the browser's end", self.client.close()).await;
+        closed.expect("it ends");
+    }
+}
+
+#[derive(Debug)]
+struct DevTools {
+    command: &'static str,
+    params: Value,
+}
+
+impl WebDriverCompatibleCommand for DevTools {
+    fn endpoint(
+        &self,
+        base: &url::Url,
+        session: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
+        let session = session.unwrap_or_default();
+        base.join(&format!("session/{session}/goog/cdp/execute"))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (axum::http::Method, Option<String>) {
+        let body = json!({ "cmd": self.command, "params": self.params });
+        (axum::http::Method::POST, Some(body.to_string()))
     }
 }

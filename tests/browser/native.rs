@@ -72,7 +72,7 @@ impl Node {
         let peer = peer.parse().expect("a peer");
         let opened = within("a stream", self.streams.open_stream(peer, ECHO)).await;
         let stream = opened.expect("it echoes");
-        let echoed = within("the echo", exchange(stream, bytes)).await;
+        let echoed = within("the echo", exchange(stream, bytes as u64)).await;
         echoed.expect("all came back");
     }
 }

@@ -1,34 +1,92 @@
-//! The page with the node in it: built once, and served from this machine.
+//! The page with the nodes in it: built once, and served from this machine.
 
 use std::{
+    io,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        self, ServerConfig,
+        pki_types::{PrivateKeyDer, pem::PemObject as _},
+    },
+    server::TlsStream,
+};
 use tower_http::services::ServeDir;
 
-const HTML: &str = r#"<!doctype html>
-<meta charset="utf-8">
-<title>star</title>
-<script type="module">
-    import init, { Node } from "./star_page.js";
-    await init({ module_or_path: "star_page_bg.wasm" });
-    window.StarNode = Node;
-</script>
-"#;
+use crate::certificate::Certificate;
+
+const SITE: [(&str, &str); 4] = [
+    ("index.html", include_str!("page/site/index.html")),
+    ("perform.js", include_str!("page/site/perform.js")),
+    ("worker.js", include_str!("page/site/worker.js")),
+    ("empty.html", include_str!("page/site/empty.html")),
+];
 
 /// Serves the page until the runtime ends, and tells where.
-pub async fn serve() -> SocketAddr {
-    let files = tokio::task::spawn_blocking(|| files().to_owned());
-    let files = files.await.expect("the page was built");
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+pub async fn serve() -> String {
+    let (listener, address) = bind().await;
+    let app = app().await;
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    format!("http://{address}")
+}
+
+/// The same with TLS.
+pub async fn serve_secure(certificate: &Certificate) -> String {
+    let (listener, address) = bind().await;
+    let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes()).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("its suites are of those")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der.clone()], key);
+    let acceptor = TlsAcceptor::from(Arc::new(config.expect("they belong together")));
+    let app = app().await;
+    tokio::spawn(async move { axum::serve(Secure { listener, acceptor }, app).await });
+    format!("https://{address}")
+}
+
+async fn bind() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let listener = listener.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    let app = axum::Router::new().fallback_service(ServeDir::new(files));
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    address
+    (listener, address)
+}
+
+async fn app() -> axum::Router {
+    let files = tokio::task::spawn_blocking(|| files().to_owned());
+    let files = files.await.expect("the page was built");
+    axum::Router::new().fallback_service(ServeDir::new(files))
+}
+
+struct Secure {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl axum::serve::Listener for Secure {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = axum::serve::Listener::accept(&mut self.listener).await;
+            // The browser may try another way first.
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
 }
 
 /// Where the files are.
@@ -59,6 +117,8 @@ fn build() -> PathBuf {
     bindgen
         .generate(&files)
         .expect("the version of wasm-bindgen is that of the page");
-    std::fs::write(files.join("index.html"), HTML).expect("a place for files");
+    for (name, text) in SITE {
+        std::fs::write(files.join(name), text).expect("a place for files");
+    }
     files
 }

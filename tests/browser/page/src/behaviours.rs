@@ -1,31 +1,32 @@
 //! What a node of these tests does, in a page and natively: beside star, identify and ping, it echoes.
 
-use std::fmt::Display;
+use std::fmt::{Debug, Display};
 
 use futures::{
-    AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _,
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, StreamExt as _,
     future::{BoxFuture, try_join},
 };
 use libp2p::{Stream, StreamProtocol, identify, identity::Keypair, ping, swarm::NetworkBehaviour};
 use libp2p_stream as stream;
-use libp2p_websocket_star::{AddressGuard, Behaviour};
+use libp2p_websocket_star::{Behaviour, preset::Identify};
 
-pub const ECHO: StreamProtocol = StreamProtocol::new("/star-test/echo/1");
+/// As js-libp2p nodes of the tests have it.
+pub const ECHO: StreamProtocol = StreamProtocol::new("/echo/1.0.0");
 
 #[derive(NetworkBehaviour)]
 pub struct Behaviours {
     star: Behaviour,
-    identify: AddressGuard<identify::Behaviour>,
+    identify: Identify,
     ping: ping::Behaviour,
     pub stream: stream::Behaviour,
 }
 
 impl Behaviours {
     pub fn new(key: &Keypair, star: Behaviour) -> Self {
-        let identify = identify::Config::new("/star-test".to_owned(), key.public());
+        let identify = identify::Config::new("ipfs/0.1.0".to_owned(), key.public());
         Self {
             star,
-            identify: AddressGuard::new(identify::Behaviour::new(identify)),
+            identify: Identify::new(identify),
             ping: ping::Behaviour::default(),
             stream: stream::Behaviour::new(),
         }
@@ -55,41 +56,66 @@ async fn answer(stream: Stream) -> std::io::Result<()> {
     writer.close().await
 }
 
-/// The byte at each place: one that moves shows.
-fn byte(place: usize) -> u8 {
-    (place ^ (place >> 8) ^ (place >> 16)) as u8
+/// The byte at each place, as the JavaScript peers of the tests send and expect it: one that moves shows.
+pub fn byte(place: u64) -> u8 {
+    let sum = (place * 31)
+        .wrapping_add((place >> 8) * 7)
+        .wrapping_add((place >> 16) * 13);
+    sum.to_le_bytes()[0]
+}
+
+/// Writes the bytes of these places.
+pub async fn send(
+    writer: &mut (impl AsyncWrite + Unpin),
+    from: u64,
+    until: u64,
+) -> Result<(), String> {
+    let mut sent = from;
+    while sent < until {
+        let end = until.min(sent + 64 * 1024);
+        let data: Vec<u8> = (sent..end).map(byte).collect();
+        writer.write_all(&data).await.map_err(whole)?;
+        sent = end;
+    }
+    writer.flush().await.map_err(whole)
+}
+
+/// Reads the bytes of these places, or those until the end. Gives where it stopped.
+pub async fn receive(
+    reader: &mut (impl AsyncRead + Unpin),
+    from: u64,
+    until: u64,
+) -> Result<u64, String> {
+    let (mut place, mut buffer) = (from, vec![0; 64 * 1024]);
+    while place < until {
+        let most = buffer
+            .len()
+            .min(usize::try_from(until - place).unwrap_or(usize::MAX));
+        let n = reader.read(&mut buffer[..most]).await.map_err(whole)?;
+        if n == 0 {
+            break;
+        }
+        for (at, found) in (place..).zip(&buffer[..n]) {
+            if *found != byte(at) {
+                return Err(format!("another byte at {at}"));
+            }
+        }
+        place += n as u64;
+    }
+    Ok(place)
 }
 
 /// Sends so many bytes, and checks that they come back.
-pub async fn exchange(stream: Stream, bytes: usize) -> Result<(), String> {
+pub async fn exchange(stream: Stream, bytes: u64) -> Result<(), String> {
     let (mut reader, mut writer) = stream.split();
     let write = async {
-        let mut sent = 0;
-        while sent < bytes {
-            let end = bytes.min(sent + 64 * 1024);
-            let data: Vec<u8> = (sent..end).map(byte).collect();
-            writer.write_all(&data).await.map_err(text)?;
-            sent = end;
-        }
+        send(&mut writer, 0, bytes).await?;
         writer.close().await.map_err(text)
     };
     let read = async {
-        let (mut read, mut buffer) = (0, vec![0; 64 * 1024]);
-        loop {
-            match reader.read(&mut buffer).await.map_err(text)? {
-                0 => break,
-                n => {
-                    let wrong = (0..n).find(|at| buffer[*at] != byte(read + at));
-                    if let Some(at) = wrong {
-                        return Err(format!("another byte at {}", read + at));
-                    }
-                    read += n;
-                }
-            }
-        }
-        match read == bytes {
-            true => Ok(()),
-            false => Err(format!("{read} bytes of {bytes}")),
+        match receive(&mut reader, 0, u64::MAX).await? {
+            read if read == bytes => Ok(()),
+            read => Err(format!("{read} bytes of {bytes}")),
         }
     };
     try_join(write, read).await.map(drop)
@@ -97,4 +123,9 @@ pub async fn exchange(stream: Stream, bytes: usize) -> Result<(), String> {
 
 pub fn text(error: impl Display) -> String {
     error.to_string()
+}
+
+/// With its type.
+pub fn whole(error: impl Debug + Display) -> String {
+    format!("{error} | {error:?}")
 }

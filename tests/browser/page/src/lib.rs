@@ -1,12 +1,14 @@
-//! A libp2p node that a driver tells what to do, in a page or a worker.
+//! libp2p nodes that a driver tells what to do, in a page or a worker.
 #![cfg(target_arch = "wasm32")]
 
 mod behaviours;
 mod node;
+mod options;
+mod raw;
 
 use wasm_bindgen::prelude::*;
 
-use crate::node::Handle;
+use crate::{node::Handle, options::Options};
 
 /// A running node.
 #[wasm_bindgen]
@@ -15,8 +17,11 @@ pub struct Node(Handle);
 #[wasm_bindgen]
 impl Node {
     /// Listens at a rendezvous, and waits until it has joined.
-    pub async fn start(rendezvous: String) -> Result<Node, JsError> {
-        Ok(Self(Handle::start(&rendezvous).await.map_err(error)?))
+    pub async fn start(rendezvous: String, options: JsValue) -> Result<Node, JsError> {
+        let options = Options::new(&options);
+        Ok(Self(
+            Handle::start(&rendezvous, &options).await.map_err(error)?,
+        ))
     }
 
     pub fn peer(&self) -> String {
@@ -28,15 +33,87 @@ impl Node {
         self.0.events()
     }
 
+    /// How often the swarm was polled.
+    pub fn polls(&self) -> f64 {
+        self.0.polls() as f64
+    }
+
     /// Connects to a peer.
     pub async fn dial(&self, address: String) -> Result<(), JsError> {
         self.0.dial(&address).await.map_err(error)
     }
 
     /// Sends so many bytes to a peer that echoes, and checks what comes back. Gives the milliseconds that it took.
-    pub async fn echo(&self, peer: String, bytes: usize) -> Result<f64, JsError> {
-        self.0.echo(&peer, bytes).await.map_err(error)
+    pub async fn echo(&self, peer: String, bytes: f64) -> Result<f64, JsError> {
+        self.0.echo(&peer, bytes as u64).await.map_err(error)
     }
+}
+
+/// A transport without a swarm.
+#[wasm_bindgen]
+pub struct Raw(raw::Raw);
+
+#[wasm_bindgen]
+impl Raw {
+    /// Starts to listen at a rendezvous.
+    pub fn start(rendezvous: String, options: JsValue) -> Result<Raw, JsError> {
+        let options = Options::new(&options);
+        Ok(Self(raw::Raw::start(&rendezvous, &options).map_err(error)?))
+    }
+
+    /// The next event of the listener, as a line.
+    pub async fn event(&self) -> Option<String> {
+        self.0.event().await
+    }
+
+    pub async fn dial(&self, address: String) -> Result<Connection, JsError> {
+        let dialled = self.0.dial(&address).await.map_err(error)?;
+        Ok(Connection(dialled))
+    }
+
+    pub async fn accept(&self) -> Result<Connection, JsError> {
+        let accepted = self.0.accept().await.map_err(error)?;
+        Ok(Connection(accepted))
+    }
+}
+
+/// A connection, without an upgrade.
+#[wasm_bindgen]
+pub struct Connection(raw::Connection);
+
+#[wasm_bindgen]
+impl Connection {
+    /// Writes so many bytes.
+    pub async fn write(&self, bytes: f64) -> Result<(), JsError> {
+        self.0.write(bytes as u64).await.map_err(error)
+    }
+
+    /// Ends our direction.
+    pub async fn end(&self) -> Result<(), JsError> {
+        self.0.end().await.map_err(error)
+    }
+
+    /// Reads so many bytes, or those until the end. Gives how many there were.
+    pub async fn read(&self, bytes: f64) -> Result<f64, JsError> {
+        let read = self.0.read(bytes as u64).await.map_err(error)?;
+        Ok(read as f64)
+    }
+
+    /// Echoes until the end.
+    pub async fn echo(&self) -> Result<(), JsError> {
+        self.0.echo().await.map_err(error)
+    }
+
+    /// Drops it.
+    pub fn reset(self) {}
+}
+
+/// The bytes of the module's memory.
+#[wasm_bindgen]
+pub fn memory_bytes() -> f64 {
+    let memory = wasm_bindgen::memory().unchecked_into::<js_sys::WebAssembly::Memory>();
+    let buffer = memory.buffer().unchecked_into::<js_sys::ArrayBuffer>();
+    f64::from(buffer.byte_length())
 }
 
 fn error(error: String) -> JsError {

@@ -1,9 +1,15 @@
 //! The node's task, and the handle to it.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    future::poll_fn,
+    rc::Rc,
+    time::Duration,
+};
 
 use futures::{
-    StreamExt as _,
+    FutureExt as _, StreamExt as _,
     channel::{mpsc, oneshot},
     select,
 };
@@ -13,11 +19,14 @@ use libp2p::{
     swarm::{ConnectionId, SwarmEvent, dial_opts::DialOpts},
 };
 use libp2p_stream as stream;
-use libp2p_websocket_star::{Config, preset::Star};
+use libp2p_websocket_star::{Behaviour, WebSocketStarTransport, preset};
 use wasm_bindgen_futures::spawn_local;
 use web_time::Instant;
 
-use crate::behaviours::{Behaviours, ECHO, exchange, serve, text};
+use crate::{
+    behaviours::{Behaviours, BehavioursEvent, ECHO, exchange, serve, text},
+    options::Options,
+};
 
 struct Dial {
     address: Multiaddr,
@@ -29,13 +38,14 @@ pub struct Handle {
     streams: stream::Control,
     dials: mpsc::Sender<Dial>,
     log: Log,
+    polls: Rc<Cell<u64>>,
 }
 
 type Log = Rc<RefCell<Vec<String>>>;
 
 impl Handle {
-    pub async fn start(rendezvous: &str) -> Result<Self, String> {
-        let mut swarm = swarm()?;
+    pub async fn start(rendezvous: &str, options: &Options) -> Result<Self, String> {
+        let mut swarm = swarm(options)?;
         let rendezvous = rendezvous.parse::<Multiaddr>().map_err(text)?;
         swarm.listen_on(rendezvous).map_err(text)?;
         let log = Log::default();
@@ -53,12 +63,14 @@ impl Handle {
         spawn_local(serve(streams.clone(), spawn_local));
         let (dials, asked) = mpsc::channel(16);
         let peer = *swarm.local_peer_id();
-        spawn_local(run(swarm, asked, log.clone()));
+        let polls = Rc::<Cell<u64>>::default();
+        spawn_local(run(swarm, asked, log.clone(), polls.clone()));
         Ok(Self {
             peer,
             streams,
             dials,
             log,
+            polls,
         })
     }
 
@@ -70,6 +82,10 @@ impl Handle {
         self.log.borrow().clone()
     }
 
+    pub fn polls(&self) -> u64 {
+        self.polls.get()
+    }
+
     pub async fn dial(&self, address: &str) -> Result<(), String> {
         let address = address.parse().map_err(text)?;
         let (done, dialled) = oneshot::channel();
@@ -78,7 +94,7 @@ impl Handle {
         dialled.await.map_err(text)?
     }
 
-    pub async fn echo(&self, peer: &str, bytes: usize) -> Result<f64, String> {
+    pub async fn echo(&self, peer: &str, bytes: u64) -> Result<f64, String> {
         let peer = peer.parse().map_err(text)?;
         let opened = self.streams.clone().open_stream(peer, ECHO).await;
         let stream = opened.map_err(text)?;
@@ -88,14 +104,30 @@ impl Handle {
     }
 }
 
-fn swarm() -> Result<Swarm<Behaviours>, String> {
-    let star = Star::new(Config::default().with_allow_local_rendezvous(true));
-    let builder = SwarmBuilder::with_existing_identity(Keypair::generate_ed25519())
+/// It speaks with nodes of today, and with js-libp2p 0.26.
+fn swarm(options: &Options) -> Result<Swarm<Behaviours>, String> {
+    let key = Keypair::generate_ed25519();
+    let transport = WebSocketStarTransport::new(&key, options.config());
+    let star = Behaviour::new(key.public().to_peer_id(), transport.discovery()).map_err(text)?;
+    let transport = preset::transport(&key, transport).map_err(text)?;
+    let builder = SwarmBuilder::with_existing_identity(key)
         .with_wasm_bindgen()
-        .with_other_transport(|key| star.transport(key))
+        .with_other_transport(|_| transport)
         .map_err(text)?;
-    let builder = builder.with_behaviour(|key| Ok(Behaviours::new(key, star.behaviour()?)));
-    Ok(builder.map_err(text)?.build())
+    let builder = builder.with_behaviour(|key| Behaviours::new(key, star));
+    let builder = builder.map_err(text)?.with_swarm_config(|config| {
+        config.with_idle_connection_timeout(Duration::from_secs(24 * 60 * 60))
+    });
+    Ok(builder.build())
+}
+
+/// The swarm's next event. Each time that it is polled counts.
+async fn next(swarm: &mut Swarm<Behaviours>, polls: &Cell<u64>) -> SwarmEvent<BehavioursEvent> {
+    poll_fn(|cx| {
+        polls.set(polls.get() + 1);
+        swarm.select_next_some().poll_unpin(cx)
+    })
+    .await
 }
 
 /// Those who wait for a dial.
@@ -111,11 +143,16 @@ impl Waiting {
     }
 }
 
-async fn run(mut swarm: Swarm<Behaviours>, mut dials: mpsc::Receiver<Dial>, log: Log) {
+async fn run(
+    mut swarm: Swarm<Behaviours>,
+    mut dials: mpsc::Receiver<Dial>,
+    log: Log,
+    polls: Rc<Cell<u64>>,
+) {
     let mut waiting = Waiting::default();
     loop {
         let event = select! {
-            event = swarm.select_next_some() => event,
+            event = next(&mut swarm, &polls).fuse() => event,
             dial = dials.next() => {
                 // The handle is gone.
                 let Some(Dial { address, done }) = dial else { return };

@@ -1,0 +1,5 @@
+import { perform } from "./perform.js";
+
+onmessage = async ({ data }) => {
+    postMessage({ id: data.id, result: await perform(data.body, data.args) });
+};

@@ -1,0 +1,39 @@
+//! What a test wants otherwise than it is by default.
+
+use std::time::Duration;
+
+use js_sys::Reflect;
+use libp2p_websocket_star::Config;
+use wasm_bindgen::JsValue;
+
+/// An object of JavaScript: `connect`, `dial` and `holdUp` are times in seconds.
+pub struct Options(JsValue);
+
+impl Options {
+    pub fn new(object: &JsValue) -> Self {
+        Self(object.clone())
+    }
+
+    fn time(&self, name: &str) -> Option<Duration> {
+        // There may be no object.
+        let seconds = Reflect::get(&self.0, &name.into()).ok()?.as_f64()?;
+        Some(Duration::from_secs_f64(seconds))
+    }
+
+    /// Links are opened again soon.
+    pub fn config(&self) -> Config {
+        let mut config = Config::default()
+            .with_allow_local_rendezvous(true)
+            .with_backoff(Duration::from_millis(50), Duration::from_secs(60));
+        if let Some(time) = self.time("connect") {
+            config = config.with_connect_timeout(time);
+        }
+        if let Some(time) = self.time("dial") {
+            config = config.with_dial_timeout(time);
+        }
+        if let Some(time) = self.time("holdUp") {
+            config = config.with_hold_up_timeout(time);
+        }
+        config
+    }
+}

@@ -1,0 +1,122 @@
+//! Nodes in a browser: how large they are, and how fast beside the npm client. `cargo bench --bench browser`;
+//! `benches/README.md` says how to read what it prints.
+
+#[path = "node/src/behaviours.rs"]
+mod behaviours;
+mod driver;
+mod lineup;
+mod measure;
+mod native;
+mod options;
+mod pages;
+#[path = "node/src/request.rs"]
+mod request;
+mod site;
+#[path = "../star/spread.rs"]
+mod spread;
+mod table;
+mod targets;
+
+use std::process::ExitCode;
+
+use driver::{Browser, Driver};
+use measure::{Place, Results};
+use native::Native;
+use options::{Options, USAGE};
+use pages::Pages;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+type Result<T, E = Error> = std::result::Result<T, E>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let has = |name: &str| arguments.iter().any(|argument| argument == name);
+    if has("--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    if !has("--bench") {
+        // `cargo test` starts benchmarks too.
+        return ExitCode::SUCCESS;
+    }
+    match start(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Gives whether everything is as it was asked for.
+fn start(arguments: &[String]) -> Result<bool> {
+    let options = Options::parse(arguments)?;
+    progress("building");
+    let pages = pages::build()?;
+    print!("{}", table::sizes(&pages));
+    let are_small = pages.sizes.iter().all(pages::Sizes::is_met);
+    let are_fast = match options.ids.is_empty() {
+        true => true,
+        false => tokio::runtime::Runtime::new()?.block_on(run(&options, &pages))?,
+    };
+    Ok((are_small && are_fast) || !options.check)
+}
+
+/// Measures all rows, and gives whether they are as fast as they should be.
+async fn run(options: &Options, pages: &Pages) -> Result<bool> {
+    let load_before = load();
+    let site = site::serve(pages.folder.clone()).await?;
+    let native = Native::start().await?;
+    let driver = Driver::start().await?;
+    let browser = driver.browser().await?;
+    println!("\n{}, load average {load_before}\n", machine(&browser));
+    let place = Place {
+        browser: &browser,
+        site,
+        native: &native,
+        plan: &options.plan,
+    };
+    let mut results = Results::default();
+    let mut ids = options.ids.clone();
+    for _ in 0..options.plan.rounds {
+        place.round(&ids, &mut results).await?;
+        // What comes first has it easier or harder; so each goes first once in a while.
+        ids.rotate_left(1);
+    }
+    browser.end().await?;
+    progress("");
+    let outcomes = targets::outcomes(&results);
+    println!("{}", table::speeds(&results, &options.ids));
+    println!("{}", table::targets(&outcomes));
+    println!("{}", table::explanation(&options.plan));
+    println!("load average at the end {}", load());
+    let met = |outcome: &targets::Outcome| outcome.is_met() != Some(false);
+    Ok(outcomes.iter().all(met))
+}
+
+/// Where it is run.
+fn machine(browser: &Browser) -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown processor", |name| {
+            name.trim_start_matches([':', ' ', '\t'])
+        });
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{}, {model}, {cores} cores, loopback", browser.name())
+}
+
+fn load() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// One line that is written over, for somebody who waits.
+fn progress(what: &str) {
+    use std::io::IsTerminal as _;
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K{what}");
+    }
+}

@@ -1,0 +1,28 @@
+//! The files of the page, beside what is made from its library.
+
+use std::path::Path;
+
+use axum::{Router, routing::get};
+use libp2p_websocket_star::StarAddr;
+
+use crate::site::{self, Page};
+
+/// What the page is made of. Give the folder of the workspace.
+pub fn page(workspace: &Path) -> Page<'_> {
+    Page {
+        workspace,
+        package: "star-browser-example",
+        profile: "page",
+        files: &[
+            ("index.html", include_str!("../page/index.html")),
+            ("style.css", include_str!("../page/style.css")),
+            ("start.js", include_str!("../page/start.js")),
+        ],
+    }
+}
+
+/// Serves the page, which asks for the address of the rendezvous.
+pub fn router(folder: &Path, rendezvous: &StarAddr) -> Router {
+    let rendezvous = rendezvous.to_multiaddr().to_string();
+    site::router(folder).route("/rendezvous", get(async move || rendezvous))
+}

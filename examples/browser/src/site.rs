@@ -1,0 +1,71 @@
+//! A page with WebAssembly in it: built from a package of this workspace, and served.
+
+use std::{
+    error::Error,
+    io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use axum::{Router, http::HeaderValue, middleware::map_response, response::Response};
+use tower_http::services::ServeDir;
+use wasm_bindgen_cli_support::Bindgen;
+
+/// What a page is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Page<'a> {
+    /// The folder of the workspace.
+    pub workspace: &'a Path,
+    /// The package whose library becomes a module of JavaScript, under the library's name.
+    pub package: &'a str,
+    /// Cargo's profile, any but `dev`.
+    pub profile: &'a str,
+    /// The other files: their names and what is in them.
+    pub files: &'a [(&'a str, &'a str)],
+}
+
+impl Page<'_> {
+    /// Builds the page, and gives the folder that it is in. Takes minutes the first time.
+    ///
+    /// # Errors
+    /// If it cannot be compiled, or `wasm-bindgen` here has another version than there.
+    pub fn build(&self) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
+        let target = self.workspace.join("target/browser");
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--lib"])
+            .args(["--package", self.package, "--profile", self.profile])
+            .args(["--target", "wasm32-unknown-unknown", "--target-dir"])
+            .arg(&target)
+            .current_dir(self.workspace)
+            .status()?;
+        if !built.success() {
+            return Err(io::Error::other(format!("{} was not built", self.package)).into());
+        }
+        let library = self.package.replace('-', "_");
+        let compiled = target.join("wasm32-unknown-unknown").join(self.profile);
+        let folder = target.join("pages").join(self.package);
+        std::fs::create_dir_all(&folder)?;
+        Bindgen::new()
+            .input_path(compiled.join(format!("{library}.wasm")))
+            .web(true)?
+            .typescript(false)
+            .remove_name_section(true)
+            .remove_producers_section(true)
+            .generate(&folder)?;
+        for (name, text) in self.files {
+            std::fs::write(folder.join(name), text)?;
+        }
+        Ok(folder)
+    }
+}
+
+/// Serves the files of a folder. Browsers ask each time whether a file has changed.
+pub fn router(folder: &Path) -> Router {
+    Router::new()
+        .fallback_service(ServeDir::new(folder))
+        .layer(map_response(async |mut response: Response| {
+            let fresh = HeaderValue::from_static("no-cache");
+            response.headers_mut().insert("cache-control", fresh);
+            response
+        }))
+}

@@ -1,0 +1,388 @@
+//! Chromium, and a person before it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use axum::http::Method;
+use fantoccini::{
+    Client, ClientBuilder, Locator,
+    actions::{InputSource as _, KeyAction, KeyActions},
+    elements::Element,
+    wd::WebDriverCompatibleCommand,
+};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+};
+
+use crate::support::within;
+
+/// How a browser runs on a machine without a screen, as any user, and without a word to its maker.
+const ARGUMENTS: [&str; 9] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+];
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Keys that have no character, as drivers know them.
+pub const ENTER: &str = "\u{e007}";
+pub const TAB: &str = "\u{e004}";
+
+/// A driver of browsers. It ends with this.
+pub struct Driver {
+    process: Child,
+    port: u16,
+}
+
+impl Driver {
+    pub async fn start() -> Self {
+        let mut process = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            // Its browsers are in it, too.
+            .process_group(0)
+            .spawn()
+            .expect("chromedriver is there: .ci/setup installs it");
+        let output = process.stdout.take().expect("it is a pipe");
+        let mut lines = BufReader::new(output).lines();
+        let port = within("the driver", async {
+            while let Some(line) = lines.next_line().await.expect("text") {
+                if let Some((_, port)) = line.split_once("started successfully on port ") {
+                    return port.trim_end_matches('.').parse().expect("a port");
+                }
+            }
+            panic!("the driver did not start");
+        })
+        .await;
+        // What it says later is not to fill the pipe.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Self { process, port }
+    }
+
+    /// A page in a browser of its own, which saves files in this folder.
+    pub async fn tab(&self, page: &str, downloads: &Path) -> Tab {
+        let wanted = json!({
+            "goog:chromeOptions": {
+                "args": ARGUMENTS,
+                "prefs": {
+                    "download.default_directory": downloads,
+                    "download.prompt_for_download": false,
+                },
+            },
+        });
+        let Value::Object(wanted) = wanted else {
+            unreachable!("it is an object");
+        };
+        let url = format!("http://127.0.0.1:{}", self.port);
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        builder.capabilities(wanted);
+        let client = within("the browser", builder.connect(&url)).await;
+        let tab = Tab {
+            client: client.expect("a browser"),
+            downloads: downloads.to_owned(),
+        };
+        tab.client.goto(page).await.expect("the page");
+        tab
+    }
+}
+
+/// Ends the driver and all its browsers, also when a test has failed.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let Some(group) = self.process.id() else {
+            return;
+        };
+        // It may have ended by itself.
+        let _ = std::process::Command::new("kill")
+            .args(["-9", "--", &format!("-{group}")])
+            .status();
+    }
+}
+
+pub struct Tab {
+    client: Client,
+    downloads: PathBuf,
+}
+
+impl Tab {
+    /// What a script gives.
+    pub async fn run(&self, script: &str, args: Vec<Value>) -> Value {
+        // A promise is waited for.
+        let ran = within("the page", self.client.execute(script, args)).await;
+        ran.expect("the script runs")
+    }
+
+    /// The first element there is for this selector.
+    pub async fn find(&self, selector: &str) -> Element {
+        let found = self.client.wait().at_most(crate::support::PATIENCE);
+        let found = found.for_element(Locator::Css(selector)).await;
+        found.unwrap_or_else(|error| panic!("{selector}: {error}"))
+    }
+
+    pub async fn click(&self, selector: &str) {
+        let element = self.find(selector).await;
+        let clicked = element.click().await;
+        clicked.unwrap_or_else(|error| panic!("{selector}: {error}"));
+    }
+
+    pub async fn write(&self, selector: &str, text: &str) {
+        let element = self.find(selector).await;
+        let written = element.send_keys(text).await;
+        written.unwrap_or_else(|error| panic!("{selector}: {error}"));
+    }
+
+    /// Presses keys, wherever the focus is.
+    pub async fn press(&self, keys: &str) {
+        let keyboard = KeyActions::new("keyboard".to_owned());
+        let keys = keys.chars().fold(keyboard, |pressed, value| {
+            let down = pressed.then(KeyAction::Down { value });
+            down.then(KeyAction::Up { value })
+        });
+        let pressed = self.client.perform_actions(keys).await;
+        pressed.expect("a keyboard");
+    }
+
+    /// Says something to everybody, as often as there is nobody yet to hear it.
+    pub async fn write_until_sent(&self, words: &str) {
+        self.write("#words", words).await;
+        within("somebody to hear it", async {
+            while !self.value("#words").await.is_empty() {
+                self.click("#send").await;
+                tokio::time::sleep(LOOK).await;
+            }
+        })
+        .await;
+    }
+
+    pub async fn count(&self, selector: &str) -> u64 {
+        let script = "return document.querySelectorAll(arguments[0]).length;";
+        let count = self.run(script, vec![json!(selector)]).await;
+        count.as_u64().expect("a number")
+    }
+
+    pub async fn value(&self, selector: &str) -> String {
+        let script = "return String(document.querySelector(arguments[0]).value);";
+        let value = self.run(script, vec![json!(selector)]).await;
+        value.as_str().expect("text").to_owned()
+    }
+
+    pub async fn text(&self, selector: &str) -> String {
+        let script = "return document.querySelector(arguments[0])?.textContent ?? '';";
+        let text = self.run(script, vec![json!(selector)]).await;
+        text.as_str().expect("text").to_owned()
+    }
+
+    /// Waits until these words are in the element for this selector.
+    pub async fn until(&self, selector: &str, words: &str) {
+        let seen = async {
+            while !self.text(selector).await.contains(words) {
+                assert_eq!(self.text("#fault").await, "", "the page has stopped");
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(crate::support::PATIENCE, seen)
+            .await
+            .is_err()
+        {
+            let page = self.text("body").await;
+            panic!("waited in vain for {words:?} in {selector}; the page says {page}");
+        }
+    }
+
+    /// Waits until there is no element for this selector that is shown.
+    pub async fn until_gone(&self, selector: &str) {
+        let script =
+            "return [...document.querySelectorAll(arguments[0])].some(e => e.checkVisibility());";
+        within(selector, async {
+            while self.run(script, vec![json!(selector)]).await == json!(true) {
+                tokio::time::sleep(LOOK).await;
+            }
+        })
+        .await;
+    }
+
+    /// Where a peer is in the list.
+    pub fn peer(&self, peer: &str) -> String {
+        format!(".peer:has([title={peer:?}]) [data-part=state]")
+    }
+
+    /// Chooses a file to be sent to a peer.
+    pub async fn choose(&self, peer: &str, path: &Path) {
+        let input = format!("[data-part=send]:not([hidden]) [data-peer={peer:?}]");
+        self.write(&input, path.to_str().expect("text")).await;
+    }
+
+    /// Waits until the row of a file says this.
+    pub async fn until_file(&self, name: &str, words: &str) {
+        self.mark(name).await;
+        self.until(&format!("[data-test={name:?}] [data-part=state]"), words)
+            .await;
+    }
+
+    pub async fn state_of(&self, name: &str) -> String {
+        self.text(&format!("[data-test={name:?}] [data-part=state]"))
+            .await
+    }
+
+    pub async fn click_file(&self, name: &str, part: &str) {
+        self.mark(name).await;
+        self.click(&format!("[data-test={name:?}] [data-part={part}]"))
+            .await;
+    }
+
+    /// Gives the row of a file a mark to find it by, once there is one.
+    async fn mark(&self, name: &str) {
+        let script = "for (const row of document.querySelectorAll('.file'))
+                if (row.querySelector('[data-part=name]').textContent === arguments[0]) {
+                    row.dataset.test = arguments[0];
+                    return true;
+                }
+            return false;";
+        within(name, async {
+            while self.run(script, vec![json!(name)]).await != json!(true) {
+                tokio::time::sleep(LOOK).await;
+            }
+        })
+        .await;
+    }
+
+    /// A file that the browser saves, once all of it is there.
+    pub async fn downloaded(&self, name: &str, bytes: usize) -> Vec<u8> {
+        let path = self.downloads.join(name);
+        within(name, async {
+            loop {
+                match tokio::fs::read(&path).await {
+                    Ok(file) if file.len() == bytes => return file,
+                    _ => tokio::time::sleep(LOOK).await,
+                }
+            }
+        })
+        .await
+    }
+
+    /// Loads the page anew, and runs this script before its own. Gives the peer that it is then.
+    pub async fn reload(&self, before: &str) -> String {
+        self.tell(
+            "Page.addScriptToEvaluateOnNewDocument",
+            json!({ "source": before }),
+        )
+        .await;
+        self.client.refresh().await.expect("the page");
+        self.joined().await
+    }
+
+    /// Waits until the page has joined, and gives its peer.
+    pub async fn joined(&self) -> String {
+        self.until("#state", "Joined").await;
+        let address = self.text("#address").await;
+        let (_, peer) = address.rsplit_once("/p2p/").expect("a peer's address");
+        peer.to_owned()
+    }
+
+    /// Has the page this many pixels.
+    pub async fn resize(&self, width: u32, height: u32) {
+        let size =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.tell("Emulation.setDeviceMetricsOverride", size).await;
+    }
+
+    /// `light` or `dark`.
+    pub async fn prefer(&self, scheme: &str) {
+        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        self.tell("Emulation.setEmulatedMedia", features).await;
+    }
+
+    /// As a phone does.
+    pub async fn hide_scrollbars(&self) {
+        self.tell("Emulation.setScrollbarsHidden", json!({ "hidden": true }))
+            .await;
+    }
+
+    pub async fn screenshot(&self) -> Vec<u8> {
+        self.client.screenshot().await.expect("a picture")
+    }
+
+    /// What a reader of screens calls each element for this selector that is shown, with its HTML.
+    pub async fn labels(&self, selector: &str) -> Vec<(String, String)> {
+        let elements = self.client.find_all(Locator::Css(selector)).await;
+        let mut labels = Vec::new();
+        for element in elements.expect("a selector") {
+            if !element.is_displayed().await.expect("it is there") {
+                continue;
+            }
+            let asked = ComputedLabel(element.element_id().to_string());
+            let label = self.client.issue_cmd(asked).await.expect("a label");
+            let html = element.html(false).await.expect("it is there");
+            labels.push((label.as_str().unwrap_or_default().to_owned(), html));
+        }
+        labels
+    }
+
+    async fn tell(&self, command: &'static str, params: Value) {
+        let told = self.client.issue_cmd(DevTools { command, params });
+        within("the browser", told).await.expect(command);
+    }
+
+    /// Ends the tab's browser.
+    pub async fn close(self) {
+        let closed = within("the browser's end", self.client.close()).await;
+        closed.expect("it ends");
+    }
+}
+
+/// A command of the DevTools protocol, for what a page cannot tell the browser.
+#[derive(Debug)]
+struct DevTools {
+    command: &'static str,
+    params: Value,
+}
+
+impl WebDriverCompatibleCommand for DevTools {
+    fn endpoint(
+        &self,
+        base: &url::Url,
+        session: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
+        let session = session.unwrap_or_default();
+        base.join(&format!("session/{session}/goog/cdp/execute"))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (Method, Option<String>) {
+        let body = json!({ "cmd": self.command, "params": self.params });
+        (Method::POST, Some(body.to_string()))
+    }
+}
+
+/// The accessible name of an element.
+#[derive(Debug)]
+struct ComputedLabel(String);
+
+impl WebDriverCompatibleCommand for ComputedLabel {
+    fn endpoint(
+        &self,
+        base: &url::Url,
+        session: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
+        let (session, element) = (session.unwrap_or_default(), &self.0);
+        base.join(&format!(
+            "session/{session}/element/{element}/computedlabel"
+        ))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (Method, Option<String>) {
+        (Method::GET, None)
+    }
+}

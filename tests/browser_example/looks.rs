@@ -1,0 +1,178 @@
+//! How the page looks, and what it is without a mouse or without a screen.
+//!
+//! With `STAR_SCREENSHOTS` set to a folder, pictures of it go there.
+
+use std::{path::Path, time::Duration};
+
+use serde_json::json;
+
+use crate::{
+    behaviours::FILES,
+    driver::{ENTER, TAB, Tab},
+    support::within,
+    transfer::{self, Name, Source},
+    world::{self, World},
+};
+
+/// Whether anything is wider than the page.
+async fn scrolls_sideways(tab: &Tab) -> bool {
+    let script = "return document.documentElement.scrollWidth > innerWidth;";
+    tab.run(script, vec![]).await == json!(true)
+}
+
+async fn everything_has_a_name(tab: &Tab) {
+    let labels = tab
+        .labels("a[href], button, input, summary, [tabindex='0']")
+        .await;
+    assert!(labels.len() > 5, "{labels:?}");
+    for (label, html) in labels {
+        assert!(!label.trim().is_empty(), "no name: {html}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_fits_a_phone_has_names_for_all_and_needs_no_mouse() {
+    let world = World::start().await;
+    world.tabs[0].resize(390, 844).await;
+    assert!(!scrolls_sideways(&world.tabs[0]).await, "empty");
+    everything_has_a_name(&world.tabs[0]).await;
+    world.meet().await;
+    let (one, other) = (&world.tabs[0], &world.tabs[1]);
+
+    // From the top of the page to the chat, by the keyboard alone.
+    one.run("document.activeElement.blur();", vec![]).await;
+    for _ in 0..32 {
+        one.press(TAB).await;
+        let id = one.run("return document.activeElement.id;", vec![]).await;
+        if id == json!("words") {
+            break;
+        }
+    }
+    one.press("Has anybody seen the drawings?").await;
+    one.press(ENTER).await;
+    other.until("#log", "Has anybody seen the drawings?").await;
+    other.write("#words", "They are on their way to you.").await;
+    other.press(ENTER).await;
+    one.until("#log", "They are on their way to you.").await;
+    // One file is there, one comes and one is asked for.
+    let file = world.file("site plan.pdf", 3_400_000);
+    other.choose(&world.peers[0], &file.path).await;
+    one.until_file(file.name, "Do you want it?").await;
+    one.click_file(file.name, "accept").await;
+    one.until_file(file.name, "Received").await;
+    let slow = slow(&world);
+    one.until_file("drawings.zip", "Do you want it?").await;
+    one.click_file("drawings.zip", "accept").await;
+    one.until_file("drawings.zip", "MiB/s").await;
+    let file = world.file("minutes of the meeting.txt", 1200);
+    other.choose(&world.peers[0], &file.path).await;
+    one.until_file(file.name, "Do you want it?").await;
+    if let Ok(folder) = std::env::var("STAR_SCREENSHOTS") {
+        let way = ".file:has([data-part=progress]:not([hidden])) progress";
+        within("some of the file", async {
+            while one.value(way).await.parse::<f64>().expect("a number") < 380.0 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+        pictures(one, Path::new(&folder)).await;
+    }
+
+    let long = "averylongwordthatdoesnotendforaverylongtimeandhasnoplacetobreakitatall";
+    world.native.say(long).await;
+    one.until("#log", long).await;
+    let sent = world.native.send(&world.peers[0], long, vec![1; 10]);
+    one.until_file(long, "Do you want it?").await;
+    for width in [320, 390, 1280] {
+        one.resize(width, 844).await;
+        assert!(!scrolls_sideways(one).await, "{width} pixels");
+    }
+    everything_has_a_name(one).await;
+    for scheme in ["light", "dark"] {
+        one.prefer(scheme).await;
+        assert_eq!(one.run(FAINT, vec![]).await, json!([]), "{scheme}");
+    }
+    one.click_file(long, "decline").await;
+    world::sent(sent).await.expect_err("it is declined");
+    slow.abort();
+    one.until_file("drawings.zip", "The other end has cancelled")
+        .await;
+    world.end().await;
+}
+
+/// The texts that are shown with a contrast to their ground of less than 4.5.
+const FAINT: &str = "
+    const light = colour => {
+        const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(part => part / 255)
+            .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+    };
+    const ground = element => {
+        for (; element; element = element.parentElement) {
+            const colour = getComputedStyle(element).backgroundColor;
+            if (!/, 0\\)$/.test(colour)) return colour;
+        }
+    };
+    const hasText = element => [...element.childNodes]
+        .some(node => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
+    return [...document.body.querySelectorAll('*')]
+        .filter(element => hasText(element) && element.checkVisibility() && !element.disabled)
+        .map(element => {
+            const pair = [getComputedStyle(element).color, ground(element)];
+            const [less, more] = pair.map(light).sort((one, other) => one - other);
+            return [element.textContent, ...pair, (more + 0.05) / (less + 0.05)];
+        })
+        .filter(found => found[3] < 4.5);";
+
+/// How high the page is. Nothing has the focus, and the chat shows what was said last.
+const HEIGHT: &str = "
+    window.scrollTo(0, 0);
+    document.activeElement.blur();
+    document.getElementById('log').scrollTop = 1e6;
+    return document.documentElement.scrollHeight;";
+
+async fn pictures(tab: &Tab, folder: &Path) {
+    tab.hide_scrollbars().await;
+    for (scheme, mark) in [("light", ""), ("dark", "-dark")] {
+        tab.prefer(scheme).await;
+        for (name, width) in [("wide", 1280), ("narrow", 390)] {
+            tab.resize(width, 600).await;
+            // Again, because what is in the page grows with it.
+            for _ in 0..6 {
+                let height = tab.run(HEIGHT, vec![]).await.as_u64().expect("a number");
+                tab.resize(width, u32::try_from(height).expect("a height"))
+                    .await;
+            }
+            let path = folder.join(format!("{name}{mark}.png"));
+            std::fs::write(path, tab.screenshot().await).expect("a place for pictures");
+        }
+    }
+}
+
+/// Sends a file for as long as the test wants.
+fn slow(world: &World) -> tokio::task::JoinHandle<()> {
+    let mut streams = world.native.streams.clone();
+    let peer = world.peers[0].parse().expect("a peer");
+    tokio::spawn(async move {
+        let name = Name::new("drawings.zip").expect("a name");
+        let stream = streams
+            .open_stream(peer, FILES)
+            .await
+            .expect("it takes files");
+        let outgoing = transfer::offer(stream, &name, 140 << 20).await;
+        let ended = outgoing.expect("it is accepted").send(&mut Slow(0)).await;
+        panic!("the test has taken too long: {ended:?}");
+    })
+}
+
+/// Hurries until a good third of the file is sent, and then takes its time.
+struct Slow(usize);
+
+impl Source for Slow {
+    async fn next(&mut self, most: usize) -> std::io::Result<Vec<u8>> {
+        let rest = if self.0 < 54 << 20 { 100 } else { 700 };
+        tokio::time::sleep(Duration::from_millis(rest)).await;
+        self.0 += most;
+        Ok(vec![0; most])
+    }
+}

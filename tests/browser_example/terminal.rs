@@ -1,0 +1,102 @@
+//! The example `chat`, in its terminal.
+
+use std::{path::PathBuf, process::Stdio};
+
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout, Command},
+};
+
+use crate::{driver::ENTER, support::within, world::World};
+
+/// Cargo builds the examples together with the tests, and puts them beside the folder of the tests.
+fn example() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test");
+    let profile = test.ancestors().nth(2).expect("the folder of the profile");
+    let name = format!("chat{}", std::env::consts::EXE_SUFFIX);
+    let path = profile.join("examples").join(name);
+    assert!(
+        path.exists(),
+        "no example at {}: `cargo test` builds it unless targets are named; build it with \
+         `cargo build --all-features --example chat`",
+        path.display()
+    );
+    path
+}
+
+/// The running example. It is killed when this is dropped.
+struct Terminal {
+    _child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Terminal {
+    fn start(rendezvous: &str) -> Self {
+        let mut child = Command::new(example())
+            .arg(rendezvous)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the example runs");
+        let output = child.stdout.take().expect("piped");
+        Self {
+            input: child.stdin.take().expect("piped"),
+            output: BufReader::new(output).lines(),
+            _child: child,
+        }
+    }
+
+    /// Waits until it says this in a line, and gives the line.
+    async fn says(&mut self, words: &str) -> String {
+        within(words, async {
+            loop {
+                let line = self.output.next_line().await.expect("UTF-8");
+                let line = line.expect("it runs");
+                if line.contains(words) {
+                    return line;
+                }
+            }
+        })
+        .await
+    }
+
+    async fn write(&mut self, line: &str) {
+        let line = format!("{line}\n");
+        let written = self.input.write_all(line.as_bytes()).await;
+        written.expect("it reads");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_chats_with_the_command_that_it_shows() {
+    let world = World::start().await;
+    world.meet().await;
+    let tab = &world.tabs[0];
+    let command = tab.text("#command").await;
+    let (program, rendezvous) = command.rsplit_once(' ').expect("an address");
+    assert_eq!(program, "cargo run --example chat --");
+    let mut terminal = Terminal::start(rendezvous);
+    let joined = terminal.says("* joined as ").await;
+    let (_, peer) = joined.rsplit_once("/p2p/").expect("its address");
+    tab.find(&format!("#log [title={peer:?}]")).await;
+    terminal
+        .says(&format!("* {} is here", world.peers[0]))
+        .await;
+
+    terminal.write("from a terminal").await;
+    tab.until("#log", "from a terminal").await;
+    tab.write("#words", "from a tab").await;
+    tab.press(ENTER).await;
+    let said = terminal.says("from a tab").await;
+    assert_eq!(said, format!("{}: from a tab", world.peers[0]));
+    // It does not take files.
+    tab.until(&tab.peer(peer), "connected").await;
+    let send = format!("[data-part=send]:not([hidden]) [data-peer={peer:?}]");
+    assert_eq!(tab.count(&send).await, 0);
+    drop(terminal);
+    tab.until_gone(&tab.peer(peer)).await;
+    world.end().await;
+}

@@ -1,33 +1,17 @@
-//! Chromium and its driver.
+//! Pages in Chromium.
 
-use std::{process::Stdio, time::Duration};
+use std::time::Duration;
 
-use fantoccini::{Client, ClientBuilder, wd::WebDriverCompatibleCommand};
-use hyper_util::client::legacy::connect::HttpConnector;
-use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
+use fantoccini::Client;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    certificate::Certificate,
+    chromium::{DevTools, Driver},
+    page,
+    support::within,
 };
 
-use crate::{certificate::Certificate, page, support::within};
-
-/// How a browser runs on a machine without a screen, as any user, and without a word to its maker.
-const ARGUMENTS: [&str; 10] = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    // Timers of a page that is hidden are held back after ten seconds, and not after five minutes.
-    "--enable-features=IntensiveWakeUpThrottling:grace_period_seconds/10",
-];
-/// What its driver would switch off, and every browser does.
-const KEPT: [&str; 1] = ["disable-background-timer-throttling"];
 /// How long a script of the driver may take.
 const SCRIPT: Duration = Duration::from_secs(150);
 
@@ -51,10 +35,9 @@ pub enum Place {
     Behind,
 }
 
-/// A driver of browsers. It ends with this.
+/// Browsers for the page. They end with this.
 pub struct Browser {
-    driver: Child,
-    port: u16,
+    driver: Driver,
     site: String,
 }
 
@@ -69,28 +52,8 @@ impl Browser {
     }
 
     async fn at(site: String) -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            // Its browsers are in it, too.
-            .process_group(0)
-            .spawn()
-            .expect("chromedriver is there: .ci/setup installs it");
-        let output = driver.stdout.take().expect("it is a pipe");
-        let mut lines = BufReader::new(output).lines();
-        let port = within("the driver", async {
-            while let Some(line) = lines.next_line().await.expect("text") {
-                if let Some((_, port)) = line.split_once("started successfully on port ") {
-                    return port.trim_end_matches('.').parse().expect("a port");
-                }
-            }
-            panic!("the driver did not start");
-        })
-        .await;
-        // What it says later is not to fill the pipe.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { driver, port, site }
+        let driver = Driver::start().await.expect("a driver");
+        Self { driver, site }
     }
 
     /// A page without a node yet, in a browser of its own.
@@ -104,18 +67,12 @@ impl Browser {
     }
 
     async fn page_in(&self, place: Place, sockets: Sockets) -> Page {
-        let wanted = json!({
-            "acceptInsecureCerts": self.site.starts_with("https"),
-            "goog:chromeOptions": { "args": ARGUMENTS, "excludeSwitches": KEPT },
-            "timeouts": { "script": SCRIPT.as_millis() },
-        });
-        let Value::Object(wanted) = wanted else {
-            unreachable!("it is an object");
-        };
-        let url = format!("http://127.0.0.1:{}", self.port);
-        let mut builder = ClientBuilder::new(HttpConnector::new());
-        builder.capabilities(wanted);
-        let client = within("the browser", builder.connect(&url)).await;
+        let wanted = [
+            ("acceptInsecureCerts", json!(self.site.starts_with("https"))),
+            ("timeouts", json!({ "script": SCRIPT.as_millis() })),
+        ];
+        let wanted = wanted.map(|(name, value)| (name.to_owned(), value));
+        let client = self.driver.browser(Map::from_iter(wanted)).await;
         let page = Page {
             client: client.expect("a browser"),
             place,
@@ -128,19 +85,6 @@ impl Browser {
             assert_eq!(page.run(deleted, vec![]).await, Ok(json!(true)));
         }
         page
-    }
-}
-
-/// Ends the driver and all its browsers, also when a test has failed.
-impl Drop for Browser {
-    fn drop(&mut self) {
-        let Some(group) = self.driver.id() else {
-            return;
-        };
-        // It may have ended by itself.
-        let _ = std::process::Command::new("kill")
-            .args(["-9", "--", &format!("-{group}")])
-            .status();
     }
 }
 
@@ -256,27 +200,5 @@ impl Page {
     pub async fn close(self) {
         let closed = within("the browser's end", self.client.close()).await;
         closed.expect("it ends");
-    }
-}
-
-#[derive(Debug)]
-struct DevTools {
-    command: &'static str,
-    params: Value,
-}
-
-impl WebDriverCompatibleCommand for DevTools {
-    fn endpoint(
-        &self,
-        base: &url::Url,
-        session: Option<&str>,
-    ) -> Result<url::Url, url::ParseError> {
-        let session = session.unwrap_or_default();
-        base.join(&format!("session/{session}/goog/cdp/execute"))
-    }
-
-    fn method_and_body(&self, _: &url::Url) -> (axum::http::Method, Option<String>) {
-        let body = json!({ "cmd": self.command, "params": self.params });
-        (axum::http::Method::POST, Some(body.to_string()))
     }
 }

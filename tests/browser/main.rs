@@ -6,6 +6,7 @@
 mod behaviours;
 mod browser;
 mod certificate;
+mod chromium;
 mod ends;
 mod life;
 mod line;
@@ -17,6 +18,8 @@ mod node;
 mod page;
 mod pressure;
 mod secure;
+#[path = "../../examples/browser/src/site.rs"]
+mod site;
 #[allow(dead_code, reason = "each test target uses its own part")]
 #[path = "../it/support/mod.rs"]
 mod support;

@@ -4,7 +4,6 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::Command,
     sync::{Arc, OnceLock},
 };
 
@@ -17,9 +16,8 @@ use tokio_rustls::{
     },
     server::TlsStream,
 };
-use tower_http::services::ServeDir;
 
-use crate::certificate::Certificate;
+use crate::{certificate::Certificate, site};
 
 const SITE: [(&str, &str); 4] = [
     ("index.html", include_str!("page/site/index.html")),
@@ -62,7 +60,7 @@ async fn bind() -> (TcpListener, SocketAddr) {
 async fn app() -> axum::Router {
     let files = tokio::task::spawn_blocking(|| files().to_owned());
     let files = files.await.expect("the page was built");
-    axum::Router::new().fallback_service(ServeDir::new(files))
+    site::router(&files)
 }
 
 struct Secure {
@@ -96,29 +94,11 @@ fn files() -> &'static Path {
 }
 
 fn build() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let target = root.join("target/browser");
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--release", "--package", "star-page"])
-        .args(["--target", "wasm32-unknown-unknown", "--target-dir"])
-        .arg(&target)
-        .current_dir(root)
-        .status();
-    assert!(
-        built.expect("cargo is there").success(),
-        "the page was not built"
-    );
-    let files = target.join("page");
-    let mut bindgen = wasm_bindgen_cli_support::Bindgen::new();
-    bindgen
-        .input_path(target.join("wasm32-unknown-unknown/release/star_page.wasm"))
-        .web(true)
-        .expect("a target of wasm-bindgen");
-    bindgen
-        .generate(&files)
-        .expect("the version of wasm-bindgen is that of the page");
-    for (name, text) in SITE {
-        std::fs::write(files.join(name), text).expect("a place for files");
-    }
-    files
+    let page = site::Page {
+        workspace: Path::new(env!("CARGO_MANIFEST_DIR")),
+        package: "star-page",
+        profile: "release",
+        files: &SITE,
+    };
+    page.build().expect("the page")
 }

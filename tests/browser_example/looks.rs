@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::{
     behaviours::FILES,
-    driver::{ENTER, TAB, Tab},
     support::within,
+    tab::{ENTER, TAB, Tab},
     transfer::{self, Name, Source},
     world::{self, World},
 };

@@ -5,7 +5,8 @@
 #[path = "../../examples/browser/src/behaviours.rs"]
 mod behaviours;
 mod bounds;
-mod driver;
+#[path = "../browser/chromium.rs"]
+mod chromium;
 #[path = "../../examples/browser/src/files.rs"]
 mod files;
 mod looks;
@@ -16,13 +17,14 @@ mod site;
 #[allow(dead_code, reason = "each test target uses its own part")]
 #[path = "../it/support/mod.rs"]
 mod support;
+mod tab;
 mod terminal;
 #[allow(dead_code, reason = "the page uses all of it")]
 #[path = "../../examples/browser/src/transfer.rs"]
 mod transfer;
 mod world;
 
-use driver::ENTER;
+use tab::ENTER;
 use world::{LARGE, World};
 
 #[tokio::test(flavor = "multi_thread")]

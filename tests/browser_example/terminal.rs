@@ -7,7 +7,7 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use crate::{driver::ENTER, support::within, world::World};
+use crate::{support::within, tab::ENTER, world::World};
 
 /// Cargo builds the examples together with the tests, and puts them beside the folder of the tests.
 fn example() -> PathBuf {

@@ -16,10 +16,11 @@ use tokio::{
 };
 
 use crate::{
-    driver::{Driver, Tab},
+    chromium::Driver,
     files,
     native::Native,
     support::{address, embedded, log, within},
+    tab::{self, Tab},
     transfer,
 };
 
@@ -52,12 +53,12 @@ impl World {
         let server = embedded().await;
         let site = serve(&server).await;
         let folder = tempfile::tempdir().expect("a place for files");
-        let driver = Driver::start().await;
+        let driver = Driver::start().await.expect("a driver");
         let (mut tabs, mut peers) = (Vec::new(), Vec::new());
         for index in 0..2 {
             let downloads = folder.path().join(format!("downloads {index}"));
             std::fs::create_dir(&downloads).expect("a place for files");
-            let tab = driver.tab(&site, &downloads).await;
+            let tab = tab::open(&driver, &site, &downloads).await;
             peers.push(tab.joined().await);
             tabs.push(tab);
         }

@@ -1,115 +1,46 @@
-//! Chromium, and a person before it.
+//! A tab, and a person before it.
 
 use std::{
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
 use axum::http::Method;
 use fantoccini::{
-    Client, ClientBuilder, Locator,
+    Client, Locator,
     actions::{InputSource as _, KeyAction, KeyActions},
     elements::Element,
     wd::WebDriverCompatibleCommand,
 };
-use hyper_util::client::legacy::connect::HttpConnector;
-use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
+use serde_json::{Map, Value, json};
+
+use crate::{
+    chromium::{DevTools, Driver, OPTIONS},
+    support::within,
 };
 
-use crate::support::within;
-
-/// How a browser runs on a machine without a screen, as any user, and without a word to its maker.
-const ARGUMENTS: [&str; 9] = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-];
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Keys that have no character, as drivers know them.
 pub const ENTER: &str = "\u{e007}";
 pub const TAB: &str = "\u{e004}";
 
-/// A driver of browsers. It ends with this.
-pub struct Driver {
-    process: Child,
-    port: u16,
-}
-
-impl Driver {
-    pub async fn start() -> Self {
-        let mut process = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            // Its browsers are in it, too.
-            .process_group(0)
-            .spawn()
-            .expect("chromedriver is there: .ci/setup installs it");
-        let output = process.stdout.take().expect("it is a pipe");
-        let mut lines = BufReader::new(output).lines();
-        let port = within("the driver", async {
-            while let Some(line) = lines.next_line().await.expect("text") {
-                if let Some((_, port)) = line.split_once("started successfully on port ") {
-                    return port.trim_end_matches('.').parse().expect("a port");
-                }
-            }
-            panic!("the driver did not start");
-        })
-        .await;
-        // What it says later is not to fill the pipe.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { process, port }
-    }
-
-    /// A page in a browser of its own, which saves files in this folder.
-    pub async fn tab(&self, page: &str, downloads: &Path) -> Tab {
-        let wanted = json!({
-            "goog:chromeOptions": {
-                "args": ARGUMENTS,
-                "prefs": {
-                    "download.default_directory": downloads,
-                    "download.prompt_for_download": false,
-                },
-            },
-        });
-        let Value::Object(wanted) = wanted else {
-            unreachable!("it is an object");
-        };
-        let url = format!("http://127.0.0.1:{}", self.port);
-        let mut builder = ClientBuilder::new(HttpConnector::new());
-        builder.capabilities(wanted);
-        let client = within("the browser", builder.connect(&url)).await;
-        let tab = Tab {
-            client: client.expect("a browser"),
-            downloads: downloads.to_owned(),
-        };
-        tab.client.goto(page).await.expect("the page");
-        tab
-    }
-}
-
-/// Ends the driver and all its browsers, also when a test has failed.
-impl Drop for Driver {
-    fn drop(&mut self) {
-        let Some(group) = self.process.id() else {
-            return;
-        };
-        // It may have ended by itself.
-        let _ = std::process::Command::new("kill")
-            .args(["-9", "--", &format!("-{group}")])
-            .status();
-    }
+/// A page in a browser of its own, which saves files in this folder.
+pub async fn open(driver: &Driver, page: &str, downloads: &Path) -> Tab {
+    let options = json!({
+        "prefs": {
+            "download.default_directory": downloads,
+            "download.prompt_for_download": false,
+        },
+    });
+    let options = Map::from_iter([(OPTIONS.to_owned(), options)]);
+    let client = driver.browser(options).await;
+    let tab = Tab {
+        client: client.expect("a browser"),
+        downloads: downloads.to_owned(),
+    };
+    tab.client.goto(page).await.expect("the page");
+    tab
 }
 
 pub struct Tab {
@@ -340,29 +271,6 @@ impl Tab {
     pub async fn close(self) {
         let closed = within("the browser's end", self.client.close()).await;
         closed.expect("it ends");
-    }
-}
-
-/// A command of the DevTools protocol, for what a page cannot tell the browser.
-#[derive(Debug)]
-struct DevTools {
-    command: &'static str,
-    params: Value,
-}
-
-impl WebDriverCompatibleCommand for DevTools {
-    fn endpoint(
-        &self,
-        base: &url::Url,
-        session: Option<&str>,
-    ) -> Result<url::Url, url::ParseError> {
-        let session = session.unwrap_or_default();
-        base.join(&format!("session/{session}/goog/cdp/execute"))
-    }
-
-    fn method_and_body(&self, _: &url::Url) -> (Method, Option<String>) {
-        let body = json!({ "cmd": self.command, "params": self.params });
-        (Method::POST, Some(body.to_string()))
     }
 }
 

@@ -43,6 +43,7 @@ impl Id {
     pub fn page(self) -> &'static str {
         match self {
             Self::Npm => "npm.html",
+            Self::Raw | Self::RawPlain => "raw/node.html",
             _ => "node.html",
         }
     }

@@ -10,7 +10,8 @@ use crate::Result;
 
 /// A package that is built for a page.
 pub struct Package {
-    pub name: &'static str,
+    name: &'static str,
+    feature: Option<&'static str>,
     pub what: &'static str,
     /// What it may have, compressed, in bytes.
     pub bound: usize,
@@ -19,17 +20,24 @@ pub struct Package {
 }
 
 /// What is measured, too.
-pub const NODE: Package = Package {
+const NODE: Package = Package {
     name: "star-bench-node",
+    feature: None,
     what: "ping, identify and streams",
     bound: 450_000,
     files: None,
 };
-pub const EXAMPLE: Package = Package {
+/// The same with the transport alone beside it, whose size is not told.
+const RAW: Package = Package {
+    feature: Some("raw"),
+    ..NODE
+};
+const EXAMPLE: Package = Package {
     name: "star-browser-example",
+    feature: None,
     what: "the example's page",
     bound: 650_000,
-    files: Some("examples/browser"),
+    files: Some("examples/browser/page"),
 };
 /// The bundles of npm, which the page of the npm client loads under these names.
 const BUNDLES: [&str; 3] = ["libp2p-websocket-star", "multiaddr", "peer-id"];
@@ -84,10 +92,13 @@ pub struct Pages {
 /// If something cannot be built, or is not installed.
 pub fn build() -> Result<Pages> {
     let folder = root().join("target/browser/bench");
-    let mut sizes = vec![package(&NODE, &folder)?];
-    if root().join("examples/browser/Cargo.toml").exists() {
-        sizes.push(package(&EXAMPLE, &folder.join("example"))?);
-    }
+    let raw = folder.join("raw");
+    package(&RAW, &raw)?;
+    fs::write(raw.join("node.html"), include_str!("node.html"))?;
+    let sizes = vec![
+        package(&NODE, &folder)?,
+        package(&EXAMPLE, &folder.join("example"))?,
+    ];
     for (name, text) in [
         ("node.html", include_str!("node.html")),
         ("npm.html", include_str!("npm.html")),
@@ -113,6 +124,11 @@ fn package(package: &'static Package, folder: &Path) -> Result<Sizes> {
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--profile", "page", "--package"])
         .arg(package.name)
+        .args(
+            package
+                .feature
+                .map(|feature| format!("--features={feature}")),
+        )
         .args(["--target", "wasm32-unknown-unknown", "--target-dir"])
         .arg(&target)
         .current_dir(root())

@@ -1,9 +1,10 @@
 //! The smallest libp2p node that is of use in a page: ping, identify and streams over star, with noise and yamux. Its size is
-//! measured, and what it can do: beside it, there is only the transport alone, and what sends and takes the time.
+//! measured, and how fast it is. With the feature `raw` there is the transport alone, too.
 #![cfg(target_arch = "wasm32")]
 
 mod behaviours;
 mod measure;
+#[cfg(feature = "raw")]
 mod raw;
 mod request;
 mod swarm;
@@ -12,7 +13,9 @@ use std::fmt::Display;
 
 use wasm_bindgen::prelude::*;
 
-use crate::{measure::Stream, raw::Raw, swarm::Swarm};
+#[cfg(feature = "raw")]
+use crate::raw::Raw;
+use crate::{measure::Stream, swarm::Swarm};
 
 type Result<T, E = JsError> = std::result::Result<T, E>;
 
@@ -22,6 +25,7 @@ pub struct Node(Kind);
 
 enum Kind {
     Swarm(Swarm),
+    #[cfg(feature = "raw")]
     Raw(Raw),
 }
 
@@ -34,6 +38,7 @@ impl Node {
     }
 
     /// The same with the transport alone, which has one connection for each measurement.
+    #[cfg(feature = "raw")]
     #[wasm_bindgen(js_name = startRaw)]
     pub async fn start_raw(rendezvous: String, peer: String) -> Result<Node> {
         let raw = Raw::start(rendezvous.parse()?, peer.parse()?).await?;
@@ -61,6 +66,7 @@ impl Node {
     async fn open(&self) -> Result<Stream> {
         match &self.0 {
             Kind::Swarm(swarm) => swarm.open().await,
+            #[cfg(feature = "raw")]
             Kind::Raw(raw) => raw.open().await,
         }
     }

@@ -3,14 +3,27 @@
 
 #[path = "node/src/behaviours.rs"]
 mod behaviours;
+#[allow(dead_code, reason = "tests use more of it")]
+#[path = "../../tests/browser/chromium.rs"]
+mod chromium;
 mod driver;
+#[path = "../star/echo.rs"]
+mod echo;
+#[allow(dead_code, reason = "the example serves the page, too")]
+#[path = "../../examples/browser/src/files.rs"]
+mod files;
 mod lineup;
+#[path = "../star/machine.rs"]
+mod machine;
 mod measure;
 mod native;
 mod options;
 mod pages;
+#[path = "../star/progress.rs"]
+mod progress;
 #[path = "node/src/request.rs"]
 mod request;
+#[path = "../../examples/browser/src/site.rs"]
 mod site;
 #[path = "../star/spread.rs"]
 mod spread;
@@ -19,11 +32,14 @@ mod targets;
 
 use std::process::ExitCode;
 
-use driver::{Browser, Driver};
+use chromium::Driver;
+use driver::Browser;
+use machine::{load, processor};
 use measure::{Place, Results};
 use native::Native;
 use options::{Options, USAGE};
 use pages::Pages;
+use progress::progress;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T, E = Error> = std::result::Result<T, E>;
@@ -66,11 +82,15 @@ fn start(arguments: &[String]) -> Result<bool> {
 /// Measures all rows, and gives whether they are as fast as they should be.
 async fn run(options: &Options, pages: &Pages) -> Result<bool> {
     let load_before = load();
-    let site = site::serve(pages.folder.clone()).await?;
+    let site = pages.serve().await?;
     let native = Native::start().await?;
     let driver = Driver::start().await?;
-    let browser = driver.browser().await?;
-    println!("\n{}, load average {load_before}\n", machine(&browser));
+    let browser = Browser::start(&driver).await?;
+    println!(
+        "\n{}, {}, load average {load_before}\n",
+        browser.name(),
+        processor()
+    );
     let place = Place {
         browser: &browser,
         site,
@@ -93,30 +113,4 @@ async fn run(options: &Options, pages: &Pages) -> Result<bool> {
     println!("load average at the end {}", load());
     let met = |outcome: &targets::Outcome| outcome.is_met() != Some(false);
     Ok(outcomes.iter().all(met))
-}
-
-/// Where it is run.
-fn machine(browser: &Browser) -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map_or("unknown processor", |name| {
-            name.trim_start_matches([':', ' ', '\t'])
-        });
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!("{}, {model}, {cores} cores, loopback", browser.name())
-}
-
-fn load() -> String {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    load.split(' ').next().unwrap_or_default().to_owned()
-}
-
-/// One line that is written over, for somebody who waits.
-fn progress(what: &str) {
-    use std::io::IsTerminal as _;
-    if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[K{what}");
-    }
 }

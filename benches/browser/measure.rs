@@ -14,7 +14,7 @@ use crate::{
     lineup::Id,
     native::Native,
     options::Plan,
-    progress,
+    progress::progress,
     spread::Spread,
 };
 

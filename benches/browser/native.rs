@@ -10,7 +10,6 @@ use libp2p::{
         transport::{ListenerId, TransportEvent},
     },
     identity::Keypair,
-    multiaddr::Protocol,
     swarm::SwarmEvent,
 };
 use libp2p_websocket_star::{
@@ -22,6 +21,7 @@ use libp2p_websocket_star::{
 use crate::{
     Result,
     behaviours::{Behaviours, IDLE, PROTOCOL},
+    echo::echo,
     request::{CHUNK, GO, LEN, READY, Request},
 };
 
@@ -100,10 +100,6 @@ async fn swarm(rendezvous: &Multiaddr) -> Result<Multiaddr> {
             _ => {}
         }
     };
-    let address = match address.iter().last() {
-        Some(Protocol::P2p(_)) => address,
-        _ => address.with(Protocol::P2p(*swarm.local_peer_id())),
-    };
     tokio::spawn(async move {
         loop {
             swarm.select_next_some().await;
@@ -134,7 +130,7 @@ async fn answer(mut stream: Stream) -> io::Result<()> {
     match request {
         Request::Sink => sink(&mut stream).await?,
         Request::Source(bytes) => source(&mut stream, bytes).await?,
-        Request::Echo => echo(&mut stream).await?,
+        Request::Echo => echo(&mut stream, CHUNK).await?,
     }
     stream.close().await?;
     // Dropped before the page has ended, it would be reset.
@@ -161,15 +157,4 @@ async fn source(stream: &mut Stream, bytes: u64) -> io::Result<()> {
         left -= n;
     }
     Ok(())
-}
-
-async fn echo(stream: &mut Stream) -> io::Result<()> {
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        match stream.read(&mut buffer).await? {
-            0 => return Ok(()),
-            n => stream.write_all(&buffer[..n]).await?,
-        }
-        stream.flush().await?;
-    }
 }

@@ -2,43 +2,17 @@
 
 use std::{
     fs,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
 };
 
-use crate::Result;
+use crate::{
+    Result, files,
+    site::{self, Page},
+};
 
-/// A package that is built for a page.
-pub struct Package {
-    name: &'static str,
-    feature: Option<&'static str>,
-    pub what: &'static str,
-    /// What it may have, compressed, in bytes.
-    pub bound: usize,
-    /// Files of its own that its page loads beside it, by their folder.
-    files: Option<&'static str>,
-}
-
-/// What is measured, too.
-const NODE: Package = Package {
-    name: "star-bench-node",
-    feature: None,
-    what: "ping, identify and streams",
-    bound: 450_000,
-    files: None,
-};
-/// The same with the transport alone beside it, whose size is not told.
-const RAW: Package = Package {
-    feature: Some("raw"),
-    ..NODE
-};
-const EXAMPLE: Package = Package {
-    name: "star-browser-example",
-    feature: None,
-    what: "the example's page",
-    bound: 650_000,
-    files: Some("examples/browser/page"),
-};
+const NODE_HTML: &str = include_str!("node.html");
 /// The bundles of npm, which the page of the npm client loads under these names.
 const BUNDLES: [&str; 3] = ["libp2p-websocket-star", "multiaddr", "peer-id"];
 
@@ -63,7 +37,9 @@ impl std::ops::Add for Size {
 
 /// What a page loads.
 pub struct Sizes {
-    pub package: &'static Package,
+    pub what: &'static str,
+    /// What it may have, compressed, in bytes.
+    pub bound: usize,
     pub wasm: Size,
     pub rest: Size,
 }
@@ -74,16 +50,27 @@ impl Sizes {
     }
 
     pub fn is_met(&self) -> bool {
-        self.all().compressed <= self.package.bound
+        self.all().compressed <= self.bound
     }
 }
 
 /// All that is served.
 pub struct Pages {
-    pub folder: PathBuf,
+    folder: PathBuf,
     pub sizes: Vec<Sizes>,
     /// The bundle of the npm client, without that of its keys.
     pub npm: Size,
+}
+
+impl Pages {
+    /// Serves them to this machine until the runtime ends, and tells where.
+    pub async fn serve(&self) -> Result<SocketAddr> {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let app = site::router(&self.folder);
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Ok(address)
+    }
 }
 
 /// Builds everything.
@@ -91,23 +78,39 @@ pub struct Pages {
 /// # Errors
 /// If something cannot be built, or is not installed.
 pub fn build() -> Result<Pages> {
-    let folder = root().join("target/browser/bench");
-    let raw = folder.join("raw");
-    package(&RAW, &raw)?;
-    fs::write(raw.join("node.html"), include_str!("node.html"))?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Its own page is not part of what it is measured for.
+    let node = Page {
+        workspace: root,
+        package: "star-bench-node",
+        features: &[],
+        profile: "page",
+        folder: "bench",
+        files: &[],
+    };
+    // With the transport alone beside it, whose size is not told.
+    let raw = Page {
+        features: &["raw"],
+        folder: "bench/raw",
+        files: &[("node.html", NODE_HTML)],
+        ..node
+    };
+    raw.build()?;
+    let folder = node.build()?;
+    let example = files::page(root);
     let sizes = vec![
-        package(&NODE, &folder)?,
-        package(&EXAMPLE, &folder.join("example"))?,
+        sizes("ping, identify and streams", 450_000, &node, &folder)?,
+        sizes("the example's page", 650_000, &example, &example.build()?)?,
     ];
     for (name, text) in [
-        ("node.html", include_str!("node.html")),
+        ("node.html", NODE_HTML),
         ("npm.html", include_str!("npm.html")),
         ("npm.js", include_str!("npm.js")),
     ] {
         fs::write(folder.join(name), text)?;
     }
     for bundle in BUNDLES {
-        let from = root().join(format!("tests/js/node_modules/{bundle}/dist/index.min.js"));
+        let from = root.join(format!("tests/js/node_modules/{bundle}/dist/index.min.js"));
         let copied = fs::copy(&from, folder.join(format!("{bundle}.js")));
         copied.map_err(|error| format!("{}, which .ci/setup installs: {error}", from.display()))?;
     }
@@ -115,59 +118,19 @@ pub fn build() -> Result<Pages> {
     Ok(Pages { folder, sizes, npm })
 }
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn package(package: &'static Package, folder: &Path) -> Result<Sizes> {
-    let target = root().join("target/browser");
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--profile", "page", "--package"])
-        .arg(package.name)
-        .args(
-            package
-                .feature
-                .map(|feature| format!("--features={feature}")),
-        )
-        .args(["--target", "wasm32-unknown-unknown", "--target-dir"])
-        .arg(&target)
-        .current_dir(root())
-        .status()?;
-    if !built.success() {
-        return Err(format!("{} was not built", package.name).into());
-    }
-    let name = package.name.replace('-', "_");
-    let built = format!("wasm32-unknown-unknown/page/{name}.wasm");
-    let mut bindgen = wasm_bindgen_cli_support::Bindgen::new();
-    bindgen
-        .input_path(target.join(built))
-        .web(true)?
-        .typescript(false)
-        .remove_name_section(true)
-        .remove_producers_section(true)
-        .generate(folder)?;
-    let mut rest = size(&folder.join(format!("{name}.js")))?;
-    if let Some(files) = package.files {
-        rest = rest + files_of_a_page(&root().join(files))?;
+/// Those of a page that was built into this folder.
+fn sizes(what: &'static str, bound: usize, page: &Page<'_>, folder: &Path) -> Result<Sizes> {
+    let library = page.library();
+    let mut rest = size(&folder.join(format!("{library}.js")))?;
+    for (name, _) in page.files {
+        rest = rest + size(&folder.join(name))?;
     }
     Ok(Sizes {
-        package,
-        wasm: size(&folder.join(format!("{name}_bg.wasm")))?,
+        what,
+        bound,
+        wasm: size(&folder.join(format!("{library}_bg.wasm")))?,
         rest,
     })
-}
-
-/// What a page loads from this folder.
-fn files_of_a_page(folder: &Path) -> Result<Size> {
-    let mut sum = Size::default();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let is_loaded = ["html", "css", "js"].map(|kind| path.extension() == Some(kind.as_ref()));
-        if is_loaded.contains(&true) {
-            sum = sum + size(&path)?;
-        }
-    }
-    Ok(sum)
 }
 
 fn size(path: &Path) -> Result<Size> {

@@ -39,10 +39,10 @@ pub fn sizes(pages: &Pages) -> String {
             sizes.rest.raw.to_string(),
             raw.to_string(),
             compressed.to_string(),
-            sizes.package.bound.to_string(),
+            sizes.bound.to_string(),
             verdict(sizes.is_met()),
         ];
-        row(&mut text, sizes.package.what, cells);
+        row(&mut text, sizes.what, cells);
     }
     let Size { raw, compressed } = pages.npm;
     let cells = [

@@ -16,6 +16,9 @@ mod churn;
 mod client;
 mod growth;
 mod links;
+#[allow(dead_code, reason = "each benchmark uses its own part")]
+#[path = "../star/machine.rs"]
+mod machine;
 mod process;
 mod secure;
 #[path = "../star/spread.rs"]
@@ -61,9 +64,7 @@ fn main() -> io::Result<()> {
 }
 
 fn load() -> String {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let mut fields = load.split_whitespace();
-    format!("load {}", fields.next().unwrap_or("unknown"))
+    format!("load {}", machine::load())
 }
 
 async fn measure(quick: bool, args: &[String]) -> io::Result<()> {

@@ -2,12 +2,15 @@
 //!
 //! `cargo bench --bench star`; `benches/README.md` says how to read what it prints.
 
+mod echo;
 mod line;
 mod lineup;
+mod machine;
 mod memory;
 mod options;
 mod plan;
 mod process;
+mod progress;
 mod results;
 mod serve;
 mod spread;
@@ -20,8 +23,10 @@ mod work;
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use lineup::{Id, Peers, Servers, Subject};
+use machine::{load, processor};
 use options::Options;
 use plan::Plan;
+use progress::progress;
 use results::Results;
 use work::Work;
 
@@ -163,34 +168,10 @@ async fn one(results: &mut Results, round: usize, subject: &Subject, work: Work,
 
 /// Where it is run.
 fn machine() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map_or("unknown processor", |name| {
-            name.trim_start_matches([':', ' ', '\t'])
-        });
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let build = if cfg!(debug_assertions) {
         "DEBUG BUILD"
     } else {
         "release"
     };
-    format!(
-        "{model}, {cores} cores, loopback, {build}, load average {}",
-        load()
-    )
-}
-
-fn load() -> String {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    load.split(' ').next().unwrap_or_default().to_owned()
-}
-
-/// One line that is written over, for somebody who waits.
-fn progress(what: &str) {
-    use std::io::IsTerminal as _;
-    if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[K{what}");
-    }
+    format!("{}, {build}, load average {}", processor(), load())
 }

@@ -14,7 +14,7 @@ use std::{
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
-use crate::subjects::Stream;
+use crate::{echo::echo, subjects::Stream};
 
 /// How much is read and written at a time.
 pub const CHUNK: usize = 64 * 1024;
@@ -84,7 +84,7 @@ pub async fn serve(mut stream: Stream) -> io::Result<()> {
     stream.flush().await?;
     match request {
         Request::Sink(number) => sink(&mut stream, &counter(number)).await?,
-        Request::Echo => echo(&mut stream).await?,
+        Request::Echo => echo(&mut stream, CHUNK).await?,
         Request::Slow => slow(&mut stream).await?,
         Request::Nothing(number) => {
             wait_for(&counter(number)).await;
@@ -107,17 +107,6 @@ async fn sink(stream: &mut Stream, counter: &AtomicU64) -> io::Result<()> {
 async fn wait_for(counter: &AtomicU64) {
     while counter.load(Ordering::Relaxed) == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-async fn echo(stream: &mut Stream) -> io::Result<()> {
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        match stream.read(&mut buffer).await? {
-            0 => return Ok(()),
-            n => stream.write_all(&buffer[..n]).await?,
-        }
-        stream.flush().await?;
     }
 }
 

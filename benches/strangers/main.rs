@@ -10,6 +10,9 @@ mod attack;
 #[allow(dead_code, reason = "the other benchmark needs more of it")]
 mod client;
 mod crowd;
+#[allow(dead_code, reason = "each benchmark uses its own part")]
+#[path = "../star/machine.rs"]
+mod machine;
 mod options;
 mod process;
 mod source;
@@ -109,9 +112,7 @@ async fn child(arguments: &[String]) -> io::Result<()> {
 }
 
 fn load() -> String {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let mut fields = load.split_whitespace();
-    format!("load {}", fields.next().unwrap_or("unknown"))
+    format!("load {}", machine::load())
 }
 
 async fn measure(options: &Options) -> io::Result<ExitCode> {

@@ -6,6 +6,7 @@ use axum::http::Method;
 use fantoccini::{Client, ClientBuilder, wd::WebDriverCompatibleCommand};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
@@ -44,6 +45,8 @@ const TRIES: usize = 5;
 pub struct Driver {
     process: Child,
     port: u16,
+    /// Where they keep their files, profiles above all: those that are killed leave them.
+    _files: TempDir,
 }
 
 impl Driver {
@@ -59,8 +62,10 @@ impl Driver {
     }
 
     async fn try_to_start() -> Result<Self> {
+        let files = TempDir::new()?;
         let mut process = Command::new("chromedriver")
             .arg("--port=0")
+            .env("TMPDIR", files.path())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             // Its browsers are in it, too.
@@ -68,7 +73,11 @@ impl Driver {
             .spawn()
             .map_err(|error| format!("chromedriver, which .ci/setup installs: {error}"))?;
         let output = process.stdout.take().ok_or("no standard output")?;
-        let mut driver = Self { process, port: 0 };
+        let mut driver = Self {
+            process,
+            port: 0,
+            _files: files,
+        };
         let mut lines = BufReader::new(output).lines();
         let started = async {
             while let Some(line) = lines.next_line().await? {

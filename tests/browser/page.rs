@@ -97,7 +97,9 @@ fn build() -> PathBuf {
     let page = site::Page {
         workspace: Path::new(env!("CARGO_MANIFEST_DIR")),
         package: "star-page",
+        features: &[],
         profile: "release",
+        folder: "tests",
         files: &SITE,
     };
     page.build().expect("the page")

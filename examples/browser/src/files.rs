@@ -12,7 +12,9 @@ pub fn page(workspace: &Path) -> Page<'_> {
     Page {
         workspace,
         package: "star-browser-example",
+        features: &[],
         profile: "page",
+        folder: "example",
         files: &[
             ("index.html", include_str!("../page/index.html")),
             ("style.css", include_str!("../page/style.css")),

@@ -18,8 +18,12 @@ pub struct Page<'a> {
     pub workspace: &'a Path,
     /// The package whose library becomes a module of JavaScript, under the library's name.
     pub package: &'a str,
+    /// Its features beside the default ones.
+    pub features: &'a [&'a str],
     /// Cargo's profile, any but `dev`.
     pub profile: &'a str,
+    /// The folder that it gets, of those of all pages.
+    pub folder: &'a str,
     /// The other files: their names and what is in them.
     pub files: &'a [(&'a str, &'a str)],
 }
@@ -34,6 +38,7 @@ impl Page<'_> {
         let built = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--lib"])
             .args(["--package", self.package, "--profile", self.profile])
+            .args(["--features", &self.features.join(",")])
             .args(["--target", "wasm32-unknown-unknown", "--target-dir"])
             .arg(&target)
             .current_dir(self.workspace)
@@ -41,9 +46,9 @@ impl Page<'_> {
         if !built.success() {
             return Err(io::Error::other(format!("{} was not built", self.package)).into());
         }
-        let library = self.package.replace('-', "_");
+        let library = self.library();
         let compiled = target.join("wasm32-unknown-unknown").join(self.profile);
-        let folder = target.join("pages").join(self.package);
+        let folder = target.join("pages").join(self.folder);
         std::fs::create_dir_all(&folder)?;
         Bindgen::new()
             .input_path(compiled.join(format!("{library}.wasm")))
@@ -56,6 +61,11 @@ impl Page<'_> {
             std::fs::write(folder.join(name), text)?;
         }
         Ok(folder)
+    }
+
+    /// The name of the module.
+    pub fn library(&self) -> String {
+        self.package.replace('-', "_")
     }
 }
 

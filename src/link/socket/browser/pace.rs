@@ -5,7 +5,7 @@ use std::time::Duration;
 use web_time::Instant;
 
 /// What may wait in the browser without anybody waiting for it, in bytes.
-const BUFFERED: u64 = 64 * 1024;
+pub(super) const BUFFERED: u64 = 64 * 1024;
 /// The same at most in a hidden page.
 const MOST_BUFFERED: u64 = 4 * 1024 * 1024;
 /// The time between two measurements of the rate.

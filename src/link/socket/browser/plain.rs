@@ -14,7 +14,11 @@ use futures::{FutureExt as _, channel::oneshot};
 use wasm_bindgen::{JsCast as _, JsValue, closure::Closure};
 use web_sys::{BinaryType, CloseEvent, MessageEvent};
 
-use super::{NO_CLOSE_FRAME, hung_up, len, pace::Pace, told};
+use super::{
+    NO_CLOSE_FRAME, hung_up, len,
+    pace::{BUFFERED, Pace},
+    told,
+};
 use crate::{
     error::LinkError,
     runtime::{Timer, is_hidden, now, soon},
@@ -216,19 +220,29 @@ impl Plain {
         if self.shared.borrow().closed.is_some() && queued > 0 {
             return Poll::Pending;
         }
-        let (is_hidden, now) = (is_hidden(), now());
         if queued == 0 {
             self.pace.rest();
-        } else {
-            self.pace.note(self.sent.saturating_sub(queued), now);
+            return self.done();
         }
+        let now = now();
+        self.pace.note(self.sent.saturating_sub(queued), now);
+        if queued <= BUFFERED {
+            return self.done();
+        }
+        // The browser takes its time to tell.
+        let is_hidden = is_hidden();
         if queued <= self.pace.buffered(is_hidden) {
-            self.asker.timer.stop();
-            return Poll::Ready(Ok(()));
+            return self.done();
         }
         let pause = self.pace.pause(queued, is_hidden, now);
         self.asker.wake_after(pause, cx);
         Poll::Pending
+    }
+
+    /// Nobody has to ask again.
+    fn done(&mut self) -> Poll<io::Result<()>> {
+        self.asker.timer.stop();
+        Poll::Ready(Ok(()))
     }
 
     pub(super) fn close(&self, code: u16) {

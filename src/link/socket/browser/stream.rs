@@ -269,38 +269,43 @@ impl Sides {
 
     /// Ready when all is written.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_broken {
+            return Poll::Pending;
+        }
         loop {
-            if self.is_broken {
-                return Poll::Pending;
-            }
             while let Some((write, len)) = self.writes.front_mut() {
                 match Pin::new(write).poll(cx) {
                     Poll::Ready(Ok(_)) => {
                         self.queued = self.queued.saturating_sub(*len);
                         self.writes.pop_front();
                     }
-                    Poll::Ready(Err(_)) => {
-                        self.close();
-                        break;
-                    }
+                    Poll::Ready(Err(_)) => return self.broken(),
                     Poll::Pending => break,
                 }
             }
             if self.writes.len() >= WRITES {
                 return Poll::Pending;
             }
-            match self.queue.pop_front() {
-                Some((chunk, len)) => match promised(call(&self.writer, "write", &[&chunk])) {
-                    Ok(write) => self.writes.push_back((write, len)),
-                    Err(_) => {
-                        self.queue.push_front((chunk, len));
-                        self.close();
-                    }
-                },
-                None if self.writes.is_empty() && !self.is_broken => return Poll::Ready(()),
-                None => return Poll::Pending,
+            let Some((chunk, len)) = self.queue.pop_front() else {
+                let is_done = self.writes.is_empty();
+                return if is_done {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                };
+            };
+            match promised(call(&self.writer, "write", &[&chunk])) {
+                Ok(write) => self.writes.push_back((write, len)),
+                Err(_) => return self.broken(),
             }
         }
+    }
+
+    /// Something could not be written.
+    fn broken(&mut self) -> Poll<()> {
+        self.close();
+        self.is_broken = true;
+        Poll::Pending
     }
 
     /// Nothing more can be written.

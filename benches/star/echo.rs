@@ -1,0 +1,20 @@
+//! Sending everything back.
+
+use std::io;
+
+use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+/// Sends back what comes, as much at a time, until the end.
+pub async fn echo(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    chunk: usize,
+) -> io::Result<()> {
+    let mut buffer = vec![0; chunk];
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(()),
+            n => stream.write_all(&buffer[..n]).await?,
+        }
+        stream.flush().await?;
+    }
+}

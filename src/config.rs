@@ -212,6 +212,12 @@ impl fmt::Debug for Config {
     }
 }
 
+/// What a page does in one go: the browser neither sends nor receives meanwhile.
+#[cfg(target_arch = "wasm32")]
+const SEND_BYTES: usize = 128 * 1024;
+#[cfg(not(target_arch = "wasm32"))]
+const SEND_BYTES: usize = 512 * 1024;
+
 /// The bounds on what peers and servers can make us hold.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -230,7 +236,7 @@ impl Default for Limits {
         Self {
             receive_bytes: 1024 * 1024,
             window_bytes: 8 * 1024 * 1024,
-            send_bytes: 512 * 1024,
+            send_bytes: SEND_BYTES,
             item_bytes: 128 * 1024,
             message_bytes: 4 * 1024 * 1024,
             connections: 1024,
@@ -262,7 +268,8 @@ impl Limits {
     }
 
     /// Bytes that a connection takes from its writer ahead of the socket. Default 512 KiB: four full
-    /// items, enough to keep the socket busy while the writer's task is woken.
+    /// items, enough to keep the socket busy while the writer's task is woken. In a browser 128 KiB: it sends nothing while
+    /// the writer's task goes on.
     #[must_use]
     pub fn with_send_bytes(mut self, bytes: usize) -> Self {
         self.send_bytes = bytes.max(1);

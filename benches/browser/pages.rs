@@ -82,7 +82,7 @@ pub fn build() -> Result<Pages> {
     // Its own page is not part of what it is measured for.
     let node = Page {
         workspace: root,
-        package: "star-bench-node",
+        package: "star-bench-page",
         features: &[],
         profile: "page",
         folder: "bench",

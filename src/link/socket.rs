@@ -15,7 +15,7 @@ use web_time::Instant;
 
 #[cfg(target_arch = "wasm32")]
 use self::browser as imp;
-pub(super) use self::imp::{Routes, WebSocket};
+pub(super) use self::imp::{GATHERED, Routes, WebSocket};
 #[cfg(not(target_arch = "wasm32"))]
 use self::native as imp;
 use crate::{

@@ -8,16 +8,13 @@ use std::{
 use super::Active;
 use crate::{
     error::LinkError,
-    link::{channel::Channel, turns::Turn},
+    link::{channel::Channel, socket::GATHERED, turns::Turn},
     protocol::{
         event::{End, Event, Side, StreamEvent},
         stream::Transmit,
     },
     websocket::Message,
 };
-
-/// Bytes of frames that are gathered before the socket is written: two full items.
-const FLUSH_THRESHOLD: usize = 256 * 1024;
 
 impl Active<'_> {
     /// Writes what there is: heartbeats, then events and grants, then the items of the channels in turn. Tells whether all
@@ -29,7 +26,7 @@ impl Active<'_> {
             return Ok(false);
         }
         loop {
-            if self.ws.queued() >= FLUSH_THRESHOLD && !self.poll_flush(cx)? {
+            if self.ws.queued() >= GATHERED && !self.poll_flush(cx)? {
                 return Ok(false);
             }
             if let Some(text) = self.next_text() {

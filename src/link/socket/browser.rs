@@ -45,6 +45,10 @@ const NO_CLOSE_FRAME: u16 = 1006;
 /// What they say of a close frame without a code.
 const NO_STATUS: u16 = 1005;
 
+/// Bytes of frames that are gathered before the socket is written. What waits is written between two tasks of the page
+/// only: so none of them is to go on for long.
+pub(in crate::link) const GATHERED: usize = pace::BUFFERED as usize;
+
 /// The other end has hung up.
 fn hung_up() -> io::Error {
     io::ErrorKind::ConnectionReset.into()

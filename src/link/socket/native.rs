@@ -35,6 +35,9 @@ use crate::{
 };
 pub(in crate::link) use connect::Routes;
 
+/// Bytes of frames that are gathered before the socket is written: two full items.
+pub(in crate::link) const GATHERED: usize = 256 * 1024;
+
 pub(in crate::link) type WebSocket = websocket::WebSocket<Io>;
 
 /// What opening a link takes from the configuration, beside what all sockets take.

@@ -13,7 +13,7 @@ use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 
-use super::{NO_CLOSE_FRAME, closed, hung_up, told};
+use super::{NO_CLOSE_FRAME, closed, hung_up, pace::BUFFERED, told};
 use crate::{
     error::LinkError,
     link::socket::CLOSE_TIMEOUT,
@@ -25,6 +25,10 @@ use crate::{
 const WRITES: usize = 4;
 /// Messages that are asked for at once: two are an item.
 const READS: usize = 8;
+/// Shorter ones are not worth it to keep their memory.
+const LARGE: usize = 4 * 1024;
+/// How many buffers are kept for what is sent: those of the writes that are under way.
+const SPARE: usize = WRITES;
 
 pub(in crate::link) struct Streaming {
     socket: JsValue,
@@ -46,16 +50,48 @@ enum End {
 }
 
 struct Sides {
-    reader: JsValue,
+    reader: Reader,
     reads: VecDeque<JsFuture>,
-    writer: JsValue,
-    /// With their lengths, in bytes.
-    queue: VecDeque<(JsValue, usize)>,
-    writes: VecDeque<(JsFuture, usize)>,
+    writer: Method,
+    queue: VecDeque<Chunk>,
+    writes: VecDeque<(JsFuture, Chunk)>,
     /// What is in both, in bytes.
     queued: usize,
+    /// What was written last, if it was text: that before each item of a connection is the same.
+    text: Option<(String, JsValue)>,
+    /// What has been written: the browser takes its time to make and to clear new ones.
+    spare: Vec<Uint8Array>,
     /// Something could not be written.
     is_broken: bool,
+}
+
+/// Something to be written.
+struct Chunk {
+    value: JsValue,
+    /// In bytes.
+    len: usize,
+    /// What it is part of.
+    buffer: Option<Uint8Array>,
+}
+
+/// A method that is looked up once.
+struct Method {
+    this: JsValue,
+    function: Function,
+}
+
+impl Method {
+    fn of(this: JsValue, name: &str) -> Result<Self, JsValue> {
+        let function = Reflect::get(&this, &name.into())?.dyn_into()?;
+        Ok(Self { this, function })
+    }
+}
+
+/// The side that is read, and the names of what a read gives.
+struct Reader {
+    read: Method,
+    done: JsValue,
+    value: JsValue,
 }
 
 /// Whether this browser has it.
@@ -116,12 +152,18 @@ impl Streaming {
             let side =
                 |name: &str, lock: &str| call(&Reflect::get(&opened, &name.into())?, lock, &[]);
             Ok::<_, JsValue>(Sides {
-                reader: side("readable", "getReader")?,
+                reader: Reader {
+                    read: Method::of(side("readable", "getReader")?, "read")?,
+                    done: "done".into(),
+                    value: "value".into(),
+                },
                 reads: VecDeque::new(),
-                writer: side("writable", "getWriter")?,
+                writer: Method::of(side("writable", "getWriter")?, "write")?,
                 queue: VecDeque::new(),
                 writes: VecDeque::new(),
                 queued: 0,
+                text: None,
+                spare: Vec::new(),
                 is_broken: false,
             })
         };
@@ -190,20 +232,21 @@ impl Streaming {
     }
 
     pub(super) fn send_text(&mut self, text: &str) {
-        self.push(JsValue::from_str(text), text.len());
+        self.push(|sides| sides.text(text));
     }
 
     pub(super) fn send_bytes(&mut self, data: &[u8]) {
-        self.push(Uint8Array::from(data).into(), data.len());
+        self.push(|sides| sides.bytes(data));
     }
 
-    fn push(&mut self, chunk: JsValue, len: usize) {
+    fn push(&mut self, chunk: impl FnOnce(&mut Sides) -> Chunk) {
         let is_closed = !matches!(self.end, End::Ahead(_));
         match &mut self.sides {
             Some(sides) if is_closed => sides.is_broken = true,
             Some(sides) => {
-                sides.queue.push_back((chunk, len));
-                sides.queued += len;
+                let chunk = chunk(sides);
+                sides.queued += chunk.len;
+                sides.queue.push_back(chunk);
             }
             None => {}
         }
@@ -224,6 +267,12 @@ impl Streaming {
 
     /// What is left of a connection that is closed is never written: reading tells that, and what came before.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // It always has something to go on with.
+        self.poll_until(cx, BUFFERED as usize)
+    }
+
+    /// Ready when the browser has all, and no more than `left` bytes wait there.
+    fn poll_until(&mut self, cx: &mut Context<'_>, left: usize) -> Poll<io::Result<()>> {
         let is_closed = self.poll_end(cx);
         let Some(sides) = &mut self.sides else {
             return Poll::Ready(Ok(()));
@@ -231,13 +280,13 @@ impl Streaming {
         if is_closed {
             sides.close();
         }
-        sides.poll_flush(cx).map(Ok)
+        sides.poll_flush(cx, left).map(Ok)
     }
 
     /// Closes it when all is written, in a task.
     pub(super) fn close(mut self, code: u16) {
         spawn_local(async move {
-            let all = poll_fn(|cx| self.poll_flush(cx));
+            let all = poll_fn(|cx| self.poll_until(cx, 0));
             // It is closed in any case.
             let _ = timeout_at(now() + CLOSE_TIMEOUT, all).await;
             let how = Object::new();
@@ -252,7 +301,8 @@ impl Sides {
     /// What comes next; `None` at the end. Several are asked for at once, so that those that have come are there at once.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<JsValue>> {
         while self.reads.len() < READS {
-            match promised(call(&self.reader, "read", &[])) {
+            let Reader { read, .. } = &self.reader;
+            match promised(read.function.call0(&read.this)) {
                 Ok(read) => self.reads.push_back(read),
                 Err(_) => return Poll::Ready(None),
             }
@@ -264,38 +314,82 @@ impl Sides {
             return Poll::Pending;
         };
         self.reads.pop_front();
-        Poll::Ready(chunk.ok().and_then(|chunk| value(&chunk)))
+        Poll::Ready(chunk.ok().and_then(|chunk| self.reader.value(&chunk)))
     }
 
-    /// Ready when all is written.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn text(&mut self, text: &str) -> Chunk {
+        let last = self.text.as_ref().filter(|(last, _)| last == text);
+        let value = last.map_or_else(|| text.into(), |(_, value)| value.clone());
+        if last.is_none() {
+            self.text = Some((text.to_owned(), value.clone()));
+        }
+        Chunk {
+            value,
+            len: text.len(),
+            buffer: None,
+        }
+    }
+
+    fn bytes(&mut self, data: &[u8]) -> Chunk {
+        let len = data.len();
+        let Some(length) = u32::try_from(len).ok().filter(|_| len >= LARGE) else {
+            return Chunk {
+                value: Uint8Array::from(data).into(),
+                len,
+                buffer: None,
+            };
+        };
+        let is_enough = |buffer: &Uint8Array| buffer.length() >= length;
+        let spare = self.spare.iter().position(is_enough);
+        let buffer = spare.map_or_else(
+            || Uint8Array::new_with_length(length.next_power_of_two()),
+            |spare| self.spare.swap_remove(spare),
+        );
+        let value = buffer.subarray(0, length);
+        value.copy_from(data);
+        Chunk {
+            value: value.into(),
+            len,
+            buffer: Some(buffer),
+        }
+    }
+
+    /// The chunk is written.
+    fn reuse(&mut self, chunk: Chunk) {
+        self.queued = self.queued.saturating_sub(chunk.len);
+        let buffer = chunk.buffer.filter(|_| self.spare.len() < SPARE);
+        self.spare.extend(buffer);
+    }
+
+    /// Ready when all is being written, and no more than `left` bytes are not yet.
+    fn poll_flush(&mut self, cx: &mut Context<'_>, left: usize) -> Poll<()> {
         if self.is_broken {
             return Poll::Pending;
         }
         loop {
-            while let Some((write, len)) = self.writes.front_mut() {
+            while let Some((write, _)) = self.writes.front_mut() {
                 match Pin::new(write).poll(cx) {
                     Poll::Ready(Ok(_)) => {
-                        self.queued = self.queued.saturating_sub(*len);
-                        self.writes.pop_front();
+                        if let Some((_, chunk)) = self.writes.pop_front() {
+                            self.reuse(chunk);
+                        }
                     }
                     Poll::Ready(Err(_)) => return self.broken(),
                     Poll::Pending => break,
                 }
             }
-            if self.writes.len() >= WRITES {
+            if self.writes.len() >= WRITES && !self.queue.is_empty() {
                 return Poll::Pending;
             }
-            let Some((chunk, len)) = self.queue.pop_front() else {
-                let is_done = self.writes.is_empty();
-                return if is_done {
-                    Poll::Ready(())
-                } else {
-                    Poll::Pending
+            let Some(chunk) = self.queue.pop_front() else {
+                return match self.queued <= left {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
                 };
             };
-            match promised(call(&self.writer, "write", &[&chunk])) {
-                Ok(write) => self.writes.push_back((write, len)),
+            let Method { this, function } = &self.writer;
+            match promised(function.call1(this, &chunk.value)) {
+                Ok(write) => self.writes.push_back((write, chunk)),
                 Err(_) => return self.broken(),
             }
         }
@@ -317,10 +411,13 @@ impl Sides {
     }
 }
 
-/// What was read; `None` at the end.
-fn value(read: &JsValue) -> Option<JsValue> {
-    let is_done = Reflect::get(read, &"done".into()).ok()?.is_truthy();
-    if is_done { None } else { get(read, "value") }
+impl Reader {
+    /// What was read; `None` at the end.
+    fn value(&self, read: &JsValue) -> Option<JsValue> {
+        let is_done = Reflect::get(read, &self.done).ok()?.is_truthy();
+        let value = Reflect::get(read, &self.value).ok()?;
+        (!is_done && !value.is_undefined() && !value.is_null()).then_some(value)
+    }
 }
 
 impl Drop for Streaming {

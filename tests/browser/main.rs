@@ -24,9 +24,13 @@ mod site;
 #[path = "../it/support/mod.rs"]
 mod support;
 
-use browser::Page;
+use browser::{BOTH, Browser, Page};
 use serde_json::json;
-use support::within;
+use support::{
+    address, embedded,
+    js::{Rendezvous, RendezvousOptions},
+    within,
+};
 
 /// Waits until the events of the page's node have `word` in one of them, from `since` on; gives how many there are then.
 async fn until(page: &Page, since: usize, word: &str) -> usize {
@@ -50,4 +54,19 @@ async fn until(page: &Page, since: usize, word: &str) -> usize {
 async fn start_raw(page: &Page, rendezvous: &str, options: serde_json::Value) -> String {
     let body = "globalThis.raw = star.Raw.start(args[0], args[1]); return await raw.event();";
     page.text(body, vec![json!(rendezvous), options]).await
+}
+
+/// Does it in a page, with each kind of socket, at this rendezvous and at that of npm.
+async fn at_either_rendezvous(what: impl AsyncFn(&Page, &str)) {
+    let browser = Browser::start().await;
+    let npm = Rendezvous::start(RendezvousOptions::default()).await;
+    for sockets in BOTH {
+        let server = embedded().await;
+        for rendezvous in [address(&server), npm.addr()] {
+            let page = browser.page(sockets).await;
+            what(&page, &rendezvous).await;
+            page.close().await;
+        }
+        server.shutdown().await;
+    }
 }

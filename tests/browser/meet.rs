@@ -4,6 +4,7 @@ use futures::join;
 use serde_json::json;
 
 use crate::{
+    at_either_rendezvous,
     browser::{BOTH, Browser, Page},
     native, start_raw,
     support::{
@@ -127,17 +128,7 @@ async fn exchange_with_an_npm_client(page: &Page, rendezvous: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_and_an_npm_client_echo_16_mib_each_through_either_rendezvous() {
-    let browser = Browser::start().await;
-    let npm = Rendezvous::start(RendezvousOptions::default()).await;
-    for sockets in BOTH {
-        let server = embedded().await;
-        for rendezvous in [address(&server), npm.addr()] {
-            let page = browser.page(sockets).await;
-            exchange_with_an_npm_client(&page, &rendezvous).await;
-            page.close().await;
-        }
-        server.shutdown().await;
-    }
+    at_either_rendezvous(exchange_with_an_npm_client).await;
 }
 
 /// With secio and mplex.

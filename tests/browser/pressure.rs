@@ -8,12 +8,13 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
+    at_either_rendezvous,
     browser::{BOTH, Browser, Page},
     line::Line,
     start_raw,
     support::{
         address, embedded,
-        js::{Peer, Rendezvous, RendezvousOptions, wire},
+        js::{Peer, wire},
         pattern,
         raw::Raw,
         within,
@@ -87,17 +88,7 @@ async fn a_javascript_peer_floods(page: &Page, rendezvous: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_javascript_peer_that_floods_a_page_that_does_not_read_loses_its_connection_only() {
-    let browser = Browser::start().await;
-    let npm = Rendezvous::start(RendezvousOptions::default()).await;
-    for sockets in BOTH {
-        let server = embedded().await;
-        for rendezvous in [address(&server), npm.addr()] {
-            let page = browser.page(sockets).await;
-            a_javascript_peer_floods(&page, &rendezvous).await;
-            page.close().await;
-        }
-        server.shutdown().await;
-    }
+    at_either_rendezvous(a_javascript_peer_floods).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

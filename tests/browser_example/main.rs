@@ -7,6 +7,8 @@ mod behaviours;
 mod bounds;
 #[path = "../browser/chromium.rs"]
 mod chromium;
+#[path = "../swarm/example.rs"]
+mod example;
 #[path = "../../examples/browser/src/files.rs"]
 mod files;
 mod looks;

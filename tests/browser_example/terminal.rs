@@ -1,28 +1,11 @@
 //! The example `chat`, in its terminal.
 
-use std::{path::PathBuf, process::Stdio};
-
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
-    process::{Child, ChildStdin, ChildStdout, Command},
+    process::{Child, ChildStdin, ChildStdout},
 };
 
-use crate::{support::within, tab::ENTER, world::World};
-
-/// Cargo builds the examples together with the tests, and puts them beside the folder of the tests.
-fn example() -> PathBuf {
-    let test = std::env::current_exe().expect("the path of this test");
-    let profile = test.ancestors().nth(2).expect("the folder of the profile");
-    let name = format!("chat{}", std::env::consts::EXE_SUFFIX);
-    let path = profile.join("examples").join(name);
-    assert!(
-        path.exists(),
-        "no example at {}: `cargo test` builds it unless targets are named; build it with \
-         `cargo build --all-features --example chat`",
-        path.display()
-    );
-    path
-}
+use crate::{example, support::within, tab::ENTER, world::World};
 
 /// The running example. It is killed when this is dropped.
 struct Terminal {
@@ -33,12 +16,8 @@ struct Terminal {
 
 impl Terminal {
     fn start(rendezvous: &str) -> Self {
-        let mut child = Command::new(example())
+        let mut child = example::command("chat")
             .arg(rendezvous)
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .expect("the example runs");
         let output = child.stdout.take().expect("piped");

@@ -1,9 +1,6 @@
 //! The example `full_node`, three times, as a user runs it.
 
-use std::{
-    path::PathBuf,
-    process::{ExitStatus, Stdio},
-};
+use std::process::ExitStatus;
 
 use libp2p_websocket_star::rendezvous::Server;
 use tokio::{
@@ -11,22 +8,10 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use crate::support::{address, embedded, within};
-
-/// Cargo builds the examples together with the tests, and puts them beside the folder of the tests.
-fn example() -> PathBuf {
-    let test = std::env::current_exe().expect("the path of this test");
-    let profile = test.ancestors().nth(2).expect("the folder of the profile");
-    let name = format!("full_node{}", std::env::consts::EXE_SUFFIX);
-    let path = profile.join("examples").join(name);
-    assert!(
-        path.exists(),
-        "no example at {}: `cargo test` builds it unless targets are named; build it with \
-         `cargo build --all-features --example full_node`",
-        path.display()
-    );
-    path
-}
+use crate::{
+    example,
+    support::{address, embedded, within},
+};
 
 /// A running example. It is killed when this is dropped.
 struct Node {
@@ -40,12 +25,8 @@ struct Node {
 
 impl Node {
     async fn start(rendezvous: &str) -> Self {
-        let mut child = Command::new(example())
+        let mut child = example::command("full_node")
             .args(["--loopback", rendezvous])
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .expect("the example runs");
         let input = child.stdin.take();

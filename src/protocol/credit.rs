@@ -59,7 +59,7 @@
 //! * A window that is in use is not smaller than its share, so that the tasks on the way always find something to do: 512
 //!   KiB for a connection that is alone on its link. Those that are in use together leave one another as much as they take
 //!   of 1.1 MiB: sixteen have 84 KiB each, and none has less than 64 KiB. Half of the share is what an item adds at most. Where a
-//!   share takes longer than 2 ms to read, 192 KiB are enough, or what is read in 20 ms.
+//!   share takes longer than 5 ms to read, 192 KiB are enough, or what is read in 20 ms.
 //! * The window doubles at most, and shrinks by an eighth at most. Where as much as a window comes within the minimum round trip,
 //!   nothing is queued on the way, and the window doubles.
 //! * A round trip is the time from a grant to the first byte that could not have been sent without it. It is never
@@ -98,7 +98,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// first time for so much, and the second one beyond that.
 const SLOW: Duration = Duration::from_millis(20);
 const SLOW_IN_USE: u64 = 192 * 1024;
-const FAST: Duration = Duration::from_millis(2);
+const FAST: Duration = Duration::from_millis(5);
 /// A grant need not be larger than this, or than an eighth of the window.
 const STEP: u64 = 64 * 1024;
 

@@ -411,6 +411,20 @@ fn the_queue_of_a_short_line_is_as_short_as_that_of_a_long_one() {
     }
 }
 
+/// 800 Mbit/s and half a millisecond, which is the least there is: whoever is on the way, a browser's processes above all, has to
+/// wait for a processor now and then.
+#[test]
+fn the_window_of_a_fast_line_is_5_ms_of_it_whatever_the_least_round_trip_is() {
+    let mut path = Path::new(us(500), 100_000_000);
+    path.allowance.in_use = 512 * 1024;
+    path.run(Duration::from_secs(5));
+    for _ in 0..5 {
+        path.run(Duration::from_secs(1));
+        let pledged = path.window.pledged();
+        assert!((400_000..=560_000).contains(&pledged), "{pledged}");
+    }
+}
+
 #[test]
 fn steps_grow_with_the_window_and_are_at_most_a_quarter_of_it_or_half_of_the_first_credit() {
     let mut window = known();

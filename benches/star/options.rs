@@ -11,7 +11,7 @@ cargo bench --bench star -- [options]
   --window <s>     how long 100 streams share a link; default 2
   --slow <s>       how long a slow reader reads, a MiB each second; default 60, of 256 MiB
   --line <s>       how long a long line is measured; default 30
-  --unread <s>     how long one of many streams is not read; default 8
+  --unread <s>     for how long at a stretch one of many streams is not read; default 4 times 2
   --only <name>    only the row of this name, or the rows whose name contains this
   --work <names>   only these of bulk, small, echo, rtt, dial, many, cpu, beside, senders, unread, line and memory,
                    with commas between them
@@ -54,7 +54,10 @@ impl Options {
                 "--svg" => options.svg = true,
                 "--rounds" => options.plan.rounds = value()?.parse()?,
                 "--window" => options.plan.window = Duration::from_secs(value()?.parse()?),
-                "--unread" => options.plan.unread = Duration::from_secs(value()?.parse()?),
+                "--unread" => {
+                    options.plan.unread = Duration::from_secs(value()?.parse()?);
+                    options.plan.unread_turns = 1;
+                }
                 "--line" => options.plan.line = Duration::from_secs(value()?.parse()?),
                 "--slow" => {
                     let seconds = value()?.parse()?;

@@ -23,8 +23,9 @@ pub struct Plan {
     /// Streams at once, and for how long.
     pub streams: usize,
     pub window: Duration,
-    /// How long one of so many streams is not read.
+    /// How long one of so many streams is not read at a time, and how often.
     pub unread: Duration,
+    pub unread_turns: u32,
     /// Over a long line: how often all of it, how many dials and round trips before the bulk, and how long the
     /// bulk runs before and while it is measured.
     pub line_rounds: usize,
@@ -45,13 +46,14 @@ impl Plan {
             bulk: 128 * MIB,
             small: 16 * MIB,
             echo: 64 * MIB,
-            cpu: 512 * MIB,
+            cpu: 2048 * MIB,
             js: 32 * MIB,
             pings: 2000,
             dials: 50,
             streams: 100,
             window: Duration::from_secs(2),
-            unread: Duration::from_secs(8),
+            unread: Duration::from_secs(2),
+            unread_turns: 4,
             line_rounds: 3,
             line_dials: 10,
             line_pings: 20,
@@ -74,7 +76,8 @@ impl Plan {
             pings: 300,
             dials: 15,
             window: Duration::from_millis(700),
-            unread: Duration::from_secs(2),
+            unread: Duration::from_secs(1),
+            unread_turns: 2,
             line_rounds: 1,
             line_dials: 5,
             line_pings: 10,
@@ -99,6 +102,7 @@ impl Plan {
             streams: 5,
             window: Duration::from_millis(50),
             unread: Duration::from_millis(50),
+            unread_turns: 1,
             line_rounds: 1,
             line_dials: 1,
             line_pings: 1,

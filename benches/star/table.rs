@@ -199,7 +199,8 @@ pub fn explanation(plan: &Plan) -> String {
          64 bytes beside bulk, on the same link or connection, for {} ms each: one bulk stream, and more: {} of raw, \
          {} of swarms.\n  Raw: dials, with the server in a process of its own.\n\
          shared: a sender beside {} that send all they can to the same receiver, each on a link of its own; and what \
-         all streams but one take while nobody reads that one, for {} ms.\n  The server has a process of its own.\n\
+         all streams but one take while nobody reads that one, {} times {} ms in turn with reading \
+         it.\n  The server has a process of its own.\n\
          long line: {} ms each way and {} Mbit/s between the dialler and the next hop, {} rounds of {} s after {} s; \
          four rows at the same time.\n\
          mem: most resident memory over idle, each peer and server in a process of its own: {} MiB offered for {} s \
@@ -216,6 +217,7 @@ pub fn explanation(plan: &Plan) -> String {
         beside::DIALS,
         beside::SUBSTREAMS,
         senders::SENDERS - 1,
+        plan.unread_turns,
         plan.unread.as_millis(),
         line::DELAY.as_millis(),
         line::BITS / 1_000_000,

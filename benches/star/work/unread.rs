@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{task::JoinSet, time::sleep};
@@ -20,21 +21,37 @@ use crate::{
 
 pub async fn measure(dialer: &Dialer, plan: &Plan) -> Result<Figures> {
     let bulk = Bulk::start(repeat_n(dialer, plan.streams - 1)).await?;
-    sleep(plan.window / 3).await;
-    let ((), without) = bulk.during(sleep(plan.window)).await;
-    let unread = Unread::start(dialer).await?;
-    // Until it takes no more.
-    sleep(plan.window / 3).await;
-    let ((), beside) = bulk.during(sleep(plan.unread)).await;
-    unread.end().await?;
-    // Before and after, because streams become faster while they run.
-    sleep(plan.window / 3).await;
-    let ((), after) = bulk.during(sleep(plan.window)).await;
+    let mut all_read = vec![rate(&bulk, plan.window, plan).await];
+    let mut beside = Vec::new();
+    // In turns, because the machine is faster at one time than at another, and streams become faster while they run.
+    for _ in 0..plan.unread_turns {
+        let unread = Unread::start(dialer).await?;
+        beside.push(rate(&bulk, plan.unread, plan).await);
+        unread.end().await?;
+        all_read.push(rate(&bulk, plan.window, plan).await);
+    }
     bulk.end().await?;
     Ok(vec![
-        (Metric::AllRead, (without.rate() + after.rate()) / 2.0),
-        (Metric::BesideUnread, beside.rate()),
+        (Metric::AllRead, between(&all_read)),
+        (Metric::BesideUnread, mean(&beside)),
     ])
+}
+
+/// MiB/s of the bulk for so long, once it is used to what has changed and a stream that nobody reads is full.
+async fn rate(bulk: &Bulk, time: Duration, plan: &Plan) -> f64 {
+    sleep(plan.window / 3).await;
+    let ((), read) = bulk.during(sleep(time)).await;
+    read.rate()
+}
+
+/// What was to be expected at the turns between these: the first and the last are next to one turn, the others to two.
+fn between(rates: &[f64]) -> f64 {
+    let expected: Vec<f64> = rates.windows(2).map(mean).collect();
+    mean(&expected)
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
 }
 
 /// A stream that is always full, and that the other end reads when this is ended or dropped.

@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use tokio::{task::JoinSet, time::sleep};
@@ -21,14 +20,14 @@ use crate::{
 
 pub async fn measure(dialer: &Dialer, plan: &Plan) -> Result<Figures> {
     let bulk = Bulk::start(repeat_n(dialer, plan.streams - 1)).await?;
-    let mut all_read = vec![rate(&bulk, plan.window, plan).await];
+    let mut all_read = vec![rate(&bulk, plan).await];
     let mut beside = Vec::new();
     // In turns, because the machine is faster at one time than at another, and streams become faster while they run.
     for _ in 0..plan.unread_turns {
         let unread = Unread::start(dialer).await?;
-        beside.push(rate(&bulk, plan.unread, plan).await);
+        beside.push(rate(&bulk, plan).await);
         unread.end().await?;
-        all_read.push(rate(&bulk, plan.window, plan).await);
+        all_read.push(rate(&bulk, plan).await);
     }
     bulk.end().await?;
     Ok(vec![
@@ -37,10 +36,10 @@ pub async fn measure(dialer: &Dialer, plan: &Plan) -> Result<Figures> {
     ])
 }
 
-/// MiB/s of the bulk for so long, once it is used to what has changed and a stream that nobody reads is full.
-async fn rate(bulk: &Bulk, time: Duration, plan: &Plan) -> f64 {
+/// MiB/s of the bulk for one turn, once it is used to what has changed and a stream that nobody reads is full.
+async fn rate(bulk: &Bulk, plan: &Plan) -> f64 {
     sleep(plan.window / 3).await;
-    let ((), read) = bulk.during(sleep(time)).await;
+    let ((), read) = bulk.during(sleep(plan.unread)).await;
     read.rate()
 }
 

@@ -35,7 +35,7 @@ type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The threads of the runtime, here and in each child.
 const WORKERS: usize = 2;
-/// How long one measurement of one subject may take.
+/// How long one measurement of one subject may take, beside the time that it is to take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
@@ -153,14 +153,15 @@ async fn rounds(options: &Options, ids: &[Id], results: &mut Results) -> Result<
 }
 
 async fn one(results: &mut Results, round: usize, subject: &Subject, work: Work, plan: &Plan) {
-    let measured = tokio::time::timeout(PATIENCE, work::measure(subject, work, plan));
+    let patience = PATIENCE + plan.longest();
+    let measured = tokio::time::timeout(patience, work::measure(subject, work, plan));
     let failed = match measured.await {
         Ok(Ok(figures)) => {
             results.add_all(round, subject.id, figures);
             return;
         }
         Ok(Err(error)) => error.to_string(),
-        Err(_) => "gave up after two minutes".to_owned(),
+        Err(_) => format!("gave up after {patience:?}"),
     };
     let failed = format!("{}, {}: {failed}", subject.id.name(), work.name());
     results.failed.push(failed);

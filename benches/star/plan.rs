@@ -89,6 +89,12 @@ impl Plan {
         }
     }
 
+    /// How long the longest work takes that is measured for a time.
+    pub fn longest(&self) -> Duration {
+        let unread = self.unread * (2 * self.unread_turns + 1);
+        unread.max(3 * self.window)
+    }
+
     /// Only to see that it works, for `cargo test`.
     pub fn smoke() -> Self {
         Self {

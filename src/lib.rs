@@ -23,6 +23,7 @@
 //! | `plaintext` (feature `plaintext-insecure`) | no secure channel at all |
 //! | [`protocol`] | packets, events, the client's session, streams: no IO, no clock; client and server |
 //! | `limited`, `time` | warnings that others can cause, one a second; bounds of durations |
+//! | `token` | the secrets that a rendezvous may ask for |
 //! | `hints` | what the behaviour tells the transport of its swarm |
 //! | `websocket`, `buffer` | messages over a byte stream, and the memory that they use again |
 //! | `crypto`, `certificate` | what encrypts TLS, and whom it trusts |
@@ -68,6 +69,7 @@ mod runtime;
 #[cfg_attr(docsrs, doc(cfg(feature = "secio")))]
 pub mod secio;
 mod time;
+mod token;
 mod transport;
 #[cfg(any(feature = "secio", feature = "plaintext-insecure"))]
 mod upgrade;

@@ -164,6 +164,20 @@ impl Rendezvous {
             && self.server_name() == other.server_name()
     }
 
+    /// Whether both have one name, or neither has one and both have one address; with one port and scheme.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.is_same_endpoint(other)
+            && match (self.server_name(), other.server_name()) {
+                (None, None) => self.host.ip() == other.host.ip(),
+                (ours, theirs) => ours == theirs,
+            }
+    }
+
+    /// Whether it is on this machine for certain: at a loopback address. What a name leads to is up to the resolver.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.host.ip().is_some_and(|ip| ip.is_loopback())
+    }
+
     /// Whether both have one port and scheme, so that one may be the other under another host.
     pub(crate) fn is_same_endpoint(&self, other: &Self) -> bool {
         (self.port, self.secure) == (other.port, other.secure)

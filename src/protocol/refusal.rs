@@ -3,10 +3,20 @@
 //! Both ends take them from here. Those that the npm server knows are in its words, and the others
 //! are this crate's.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// What stands before the reason why a request is malformed.
 const MALFORMED: &str = "Malformed request: ";
+/// What says that somebody is not let in, with or without words behind it.
+const NOT_ALLOWED: &str = "Not allowed";
+/// What stands before the number of seconds after which somebody may come again.
+const NOT_ALLOWED_NOW: &str = "Not allowed now, again in ";
+/// What stands behind it, with or without words.
+const SECONDS: &str = " s";
+/// What stands before such words.
+const BECAUSE: &str = ": ";
+/// When somebody may come again about whom nobody has decided in time; [`Refusal::Undecided`] has it in its words.
+const UNDECIDED: Duration = Duration::from_secs(5);
 
 /// Declares each refusal once: the variant and its words.
 macro_rules! refusals {
@@ -19,6 +29,15 @@ macro_rules! refusals {
             $($(#[$doc])* $refusal,)*
             /// Its arguments cannot be understood, for this reason.
             Malformed(String),
+            /// A join: it is not allowed to this peer, in these words, which may be none.
+            NotAllowed(String),
+            /// A join: it is not allowed to this peer now.
+            NotAllowedNow {
+                /// When it may come again, in seconds.
+                after: u64,
+                /// In these words, which may be none.
+                words: String,
+            },
         }
 
         impl Refusal {
@@ -29,10 +48,7 @@ macro_rules! refusals {
             pub(crate) fn of_words(words: &str) -> Option<Self> {
                 match words {
                     $($words => Some(Self::$refusal),)*
-                    _ => {
-                        let reason = words.strip_prefix(MALFORMED)?;
-                        Some(Self::Malformed(reason.to_owned()))
-                    }
+                    _ => Self::with_words(words),
                 }
             }
         }
@@ -42,6 +58,14 @@ macro_rules! refusals {
                 match self {
                     $(Self::$refusal => f.write_str($words),)*
                     Self::Malformed(reason) => write!(f, "{MALFORMED}{reason}"),
+                    Self::NotAllowed(words) => {
+                        f.write_str(NOT_ALLOWED)?;
+                        because(words, f)
+                    }
+                    Self::NotAllowedNow { after, words } => {
+                        write!(f, "{NOT_ALLOWED_NOW}{after}{SECONDS}")?;
+                        because(words, f)
+                    }
                 }
             }
         }
@@ -85,9 +109,52 @@ refusals! {
     ShuttingDown = "Rendezvous is shutting down",
     /// A request that is none of websocket-star.
     Unknown = "Unknown request",
+    /// A join: nobody has decided in time whether it is allowed.
+    Undecided = "Not allowed now, again in 5 s: nobody has decided in time",
+}
+
+/// Writes the words of whoever does not allow something, if there are any.
+fn because(words: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match words {
+        "" => Ok(()),
+        words => write!(f, "{BECAUSE}{words}"),
+    }
+}
+
+/// The words behind a refusal; `None` if it is another one.
+fn told(rest: &str) -> Option<String> {
+    match rest {
+        "" => Some(String::new()),
+        rest => rest.strip_prefix(BECAUSE).map(str::to_owned),
+    }
 }
 
 impl Refusal {
+    /// One of those that have words of their own.
+    fn with_words(words: &str) -> Option<Self> {
+        if let Some(reason) = words.strip_prefix(MALFORMED) {
+            return Some(Self::Malformed(reason.to_owned()));
+        }
+        if let Some(rest) = words.strip_prefix(NOT_ALLOWED_NOW) {
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            let (after, rest) = rest.split_at(digits);
+            let words = told(rest.strip_prefix(SECONDS)?)?;
+            let after = after.parse().ok()?;
+            return Some(Self::NotAllowedNow { after, words });
+        }
+        let words = told(words.strip_prefix(NOT_ALLOWED)?)?;
+        Some(Self::NotAllowed(words))
+    }
+
+    /// When the request may be made again, if the rendezvous says so.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::NotAllowedNow { after, .. } => Some(Duration::from_secs(*after)),
+            Self::Undecided => Some(UNDECIDED),
+            _ => None,
+        }
+    }
+
     /// Whether the same request is refused again however often it is made: its cause lies in the
     /// identity, the address or the configuration of one side.
     pub(crate) fn is_permanent(&self) -> bool {
@@ -99,6 +166,7 @@ impl Refusal {
             | Self::WrongSignature
             | Self::Unnamed
             | Self::Malformed(_)
+            | Self::NotAllowed(_)
             | Self::Unknown => true,
             Self::TooManyJoins
             | Self::JoinRate
@@ -110,6 +178,8 @@ impl Refusal {
             | Self::PeerBusy
             | Self::DialTimedOut
             | Self::PeerLeft
+            | Self::NotAllowedNow { .. }
+            | Self::Undecided
             | Self::ShuttingDown => false,
         }
     }
@@ -121,13 +191,52 @@ mod tests {
 
     #[test]
     fn each_refusal_is_read_from_its_own_words() {
-        let malformed = Refusal::Malformed("no key".to_owned());
-        for refusal in Refusal::ALL.into_iter().chain([malformed]) {
+        let not_now = |after, words: &str| Refusal::NotAllowedNow {
+            after,
+            words: words.to_owned(),
+        };
+        let with_words = [
+            Refusal::Malformed("no key".to_owned()),
+            Refusal::NotAllowed(String::new()),
+            Refusal::NotAllowed("now, again in 5 s: x".to_owned()),
+            not_now(0, ""),
+            not_now(u64::MAX, "the office is closed"),
+        ];
+        for refusal in Refusal::ALL.into_iter().chain(with_words) {
             assert_eq!(Refusal::of_words(&refusal.to_string()), Some(refusal));
         }
-        for words in ["", "peer not found", "Peer not found.", "Malformed"] {
-            assert_eq!(Refusal::of_words(words), None);
+        for words in [
+            "",
+            "peer not found",
+            "Peer not found.",
+            "Malformed",
+            "Not allowed.",
+            "Not allowed now",
+            "Not allowed now, again in 5",
+            "Not allowed now, again in 5 m",
+            "Not allowed now, again in  s",
+            "Not allowed now, again in -5 s",
+            "Not allowed now, again in +5 s",
+            "Not allowed now, again in 5 seconds",
+            "Not allowed now, again in 18446744073709551616 s",
+        ] {
+            assert_eq!(Refusal::of_words(words), None, "{words}");
         }
+    }
+
+    #[test]
+    fn a_refusal_is_for_good_or_says_when_to_come_again() {
+        let of = |words: &str| {
+            let refusal = Refusal::of_words(words).expect("known");
+            (refusal.is_permanent(), refusal.retry_after())
+        };
+        let seconds = |n| Some(Duration::from_secs(n));
+        assert_eq!(of("Not allowed"), (true, None));
+        assert_eq!(of("Not allowed: not on the list"), (true, None));
+        let words = "Not allowed now, again in 90 s: the office is closed";
+        assert_eq!(of(words), (false, seconds(90)));
+        assert_eq!(of(&Refusal::Undecided.to_string()), (false, seconds(5)));
+        assert_eq!(of("Too many joins a second"), (false, None));
     }
 
     /// From `libp2p-websocket-star-rendezvous` 0.4.1.

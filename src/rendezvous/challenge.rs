@@ -3,17 +3,20 @@
 //! Parsing a key and verifying a signature take up to some 100 µs. The registry therefore only hands
 //! out what is to be checked, and is told the outcome: a [`Check`] is run where no lock is held.
 
+use std::{net::IpAddr, sync::Arc};
+
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, Engine as _};
-use libp2p_core::multihash::Multihash;
-use libp2p_identity::{PeerId, PublicKey};
+use libp2p_identity::PublicKey;
 use sha2::{Digest as _, Sha256};
 
+use super::{
+    access::{Grant, Join, Visit},
+    ids,
+};
 use crate::protocol::{nonce, refusal::Refusal};
 
 /// The longest key or signature as text. An RSA-8192 key is 2.1 KiB in hex.
 const MAX_TEXT: usize = 4 * 1024;
-/// SHA2-256, as a multihash code.
-const SHA2_256: u64 = 0x12;
 
 /// Something to check outside of the registry.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub(crate) enum Check {
     Key(KeyCheck),
     /// The second.
     Signature(SignatureCheck),
+    /// The only one where the challenge is off, and somebody is to be asked about it.
+    Claim(ClaimCheck),
 }
 
 #[derive(Debug)]
@@ -39,19 +44,54 @@ pub(crate) struct SignatureCheck {
     pub(super) signature: String,
 }
 
+#[derive(Debug)]
+pub(crate) struct ClaimCheck {
+    pub(super) address: String,
+    pub(super) ack: u64,
+}
+
 /// A [`Check`] that was run.
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub(super) address: String,
     pub(super) ack: u64,
     pub(super) result: Result<Proof, Refusal>,
+    /// What the join is allowed, where somebody is asked about it.
+    pub(super) grant: Option<Arc<Grant>>,
 }
 
 impl Checked {
     /// The address whose key the peer has proved to have.
     pub(super) fn proved(&self) -> Option<&str> {
-        let proved = matches!(self.result, Ok(Proof::Possession));
+        let proved = matches!(self.result, Ok(Proof::Possession(_)));
         proved.then_some(self.address.as_str())
+    }
+
+    /// The join about which somebody may be asked, if it has come so far: of a client, whose request has said this.
+    pub(super) fn join(&self, client: IpAddr, visit: Arc<Visit>) -> Option<Join> {
+        let address = || self.address.as_str().into();
+        match &self.result {
+            Ok(Proof::Possession(challenge)) => {
+                let peer = challenge.key.to_peer_id();
+                Some(Join::proved(peer, address(), client, visit))
+            }
+            Ok(Proof::Claim) => Some(Join::claimed(address(), client, visit)),
+            Ok(Proof::Key(_)) | Err(_) => None,
+        }
+    }
+
+    /// The same with what was decided about the join.
+    pub(super) fn judged(self, judged: Result<Arc<Grant>, Refusal>) -> Self {
+        match judged {
+            Ok(grant) => Self {
+                grant: Some(grant),
+                ..self
+            },
+            Err(refusal) => Self {
+                result: Err(refusal),
+                ..self
+            },
+        }
     }
 }
 
@@ -61,7 +101,9 @@ pub(crate) enum Proof {
     /// The key belongs to the address. Its challenge is new.
     Key(Box<Challenge>),
     /// The peer has the key.
-    Possession,
+    Possession(Box<Challenge>),
+    /// The peer says who it is.
+    Claim,
 }
 
 /// What a peer must sign to join.
@@ -105,13 +147,21 @@ impl Check {
                     address,
                     ack,
                     result,
+                    grant: None,
                 }
             }
             Self::Signature(check) => Checked {
                 result: check_signature(&check.challenge, &check.signature)
-                    .map(|()| Proof::Possession),
+                    .map(|()| Proof::Possession(check.challenge)),
                 address: check.address,
                 ack: check.ack,
+                grant: None,
+            },
+            Self::Claim(ClaimCheck { address, ack }) => Checked {
+                address,
+                ack,
+                result: Ok(Proof::Claim),
+                grant: None,
             },
         }
     }
@@ -120,8 +170,8 @@ impl Check {
 fn check_key(address: &str, text: &str) -> Result<PublicKey, Refusal> {
     let bytes = decode_key(text).ok_or(Refusal::UnusableProof)?;
     let key = PublicKey::try_decode_protobuf(&bytes).map_err(|_| Refusal::UnusableProof)?;
-    let id = address.rsplit("ipfs/").next().unwrap_or_default();
-    if ids_of(&key).any(|of_key| of_key == id) {
+    let id = ids::in_address(address);
+    if ids::of_key(&key).any(|of_key| of_key.to_base58() == id) {
         Ok(key)
     } else {
         Err(Refusal::WrongId)
@@ -137,21 +187,6 @@ fn decode_key(text: &str) -> Option<Vec<u8>> {
         .or_else(|_| BASE64_STANDARD.decode(text))
         .or_else(|_| BASE64_STANDARD_NO_PAD.decode(text))
         .ok()
-}
-
-/// The ids that peers give to a key: as libp2p has it today, and hashed, as old clients have the
-/// short keys too.
-fn ids_of(key: &PublicKey) -> impl Iterator<Item = String> {
-    [Some(key.to_peer_id()), hashed_id(key)]
-        .into_iter()
-        .flatten()
-        .map(|id| id.to_base58())
-}
-
-fn hashed_id(key: &PublicKey) -> Option<PeerId> {
-    let digest = Sha256::digest(key.encode_protobuf());
-    let hash = Multihash::wrap(SHA2_256, &digest).ok()?;
-    PeerId::from_multihash(hash).ok()
 }
 
 fn check_signature(challenge: &Challenge, text: &str) -> Result<(), Refusal> {

@@ -1,10 +1,13 @@
 //! What an operator may choose, and why the defaults are what they are.
 
+mod access;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
+use self::access::AccessSettings;
 use super::{
     names::{PublicName, PublicNames},
     origin::Weights,
@@ -44,6 +47,7 @@ pub struct Config {
     public_names: PublicNames,
     metrics: bool,
     most_connections: usize,
+    access: AccessSettings,
     limits: Limits,
 }
 
@@ -60,6 +64,7 @@ impl Default for Config {
     /// - Trusts no proxy: anybody could say to come from elsewhere.
     /// - Gives each address the same weight: who is behind one is not to be seen from here.
     /// - Takes peers that join under any name: it cannot know its own.
+    /// - Lets everybody in: it cannot know whom to keep out.
     /// - Serves `/metrics`: they name no peer, and whoever may connect may ask for them, as with the
     ///   npm server's command line.
     fn default() -> Self {
@@ -76,6 +81,7 @@ impl Default for Config {
             public_names: PublicNames::from_iter([]),
             metrics: true,
             most_connections: usize::MAX,
+            access: AccessSettings::default(),
             limits: Limits::default(),
         }
     }

@@ -215,7 +215,8 @@ fn begin(
         Ok(handshake) => handshake,
         Err(error) => return (error.response(), None),
     };
-    let member = match hub.admit(place, client, handshake.version) {
+    let visit = hub.doorkeeper().map(|_| upgrade::visit(&request));
+    let member = match hub.admit(place, client, handshake.version, visit) {
         Ok(member) => member,
         Err(error) => {
             tracing::debug!(%client, %error, "a link is refused");

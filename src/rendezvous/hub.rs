@@ -1,5 +1,7 @@
 //! What all links share: the registry, and where each link's messages go.
 
+mod cut_off;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     net::IpAddr,
@@ -13,12 +15,14 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use super::{
+    access::{Doorkeeper, Visit},
     admission::{Admission, LinkPlace, Place},
     budget::Budget,
     config::Config,
     feed::{Feed, next_slice},
     gate::Gate,
     metrics::DialTime,
+    origin::Claimant,
     outbox::{CloseReason, Outbox},
     places::NoLink,
     refusals::Refused,
@@ -48,6 +52,8 @@ pub(super) fn now() -> Instant {
 pub(super) struct Hub {
     config: Config,
     admission: Arc<Admission>,
+    /// Who is asked about joins, if anybody.
+    doorkeeper: Option<Doorkeeper>,
     budget: Arc<Budget>,
     state: Shared<State>,
     /// What has been announced. Its lock is taken after that of the state and those of outboxes.
@@ -202,6 +208,10 @@ impl Hub {
         Self {
             tls: config.tls().cloned().map(tls::Current::new),
             dial_time: DialTime::default(),
+            doorkeeper: config.access().map(|access| {
+                let (in_flight, timeout) = config.access_bounds();
+                Doorkeeper::new(access.clone(), in_flight, timeout)
+            }),
             admission: Arc::new(Admission::new(config.clone())),
             budget: Arc::new(Budget::new(config.limits().memory)),
             config,
@@ -222,6 +232,11 @@ impl Hub {
 
     pub(super) fn admission(&self) -> &Arc<Admission> {
         &self.admission
+    }
+
+    /// Who is asked about joins, if anybody.
+    pub(super) fn doorkeeper(&self) -> Option<&Doorkeeper> {
+        self.doorkeeper.as_ref()
     }
 
     /// The certificate for new connections, if they are to use TLS.
@@ -255,7 +270,10 @@ impl Hub {
         if is_earlier {
             state.timer = next;
         }
+        let over = state.registry.take_over();
         drop(state);
+        // Guards of the application's are in there.
+        drop(over);
         if is_earlier {
             self.earlier.notify_one();
         }
@@ -306,6 +324,7 @@ impl Hub {
         place: &Place,
         client: IpAddr,
         version: Version,
+        visit: Option<Visit>,
     ) -> Result<Member, AdmitError> {
         let claimant = self.config.origin_weights().claimant(client);
         let outbox = Arc::new_cyclic(|outbox| {
@@ -334,6 +353,7 @@ impl Hub {
             hub: self.clone(),
             link,
             client,
+            visit: visit.map(Arc::new),
             outbox,
             place,
         })
@@ -548,9 +568,18 @@ pub(super) struct Member {
     pub(super) link: LinkId,
     /// From where it comes: not the proxy before us, if that one is believed.
     pub(super) client: IpAddr,
+    /// What its request said, if somebody is asked about its joins.
+    pub(super) visit: Option<Arc<Visit>>,
     pub(super) outbox: Arc<Outbox>,
     /// Given back after the registry has forgotten the link.
     pub(super) place: LinkPlace,
+}
+
+impl Member {
+    /// From where it comes, with what that weighs.
+    pub(super) fn claimant(&self) -> Claimant {
+        self.hub.config.origin_weights().claimant(self.client)
+    }
 }
 
 impl Drop for Member {

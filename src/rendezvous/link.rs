@@ -3,8 +3,10 @@
 //! Reading and writing do not wait for each other: a link that waits for room at another one goes on
 //! writing, so two peers that send to each other never lock each other up.
 
+mod ended;
 mod hold;
 mod inbox;
+mod joining;
 mod ping;
 mod pulse;
 
@@ -23,24 +25,23 @@ use tokio::{
 };
 
 use self::{
+    ended::Ended,
     hold::{Holds, Patience},
     inbox::{Handled, Inbox, Waiting},
+    joining::Joining,
     ping::Pings,
     pulse::{Beat, Drain, Pulse, Vitals},
 };
 use super::{
     hub::{Member, now as hub_now},
-    outbox::{CloseReason, Parcel, Take},
-    refusals::Refused,
+    outbox::{Parcel, Take},
 };
 use crate::protocol::{
-    ProtocolError,
     engine_io::{self, Version},
     event::uuid,
     socket_io,
 };
-use crate::websocket::{CloseCode, Message, ReadError, Role, WebSocket, WebSocketError};
-use crate::words::Words;
+use crate::websocket::{Message, ReadError, Role, WebSocket};
 
 /// How many bytes are taken from the queue at once and written with one flush. More gains nothing,
 /// and they are held beside the queue's own limit.
@@ -53,85 +54,6 @@ const ROUNDS: usize = 8;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same where what it holds until then is scarce.
 const SCARCE_CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
-
-/// Why a link ended.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Ended {
-    #[error("closed by the peer")]
-    ByPeer,
-    #[error("connection lost: {}", Words(.0))]
-    Lost(#[source] io::Error),
-    #[error("{0}")]
-    Violation(#[from] ProtocolError),
-    #[error("not a WebSocket as it should be: {0}")]
-    WebSocket(#[source] WebSocketError),
-    #[error("a message of {0} bytes or more")]
-    TooLong(usize),
-    #[error("no sign of life")]
-    Silent,
-    #[error("takes nothing of what is sent to it")]
-    Stalled,
-    #[error("takes what is sent to it too slowly")]
-    Slow,
-    #[error("does not read the answers to its requests")]
-    Overflow,
-    #[error("others have fewer links than your address, and there are too many")]
-    GaveWay,
-    #[error("no memory is left, and your address holds most")]
-    Memory,
-    #[error("did not join in time")]
-    Idle,
-    #[error("rendezvous is shutting down")]
-    Shutdown,
-}
-
-impl Ended {
-    /// What the peer is told, if it may still listen.
-    fn close_code(&self) -> CloseCode {
-        match self {
-            Self::ByPeer | Self::Lost(_) => CloseCode::NORMAL,
-            Self::WebSocket(error) => error.close_code(),
-            Self::Violation(_) => CloseCode::PROTOCOL_ERROR,
-            Self::TooLong(_) => CloseCode::MESSAGE_TOO_BIG,
-            Self::Silent
-            | Self::Stalled
-            | Self::Slow
-            | Self::Overflow
-            | Self::GaveWay
-            | Self::Memory
-            | Self::Idle => CloseCode::POLICY_VIOLATION,
-            Self::Shutdown => CloseCode::GOING_AWAY,
-        }
-    }
-
-    /// As what it is counted, if it was the peer's fault.
-    fn reason(&self) -> Option<Refused> {
-        Some(match self {
-            Self::TooLong(_) => Refused::MessageTooLong,
-            Self::Silent => Refused::Silent,
-            Self::Stalled => Refused::Stalled,
-            Self::Slow => Refused::Slow,
-            Self::Overflow => Refused::UnreadAnswers,
-            Self::GaveWay => Refused::LinkGaveWay,
-            Self::Memory => Refused::Memory,
-            Self::Idle => Refused::JoinTimedOut,
-            Self::Violation(_) | Self::WebSocket(_) => Refused::ProtocolViolation,
-            Self::ByPeer | Self::Lost(_) | Self::Shutdown => return None,
-        })
-    }
-}
-
-impl From<CloseReason> for Ended {
-    fn from(reason: CloseReason) -> Self {
-        match reason {
-            CloseReason::Idle => Self::Idle,
-            CloseReason::Overflow => Self::Overflow,
-            CloseReason::GaveWay => Self::GaveWay,
-            CloseReason::Memory => Self::Memory,
-            CloseReason::Shutdown => Self::Shutdown,
-        }
-    }
-}
 
 /// A stream whose HTTP upgrade is done.
 pub(super) struct Upgraded<S> {
@@ -194,6 +116,8 @@ struct Link<S> {
     waiting: Option<Waiting>,
     /// Until nothing is read, because too much was refused.
     rest: Option<Pin<Box<Sleep>>>,
+    /// A join about which nobody has decided yet. Nothing is read meanwhile.
+    joining: Option<Box<Joining>>,
     holds: Holds,
     /// At the earliest when that has waited for too long, or another one would have.
     patience: Option<Pin<Box<Sleep>>>,
@@ -238,6 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             inbox: Inbox::new(version),
             waiting: None,
             rest: None,
+            joining: None,
             holds: Holds::new(Patience {
                 timeout: config.limits().hold_timeout,
                 rate: config.limits().hold_rate,
@@ -377,6 +302,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             }
             self.rest = None;
         }
+        if let Some(joining) = &mut self.joining {
+            let Poll::Ready(handled) = joining.poll(&self.member, cx) else {
+                return Ok(false);
+            };
+            self.joining = None;
+            if let Handled::Rest(until) = handled {
+                self.rest_until(until);
+            }
+            return Ok(true);
+        }
         if self.poll_waiting(cx).is_pending() {
             return Ok(false);
         }
@@ -396,7 +331,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 Handled::Done => {}
                 Handled::Ping(pong) => self.beat = Some(pong),
                 Handled::Rest(until) => {
-                    self.rest = Some(Box::pin(tokio::time::sleep_until(until.into())));
+                    self.rest_until(until);
+                    return Ok(true);
+                }
+                Handled::Join(joining) => {
+                    self.joining = Some(joining);
                     return Ok(true);
                 }
                 Handled::Wait(waiting) => {
@@ -410,6 +349,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             }
         }
         Ok(true)
+    }
+
+    /// Reads nothing until then.
+    fn rest_until(&mut self, until: std::time::Instant) {
+        self.rest = Some(Box::pin(tokio::time::sleep_until(until.into())));
     }
 
     /// Ready when nothing waits any more: it has found room, or its dial is given up.
@@ -502,7 +446,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             let vitals = Vitals {
                 read: self.socket.received(),
                 written: self.socket.sent(),
-                reading: self.waiting.is_none() && self.rest.is_none(),
+                reading: self.waiting.is_none() && self.rest.is_none() && self.joining.is_none(),
                 writing: self.unflushed,
                 holds_up: self.member.outbox.holds_up(),
             };

@@ -20,19 +20,23 @@
 //!
 //! From the bottom up: the registry is pure and knows who is joined where; the feed is the log of what has been
 //! announced; an outbox holds what waits for one link, bounded in bytes; a link reads and writes one WebSocket;
-//! HTTP is only what comes before it; the admission says who may come in.
+//! HTTP is only what comes before it; the admission says who may come in, and the access, which is the application's, who
+//! may join.
 //!
 //! Whatever is scarce goes by origin, an IPv4 address or an IPv6 /64: [`Config::with_origin_weight`] says how. Up to 256
 //! joined links hear of a newcomer before its own join is answered; with more, the answer does not wait.
 
+mod access;
 mod admission;
 mod budget;
 mod challenge;
 mod config;
+mod fair;
 mod feed;
 mod gate;
 mod http;
 mod hub;
+mod ids;
 mod link;
 mod metrics;
 mod names;
@@ -55,6 +59,8 @@ mod tls;
 #[cfg(test)]
 mod simulation_tests;
 
+pub use crate::token::{Token, TokenError};
+pub use access::{Access, Allowed, Join, Judgement, Verdict};
 pub use config::{Config, Limits};
 pub use names::{PublicName, PublicNameError};
 pub use proxy::{Network, NetworkError};

@@ -54,7 +54,7 @@ pub(super) enum TryPushError {
 }
 
 /// Why a link is to be closed by another than itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CloseReason {
     /// It never joined.
     Idle,
@@ -64,15 +64,23 @@ pub(super) enum CloseReason {
     GaveWay,
     /// It held too much of the memory of all.
     Memory,
+    /// Its peer is not allowed to be here any more.
+    NoLongerAllowed,
+    /// Its peer is disconnected, in these words.
+    Disconnected(Arc<str>),
     /// The server is shut down.
     Shutdown,
 }
 
 impl CloseReason {
     /// Whether what is queued is not to be written any more.
-    fn is_urgent(self) -> bool {
+    fn is_urgent(&self) -> bool {
         match self {
-            Self::Overflow | Self::GaveWay | Self::Memory => true,
+            Self::Overflow
+            | Self::GaveWay
+            | Self::Memory
+            | Self::NoLongerAllowed
+            | Self::Disconnected(_) => true,
             Self::Idle | Self::Shutdown => false,
         }
     }
@@ -375,8 +383,8 @@ impl Outbox {
         let mut dropped = None;
         if reason.is_urgent() {
             dropped = Some(inner.clear());
-            if !inner.closing.is_some_and(CloseReason::is_urgent) {
-                inner.closing = Some(reason);
+            if !inner.closing.as_ref().is_some_and(CloseReason::is_urgent) {
+                inner.closing = Some(reason.clone());
             }
         }
         inner.closing.get_or_insert(reason);
@@ -441,9 +449,9 @@ impl Outbox {
             messages += parcel.messages();
             batch.push(parcel);
         }
-        let result = match (messages > 0 || has_news, inner.closing) {
+        let result = match (messages > 0 || has_news, &inner.closing) {
             (true, _) => Poll::Ready(Take::Batch),
-            (false, Some(reason)) if inner.is_empty() => Poll::Ready(Take::Close(reason)),
+            (false, Some(reason)) if inner.is_empty() => Poll::Ready(Take::Close(reason.clone())),
             (false, _) => {
                 register(&mut inner.writer, cx);
                 Poll::Pending
@@ -489,8 +497,8 @@ impl Outbox {
     /// Ready when the link is to be closed without writing what was taken already.
     pub(super) fn poll_urgent(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let mut inner = self.lock();
-        if let Some(reason) = inner.closing.filter(|reason| reason.is_urgent()) {
-            return Poll::Ready(reason);
+        if let Some(reason) = inner.closing.as_ref().filter(|reason| reason.is_urgent()) {
+            return Poll::Ready(reason.clone());
         }
         register(&mut inner.urgent, cx);
         Poll::Pending

@@ -43,6 +43,12 @@ reasons! {
     TooManyJoins = "too_many_joins",
     /// A join: its link, or its remote address, joins too often.
     JoinRate = "join_rate",
+    /// A join: whoever runs the server does not allow it.
+    NotAllowed = "not_allowed",
+    /// A join: whoever runs the server does not allow it now; the peer may come again.
+    NotAllowedNow = "not_allowed_now",
+    /// A join: nobody has decided in time whether it is allowed.
+    Undecided = "undecided",
     /// A dial: it names a dialler that has not joined on its link.
     NotAuthorized = "not_authorized",
     /// A dial: the dialled peer is not here.
@@ -83,6 +89,10 @@ reasons! {
     LinkGaveWay = "link_gave_way",
     /// A link that is closed: there was no memory left, and it held most of the origin that held most.
     Memory = "memory",
+    /// A link that is closed: its peer is not allowed to be here any more.
+    NoLongerAllowed = "no_longer_allowed",
+    /// A link that is closed: whoever runs the server has disconnected its peer.
+    Disconnected = "disconnected",
     /// A link that is closed: it did not join in time.
     JoinTimedOut = "join_timed_out",
     /// A link that is closed: it gave no sign of life for too long.
@@ -109,6 +119,9 @@ impl From<&Refusal> for Refused {
             Refusal::WrongSignature => Self::WrongSignature,
             Refusal::TooManyJoins => Self::TooManyJoins,
             Refusal::JoinRate => Self::JoinRate,
+            Refusal::NotAllowed(_) => Self::NotAllowed,
+            Refusal::NotAllowedNow { .. } => Self::NotAllowedNow,
+            Refusal::Undecided => Self::Undecided,
             Refusal::NotAuthorized => Self::NotAuthorized,
             Refusal::PeerNotFound => Self::PeerNotFound,
             Refusal::DialRate => Self::DialRate,

@@ -6,7 +6,6 @@
 
 mod crowd;
 mod dials;
-mod fair;
 mod gone;
 mod peers;
 mod rate;
@@ -30,6 +29,7 @@ use self::{
     turns::{Audience, Turns},
 };
 use super::{
+    access::Grant,
     challenge::{Challenge, Check, Checked},
     config::Config,
     names::PublicNames,
@@ -187,7 +187,8 @@ enum DeadlineKind {
 #[derive(Debug)]
 struct Link {
     claimant: Claimant,
-    joins: BTreeSet<Arc<str>>,
+    /// Its addresses, with what each of them is allowed where somebody is asked.
+    joins: BTreeMap<Arc<str>, Option<Arc<Grant>>>,
     /// Open challenges by address, each good until then.
     challenges: BTreeMap<String, (Box<Challenge>, Instant)>,
     join_rate: Spent,
@@ -211,7 +212,7 @@ impl Link {
     fn new(claimant: Claimant) -> Self {
         Self {
             claimant,
-            joins: BTreeSet::new(),
+            joins: BTreeMap::new(),
             challenges: BTreeMap::new(),
             join_rate: Spent::default(),
             dials: BTreeSet::new(),
@@ -225,11 +226,27 @@ impl Link {
             rests_until: None,
         }
     }
+
+    /// How many dials may be open from one of its addresses, where `most` may be from any.
+    fn max_dials(&self, from: &str, most: usize) -> usize {
+        let grant = self.joins.get(from).and_then(Option::as_ref);
+        grant.map_or(most, |grant| grant.max_dials(most))
+    }
+}
+
+/// An address that is joined.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) address: Arc<str>,
+    pub(crate) link: LinkId,
+    pub(crate) grant: Option<Arc<Grant>>,
 }
 
 #[derive(Debug, Clone)]
 struct Settings {
     challenge: bool,
+    /// Whether somebody is asked about each join.
+    access: bool,
     strict_multiaddr: bool,
     public_names: PublicNames,
     joins: usize,
@@ -272,6 +289,8 @@ pub(crate) struct Registry {
     /// The last time that was told.
     latest: Option<Instant>,
     actions: VecDeque<Action>,
+    /// What joins were allowed that are over.
+    over: Vec<Arc<Grant>>,
     counters: Counters,
     refusals: Refusals,
     is_stopping: bool,
@@ -283,6 +302,7 @@ impl Registry {
         Self {
             settings: Settings {
                 challenge: config.challenge(),
+                access: config.access().is_some(),
                 strict_multiaddr: config.strict_multiaddr(),
                 public_names: config.public_names().clone(),
                 joins: limits.joins,
@@ -311,6 +331,7 @@ impl Registry {
             cut: VecDeque::new(),
             latest: None,
             actions: VecDeque::new(),
+            over: Vec::new(),
             counters: Counters::default(),
             refusals: Refusals::default(),
             is_stopping: false,
@@ -338,6 +359,7 @@ impl Registry {
                 .remove(&(deadline, DeadlineKind::FirstJoin(link)));
         }
         self.forget_link(link, &state, Cut::LinkLost);
+        self.over.extend(state.joins.into_values().flatten());
     }
 
     /// A peer leaves and keeps its link: its addresses leave, and its streams end properly at the
@@ -347,6 +369,7 @@ impl Registry {
             return;
         };
         self.forget_link(link, &state, Cut::Disconnected);
+        self.over.extend(state.joins.into_values().flatten());
         // What it has used up of its bounds is not given back.
         let state = Link {
             join_rate: state.join_rate,
@@ -364,7 +387,7 @@ impl Registry {
             let kind = DeadlineKind::Challenge(link, challenge.number);
             self.deadlines.remove(&(*expiry, kind));
         }
-        for address in &state.joins {
+        for address in state.joins.keys() {
             self.forget_peer(address);
         }
         if !state.joins.is_empty() {
@@ -531,6 +554,26 @@ impl Registry {
     /// Up to so many of the addresses that are joined, from `from` on.
     pub(crate) fn addresses_from(&self, from: &str, max: usize) -> Vec<Arc<str>> {
         self.peers.addresses_from(from).take(max).cloned().collect()
+    }
+
+    /// The same with their links, and with what they are allowed.
+    pub(crate) fn joined_from(&self, from: &str, max: usize) -> Vec<Joined> {
+        let joined = self.peers.joined_from(from).take(max);
+        let joined = joined.map(|(address, link)| {
+            let state = self.links.get(&link);
+            let grant = state.and_then(|state| state.joins.get(address));
+            Joined {
+                address: address.clone(),
+                link,
+                grant: grant.cloned().flatten(),
+            }
+        });
+        joined.collect()
+    }
+
+    /// What joins were allowed that are over, to be dropped when no lock is held.
+    pub(crate) fn take_over(&mut self) -> Vec<Arc<Grant>> {
+        std::mem::take(&mut self.over)
     }
 
     /// Whether an address is joined on a link.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
+use libp2p_identity::PeerId;
 use multiaddr::{Multiaddr, Protocol};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -233,6 +234,24 @@ impl Server {
         let serving = Box::pin(serving);
         room.send(Handed { serving, ticket });
         Ok(())
+    }
+
+    /// Closes the links on which a peer has joined, under whichever of its ids, and tells it these words; up to 109 bytes
+    /// arrive. Gives how many links that were.
+    ///
+    /// The peer may come back at once: whether it may join then is up to the
+    /// [access](Config::with_access). Cancel safe: some links may stay.
+    pub async fn disconnect(&self, peer: &PeerId, words: &str) -> usize {
+        self.hub.disconnect(peer, words).await
+    }
+
+    /// Asks the [access](Config::with_access) about everybody who has joined whether they
+    /// [may stay](super::Access::still_allows), and closes the links of those who may not. Gives how many links that were.
+    /// To be called when it would decide otherwise than before; it takes about a millisecond for a thousand peers.
+    ///
+    /// A join that is judged meanwhile is asked about once more. Cancel safe: some links may stay.
+    pub async fn recheck_access(&self) -> usize {
+        self.hub.recheck_access().await
     }
 
     /// What it does now.

@@ -6,17 +6,23 @@ use hyper::{
     Method, Request, Response, StatusCode, Version,
     body::Body,
     header::{
-        ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION, HeaderMap, HeaderName, HeaderValue,
-        SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-        UPGRADE,
+        ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName,
+        HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+        SEC_WEBSOCKET_VERSION, UPGRADE,
     },
 };
 
 use super::{JSON, answer};
-use crate::{protocol::engine_io, websocket::upgrade::accept_for};
+use crate::{
+    protocol::engine_io, rendezvous::access::Visit, token::Token, websocket::upgrade::accept_for,
+};
 
 /// The version of the WebSocket protocol that is spoken.
 const WEBSOCKET_VERSION: HeaderValue = HeaderValue::from_static("13");
+/// The longest `Host` that is looked at: a name, a dot and a port.
+const MAX_HOST: usize = 260;
+/// How a token is introduced in `Authorization`, in any case: RFC 6750, section 2.1.
+const BEARER: &str = "bearer";
 /// How long the base64 of 16 bytes is without its padding.
 const KEY_DIGITS: usize = 22;
 
@@ -89,6 +95,31 @@ impl Handshake {
         }
         response
     }
+}
+
+/// What a request says about who asks. What cannot be one, or is there twice, counts as not there.
+pub(super) fn visit<B>(request: &Request<B>) -> Visit {
+    let headers = request.headers();
+    let text = |name| std::str::from_utf8(only(headers, name)?).ok();
+    let host = text(&HOST).filter(|host| !host.is_empty() && host.len() <= MAX_HOST);
+    Visit {
+        host: host.map(str::to_owned),
+        token: text(&AUTHORIZATION)
+            .and_then(bearer)
+            .or_else(|| token_in(request.uri().query()?)),
+    }
+}
+
+fn bearer(credentials: &str) -> Option<Token> {
+    let (scheme, token) = credentials.split_once(' ')?;
+    let is_bearer = scheme.eq_ignore_ascii_case(BEARER);
+    is_bearer.then(|| token.trim_matches(' ').parse().ok())?
+}
+
+/// The token in a query, for browsers: their WebSockets have no headers.
+fn token_in(query: &str) -> Option<Token> {
+    let token = Query(query).get("token")?;
+    std::str::from_utf8(&token).ok()?.parse().ok()
 }
 
 /// Why a request starts no session, in engine.io's words.
@@ -281,6 +312,59 @@ mod tests {
         ] {
             assert!(!is_key(key.as_bytes()), "{key}");
         }
+    }
+
+    fn visited(uri: &str, headers: &[(&str, &str)]) -> Visit {
+        let mut request = Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        visit(&request.body(()).expect("a request"))
+    }
+
+    fn shown(uri: &str, headers: &[(&str, &str)]) -> Option<String> {
+        let token = visited(uri, headers).token;
+        token.map(|token| token.reveal().to_owned())
+    }
+
+    #[test]
+    fn a_token_comes_as_a_header_or_in_the_query() {
+        let secret = Some("sec+ret/=".to_owned());
+        for value in ["Bearer sec+ret/=", "bearer  sec+ret/= ", "BEARER sec+ret/="] {
+            assert_eq!(shown("/", &[("authorization", value)]), secret, "{value}");
+        }
+        let query = "/socket.io/?EIO=3&token=sec%2Bret%2F%3D";
+        assert_eq!(shown(query, &[]), secret);
+        let other = [("authorization", "Bearer other")];
+        assert_eq!(shown(query, &other), Some("other".to_owned()));
+        let long = format!("Bearer {}", "a".repeat(513));
+        for value in [
+            "Bearer",
+            "Bearer ",
+            "Basic abc",
+            "secret",
+            "Bearer a b",
+            &long,
+        ] {
+            assert_eq!(shown("/", &[("authorization", value)]), None, "{value}");
+        }
+        let twice = [("authorization", "Bearer a"), ("authorization", "Bearer b")];
+        assert_eq!(shown("/", &twice), None);
+        for uri in ["/", "/?token", "/?token=", "/?token=%ff", "/?token=a%20b"] {
+            assert_eq!(shown(uri, &[]), None, "{uri}");
+        }
+    }
+
+    #[test]
+    fn the_host_that_was_asked_for_is_as_it_was_written() {
+        let host = |value: &str| visited("/", &[("host", value)]).host;
+        assert_eq!(
+            host("Star.example:443").as_deref(),
+            Some("Star.example:443")
+        );
+        assert_eq!(host(""), None);
+        assert_eq!(host(&"a".repeat(MAX_HOST + 1)), None);
+        assert_eq!(visited("/", &[]).host, None);
     }
 
     proptest! {

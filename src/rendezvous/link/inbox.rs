@@ -4,7 +4,10 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
-use super::{Ended, hub_now};
+use super::{
+    Ended, hub_now,
+    joining::{self, Joining},
+};
 use crate::{
     protocol::{
         ProtocolError,
@@ -15,10 +18,9 @@ use crate::{
     rendezvous::{
         hub::Member,
         outbox::{Outbox, Parcel, Push, TryPushError},
-        registry::{LinkId, Registry, Route},
+        registry::{LinkId, Route},
     },
     websocket::Message,
-    words::Words,
 };
 
 /// From how many cached routes on those of ended streams are looked for.
@@ -36,6 +38,8 @@ pub(super) enum Handled {
     Ping(&'static str),
     /// It is refused, as too many before it: nothing more is to be read until then.
     Rest(Instant),
+    /// A join about which nobody has decided yet. Nothing more is to be read before that.
+    Join(Box<Joining>),
     /// Its destination has no room now. Nothing more is to be read before it is put in.
     Wait(Waiting),
 }
@@ -425,27 +429,19 @@ fn encode(stream: StreamName<'_>, event: StreamEvent) -> Message {
     Message::text(Event::Stream { stream, event }.encode(None))
 }
 
-fn done_or_rest(until: Option<Instant>) -> Handled {
+pub(super) fn done_or_rest(until: Option<Instant>) -> Handled {
     until.map_or(Handled::Done, Handled::Rest)
 }
 
 fn request(member: &Member, event: Event<'_>, ack: Option<u64>) -> Handled {
     let Member { hub, link, .. } = member;
     let may_join = matches!(event, Event::Join { .. } | Event::Leave { .. });
-    let after = |registry: &mut Registry| (registry.has_joined(*link), registry.poll_rest(*link));
-    let (check, (mut joined, mut rest)) = hub.with(|registry| {
+    let (check, joined, rest) = hub.with(|registry| {
         let check = registry.handle_event(*link, event, ack, hub_now());
-        (check, after(registry))
+        (check, registry.has_joined(*link), registry.poll_rest(*link))
     });
     if let Some(check) = check {
-        let checked = check.run();
-        if let Some(address) = checked.proved() {
-            tracing::Span::current().record("peer", tracing::field::display(Words(address)));
-        }
-        (joined, rest) = hub.with(|registry| {
-            registry.handle_checked(*link, checked, hub_now());
-            after(registry)
-        });
+        return joining::begin(member, check);
     }
     if may_join {
         member.place.set_joined(joined);

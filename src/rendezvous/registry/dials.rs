@@ -267,7 +267,8 @@ impl Registry {
         }
         let settings = &self.settings;
         if let Some(dialer) = self.links.get(&link)
-            && (dialer.dialling >= settings.pending_dials || dialer.dialled >= settings.open_dials)
+            && (dialer.dialling >= settings.pending_dials
+                || dialer.dialled >= dialer.max_dials(from, settings.open_dials))
         {
             return Err(Refusal::TooManyDials);
         }

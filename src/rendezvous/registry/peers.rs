@@ -21,7 +21,8 @@ use crate::{
     address::names_are_names,
     protocol::event::{Event, JoinAnswer},
     rendezvous::{
-        challenge::{Challenge, Check, Checked, KeyCheck, Proof, SignatureCheck},
+        access::Grant,
+        challenge::{Challenge, Check, Checked, ClaimCheck, KeyCheck, Proof, SignatureCheck},
         origin::{Claimant, Origin},
     },
     words::{self, Words},
@@ -73,10 +74,14 @@ impl Peers {
     }
 
     pub(super) fn addresses_from(&self, from: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.joined_from(from).map(|(address, _)| address)
+    }
+
+    pub(super) fn joined_from(&self, from: &str) -> impl Iterator<Item = (&Arc<str>, LinkId)> {
         let range = self
             .by_address
             .range::<str, _>((Bound::Included(from), Unbounded));
-        range.map(|(address, _)| address)
+        range.map(|(address, peer)| (address, peer.link))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -123,7 +128,7 @@ impl Registry {
         match self.join_step(link, &address, data, ack, now) {
             Ok(Step::Check(check)) => return Some(check),
             Ok(Step::Challenge(nonce)) => self.send(link, JoinAnswer::Nonce(nonce).encode(ack)),
-            Ok(Step::Join) => self.joined(link, address, ack, now),
+            Ok(Step::Join) => self.joined(link, address, None, ack, now),
             Err(refusal) => self.join_refused(link, ack, refusal, now),
         }
         None
@@ -149,7 +154,13 @@ impl Registry {
         if !self.settings.challenge {
             self.check_join_rate(link, now)?;
             // Whoever comes last has it: its old link may be dead without our knowing.
-            return Ok(Step::Join);
+            return Ok(match self.settings.access {
+                true => Step::Check(Check::Claim(ClaimCheck {
+                    address: address.to_owned(),
+                    ack,
+                })),
+                false => Step::Join,
+            });
         }
         if data.is_empty() {
             return Err(Refusal::NoKey);
@@ -193,7 +204,7 @@ impl Registry {
             return Ok(());
         };
         state.challenges.retain(|_, (_, expiry)| *expiry > now);
-        let is_new = !state.joins.contains(address) && !state.challenges.contains_key(address);
+        let is_new = !state.joins.contains_key(address) && !state.challenges.contains_key(address);
         if is_new && state.joins.len() + state.challenges.len() >= self.settings.joins {
             return Err(Refusal::TooManyJoins);
         }
@@ -233,13 +244,21 @@ impl Registry {
             address,
             ack,
             result,
+            grant,
         } = checked;
         match result {
             Ok(Proof::Key(challenge)) => {
                 let nonce = self.open_challenge(link, address, challenge, now);
                 self.send(link, JoinAnswer::Nonce(nonce).encode(ack));
             }
-            Ok(Proof::Possession) => self.joined(link, address, ack, now),
+            // Whoever was not asked about has not been let in.
+            Ok(_) if self.settings.access && grant.is_none() => {
+                let refusal = Refusal::NotAllowed(String::new());
+                self.join_refused(link, ack, refusal, now);
+            }
+            Ok(Proof::Possession(_) | Proof::Claim) => {
+                self.joined(link, address, grant, ack, now);
+            }
             Err(error) => self.join_refused(link, ack, error, now),
         }
     }
@@ -251,8 +270,16 @@ impl Registry {
     }
 
     /// Gives `address` to `link`, whoever had it: the link has proved its key, or needs no proof.
-    fn joined(&mut self, link: LinkId, address: String, ack: u64, now: Instant) {
+    fn joined(
+        &mut self,
+        link: LinkId,
+        address: String,
+        grant: Option<Arc<Grant>>,
+        ack: u64,
+        now: Instant,
+    ) {
         let Some(state) = self.links.get_mut(&link) else {
+            self.over.extend(grant);
             return;
         };
         if let Some(deadline) = state.first_join.take() {
@@ -261,7 +288,8 @@ impl Registry {
         }
         let address: Arc<str> = address.into();
         let (is_first, claimant) = (state.joins.is_empty(), state.claimant);
-        state.joins.insert(address.clone());
+        let before = state.joins.insert(address.clone(), grant);
+        self.over.extend(before.flatten());
         self.joins += 1;
         self.counters.joins += 1;
         let owner = self.peers.owner(&address);
@@ -381,12 +409,15 @@ impl Registry {
         let Some(state) = self.links.get_mut(&link) else {
             return false;
         };
-        let had = state.joins.remove(address);
-        if had && state.joins.is_empty() {
-            let origin = state.claimant.origin;
+        let Some(grant) = state.joins.remove(address) else {
+            return false;
+        };
+        let (is_last, origin) = (state.joins.is_empty(), state.claimant.origin);
+        self.over.extend(grant);
+        if is_last {
             self.has_left(link, origin);
         }
-        had
+        true
     }
 
     /// A link has no address any more.

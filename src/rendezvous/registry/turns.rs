@@ -11,8 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::fair::Fair;
-use crate::rendezvous::origin::{Claimant, Origin};
+use crate::rendezvous::{
+    fair::Fair,
+    origin::{Claimant, Origin},
+};
 
 /// Up to so many joined links a newcomer is announced at once, before its own join is answered.
 pub(crate) const FEW: usize = 256;

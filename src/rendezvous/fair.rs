@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::rendezvous::origin::{Claimant, Group, Origin};
+use super::origin::{Claimant, Group, Origin};
 
 /// How many origins are remembered that have nothing, and have had more than their share.
 const MAX_IN_DEBT: usize = 16 * 1024;
@@ -242,8 +242,7 @@ impl Fair {
 mod tests {
     use std::{collections::HashMap, net::IpAddr};
 
-    use super::*;
-    use crate::rendezvous::origin::Weights;
+    use super::{super::origin::Weights, *};
 
     fn claimant(text: &str) -> Claimant {
         let mut weights = Weights::default();

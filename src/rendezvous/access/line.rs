@@ -1,0 +1,238 @@
+//! Who waits for a verdict: so many are worked on at one time, and the others wait in an order that is fair among origins.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use crate::rendezvous::{
+    fair::Fair,
+    origin::{Claimant, Origin},
+};
+
+#[derive(Debug)]
+pub(super) struct Line(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// How many more may be worked on.
+    free: usize,
+    fair: Fair,
+    /// Who waits, by origin and in the order of coming.
+    waiting: BTreeMap<Origin, BTreeMap<u64, Option<Waker>>>,
+    /// Those whose turn it is, and who do not know yet.
+    called: BTreeSet<u64>,
+    next: u64,
+}
+
+impl State {
+    /// Calls those for whom there is room; gives whom to wake when the lock is released.
+    #[must_use]
+    fn call(&mut self) -> Vec<Waker> {
+        let mut woken = Vec::new();
+        while self.free > 0
+            && let Some(origin) = self.fair.first()
+        {
+            let waiting = self.waiting.get_mut(&origin);
+            let Some((number, waker)) = waiting.and_then(BTreeMap::pop_first) else {
+                self.fair.rest(origin);
+                continue;
+            };
+            self.free -= 1;
+            self.fair.charge(origin, 1);
+            self.called.insert(number);
+            woken.extend(waker);
+            self.rest_if_done(origin);
+        }
+        woken
+    }
+
+    /// An origin of which nobody waits wants nothing.
+    fn rest_if_done(&mut self, origin: Origin) {
+        if self.waiting.get(&origin).is_none_or(BTreeMap::is_empty) {
+            self.waiting.remove(&origin);
+            self.fair.rest(origin);
+        }
+    }
+}
+
+impl Line {
+    /// One where so many are worked on at one time, at least one.
+    pub(super) fn new(places: usize) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State {
+            free: places.max(1),
+            fair: Fair::default(),
+            waiting: BTreeMap::new(),
+            called: BTreeSet::new(),
+            next: 0,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in there panics halfway through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody wants a verdict.
+    pub(super) fn enter(self: &Arc<Self>, claimant: &Claimant) -> Turn {
+        let origin = claimant.origin;
+        let mut state = self.lock();
+        let number = state.next;
+        state.next += 1;
+        state.fair.add(claimant);
+        let waiting = state.waiting.entry(origin).or_default();
+        waiting.insert(number, None);
+        state.fair.want(origin);
+        let woken = state.call();
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+        Turn {
+            line: self.clone(),
+            origin,
+            number,
+            has_come: false,
+        }
+    }
+}
+
+/// A place in the line, and then at work, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    line: Arc<Line>,
+    origin: Origin,
+    number: u64,
+    has_come: bool,
+}
+
+impl Turn {
+    /// Ready when, and as long as, it is its turn.
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.has_come {
+            return Poll::Ready(());
+        }
+        let mut state = self.line.lock();
+        if state.called.remove(&self.number) {
+            self.has_come = true;
+            return Poll::Ready(());
+        }
+        let waiting = state.waiting.get_mut(&self.origin);
+        if let Some(waker) = waiting.and_then(|waiting| waiting.get_mut(&self.number)) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut state = self.line.lock();
+        if self.has_come || state.called.remove(&self.number) {
+            state.free += 1;
+        } else if let Some(waiting) = state.waiting.get_mut(&self.origin) {
+            waiting.remove(&self.number);
+            state.rest_if_done(self.origin);
+        }
+        state.fair.remove(self.origin);
+        let woken = state.call();
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+    use crate::rendezvous::origin::Weights;
+
+    fn claimant(text: &str) -> Claimant {
+        Weights::default().claimant(text.parse().expect("an address"))
+    }
+
+    fn is_ready(turn: &mut Turn) -> bool {
+        turn.poll(&Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn so_many_are_worked_on_and_the_others_wait() {
+        let line = Line::new(2);
+        let who = claimant("192.0.2.1");
+        let mut turns: Vec<_> = (0..4).map(|_| line.enter(&who)).collect();
+        let ready = |turns: &mut [Turn]| turns.iter_mut().map(is_ready).collect::<Vec<_>>();
+        assert_eq!(ready(&mut turns), [true, true, false, false]);
+        drop(turns.remove(1));
+        assert_eq!(ready(&mut turns), [true, true, false]);
+        // One that gives up leaves its place to the next.
+        drop(turns.remove(2));
+        drop(turns);
+        let state = line.lock();
+        assert_eq!(state.free, 2);
+        assert!(state.waiting.is_empty() && state.called.is_empty());
+    }
+
+    #[test]
+    fn an_origin_with_a_thousand_keys_is_one_among_the_others() {
+        let line = Line::new(2);
+        let (many, few) = (claimant("192.0.2.1"), claimant("192.0.2.2"));
+        let mut flood: Vec<_> = (0..1000).map(|_| line.enter(&many)).collect();
+        let mut honest = line.enter(&few);
+        assert!(!is_ready(&mut honest));
+        drop(flood.remove(0));
+        assert!(is_ready(&mut honest), "it is next");
+        let at_work = flood
+            .iter_mut()
+            .filter_map(|turn| is_ready(turn).then_some(()));
+        assert_eq!(at_work.count(), 1);
+    }
+
+    #[test]
+    fn the_networks_of_a_48_are_one_customer() {
+        let line = Line::new(1);
+        let mut at_work = Some(line.enter(&claimant("192.0.2.9")));
+        let networks = (0..100).map(|n| claimant(&format!("2001:db8:0:{n:x}::1")));
+        let mut flood: Vec<_> = networks.map(|who| line.enter(&who)).collect();
+        let mut honest: Vec<_> = (1..5)
+            .map(|n| line.enter(&claimant(&format!("192.0.2.{n}"))))
+            .collect();
+        let mut served = 0;
+        while !honest.is_empty() {
+            drop(at_work.take());
+            served += 1;
+            assert!(served < 30, "the others wait for ever");
+            let mut all = honest.iter_mut().chain(&mut flood);
+            let ready = all.position(is_ready).expect("one is next");
+            at_work = Some(match ready.checked_sub(honest.len()) {
+                None => honest.remove(ready),
+                Some(n) => flood.remove(n),
+            });
+        }
+    }
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn whoever_is_next_is_woken_once_and_nobody_else_is() {
+        let line = Line::new(1);
+        let who = claimant("192.0.2.1");
+        let first = line.enter(&who);
+        let mut others = [line.enter(&who), line.enter(&who)];
+        let counts: [Arc<Count>; 2] = Default::default();
+        for (turn, count) in others.iter_mut().zip(&counts) {
+            let waker = count.clone().into();
+            assert!(turn.poll(&Context::from_waker(&waker)).is_pending());
+        }
+        drop(first);
+        let woken = counts.map(|count| count.0.load(Ordering::Relaxed));
+        assert_eq!(woken, [1, 0]);
+    }
+}

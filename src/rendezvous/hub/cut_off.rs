@@ -1,0 +1,77 @@
+//! Closes the links of those who may not stay.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use libp2p_identity::PeerId;
+
+use super::Hub;
+use crate::rendezvous::{
+    ids::{is_same_peer, peer_in},
+    outbox::CloseReason,
+    registry::{Joined, LinkId},
+};
+
+/// How many joins are looked up with the lock held.
+const AT_ONCE: usize = 128;
+
+impl Hub {
+    /// Asks about everybody who has joined whether they may stay, and closes the links of those who may not; how many that
+    /// are.
+    pub(in crate::rendezvous) async fn recheck_access(&self) -> usize {
+        let Some(doorkeeper) = self.doorkeeper() else {
+            return 0;
+        };
+        doorkeeper.begin_round();
+        let is_out = |joined: &Joined| {
+            let grant = joined.grant.as_ref();
+            grant.is_some_and(|grant| !doorkeeper.still_allows(grant.join()))
+        };
+        self.cut_off(&CloseReason::NoLongerAllowed, is_out).await
+    }
+
+    /// Closes the links on which a peer has joined, under whichever of its ids; how many that are.
+    pub(in crate::rendezvous) async fn disconnect(&self, peer: &PeerId, words: &str) -> usize {
+        let is_out = |joined: &Joined| {
+            let proved = joined.grant.as_ref().and_then(|grant| grant.join().peer());
+            let known = proved.or_else(|| peer_in(&joined.address));
+            known.is_some_and(|known| is_same_peer(&known, peer))
+        };
+        let reason = CloseReason::Disconnected(words.into());
+        self.cut_off(&reason, is_out).await
+    }
+
+    /// Goes through all joins, some at a time, and asks about each with no lock held.
+    async fn cut_off(&self, reason: &CloseReason, is_out: impl Fn(&Joined) -> bool) -> usize {
+        let mut links = BTreeSet::new();
+        let mut from = String::new();
+        loop {
+            let some = self.lock().registry.joined_from(&from, AT_ONCE);
+            let Some(last) = some.last() else {
+                return links.len();
+            };
+            // The first string behind it.
+            from = format!("{}\0", last.address);
+            let out = some.iter().filter(|joined| is_out(joined));
+            let out: BTreeSet<_> = out.map(|joined| joined.link).collect();
+            self.close_links(&out, reason);
+            links.extend(out);
+            // What has left meanwhile is dropped with it.
+            drop(some);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn close_links(&self, links: &BTreeSet<LinkId>, reason: &CloseReason) {
+        if links.is_empty() {
+            return;
+        }
+        let outboxes: Vec<Arc<_>> = {
+            let state = self.lock();
+            let outboxes = links.iter().filter_map(|link| state.outboxes.get(link));
+            outboxes.cloned().collect()
+        };
+        for outbox in outboxes {
+            outbox.close(reason.clone());
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The ids that a key goes by, and the ones that addresses end with.
+
+use libp2p_core::multihash::Multihash;
+use libp2p_identity::{PeerId, PublicKey};
+use sha2::{Digest as _, Sha256};
+
+/// SHA2-256, as a multihash code.
+const SHA2_256: u64 = 0x12;
+/// The code of what is no hash, but the thing itself.
+const IDENTITY: u64 = 0;
+
+/// The ids that peers give to a key: as libp2p has it today, and hashed, as old clients have the
+/// short keys too.
+pub(super) fn of_key(key: &PublicKey) -> impl Iterator<Item = PeerId> {
+    [Some(key.to_peer_id()), hashed(&key.encode_protobuf())]
+        .into_iter()
+        .flatten()
+}
+
+fn hashed(key: &[u8]) -> Option<PeerId> {
+    let digest = Sha256::digest(key);
+    let hash = Multihash::wrap(SHA2_256, &digest).ok()?;
+    PeerId::from_multihash(hash).ok()
+}
+
+/// The id that old clients give to the key of this peer, if the id has the key in it. It is another one then.
+pub(super) fn hashed_form(peer: &PeerId) -> Option<PeerId> {
+    let multihash: &Multihash<64> = peer.as_ref();
+    match multihash.code() {
+        IDENTITY => hashed(multihash.digest()),
+        _ => None,
+    }
+}
+
+/// Whether two ids are of one key.
+pub(super) fn is_same_peer(one: &PeerId, other: &PeerId) -> bool {
+    one == other || hashed_form(one) == Some(*other) || hashed_form(other) == Some(*one)
+}
+
+/// What an address ends with: the id of its peer, if it is a good one.
+pub(super) fn in_address(address: &str) -> &str {
+    address.rsplit("ipfs/").next().unwrap_or_default()
+}
+
+/// The peer that an address says it is of.
+pub(super) fn peer_in(address: &str) -> Option<PeerId> {
+    in_address(address).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p_identity::Keypair;
+
+    use super::*;
+
+    #[test]
+    fn two_ids_of_one_key_are_one_peer() {
+        for key in [Keypair::generate_ed25519(), Keypair::generate_secp256k1()] {
+            let ids: Vec<_> = of_key(&key.public()).collect();
+            let [id, old] = ids[..] else {
+                panic!("{ids:?}")
+            };
+            assert!(old.to_base58().starts_with("Qm"), "{old}");
+            assert_eq!((hashed_form(&id), hashed_form(&old)), (Some(old), None));
+            let other = Keypair::generate_ed25519().public().to_peer_id();
+            for (one, two) in [(id, old), (old, id), (id, id), (old, old)] {
+                assert!(is_same_peer(&one, &two));
+                assert!(!is_same_peer(&one, &other) && !is_same_peer(&other, &two));
+            }
+        }
+    }
+
+    #[test]
+    fn the_peer_of_an_address_is_the_last_part_of_it() {
+        let id = Keypair::generate_ed25519().public().to_peer_id();
+        let base = "/ip4/127.0.0.1/tcp/9090/ws/p2p-websocket-star";
+        assert_eq!(peer_in(&format!("{base}/ipfs/{id}")), Some(id));
+        for address in ["", base, "/ipfs/", "/ipfs/x", "ipfs"] {
+            assert_eq!(peer_in(address), None, "{address}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Why a link ends, and how that is told and counted.
+
+use std::{io, sync::Arc};
+
+use crate::{
+    protocol::ProtocolError,
+    rendezvous::{outbox::CloseReason, refusals::Refused},
+    websocket::{CloseCode, WebSocketError},
+    words::Words,
+};
+
+/// Why a link ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error("closed by the peer")]
+    ByPeer,
+    #[error("connection lost: {}", Words(.0))]
+    Lost(#[source] io::Error),
+    #[error("{0}")]
+    Violation(#[from] ProtocolError),
+    #[error("not a WebSocket as it should be: {0}")]
+    WebSocket(#[source] WebSocketError),
+    #[error("a message of {0} bytes or more")]
+    TooLong(usize),
+    #[error("no sign of life")]
+    Silent,
+    #[error("takes nothing of what is sent to it")]
+    Stalled,
+    #[error("takes what is sent to it too slowly")]
+    Slow,
+    #[error("does not read the answers to its requests")]
+    Overflow,
+    #[error("others have fewer links than your address, and there are too many")]
+    GaveWay,
+    #[error("no memory is left, and your address holds most")]
+    Memory,
+    #[error("you are not allowed here any more")]
+    NoLongerAllowed,
+    #[error("disconnected: {}", Words(.0))]
+    Disconnected(Arc<str>),
+    #[error("did not join in time")]
+    Idle,
+    #[error("rendezvous is shutting down")]
+    Shutdown,
+}
+
+impl Ended {
+    /// What the peer is told, if it may still listen.
+    pub(super) fn close_code(&self) -> CloseCode {
+        match self {
+            Self::ByPeer | Self::Lost(_) => CloseCode::NORMAL,
+            Self::WebSocket(error) => error.close_code(),
+            Self::Violation(_) => CloseCode::PROTOCOL_ERROR,
+            Self::TooLong(_) => CloseCode::MESSAGE_TOO_BIG,
+            Self::Silent
+            | Self::Stalled
+            | Self::Slow
+            | Self::Overflow
+            | Self::GaveWay
+            | Self::Memory
+            | Self::NoLongerAllowed
+            | Self::Disconnected(_)
+            | Self::Idle => CloseCode::POLICY_VIOLATION,
+            Self::Shutdown => CloseCode::GOING_AWAY,
+        }
+    }
+
+    /// As what it is counted, if it was the peer's fault.
+    pub(super) fn reason(&self) -> Option<Refused> {
+        Some(match self {
+            Self::TooLong(_) => Refused::MessageTooLong,
+            Self::Silent => Refused::Silent,
+            Self::Stalled => Refused::Stalled,
+            Self::Slow => Refused::Slow,
+            Self::Overflow => Refused::UnreadAnswers,
+            Self::GaveWay => Refused::LinkGaveWay,
+            Self::Memory => Refused::Memory,
+            Self::NoLongerAllowed => Refused::NoLongerAllowed,
+            Self::Disconnected(_) => Refused::Disconnected,
+            Self::Idle => Refused::JoinTimedOut,
+            Self::Violation(_) | Self::WebSocket(_) => Refused::ProtocolViolation,
+            Self::ByPeer | Self::Lost(_) | Self::Shutdown => return None,
+        })
+    }
+}
+
+impl From<CloseReason> for Ended {
+    fn from(reason: CloseReason) -> Self {
+        match reason {
+            CloseReason::Idle => Self::Idle,
+            CloseReason::Overflow => Self::Overflow,
+            CloseReason::GaveWay => Self::GaveWay,
+            CloseReason::Memory => Self::Memory,
+            CloseReason::NoLongerAllowed => Self::NoLongerAllowed,
+            CloseReason::Disconnected(words) => Self::Disconnected(words),
+            CloseReason::Shutdown => Self::Shutdown,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! A join on its way: its proof is checked, somebody may be asked about it, and the registry hears of both.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use super::{
+    hub_now,
+    inbox::{Handled, done_or_rest},
+};
+use crate::{
+    protocol::refusal::Refusal,
+    rendezvous::{
+        access::{Asked, Doorkeeper, Grant, Judging},
+        challenge::{Check, Checked},
+        hub::Member,
+        outbox::CloseReason,
+    },
+    words::Words,
+};
+
+/// A join whose proof is good, and about which nobody has decided yet.
+#[derive(Debug)]
+pub(super) struct Joining {
+    /// Until it is decided.
+    checked: Option<Checked>,
+    judging: Judging,
+    round: u64,
+}
+
+/// Does the work for a join, and asks about it if somebody is to be asked.
+pub(super) fn begin(member: &Member, check: Check) -> Handled {
+    let checked = check.run();
+    if let Some(address) = checked.proved() {
+        tracing::Span::current().record("peer", tracing::field::display(Words(address)));
+    }
+    let Some(doorkeeper) = member.hub.doorkeeper() else {
+        return finish(member, checked);
+    };
+    let visit = member.visit.clone().unwrap_or_default();
+    let Some(join) = checked.join(member.client, visit) else {
+        return finish(member, checked);
+    };
+    // Before it is asked about: what changes meanwhile is noticed.
+    let round = doorkeeper.rounds();
+    match doorkeeper.ask(join, || member.claimant()) {
+        Asked::Judged(judged) => decided(member, doorkeeper, checked, judged, round),
+        Asked::Waits(judging) => Handled::Join(Box::new(Joining {
+            checked: Some(checked),
+            judging,
+            round,
+        })),
+    }
+}
+
+impl Joining {
+    /// Ready once, when it is decided and the registry knows.
+    pub(super) fn poll(&mut self, member: &Member, cx: &mut Context<'_>) -> Poll<Handled> {
+        let judged = ready!(self.judging.poll(cx));
+        let decided = match (self.checked.take(), member.hub.doorkeeper()) {
+            (Some(checked), Some(doorkeeper)) => {
+                decided(member, doorkeeper, checked, judged, self.round)
+            }
+            _ => Handled::Done,
+        };
+        Poll::Ready(decided)
+    }
+}
+
+/// Tells the registry of a join about which somebody was asked in that round.
+fn decided(
+    member: &Member,
+    doorkeeper: &Doorkeeper,
+    checked: Checked,
+    judged: Result<Arc<Grant>, Refusal>,
+    round: u64,
+) -> Handled {
+    let grant = judged.as_ref().ok().cloned();
+    let handled = finish(member, checked.judged(judged));
+    if let Some(grant) = grant
+        && doorkeeper.rounds() != round
+        && !doorkeeper.still_allows(grant.join())
+    {
+        member.outbox.close(CloseReason::NoLongerAllowed);
+    }
+    handled
+}
+
+/// Tells the registry of a join.
+fn finish(member: &Member, checked: Checked) -> Handled {
+    let (joined, rest) = member.hub.with(|registry| {
+        registry.handle_checked(member.link, checked, hub_now());
+        (
+            registry.has_joined(member.link),
+            registry.poll_rest(member.link),
+        )
+    });
+    member.place.set_joined(joined);
+    done_or_rest(rest)
+}

@@ -1,0 +1,204 @@
+//! What a rendezvous may ask for instead of a peer id that it knows: a secret that many share.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use crate::address::Rendezvous;
+
+/// How many characters a token may have.
+const MAX: usize = 512;
+
+/// A secret that lets whoever knows it into a rendezvous: 1 to 512 visible ASCII characters.
+///
+/// `Debug` does not show it, and there is no `Display`.
+///
+/// It cannot be compared, because that takes as long as the beginnings are the same, which tells a stranger how much of
+/// a guess is right. Compare hashes.
+#[derive(Clone)]
+pub struct Token(Arc<str>);
+
+/// Why a token cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// It is empty, too long, or has other characters than visible ones of ASCII.
+    #[error("a token has 1 to 512 visible ASCII characters, and no space")]
+    Form,
+    /// It is for a rendezvous to which there is no encryption, and which is not at a loopback address: whoever is on the
+    /// way could read it.
+    #[error(
+        "a token goes to another machine over wss only: anybody on the way could read it \
+         (without TLS, the address must have 127.0.0.1 or ::1, and no name)"
+    )]
+    Unencrypted,
+}
+
+impl FromStr for Token {
+    type Err = TokenError;
+
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+        match (1..=MAX).contains(&text.len()) && is_visible {
+            true => Ok(Self(text.into())),
+            false => Err(TokenError::Form),
+        }
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+impl Token {
+    /// The secret itself. It is not to be shown to anybody.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// As it is written in a URL.
+    #[cfg(any(test, target_arch = "wasm32"))]
+    pub(crate) fn percent_encoded(&self) -> String {
+        let mut text = String::with_capacity(self.0.len());
+        for byte in self.0.bytes() {
+            match byte {
+                // RFC 3986, section 2.3.
+                b'-' | b'.' | b'_' | b'~' => text.push(char::from(byte)),
+                _ if byte.is_ascii_alphanumeric() => text.push(char::from(byte)),
+                _ => text.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        text
+    }
+}
+
+/// The tokens of a node, each for one rendezvous.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tokens(Vec<(Rendezvous, Token)>);
+
+impl Tokens {
+    /// Has `token` sent to this rendezvous, instead of any other one.
+    ///
+    /// # Errors
+    /// [`TokenError::Unencrypted`] if others could read it on its way.
+    pub(crate) fn insert(
+        &mut self,
+        rendezvous: &Rendezvous,
+        token: Token,
+    ) -> Result<(), TokenError> {
+        if !rendezvous.is_secure() && !rendezvous.is_loopback() {
+            return Err(TokenError::Unencrypted);
+        }
+        self.0.retain(|(known, _)| !known.is_same(rendezvous));
+        self.0.push((rendezvous.clone(), token));
+        Ok(())
+    }
+
+    /// The token for this rendezvous.
+    pub(crate) fn of(&self, rendezvous: &Rendezvous) -> Option<&Token> {
+        let mut known = self.0.iter();
+        let found = known.find(|(known, _)| known.is_same(rendezvous));
+        found.map(|(_, token)| token)
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::StarAddr;
+
+    fn rendezvous(base: &str) -> Rendezvous {
+        let addr = StarAddr::from_wire(&format!("{base}/p2p-websocket-star")).expect(base);
+        addr.rendezvous().clone()
+    }
+
+    fn token(text: &str) -> Token {
+        text.parse().expect("a token")
+    }
+
+    fn sni(base: &str) -> Rendezvous {
+        let addr = format!("{base}/p2p-websocket-star");
+        let addr: multiaddr::Multiaddr = addr.parse().expect(base);
+        let addr = StarAddr::try_from(&addr).expect(base);
+        addr.rendezvous().clone()
+    }
+
+    #[test]
+    fn a_token_is_visible_and_short_and_is_not_shown() {
+        assert_eq!(format!("{:?}", token("secret")), "Token(…)");
+        assert_eq!(token("!\"#~").reveal(), "!\"#~");
+        let longest = "a".repeat(MAX);
+        assert_eq!(token(&longest).reveal(), longest);
+        let long = "a".repeat(MAX + 1);
+        for bad in ["", " ", "a b", "a\r\nb", "a\tb", "ü", "a\u{7f}", &long] {
+            assert_eq!(bad.parse::<Token>().err(), Some(TokenError::Form), "{bad}");
+        }
+    }
+
+    #[test]
+    fn in_a_url_everything_is_encoded_that_might_mean_something() {
+        assert_eq!(token("aZ0-._~").percent_encoded(), "aZ0-._~");
+        assert_eq!(token("a+b/c=&%").percent_encoded(), "a%2Bb%2Fc%3D%26%25");
+    }
+
+    #[test]
+    fn a_token_goes_to_its_own_rendezvous_only() {
+        let mut tokens = Tokens::default();
+        let star = rendezvous("/dns4/Star.example./tcp/443/wss");
+        tokens.insert(&star, token("old")).expect("wss");
+        tokens.insert(&star, token("secret")).expect("wss");
+        assert_eq!(tokens.len(), 1);
+        for same in [
+            rendezvous("/dns4/star.example/tcp/443/wss"),
+            rendezvous("/dns6/STAR.example/tcp/443/wss"),
+            rendezvous("/dnsaddr/star.example/tcp/443/wss"),
+            // TLS has the server prove the name.
+            sni("/ip4/192.0.2.1/tcp/443/tls/sni/star.example/ws"),
+        ] {
+            let found = tokens.of(&same).map(Token::reveal);
+            assert_eq!(found, Some("secret"), "{same}");
+        }
+        for other in [
+            rendezvous("/dns4/star.example/tcp/443/ws"),
+            rendezvous("/dns4/star.example/tcp/444/wss"),
+            rendezvous("/dns4/a.star.example/tcp/443/wss"),
+            rendezvous("/dns4/star.example.evil/tcp/443/wss"),
+            rendezvous("/ip4/192.0.2.1/tcp/443/wss"),
+            sni("/dns4/star.example/tcp/443/tls/sni/evil.example/ws"),
+        ] {
+            assert!(tokens.of(&other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn without_encryption_a_token_stays_on_this_machine() {
+        let mut tokens = Tokens::default();
+        for base in [
+            "/dns4/star.example/tcp/80/ws",
+            "/dns4/localhost/tcp/9090/ws",
+            "/ip4/192.0.2.1/tcp/9090/ws",
+            "/ip4/0.0.0.0/tcp/9090/ws",
+            "/ip6/2001:db8::1/tcp/9090/ws",
+            "/ip6/::/tcp/9090/ws",
+        ] {
+            let refused = tokens.insert(&rendezvous(base), token("secret"));
+            assert_eq!(refused, Err(TokenError::Unencrypted), "{base}");
+        }
+        for base in [
+            "/ip4/127.0.0.1/tcp/9090/ws",
+            "/ip6/::1/tcp/9090/ws",
+            "/ip4/192.0.2.1/tcp/443/wss",
+        ] {
+            let star = rendezvous(base);
+            tokens.insert(&star, token("secret")).expect(base);
+            assert!(tokens.of(&star).is_some());
+        }
+        let other = rendezvous("/ip4/127.0.0.2/tcp/9090/ws");
+        assert!(tokens.of(&other).is_none());
+    }
+}

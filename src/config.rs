@@ -5,9 +5,17 @@ use std::{fmt, time::Duration};
 #[cfg(not(target_arch = "wasm32"))]
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
+use multiaddr::Multiaddr;
+
 #[cfg(not(target_arch = "wasm32"))]
-use crate::{certificate, error::Error};
-use crate::{protocol::session::KeyEncoding, time};
+use crate::certificate;
+use crate::{
+    StarAddr,
+    error::Error,
+    protocol::session::KeyEncoding,
+    time,
+    token::{Token, Tokens},
+};
 
 /// The data of the largest item that the deployed rendezvous hands on: it drops the link of a peer
 /// that sends a message of 1,000,000 bytes, the leading 0x04 counted.
@@ -42,6 +50,7 @@ pub struct Config {
     pub(crate) allow_join_with_disabled_challenge: bool,
     pub(crate) allow_local_rendezvous: bool,
     pub(crate) key_encoding: KeyEncoding,
+    pub(crate) tokens: Tokens,
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) root_certificates: Vec<CertificateDer<'static>>,
 }
@@ -60,6 +69,7 @@ impl Default for Config {
             allow_join_with_disabled_challenge: false,
             allow_local_rendezvous: false,
             key_encoding: KeyEncoding::Hex,
+            tokens: Tokens::default(),
             #[cfg(not(target_arch = "wasm32"))]
             root_certificates: Vec::new(),
         }
@@ -175,6 +185,38 @@ impl Config {
         self
     }
 
+    /// Shows a token to this rendezvous, which may let in only those who know one: up to 512 visible ASCII characters. May be
+    /// called for several rendezvous; of two tokens for one of them the later is shown. Default none.
+    ///
+    /// It goes to this host at this port, and to nobody else, whatever addresses the node dials: over `wss` to the server
+    /// that proves this name or address with its certificate, and over `ws` to a loopback address only. Natively it goes
+    /// as a header of the request. In a browser it goes in the URL, because a page cannot set headers for a WebSocket:
+    /// the server, and a proxy before it, had better not log that. Neither `Debug` nor an error nor the log shows it.
+    ///
+    /// # Errors
+    /// * [`Error::Address`] if the address is not one of a rendezvous.
+    /// * [`Error::Token`] if the token cannot be one, or would go to another machine without encryption.
+    ///
+    /// ```
+    /// use libp2p_websocket_star::Config;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let star = "/dns4/star.example/tcp/443/wss/p2p-websocket-star".parse()?;
+    /// let config = Config::default().with_token(star, "a-long-secret")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_token(
+        mut self,
+        rendezvous: Multiaddr,
+        token: impl AsRef<str>,
+    ) -> Result<Self, Error> {
+        let rendezvous = StarAddr::try_from(&rendezvous)?;
+        let token: Token = token.as_ref().parse()?;
+        self.tokens.insert(rendezvous.rendezvous(), token)?;
+        Ok(self)
+    }
+
     /// Trusts root certificates for `wss` in addition to the web's: one in DER form, or one or several
     /// in PEM form. Default none. Not in a browser, which has roots of its own.
     ///
@@ -205,7 +247,8 @@ impl fmt::Debug for Config {
                 &self.allow_join_with_disabled_challenge,
             )
             .field("allow_local_rendezvous", &self.allow_local_rendezvous)
-            .field("key_encoding", &self.key_encoding);
+            .field("key_encoding", &self.key_encoding)
+            .field("tokens", &self.tokens.len());
         #[cfg(not(target_arch = "wasm32"))]
         debug.field("root_certificates", &self.root_certificates.len());
         debug.finish()
@@ -348,5 +391,30 @@ mod tests {
         assert_eq!(config.stall_timeout, SHORTEST);
         assert_eq!(config.hold_up_timeout, SHORTEST);
         assert_eq!(config.backoff, (SHORTEST, SHORTEST));
+    }
+
+    #[test]
+    fn a_token_is_for_a_rendezvous_and_is_shown_in_no_error() {
+        let set = |address: &str, token: &str| {
+            let address = address.parse().expect("a multiaddr");
+            Config::default().with_token(address, token)
+        };
+        let star = "/dns4/star.example/tcp/443/wss/p2p-websocket-star";
+        let config = set(star, "secret").expect("wss");
+        assert!(!format!("{config:?}").contains("secret"));
+        for (address, token) in [
+            ("/dns4/star.example/tcp/80/ws/p2p-websocket-star", "secret"),
+            ("/dns4/localhost/tcp/80/ws/p2p-websocket-star", "secret"),
+            ("/dns4/star.example/tcp/443/wss", "secret"),
+            (star, "two secrets"),
+            (star, ""),
+        ] {
+            let error = set(address, token).expect_err("not to be sent");
+            let shown = format!("{error} {error:?}");
+            assert!(
+                !shown.contains("secrets") && !shown.contains("\"secret"),
+                "{shown}"
+            );
+        }
     }
 }

@@ -16,6 +16,7 @@ pub use crate::{
         session::{DialError, JoinError},
         stream::StreamError,
     },
+    token::TokenError,
     websocket::WebSocketError,
 };
 #[cfg(not(target_arch = "wasm32"))]
@@ -77,6 +78,9 @@ pub enum Error {
     /// Local: what was given as a root certificate is none.
     #[error("not a root certificate: {0}")]
     Certificate(#[from] CertificateError),
+    /// Local: what was given as a token cannot be used.
+    #[error("cannot use the token: {0}")]
+    Token(#[from] TokenError),
     /// Server or network: the link to the rendezvous could not be opened, or was lost.
     #[error("{rendezvous}: {error}")]
     Link {

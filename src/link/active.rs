@@ -35,6 +35,8 @@ const MAX_ANSWERS: usize = 4096;
 
 /// How often channels that are idle are looked for, at least.
 const SCAN: Duration = Duration::from_secs(5);
+/// For no longer than this, a link is kept on which there is nothing to do until then.
+const SHORT_REST: Duration = Duration::from_secs(20);
 /// For how many of these a peer may keep credit without a use: two minutes, longer than a link that has stalled may live.
 const KEPT_SCANS: u32 = 24;
 
@@ -49,6 +51,8 @@ pub(super) enum Lost {
     Unused,
     /// Another link takes its place.
     GaveWay,
+    /// All who use it have been told to come again later.
+    Resting,
     /// The rendezvous waits for the answer to a challenge that we do not know, as long as the link lasts.
     Stale,
     Failed(LinkError),
@@ -100,8 +104,10 @@ impl<'d> Active<'d> {
             driver,
         };
         lock(&active.driver.mailbox.spellings).clear();
-        for listener in active.driver.users.listeners.values() {
-            active.session.listen(now, &listener.address);
+        for listener in active.driver.users.listeners.values_mut() {
+            if listener.may_join(now) {
+                active.session.listen(now, &listener.address);
+            }
         }
         let dials: Vec<_> = active.driver.users.dials.keys().cloned().collect();
         for dial_id in dials {
@@ -114,7 +120,7 @@ impl<'d> Active<'d> {
     pub(super) async fn run(mut self) -> Lost {
         let lost = poll_fn(|cx| self.poll(cx)).await;
         match &lost {
-            Lost::Unused | Lost::Stale | Lost::GaveWay => {
+            Lost::Unused | Lost::Stale | Lost::GaveWay | Lost::Resting => {
                 socket::leave(self.ws, &LinkError::Closed(None));
             }
             Lost::Failed(error) => socket::leave(self.ws, error),
@@ -142,6 +148,9 @@ impl<'d> Active<'d> {
                 let idle = flushed && self.is_unused();
                 if idle && self.driver.mailbox.close(|| self.driver.closed()) {
                     return Poll::Ready(Lost::Unused);
+                }
+                if flushed && self.is_resting() {
+                    return Poll::Ready(Lost::Resting);
                 }
                 Poll::Pending
             }
@@ -195,6 +204,14 @@ impl<'d> Active<'d> {
     fn is_unused(&self) -> bool {
         self.driver.users.is_empty()
             && self.driver.events.is_empty()
+            && self.channels.is_empty()
+            && self.session.transmits() == 0
+    }
+
+    /// Whether there is nothing to do for so long that the rendezvous need not keep the link.
+    fn is_resting(&self) -> bool {
+        let until = self.driver.users.rest_until(self.now);
+        until.is_some_and(|until| until > self.now + SHORT_REST)
             && self.channels.is_empty()
             && self.session.transmits() == 0
     }

@@ -31,6 +31,10 @@ use crate::{
     runtime::{Changed, Changes, Timer, now},
 };
 
+/// The longest that a rendezvous may have a listener wait before it joins again. It may say more; nobody is to be kept away
+/// for good by what one answer says.
+const LONGEST_OBEYED: Duration = Duration::from_secs(60 * 60);
+
 /// The task of one link.
 pub(super) struct Driver {
     pub(super) rendezvous: Rendezvous,
@@ -63,8 +67,10 @@ pub(super) struct Listener {
     /// Since when it is joined.
     joined: Option<Instant>,
     backoff: Backoff,
-    /// When to try to join again, after a refusal that may pass.
+    /// When to try to join again on this link, after a refusal that may pass.
     pub(super) retry: Option<Instant>,
+    /// When to try to join again at the earliest, on this link or another, because the rendezvous has said so.
+    not_before: Option<Instant>,
 }
 
 impl Listener {
@@ -74,6 +80,7 @@ impl Listener {
             joined: None,
             backoff: Backoff::new(backoff),
             retry: None,
+            not_before: None,
         }
     }
 
@@ -83,6 +90,18 @@ impl Listener {
 
     pub(super) fn joined(&mut self, now: Instant) {
         self.joined.get_or_insert(now);
+        self.not_before = None;
+    }
+
+    /// A link has opened: whether to join on it now. If it is too early, sets when to.
+    pub(super) fn may_join(&mut self, now: Instant) -> bool {
+        self.retry = self.rests_until(now);
+        self.retry.is_none()
+    }
+
+    /// Until when it is not to join, because the rendezvous has said so.
+    fn rests_until(&self, now: Instant) -> Option<Instant> {
+        self.not_before.filter(|until| *until > now)
     }
 
     /// It could not join, or is not joined any more: sets when to try again, unless that would not help.
@@ -93,6 +112,9 @@ impl Listener {
             JoinError::Displaced => self.backoff.longest_wait(),
             _ => self.backoff.wait(),
         };
+        let told = error.retry_after().map(|after| after.min(LONGEST_OBEYED));
+        let wait = told.map_or(wait, |told| told.max(wait));
+        self.not_before = told.map(|_| now + wait);
         self.retry = (!error.is_permanent()).then(|| now + wait);
     }
 
@@ -146,6 +168,9 @@ impl Driver {
 
     pub(super) async fn run(mut self) {
         loop {
+            if !self.rest().await {
+                return;
+            }
             match self.open().await {
                 None => return,
                 #[cfg(target_arch = "wasm32")]
@@ -166,6 +191,11 @@ impl Driver {
                     let error = match active.run().await {
                         Lost::Unused => return,
                         Lost::GaveWay => return self.gave_way(),
+                        Lost::Resting => {
+                            tracing::debug!("the link is left until it may be used again");
+                            self.closed();
+                            continue;
+                        }
                         Lost::Stale => self.join_error(JoinError::StaleChallenge),
                         Lost::Failed(error) => self.link_error(error),
                     };
@@ -180,6 +210,21 @@ impl Driver {
                 return;
             }
         }
+    }
+
+    /// Waits as long as all who use the link have been told to come again later; `false` if it is given up meanwhile.
+    async fn rest(&mut self) -> bool {
+        let mut timer = Timer::default();
+        poll_fn(|cx| {
+            if self.poll_unused(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            match self.users.rest_until(now()) {
+                Some(until) => timer.poll(until, cx).map(|()| true),
+                None => Poll::Ready(true),
+            }
+        })
+        .await
     }
 
     /// Opens the link, unless it is given up meanwhile. When the network has changed, it begins anew.
@@ -393,6 +438,16 @@ impl Users {
         self.listeners.is_empty() && self.dials.is_empty()
     }
 
+    /// Until when there is nothing to do on the link: all of its users are listeners that are to join later.
+    pub(super) fn rest_until(&self, now: Instant) -> Option<Instant> {
+        if !self.dials.is_empty() {
+            return None;
+        }
+        let listeners = self.listeners.values();
+        // What is not there is less than any time.
+        listeners.map(|listener| listener.rests_until(now)).min()?
+    }
+
     pub(super) fn listener_at(
         &mut self,
         address: &StarAddr,
@@ -492,5 +547,39 @@ mod tests {
         assert!(fail(&mut listener, Some(600)) <= second);
         listener.failed(now, &JoinError::ChallengeDisabled);
         assert_eq!(listener.retry, None, "it would not help");
+    }
+
+    #[test]
+    fn a_listener_waits_as_long_as_it_is_told_and_an_hour_at_most() {
+        let second = Duration::from_secs(1);
+        let address = at(
+            "dns4/star.example/tcp/443/wss",
+            libp2p_identity::PeerId::random(),
+        );
+        let mut listener = Listener::new(address, (second, second));
+        let now = Instant::now();
+        let refused = |after: u64| {
+            JoinError::Refused(format!(
+                "Not allowed now, again in {after} s: the office is closed"
+            ))
+        };
+        for (told, waits) in [(90, 90), (3600, 3600), (100_000, 3600), (u64::MAX, 3600)] {
+            listener.failed(now, &refused(told));
+            assert_eq!(listener.retry, Some(now + second * waits));
+            // On another link, too.
+            listener.left(now);
+            assert!(!listener.may_join(now + second * (waits - 1)));
+            assert_eq!(listener.retry, Some(now + second * waits));
+            assert!(listener.may_join(now + second * waits));
+        }
+        // Its own wait, if that is longer.
+        listener.failed(now, &refused(0));
+        assert!(listener.retry > Some(now + second / 3));
+        listener.joined(now);
+        listener.left(now);
+        assert!(listener.may_join(now));
+        let words = "Not allowed: not on the list".to_owned();
+        listener.failed(now, &JoinError::Refused(words));
+        assert_eq!(listener.retry, None);
     }
 }

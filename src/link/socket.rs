@@ -24,6 +24,7 @@ use crate::{
     error::LinkError,
     protocol::{ProtocolError, engine_io, excerpt, socket_io},
     runtime::{now, timeout_at},
+    token::Tokens,
     websocket::{CloseCode, Message, ReadError},
 };
 
@@ -44,6 +45,7 @@ pub(crate) struct SocketConfig {
     trust: imp::Trust,
     connect_timeout: Duration,
     message_bytes: usize,
+    tokens: Tokens,
 }
 
 impl SocketConfig {
@@ -53,6 +55,7 @@ impl SocketConfig {
             trust: imp::Trust::new(config),
             connect_timeout: config.connect_timeout,
             message_bytes: config.limits.message_bytes,
+            tokens: config.tokens.clone(),
         }
     }
 }

@@ -104,6 +104,15 @@ impl JoinError {
             }
         }
     }
+
+    /// How long to wait before joining again, if the rendezvous has said so. Only this crate's does: whoever runs it decides
+    /// who may use it, and when.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(reason) => Refusal::of_words(reason)?.retry_after(),
+            _ => None,
+        }
+    }
 }
 
 impl From<NonceError> for JoinError {

@@ -8,7 +8,7 @@ use sha1_smol::Sha1;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::{Role, WebSocket};
-use crate::{protocol::excerpt, words::Words};
+use crate::{protocol::excerpt, token::Token, words::Words};
 
 /// RFC 6455, section 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -65,20 +65,43 @@ pub(crate) fn accept_for(key: &[u8]) -> String {
     BASE64_STANDARD.encode(sha1.digest().bytes())
 }
 
+/// What is asked for.
+pub(crate) struct Request<'a> {
+    /// The host and the port.
+    pub(crate) authority: &'a str,
+    pub(crate) path: &'a str,
+    /// What is shown to be let in.
+    pub(crate) token: Option<&'a Token>,
+}
+
+impl Request<'_> {
+    /// The whole text, which is a secret if it has a token in it.
+    fn encode(&self, key: &str) -> String {
+        let Self {
+            authority,
+            path,
+            token,
+        } = self;
+        let authorization = token.map_or_else(String::new, |token| {
+            format!("Authorization: Bearer {}\r\n", token.reveal())
+        });
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\
+             {authorization}\r\n"
+        )
+    }
+}
+
 /// Has `io` upgraded to a WebSocket whose messages are at most `limit` bytes long. Dropping the
 /// future leaves the stream somewhere in between.
 pub(crate) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     mut io: S,
-    authority: &str,
-    path: &str,
+    request: &Request<'_>,
     limit: usize,
 ) -> Result<WebSocket<S>, UpgradeError> {
     let key = BASE64_STANDARD.encode(rand::random::<[u8; 16]>());
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\n\
-         Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    );
-    io.write_all(request.as_bytes()).await?;
+    io.write_all(request.encode(&key).as_bytes()).await?;
     io.flush().await?;
     let mut read = BytesMut::new();
     let accept = accept_for(key.as_bytes());
@@ -204,6 +227,24 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_a_header_of_its_own() {
+        let token: Token = "secret".parse().expect("a token");
+        let encode = |token| {
+            let asked = Request {
+                authority: "star.example",
+                path: "/x",
+                token,
+            };
+            asked.encode("key")
+        };
+        let (with, without) = (encode(Some(&token)), encode(None));
+        assert!(without.starts_with("GET /x HTTP/1.1\r\nHost: star.example\r\n"));
+        assert!(without.ends_with("\r\nSec-WebSocket-Version: 13\r\n\r\n"));
+        let header = "Authorization: Bearer secret\r\n";
+        assert_eq!(with.replacen(header, "", 1), without);
+    }
+
+    #[test]
     fn an_answer_is_taken_when_it_is_complete() {
         let answer = answer(ACCEPT, "");
         let with_frames = [answer.as_bytes(), b"\x81\x00"].concat();
@@ -273,7 +314,12 @@ mod tests {
         for (answer, is_long) in [(continues, false), (hints, true)] {
             let (ours, mut theirs) = tokio::io::duplex(100_000);
             theirs.write_all(answer.as_bytes()).await.expect("open");
-            let refused = upgrade(ours, "a", "/", 1).await.expect_err("too much");
+            let asked = Request {
+                authority: "a",
+                path: "/",
+                token: None,
+            };
+            let refused = upgrade(ours, &asked, 1).await.expect_err("too much");
             assert_eq!(matches!(refused, UpgradeError::HeadTooLong), is_long);
             assert_eq!(matches!(refused, UpgradeError::Interim), !is_long);
         }

@@ -21,6 +21,7 @@ use crate::{
     buffer::Buffer,
     error::LinkError,
     protocol::engine_io,
+    token::{Token, Tokens},
     websocket::{CloseCode, Message, ReadError},
 };
 
@@ -60,6 +61,43 @@ pub(in crate::link) enum WebSocket {
     Plain(Plain),
 }
 
+/// What is opened, and what of that may be shown: a token in it is for the rendezvous alone.
+struct Target {
+    url: String,
+    shown: String,
+    token: Option<Token>,
+}
+
+impl Target {
+    fn new(rendezvous: &Rendezvous, tokens: &Tokens) -> Self {
+        let shown = format!("{rendezvous}{}", engine_io::UPGRADE_PATH);
+        let token = tokens.of(rendezvous).cloned();
+        let url = match &token {
+            // A page cannot set headers for it.
+            Some(token) => format!("{shown}&token={}", token.percent_encoded()),
+            None => shown.clone(),
+        };
+        Self { url, shown, token }
+    }
+
+    fn not_opened(&self) -> LinkError {
+        LinkError::NotOpened {
+            url: self.shown.clone(),
+        }
+    }
+
+    /// What the browser says may have the URL in it.
+    fn not_allowed(&self, error: &JsValue) -> LinkError {
+        let mut told = told(error);
+        if let Some(token) = &self.token {
+            for secret in [token.percent_encoded().as_str(), token.reveal()] {
+                told = told.replace(secret, "…");
+            }
+        }
+        LinkError::NotAllowed(told)
+    }
+}
+
 /// Opens it. `permitted` judges an address; what a name means, only the browser knows.
 pub(super) async fn connect(
     rendezvous: &Rendezvous,
@@ -68,16 +106,16 @@ pub(super) async fn connect(
     deadline: &Deadline,
     permitted: impl FnOnce(Vec<SocketAddr>) -> Result<Vec<SocketAddr>, LinkError>,
 ) -> Result<(WebSocket, ()), LinkError> {
-    let url = format!("{rendezvous}{}", engine_io::UPGRADE_PATH);
-    if let Some(ip) = address_in(&url) {
+    let target = Target::new(rendezvous, &config.tokens);
+    if let Some(ip) = address_in(&target.shown) {
         permitted(vec![(ip, rendezvous.port()).into()])?;
     }
     if stream::is_there() {
-        let mut socket = Streaming::new(&url, config.message_bytes)?;
+        let mut socket = Streaming::new(target, config.message_bytes)?;
         deadline.stage("opening", socket.opened()).await?;
         return Ok((WebSocket::Stream(socket), ()));
     }
-    let mut socket = Plain::new(&url, config.message_bytes)?;
+    let mut socket = Plain::new(target, config.message_bytes)?;
     deadline.stage("opening", socket.opened()).await?;
     Ok((WebSocket::Plain(socket), ()))
 }

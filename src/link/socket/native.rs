@@ -99,7 +99,7 @@ pub(super) async fn connect_to(
     } else {
         Io::Plain(tcp)
     };
-    let upgrade = upgrade(rendezvous, config.message_bytes, io);
+    let upgrade = upgrade(rendezvous, config, io);
     let ws = deadline.stage("the WebSocket upgrade", upgrade).await?;
     Ok((ws, route))
 }
@@ -194,12 +194,16 @@ fn tls_error(rendezvous: &Rendezvous, error: io::Error) -> LinkError {
 
 async fn upgrade(
     rendezvous: &Rendezvous,
-    message_bytes: usize,
+    config: &super::SocketConfig,
     io: Io,
 ) -> Result<WebSocket, LinkError> {
     let url = rendezvous.to_string();
-    let authority = url.split_once("://").map_or(&*url, |(_, rest)| rest);
-    let upgraded = upgrade::upgrade(io, authority, engine_io::UPGRADE_PATH, message_bytes);
+    let asked = upgrade::Request {
+        authority: url.split_once("://").map_or(&*url, |(_, rest)| rest),
+        path: engine_io::UPGRADE_PATH,
+        token: config.tokens.of(rendezvous),
+    };
+    let upgraded = upgrade::upgrade(io, &asked, config.message_bytes);
     let failed = |error| LinkError::Upgrade(Arc::new(error));
     upgraded.await.map_err(failed)
 }

@@ -15,7 +15,7 @@ use wasm_bindgen::{JsCast as _, JsValue, closure::Closure};
 use web_sys::{BinaryType, CloseEvent, MessageEvent};
 
 use super::{
-    NO_CLOSE_FRAME, hung_up, len,
+    NO_CLOSE_FRAME, Target, hung_up, len,
     pace::{BUFFERED, Pace},
     told,
 };
@@ -34,7 +34,7 @@ const OVERHEAD: usize = 64;
 
 pub(in crate::link) struct Plain {
     socket: web_sys::WebSocket,
-    url: String,
+    target: Target,
     shared: Rc<RefCell<Shared>>,
     /// What was handed to the browser, in bytes.
     sent: u64,
@@ -109,9 +109,9 @@ impl Plain {
     ///
     /// # Errors
     /// [`LinkError::NotAllowed`] if the browser does not.
-    pub(super) fn new(url: &str, limit: usize) -> Result<Self, LinkError> {
-        let socket = web_sys::WebSocket::new(url);
-        let socket = socket.map_err(|error| LinkError::NotAllowed(told(&error)))?;
+    pub(super) fn new(target: Target, limit: usize) -> Result<Self, LinkError> {
+        let socket = web_sys::WebSocket::new(&target.url);
+        let socket = socket.map_err(|error| target.not_allowed(&error))?;
         socket.set_binary_type(BinaryType::Arraybuffer);
         let shared = Rc::<RefCell<Shared>>::default();
         let handlers = Handlers::new(&socket, &shared, limit);
@@ -120,7 +120,7 @@ impl Plain {
             pace: Pace::default(),
             asker: Asker::default(),
             socket,
-            url: url.to_owned(),
+            target,
             shared,
             sent: 0,
             _handlers: handlers,
@@ -134,10 +134,7 @@ impl Plain {
             shared.register(cx);
             match (shared.open, &shared.closed) {
                 (true, _) => Poll::Ready(Ok(())),
-                (false, Some(_)) => {
-                    let url = self.url.clone();
-                    Poll::Ready(Err(LinkError::NotOpened { url }))
-                }
+                (false, Some(_)) => Poll::Ready(Err(self.target.not_opened())),
                 (false, None) => Poll::Pending,
             }
         })

@@ -13,7 +13,7 @@ use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 
-use super::{NO_CLOSE_FRAME, closed, hung_up, pace::BUFFERED, told};
+use super::{NO_CLOSE_FRAME, Target, closed, hung_up, pace::BUFFERED, told};
 use crate::{
     error::LinkError,
     link::socket::CLOSE_TIMEOUT,
@@ -32,7 +32,7 @@ const SPARE: usize = WRITES;
 
 pub(in crate::link) struct Streaming {
     socket: JsValue,
-    url: String,
+    target: Target,
     limit: usize,
     /// Its readable and writable sides, once it is open.
     sides: Option<Sides>,
@@ -128,15 +128,15 @@ impl Streaming {
     ///
     /// # Errors
     /// [`LinkError::NotAllowed`] if the browser does not.
-    pub(super) fn new(url: &str, limit: usize) -> Result<Self, LinkError> {
-        let refused = |error: JsValue| LinkError::NotAllowed(told(&error));
+    pub(super) fn new(target: Target, limit: usize) -> Result<Self, LinkError> {
+        let refused = |error: JsValue| target.not_allowed(&error);
         let constructor = constructor().ok_or_else(|| refused(JsValue::UNDEFINED))?;
-        let arguments = Array::of1(&url.into());
+        let arguments = Array::of1(&target.url.as_str().into());
         let socket = Reflect::construct(&constructor, &arguments).map_err(refused)?;
         let ended = promised(Reflect::get(&socket, &"closed".into())).map_err(refused)?;
         Ok(Self {
             socket,
-            url: url.to_owned(),
+            target,
             limit,
             sides: None,
             end: End::Ahead(ended),
@@ -170,10 +170,8 @@ impl Streaming {
         let sides = sides.await;
         self.sides = Some(
             sides.map_err(|error| match super::is_security_error(&error) {
-                true => LinkError::NotAllowed(told(&error)),
-                false => LinkError::NotOpened {
-                    url: self.url.clone(),
-                },
+                true => self.target.not_allowed(&error),
+                false => self.target.not_opened(),
             })?,
         );
         Ok(())

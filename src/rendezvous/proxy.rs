@@ -72,6 +72,25 @@ impl Network {
         }
     }
 
+    /// The first of its addresses.
+    pub fn first(&self) -> IpAddr {
+        self.addr
+    }
+
+    /// The last of its addresses.
+    pub fn last(&self) -> IpAddr {
+        match self.addr {
+            IpAddr::V4(addr) => {
+                let others = u32::MAX.checked_shr(self.prefix).unwrap_or_default();
+                Ipv4Addr::from_bits(addr.to_bits() | others).into()
+            }
+            IpAddr::V6(addr) => {
+                let others = u128::MAX.checked_shr(self.prefix).unwrap_or_default();
+                Ipv6Addr::from_bits(addr.to_bits() | others).into()
+            }
+        }
+    }
+
     /// Whether `addr` is one of its addresses. An IPv4 address that is written as an IPv6 one is the
     /// IPv4 address.
     pub fn contains(&self, addr: IpAddr) -> bool {
@@ -213,6 +232,22 @@ mod tests {
     fn through_proxy(values: &[&[u8]]) -> IpAddr {
         let trusted = trusted(&["10.0.0.0/8", "fd00::/8"]);
         trusted.client(ip("10.0.0.1"), &headers(values))
+    }
+
+    #[test]
+    fn a_network_goes_from_its_first_to_its_last_address() {
+        for (network, first, last) in [
+            ("10.9.9.9/8", "10.0.0.0", "10.255.255.255"),
+            ("10.0.0.7", "10.0.0.7", "10.0.0.7"),
+            ("0.0.0.0/0", "0.0.0.0", "255.255.255.255"),
+            ("2001:db8::/126", "2001:db8::", "2001:db8::3"),
+            ("::1", "::1", "::1"),
+            ("::/0", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0", "10.255.255.255"),
+        ] {
+            let network: Network = network.parse().expect(network);
+            assert_eq!((network.first(), network.last()), (ip(first), ip(last)));
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The command line and the environment: what may be said, and what is meant by it.
 
+mod access;
 mod limits;
 mod values;
 
@@ -9,9 +10,11 @@ use clap::{Parser, ValueEnum};
 use libp2p_websocket_star::rendezvous::{Config, Network, PublicName};
 
 use self::{
+    access::AccessArguments,
     limits::LimitArguments,
     values::{duration, positive_duration, weight},
 };
+use crate::access::{CalloutSettings, ListFiles};
 
 const ABOUT: &str =
     "A websocket-star rendezvous: libp2p peers find and reach each other through it.";
@@ -26,7 +29,7 @@ Environment (a flag wins over its variable; an empty variable counts as unset):
 
 Sizes are in bytes, or with a unit: 64KiB, 1MiB. Durations are in seconds, or with a unit: 500ms, 30s, 5m.
 
-Signals: SIGHUP reads the certificate anew; SIGTERM and SIGINT end all streams and stop.
+Signals: SIGHUP reads the certificate and the lists of who may use the server anew; SIGTERM and SIGINT end all streams and stop.
 Exit status: 0 after SIGTERM or SIGINT, 2 if the server cannot be started as it was asked to, 1 otherwise.";
 
 /// How log lines look.
@@ -116,6 +119,9 @@ pub struct Arguments {
     pub log: LogFormat,
 
     #[command(flatten)]
+    access: AccessArguments,
+
+    #[command(flatten)]
     limits: LimitArguments,
 }
 
@@ -148,6 +154,11 @@ pub enum ArgumentError {
         "both a PFX file and --cert or --key are given: leave one of them out (look at PFX, CERT and KEY in the environment, too)"
     )]
     TwoCertificates,
+    #[error(
+        "--allow-peers is of no use without a proof of keys: leave out --disable-crypto-challenge \
+         (look at DISABLE_CRYPTO_CHALLENGE in the environment, too)"
+    )]
+    PeersWithoutProof,
     #[error("there is a passphrase but nothing to use it for: add --pfx FILE, or --cert and --key")]
     PassphraseAlone,
 }
@@ -218,12 +229,27 @@ impl Arguments {
         }
     }
 
-    /// All but where to listen, and the certificate.
+    /// The files that say who may use the server.
+    pub fn access_files(&self) -> Result<ListFiles, ArgumentError> {
+        let files = self.access.files();
+        if files.allow_peers.is_some() && self.disable_crypto_challenge {
+            return Err(ArgumentError::PeersWithoutProof);
+        }
+        Ok(files)
+    }
+
+    /// The service that is asked who may use it.
+    pub fn callout(&self) -> Option<CalloutSettings> {
+        self.access.callout()
+    }
+
+    /// All but where to listen, the certificate, and who may use the server.
     pub fn config(&self) -> Config {
         let weights = self.origin_weight.iter();
         let config = weights.fold(Config::default(), |config, (network, weight)| {
             config.with_origin_weight(*network, *weight)
         });
+        let config = self.access.config(config);
         config
             .with_challenge(!self.disable_crypto_challenge)
             .with_strict_multiaddr(!self.disable_strict_multiaddr)
@@ -312,6 +338,53 @@ mod tests {
         for bad in ["wss://star.example", "star.example:443", ""] {
             let flags = ["rendezvous", "--public-name", bad];
             assert!(Arguments::try_parse_from(flags).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn who_may_use_the_server_is_said_by_files_and_a_service() {
+        let parse = |flags: &[&str]| {
+            let flags = ["rendezvous"].iter().chain(flags);
+            Arguments::try_parse_from(flags).map_err(|error| error.to_string())
+        };
+        let none = parse(&[]).expect("valid");
+        assert!(none.access_files().expect("none").are_none());
+        assert!(none.callout().is_none());
+        let flags = [
+            "--allow-peers=a",
+            "--deny-peers=b",
+            "--allow-networks=c",
+            "--deny-networks=d",
+            "--token-file=e",
+            "--access-url=https://access.example/?key=secret",
+            "--access-ca=f",
+            "--access-timeout=500ms",
+            "--access-in-flight=7",
+            "--access-fail-open",
+        ];
+        let all = parse(&flags).expect("valid");
+        let files = all.access_files().expect("the challenge is on");
+        let paths: Vec<_> = files.paths().map(|path| path.to_str()).collect();
+        assert_eq!(paths, ["a", "b", "c", "d", "e"].map(Some));
+        let callout = format!("{:?}", all.callout());
+        assert!(!callout.contains("secret"), "{callout}");
+        let expected = Config::default()
+            .with_access_in_flight(7)
+            .with_access_timeout(Duration::from_secs(1));
+        assert_eq!(format!("{:?}", all.config()), format!("{expected:?}"));
+
+        let unproved = parse(&["--allow-peers=a", "--disable-crypto-challenge"]);
+        let refused = unproved.expect("valid").access_files().err();
+        assert_eq!(refused, Some(ArgumentError::PeersWithoutProof));
+        for bad in [
+            "--access-url=access.example",
+            "--access-url=https://user:pw@access.example",
+            "--access-fail-open",
+            "--access-ca=f",
+            "--access-timeout=0",
+            "--access-in-flight=0",
+        ] {
+            assert!(parse(&[bad]).is_err(), "{bad}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod arguments;
 mod certificate;
 mod descriptors;
@@ -22,6 +23,7 @@ use libp2p_websocket_star::rendezvous::{BindError, Server};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 use self::{
+    access::{AccessWatch, Callout, FileError, RootsError},
     arguments::{ArgumentError, Arguments, LogFormat},
     certificate::{CertificateError, Watch},
     output::Output,
@@ -42,6 +44,10 @@ enum StartError {
     Log(#[from] ParseError),
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    #[error(transparent)]
+    Lists(#[from] FileError),
+    #[error(transparent)]
+    Callout(#[from] RootsError),
     #[error("cannot find the host {host:?} to listen on")]
     Host {
         host: String,
@@ -130,6 +136,7 @@ fn run(console: &Console) -> ExitCode {
 struct Running {
     server: Server,
     watch: Watch,
+    access: AccessWatch,
     signals: Signals,
 }
 
@@ -137,8 +144,12 @@ async fn start(arguments: Arguments, console: &Console) -> Result<Running, Start
     let arguments = arguments.with_environment()?;
     log_as(arguments.log, &console.stderr)?;
     let files = arguments.certificate_files()?;
+    let callout = arguments.callout();
+    let callout = callout.as_ref().map(Callout::new).transpose()?;
+    let access = AccessWatch::new(arguments.access_files()?, callout)?;
     let addr = resolve(arguments.host(), arguments.port()?).await?;
-    let mut config = descriptors::prepare(arguments.config().with_listen_addr(addr));
+    let config = access.apply(arguments.config().with_listen_addr(addr));
+    let mut config = descriptors::prepare(config);
     let watch = Watch::new(files.clone(), arguments.cert_check_interval);
     if let Some(files) = &files {
         config = config.with_tls(files.load()?);
@@ -158,6 +169,7 @@ async fn start(arguments: Arguments, console: &Console) -> Result<Running, Start
     Ok(Running {
         server,
         watch,
+        access,
         signals,
     })
 }
@@ -167,15 +179,20 @@ impl Running {
         let Self {
             server,
             mut watch,
+            mut access,
             mut signals,
         } = self;
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
-                    Signal::Reload => watch.reload(&server),
+                    Signal::Reload => {
+                        watch.reload(&server);
+                        access.reload(&server).await;
+                    }
                     Signal::Stop => break,
                 },
                 () = watch.changed() => watch.reload(&server),
+                () = access.changed() => access.reload(&server).await,
                 error = server.ended() => {
                     console.stderr.line(&failure(&error.to_string()));
                     return ExitCode::FAILURE;
@@ -274,7 +291,7 @@ fn one_line(error: &str) -> String {
 mod tests {
     use libp2p_websocket_star::rendezvous::Config;
 
-    use super::*;
+    use super::{access::ListFiles, *};
 
     fn runtime() -> tokio::runtime::Runtime {
         let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -294,6 +311,7 @@ mod tests {
             let running = Running {
                 server: server.expect("a free port"),
                 watch: Watch::new(None, Duration::ZERO),
+                access: AccessWatch::new(ListFiles::default(), None).expect("no files"),
                 signals: Signals::new().expect("signals"),
             };
             running.run(&console).await

@@ -5,7 +5,7 @@ use std::io;
 /// A request of the system's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// Read the certificate anew.
+    /// Read the certificate and the lists anew.
     #[cfg_attr(not(unix), allow(dead_code, reason = "there is no SIGHUP"))]
     Reload,
     /// End.

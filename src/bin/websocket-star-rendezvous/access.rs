@@ -1,0 +1,20 @@
+//! Who may use the rendezvous, as the operator says it: lists and tokens in files, and a service that is asked.
+//!
+//! Who is on a deny list stays out. Otherwise one of the things that are given must let a peer in: the list of peers, that of
+//! networks, a token, or the service, which is asked last. If none is given, everybody is let in.
+
+mod callout;
+mod file;
+mod lists;
+mod networks;
+mod peers;
+mod policy;
+mod tokens;
+mod watch;
+
+pub use self::{
+    callout::{Callout, CalloutSettings, Endpoint, RootsError},
+    file::FileError,
+    lists::ListFiles,
+    watch::AccessWatch,
+};

@@ -1,0 +1,171 @@
+//! Asks over HTTP/1.1, within bounds. Connections are used again.
+
+use std::{
+    fmt, io,
+    path::Path,
+    pin::Pin,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use hyper::{
+    Request, StatusCode,
+    body::{Body as _, Incoming},
+    client::conn::http1::{self, SendRequest},
+    header::{ACCEPT, CONTENT_TYPE, HOST},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+use super::endpoint::{Endpoint, RootsError, tls_config};
+
+/// How many bytes the head of an answer may have, and its body.
+const MAX_HEAD: usize = 16 * 1024;
+const MAX_BODY: usize = 16 * 1024;
+const JSON: &str = "application/json";
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("cannot connect")]
+    Connect(#[source] io::Error),
+    #[error("cannot speak TLS")]
+    Tls(#[source] io::Error),
+    #[error("HTTP failed")]
+    Http(#[source] hyper::Error),
+    #[error("the request cannot be made")]
+    Request(#[source] hyper::http::Error),
+    #[error("the answer has the status {0}")]
+    Status(u16),
+    #[error("the answer has more than {MAX_BODY} bytes")]
+    TooLong,
+}
+
+type Sender = SendRequest<String>;
+
+pub struct Client {
+    endpoint: Endpoint,
+    tls: Option<TlsConnector>,
+    /// Connections over which nothing is asked at the moment.
+    idle: Mutex<Vec<Sender>>,
+    most_idle: usize,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.endpoint.fmt(f)
+    }
+}
+
+impl Client {
+    pub fn new(
+        endpoint: Endpoint,
+        roots: Option<&Path>,
+        most_idle: usize,
+    ) -> Result<Self, RootsError> {
+        let tls = match endpoint.name() {
+            Some(_) => Some(TlsConnector::from(tls_config(roots)?)),
+            None => None,
+        };
+        Ok(Self {
+            endpoint,
+            tls,
+            idle: Mutex::default(),
+            most_idle,
+        })
+    }
+
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Sender>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Posts JSON, and gives the body of the answer. To drop the future gives the request up.
+    pub async fn post(&self, json: &str) -> Result<Vec<u8>, ClientError> {
+        loop {
+            let idle = self.idle().pop();
+            let Some(mut sender) = idle else {
+                let sender = self.connect().await?;
+                return self.exchange(sender, json).await;
+            };
+            // The service may have closed it meanwhile, or close it now.
+            if sender.ready().await.is_err() {
+                continue;
+            }
+            match self.exchange(sender, json).await {
+                Err(ClientError::Http(_)) => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn exchange(&self, mut sender: Sender, json: &str) -> Result<Vec<u8>, ClientError> {
+        let request = Request::post(self.endpoint.path())
+            .header(HOST, self.endpoint.authority())
+            .header(CONTENT_TYPE, JSON)
+            .header(ACCEPT, JSON)
+            .body(json.to_owned());
+        let request = request.map_err(ClientError::Request)?;
+        let response = sender.send_request(request).await;
+        let response = response.map_err(ClientError::Http)?;
+        if response.status() != StatusCode::OK {
+            return Err(ClientError::Status(response.status().as_u16()));
+        }
+        let body = read(response.into_body()).await?;
+        let mut idle = self.idle();
+        if idle.len() < self.most_idle && !sender.is_closed() {
+            idle.push(sender);
+        }
+        Ok(body)
+    }
+
+    async fn connect(&self) -> Result<Sender, ClientError> {
+        let addr = (self.endpoint.host(), self.endpoint.port());
+        let tcp = TcpStream::connect(addr).await;
+        let tcp = tcp.map_err(ClientError::Connect)?;
+        tcp.set_nodelay(true).map_err(ClientError::Connect)?;
+        match (&self.tls, self.endpoint.name()) {
+            (Some(connector), Some(name)) => {
+                let tls = connector.connect(name.clone(), tcp).await;
+                begin(tls.map_err(ClientError::Tls)?).await
+            }
+            _ => begin(tcp).await,
+        }
+    }
+}
+
+/// Begins to speak HTTP on a connection, which ends when its sender is dropped.
+async fn begin<S>(io: S) -> Result<Sender, ClientError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = http1::Builder::new();
+    let handshake = builder.max_buf_size(MAX_HEAD).handshake(TokioIo::new(io));
+    let (sender, connection) = handshake.await.map_err(ClientError::Http)?;
+    tokio::spawn(async move {
+        // Whoever asks over it hears of its end.
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+async fn read(mut body: Incoming) -> Result<Vec<u8>, ClientError> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(ClientError::Http)?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if bytes.len() + data.len() > MAX_BODY {
+            return Err(ClientError::TooLong);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,65 @@
+//! Who has joined because the service has let it in.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// How many joins there are of each address; two for a moment, when a peer joins anew.
+#[derive(Debug, Default)]
+pub struct Guests(Mutex<HashMap<String, usize>>);
+
+impl Guests {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A peer is let in.
+    pub fn enter(self: &Arc<Self>, address: &str) -> Guest {
+        *self.lock().entry(address.to_owned()).or_default() += 1;
+        Guest {
+            guests: self.clone(),
+            address: address.to_owned(),
+        }
+    }
+
+    pub fn has(&self, address: &str) -> bool {
+        self.lock().contains_key(address)
+    }
+}
+
+/// A peer that was let in, until it leaves.
+#[derive(Debug)]
+pub struct Guest {
+    guests: Arc<Guests>,
+    address: String,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut guests = self.guests.lock();
+        if let Some(count) = guests.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                guests.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_is_there_until_its_last_join_is_over() {
+        let guests = Arc::<Guests>::default();
+        let first = guests.enter("a");
+        let again = guests.enter("a");
+        drop(first);
+        assert!(guests.has("a") && !guests.has("b"));
+        drop(again);
+        assert!(!guests.has("a"));
+        assert!(guests.lock().is_empty());
+    }
+}

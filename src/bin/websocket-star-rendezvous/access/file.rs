@@ -1,0 +1,157 @@
+//! Files with one thing a line.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+/// The largest file that is read: more than a million peer ids.
+const MAX_FILE: u64 = 64 * 1024 * 1024;
+/// What some editors put before the first line.
+const BYTE_ORDER_MARK: &str = "\u{feff}";
+const COMMENT: char = '#';
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("cannot read {0}: it is not a file")]
+    NotAFile(PathBuf),
+    #[error("cannot read {0}: it has more than 64 MiB")]
+    TooLarge(PathBuf),
+    /// What is in the line is not told: it may be a secret.
+    #[error("{path}, line {line}: {problem}")]
+    Line {
+        path: PathBuf,
+        line: usize,
+        problem: &'static str,
+    },
+}
+
+/// How comments are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comments {
+    /// Behind `#`, wherever it is.
+    Anywhere,
+    /// In lines of their own, which begin with `#`.
+    WholeLines,
+}
+
+impl Comments {
+    /// What is left of a line, without the space around it.
+    fn strip(self, line: &str) -> &str {
+        let line = line.trim();
+        match self {
+            Self::Anywhere => line.split(COMMENT).next().unwrap_or_default().trim_end(),
+            Self::WholeLines if line.starts_with(COMMENT) => "",
+            Self::WholeLines => line,
+        }
+    }
+}
+
+/// Reads what is in the lines of a file; empty ones are passed over.
+///
+/// # Errors
+/// If the file cannot be read, and with the number of the first line that `parse` finds a problem in.
+pub fn read<C: FromIterator<T>, T>(
+    path: &Path,
+    comments: Comments,
+    parse: impl Fn(&str) -> Result<T, &'static str>,
+) -> Result<C, FileError> {
+    let bytes = read_bytes(path)?;
+    let lines = bytes.split(|byte| *byte == b'\n').zip(1..);
+    let parsed = lines.filter_map(|(bytes, line)| {
+        let text = std::str::from_utf8(bytes).map_err(|_| "this is not UTF-8");
+        let parsed = text.and_then(|text| {
+            let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+            match comments.strip(text) {
+                "" => Ok(None),
+                text => parse(text).map(Some),
+            }
+        });
+        let problem = |problem| FileError::Line {
+            path: path.to_owned(),
+            line,
+            problem,
+        };
+        parsed.map_err(problem).transpose()
+    });
+    parsed.collect()
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, FileError> {
+    let failed = |source| FileError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    // To open what is no file may wait for ever.
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(FileError::NotAFile(path.to_owned()));
+    }
+    let file = File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    let read = file.take(MAX_FILE + 1).read_to_end(&mut bytes);
+    if read.map_err(failed)? as u64 > MAX_FILE {
+        return Err(FileError::TooLarge(path.to_owned()));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(content: impl AsRef<[u8]>, comments: Comments) -> Result<Vec<String>, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("list");
+        std::fs::write(&path, content).expect("written");
+        let parse = |text: &str| match text {
+            "bad" => Err("this is bad"),
+            text => Ok(text.to_owned()),
+        };
+        let read = read(&path, comments, parse);
+        let shown = |error: FileError| {
+            let shown = error.to_string();
+            shown.replace(path.to_str().expect("UTF-8"), "list")
+        };
+        read.map_err(shown)
+    }
+
+    #[test]
+    fn there_is_one_thing_a_line_and_comments_between() {
+        let content = "\u{feff}a\r\n\n  b \n# c\n\t# d\ne # f\ng#h";
+        let found = lines(content, Comments::Anywhere);
+        assert_eq!(found.expect("good"), ["a", "b", "e", "g"]);
+        let found = lines(content, Comments::WholeLines);
+        assert_eq!(found.expect("good"), ["a", "b", "e # f", "g#h"]);
+        for content in ["", "\n", "# nothing"] {
+            let found = lines(content, Comments::Anywhere);
+            assert!(found.expect("good").is_empty());
+        }
+    }
+
+    #[test]
+    fn a_bad_line_is_told_by_its_number() {
+        let error = |content: &[u8]| lines(content, Comments::Anywhere).expect_err("bad");
+        assert_eq!(error(b"a\n#\nbad\nbad"), "list, line 3: this is bad");
+        assert_eq!(error(b"a\n\xff"), "list, line 2: this is not UTF-8");
+    }
+
+    #[test]
+    fn what_is_no_file_or_too_large_is_not_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let read = |path: &Path| read::<Vec<_>, _>(path, Comments::Anywhere, |_| Ok(()));
+        let error = read(folder.path()).expect_err("a folder");
+        assert!(matches!(error, FileError::NotAFile(_)), "{error}");
+        let error = read(&folder.path().join("none")).expect_err("nothing");
+        assert!(matches!(error, FileError::Read { .. }), "{error}");
+        let path = folder.path().join("large");
+        let large = File::create(&path).expect("a file");
+        large.set_len(MAX_FILE + 1).expect("it is sparse");
+        let error = read(&path).expect_err("large");
+        assert!(matches!(error, FileError::TooLarge(_)), "{error}");
+    }
+}

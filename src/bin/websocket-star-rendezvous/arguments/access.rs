@@ -1,0 +1,75 @@
+//! The flags for who may use the rendezvous.
+
+use std::{path::PathBuf, time::Duration};
+
+use libp2p_websocket_star::rendezvous::Config;
+
+use super::values::{count, positive_duration};
+use crate::access::{CalloutSettings, Endpoint, ListFiles};
+
+/// How many times as long as the service may take a join may wait in all: it may have to wait for its turn.
+const TURNS: u32 = 2;
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Who may use it")]
+pub(super) struct AccessArguments {
+    /// Let in the peers in this file: one id a line, in base58 or as a CID; # begins a comment. With any of --allow-peers,
+    /// --allow-networks, --token-file and --access-url, only those are let in whom one of them lets in
+    #[arg(long, value_name = "FILE")]
+    allow_peers: Option<PathBuf>,
+    /// Keep out the peers in this file, whatever else lets them in
+    #[arg(long, value_name = "FILE")]
+    deny_peers: Option<PathBuf>,
+    /// Let in whoever comes from the networks in this file: one a line, such as 10.0.0.0/8 or 2001:db8::1
+    #[arg(long, value_name = "FILE")]
+    allow_networks: Option<PathBuf>,
+    /// Keep out whoever comes from the networks in this file, whatever else lets them in
+    #[arg(long, value_name = "FILE")]
+    deny_networks: Option<PathBuf>,
+    /// Let in whoever shows one of the tokens in this file: one a line; lines that begin with # are comments
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Ask this service, http or https, about peers that none of the files lets in; the README says how
+    #[arg(long, value_name = "URL")]
+    access_url: Option<Endpoint>,
+    /// Who vouches for the certificate of the service, in PEM, instead of the web's authorities
+    #[arg(long, value_name = "FILE", requires = "access_url")]
+    access_ca: Option<PathBuf>,
+    /// For an answer of the service; a join waits twice as long at most, for its turn and for the answer
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "3s")]
+    access_timeout: Duration,
+    /// Requests to the service at one time; the other joins wait for their turn, which goes round among addresses
+    #[arg(long, value_name = "N", value_parser = count, default_value = "64")]
+    access_in_flight: usize,
+    /// Let everybody in, but those on deny lists, while the service gives no answer. Without it, nobody is
+    #[arg(long, requires = "access_url")]
+    access_fail_open: bool,
+}
+
+impl AccessArguments {
+    pub(super) fn files(&self) -> ListFiles {
+        ListFiles {
+            allow_peers: self.allow_peers.clone(),
+            deny_peers: self.deny_peers.clone(),
+            allow_networks: self.allow_networks.clone(),
+            deny_networks: self.deny_networks.clone(),
+            tokens: self.token_file.clone(),
+        }
+    }
+
+    pub(super) fn callout(&self) -> Option<CalloutSettings> {
+        Some(CalloutSettings {
+            endpoint: self.access_url.clone()?,
+            roots: self.access_ca.clone(),
+            timeout: self.access_timeout,
+            fail_open: self.access_fail_open,
+            in_flight: self.access_in_flight,
+        })
+    }
+
+    pub(super) fn config(&self, config: Config) -> Config {
+        config
+            .with_access_in_flight(self.access_in_flight)
+            .with_access_timeout(self.access_timeout * TURNS)
+    }
+}

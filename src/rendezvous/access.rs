@@ -12,6 +12,8 @@ mod verdict;
 
 use std::{fmt, sync::Arc};
 
+#[cfg(test)]
+pub(crate) use self::verdict::granted;
 pub(crate) use self::{
     doorkeeper::{Asked, Doorkeeper, Judging},
     grant::Grant,

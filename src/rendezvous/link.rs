@@ -118,6 +118,8 @@ struct Link<S> {
     rest: Option<Pin<Box<Sleep>>>,
     /// A join about which nobody has decided yet. Nothing is read meanwhile.
     joining: Option<Box<Joining>>,
+    /// What has come meanwhile: one message, so that it is noticed if the peer hangs up.
+    ahead: Option<Message>,
     holds: Holds,
     /// At the earliest when that has waited for too long, or another one would have.
     patience: Option<Pin<Box<Sleep>>>,
@@ -163,6 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             waiting: None,
             rest: None,
             joining: None,
+            ahead: None,
             holds: Holds::new(Patience {
                 timeout: config.limits().hold_timeout,
                 rate: config.limits().hold_rate,
@@ -208,7 +211,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 if let Some(account) = self.member.outbox.account() {
                     let waiting = self.waiting.as_ref();
                     let waiting = waiting.map_or(0, |waiting| waiting.push.cost());
-                    account.set_reading(self.socket.held() + waiting);
+                    let ahead = self.ahead.as_ref().map_or(0, Message::len);
+                    account.set_reading(self.socket.held() + waiting + ahead);
                 }
                 Poll::Pending
             }
@@ -304,6 +308,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
         if let Some(joining) = &mut self.joining {
             let Poll::Ready(handled) = joining.poll(&self.member, cx) else {
+                self.poll_ahead(cx)?;
                 return Ok(false);
             };
             self.joining = None;
@@ -319,11 +324,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             if self.member.outbox.is_clogged() {
                 return Ok(read > 0);
             }
-            let message = match self.socket.poll_next(cx) {
-                Poll::Pending => return Ok(read > 0),
-                Poll::Ready(None) => return Err(Ended::ByPeer),
-                Poll::Ready(Some(Err(error))) => return Err(self.read_error(error)),
-                Poll::Ready(Some(Ok(message))) => message,
+            let message = match self.ahead.take() {
+                Some(message) => message,
+                None => match self.poll_message(cx) {
+                    Poll::Pending => return Ok(read > 0),
+                    Poll::Ready(message) => message?,
+                },
             };
             // It is answered with a pong.
             self.unflushed |= matches!(message, Message::Ping(_));
@@ -349,6 +355,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             }
         }
         Ok(true)
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Ended>> {
+        let next = ready!(self.socket.poll_next(cx));
+        Poll::Ready(match next {
+            None => Err(Ended::ByPeer),
+            Some(message) => message.map_err(|error| self.read_error(error)),
+        })
+    }
+
+    /// Reads one message, and keeps it until it is its turn.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        if self.ahead.is_none()
+            && let Poll::Ready(message) = self.poll_message(cx)
+        {
+            let message = message?;
+            if matches!(message, Message::Close(_)) {
+                return Err(Ended::ByPeer);
+            }
+            self.ahead = Some(message);
+        }
+        Ok(())
     }
 
     /// Reads nothing until then.

@@ -1,6 +1,7 @@
 //! The rendezvous over real sockets: the upgrade, both versions of Engine.IO, packets that are not meant for us,
 //! its bounds, and what broke the npm one.
 
+mod access;
 mod admission;
 mod bounds;
 mod client;

@@ -151,6 +151,13 @@ impl From<Allowed> for Verdict {
     }
 }
 
+/// What a join is allowed that was let in so.
+#[cfg(test)]
+pub(crate) fn granted(allowed: Allowed) -> Arc<Grant> {
+    let join = Join::new(libp2p_identity::PeerId::random(), [127, 0, 0, 1].into());
+    Verdict::from(allowed).of(join).expect("allowed")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

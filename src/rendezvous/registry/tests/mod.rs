@@ -1,5 +1,6 @@
 //! The registry on simulated time.
 
+mod access;
 mod dials;
 mod peers;
 mod random;

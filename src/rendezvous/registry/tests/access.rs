@@ -1,0 +1,193 @@
+//! Joins about which somebody is asked.
+
+use super::*;
+use crate::rendezvous::{Access, Allowed, Join, Judgement, Verdict, access::granted};
+
+/// What it says is up to the tests.
+#[derive(Debug)]
+struct Asked;
+
+impl Access for Asked {
+    fn judge(&self, _: &Join) -> Judgement {
+        Verdict::allow().into()
+    }
+}
+
+fn asking(config: Config) -> Star {
+    Star::new(config.with_access(Asked))
+}
+
+impl Star {
+    /// Joins, and has the join judged so; gives what happens in the end.
+    fn join_judged(
+        &mut self,
+        link: LinkId,
+        key: &Keypair,
+        judged: Result<Arc<Grant>, Refusal>,
+    ) -> Vec<(Option<LinkId>, Value)> {
+        let nonce = self.challenge(link, key);
+        let join = Event::Join {
+            address: address(key),
+            data: sign(key, &nonce),
+        };
+        self.check_in(link, join, judged);
+        self.actions()
+    }
+
+    fn check_in(&mut self, link: LinkId, join: Event<'_>, judged: Result<Arc<Grant>, Refusal>) {
+        let now = self.now;
+        let check = self.registry.handle_event(link, join, Some(7), now);
+        let checked = check.expect("somebody is asked").run().judged(judged);
+        self.registry.handle_checked(link, checked, now);
+    }
+
+    /// Drops what was allowed to those who are not there any more.
+    fn clean_up(&mut self) -> usize {
+        self.registry.take_over().len()
+    }
+}
+
+/// A guard, and what it is gone with.
+fn guarded() -> (Arc<Grant>, std::sync::Weak<()>) {
+    let guard = Arc::new(());
+    let gone = Arc::downgrade(&guard);
+    (granted(Allowed::default().with_guard(guard)), gone)
+}
+
+fn is_there(guard: &std::sync::Weak<()>) -> bool {
+    guard.strong_count() > 0
+}
+
+#[test]
+fn a_join_that_is_refused_is_told_why_and_counted() {
+    let mut star = asking(Config::default());
+    let a = key();
+    for (refusal, reason) in [
+        (Refusal::NotAllowed("no".to_owned()), Refused::NotAllowed),
+        (
+            Refusal::NotAllowedNow {
+                after: 9,
+                words: String::new(),
+            },
+            Refused::NotAllowedNow,
+        ),
+        (Refusal::Undecided, Refused::Undecided),
+    ] {
+        let happened = star.join_judged(A, &a, Err(refusal.clone()));
+        assert_eq!(happened, [(Some(A), refused(&refusal))]);
+        assert_eq!(star.registry.refusals().get(reason), 1);
+    }
+    assert_eq!(
+        (star.registry.peers(), star.registry.counters().joins),
+        (0, 0)
+    );
+    star.join_judged(A, &a, Ok(granted(Allowed::default())));
+    assert_eq!(star.registry.peers(), 1);
+}
+
+#[test]
+fn nobody_joins_about_whom_nobody_was_asked() {
+    let mut star = asking(Config::default());
+    let a = key();
+    let not_allowed = refused(&Refusal::NotAllowed(String::new()));
+    assert_eq!(star.join(A, &a), [(Some(A), not_allowed.clone())]);
+
+    let mut star = asking(Config::default().with_challenge(false));
+    star.send_join(A, &address(&a), "");
+    assert_eq!(star.actions(), [(Some(A), not_allowed)]);
+    let join = Event::Join {
+        address: address(&a),
+        data: String::new(),
+    };
+    star.check_in(A, join, Ok(granted(Allowed::default())));
+    assert_eq!(star.registry.peers(), 1);
+}
+
+#[test]
+fn a_guard_is_given_back_when_its_join_is_over_however_that_comes() {
+    let ends: [fn(&mut Star, &Keypair); 5] = [
+        |star, key| star.leave(A, key),
+        |star, _| star.registry.handle_close(A),
+        |star, _| star.registry.handle_disconnect(A),
+        // It joins anew, and elsewhere.
+        |star, key| _ = star.join_judged(A, key, Ok(granted(Allowed::default()))),
+        |star, key| _ = star.join_judged(B, key, Ok(granted(Allowed::default()))),
+    ];
+    for end in ends {
+        let mut star = asking(Config::default());
+        let a = key();
+        let (grant, guard) = guarded();
+        star.join_judged(A, &a, Ok(grant));
+        assert_eq!(star.clean_up(), 0);
+        assert!(is_there(&guard));
+        end(&mut star, &a);
+        assert!(is_there(&guard), "the registry is locked when that happens");
+        assert_eq!(star.clean_up(), 1);
+        assert!(!is_there(&guard));
+    }
+}
+
+#[test]
+fn a_guard_of_a_link_that_has_gone_meanwhile_is_given_back() {
+    let mut star = asking(Config::default());
+    let a = key();
+    let nonce = star.challenge(A, &a);
+    let join = Event::Join {
+        address: address(&a),
+        data: sign(&a, &nonce),
+    };
+    let now = star.now;
+    let check = star.registry.handle_event(A, join, Some(7), now);
+    star.registry.handle_close(A);
+    let (grant, guard) = guarded();
+    let checked = check.expect("a signature").run().judged(Ok(grant));
+    star.registry.handle_checked(A, checked, now);
+    assert_eq!(star.clean_up(), 1);
+    assert!(!is_there(&guard));
+}
+
+#[test]
+fn a_peer_has_as_many_dials_as_it_is_allowed() {
+    let mut star = asking(Config::default());
+    let (a, b) = (key(), key());
+    star.join_judged(A, &a, Ok(granted(Allowed::default().with_max_dials(2))));
+    star.join_judged(B, &b, Ok(granted(Allowed::default())));
+    star.actions();
+    for id in ["1", "2", "3"] {
+        star.dial(A, &a, &b, id);
+        // Those that others make to it do not count.
+        star.dial(B, &b, &a, &format!("b{id}"));
+    }
+    let refused = (Some(A), refused(&Refusal::TooManyDials));
+    let happened = star.actions();
+    assert_eq!(happened.iter().filter(|it| **it == refused).count(), 1);
+    assert_eq!(happened.last().map(|(to, _)| *to), Some(Some(A)));
+    assert_eq!(star.registry.open_dials(), 5);
+    star.registry.handle_ack(B, 0, "[\"no\"]");
+    star.dial(A, &a, &b, "3");
+    assert_eq!(star.registry.open_dials(), 5);
+}
+
+#[test]
+fn those_who_have_joined_are_gone_through_some_at_a_time() {
+    let mut star = asking(Config::default());
+    let keys: Vec<_> = (0..5).map(|_| key()).collect();
+    for key in &keys {
+        star.join_judged(A, key, Ok(granted(Allowed::default())));
+    }
+    let mut found = Vec::new();
+    let mut from = String::new();
+    loop {
+        let some = star.registry.joined_from(&from, 2);
+        let Some(last) = some.last() else { break };
+        from = format!("{}\0", last.address);
+        assert!(
+            some.iter()
+                .all(|joined| joined.link == A && joined.grant.is_some())
+        );
+        found.extend(some.into_iter().map(|joined| joined.address.to_string()));
+    }
+    let mut expected: Vec<_> = keys.iter().map(address).collect();
+    expected.sort();
+    assert_eq!(found, expected);
+}

@@ -1,0 +1,101 @@
+//! Peers that were let in, and are to go.
+
+use libp2p_websocket_star::rendezvous::Refused;
+use serde_json::json;
+
+use super::{Bans, count, id, key, serving, try_join};
+use crate::client::{Client, Eio, dial, server, soon, stream_event};
+
+#[tokio::test]
+async fn whoever_is_not_allowed_any_more_is_cut_off_and_nobody_else() {
+    let bans = Bans::default();
+    let server = serving(bans.clone()).await;
+    let bad = key();
+    let mut banned = Client::connect(&server).await;
+    banned.join(&bad).await;
+    let mut others = Vec::new();
+    for _ in 0..300 {
+        others.push(Client::joined(&server).await);
+    }
+    let [first, second] = &mut others[..2] else {
+        panic!("there are more")
+    };
+    dial(first, second, "d").await;
+    dial(first, &mut banned, "e").await;
+    bans.ban(&bad);
+    assert_eq!(soon("a look", server.recheck_access()).await, 1);
+    let (code, reason) = banned.closed().await.expect("a reason");
+    assert_eq!(u16::from(code), 1008);
+    assert_eq!(reason, "you are not allowed here any more");
+    // Its streams end with an error, and the others' do not.
+    let lost = "\"the other peer's link to the rendezvous was lost\"";
+    let mut ends = [first.text().await, first.text().await];
+    ends.sort();
+    let streams = ["e.dialer", "e.listener"];
+    assert_eq!(ends, streams.map(|stream| stream_event(lost, stream)));
+    first.item("d.dialer", b"still there").await;
+    second.expect_item("d.dialer", b"still there").await;
+
+    assert_eq!(count(&server, Refused::NoLongerAllowed), 1);
+    let mut again = Client::connect(&server).await;
+    let answer = try_join(&mut again, &bad).await;
+    assert_eq!(answer, json!(["Not allowed: you are banned"]));
+    assert_eq!(server.recheck_access().await, 0);
+    assert_eq!(server.snapshot().peers.len(), 300);
+}
+
+#[tokio::test]
+async fn a_link_that_takes_nothing_is_cut_off_too() {
+    let bans = Bans::default();
+    let server = serving(bans.clone()).await;
+    let bad = key();
+    let mut stuck = Client::connect(&server).await;
+    stuck.join(&bad).await;
+    let mut sender = Client::joined(&server).await;
+    dial(&mut sender, &mut stuck, "d").await;
+    // Until neither the sockets nor the queue have any room.
+    let item = vec![7; 500_000];
+    let full = async {
+        loop {
+            sender.item("d.dialer", &item).await;
+        }
+    };
+    let full = tokio::time::timeout(std::time::Duration::from_secs(2), full).await;
+    assert!(full.is_err());
+    bans.ban(&bad);
+    assert_eq!(server.recheck_access().await, 1);
+    soon("the peer to be gone", async {
+        while server.snapshot().peers.len() > 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_peer_is_disconnected_wherever_it_is_and_told_why() {
+    for server in [server().await, serving(Bans::default()).await] {
+        let (one, other) = (key(), key());
+        let mut client = Client::connect_as(&server, Eio::V4).await;
+        client.join(&one).await;
+        let mut stays = Client::connect(&server).await;
+        stays.join(&other).await;
+        let nobody = server.disconnect(&id(&key()), "").await;
+        assert_eq!(nobody, 0);
+        assert_eq!(server.disconnect(&id(&one), "too\nloud").await, 1);
+        let (code, reason) = client.closed().await.expect("a reason");
+        assert_eq!(u16::from(code), 1008);
+        assert_eq!(reason, "disconnected: too\\nloud");
+        assert_eq!(count(&server, Refused::Disconnected), 1);
+
+        // It is no ban. By the other id of its key it is found as well.
+        let mut client = Client::connect(&server).await;
+        client.join(&one).await;
+        let old = libp2p_websocket_star::rendezvous::Join::new(id(&one), [127, 0, 0, 1].into());
+        let old = old.peer_ids().last().expect("two");
+        assert_eq!(server.disconnect(&old, &"a".repeat(1000)).await, 1);
+        let (_, reason) = client.closed().await.expect("a reason");
+        assert_eq!(reason, format!("disconnected: {}", "a".repeat(109)));
+        stays.request(json!(["ss-leave", ""])).await;
+    }
+}

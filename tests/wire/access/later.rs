@@ -1,0 +1,212 @@
+//! Verdicts that take time.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use libp2p_websocket_star::rendezvous::{Config, Refused, Server, Verdict};
+use serde_json::{Value, json};
+use tokio::{net::TcpSocket, sync::mpsc};
+
+use super::{Ask, Waiting, count, key, next, prove, serving, serving_with};
+use crate::client::{Client, Eio, config, soon};
+
+/// A second connection from somewhere else.
+async fn link(server: &Server, host: u8) -> Client {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    let from = Ipv4Addr::new(127, 0, 0, host);
+    socket.bind((from, 0).into()).expect("a loopback address");
+    Client::upgrade_on(server, Eio::V3, socket)
+        .await
+        .greeted()
+        .await
+}
+
+async fn gone(ask: Ask) {
+    let mut reply = ask.reply;
+    soon("the future to be dropped", reply.closed()).await;
+}
+
+/// A client that has joined.
+async fn joined(server: &Server, asks: &mut mpsc::Receiver<Ask>) -> Client {
+    let mut client = Client::connect(server).await;
+    let ack = prove(&mut client, &key()).await;
+    let ask = next(asks).await;
+    ask.reply.send(Verdict::allow()).expect("it waits");
+    assert_eq!(client.answer(ack).await[0], Value::Null);
+    client
+}
+
+#[tokio::test]
+async fn until_it_is_decided_a_link_is_not_read_and_is_written_to() {
+    let (access, mut asks) = Waiting::new();
+    let hasty = config()
+        .with_ping_interval(Duration::from_millis(100))
+        .with_ping_timeout(Duration::from_millis(200));
+    let server = serving_with(hasty, access).await;
+    let mut client = Client::connect(&server).await;
+    let ack = prove(&mut client, &key()).await;
+    let ask = next(&mut asks).await;
+    assert_eq!(ask.join.address(), client.address);
+    let later = client.ask(json!(["ss-leave", "/ip4/192.0.2.1"])).await;
+    // Longer than it may be silent: it is kept alive without asking for it.
+    for _ in 0..5 {
+        assert_eq!(client.text().await, "3");
+    }
+    assert_eq!(server.snapshot().peers.len(), 0);
+    ask.reply.send(Verdict::allow()).expect("it waits");
+    let mut answers = Vec::new();
+    while answers.len() < 2 {
+        let text = client.text().await;
+        if text != "3" {
+            answers.push(text);
+        }
+    }
+    assert!(
+        answers[0].starts_with(&format!("43{ack}[null,null,")),
+        "{answers:?}"
+    );
+    assert_eq!(answers[1], format!("43{later}[]"));
+}
+
+#[tokio::test]
+async fn what_is_not_decided_in_time_is_refused_for_a_while() {
+    let (access, mut asks) = Waiting::new();
+    let hasty = config().with_access_timeout(Duration::from_millis(200));
+    let server = serving_with(hasty, access).await;
+    let mut client = Client::connect(&server).await;
+    let ack = prove(&mut client, &key()).await;
+    let ask = next(&mut asks).await;
+    let words = "Not allowed now, again in 5 s: nobody has decided in time";
+    assert_eq!(client.answer(ack).await, json!([words]));
+    gone(ask).await;
+    assert_eq!(count(&server, Refused::Undecided), 1);
+    // The link lives.
+    let ack = prove(&mut client, &key()).await;
+    let ask = next(&mut asks).await;
+    ask.reply.send(Verdict::allow()).expect("it waits");
+    assert_eq!(client.answer(ack).await[0], Value::Null);
+}
+
+#[tokio::test]
+async fn nobody_is_asked_any_more_about_a_peer_that_is_gone() {
+    let (access, mut asks) = Waiting::new();
+    let server = serving(access).await;
+    let mut client = Client::connect(&server).await;
+    prove(&mut client, &key()).await;
+    let ask = next(&mut asks).await;
+    drop(client);
+    gone(ask).await;
+
+    // Nor when it hangs up properly, or the server is stopped.
+    let mut client = Client::connect(&server).await;
+    prove(&mut client, &key()).await;
+    let ask = next(&mut asks).await;
+    let close = futures::SinkExt::close(&mut client.socket);
+    soon("the close", close).await.expect("closed");
+    gone(ask).await;
+
+    let mut client = Client::connect(&server).await;
+    prove(&mut client, &key()).await;
+    let ask = next(&mut asks).await;
+    tokio::join!(server.shutdown(), gone(ask));
+}
+
+#[tokio::test]
+async fn a_verdict_that_is_no_longer_right_is_looked_at_once_more() {
+    let (access, mut asks) = Waiting::new();
+    let banned = super::Bans::default();
+    let access = Both(access, banned.clone());
+    let server = serving(access).await;
+    let (bad, good) = (key(), key());
+    let mut clients = Vec::new();
+    for key in [&bad, &good] {
+        let mut client = Client::connect(&server).await;
+        let ack = prove(&mut client, key).await;
+        clients.push((client, ack, next(&mut asks).await));
+    }
+    banned.ban(&bad);
+    assert_eq!(server.recheck_access().await, 0, "neither has joined");
+    let mut told = Vec::new();
+    for (mut client, ack, ask) in clients {
+        ask.reply.send(Verdict::allow()).expect("it waits");
+        if told.is_empty() {
+            let (code, reason) = client.closed().await.expect("a reason");
+            told.push((u16::from(code), reason));
+        } else {
+            assert_eq!(client.answer(ack).await[0], Value::Null);
+        }
+    }
+    assert_eq!(
+        told,
+        [(1008, "you are not allowed here any more".to_owned())]
+    );
+    assert_eq!(count(&server, Refused::NoLongerAllowed), 1);
+}
+
+/// Decides as the first, and reconsiders as the second.
+#[derive(Debug)]
+struct Both(Waiting, super::Bans);
+
+impl libp2p_websocket_star::rendezvous::Access for Both {
+    fn judge(
+        &self,
+        join: &libp2p_websocket_star::rendezvous::Join,
+    ) -> libp2p_websocket_star::rendezvous::Judgement {
+        self.0.judge(join)
+    }
+
+    fn still_allows(&self, join: &libp2p_websocket_star::rendezvous::Join) -> bool {
+        self.1.still_allows(join)
+    }
+}
+
+fn few_at_a_time() -> Config {
+    config()
+        .with_access_in_flight(2)
+        .with_access_timeout(Duration::from_secs(10))
+}
+
+#[tokio::test]
+async fn a_stranger_with_many_keys_is_one_among_the_others() {
+    let (access, mut asks) = Waiting::new();
+    let server = serving_with(few_at_a_time(), access).await;
+    let mut flood = Vec::new();
+    for _ in 0..30 {
+        let mut client = link(&server, 2).await;
+        prove(&mut client, &key()).await;
+        flood.push(client);
+    }
+    let first = next(&mut asks).await;
+    let second = next(&mut asks).await;
+    let mut honest = link(&server, 3).await;
+    let ack = prove(&mut honest, &key()).await;
+    // All places are taken, and it is next.
+    let told = tokio::time::timeout(Duration::from_millis(100), asks.recv()).await;
+    assert!(told.is_err(), "more than two are worked on: {told:?}");
+    first.reply.send(Verdict::refuse("no")).expect("it waits");
+    let third = next(&mut asks).await;
+    assert_eq!(third.join.address(), honest.address);
+    third.reply.send(Verdict::allow()).expect("it waits");
+    assert_eq!(honest.answer(ack).await[0], Value::Null);
+    // Then it is the others' turn again.
+    let fourth = next(&mut asks).await;
+    assert!(fourth.join.client() == Ipv4Addr::new(127, 0, 0, 2));
+    drop((second, flood));
+}
+
+#[tokio::test]
+async fn other_links_are_served_meanwhile() {
+    let (access, mut asks) = Waiting::new();
+    let server = serving_with(few_at_a_time(), access).await;
+    let mut dialer = joined(&server, &mut asks).await;
+    let mut listener = joined(&server, &mut asks).await;
+    let mut waiting = Vec::new();
+    for _ in 0..10 {
+        let mut client = Client::connect(&server).await;
+        prove(&mut client, &key()).await;
+        waiting.push(client);
+    }
+    crate::client::dial(&mut dialer, &mut listener, "d").await;
+    let item = vec![7; 100_000];
+    dialer.item("d.dialer", &item).await;
+    listener.expect_item("d.dialer", &item).await;
+}

@@ -1,5 +1,6 @@
 //! The crate against software that it did not write, and against peers that misbehave.
 
+mod access;
 mod as_npm;
 mod compat;
 mod corpus;

@@ -1,6 +1,6 @@
 //! What an operator of a rendezvous sees: command line, signals, TLS, health, metrics, the page.
 
-mod certificates;
+pub mod certificates;
 mod descriptors;
 mod http;
 mod output;

@@ -1,0 +1,288 @@
+//! A service that is asked over HTTP.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join;
+use libp2p::core::transport::TransportEvent::{ListenerError, NewAddress};
+use serde_json::json;
+
+use super::{
+    List, node, npm, refusal, refusals, refused, refused_for_now,
+    service::{Answer, Service},
+};
+use crate::{
+    operations::certificates::{Certificate, Folder, text},
+    support::{
+        binary::{Binary, command},
+        ed25519, hasty,
+        raw::{Raw, check_echo, echo},
+        within,
+    },
+};
+
+async fn asking(service: &Service, more: &[&str]) -> Binary {
+    let url = service.url();
+    let flags = [&["--access-url", &url], more].concat();
+    Binary::start(&flags).await
+}
+
+#[tokio::test]
+async fn the_service_is_asked_with_all_there_is_and_obeyed() {
+    let service = Service::start(json!({"allow": true})).await;
+    let star = asking(&service, &[]).await;
+    let (npm, of_npm) = npm().await;
+    let ed25519_key = json!({"keyType": "ed25519"});
+    let to = npm.try_listen(&star.addr(), ed25519_key.clone()).await;
+    let to = to.expect("let in");
+    let key = ed25519();
+    let at = star.addr().parse().expect("a multiaddr");
+    let config = hasty().with_token(at, "secret").expect("on this machine");
+    let mut node = Raw::with(&key, config);
+    let (_, own) = node.listen(&star.addr()).await;
+    let own = own.to_string().replace("/p2p/", "/ipfs/");
+    check_echo(node.dial(&to).await, 10_000, 1000).await;
+    let answer = async { echo(node.accept().await.0).await.expect("no reset") };
+    join(npm.echo(&own, 10_000), answer).await;
+
+    let host = star.local_addr().to_string();
+    let of_npm = json!({
+        "peer": of_npm, "proved": true, "address": to, "client": "127.0.0.1", "host": host,
+    });
+    let of_node = json!({
+        "peer": super::id(&key), "proved": true, "address": own, "client": "127.0.0.1", "host": host,
+        "token": "secret",
+    });
+    assert_eq!(service.asked(), [of_npm, of_node]);
+
+    service.answers_json(json!({"allow": false, "reason": "not\ntoday", "ttl_s": 0}));
+    let words = "Not allowed: not\\ntoday";
+    let other = crate::support::js::Peer::start();
+    let error = other.try_listen(&star.addr(), ed25519_key).await;
+    assert!(error.expect_err("refused").contains(words));
+    assert_eq!(refused(&mut super::node().0, &star.addr()).await, words);
+    assert_eq!(refusals(&star, "not_allowed").await, 2);
+}
+
+#[tokio::test]
+async fn whoever_is_told_when_to_come_again_comes_then_and_not_before() {
+    let later = json!({"allow": false, "reason": "full", "retry_after_s": 1});
+    let service = Service::start(later).await;
+    let star = asking(&service, &[]).await;
+    let (mut node, _) = node();
+    let asked = Instant::now();
+    let words = refused_for_now(&mut node, &star.addr()).await;
+    assert_eq!(words, "Not allowed now, again in 1 s: full");
+    service.answers_json(json!({"allow": true}));
+    node.joined().await;
+    // Its own waits are a twentieth of that.
+    assert!(
+        asked.elapsed() >= Duration::from_millis(990),
+        "{:?}",
+        asked.elapsed()
+    );
+    assert_eq!(service.asked().len(), 2);
+    assert_eq!(refusals(&star, "not_allowed_now").await, 1);
+}
+
+#[tokio::test]
+async fn whoever_is_to_come_again_much_later_leaves_the_link() {
+    let later = json!({"allow": false, "retry_after_s": 3600});
+    let service = Service::start(later).await;
+    let star = asking(&service, &[]).await;
+    let (mut node, _) = node();
+    let words = refused_for_now(&mut node, &star.addr()).await;
+    assert_eq!(words, "Not allowed now, again in 3600 s");
+    within("the link to be left", async {
+        while super::metric(&star, "rendezvous_links").await > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // A dial is another matter: it is not the listener's.
+    let peer = libp2p::PeerId::random();
+    let dialled = node.try_dial(&format!("{}/p2p/{peer}", star.addr())).await;
+    assert!(dialled.expect_err("refused").to_string().ends_with(&words));
+    assert_eq!(service.asked().len(), 2);
+}
+
+/// All that may go wrong.
+fn mishaps() -> Vec<Answer> {
+    let texts = [
+        "",
+        "no",
+        "{}",
+        "{\"allow\":\"true\"}",
+        "{\"allow\":1}",
+        "[true]",
+    ];
+    let huge = format!("{{\"allow\":true,\"x\":\"{}\"}}", "x".repeat(100_000));
+    let texts = texts.into_iter().map(str::to_owned).chain([huge]);
+    let statuses = [204, 301, 403, 404, 500, 503].map(Answer::Status);
+    texts
+        .map(Answer::Text)
+        .chain(statuses)
+        .chain([Answer::Nothing, Answer::Endless])
+        .collect()
+}
+
+const UNDECIDED: &str = "Not allowed now, again in 5 s: it cannot be decided now";
+
+#[tokio::test]
+async fn a_service_that_is_slow_lies_or_says_too_much_lets_nobody_in() {
+    let service = Service::start(json!({"allow": true})).await;
+    let (mut known, of_known) = node();
+    let list = List::new(&[of_known]);
+    let path = list.path();
+    let flags = ["--access-timeout", "300ms", "--allow-peers", &path];
+    let mut star = asking(&service, &flags).await;
+    for mishap in mishaps() {
+        service.answers(mishap.clone());
+        let words = refused_for_now(&mut node().0, &star.addr()).await;
+        assert_eq!(words, UNDECIDED, "{mishap:?}");
+    }
+    let line = star.logged("cannot ask who may join").await;
+    assert!(
+        line.contains("service=http://127.0.0.1:") && !line.contains("key=abc"),
+        "{line}"
+    );
+    // Whoever is on a list needs no service, and one that works again is asked again.
+    known.listen(&star.addr()).await;
+    service.answers_json(json!({"allow": true}));
+    node().0.listen(&star.addr()).await;
+}
+
+#[tokio::test]
+async fn a_service_that_is_down_lets_nobody_in_unless_it_is_told_to() {
+    let service = Service::start(json!({"allow": true})).await;
+    let closed = asking(&service, &[]).await;
+    let open = asking(&service, &["--access-fail-open"]).await;
+    for star in [&closed, &open] {
+        node().0.listen(&star.addr()).await;
+    }
+    let url = service.url();
+    // The connections that were kept end with it.
+    drop(service);
+    let words = refused_for_now(&mut node().0, &closed.addr()).await;
+    assert_eq!(words, UNDECIDED);
+    node().0.listen(&open.addr()).await;
+
+    // Those who are denied stay out.
+    let (mut banned, of_banned) = node();
+    let list = List::new(&[of_banned]);
+    let list = list.path();
+    let flags = [
+        "--access-url",
+        &url,
+        "--access-fail-open",
+        "--deny-peers",
+        &list,
+    ];
+    let star = Binary::start(&flags).await;
+    refused(&mut banned, &star.addr()).await;
+    node().0.listen(&star.addr()).await;
+}
+
+/// Joins anew, on a link of its own.
+async fn join_anew(key: &libp2p::identity::Keypair, star: &Binary) -> Result<(), String> {
+    let mut node = Raw::with(key, hasty());
+    node.listen_on(&star.addr()).expect("a good address");
+    loop {
+        match node.event().await {
+            NewAddress { .. } => return Ok(()),
+            ListenerError { error, .. } => return Err(refusal(error).0),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn both_answers_are_kept_for_as_long_as_they_say() {
+    let allowed = json!({"allow": true, "ttl_s": 3600});
+    let full = json!({"allow": false, "retry_after_s": 7, "ttl_s": 3600});
+    let service = Service::start(allowed).await;
+    let star = asking(&service, &[]).await;
+    let (one, other, third) = (ed25519(), ed25519(), ed25519());
+    for _ in 0..3 {
+        join_anew(&one, &star).await.expect("let in");
+    }
+    service.answers_json(full);
+    join_anew(&one, &star).await.expect("still let in");
+    assert_eq!(service.asked().len(), 1);
+    for _ in 0..3 {
+        let words = join_anew(&other, &star).await.expect_err("refused");
+        assert_eq!(words, "Not allowed now, again in 7 s");
+    }
+    assert_eq!(service.asked().len(), 2);
+    service.answers_json(json!({"allow": true, "ttl_s": 0.2}));
+    join_anew(&third, &star).await.expect("let in");
+    let asked = Instant::now();
+    within("another question", async {
+        while service.asked().len() < 4 {
+            join_anew(&third, &star).await.expect("let in");
+        }
+    })
+    .await;
+    assert!(asked.elapsed() >= Duration::from_millis(150));
+}
+
+#[tokio::test]
+async fn whom_the_service_has_let_in_stays_when_the_lists_are_read_anew() {
+    let service = Service::start(json!({"allow": true})).await;
+    let (mut listed, of_listed) = node();
+    let (mut banned, of_banned) = node();
+    let list = List::new(&[of_listed]);
+    let deny = List::new(&[]);
+    let (list_path, deny_path) = (list.path(), deny.path());
+    let flags = ["--allow-peers", &list_path, "--deny-peers", &deny_path];
+    let mut star = asking(&service, &flags).await;
+    let (mut guest, _) = node();
+    for node in [&mut listed, &mut banned, &mut guest] {
+        node.listen(&star.addr()).await;
+    }
+    assert_eq!(service.asked().len(), 2);
+    list.write(&[]);
+    deny.write(&[of_banned]);
+    star.logged("cut_off=").await;
+    super::closed(&mut banned).await;
+    // Whom the list had let in comes back, and the service is asked.
+    listed.joined().await;
+    assert_eq!(service.asked().len(), 3);
+    assert_eq!(super::metric(&star, "rendezvous_peers").await, 2);
+    assert_eq!(refusals(&star, "no_longer_allowed").await, 2);
+}
+
+#[tokio::test]
+async fn the_service_is_asked_over_tls_if_somebody_vouches_for_it() {
+    let mut service = Service::start(json!({"allow": true})).await;
+    let certificate = Certificate::new();
+    let folder = Folder::new();
+    let ca = text(&folder.write("ca.pem", &certificate.pem));
+    let url = service.secure_url(&certificate).await;
+    let star = Binary::start(&["--access-url", &url, "--access-ca", &ca]).await;
+    node().0.listen(&star.addr()).await;
+    node().0.listen(&star.addr()).await;
+    assert_eq!(service.asked().len(), 2);
+    // Connections are kept, and replaced when the service has closed them.
+    service.hang_up();
+    node().0.listen(&star.addr()).await;
+    assert_eq!(service.asked().len(), 3);
+    let star = Binary::start(&["--access-url", &url]).await;
+    let words = refused_for_now(&mut node().0, &star.addr()).await;
+    assert_eq!(words, UNDECIDED);
+    let plain = url.replace("https", "http");
+    let star = Binary::start(&["--access-url", &plain]).await;
+    let words = refused_for_now(&mut node().0, &star.addr()).await;
+    assert_eq!(words, UNDECIDED);
+    assert_eq!(service.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn a_service_that_is_asked_in_the_clear_on_another_machine_is_warned_of() {
+    let mut command = command();
+    command.args(["--host", "127.0.0.1", "--port", "0"]);
+    command.args(["--access-url", "http://access.invalid/"]);
+    let mut star = Binary::spawn(&mut command).await;
+    star.logged("is asked without TLS").await;
+    let words = refused_for_now(&mut node().0, &star.addr()).await;
+    assert_eq!(words, UNDECIDED);
+}

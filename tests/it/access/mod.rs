@@ -1,0 +1,136 @@
+//! Who may use a rendezvous, as its operator says it: over the wire, with npm's client and ours.
+
+mod callout;
+mod lists;
+mod service;
+mod tokens;
+
+use std::path::PathBuf;
+
+use libp2p::{
+    core::transport::TransportEvent::{ListenerClosed, ListenerError, NewAddress},
+    identity::Keypair,
+};
+use libp2p_websocket_star::error::{Error, JoinError};
+use serde_json::json;
+
+use crate::{
+    operations::certificates::text,
+    support::{
+        address, binary::Binary, binary::http, ed25519, embedded, hasty, js::Peer, raw::Raw,
+    },
+};
+
+/// A list in a file of its own.
+struct List {
+    folder: tempfile::TempDir,
+}
+
+impl List {
+    fn new(lines: &[String]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let list = Self { folder };
+        list.write(lines);
+        list
+    }
+
+    fn path(&self) -> String {
+        text(&self.file("list"))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Replaces all of it at once.
+    fn write(&self, lines: &[String]) {
+        let new = self.file("new");
+        std::fs::write(&new, lines.join("\n")).expect("written");
+        std::fs::rename(new, self.file("list")).expect("renamed");
+    }
+}
+
+/// A node, and its id.
+fn node() -> (Raw, String) {
+    let key = ed25519();
+    (Raw::with(&key, hasty()), id(&key))
+}
+
+fn id(key: &Keypair) -> String {
+    key.public().to_peer_id().to_base58()
+}
+
+/// An npm client, and its id, which it has once it has been somewhere.
+async fn npm() -> (Peer, String) {
+    let peer = Peer::start();
+    let elsewhere = embedded().await;
+    let ed25519 = json!({"keyType": "ed25519"});
+    let addr = peer.try_listen(&address(&elsewhere), ed25519).await;
+    let addr = addr.expect("everybody is let in there");
+    peer.close().await;
+    let (_, id) = addr.rsplit_once('/').expect("an id");
+    (peer, id.to_owned())
+}
+
+/// The words with which a rendezvous refused a join.
+#[track_caller]
+fn refusal(error: Error) -> (String, JoinError) {
+    match error {
+        Error::Join { error, .. } => match &error {
+            JoinError::Refused(words) => (words.clone(), error),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The words with which a listener was refused for good.
+async fn refused(node: &mut Raw, addr: &str) -> String {
+    node.listen_on(addr).expect("a good address");
+    closed(node).await
+}
+
+/// The words with which a listener is closed, whatever comes before.
+async fn closed(node: &mut Raw) -> String {
+    loop {
+        match node.event().await {
+            ListenerClosed { reason, .. } => {
+                let (words, error) = refusal(reason.expect_err("an error"));
+                assert!(error.is_permanent());
+                return words;
+            }
+            NewAddress { .. } => panic!("it was let in"),
+            _ => {}
+        }
+    }
+}
+
+/// The words with which a listener was refused for a while.
+async fn refused_for_now(node: &mut Raw, addr: &str) -> String {
+    node.listen_on(addr).expect("a good address");
+    loop {
+        match node.event().await {
+            ListenerError { error, .. } => {
+                let (words, error) = refusal(error);
+                assert!(!error.is_permanent() && error.retry_after().is_some());
+                return words;
+            }
+            NewAddress { .. } => panic!("it was let in"),
+            ListenerClosed { reason, .. } => panic!("{reason:?}"),
+            _ => {}
+        }
+    }
+}
+
+/// What the metrics of a binary say.
+async fn metric(star: &Binary, name: &str) -> u64 {
+    let metrics = http(star.local_addr(), "GET", "/metrics", "x").await;
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+    let value = line.unwrap_or_else(|| panic!("no {name}: {metrics}"));
+    value.trim().parse().expect("a number")
+}
+
+async fn refusals(star: &Binary, reason: &str) -> u64 {
+    let name = format!("rendezvous_refusals_total{{reason=\"{reason}\"}}");
+    metric(star, &name).await
+}

@@ -153,29 +153,23 @@ async fn a_service_that_is_slow_lies_or_says_too_much_lets_nobody_in() {
 
 #[tokio::test]
 async fn a_service_that_is_down_lets_nobody_in_unless_it_is_told_to() {
-    let service = Service::start(json!({"allow": true})).await;
-    let closed = asking(&service, &[]).await;
-    let open = asking(&service, &["--access-fail-open"]).await;
-    for star in [&closed, &open] {
-        node().0.listen(&star.addr()).await;
-    }
-    let url = service.url();
-    // The connections that were kept end with it.
-    drop(service);
-    let words = refused_for_now(&mut node().0, &closed.addr()).await;
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let addr = nobody.expect("a free port").local_addr().expect("bound");
+    let url = format!("http://{addr}/");
+    let star = Binary::start(&["--access-url", &url]).await;
+    let words = refused_for_now(&mut node().0, &star.addr()).await;
     assert_eq!(words, UNDECIDED);
-    node().0.listen(&open.addr()).await;
 
-    // Those who are denied stay out.
+    // Those who are denied stay out all the same.
     let (mut banned, of_banned) = node();
     let list = List::new(&[of_banned]);
-    let list = list.path();
+    let path = list.path();
     let flags = [
         "--access-url",
         &url,
         "--access-fail-open",
         "--deny-peers",
-        &list,
+        &path,
     ];
     let star = Binary::start(&flags).await;
     refused(&mut banned, &star.addr()).await;

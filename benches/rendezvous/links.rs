@@ -38,7 +38,7 @@ pub struct Plan {
 impl Plan {
     pub fn new(kind: Kind, links: usize, rest: Duration) -> Self {
         let (newcomers, joining, calm) = match kind {
-            Kind::Ours | Kind::OursTls => (7, 300, 60),
+            Kind::Ours | Kind::OursTls | Kind::OursListed => (7, 300, 60),
             Kind::Npm => (1, 60, 10),
         };
         Self {

@@ -1,5 +1,5 @@
 //! The rendezvous under load, beside the npm server: `cargo bench --bench rendezvous`, some 7 minutes; with
-//! `-- --quick` about one; `-- links`, `-- churn` and `-- transfer` for a part of it, and
+//! `-- --quick` about one; `-- links`, `-- churn`, `-- access` and `-- transfer` for a part of it, and
 //! `-- links --links=5000` for another number. Linux only; the npm server takes part if Node.js is there and
 //! `npm ci --prefix tests/js` was run.
 //!
@@ -12,6 +12,7 @@
 //! without the challenge; with `--check`, it fails if a bound is missed. Without the feature, the locks are not
 //! measured.
 
+mod access;
 mod churn;
 mod client;
 mod growth;
@@ -29,7 +30,7 @@ use std::{io, time::Duration};
 
 use self::{
     churn::Work,
-    process::{Kind, SERVE, SERVE_TLS},
+    process::{Kind, SERVE, SERVE_LISTED, SERVE_TLS},
     spread::{Spread, number},
 };
 
@@ -46,14 +47,19 @@ fn main() -> io::Result<()> {
     if let Some(done) = growth::part(&args) {
         return done;
     }
-    let serves = has(SERVE) || has(SERVE_TLS);
-    if !serves && !has("--bench") {
+    let served = [
+        (SERVE, Kind::Ours),
+        (SERVE_TLS, Kind::OursTls),
+        (SERVE_LISTED, Kind::OursListed),
+    ];
+    let served = served.into_iter().find(|(argument, _)| has(argument));
+    if served.is_none() && !has("--bench") {
         // `cargo test` starts benchmarks too.
         return Ok(());
     }
     let runtime = tokio::runtime::Runtime::new()?;
-    if serves {
-        return runtime.block_on(process::serve(has(SERVE_TLS)));
+    if let Some((_, kind)) = served {
+        return runtime.block_on(process::serve(kind));
     }
     if !cfg!(target_os = "linux") {
         println!("The figures are taken from /proc, which is Linux'.");
@@ -83,6 +89,9 @@ async fn measure(quick: bool, args: &[String]) -> io::Result<()> {
     }
     if only("churn") {
         churns(quick).await?;
+    }
+    if only("access") {
+        access::measure(quick).await?;
     }
     if only("transfer") {
         transfers(quick).await?;
@@ -121,7 +130,7 @@ async fn churns(quick: bool) -> io::Result<()> {
     for kind in kinds() {
         // The npm server does what it can in that time.
         let limit = Duration::from_secs(match kind {
-            Kind::Ours | Kind::OursTls => 300,
+            Kind::Ours | Kind::OursTls | Kind::OursListed => 300,
             Kind::Npm if quick => 5,
             Kind::Npm => 20,
         });
@@ -244,7 +253,7 @@ async fn idle_links(quick: bool, only: Option<usize>) -> io::Result<()> {
     let mut largest = 0.0;
     for kind in kinds() {
         let most = match kind {
-            Kind::Ours | Kind::OursTls => usize::MAX,
+            Kind::Ours | Kind::OursTls | Kind::OursListed => usize::MAX,
             Kind::Npm if quick => 100,
             Kind::Npm => 1000,
         };

@@ -15,11 +15,16 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use crate::secure::{Place, self_signed};
+use crate::{
+    access,
+    secure::{Place, self_signed},
+};
 
 /// Has this program serve instead of measure, and with TLS.
 pub const SERVE: &str = "--serve-until-stdin-ends";
 pub const SERVE_TLS: &str = "--serve-tls-until-stdin-ends";
+/// Has it look for everybody in a long list.
+pub const SERVE_LISTED: &str = "--serve-listed-until-stdin-ends";
 /// What `/proc` counts processor time in, on every Linux there is.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -28,6 +33,7 @@ pub enum Kind {
     Ours,
     Npm,
     OursTls,
+    OursListed,
 }
 
 impl Kind {
@@ -36,13 +42,14 @@ impl Kind {
             Self::Ours => "this crate",
             Self::Npm => "npm 0.4.1",
             Self::OursTls => "this crate, wss",
+            Self::OursListed => "this crate, with a list",
         }
     }
 
     /// Whether it can be run here.
     pub fn is_there(self) -> bool {
         match self {
-            Self::Ours | Self::OursTls => true,
+            Self::Ours | Self::OursTls | Self::OursListed => true,
             Self::Npm => {
                 let node = std::process::Command::new("node").arg("--version").output();
                 node.is_ok() && npm_script().with_file_name("node_modules").is_dir()
@@ -80,6 +87,7 @@ impl Rendezvous {
         let (program, argument) = match kind {
             Kind::Ours => (own, SERVE.into()),
             Kind::OursTls => (own, SERVE_TLS.into()),
+            Kind::OursListed => (own, SERVE_LISTED.into()),
             Kind::Npm => ("node".into(), npm_script()),
         };
         let mut child = Command::new(program)
@@ -127,7 +135,7 @@ impl Rendezvous {
     /// What our server has at the moment.
     pub async fn snapshot(&mut self) -> Option<Value> {
         match self.kind {
-            Kind::Ours | Kind::OursTls => self.ask("?\n").await.ok(),
+            Kind::Ours | Kind::OursTls | Kind::OursListed => self.ask("?\n").await.ok(),
             Kind::Npm => None,
         }
     }
@@ -136,7 +144,7 @@ impl Rendezvous {
     /// likes, the heap after it was made to.
     pub async fn held(&mut self) -> io::Result<f64> {
         match self.kind {
-            Kind::Ours | Kind::OursTls => Ok(self.usage().rss),
+            Kind::Ours | Kind::OursTls | Kind::OursListed => Ok(self.usage().rss),
             Kind::Npm => {
                 let said = self.ask("{\"cmd\":\"memory\"}\n").await?;
                 let heap = said["heap"].as_f64();
@@ -208,7 +216,7 @@ pub fn measure_locks() {
 
 /// The hidden half of this program: our server with its defaults, but for what a benchmark may not be
 /// refused.
-pub async fn serve(secure: bool) -> io::Result<()> {
+pub async fn serve(kind: Kind) -> io::Result<()> {
     let limits = Limits::default()
         .with_max_links(20_000)
         .with_max_links_per_ip(20_000)
@@ -221,12 +229,13 @@ pub async fn serve(secure: bool) -> io::Result<()> {
     let config = Config::default()
         .with_listen_addr((Ipv4Addr::LOCALHOST, 0).into())
         .with_limits(limits);
-    let (config, certificate) = match secure {
-        true => {
+    let (config, certificate) = match kind {
+        Kind::OursTls => {
             let (tls, certificate) = self_signed()?;
             (config.with_tls(tls), Some(hex::encode(certificate)))
         }
-        false => (config, None),
+        Kind::OursListed => (access::listing(config)?, None),
+        Kind::Ours | Kind::Npm => (config, None),
     };
     let server = Server::bind(config).await.map_err(io::Error::other)?;
     let port = server.local_addr().port();

@@ -1,0 +1,95 @@
+//! What it costs to look everybody up who joins, with the lists of the binary.
+
+#![allow(dead_code, reason = "the binary uses more of its lists")]
+
+#[path = "../../src/bin/websocket-star-rendezvous/access/file.rs"]
+mod file;
+#[path = "../../src/bin/websocket-star-rendezvous/access/lists.rs"]
+mod lists;
+#[path = "../../src/bin/websocket-star-rendezvous/access/networks.rs"]
+mod networks;
+#[path = "../../src/bin/websocket-star-rendezvous/access/peers.rs"]
+mod peers;
+#[path = "../../src/bin/websocket-star-rendezvous/access/tokens.rs"]
+mod tokens;
+
+use std::{io, time::Duration};
+
+use libp2p_identity::PeerId;
+use libp2p_websocket_star::rendezvous::{Access, Config, Join, Judgement, Verdict};
+
+use self::lists::{ListFiles, Lists, Opinion};
+use crate::{
+    churn::{self, Work},
+    process::Kind,
+    spread::{Spread, number},
+    target,
+};
+
+/// How many peer ids are listed.
+const LISTED: usize = 100_000;
+/// How much of the join rate must be left.
+const LEFT: f64 = 0.95;
+
+/// Nobody who joins is on the list, so it is looked through for both ids of each.
+#[derive(Debug)]
+struct Listed(Lists);
+
+impl Access for Listed {
+    fn judge(&self, join: &Join) -> Judgement {
+        let verdict = match self.0.opinion(join) {
+            Opinion::No(words) => Verdict::refuse(words),
+            Opinion::Yes | Opinion::Unlisted(_) => Verdict::allow(),
+        };
+        verdict.into()
+    }
+}
+
+/// Has a server look for everybody in a list of strangers.
+pub fn listing(config: Config) -> io::Result<Config> {
+    let file = tempfile::NamedTempFile::new()?;
+    let ids: Vec<String> = (0..LISTED).map(|_| PeerId::random().to_base58()).collect();
+    std::fs::write(file.path(), ids.join("\n"))?;
+    let files = ListFiles {
+        deny_peers: Some(file.path().to_owned()),
+        ..ListFiles::default()
+    };
+    let lists = files.load().map_err(io::Error::other)?;
+    Ok(config.with_access(Listed(lists)))
+}
+
+/// The server's processor time for joins, with and without a list, in turns.
+pub async fn measure(quick: bool) -> io::Result<()> {
+    let (rounds, joins) = if quick { (3, 4000) } else { (7, 20_000) };
+    println!("\n## Joins and leaves, with and without a list of {LISTED} peer ids");
+    println!("| round | joins | CPU s without | with | rate that is left |");
+    let mut kinds = [Kind::Ours, Kind::OursListed];
+    let mut left = Vec::new();
+    for round in 1..=rounds {
+        let mut cpu = [f64::NAN; 2];
+        for kind in kinds {
+            let limit = Duration::from_secs(300);
+            let figures = churn::measure(kind, Work::Joins, joins, limit).await?;
+            if figures.done < joins {
+                return Err(io::Error::other("the joins took too long"));
+            }
+            cpu[usize::from(kind == Kind::OursListed)] = figures.cpu;
+        }
+        let [without, with] = cpu;
+        println!(
+            "| {round} | {joins} | {without:.2} | {with:.2} | {:.3} |",
+            without / with
+        );
+        left.push(without / with);
+        // What comes first has it easier or harder.
+        kinds.reverse();
+    }
+    if let Some(left) = Spread::of(left) {
+        println!(
+            "{} of the join rate is left, {left}; {LEFT} wanted: {}",
+            number(left.median),
+            target(left.median >= LEFT)
+        );
+    }
+    Ok(())
+}

@@ -130,8 +130,13 @@ impl Page {
 
     /// Starts the node at a rendezvous, and gives its peer id.
     pub async fn start(&self, rendezvous: &str) -> Result<String, String> {
-        let body = "globalThis.node = await star.Node.start(args[0], {}); return node.peer();";
-        let peer = self.run(body, vec![json!(rendezvous)]).await?;
+        self.start_with(rendezvous, json!({})).await
+    }
+
+    /// The same with options.
+    pub async fn start_with(&self, rendezvous: &str, options: Value) -> Result<String, String> {
+        let body = "globalThis.node = await star.Node.start(args[0], args[1]); return node.peer();";
+        let peer = self.run(body, vec![json!(rendezvous), options]).await?;
         Ok(peer.as_str().expect("a peer id").to_owned())
     }
 

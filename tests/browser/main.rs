@@ -23,6 +23,7 @@ mod site;
 #[allow(dead_code, reason = "each test target uses its own part")]
 #[path = "../it/support/mod.rs"]
 mod support;
+mod tokens;
 
 use browser::{BOTH, Browser, Page};
 use serde_json::json;

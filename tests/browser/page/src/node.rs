@@ -19,7 +19,7 @@ use libp2p::{
     swarm::{ConnectionId, SwarmEvent, dial_opts::DialOpts},
 };
 use libp2p_stream as stream;
-use libp2p_websocket_star::{Behaviour, WebSocketStarTransport, preset};
+use libp2p_websocket_star::{Behaviour, Config, WebSocketStarTransport, preset};
 use wasm_bindgen_futures::spawn_local;
 use web_time::Instant;
 
@@ -45,8 +45,8 @@ type Log = Rc<RefCell<Vec<String>>>;
 
 impl Handle {
     pub async fn start(rendezvous: &str, options: &Options) -> Result<Self, String> {
-        let mut swarm = swarm(options)?;
         let rendezvous = rendezvous.parse::<Multiaddr>().map_err(text)?;
+        let mut swarm = swarm(options.config(&rendezvous)?)?;
         swarm.listen_on(rendezvous).map_err(text)?;
         let log = Log::default();
         loop {
@@ -105,9 +105,9 @@ impl Handle {
 }
 
 /// It speaks with nodes of today, and with js-libp2p 0.26.
-fn swarm(options: &Options) -> Result<Swarm<Behaviours>, String> {
+fn swarm(config: Config) -> Result<Swarm<Behaviours>, String> {
     let key = Keypair::generate_ed25519();
-    let transport = WebSocketStarTransport::new(&key, options.config());
+    let transport = WebSocketStarTransport::new(&key, config);
     let star = Behaviour::new(key.public().to_peer_id(), transport.discovery()).map_err(text)?;
     let transport = preset::transport(&key, transport).map_err(text)?;
     let builder = SwarmBuilder::with_existing_identity(key)

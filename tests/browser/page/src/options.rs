@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use js_sys::Reflect;
+use libp2p::Multiaddr;
 use libp2p_websocket_star::Config;
 use wasm_bindgen::JsValue;
 
-/// An object of JavaScript: `connect`, `dial` and `holdUp` are times in seconds.
+use crate::behaviours::text;
+
+/// An object of JavaScript: `connect`, `dial` and `holdUp` are times in seconds, `token` is for the rendezvous.
 pub struct Options(JsValue);
 
 impl Options {
@@ -20,8 +23,12 @@ impl Options {
         Some(Duration::from_secs_f64(seconds))
     }
 
+    fn token(&self) -> Option<String> {
+        Reflect::get(&self.0, &"token".into()).ok()?.as_string()
+    }
+
     /// Links are opened again soon.
-    pub fn config(&self) -> Config {
+    pub fn config(&self, rendezvous: &Multiaddr) -> Result<Config, String> {
         let mut config = Config::default()
             .with_allow_local_rendezvous(true)
             .with_backoff(Duration::from_millis(50), Duration::from_secs(60));
@@ -34,6 +41,9 @@ impl Options {
         if let Some(time) = self.time("holdUp") {
             config = config.with_hold_up_timeout(time);
         }
-        config
+        match self.token() {
+            Some(token) => config.with_token(rendezvous.clone(), token).map_err(text),
+            None => Ok(config),
+        }
     }
 }

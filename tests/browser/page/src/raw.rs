@@ -34,7 +34,9 @@ pub struct Raw {
 
 impl Raw {
     pub fn start(rendezvous: &str, options: &Options) -> Result<Self, String> {
-        let transport = WebSocketStarTransport::new(&Keypair::generate_ed25519(), options.config());
+        let at = rendezvous.parse().map_err(text)?;
+        let config = options.config(&at)?;
+        let transport = WebSocketStarTransport::new(&Keypair::generate_ed25519(), config);
         let transport = Rc::new(RefCell::new(transport));
         let (to_events, events) = mpsc::channel(1000);
         let (to_incoming, incoming) = mpsc::channel(1000);
@@ -44,7 +46,6 @@ impl Raw {
             // It ends with the node.
             let _ = Abortable::new(pumping, registration).await;
         });
-        let at = rendezvous.parse().map_err(text)?;
         let listening = transport.borrow_mut().listen_on(ListenerId::next(), at);
         listening.map_err(text)?;
         Ok(Self {

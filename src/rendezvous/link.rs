@@ -307,12 +307,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             self.rest = None;
         }
         if let Some(joining) = &mut self.joining {
-            let Poll::Ready(handled) = joining.poll(&self.member, cx) else {
+            let Poll::Ready(rest) = joining.poll(&self.member, cx) else {
                 self.poll_ahead(cx)?;
                 return Ok(false);
             };
             self.joining = None;
-            if let Handled::Rest(until) = handled {
+            if let Some(until) = rest {
                 self.rest_until(until);
             }
             return Ok(true);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     Ended, hub_now,
-    joining::{self, Joining},
+    joining::{self, Begun, Joining},
 };
 use crate::{
     protocol::{
@@ -429,7 +429,7 @@ fn encode(stream: StreamName<'_>, event: StreamEvent) -> Message {
     Message::text(Event::Stream { stream, event }.encode(None))
 }
 
-pub(super) fn done_or_rest(until: Option<Instant>) -> Handled {
+fn done_or_rest(until: Option<Instant>) -> Handled {
     until.map_or(Handled::Done, Handled::Rest)
 }
 
@@ -441,7 +441,10 @@ fn request(member: &Member, event: Event<'_>, ack: Option<u64>) -> Handled {
         (check, registry.has_joined(*link), registry.poll_rest(*link))
     });
     if let Some(check) = check {
-        return joining::begin(member, check);
+        return match joining::begin(member, check) {
+            Begun::Told(rest) => done_or_rest(rest),
+            Begun::Waits(joining) => Handled::Join(joining),
+        };
     }
     if may_join {
         member.place.set_joined(joined);

@@ -3,12 +3,10 @@
 use std::{
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
-use super::{
-    hub_now,
-    inbox::{Handled, done_or_rest},
-};
+use super::hub_now;
 use crate::{
     protocol::refusal::Refusal,
     rendezvous::{
@@ -20,6 +18,13 @@ use crate::{
     words::Words,
 };
 
+/// How far a join has come.
+pub(super) enum Begun {
+    /// The registry knows of it. If the link was refused too often, nothing is to be read from it until then.
+    Told(Option<Instant>),
+    Waits(Box<Joining>),
+}
+
 /// A join whose proof is good, and about which nobody has decided yet.
 #[derive(Debug)]
 pub(super) struct Joining {
@@ -30,23 +35,23 @@ pub(super) struct Joining {
 }
 
 /// Does the work for a join, and asks about it if somebody is to be asked.
-pub(super) fn begin(member: &Member, check: Check) -> Handled {
+pub(super) fn begin(member: &Member, check: Check) -> Begun {
     let checked = check.run();
     if let Some(address) = checked.proved() {
         tracing::Span::current().record("peer", tracing::field::display(Words(address)));
     }
     let Some(doorkeeper) = member.hub.doorkeeper() else {
-        return finish(member, checked);
+        return Begun::Told(finish(member, checked));
     };
     let visit = member.visit.clone().unwrap_or_default();
     let Some(join) = checked.join(member.client, visit) else {
-        return finish(member, checked);
+        return Begun::Told(finish(member, checked));
     };
     // Before it is asked about: what changes meanwhile is noticed.
     let round = doorkeeper.rounds();
     match doorkeeper.ask(join, || member.claimant()) {
-        Asked::Judged(judged) => decided(member, doorkeeper, checked, judged, round),
-        Asked::Waits(judging) => Handled::Join(Box::new(Joining {
+        Asked::Judged(judged) => Begun::Told(decided(member, doorkeeper, checked, judged, round)),
+        Asked::Waits(judging) => Begun::Waits(Box::new(Joining {
             checked: Some(checked),
             judging,
             round,
@@ -55,14 +60,14 @@ pub(super) fn begin(member: &Member, check: Check) -> Handled {
 }
 
 impl Joining {
-    /// Ready once, when it is decided and the registry knows.
-    pub(super) fn poll(&mut self, member: &Member, cx: &mut Context<'_>) -> Poll<Handled> {
+    /// Ready once, when it is decided and the registry knows; as [`Begun::Told`].
+    pub(super) fn poll(&mut self, member: &Member, cx: &mut Context<'_>) -> Poll<Option<Instant>> {
         let judged = ready!(self.judging.poll(cx));
         let decided = match (self.checked.take(), member.hub.doorkeeper()) {
             (Some(checked), Some(doorkeeper)) => {
                 decided(member, doorkeeper, checked, judged, self.round)
             }
-            _ => Handled::Done,
+            _ => None,
         };
         Poll::Ready(decided)
     }
@@ -75,20 +80,20 @@ fn decided(
     checked: Checked,
     judged: Result<Arc<Grant>, Refusal>,
     round: u64,
-) -> Handled {
+) -> Option<Instant> {
     let grant = judged.as_ref().ok().cloned();
-    let handled = finish(member, checked.judged(judged));
+    let rest = finish(member, checked.judged(judged));
     if let Some(grant) = grant
         && doorkeeper.rounds() != round
         && !doorkeeper.still_allows(grant.join())
     {
         member.outbox.close(CloseReason::NoLongerAllowed);
     }
-    handled
+    rest
 }
 
 /// Tells the registry of a join.
-fn finish(member: &Member, checked: Checked) -> Handled {
+fn finish(member: &Member, checked: Checked) -> Option<Instant> {
     let (joined, rest) = member.hub.with(|registry| {
         registry.handle_checked(member.link, checked, hub_now());
         (
@@ -97,5 +102,5 @@ fn finish(member: &Member, checked: Checked) -> Handled {
         )
     });
     member.place.set_joined(joined);
-    done_or_rest(rest)
+    rest
 }

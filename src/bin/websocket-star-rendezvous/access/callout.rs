@@ -105,7 +105,8 @@ impl Callout {
 
     pub fn judge(self: &Arc<Self>, join: &Join) -> Judgement {
         let question = Question::of(join);
-        if let Some(answer) = self.cache().get(question.key(), Instant::now()) {
+        let known = self.cache().get(question.key(), Instant::now());
+        if let Some(answer) = known {
             return self.verdict(join, &answer).into();
         }
         let (callout, join) = (self.clone(), join.clone());

@@ -119,7 +119,7 @@ struct Link<S> {
     /// A join about which nobody has decided yet. Nothing is read meanwhile.
     joining: Option<Box<Joining>>,
     /// What has come meanwhile: one message, so that it is noticed if the peer hangs up.
-    ahead: Option<Message>,
+    ahead: Option<Box<Message>>,
     holds: Holds,
     /// At the earliest when that has waited for too long, or another one would have.
     patience: Option<Pin<Box<Sleep>>>,
@@ -211,7 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 if let Some(account) = self.member.outbox.account() {
                     let waiting = self.waiting.as_ref();
                     let waiting = waiting.map_or(0, |waiting| waiting.push.cost());
-                    let ahead = self.ahead.as_ref().map_or(0, Message::len);
+                    let ahead = self.ahead.as_ref().map_or(0, |ahead| ahead.len());
                     account.set_reading(self.socket.held() + waiting + ahead);
                 }
                 Poll::Pending
@@ -325,7 +325,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 return Ok(read > 0);
             }
             let message = match self.ahead.take() {
-                Some(message) => message,
+                Some(message) => *message,
                 None => match self.poll_message(cx) {
                     Poll::Pending => return Ok(read > 0),
                     Poll::Ready(message) => message?,
@@ -374,7 +374,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             if matches!(message, Message::Close(_)) {
                 return Err(Ended::ByPeer);
             }
-            self.ahead = Some(message);
+            self.ahead = Some(Box::new(message));
         }
         Ok(())
     }

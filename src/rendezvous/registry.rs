@@ -187,8 +187,9 @@ enum DeadlineKind {
 #[derive(Debug)]
 struct Link {
     claimant: Claimant,
-    /// Its addresses, with what each of them is allowed where somebody is asked.
-    joins: BTreeMap<Arc<str>, Option<Arc<Grant>>>,
+    joins: BTreeSet<Arc<str>>,
+    /// What each of those is allowed, where somebody is asked.
+    grants: BTreeMap<Arc<str>, Arc<Grant>>,
     /// Open challenges by address, each good until then.
     challenges: BTreeMap<String, (Box<Challenge>, Instant)>,
     join_rate: Spent,
@@ -212,7 +213,8 @@ impl Link {
     fn new(claimant: Claimant) -> Self {
         Self {
             claimant,
-            joins: BTreeMap::new(),
+            joins: BTreeSet::new(),
+            grants: BTreeMap::new(),
             challenges: BTreeMap::new(),
             join_rate: Spent::default(),
             dials: BTreeSet::new(),
@@ -229,7 +231,7 @@ impl Link {
 
     /// How many dials may be open from one of its addresses, where `most` may be from any.
     fn max_dials(&self, from: &str, most: usize) -> usize {
-        let grant = self.joins.get(from).and_then(Option::as_ref);
+        let grant = self.grants.get(from);
         grant.map_or(most, |grant| grant.max_dials(most))
     }
 }
@@ -359,7 +361,7 @@ impl Registry {
                 .remove(&(deadline, DeadlineKind::FirstJoin(link)));
         }
         self.forget_link(link, &state, Cut::LinkLost);
-        self.over.extend(state.joins.into_values().flatten());
+        self.over.extend(state.grants.into_values());
     }
 
     /// A peer leaves and keeps its link: its addresses leave, and its streams end properly at the
@@ -369,7 +371,7 @@ impl Registry {
             return;
         };
         self.forget_link(link, &state, Cut::Disconnected);
-        self.over.extend(state.joins.into_values().flatten());
+        self.over.extend(state.grants.into_values());
         // What it has used up of its bounds is not given back.
         let state = Link {
             join_rate: state.join_rate,
@@ -387,7 +389,7 @@ impl Registry {
             let kind = DeadlineKind::Challenge(link, challenge.number);
             self.deadlines.remove(&(*expiry, kind));
         }
-        for address in state.joins.keys() {
+        for address in &state.joins {
             self.forget_peer(address);
         }
         if !state.joins.is_empty() {
@@ -561,11 +563,11 @@ impl Registry {
         let joined = self.peers.joined_from(from).take(max);
         let joined = joined.map(|(address, link)| {
             let state = self.links.get(&link);
-            let grant = state.and_then(|state| state.joins.get(address));
+            let grant = state.and_then(|state| state.grants.get(address));
             Joined {
                 address: address.clone(),
                 link,
-                grant: grant.cloned().flatten(),
+                grant: grant.cloned(),
             }
         });
         joined.collect()

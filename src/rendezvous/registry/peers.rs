@@ -204,7 +204,7 @@ impl Registry {
             return Ok(());
         };
         state.challenges.retain(|_, (_, expiry)| *expiry > now);
-        let is_new = !state.joins.contains_key(address) && !state.challenges.contains_key(address);
+        let is_new = !state.joins.contains(address) && !state.challenges.contains_key(address);
         if is_new && state.joins.len() + state.challenges.len() >= self.settings.joins {
             return Err(Refusal::TooManyJoins);
         }
@@ -288,8 +288,12 @@ impl Registry {
         }
         let address: Arc<str> = address.into();
         let (is_first, claimant) = (state.joins.is_empty(), state.claimant);
-        let before = state.joins.insert(address.clone(), grant);
-        self.over.extend(before.flatten());
+        state.joins.insert(address.clone());
+        let before = match grant {
+            Some(grant) => state.grants.insert(address.clone(), grant),
+            None => None,
+        };
+        self.over.extend(before);
         self.joins += 1;
         self.counters.joins += 1;
         let owner = self.peers.owner(&address);
@@ -409,15 +413,13 @@ impl Registry {
         let Some(state) = self.links.get_mut(&link) else {
             return false;
         };
-        let Some(grant) = state.joins.remove(address) else {
-            return false;
-        };
-        let (is_last, origin) = (state.joins.is_empty(), state.claimant.origin);
-        self.over.extend(grant);
-        if is_last {
+        let had = state.joins.remove(address);
+        self.over.extend(state.grants.remove(address));
+        if had && state.joins.is_empty() {
+            let origin = state.claimant.origin;
             self.has_left(link, origin);
         }
-        true
+        had
     }
 
     /// A link has no address any more.

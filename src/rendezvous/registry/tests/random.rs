@@ -106,7 +106,7 @@ fn check(registry: &Registry) {
     let mut expected_deadlines = 0;
     for (id, link) in &registry.links {
         expected_deadlines += usize::from(link.first_join.is_some()) + link.offered.len();
-        for address in link.joins.keys() {
+        for address in &link.joins {
             assert_eq!(registry.peers.owner(address), Some(*id));
         }
         for dial_id in &link.dials {

@@ -191,7 +191,8 @@ impl Drop for Rude {
 
 #[tokio::test]
 async fn a_guard_that_locks_or_panics_harms_nobody() {
-    let (shared, gone) = (Arc::<Mutex<Option<Server>>>::default(), Arc::default());
+    let shared = Arc::<Mutex<Option<Server>>>::default();
+    let gone = Arc::<AtomicUsize>::default();
     let access = {
         let (shared, gone) = (shared.clone(), Arc::clone(&gone));
         Deciding(move |_: &Join| {

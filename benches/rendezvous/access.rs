@@ -1,6 +1,10 @@
 //! What it costs to look everybody up who joins, with the lists of the binary.
 
-#![allow(dead_code, reason = "the binary uses more of its lists")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "the binary uses more of its lists, and their tests are run with it"
+)]
 
 #[path = "../../src/bin/websocket-star-rendezvous/access/file.rs"]
 mod file;

@@ -17,9 +17,14 @@ mod peers;
 #[path = "../../src/bin/websocket-star-rendezvous/access/tokens.rs"]
 mod tokens;
 
-use std::{io, time::Duration};
+use std::{
+    hint::black_box,
+    io,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
-use libp2p_identity::PeerId;
+use libp2p_identity::{Keypair, PeerId};
 use libp2p_websocket_star::rendezvous::{Access, Config, Join, Judgement, Verdict};
 
 use self::lists::{ListFiles, Lists, Opinion};
@@ -32,6 +37,8 @@ use crate::{
 
 /// How many peer ids are listed.
 const LISTED: usize = 100_000;
+/// How many peers are looked for to know how long it takes.
+const LOOKS: usize = 20_000;
 /// How much of the join rate must be left.
 const LEFT: f64 = 0.95;
 
@@ -51,6 +58,10 @@ impl Access for Listed {
 
 /// Has a server look for everybody in a list of strangers.
 pub fn listing(config: Config) -> io::Result<Config> {
+    Ok(config.with_access(listed()?))
+}
+
+fn listed() -> io::Result<Listed> {
     let file = tempfile::NamedTempFile::new()?;
     let ids: Vec<String> = (0..LISTED).map(|_| PeerId::random().to_base58()).collect();
     std::fs::write(file.path(), ids.join("\n"))?;
@@ -58,8 +69,20 @@ pub fn listing(config: Config) -> io::Result<Config> {
         deny_peers: Some(file.path().to_owned()),
         ..ListFiles::default()
     };
-    let lists = files.load().map_err(io::Error::other)?;
-    Ok(config.with_access(Listed(lists)))
+    files.load().map(Listed).map_err(io::Error::other)
+}
+
+/// How long it takes to look for one peer, in microseconds.
+fn look() -> io::Result<f64> {
+    let access = listed()?;
+    let key = || Keypair::generate_ed25519().public().to_peer_id();
+    let joins = (0..LOOKS).map(|_| Join::new(key(), Ipv4Addr::LOCALHOST.into()));
+    let joins: Vec<Join> = joins.collect();
+    let started = Instant::now();
+    for join in &joins {
+        black_box(access.judge(black_box(join)));
+    }
+    Ok(started.elapsed().as_secs_f64() * 1e6 / LOOKS as f64)
 }
 
 /// The server's processor time for joins, with and without a list, in turns.
@@ -89,6 +112,7 @@ pub async fn measure(quick: bool) -> io::Result<()> {
         kinds.reverse();
     }
     if let Some(left) = Spread::of(left) {
+        println!("{} µs for one look, alone", number(look()?));
         println!(
             "{} of the join rate is left, {left}; {LEFT} wanted: {}",
             number(left.median),

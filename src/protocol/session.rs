@@ -241,6 +241,8 @@ enum Pending {
     Challenge(String),
     /// The second, with the signature.
     Signature(String),
+    /// The second once more, with the signature of an earlier challenge of this link.
+    Replay(String),
     Dial(Dial),
 }
 
@@ -472,7 +474,9 @@ impl Session {
                 break;
             }
             match self.take_pending(id) {
-                Some(Pending::Challenge(wire) | Pending::Signature(wire)) => {
+                Some(
+                    Pending::Challenge(wire) | Pending::Signature(wire) | Pending::Replay(wire),
+                ) => {
                     // It may be joined all the same, and the answer be late.
                     self.transmit.push_back(
                         Event::Leave {
@@ -657,32 +661,44 @@ impl Session {
                     );
                     self.join_failed(&wire, JoinError::ChallengeDisabled);
                 }
-                Ok(JoinAnswer::Refused(reason)) => match self.signatures.remove(&wire) {
-                    Some(signature) => {
-                        self.send_join(now, wire, signature, Pending::Signature);
-                    }
-                    None => self.join_failed(&wire, key_refused(reason)),
-                },
+                Ok(JoinAnswer::Refused(reason)) => self.key_refused(now, wire, reason),
                 Err(error) => self.join_failed(&wire, JoinError::Malformed(error)),
             },
-            Some(Pending::Signature(wire)) => match JoinAnswer::decode(json) {
-                Ok(JoinAnswer::Joined(peers)) => self.joined(&wire, &peers),
-                Ok(JoinAnswer::Refused(reason)) => {
-                    self.join_failed(&wire, JoinError::Refused(reason));
-                }
-                Ok(JoinAnswer::Nonce(_)) => {
-                    let error = ProtocolError::Arguments {
-                        event: "ss-join",
-                        reason: "a nonce where the join was due",
-                    };
-                    self.join_failed(&wire, JoinError::Malformed(error));
-                }
-                Err(error) => self.join_failed(&wire, JoinError::Malformed(error)),
-            },
+            Some(Pending::Signature(wire)) => {
+                self.signature_answered(&wire, json, JoinError::Refused);
+            }
+            Some(Pending::Replay(wire)) => self.signature_answered(&wire, json, without_proof),
             Some(Pending::Dial(dial)) => self.dial_answered(dial, json),
             // It came after its deadline, or nobody asked.
             None => tracing::debug!(id, "an acknowledgement that nobody waits for"),
         }
+    }
+
+    /// The first request was refused. A rendezvous that takes it for the answer to a challenge that it has kept gets that
+    /// answer; any other refusal has nothing to do with our proof.
+    fn key_refused(&mut self, now: Instant, wire: String, reason: String) {
+        let error = without_proof(reason);
+        let kept = match error {
+            JoinError::StaleChallenge => self.signatures.remove(&wire),
+            _ => None,
+        };
+        match kept {
+            Some(signature) => self.send_join(now, wire, signature, Pending::Replay),
+            None => self.join_failed(&wire, error),
+        }
+    }
+
+    fn signature_answered(&mut self, wire: &str, json: &str, refused: fn(String) -> JoinError) {
+        let error = match JoinAnswer::decode(json) {
+            Ok(JoinAnswer::Joined(peers)) => return self.joined(wire, &peers),
+            Ok(JoinAnswer::Refused(reason)) => refused(reason),
+            Ok(JoinAnswer::Nonce(_)) => JoinError::Malformed(ProtocolError::Arguments {
+                event: "ss-join",
+                reason: "a nonce where the join was due",
+            }),
+            Err(error) => JoinError::Malformed(error),
+        };
+        self.join_failed(wire, error);
     }
 
     fn dial_answered(&mut self, mut dial: Dial, json: &str) {
@@ -804,9 +820,9 @@ impl Session {
     }
 }
 
-/// Why a join failed whose first request was refused. That one has no signature: words about a
-/// signature tell that the rendezvous takes it for the second.
-fn key_refused(reason: String) -> JoinError {
+/// Why a join failed whose request had no signature of the challenge that is open: words about a signature tell that the
+/// rendezvous waits for another one.
+fn without_proof(reason: String) -> JoinError {
     match Refusal::of_words(&reason) {
         Some(Refusal::WrongSignature | Refusal::UnusableProof) => JoinError::StaleChallenge,
         _ => JoinError::Refused(reason),

@@ -301,9 +301,45 @@ fn joining_again_falls_back_to_the_signature_that_the_deployed_server_kept() {
     let signature = hex::decode(fixture.sent_join()).expect("hex");
     assert!(fixture.key.public().verify(NONCE.as_bytes(), &signature));
     fixture.receive("433[\"Signature Invalid\"]");
-    let refused = JoinError::Refused("Signature Invalid".to_owned());
-    assert_eq!(fixture.join_failed(), refused);
+    // What is wrong is the old signature, not our key: a new link has a new challenge.
+    assert_eq!(fixture.join_failed(), JoinError::StaleChallenge);
     fixture.sent_nothing();
+}
+
+#[test]
+fn an_old_signature_is_sent_only_to_whom_waits_for_one() {
+    for words in [
+        "Too many joins a second",
+        "Too many addresses on one link",
+        "Not allowed now, again in 5 s: nobody has decided in time",
+        "Not allowed: banned",
+        "whatever",
+    ] {
+        let mut fixture = Fixture::joined();
+        fixture.session.leave(&fixture.own);
+        fixture.session.poll_transmit();
+        fixture.session.listen(fixture.now, &fixture.own);
+        fixture.sent_join();
+        fixture.receive(&format!("432[\"{words}\"]"));
+        fixture.sent_nothing();
+        let error = fixture.join_failed();
+        assert_eq!(error, JoinError::Refused(words.to_owned()));
+        assert_eq!(error.is_permanent(), words == "Not allowed: banned");
+    }
+}
+
+#[test]
+fn an_old_signature_may_be_refused_for_a_while_like_a_new_one() {
+    let mut fixture = Fixture::joined();
+    fixture.session.leave(&fixture.own);
+    fixture.session.poll_transmit();
+    fixture.session.listen(fixture.now, &fixture.own);
+    fixture.sent_join();
+    fixture.receive("432[\"Crypto error\"]");
+    fixture.sent_join();
+    fixture.receive("433[\"Not allowed now, again in 60 s: full\"]");
+    let after = fixture.join_failed().retry_after();
+    assert_eq!(after, Some(Duration::from_secs(60)));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Joins about which somebody is asked.
 
 use super::*;
+use crate::StarAddr;
+use crate::protocol::session::{Output, Received, Session, Settings as Client};
 use crate::rendezvous::{Access, Allowed, Join, Judgement, Verdict, access::granted};
 
 /// What it says is up to the tests.
@@ -39,6 +41,35 @@ impl Star {
         let check = self.registry.handle_event(link, join, Some(7), now);
         let checked = check.expect("somebody is asked").run().judged(judged);
         self.registry.handle_checked(link, checked, now);
+    }
+
+    /// Brings what a client says to the link `A` and back, until both have said all; proved joins are judged so.
+    fn talk(&mut self, client: &mut Session, judged: impl Fn() -> Result<Arc<Grant>, Refusal>) {
+        let now = self.now;
+        while let Some(text) = client.poll_transmit() {
+            let Ok(Packet::Event { ack, json }) = Packet::decode(&text[1..]) else {
+                panic!("{text}")
+            };
+            let event = Event::decode(json, false).expect("an event");
+            if let Some(check) = self.registry.handle_event(A, event, ack, now) {
+                let checked = match check.run() {
+                    proved if proved.proved().is_some() => proved.judged(judged()),
+                    other => other,
+                };
+                self.registry.handle_checked(A, checked, now);
+            }
+            let answers: Vec<_> = std::iter::from_fn(|| self.registry.poll_action())
+                .filter_map(|action| match action {
+                    Action::Send { text, .. } => Some(text),
+                    Action::Welcome { welcome, .. } => Some(welcome.encode()),
+                    _ => None,
+                })
+                .collect();
+            for answer in answers {
+                let received = client.handle_text(now, &answer).expect("no violation");
+                assert_eq!(received, Received::Handled);
+            }
+        }
     }
 
     /// Drops what was allowed to those who are not there any more.
@@ -190,4 +221,41 @@ fn those_who_have_joined_are_gone_through_some_at_a_time() {
     let mut expected: Vec<_> = keys.iter().map(address).collect();
     expected.sort();
     assert_eq!(found, expected);
+}
+
+#[test]
+fn a_refusal_that_passes_costs_no_listener_its_place_even_if_joins_are_scarce_meanwhile() {
+    let limits = Limits::default().with_join_rate(1, 1);
+    let mut star = asking(Config::default().with_limits(limits));
+    let key = key();
+    let own = StarAddr::from_wire(&address(&key)).expect("an address");
+    let mut client = Session::new(Client {
+        keypair: key,
+        join_timeout: Duration::from_secs(10),
+        dial_timeout: Duration::from_secs(10),
+        allow_join_with_disabled_challenge: false,
+        key_encoding: Default::default(),
+    });
+    let failed = |client: &mut Session| match client.poll_output() {
+        Some(Output::JoinFailed { error, .. }) => error,
+        other => panic!("{other:?}"),
+    };
+    client.listen(star.now, &own);
+    star.talk(&mut client, || Err(Refusal::Undecided));
+    assert_eq!(
+        failed(&mut client).retry_after(),
+        Some(Duration::from_secs(5))
+    );
+    // It comes again on the same link, and the rate is used up.
+    client.listen(star.now, &own);
+    star.talk(&mut client, || panic!("nobody is asked"));
+    let error = failed(&mut client);
+    assert!(!error.is_permanent(), "{error}");
+    star.now += Duration::from_secs(2);
+    client.listen(star.now, &own);
+    star.talk(&mut client, || Ok(granted(Allowed::default())));
+    assert_eq!(
+        client.poll_output(),
+        Some(Output::Joined { address: own })
+    );
 }

@@ -135,6 +135,7 @@ impl WebSocketStarTransport {
             window: config.limits.window_bytes as u64,
             backoff: config.backoff,
             routes: Mutex::default(),
+            refusals: Mutex::default(),
             announcer: announcer.clone(),
             events,
             orphans: Orphans::default(),

@@ -1,7 +1,7 @@
 //! A link's life: open it, serve it, lose it, wait, open it again; until nobody uses it.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     future::poll_fn,
     net::SocketAddr,
     pin::pin,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures::{
-    channel::{mpsc, oneshot},
+    channel::mpsc,
     future::{Either, select},
 };
 use libp2p_core::transport::ListenerId;
@@ -22,18 +22,14 @@ use super::{
     active::{Active, Lost},
     backoff::Backoff,
     lock, socket,
+    users::{Dial, Listener, Users},
 };
 use crate::{
     address::{Rendezvous, StarAddr},
-    connection::Connection,
     error::{DialError, Error, JoinError, LinkError},
     protocol::event::DialId,
     runtime::{Changed, Changes, Timer, now},
 };
-
-/// The longest that a rendezvous may have a listener wait before it joins again. It may say more; nobody is to be kept away
-/// for good by what one answer says.
-const LONGEST_OBEYED: Duration = Duration::from_secs(60 * 60);
 
 /// The task of one link.
 pub(super) struct Driver {
@@ -53,87 +49,6 @@ enum Interrupted {
     Unused,
     /// The network is another one now.
     Changed,
-}
-
-/// Those for whom the link is open, beside the connections.
-#[derive(Default)]
-pub(super) struct Users {
-    pub(super) listeners: HashMap<ListenerId, Listener>,
-    pub(super) dials: HashMap<DialId, Dial>,
-}
-
-pub(super) struct Listener {
-    pub(super) address: StarAddr,
-    /// Since when it is joined.
-    joined: Option<Instant>,
-    backoff: Backoff,
-    /// When to try to join again on this link, after a refusal that may pass.
-    pub(super) retry: Option<Instant>,
-    /// When to try to join again at the earliest, on this link or another, because the rendezvous has said so.
-    not_before: Option<Instant>,
-}
-
-impl Listener {
-    fn new(address: StarAddr, backoff: (Duration, Duration)) -> Self {
-        Self {
-            address,
-            joined: None,
-            backoff: Backoff::new(backoff),
-            retry: None,
-            not_before: None,
-        }
-    }
-
-    pub(super) fn is_joined(&self) -> bool {
-        self.joined.is_some()
-    }
-
-    pub(super) fn joined(&mut self, now: Instant) {
-        self.joined.get_or_insert(now);
-        self.not_before = None;
-    }
-
-    /// A link has opened: whether to join on it now. If it is too early, sets when to.
-    pub(super) fn may_join(&mut self, now: Instant) -> bool {
-        self.retry = self.rests_until(now);
-        self.retry.is_none()
-    }
-
-    /// Until when it is not to join, because the rendezvous has said so.
-    fn rests_until(&self, now: Instant) -> Option<Instant> {
-        self.not_before.filter(|until| *until > now)
-    }
-
-    /// It could not join, or is not joined any more: sets when to try again, unless that would not help.
-    pub(super) fn failed(&mut self, now: Instant, error: &JoinError) {
-        self.left(now);
-        let wait = match error {
-            // Two nodes with one key would take turns as fast as they can.
-            JoinError::Displaced => self.backoff.longest_wait(),
-            _ => self.backoff.wait(),
-        };
-        let told = error.retry_after().map(|after| after.min(LONGEST_OBEYED));
-        let wait = told.map_or(wait, |told| told.max(wait));
-        self.not_before = told.map(|_| now + wait);
-        self.retry = (!error.is_permanent()).then(|| now + wait);
-    }
-
-    /// The waits begin anew after it was joined for long.
-    fn left(&mut self, now: Instant) {
-        if let Some(since) = self.joined.take() {
-            self.backoff.was_up(now.saturating_duration_since(since));
-        }
-        self.retry = None;
-    }
-}
-
-pub(super) struct Dial {
-    pub(super) to: StarAddr,
-    /// The spellings that the rendezvous was asked for.
-    pub(super) asked_for: Vec<String>,
-    /// Until when all of them are tried, from the time when the link was there.
-    pub(super) deadline: Option<Instant>,
-    pub(super) reply: oneshot::Sender<Result<Connection, Error>>,
 }
 
 /// What a command is to the open link.
@@ -311,12 +226,30 @@ impl Driver {
             self.gave_way();
             return Poll::Ready(());
         }
+        self.refuse_dials();
         self.poll_events(cx);
         let unused = self.users.is_empty() && self.events.is_empty();
         if unused && self.mailbox.close(|| {}) {
             return Poll::Ready(());
         }
         Poll::Pending
+    }
+
+    /// Dials for which alone the link would be opened fail at once where the rendezvous has refused us.
+    fn refuse_dials(&mut self) {
+        let now = now();
+        if self.users.dials.is_empty() || self.users.may_join(now) {
+            return;
+        }
+        if let Some(error) = self.refusal(now) {
+            let error = self.dial_error(DialError::Join(error));
+            self.users.fail_dials(&error);
+        }
+    }
+
+    /// Why the rendezvous does not let us join, if it is too early to ask again.
+    pub(super) fn refusal(&self, now: Instant) -> Option<JoinError> {
+        lock(&self.context.refusals).of(&self.rendezvous, now)
     }
 
     /// Hands events to the transport. Without a transport there are no listeners.
@@ -344,13 +277,9 @@ impl Driver {
                     let _ = reply.send(Err(self.dial_error(DialError::TooMany)));
                     return Change::None;
                 }
-                let dial = Dial {
-                    to,
-                    asked_for: Vec::new(),
-                    deadline: None,
-                    reply,
-                };
-                self.users.dials.insert(dial_id.clone(), dial);
+                self.users
+                    .dials
+                    .insert(dial_id.clone(), Dial::new(to, reply));
                 Change::Dial(dial_id)
             }
             Command::CancelDial(dial_id) => {
@@ -367,10 +296,7 @@ impl Driver {
             self.events
                 .push(LinkEvent::Failed(*listener, error.clone()));
         }
-        for (_, dial) in self.users.dials.drain() {
-            // The dialler may have gone.
-            let _ = dial.reply.send(Err(error.clone()));
-        }
+        self.users.fail_dials(error);
     }
 
     /// Tells everybody that the link is not open and will not be.
@@ -433,33 +359,6 @@ impl Drop for Driver {
     }
 }
 
-impl Users {
-    pub(super) fn is_empty(&self) -> bool {
-        self.listeners.is_empty() && self.dials.is_empty()
-    }
-
-    /// Until when there is nothing to do on the link: all of its users are listeners that are to join later.
-    pub(super) fn rest_until(&self, now: Instant) -> Option<Instant> {
-        if !self.dials.is_empty() {
-            return None;
-        }
-        let listeners = self.listeners.values();
-        // What is not there is less than any time.
-        listeners.map(|listener| listener.rests_until(now)).min()?
-    }
-
-    pub(super) fn listener_at(
-        &mut self,
-        address: &StarAddr,
-    ) -> Option<(ListenerId, &mut Listener)> {
-        let found = self
-            .listeners
-            .iter_mut()
-            .find(|(_, state)| state.address == *address);
-        found.map(|(listener, state)| (*listener, state))
-    }
-}
-
 /// The transport is gone.
 #[derive(Debug, PartialEq, Eq)]
 struct Disconnected;
@@ -515,71 +414,5 @@ impl Events {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{super::tests::at, *};
-
-    #[test]
-    fn the_waits_of_a_listener_begin_anew_after_it_was_joined_for_long() {
-        let second = Duration::from_secs(1);
-        let base = "dns4/star.example/tcp/443/wss";
-        let address = at(base, libp2p_identity::PeerId::random());
-        let mut listener = Listener::new(address, (second, second * 60));
-        let error = JoinError::TimedOut(second);
-        let mut now = Instant::now();
-        let mut fail = |listener: &mut Listener, joined: Option<u32>| {
-            if let Some(seconds) = joined {
-                listener.joined(now);
-                assert!(listener.is_joined());
-                now += second * seconds;
-            }
-            listener.failed(now, &error);
-            assert!(!listener.is_joined());
-            listener.retry.expect("it tries again") - now
-        };
-        for _ in 0..10 {
-            fail(&mut listener, None);
-        }
-        assert!(fail(&mut listener, Some(1)) >= second * 30, "it was short");
-        assert!(fail(&mut listener, Some(600)) <= second);
-        listener.failed(now, &JoinError::ChallengeDisabled);
-        assert_eq!(listener.retry, None, "it would not help");
-    }
-
-    #[test]
-    fn a_listener_waits_as_long_as_it_is_told_and_an_hour_at_most() {
-        let second = Duration::from_secs(1);
-        let address = at(
-            "dns4/star.example/tcp/443/wss",
-            libp2p_identity::PeerId::random(),
-        );
-        let mut listener = Listener::new(address, (second, second));
-        let now = Instant::now();
-        let refused = |after: u64| {
-            JoinError::Refused(format!(
-                "Not allowed now, again in {after} s: the office is closed"
-            ))
-        };
-        for (told, waits) in [(90, 90), (3600, 3600), (100_000, 3600), (u64::MAX, 3600)] {
-            listener.failed(now, &refused(told));
-            assert_eq!(listener.retry, Some(now + second * waits));
-            // On another link, too.
-            listener.left(now);
-            assert!(!listener.may_join(now + second * (waits - 1)));
-            assert_eq!(listener.retry, Some(now + second * waits));
-            assert!(listener.may_join(now + second * waits));
-        }
-        // Its own wait, if that is longer.
-        listener.failed(now, &refused(0));
-        assert!(listener.retry > Some(now + second / 3));
-        listener.joined(now);
-        listener.left(now);
-        assert!(listener.may_join(now));
-        let words = "Not allowed: not on the list".to_owned();
-        listener.failed(now, &JoinError::Refused(words));
-        assert_eq!(listener.retry, None);
     }
 }

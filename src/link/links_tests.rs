@@ -34,6 +34,7 @@ pub(super) fn links(config: &Config) -> Links {
         window: limits.window_bytes as u64,
         backoff: config.backoff,
         routes: Mutex::default(),
+        refusals: Mutex::default(),
         announcer,
         events,
         orphans: Orphans::default(),

@@ -6,7 +6,8 @@
 //! WebSocket; [`channel`] is what a connection and its
 //! link share, [`channels`] has all of a link, [`turns`] says who of them sends next, [`pledges`] how much they may
 //! grant, and [`hold_up`] who of them holds up the others; [`alias`] finds the link that an address means, for
-//! which [`lookups`] looks up names; [`routes`] is what is known of addresses from earlier links; [`dial_links`] bounds what dials open,
+//! which [`lookups`] looks up names; [`routes`] is what is known of addresses from earlier links, and [`refusals`] which
+//! rendezvous has refused us; [`users`] are those for whom a link is open; [`dial_links`] bounds what dials open,
 //! and [`place`] has them wait. Only this module opens sockets and spawns.
 
 mod active;
@@ -24,10 +25,12 @@ mod hold_up;
 mod lookups;
 mod place;
 mod pledges;
+mod refusals;
 mod routes;
 mod socket;
 mod spellings;
 mod turns;
+mod users;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -46,7 +49,8 @@ use libp2p_identity::PeerId;
 use tracing::Instrument as _;
 
 pub(crate) use self::{
-    channel::Channel, dial_links::Listening, routes::KeptRoutes, socket::SocketConfig,
+    channel::Channel, dial_links::Listening, refusals::Refusals, routes::KeptRoutes,
+    socket::SocketConfig,
 };
 use self::{
     dial_links::{DialLinks, Standing},
@@ -135,6 +139,7 @@ pub(crate) struct Context {
     pub(crate) window: u64,
     pub(crate) backoff: (Duration, Duration),
     pub(crate) routes: Mutex<KeptRoutes>,
+    pub(crate) refusals: Mutex<Refusals>,
     pub(crate) announcer: Announcer,
     pub(crate) events: mpsc::Sender<LinkEvent>,
     pub(crate) orphans: Orphans,

@@ -121,6 +121,12 @@ fn because(words: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
+/// In whole seconds, at least one: nobody is to come too early.
+pub(crate) fn whole_seconds(time: Duration) -> u64 {
+    let begun = u64::from(time.subsec_nanos() > 0);
+    time.as_secs().saturating_add(begun).max(1)
+}
+
 /// The words behind a refusal; `None` if it is another one.
 fn told(rest: &str) -> Option<String> {
     match rest {
@@ -152,6 +158,18 @@ impl Refusal {
             Self::NotAllowedNow { after, .. } => Some(Duration::from_secs(*after)),
             Self::Undecided => Some(UNDECIDED),
             _ => None,
+        }
+    }
+
+    /// The same, where so much is left of the time after which the request may be made again.
+    pub(crate) fn with_time_left(self, left: Duration) -> Self {
+        // Some have a time in words of their own.
+        match Self::with_words(&self.to_string()) {
+            Some(Self::NotAllowedNow { words, .. }) => Self::NotAllowedNow {
+                after: whole_seconds(left),
+                words,
+            },
+            _ => self,
         }
     }
 
@@ -237,6 +255,24 @@ mod tests {
         assert_eq!(of(words), (false, seconds(90)));
         assert_eq!(of(&Refusal::Undecided.to_string()), (false, seconds(5)));
         assert_eq!(of("Too many joins a second"), (false, None));
+    }
+
+    #[test]
+    fn of_the_time_that_a_refusal_names_some_may_be_over() {
+        let left = |refusal: Refusal, millis| {
+            let left = refusal.with_time_left(Duration::from_millis(millis));
+            left.to_string()
+        };
+        let full = Refusal::NotAllowedNow {
+            after: 90,
+            words: "full".to_owned(),
+        };
+        assert_eq!(left(full, 29_001), "Not allowed now, again in 30 s: full");
+        let words = "Not allowed now, again in 1 s: nobody has decided in time";
+        assert_eq!(left(Refusal::Undecided, 0), words);
+        for other in [Refusal::JoinRate, Refusal::NotAllowed("no".to_owned())] {
+            assert_eq!(left(other.clone(), 1000), other.to_string());
+        }
     }
 
     /// From `libp2p-websocket-star-rendezvous` 0.4.1.

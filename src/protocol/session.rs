@@ -113,6 +113,18 @@ impl JoinError {
             _ => None,
         }
     }
+
+    /// The same, where so much is left of the time that the rendezvous has named.
+    pub(crate) fn with_time_left(&self, left: Duration) -> Self {
+        let refusal = match self {
+            Self::Refused(reason) => Refusal::of_words(reason),
+            _ => None,
+        };
+        match refusal.filter(|refusal| refusal.retry_after().is_some()) {
+            Some(refusal) => Self::Refused(refusal.with_time_left(left).to_string()),
+            None => self.clone(),
+        }
+    }
 }
 
 impl From<NonceError> for JoinError {
@@ -414,6 +426,11 @@ impl Session {
     /// Whether any address is joined, or about to be, to accept dials.
     pub fn is_listening(&self) -> bool {
         self.joins.values().any(|join| join.listening)
+    }
+
+    /// Whether any address is joined, or about to be.
+    pub fn has_joins(&self) -> bool {
+        !self.joins.is_empty()
     }
 
     /// Takes a text frame from the link.

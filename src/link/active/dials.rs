@@ -41,6 +41,12 @@ impl Active<'_> {
         if self.channels.len() >= self.driver.context.connections {
             return self.finish_dial(&dial_id, Err(DialError::TooMany));
         }
+        // It would have to join for itself.
+        if !self.session.has_joins()
+            && let Some(error) = self.driver.refusal(self.now)
+        {
+            return self.finish_dial(&dial_id, Err(DialError::Join(error)));
+        }
         if self.ask_for(&dial_id) {
             self.open_channel(dial_id, Side::Dialer);
         }
@@ -104,13 +110,19 @@ impl Active<'_> {
     }
 
     fn handle_joined(&mut self, address: &StarAddr) {
+        lock(&self.driver.context.refusals).forget(&self.driver.rendezvous);
         if let Some((listener, state)) = self.driver.users.listener_at(address) {
             state.joined(self.now);
             self.driver.events.push(LinkEvent::Joined(listener));
         }
     }
 
+    fn note_refusal(&self, error: &JoinError) {
+        lock(&self.driver.context.refusals).note(&self.driver.rendezvous, error, self.now);
+    }
+
     fn handle_join_failed(&mut self, address: &StarAddr, error: JoinError) {
+        self.note_refusal(&error);
         let Some((listener, state)) = self.driver.users.listener_at(address) else {
             return;
         };
@@ -126,8 +138,10 @@ impl Active<'_> {
     }
 
     fn handle_dialed(&mut self, dial_id: &DialId, result: Result<(), DialError>) {
-        if result == Err(DialError::PeerNotFound) {
-            self.forget_peer_of(dial_id);
+        match &result {
+            Err(DialError::PeerNotFound) => self.forget_peer_of(dial_id),
+            Err(DialError::Join(error)) => self.note_refusal(error),
+            _ => {}
         }
         match result {
             Ok(()) => {

@@ -6,7 +6,10 @@ use futures::future::BoxFuture;
 
 use super::{Grant, Join, grant::Guard};
 use crate::{
-    protocol::{excerpt, refusal::Refusal},
+    protocol::{
+        excerpt,
+        refusal::{Refusal, whole_seconds},
+    },
     words::Words,
 };
 
@@ -71,12 +74,10 @@ impl Verdict {
     }
 
     /// It may not now, and may come again after this time: whole seconds, at least one, and a day at most. A node of this
-    /// crate waits as long, up to an hour.
+    /// crate waits as long, up to an hour, and up to a quarter of it longer.
     pub fn refuse_for(time: Duration, words: impl AsRef<str>) -> Self {
-        let time = time.min(LONGEST_WAIT);
-        let after = time.as_secs() + u64::from(time.subsec_nanos() > 0);
         Self(Decision::Refused(Refusal::NotAllowedNow {
-            after: after.max(1),
+            after: whole_seconds(time.min(LONGEST_WAIT)),
             words: tame(words.as_ref()),
         }))
     }

@@ -1,0 +1,252 @@
+//! Those for whom a link is open: its listeners, and its dials. No IO, no clock.
+
+use std::{collections::HashMap, time::Duration};
+
+use futures::channel::oneshot;
+use libp2p_core::transport::ListenerId;
+use web_time::Instant;
+
+use super::backoff::Backoff;
+use crate::{
+    address::StarAddr,
+    connection::Connection,
+    error::{Error, JoinError},
+    protocol::event::DialId,
+};
+
+/// The longest that a rendezvous may have a listener wait before it joins again. It may say more; nobody is to be kept away
+/// for good by what one answer says.
+pub(super) const LONGEST_OBEYED: Duration = Duration::from_secs(60 * 60);
+/// By how much of that a listener waits longer, at most and at random: all who were refused at one time are not to come
+/// back at one time.
+const SPREAD: f64 = 0.25;
+
+/// Those for whom the link is open, beside the connections.
+#[derive(Default)]
+pub(super) struct Users {
+    pub(super) listeners: HashMap<ListenerId, Listener>,
+    pub(super) dials: HashMap<DialId, Dial>,
+}
+
+pub(super) struct Listener {
+    pub(super) address: StarAddr,
+    /// Since when it is joined.
+    joined: Option<Instant>,
+    backoff: Backoff,
+    /// When to try to join again on this link, after a refusal that may pass.
+    pub(super) retry: Option<Instant>,
+    /// When to try to join again at the earliest, on this link or another, because the rendezvous has said so.
+    not_before: Option<Instant>,
+}
+
+impl Listener {
+    pub(super) fn new(address: StarAddr, backoff: (Duration, Duration)) -> Self {
+        Self {
+            address,
+            joined: None,
+            backoff: Backoff::new(backoff),
+            retry: None,
+            not_before: None,
+        }
+    }
+
+    pub(super) fn is_joined(&self) -> bool {
+        self.joined.is_some()
+    }
+
+    pub(super) fn joined(&mut self, now: Instant) {
+        self.joined.get_or_insert(now);
+        self.not_before = None;
+    }
+
+    /// A link has opened: whether to join on it now. If it is too early, sets when to.
+    pub(super) fn may_join(&mut self, now: Instant) -> bool {
+        self.retry = self.rests_until(now);
+        self.retry.is_none()
+    }
+
+    /// Until when it is not to join, because the rendezvous has said so.
+    fn rests_until(&self, now: Instant) -> Option<Instant> {
+        self.not_before.filter(|until| *until > now)
+    }
+
+    /// It could not join, or is not joined any more: sets when to try again, unless that would not help.
+    pub(super) fn failed(&mut self, now: Instant, error: &JoinError) {
+        self.left(now);
+        let wait = match error {
+            // Two nodes with one key would take turns as fast as they can.
+            JoinError::Displaced => self.backoff.longest_wait(),
+            _ => self.backoff.wait(),
+        };
+        let told = error.retry_after().map(|after| {
+            let after = after.min(LONGEST_OBEYED);
+            after + after.mul_f64(rand::random_range(0.0..=SPREAD))
+        });
+        let wait = told.map_or(wait, |told| told.max(wait));
+        self.not_before = told.map(|_| now + wait);
+        self.retry = (!error.is_permanent()).then(|| now + wait);
+    }
+
+    /// The waits begin anew after it was joined for long.
+    pub(super) fn left(&mut self, now: Instant) {
+        if let Some(since) = self.joined.take() {
+            self.backoff.was_up(now.saturating_duration_since(since));
+        }
+        self.retry = None;
+    }
+}
+
+pub(super) struct Dial {
+    pub(super) to: StarAddr,
+    /// The spellings that the rendezvous was asked for.
+    pub(super) asked_for: Vec<String>,
+    /// Until when all of them are tried, from the time when the link was there.
+    pub(super) deadline: Option<Instant>,
+    pub(super) reply: oneshot::Sender<Result<Connection, Error>>,
+}
+
+impl Dial {
+    pub(super) fn new(to: StarAddr, reply: oneshot::Sender<Result<Connection, Error>>) -> Self {
+        Self {
+            to,
+            asked_for: Vec::new(),
+            deadline: None,
+            reply,
+        }
+    }
+}
+
+impl Users {
+    pub(super) fn is_empty(&self) -> bool {
+        self.listeners.is_empty() && self.dials.is_empty()
+    }
+
+    /// Until when there is nothing to do on the link: all of its users are listeners that are to join later.
+    pub(super) fn rest_until(&self, now: Instant) -> Option<Instant> {
+        if !self.dials.is_empty() {
+            return None;
+        }
+        let listeners = self.listeners.values();
+        // What is not there is less than any time.
+        listeners.map(|listener| listener.rests_until(now)).min()?
+    }
+
+    /// Whether a listener is to join as soon as there is a link.
+    pub(super) fn may_join(&self, now: Instant) -> bool {
+        let mut listeners = self.listeners.values();
+        listeners.any(|listener| listener.rests_until(now).is_none())
+    }
+
+    /// Tells all dials that they have failed.
+    pub(super) fn fail_dials(&mut self, error: &Error) {
+        for (_, dial) in self.dials.drain() {
+            // The dialler may have gone.
+            let _ = dial.reply.send(Err(error.clone()));
+        }
+    }
+
+    pub(super) fn listener_at(
+        &mut self,
+        address: &StarAddr,
+    ) -> Option<(ListenerId, &mut Listener)> {
+        let found = self
+            .listeners
+            .iter_mut()
+            .find(|(_, state)| state.address == *address);
+        found.map(|(listener, state)| (*listener, state))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::at, *};
+
+    #[test]
+    fn the_waits_of_a_listener_begin_anew_after_it_was_joined_for_long() {
+        let second = Duration::from_secs(1);
+        let base = "dns4/star.example/tcp/443/wss";
+        let address = at(base, libp2p_identity::PeerId::random());
+        let mut listener = Listener::new(address, (second, second * 60));
+        let error = JoinError::TimedOut(second);
+        let mut now = Instant::now();
+        let mut fail = |listener: &mut Listener, joined: Option<u32>| {
+            if let Some(seconds) = joined {
+                listener.joined(now);
+                assert!(listener.is_joined());
+                now += second * seconds;
+            }
+            listener.failed(now, &error);
+            assert!(!listener.is_joined());
+            listener.retry.expect("it tries again") - now
+        };
+        for _ in 0..10 {
+            fail(&mut listener, None);
+        }
+        assert!(fail(&mut listener, Some(1)) >= second * 30, "it was short");
+        assert!(fail(&mut listener, Some(600)) <= second);
+        listener.failed(now, &JoinError::ChallengeDisabled);
+        assert_eq!(listener.retry, None, "it would not help");
+    }
+
+    #[test]
+    fn those_who_are_told_the_same_time_do_not_all_come_back_at_once() {
+        let star = "dns4/star.example/tcp/443/wss";
+        let now = Instant::now();
+        let refused = JoinError::Refused("Not allowed now, again in 100 s".to_owned());
+        let waits = (0..1000).map(|_| {
+            let address = at(star, libp2p_identity::PeerId::random());
+            let mut listener =
+                Listener::new(address, (Duration::from_secs(1), Duration::from_secs(1)));
+            listener.failed(now, &refused);
+            let retry = listener.retry.expect("it comes again");
+            (retry - now).as_secs()
+        });
+        let mut of_second = HashMap::<u64, usize>::new();
+        for wait in waits {
+            *of_second.entry(wait).or_default() += 1;
+        }
+        // Some 40 each, in 25 seconds.
+        assert!(of_second.len() >= 20, "{of_second:?}");
+        assert!(
+            of_second.values().all(|count| *count < 100),
+            "{of_second:?}"
+        );
+    }
+
+    #[test]
+    fn a_listener_waits_as_long_as_it_is_told_and_little_longer_and_an_hour_at_most() {
+        let second = Duration::from_secs(1);
+        let address = at(
+            "dns4/star.example/tcp/443/wss",
+            libp2p_identity::PeerId::random(),
+        );
+        let mut listener = Listener::new(address, (second, second));
+        let now = Instant::now();
+        let refused = |after: u64| {
+            JoinError::Refused(format!(
+                "Not allowed now, again in {after} s: the office is closed"
+            ))
+        };
+        for (told, waits) in [(90, 90), (3600, 3600), (100_000, 3600), (u64::MAX, 3600)] {
+            listener.failed(now, &refused(told));
+            let retry = listener.retry.expect("it comes again");
+            let waited = retry - now;
+            assert!(waited >= second * waits, "{waited:?}");
+            assert!(waited <= second * waits * 5 / 4, "{waited:?}");
+            // On another link, too.
+            listener.left(now);
+            assert!(!listener.may_join(retry - second));
+            assert_eq!(listener.retry, Some(retry));
+            assert!(listener.may_join(retry));
+        }
+        // Its own wait, if that is longer.
+        listener.failed(now, &refused(0));
+        assert!(listener.retry > Some(now + second / 3));
+        listener.joined(now);
+        listener.left(now);
+        assert!(listener.may_join(now));
+        let words = "Not allowed: not on the list".to_owned();
+        listener.failed(now, &JoinError::Refused(words));
+        assert_eq!(listener.retry, None);
+    }
+}

@@ -7,6 +7,10 @@ use crate::address::Rendezvous;
 /// How many characters a token may have.
 const MAX: usize = 512;
 
+/// How many characters in a row tell something of a token.
+#[cfg(not(target_arch = "wasm32"))]
+const PIECE: usize = 4;
+
 /// A secret that lets whoever knows it into a rendezvous: 1 to 512 visible ASCII characters.
 ///
 /// `Debug` does not show it, and there is no `Display`.
@@ -54,6 +58,18 @@ impl Token {
     /// The secret itself. It is not to be shown to anybody.
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+
+    /// Whether a text has a piece of it that tells something, however the rest is written or cut.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn is_in(&self, text: &str) -> bool {
+        let piece = PIECE.min(self.0.len());
+        let mut pieces = self.0.as_bytes().windows(piece);
+        pieces.any(|piece| {
+            text.as_bytes()
+                .windows(piece.len())
+                .any(|other| other == piece)
+        })
     }
 
     /// As it is written in a URL.
@@ -126,6 +142,24 @@ mod tests {
         let addr: multiaddr::Multiaddr = addr.parse().expect(base);
         let addr = StarAddr::try_from(&addr).expect(base);
         addr.rendezvous().clone()
+    }
+
+    #[test]
+    fn a_piece_of_a_token_gives_it_away() {
+        let token = token("se+cret/token==");
+        for text in [
+            "Bearer se+cret/token==",
+            "Bearer se%2Bcret%2Ftoken%3D%3D",
+            "&quot;se&#43;cret",
+            "cut at se+c",
+        ] {
+            assert!(token.is_in(text), "{text}");
+        }
+        for text in ["", "Too many links", "Service Unavailable", "se+"] {
+            assert!(!token.is_in(text), "{text}");
+        }
+        assert!(super::Token("ab".into()).is_in("cabin"));
+        assert!(!super::Token("ab".into()).is_in("a b"));
     }
 
     #[test]

@@ -31,7 +31,8 @@ pub enum UpgradeError {
     Status {
         /// Such as 404.
         status: u16,
-        /// The beginning of what it said beside that, at most 100 bytes; what had come by then.
+        /// The beginning of what it said beside that, at most 100 bytes; what had come by then. Empty if a piece of our token
+        /// is in it: some servers repeat what they were asked.
         story: String,
     },
     /// What answers speaks TLS.
@@ -55,6 +56,18 @@ pub enum UpgradeError {
     /// The socket failed.
     #[error("{}", Words(.0))]
     Io(#[from] io::Error),
+}
+
+impl UpgradeError {
+    /// The same, with nothing in it that gives a token away.
+    fn without(mut self, token: Option<&Token>) -> Self {
+        if let Self::Status { story, .. } = &mut self
+            && token.is_some_and(|token| token.is_in(story))
+        {
+            story.clear();
+        }
+        self
+    }
 }
 
 /// What a server answers to a client's key.
@@ -113,7 +126,7 @@ pub(crate) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
             return Err(UpgradeError::HungUp);
         }
         loop {
-            match check_answer(&read, &accept)? {
+            match check_answer(&read, &accept).map_err(|error| error.without(request.token))? {
                 Answer::Partial => break,
                 Answer::Interim(head) => {
                     read.advance(head);
@@ -322,6 +335,33 @@ mod tests {
             let refused = upgrade(ours, &asked, 1).await.expect_err("too much");
             assert_eq!(matches!(refused, UpgradeError::HeadTooLong), is_long);
             assert_eq!(matches!(refused, UpgradeError::Interim), !is_long);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_repeats_our_token_is_not_quoted() {
+        let token: Token = "a+very/secret==".parse().expect("a token");
+        let cut = format!("{}secret==", "x".repeat(MAX_STORY - 4));
+        for (story, expected) in [
+            ("Too many links", "HTTP status 400: Too many links"),
+            ("bad header: Bearer a+very/secret==", "HTTP status 400"),
+            (
+                "{\"authorization\":\"Bearer a+very\\/secret==\"}",
+                "HTTP status 400",
+            ),
+            (cut.as_str(), "HTTP status 400"),
+        ] {
+            let (ours, mut theirs) = tokio::io::duplex(100_000);
+            let answer = format!("HTTP/1.1 400 Bad Request\r\n\r\n{story}\n");
+            theirs.write_all(answer.as_bytes()).await.expect("open");
+            let asked = Request {
+                authority: "a",
+                path: "/",
+                token: Some(&token),
+            };
+            let refused = upgrade(ours, &asked, 1).await.expect_err("a refusal");
+            assert_eq!(refused.to_string(), expected);
+            assert!(!format!("{refused:?}").contains("secr"), "{refused:?}");
         }
     }
 

@@ -70,7 +70,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(upgraded: Upgraded<
     let mut link = Link::new(upgraded);
     let ended = link.run().await;
     tracing::debug!(reason = %ended, "link ended");
-    let Link { socket, member, .. } = link;
+    let (socket, member) = link.into_parts();
     if let Some(reason) = ended.reason() {
         member.hub.count_refused(reason);
     }
@@ -180,6 +180,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             base64,
             member,
         }
+    }
+
+    /// What is needed to end in order. All else is dropped here and now: a join that is being judged, and its place among
+    /// those, and what waits for room at another link.
+    fn into_parts(self) -> (WebSocket<S>, Member) {
+        let Self { socket, member, .. } = self;
+        (socket, member)
     }
 
     async fn run(&mut self) -> Ended {

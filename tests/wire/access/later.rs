@@ -1,10 +1,14 @@
 //! Verdicts that take time.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use libp2p_websocket_star::rendezvous::{Config, Refused, Server, Verdict};
 use serde_json::{Value, json};
 use tokio::{net::TcpSocket, sync::mpsc};
+use tokio_websockets::Message;
 
 use super::{Ask, Waiting, count, key, next, prove, serving, serving_with};
 use crate::client::{Client, Eio, config, soon};
@@ -108,6 +112,25 @@ async fn nobody_is_asked_any_more_about_a_peer_that_is_gone() {
     prove(&mut client, &key()).await;
     let ask = next(&mut asks).await;
     tokio::join!(server.shutdown(), gone(ask));
+}
+
+#[tokio::test]
+async fn whoever_closes_its_link_leaves_its_place_to_the_next_at_once() {
+    let (access, mut asks) = Waiting::new();
+    let server = serving_with(config().with_access_in_flight(1), access).await;
+    let mut client = Client::connect(&server).await;
+    prove(&mut client, &key()).await;
+    let ask = next(&mut asks).await;
+    let mut other = link(&server, 3).await;
+    prove(&mut other, &key()).await;
+    // It keeps its socket open, and the server waits for it to hang up: two seconds.
+    let closed = Instant::now();
+    let close = futures::SinkExt::send(&mut client.socket, Message::close(None, ""));
+    close.await.expect("open");
+    gone(ask).await;
+    assert_eq!(next(&mut asks).await.join.address(), other.address);
+    assert!(closed.elapsed() < Duration::from_secs(2), "it waited");
+    drop(client);
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ const SECONDS: &str = " s";
 const BECAUSE: &str = ": ";
 /// When somebody may come again about whom nobody has decided in time; [`Refusal::Undecided`] has it in its words.
 const UNDECIDED: Duration = Duration::from_secs(5);
+/// When somebody may come again whose address another link has; [`Refusal::Overtaken`] has it in its words.
+const OVERTAKEN: Duration = Duration::from_secs(60);
 
 /// Declares each refusal once: the variant and its words.
 macro_rules! refusals {
@@ -111,6 +113,8 @@ refusals! {
     Unknown = "Unknown request",
     /// A join: nobody has decided in time whether it is allowed.
     Undecided = "Not allowed now, again in 5 s: nobody has decided in time",
+    /// A join: it took long to decide, and another link has proved the same key since, and has joined.
+    Overtaken = "Not allowed now, again in 60 s: another link has joined under this address since",
 }
 
 /// Writes the words of whoever does not allow something, if there are any.
@@ -157,6 +161,7 @@ impl Refusal {
         match self {
             Self::NotAllowedNow { after, .. } => Some(Duration::from_secs(*after)),
             Self::Undecided => Some(UNDECIDED),
+            Self::Overtaken => Some(OVERTAKEN),
             _ => None,
         }
     }
@@ -198,6 +203,7 @@ impl Refusal {
             | Self::PeerLeft
             | Self::NotAllowedNow { .. }
             | Self::Undecided
+            | Self::Overtaken
             | Self::ShuttingDown => false,
         }
     }
@@ -254,6 +260,12 @@ mod tests {
         let words = "Not allowed now, again in 90 s: the office is closed";
         assert_eq!(of(words), (false, seconds(90)));
         assert_eq!(of(&Refusal::Undecided.to_string()), (false, seconds(5)));
+        assert_eq!(of(&Refusal::Overtaken.to_string()), (false, seconds(60)));
+        for refusal in Refusal::ALL {
+            let told = Refusal::with_words(&refusal.to_string());
+            let told = told.and_then(|told| told.retry_after());
+            assert_eq!(refusal.retry_after(), told, "as its words say");
+        }
         assert_eq!(of("Too many joins a second"), (false, None));
     }
 

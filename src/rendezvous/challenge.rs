@@ -42,12 +42,14 @@ pub(crate) struct SignatureCheck {
     pub(super) ack: u64,
     pub(super) challenge: Box<Challenge>,
     pub(super) signature: String,
+    pub(super) number: u64,
 }
 
 #[derive(Debug)]
 pub(crate) struct ClaimCheck {
     pub(super) address: String,
     pub(super) ack: u64,
+    pub(super) number: u64,
 }
 
 /// A [`Check`] that was run.
@@ -55,6 +57,8 @@ pub(crate) struct ClaimCheck {
 pub(crate) struct Checked {
     pub(super) address: String,
     pub(super) ack: u64,
+    /// Tells which of two joins was asked for later: it may take long to decide about one.
+    pub(super) number: u64,
     pub(super) result: Result<Proof, Refusal>,
     /// What the join is allowed, where somebody is asked about it.
     pub(super) grant: Option<Arc<Grant>>,
@@ -146,6 +150,8 @@ impl Check {
                 Checked {
                     address,
                     ack,
+                    // It is no join yet.
+                    number: 0,
                     result,
                     grant: None,
                 }
@@ -155,11 +161,17 @@ impl Check {
                     .map(|()| Proof::Possession(check.challenge)),
                 address: check.address,
                 ack: check.ack,
+                number: check.number,
                 grant: None,
             },
-            Self::Claim(ClaimCheck { address, ack }) => Checked {
+            Self::Claim(ClaimCheck {
                 address,
                 ack,
+                number,
+            }) => Checked {
+                address,
+                ack,
+                number,
                 result: Ok(Proof::Claim),
                 grant: None,
             },

@@ -25,6 +25,7 @@ fn check_signature(challenge: &Challenge, signature: &str) -> Result<Proof, Refu
         ack: 7,
         challenge: Box::new(challenge.clone()),
         signature: signature.to_owned(),
+        number: 0,
     });
     let checked = check.run();
     assert_eq!(checked.proved().is_some(), checked.result.is_ok());

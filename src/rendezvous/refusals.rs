@@ -49,6 +49,8 @@ reasons! {
     NotAllowedNow = "not_allowed_now",
     /// A join: nobody has decided in time whether it is allowed.
     Undecided = "undecided",
+    /// A join: it took long to decide, and another link has proved the same key since, and has joined.
+    Overtaken = "overtaken",
     /// A dial: it names a dialler that has not joined on its link.
     NotAuthorized = "not_authorized",
     /// A dial: the dialled peer is not here.
@@ -122,6 +124,7 @@ impl From<&Refusal> for Refused {
             Refusal::NotAllowed(_) => Self::NotAllowed,
             Refusal::NotAllowedNow { .. } => Self::NotAllowedNow,
             Refusal::Undecided => Self::Undecided,
+            Refusal::Overtaken => Self::Overtaken,
             Refusal::NotAuthorized => Self::NotAuthorized,
             Refusal::PeerNotFound => Self::PeerNotFound,
             Refusal::DialRate => Self::DialRate,

@@ -279,6 +279,8 @@ pub(crate) struct Registry {
     joined_by: Shares,
     /// The number of the last join.
     joins: u64,
+    /// The number of the last request for one that had all it needs: a proof, where that is wanted.
+    requests: u64,
     /// The number of the next challenge.
     challenges: u64,
     next_flow: FlowId,
@@ -324,6 +326,7 @@ impl Registry {
             joined: 0,
             joined_by: Shares::new(u64::MAX),
             joins: 0,
+            requests: 0,
             challenges: 0,
             next_flow: FlowId(0),
             origin_joins: Rates::new(limits.origin_join_rate),

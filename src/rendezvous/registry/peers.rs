@@ -50,6 +50,8 @@ struct Peer {
     place: usize,
     /// The number of its join.
     join: u64,
+    /// Which of all requests to join it has this address by.
+    request: u64,
     /// Up to which join links have been told of it, if any.
     told: Option<u64>,
     /// When that was.
@@ -71,6 +73,18 @@ pub(super) struct Peers {
 impl Peers {
     pub(super) fn owner(&self, address: &str) -> Option<LinkId> {
         self.by_address.get(address).map(|peer| peer.link)
+    }
+
+    /// Whether another link has an address, by a later request than this one.
+    fn is_taken_since(&self, address: &str, link: LinkId, request: u64) -> bool {
+        let peer = self.by_address.get(address);
+        peer.is_some_and(|peer| peer.link != link && peer.request > request)
+    }
+
+    fn set_request(&mut self, address: &str, request: u64) {
+        if let Some(peer) = self.by_address.get_mut(address) {
+            peer.request = request;
+        }
     }
 
     pub(super) fn addresses_from(&self, from: &str) -> impl Iterator<Item = &Arc<str>> {
@@ -128,7 +142,10 @@ impl Registry {
         match self.join_step(link, &address, data, ack, now) {
             Ok(Step::Check(check)) => return Some(check),
             Ok(Step::Challenge(nonce)) => self.send(link, JoinAnswer::Nonce(nonce).encode(ack)),
-            Ok(Step::Join) => self.joined(link, address, None, ack, now),
+            Ok(Step::Join) => {
+                let request = self.next_request();
+                self.joined(link, address, request, None, ack, now);
+            }
             Err(refusal) => self.join_refused(link, ack, refusal, now),
         }
         None
@@ -158,6 +175,7 @@ impl Registry {
                 true => Step::Check(Check::Claim(ClaimCheck {
                     address: address.to_owned(),
                     ack,
+                    number: self.next_request(),
                 })),
                 false => Step::Join,
             });
@@ -191,7 +209,13 @@ impl Registry {
             ack,
             challenge,
             signature: data,
+            number: self.next_request(),
         })))
+    }
+
+    fn next_request(&mut self) -> u64 {
+        self.requests += 1;
+        self.requests
     }
 
     fn check_join_limit(
@@ -243,6 +267,7 @@ impl Registry {
         let Checked {
             address,
             ack,
+            number,
             result,
             grant,
         } = checked;
@@ -256,8 +281,13 @@ impl Registry {
                 let refusal = Refusal::NotAllowed(String::new());
                 self.join_refused(link, ack, refusal, now);
             }
+            // It is the one who comes last that has the address, not the one about whom it took longest to decide.
+            Ok(_) if self.settings.access && self.peers.is_taken_since(&address, link, number) => {
+                self.over.extend(grant);
+                self.join_refused(link, ack, Refusal::Overtaken, now);
+            }
             Ok(Proof::Possession(_) | Proof::Claim) => {
-                self.joined(link, address, grant, ack, now);
+                self.joined(link, address, number, grant, ack, now);
             }
             Err(error) => self.join_refused(link, ack, error, now),
         }
@@ -274,6 +304,7 @@ impl Registry {
         &mut self,
         link: LinkId,
         address: String,
+        request: u64,
         grant: Option<Arc<Grant>>,
         ack: u64,
         now: Instant,
@@ -315,6 +346,9 @@ impl Registry {
                 tracing::debug!(%link, from = %owner, peer = %Words(&address), "a peer has moved");
             }
             None => self.add_peer(link, &claimant, &address, now),
+        }
+        if self.settings.access {
+            self.peers.set_request(&address, request);
         }
         let is_new = owner.is_none() && self.joined <= FEW;
         if is_first {
@@ -389,6 +423,7 @@ impl Registry {
             origin: claimant.origin,
             place: 0,
             join: self.joins,
+            request: 0,
             told,
             told_at: back.map_or(now, |left| left.told_at),
             turn,

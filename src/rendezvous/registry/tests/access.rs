@@ -158,21 +158,69 @@ fn a_guard_is_given_back_when_its_join_is_over_however_that_comes() {
     }
 }
 
+/// The request of a link to join, whose proof is good and about which nobody has decided.
+fn request(star: &mut Star, link: LinkId, key: &Keypair) -> Checked {
+    let nonce = star.challenge(link, key);
+    let join = Event::Join {
+        address: address(key),
+        data: sign(key, &nonce),
+    };
+    let now = star.now;
+    let check = star.registry.handle_event(link, join, Some(7), now);
+    check.expect("a signature").run()
+}
+
+#[test]
+fn whoever_asked_last_has_the_address_however_long_it_takes_to_decide() {
+    let mut star = asking(Config::default());
+    let a = key();
+    let early = request(&mut star, A, &a);
+    let late = request(&mut star, B, &a);
+    let now = star.now;
+    let (kept, kept_guard) = guarded();
+    star.registry.handle_checked(B, late.judged(Ok(kept)), now);
+    star.actions();
+    let (refused_one, guard) = guarded();
+    let early = early.judged(Ok(refused_one));
+    star.registry.handle_checked(A, early, now);
+    // Nobody is displaced, and what was allowed to the one that is too late is given back.
+    let overtaken = refused(&Refusal::Overtaken);
+    assert_eq!(star.actions(), [(Some(A), overtaken)]);
+    assert_eq!(star.registry.refusals().get(Refused::Overtaken), 1);
+    assert_eq!(star.clean_up(), 1);
+    assert!(!is_there(&guard) && is_there(&kept_guard));
+    assert!(star.registry.has_joined(B) && !star.registry.has_joined(A));
+
+    // In the other order it moves, as ever; and once more when the first asks again.
+    for link in [A, B] {
+        let (early, late) = (request(&mut star, C, &a), request(&mut star, link, &a));
+        for (link, asked) in [(C, early), (link, late)] {
+            let judged = asked.judged(Ok(granted(Allowed::default())));
+            star.registry.handle_checked(link, judged, now);
+        }
+        assert!(star.registry.has_joined(link) && !star.registry.has_joined(C));
+        star.actions();
+    }
+    // One that has left meanwhile is in nobody's way.
+    let early = request(&mut star, A, &a);
+    star.join_judged(C, &a, Ok(granted(Allowed::default())));
+    star.registry.handle_close(C);
+    star.actions();
+    let judged = early.judged(Ok(granted(Allowed::default())));
+    star.registry.handle_checked(A, judged, now);
+    assert!(star.registry.has_joined(A));
+}
+
 #[test]
 fn a_guard_of_a_link_that_has_gone_meanwhile_is_given_back() {
     let mut star = asking(Config::default());
     let a = key();
-    let nonce = star.challenge(A, &a);
-    let join = Event::Join {
-        address: address(&a),
-        data: sign(&a, &nonce),
-    };
-    let now = star.now;
-    let check = star.registry.handle_event(A, join, Some(7), now);
+    let asked = request(&mut star, A, &a);
     star.registry.handle_close(A);
     let (grant, guard) = guarded();
-    let checked = check.expect("a signature").run().judged(Ok(grant));
-    star.registry.handle_checked(A, checked, now);
+    let now = star.now;
+    star.registry
+        .handle_checked(A, asked.judged(Ok(grant)), now);
     assert_eq!(star.clean_up(), 1);
     assert!(!is_there(&guard));
 }
@@ -254,8 +302,5 @@ fn a_refusal_that_passes_costs_no_listener_its_place_even_if_joins_are_scarce_me
     star.now += Duration::from_secs(2);
     client.listen(star.now, &own);
     star.talk(&mut client, || Ok(granted(Allowed::default())));
-    assert_eq!(
-        client.poll_output(),
-        Some(Output::Joined { address: own })
-    );
+    assert_eq!(client.poll_output(), Some(Output::Joined { address: own }));
 }

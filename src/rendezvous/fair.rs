@@ -71,6 +71,8 @@ struct GroupTurn {
     level: Level<Origin>,
     /// How many origins are known, those that have nothing included.
     origins: usize,
+    /// It is not served for now, whatever its origins want.
+    is_held: bool,
 }
 
 impl GroupTurn {
@@ -193,10 +195,34 @@ impl Fair {
             return;
         };
         known.is_ready = true;
-        if group.level.ready.is_empty() {
+        if group.level.ready.is_empty() && !group.is_held {
             self.level.enter(origin.group(), &mut group.turn);
         }
         group.level.enter(origin, &mut known.turn);
+    }
+
+    /// A group is not served from now on, whatever its origins want.
+    pub(super) fn hold(&mut self, group: Group) {
+        if let Some(known) = self.groups.get_mut(&group).filter(|known| !known.is_held) {
+            known.is_held = true;
+            self.level.leave(group, known.turn);
+        }
+    }
+
+    /// A group is served again.
+    pub(super) fn release(&mut self, group: Group) {
+        let Some(known) = self.groups.get_mut(&group).filter(|known| known.is_held) else {
+            return;
+        };
+        known.is_held = false;
+        if !known.level.ready.is_empty() {
+            self.level.enter(group, &mut known.turn);
+        }
+    }
+
+    /// What a group weighs; 1 if it has nothing.
+    pub(super) fn weight(&self, group: Group) -> u64 {
+        self.groups.get(&group).map_or(1, GroupTurn::weight)
     }
 
     /// An origin wants nothing for now.
@@ -341,6 +367,32 @@ mod tests {
         }
         assert!(fair.origins.len() < 10, "{}", fair.origins.len());
         assert!(fair.groups.len() < 10, "{}", fair.groups.len());
+    }
+
+    #[test]
+    fn a_group_that_is_held_is_passed_over_and_has_saved_nothing_up() {
+        let all = ["2001:db8::1", "2001:db8:0:1::1", "192.0.2.1"];
+        let mut fair = wanting(&all);
+        let [one, other, third] = all.map(|address| claimant(address).origin);
+        fair.hold(one.group());
+        // What its origins want meanwhile is not forgotten.
+        fair.rest(one);
+        fair.rest(other);
+        fair.want(one);
+        assert_eq!(served(&mut fair, 100), HashMap::from([(third, 100)]));
+        fair.rest(third);
+        assert_eq!(fair.first(), None);
+        fair.want(third);
+        fair.want(other);
+        fair.release(one.group());
+        let served = served(&mut fair, 100);
+        let [one, other, third] = [one, other, third].map(|origin| served[&origin]);
+        // The group weighs two.
+        assert!(
+            one.abs_diff(33) <= 2 && other.abs_diff(33) <= 2,
+            "{one} {other}"
+        );
+        assert!(third.abs_diff(33) <= 2, "{third}");
     }
 
     #[test]

@@ -1,4 +1,7 @@
 //! Who waits for a verdict: so many are worked on at one time, and the others wait in an order that is fair among origins.
+//!
+//! What is worked on cannot be taken back, so nobody gets all places. Whoever has the more of them gets a further one only if
+//! the more are left: of 64, an address that wants all gets 48, one that comes then gets 12, and a third gets 3.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,8 +11,11 @@ use std::{
 
 use crate::rendezvous::{
     fair::Fair,
-    origin::{Claimant, Origin},
+    origin::{Claimant, Group, Origin},
 };
+
+/// How many times as many as are left a group may have, for each unit of its weight.
+const SHARE: u64 = 3;
 
 #[derive(Debug)]
 pub(super) struct Line(Mutex<State>);
@@ -18,6 +24,10 @@ pub(super) struct Line(Mutex<State>);
 struct State {
     /// How many more may be worked on.
     free: usize,
+    /// How many are worked on of each group.
+    at_work: BTreeMap<Group, u64>,
+    /// Groups that have enough for now. There are no more of them than are worked on.
+    held: BTreeSet<Group>,
     fair: Fair,
     /// Who waits, by origin and in the order of coming.
     waiting: BTreeMap<Origin, BTreeMap<u64, Option<Waker>>>,
@@ -34,18 +44,50 @@ impl State {
         while self.free > 0
             && let Some(origin) = self.fair.first()
         {
+            let group = origin.group();
+            if !self.may_have_more(group) {
+                self.fair.hold(group);
+                self.held.insert(group);
+                continue;
+            }
             let waiting = self.waiting.get_mut(&origin);
             let Some((number, waker)) = waiting.and_then(BTreeMap::pop_first) else {
                 self.fair.rest(origin);
                 continue;
             };
             self.free -= 1;
+            *self.at_work.entry(group).or_default() += 1;
             self.fair.charge(origin, 1);
             self.called.insert(number);
             woken.extend(waker);
             self.rest_if_done(origin);
         }
         woken
+    }
+
+    /// Whether there is a place for a group, and some are left for others then.
+    fn may_have_more(&self, group: Group) -> bool {
+        let Some(has) = self.at_work.get(&group) else {
+            return true;
+        };
+        let left = (self.free as u64).saturating_sub(1);
+        let share = SHARE.saturating_mul(self.fair.weight(group));
+        *has < share.saturating_mul(left)
+    }
+
+    /// One of an origin is not worked on any more. Those who had enough are looked at anew.
+    fn done(&mut self, origin: Origin) {
+        self.free += 1;
+        let group = origin.group();
+        if let Some(has) = self.at_work.get_mut(&group) {
+            *has = has.saturating_sub(1);
+            if *has == 0 {
+                self.at_work.remove(&group);
+            }
+        }
+        for group in std::mem::take(&mut self.held) {
+            self.fair.release(group);
+        }
     }
 
     /// An origin of which nobody waits wants nothing.
@@ -62,6 +104,8 @@ impl Line {
     pub(super) fn new(places: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
             free: places.max(1),
+            at_work: BTreeMap::new(),
+            held: BTreeSet::new(),
             fair: Fair::default(),
             waiting: BTreeMap::new(),
             called: BTreeSet::new(),
@@ -128,7 +172,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let mut state = self.line.lock();
         if self.has_come || state.called.remove(&self.number) {
-            state.free += 1;
+            state.done(self.origin);
         } else if let Some(waiting) = state.waiting.get_mut(&self.origin) {
             waiting.remove(&self.number);
             state.rest_if_done(self.origin);
@@ -156,21 +200,82 @@ mod tests {
         turn.poll(&Context::from_waker(Waker::noop())).is_ready()
     }
 
+    fn ready(turns: &mut [Turn]) -> Vec<bool> {
+        turns.iter_mut().map(is_ready).collect()
+    }
+
+    fn check_empty(line: &Line, places: usize) {
+        let state = line.lock();
+        assert_eq!(state.free, places);
+        assert!(state.waiting.is_empty() && state.called.is_empty());
+        assert!(state.at_work.is_empty() && state.held.is_empty());
+    }
+
     #[test]
     fn so_many_are_worked_on_and_the_others_wait() {
         let line = Line::new(2);
-        let who = claimant("192.0.2.1");
-        let mut turns: Vec<_> = (0..4).map(|_| line.enter(&who)).collect();
-        let ready = |turns: &mut [Turn]| turns.iter_mut().map(is_ready).collect::<Vec<_>>();
+        let all = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"].map(claimant);
+        let mut turns: Vec<_> = all.iter().map(|who| line.enter(who)).collect();
         assert_eq!(ready(&mut turns), [true, true, false, false]);
         drop(turns.remove(1));
         assert_eq!(ready(&mut turns), [true, true, false]);
         // One that gives up leaves its place to the next.
         drop(turns.remove(2));
         drop(turns);
-        let state = line.lock();
-        assert_eq!(state.free, 2);
-        assert!(state.waiting.is_empty() && state.called.is_empty());
+        check_empty(&line, 2);
+    }
+
+    #[test]
+    fn nobody_has_all_places_and_whoever_comes_next_need_not_wait() {
+        let line = Line::new(64);
+        let whole = [("192.0.2.1", 48), ("192.0.2.2", 12), ("192.0.2.3", 3)];
+        let mut turns = Vec::new();
+        for (address, expected) in whole {
+            let who = claimant(address);
+            let mut of_one: Vec<_> = (0..100).map(|_| line.enter(&who)).collect();
+            let at_work = ready(&mut of_one).into_iter().filter(|ready| *ready);
+            assert_eq!(at_work.count(), expected, "{address}");
+            turns.push(of_one);
+        }
+        // When some of theirs are done, there is a place for somebody else all the same.
+        for of_one in &mut turns {
+            let first = of_one.iter_mut().position(is_ready).expect("at work");
+            drop(of_one.remove(first));
+        }
+        let mut last = line.enter(&claimant("192.0.2.4"));
+        assert!(is_ready(&mut last));
+        drop((turns, last));
+        check_empty(&line, 64);
+        // One place is for everybody.
+        let line = Line::new(1);
+        assert!(is_ready(&mut line.enter(&claimant("192.0.2.1"))));
+    }
+
+    #[test]
+    fn the_networks_of_a_48_have_no_more_places_than_four_addresses() {
+        let line = Line::new(64);
+        let networks = (0..100).map(|n| claimant(&format!("2001:db8:0:{n:x}::1")));
+        let mut flood: Vec<_> = networks.map(|who| line.enter(&who)).collect();
+        let at_work = ready(&mut flood).into_iter().filter(|ready| *ready);
+        assert!(at_work.count() <= 60);
+        assert!(is_ready(&mut line.enter(&claimant("192.0.2.1"))));
+        drop(flood);
+        check_empty(&line, 64);
+    }
+
+    #[test]
+    fn all_get_their_turn_though_some_had_enough_before() {
+        let line = Line::new(8);
+        let mut turns: Vec<_> = (0..500)
+            .map(|n| line.enter(&claimant(&format!("192.0.2.{}", n % 3))))
+            .collect();
+        let mut done = 0;
+        while let Some(at_work) = turns.iter_mut().position(is_ready) {
+            drop(turns.swap_remove(at_work));
+            done += 1;
+        }
+        assert_eq!(done, 500);
+        check_empty(&line, 8);
     }
 
     #[test]
@@ -178,13 +283,11 @@ mod tests {
         let line = Line::new(2);
         let (many, few) = (claimant("192.0.2.1"), claimant("192.0.2.2"));
         let mut flood: Vec<_> = (0..1000).map(|_| line.enter(&many)).collect();
-        let mut honest = line.enter(&few);
-        assert!(!is_ready(&mut honest));
+        let mut honest = [line.enter(&few), line.enter(&few)];
+        assert_eq!(ready(&mut honest), [true, false], "one is served at once");
         drop(flood.remove(0));
-        assert!(is_ready(&mut honest), "it is next");
-        let at_work = flood
-            .iter_mut()
-            .filter_map(|turn| is_ready(turn).then_some(()));
+        assert_eq!(ready(&mut honest), [true, false], "it is the others' turn");
+        let at_work = ready(&mut flood).into_iter().filter(|ready| *ready);
         assert_eq!(at_work.count(), 1);
     }
 

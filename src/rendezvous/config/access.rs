@@ -36,7 +36,9 @@ impl Config {
 
     /// How many verdicts that [take time](crate::rendezvous::Judgement::Later) are worked on at one time, at least one.
     /// Default 64: as many requests as a small service takes at once. Further joins wait for their turn, which goes round
-    /// among origins by their [weight](Self::with_origin_weight): a stranger with a million keys is one among the others.
+    /// among origins by their [weight](Self::with_origin_weight): a stranger with a million keys is one among the others. One
+    /// origin has three quarters of the places at most, for each unit of its weight three times as many as are left, so that
+    /// others need not wait for it.
     #[must_use]
     pub fn with_access_in_flight(mut self, verdicts: usize) -> Self {
         self.access.in_flight = verdicts.max(1);

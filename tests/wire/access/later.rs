@@ -184,8 +184,14 @@ impl libp2p_websocket_star::rendezvous::Access for Both {
 
 fn few_at_a_time() -> Config {
     config()
-        .with_access_in_flight(2)
+        .with_access_in_flight(4)
         .with_access_timeout(Duration::from_secs(10))
+}
+
+/// Nothing is asked for a while.
+async fn nothing(asks: &mut mpsc::Receiver<Ask>) {
+    let told = tokio::time::timeout(Duration::from_millis(100), asks.recv()).await;
+    assert!(told.is_err(), "more are worked on: {told:?}");
 }
 
 #[tokio::test]
@@ -198,22 +204,29 @@ async fn a_stranger_with_many_keys_is_one_among_the_others() {
         prove(&mut client, &key()).await;
         flood.push(client);
     }
-    let first = next(&mut asks).await;
-    let second = next(&mut asks).await;
+    let (first, second) = (next(&mut asks).await, next(&mut asks).await);
+    let third = next(&mut asks).await;
+    // The last place is for others.
+    nothing(&mut asks).await;
     let mut honest = link(&server, 3).await;
     let ack = prove(&mut honest, &key()).await;
+    let asked = next(&mut asks).await;
+    assert_eq!(asked.join.address(), honest.address);
+    let mut more = link(&server, 4).await;
+    let more_ack = prove(&mut more, &key()).await;
+    nothing(&mut asks).await;
     // All places are taken, and it is next.
-    let told = tokio::time::timeout(Duration::from_millis(100), asks.recv()).await;
-    assert!(told.is_err(), "more than two are worked on: {told:?}");
     first.reply.send(Verdict::refuse("no")).expect("it waits");
-    let third = next(&mut asks).await;
-    assert_eq!(third.join.address(), honest.address);
-    third.reply.send(Verdict::allow()).expect("it waits");
-    assert_eq!(honest.answer(ack).await[0], Value::Null);
+    let next_asked = next(&mut asks).await;
+    assert_eq!(next_asked.join.address(), more.address);
+    for (client, ack, ask) in [(&mut honest, ack, asked), (&mut more, more_ack, next_asked)] {
+        ask.reply.send(Verdict::allow()).expect("it waits");
+        assert_eq!(client.answer(ack).await[0], Value::Null);
+    }
     // Then it is the others' turn again.
-    let fourth = next(&mut asks).await;
-    assert!(fourth.join.client() == Ipv4Addr::new(127, 0, 0, 2));
-    drop((second, flood));
+    let fifth = next(&mut asks).await;
+    assert!(fifth.join.client() == Ipv4Addr::new(127, 0, 0, 2));
+    drop((second, third, flood));
 }
 
 #[tokio::test]

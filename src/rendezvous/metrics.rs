@@ -14,7 +14,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::hub::{Figures, Hub};
+use super::{
+    access::{AccessCount, Doorkeeper, by_name},
+    hub::{Figures, Hub},
+};
 
 /// OpenMetrics wants every counter to end in `_total`; the npm server's do not.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -46,6 +49,7 @@ pub(super) fn encode(hub: &Hub) -> Result<String, fmt::Error> {
     registry.register_collector(Box::new(Scrape {
         figures: hub.figures(),
         dial_time: hub.dial_time().clone(),
+        access: hub.doorkeeper().map(Doorkeeper::counts).unwrap_or_default(),
         expires: hub.tls().map(|tls| {
             let expires = tls.expires().duration_since(UNIX_EPOCH);
             expires.unwrap_or_default().as_secs()
@@ -60,6 +64,7 @@ pub(super) fn encode(hub: &Hub) -> Result<String, fmt::Error> {
 struct Scrape {
     figures: Figures,
     dial_time: DialTime,
+    access: Vec<AccessCount>,
     expires: Option<u64>,
 }
 
@@ -163,6 +168,7 @@ impl Collector for Scrape {
             gauge(to, "rendezvous_certificate_expiry_seconds", help, expires)?;
         }
         self.encode_refusals(to)?;
+        self.encode_access(to)?;
         let help = "seconds until a dialled peer answered";
         let histogram = &self.dial_time.0;
         histogram.encode(to.encode_descriptor(
@@ -175,6 +181,21 @@ impl Collector for Scrape {
 }
 
 impl Scrape {
+    fn encode_access(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, counts) in by_name(self.access.clone()) {
+            let name = format!("rendezvous_access_{name}_total");
+            let help = counts.values().next().map_or("", |count| count.help);
+            let mut family = to.encode_descriptor(&name, help, None, MetricType::Counter)?;
+            for (by, AccessCount { count, .. }) in counts {
+                match by {
+                    "" => family.encode_gauge(&count)?,
+                    by => family.encode_family(&[("by", by)])?.encode_gauge(&count)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn encode_refusals(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "requests and links refused, and links closed, by reason";
         let name = "rendezvous_refusals_total";

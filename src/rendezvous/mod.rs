@@ -60,7 +60,7 @@ mod tls;
 mod simulation_tests;
 
 pub use crate::token::{Token, TokenError};
-pub use access::{Access, Allowed, Join, Judgement, Verdict};
+pub use access::{Access, AccessCount, Allowed, Join, Judgement, Verdict};
 pub use config::{Config, Limits};
 pub use names::{PublicName, PublicNameError};
 pub use proxy::{Network, NetworkError};

@@ -239,8 +239,9 @@ impl Server {
     /// Closes the links on which a peer has joined, under whichever of its ids, and tells it these words; up to 109 bytes
     /// arrive. Gives how many links that were.
     ///
-    /// The peer may come back at once: whether it may join then is up to the
-    /// [access](Config::with_access). Cancel safe: some links may stay.
+    /// The peer may come back at once: whether it may join then is up to the [access](Config::with_access). A join of its that
+    /// is judged meanwhile is asked about [once more](super::Access::still_allows), like all that are. So to ban a peer, have
+    /// the access refuse it first, in both of its methods. Cancel safe: some links may stay.
     pub async fn disconnect(&self, peer: &PeerId, words: &str) -> usize {
         self.hub.disconnect(peer, words).await
     }

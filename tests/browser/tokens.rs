@@ -23,6 +23,10 @@ impl Access for OneToken {
         };
         verdict.into()
     }
+
+    fn still_allows(&self, join: &Join) -> bool {
+        join.token().is_some_and(|token| token.reveal() == SECRET)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

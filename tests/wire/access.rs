@@ -118,6 +118,10 @@ impl Access for Waiting {
                 .unwrap_or_else(|_| Verdict::refuse("no answer"))
         })
     }
+
+    fn still_allows(&self, _: &Join) -> bool {
+        true
+    }
 }
 
 /// The next join that waits for a verdict.
@@ -137,6 +141,10 @@ impl<F> std::fmt::Debug for Deciding<F> {
 impl<F: Fn(&Join) -> Verdict + Send + Sync + 'static> Access for Deciding<F> {
     fn judge(&self, join: &Join) -> Judgement {
         (self.0)(join).into()
+    }
+
+    fn still_allows(&self, join: &Join) -> bool {
+        (self.0)(join).is_allowed()
     }
 }
 

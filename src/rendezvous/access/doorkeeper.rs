@@ -1,23 +1,24 @@
 //! Asks the application about joins, within bounds.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::time::Sleep;
 
 use super::{
-    Access, Grant, Join, Judgement, Verdict,
+    Access, AccessCount, Grant, Join, Judgement, Verdict,
     line::{Line, Turn},
 };
-use crate::{protocol::refusal::Refusal, rendezvous::origin::Claimant};
+use crate::{limited::Limited, protocol::refusal::Refusal, rendezvous::origin::Claimant};
 
 /// The application's answer, or the way to it.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub(crate) struct Doorkeeper {
     timeout: Duration,
     /// How often those who were let in were judged anew.
     rounds: AtomicU64,
+    panicked: Limited,
 }
 
 impl Doorkeeper {
@@ -42,6 +44,7 @@ impl Doorkeeper {
             line: Line::new(in_flight),
             timeout,
             rounds: AtomicU64::new(0),
+            panicked: Limited::default(),
         }
     }
 
@@ -58,9 +61,24 @@ impl Doorkeeper {
         }
     }
 
-    /// Asks whether a peer that was let in may stay.
+    /// Asks whether a peer that was let in may stay. If that panics it may not, and those behind it are asked about all the
+    /// same.
     pub(crate) fn still_allows(&self, join: &Join) -> bool {
-        self.access.still_allows(join)
+        let asked = catch_unwind(AssertUnwindSafe(|| self.access.still_allows(join)));
+        asked.unwrap_or_else(|_| {
+            if let Some(left_out) = self.panicked.admit(Instant::now()) {
+                tracing::error!(
+                    left_out,
+                    "a panic while it was asked whether a peer may stay"
+                );
+            }
+            false
+        })
+    }
+
+    /// What the application has counted.
+    pub(crate) fn counts(&self) -> Vec<AccessCount> {
+        self.access.counts()
     }
 
     /// Those who were let in are about to be judged anew.

@@ -31,6 +31,10 @@ impl Hub {
 
     /// Closes the links on which a peer has joined, under whichever of its ids; how many that are.
     pub(in crate::rendezvous) async fn disconnect(&self, peer: &PeerId, words: &str) -> usize {
+        // Its join may be about to succeed.
+        if let Some(doorkeeper) = self.doorkeeper() {
+            doorkeeper.begin_round();
+        }
         let is_out = |joined: &Joined| {
             let proved = joined.grant.as_ref().and_then(|grant| grant.join().peer());
             let known = proved.or_else(|| peer_in(&joined.address));

@@ -165,10 +165,14 @@ struct OneToken;
 impl Access for OneToken {
     fn judge(&self, join: &Join) -> Judgement {
         tracing::info!(?join, "somebody wants to join");
-        match join.token().is_some_and(|token| token.reveal() == SECRET) {
+        match self.still_allows(join) {
             true => Verdict::allow().into(),
             false => Verdict::refuse("not with that").into(),
         }
+    }
+
+    fn still_allows(&self, join: &Join) -> bool {
+        join.token().is_some_and(|token| token.reveal() == SECRET)
     }
 }
 

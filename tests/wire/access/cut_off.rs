@@ -1,9 +1,12 @@
 //! Peers that were let in, and are to go.
 
-use libp2p_websocket_star::rendezvous::Refused;
-use serde_json::json;
+use libp2p_identity::PeerId;
+use libp2p_websocket_star::rendezvous::{
+    Access, AccessCount, Config, Join, Judgement, Refused, Server, Verdict,
+};
+use serde_json::{Value, json};
 
-use super::{Bans, count, id, key, serving, try_join};
+use super::{Ask, Bans, Waiting, count, id, key, next, prove, serving, try_join};
 use crate::client::{Client, Eio, dial, server, soon, stream_event};
 
 #[tokio::test]
@@ -98,4 +101,119 @@ async fn a_peer_is_disconnected_wherever_it_is_and_told_why() {
         assert_eq!(reason, format!("disconnected: {}", "a".repeat(109)));
         stays.request(json!(["ss-leave", ""])).await;
     }
+}
+
+/// Has a bug that one peer brings to light.
+#[derive(Debug)]
+struct Buggy(Bans, PeerId);
+
+impl Access for Buggy {
+    fn judge(&self, join: &Join) -> Judgement {
+        self.0.judge(join)
+    }
+
+    fn still_allows(&self, join: &Join) -> bool {
+        assert!(join.peer() != Some(self.1), "a bug of the application");
+        self.0.still_allows(join)
+    }
+}
+
+#[tokio::test]
+async fn a_panic_about_one_peer_costs_that_peer_its_link_and_saves_nobody_else() {
+    let bans = Bans::default();
+    let keys: Vec<_> = (0..5).map(|_| key()).collect();
+    // In the middle of those that are gone through.
+    let mut sorted: Vec<_> = keys.iter().collect();
+    sorted.sort_by_key(|key| crate::client::address(key));
+    let [first, _, bad, _, last] = sorted[..] else {
+        panic!("five")
+    };
+    let server = serving(Buggy(bans.clone(), id(bad))).await;
+    let mut clients = Vec::new();
+    for key in &keys {
+        let mut client = Client::connect(&server).await;
+        client.join(key).await;
+        clients.push((key, client));
+    }
+    bans.ban(first);
+    bans.ban(last);
+    assert_eq!(soon("a look", server.recheck_access()).await, 3);
+    for (key, client) in &mut clients {
+        if [first, bad, last].iter().any(|out| id(out) == id(key)) {
+            let (_, reason) = client.closed().await.expect("a reason");
+            assert_eq!(reason, "you are not allowed here any more");
+        }
+    }
+    soon("the others to be left", async {
+        while server.snapshot().peers.len() > 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(server.snapshot().panics, 0);
+}
+
+/// Lets in whom the test lets in, and keeps to the bans after that.
+#[derive(Debug)]
+struct Slow(Waiting, Bans);
+
+impl Access for Slow {
+    fn judge(&self, join: &Join) -> Judgement {
+        self.0.judge(join)
+    }
+
+    fn still_allows(&self, join: &Join) -> bool {
+        self.1.still_allows(join)
+    }
+
+    fn counts(&self) -> Vec<AccessCount> {
+        let help = "what a test counts";
+        vec![
+            AccessCount::new("asked", help, "test", 7),
+            AccessCount::new("lists", help, "", 3),
+        ]
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_banned_and_disconnected_while_it_is_judged_does_not_stay() {
+    let (access, mut asks) = Waiting::new();
+    let bans = Bans::default();
+    let server = serving(Slow(access, bans.clone())).await;
+    let (bad, good) = (key(), key());
+    let mut clients = Vec::new();
+    for key in [&bad, &good] {
+        let mut client = Client::connect(&server).await;
+        let ack = prove(&mut client, key).await;
+        clients.push((client, ack, next(&mut asks).await));
+    }
+    bans.ban(&bad);
+    assert_eq!(server.disconnect(&id(&bad), "banned").await, 0);
+    let (mut stays, ack, Ask { reply, .. }) = clients.pop().expect("two");
+    reply.send(Verdict::allow()).expect("it waits");
+    assert_eq!(stays.answer(ack).await[0], Value::Null);
+    let (mut goes, _, Ask { reply, .. }) = clients.pop().expect("two");
+    reply.send(Verdict::allow()).expect("it waits");
+    let (_, reason) = goes.closed().await.expect("a reason");
+    assert_eq!(reason, "you are not allowed here any more");
+}
+
+#[tokio::test]
+async fn what_the_application_counts_is_shown() {
+    let access = Slow(Waiting::new().0, Bans::default());
+    let server = serving(access).await;
+    let metrics = async |server: &Server| {
+        let asked = crate::client::http(server.local_addr(), "GET /metrics HTTP/1.1");
+        asked.await
+    };
+    let shown = metrics(&server).await;
+    for line in [
+        "# TYPE rendezvous_access_asked_total counter",
+        "rendezvous_access_asked_total{by=\"test\"} 7",
+        "rendezvous_access_lists_total 3",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
+    }
+    let plain = Server::bind(Config::default()).await.expect("a free port");
+    assert!(!metrics(&plain).await.contains("rendezvous_access"));
 }

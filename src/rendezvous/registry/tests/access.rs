@@ -13,6 +13,10 @@ impl Access for Asked {
     fn judge(&self, _: &Join) -> Judgement {
         Verdict::allow().into()
     }
+
+    fn still_allows(&self, _: &Join) -> bool {
+        true
+    }
 }
 
 fn asking(config: Config) -> Star {

@@ -78,10 +78,20 @@ impl FromStr for Endpoint {
         }
         let name = is_secure.then(|| ServerName::try_from(host.clone()));
         let default_port = if is_secure { 443 } else { 80 };
+        // One that is no number would be passed over.
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => default_port,
+            Some(port) => port
+                .strip_prefix(':')
+                .and_then(|port| port.parse().ok())
+                .filter(|port| *port != 0)
+                .ok_or(EndpointError::Form)?,
+            None => return Err(EndpointError::Form),
+        };
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         Ok(Self {
             name: name.transpose().map_err(|_| EndpointError::Form)?,
-            port: authority.port_u16().unwrap_or(default_port),
+            port,
             authority: authority.as_str().to_owned(),
             path: path.to_owned(),
             host,
@@ -213,6 +223,14 @@ mod tests {
                 true,
             ),
             ("http://[::1]/", "http://[::1]", "::1", 80, "/", true),
+            (
+                "http://[::1]:8080/",
+                "http://[::1]:8080",
+                "::1",
+                8080,
+                "/",
+                true,
+            ),
             ("http://auth/", "http://auth", "auth", 80, "/", false),
             (
                 "http://localhost/",
@@ -244,6 +262,11 @@ mod tests {
             "https:///star",
             "http://a b/",
             "https://a..b/",
+            "https://access.example:99999/",
+            "https://access.example:0/",
+            "https://access.example:/",
+            "https://access.example:x/",
+            "http://[::1]:65536/",
         ] {
             assert_eq!(parse(url), Err(EndpointError::Form), "{url}");
         }

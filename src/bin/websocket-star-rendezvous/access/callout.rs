@@ -7,6 +7,7 @@
 mod answer;
 mod cache;
 mod client;
+mod connect;
 mod endpoint;
 mod guests;
 

@@ -4,7 +4,8 @@ use std::{
     fmt, io,
     path::Path,
     pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use hyper::{
@@ -14,22 +15,26 @@ use hyper::{
     header::{ACCEPT, CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
-use super::endpoint::{Endpoint, RootsError, tls_config};
+use super::{
+    connect::{Lookup, connect},
+    endpoint::{Endpoint, RootsError, tls_config},
+};
 
 /// How many bytes the head of an answer may have, and its body.
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_BODY: usize = 16 * 1024;
+/// How long a connection is kept over which nothing is asked: whoever is in between may forget it without a word.
+const LONGEST_IDLE: Duration = Duration::from_secs(30);
 const JSON: &str = "application/json";
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
+    #[error("cannot find the host")]
+    Lookup(#[source] Arc<io::Error>),
     #[error("cannot connect")]
     Connect(#[source] io::Error),
     #[error("cannot speak TLS")]
@@ -46,11 +51,18 @@ pub enum ClientError {
 
 type Sender = SendRequest<String>;
 
+/// A connection over which nothing is asked, since then.
+struct Idle {
+    sender: Sender,
+    since: Instant,
+}
+
 pub struct Client {
     endpoint: Endpoint,
+    lookup: Lookup,
     tls: Option<TlsConnector>,
-    /// Connections over which nothing is asked at the moment.
-    idle: Mutex<Vec<Sender>>,
+    /// The latest last.
+    idle: Mutex<Vec<Idle>>,
     most_idle: usize,
 }
 
@@ -71,6 +83,7 @@ impl Client {
             None => None,
         };
         Ok(Self {
+            lookup: Lookup::new(endpoint.host(), endpoint.port()),
             endpoint,
             tls,
             idle: Mutex::default(),
@@ -82,15 +95,27 @@ impl Client {
         &self.endpoint
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Sender>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_idle(&self, now: Instant) -> Option<Sender> {
+        let mut idle = self.idle();
+        idle.retain(|idle| now.saturating_duration_since(idle.since) < LONGEST_IDLE);
+        idle.pop().map(|idle| idle.sender)
+    }
+
+    fn keep(&self, sender: Sender, since: Instant) {
+        let mut idle = self.idle();
+        if idle.len() < self.most_idle && !sender.is_closed() {
+            idle.push(Idle { sender, since });
+        }
     }
 
     /// Posts JSON, and gives the body of the answer. To drop the future gives the request up.
     pub async fn post(&self, json: &str) -> Result<Vec<u8>, ClientError> {
         loop {
-            let idle = self.idle().pop();
-            let Some(mut sender) = idle else {
+            let Some(mut sender) = self.take_idle(Instant::now()) else {
                 let sender = self.connect().await?;
                 return self.exchange(sender, json).await;
             };
@@ -118,17 +143,13 @@ impl Client {
             return Err(ClientError::Status(response.status().as_u16()));
         }
         let body = read(response.into_body()).await?;
-        let mut idle = self.idle();
-        if idle.len() < self.most_idle && !sender.is_closed() {
-            idle.push(sender);
-        }
+        self.keep(sender, Instant::now());
         Ok(body)
     }
 
     async fn connect(&self) -> Result<Sender, ClientError> {
-        let addr = (self.endpoint.host(), self.endpoint.port());
-        let tcp = TcpStream::connect(addr).await;
-        let tcp = tcp.map_err(ClientError::Connect)?;
+        let addresses = self.lookup.addresses().await.map_err(ClientError::Lookup)?;
+        let tcp = connect(addresses).await.map_err(ClientError::Connect)?;
         tcp.set_nodelay(true).map_err(ClientError::Connect)?;
         match (&self.tls, self.endpoint.name()) {
             (Some(connector), Some(name)) => {
@@ -168,4 +189,28 @@ async fn read(mut body: Incoming) -> Result<Vec<u8>, ClientError> {
         bytes.extend_from_slice(&data);
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_is_kept_for_half_a_minute_and_not_more_of_them_than_needed() {
+        let endpoint = "http://127.0.0.1:1/".parse().expect("a URL");
+        let client = Client::new(endpoint, None, 2).expect("no roots are needed");
+        let now = Instant::now();
+        let mut others = Vec::new();
+        for since in [0, 20, 25] {
+            let (ours, theirs) = tokio::io::duplex(1024);
+            let sender = begin(ours).await.expect("begun");
+            client.keep(sender, now + Duration::from_secs(since));
+            others.push(theirs);
+        }
+        assert_eq!(client.idle().len(), 2);
+        // Those that have waited for too long are closed.
+        assert!(client.take_idle(now + LONGEST_IDLE).is_some());
+        assert!(client.idle().is_empty());
+        assert!(client.take_idle(now).is_none());
+    }
 }

@@ -124,12 +124,18 @@ impl Callout {
     }
 
     async fn ask(&self, join: &Join, question: &Question) -> Verdict {
+        // It may be known by now.
+        let known = self.cache().get(question.key(), Instant::now());
+        if let Some(answer) = known {
+            return self.verdict(join, &answer);
+        }
+        let round = self.cache().round();
         match self.answer(question).await {
             Ok(answer) => {
                 let verdict = self.verdict(join, &answer);
-                let origin = cache::Origin::from(join.client());
+                let (client, now) = (join.client(), Instant::now());
                 self.cache()
-                    .insert(*question.key(), origin, answer, Instant::now());
+                    .insert(*question.key(), client, answer, round, now);
                 verdict
             }
             Err(error) => {

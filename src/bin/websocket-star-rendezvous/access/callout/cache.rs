@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Instant,
 };
 
@@ -10,97 +10,156 @@ use super::answer::{Answer, Key};
 
 /// How many answers are kept.
 const MOST: usize = 16 * 1024;
-/// How many of them at most are about peers of one origin: so one that makes up peers without end drives out the answers
-/// about others slowly, if at all.
-const MOST_OF_ORIGIN: usize = 256;
+/// How many of them at most are about peers of one IPv4 address or IPv6 /64, and of one /48: so one that makes up peers
+/// without end drives out the answers about others slowly, if at all.
+const MOST_OF_64: usize = 256;
+const MOST_OF_48: usize = 1024;
 
-/// What counts as one place: an IPv4 address, or an IPv6 /64.
+/// What counts as one place: an IPv4 address, or some upper bits of an IPv6 one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Origin(u128);
+enum Place {
+    V4(Ipv4Addr),
+    V6 { bits: u32, upper: u128 },
+}
 
-impl From<IpAddr> for Origin {
-    fn from(ip: IpAddr) -> Self {
-        match ip.to_canonical() {
-            // No /64 of the Internet is like one of these.
-            IpAddr::V4(ip) => Self((u128::from(ip.to_bits()) << 1) | 1),
-            IpAddr::V6(ip) => Self((ip.to_bits() >> 64) << 64),
-        }
+impl Place {
+    /// Those that an address is in, with how many answers may be about each.
+    fn all_of(ip: IpAddr) -> impl Iterator<Item = (Self, usize)> {
+        let (inner, outer) = match ip.to_canonical() {
+            IpAddr::V4(ip) => ((Self::V4(ip), MOST_OF_64), None),
+            IpAddr::V6(ip) => {
+                let upper = |bits: u32| {
+                    let upper = ip.to_bits() >> (Ipv6Addr::BITS - bits);
+                    Self::V6 { bits, upper }
+                };
+                ((upper(64), MOST_OF_64), Some((upper(48), MOST_OF_48)))
+            }
+        };
+        std::iter::once(inner).chain(outer)
     }
 }
 
 #[derive(Debug)]
 struct Entry {
     answer: Answer,
-    until: Instant,
-    origin: Origin,
+    since: Instant,
+    client: IpAddr,
     number: u64,
+}
+
+impl Entry {
+    /// Until when it is good. When a peer may come again, it is to be asked about again.
+    fn until(&self) -> Instant {
+        let Answer {
+            allow,
+            retry_after,
+            ttl,
+            ..
+        } = self.answer;
+        let again = retry_after.filter(|_| !allow);
+        self.since + again.map_or(ttl, |again| again.min(ttl))
+    }
+
+    /// What is still to be waited for is less than at first.
+    fn answer(&self, now: Instant) -> Answer {
+        let passed = now.saturating_duration_since(self.since);
+        let retry_after = self.answer.retry_after;
+        Answer {
+            retry_after: retry_after.map(|after| after.saturating_sub(passed)),
+            ..self.answer.clone()
+        }
+    }
 }
 
 /// Answers by what was asked.
 #[derive(Debug, Default)]
 pub struct Cache {
     entries: HashMap<Key, Entry>,
-    /// In the order of coming, of all and of each origin.
+    /// In the order of coming, of all and of each place.
     order: BTreeMap<u64, Key>,
-    of_origin: BTreeMap<Origin, BTreeMap<u64, Key>>,
+    of_place: BTreeMap<Place, BTreeMap<u64, Key>>,
     next: u64,
+    round: u64,
 }
 
 impl Cache {
     /// The answer to what is asked, if it is still good.
     pub fn get(&mut self, key: &Key, now: Instant) -> Option<Answer> {
         let entry = self.entries.get(key)?;
-        if entry.until > now {
-            return Some(entry.answer.clone());
+        if entry.until() > now {
+            return Some(entry.answer(now));
         }
         self.remove(key);
         None
     }
 
-    /// Keeps an answer as long as it is good.
-    pub fn insert(&mut self, key: Key, origin: Origin, answer: Answer, now: Instant) {
-        self.remove(&key);
-        if answer.ttl.is_zero() {
+    /// How often everything was forgotten.
+    pub fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// Forgets everything, and what is asked at the moment.
+    pub fn clear(&mut self) {
+        *self = Self {
+            round: self.round + 1,
+            ..Self::default()
+        };
+    }
+
+    /// Keeps an answer about a client as long as it is good, if it was asked for in this round.
+    pub fn insert(&mut self, key: Key, client: IpAddr, answer: Answer, round: u64, now: Instant) {
+        if round != self.round {
             return;
         }
-        if let Some(own) = self.of_origin.get(&origin)
-            && own.len() >= MOST_OF_ORIGIN
-            && let Some((_, oldest)) = own.first_key_value()
-        {
-            let oldest = *oldest;
-            self.remove(&oldest);
-        }
-        if self.entries.len() >= MOST
-            && let Some((_, oldest)) = self.order.first_key_value()
-        {
-            let oldest = *oldest;
-            self.remove(&oldest);
-        }
+        self.remove(&key);
         let number = self.next;
-        self.next += 1;
-        self.order.insert(number, key);
-        self.of_origin
-            .entry(origin)
-            .or_default()
-            .insert(number, key);
         let entry = Entry {
-            until: now + answer.ttl,
             answer,
-            origin,
+            since: now,
+            client,
             number,
         };
+        if entry.until() <= now {
+            return;
+        }
+        self.next += 1;
+        self.make_room(client);
+        self.order.insert(number, key);
+        for (place, _) in Place::all_of(client) {
+            let of_place = self.of_place.entry(place).or_default();
+            of_place.insert(number, key);
+        }
         self.entries.insert(key, entry);
     }
 
+    /// The oldest goes: of a place that has as many as it may, or of all.
+    fn make_room(&mut self, client: IpAddr) {
+        let oldest = |of: &BTreeMap<u64, Key>, most| match of.len() >= most {
+            true => of.first_key_value().map(|(_, key)| *key),
+            false => None,
+        };
+        for (place, most) in Place::all_of(client) {
+            let of_place = self.of_place.get(&place);
+            if let Some(key) = of_place.and_then(|of| oldest(of, most)) {
+                self.remove(&key);
+            }
+        }
+        if let Some(key) = oldest(&self.order, MOST) {
+            self.remove(&key);
+        }
+    }
+
     fn remove(&mut self, key: &Key) {
-        let Some(Entry { origin, number, .. }) = self.entries.remove(key) else {
+        let Some(Entry { client, number, .. }) = self.entries.remove(key) else {
             return;
         };
         self.order.remove(&number);
-        if let Some(own) = self.of_origin.get_mut(&origin) {
-            own.remove(&number);
-            if own.is_empty() {
-                self.of_origin.remove(&origin);
+        for (place, _) in Place::all_of(client) {
+            if let Some(of_place) = self.of_place.get_mut(&place) {
+                of_place.remove(&number);
+                if of_place.is_empty() {
+                    self.of_place.remove(&place);
+                }
             }
         }
     }
@@ -127,31 +186,40 @@ mod tests {
         }
     }
 
-    fn origin(text: &str) -> Origin {
-        text.parse::<IpAddr>().expect("an address").into()
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
     }
 
     fn check(cache: &Cache) {
         assert_eq!(cache.entries.len(), cache.order.len());
-        let of_origins: usize = cache.of_origin.values().map(BTreeMap::len).sum();
-        assert_eq!(cache.entries.len(), of_origins);
+        let of = |is_it: fn(&Place) -> bool| -> usize {
+            let of_place = cache.of_place.iter().filter(|(place, _)| is_it(place));
+            of_place.map(|(_, keys)| keys.len()).sum()
+        };
+        let inner = of(|place| !matches!(place, Place::V6 { bits: 48, .. }));
+        assert_eq!(cache.entries.len(), inner);
+        let (v6, outer) = (
+            of(|place| matches!(place, Place::V6 { bits: 64, .. })),
+            of(|place| matches!(place, Place::V6 { bits: 48, .. })),
+        );
+        assert_eq!(v6, outer);
     }
 
     #[test]
     fn both_answers_are_good_for_as_long_as_they_say() {
         let (mut cache, now) = (Cache::default(), Instant::now());
-        let home = origin("192.0.2.1");
+        let home = ip("192.0.2.1");
         for (n, allow) in [(1, true), (2, false)] {
-            cache.insert(key(n), home, answer(allow, 10), now);
+            cache.insert(key(n), home, answer(allow, 10), 0, now);
             let later = now + Duration::from_millis(9999);
             assert_eq!(cache.get(&key(n), later), Some(answer(allow, 10)));
             // The latest counts.
-            cache.insert(key(n), home, answer(!allow, 20), now);
+            cache.insert(key(n), home, answer(!allow, 20), 0, now);
             let later = now + Duration::from_millis(19_999);
             assert_eq!(cache.get(&key(n), later), Some(answer(!allow, 20)));
             assert_eq!(cache.get(&key(n), now + Duration::from_secs(20)), None);
             // One that says nothing is not kept.
-            cache.insert(key(n), home, answer(allow, 0), now);
+            cache.insert(key(n), home, answer(allow, 0), 0, now);
             assert_eq!(cache.get(&key(n), now), None);
         }
         assert!(cache.entries.is_empty());
@@ -159,16 +227,69 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_that_makes_up_peers_drives_out_its_own() {
+    fn what_is_to_be_waited_for_passes_and_then_it_is_asked_again() {
         let (mut cache, now) = (Cache::default(), Instant::now());
-        let (home, far) = (origin("192.0.2.1"), origin("2001:db8::1"));
-        cache.insert(key(0), home, answer(true, 10), now);
-        for n in 1..=10 * MOST_OF_ORIGIN {
-            cache.insert(key(n), far, answer(false, 10), now);
+        let second = Duration::from_secs(1);
+        let later = |seconds| Answer {
+            retry_after: Some(second * seconds),
+            ..answer(false, 3600)
+        };
+        let client = ip("2001:db8::1");
+        cache.insert(key(1), client, later(100), 0, now);
+        assert_eq!(cache.get(&key(1), now), Some(later(100)));
+        assert_eq!(cache.get(&key(1), now + second * 99), Some(later(1)));
+        assert_eq!(cache.get(&key(1), now + second * 100), None);
+        // One that says when to come again and lets in is good for as long as it says.
+        let allowed = Answer {
+            allow: true,
+            ..later(1)
+        };
+        cache.insert(key(1), client, allowed, 0, now);
+        assert!(cache.get(&key(1), now + second * 3599).is_some());
+        check(&cache);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_not_there_and_neither_is_what_was_asked_before() {
+        let (mut cache, now) = (Cache::default(), Instant::now());
+        let client = ip("2001:db8::1");
+        cache.insert(key(1), client, answer(true, 10), 0, now);
+        let round = cache.round();
+        cache.clear();
+        assert_eq!(cache.get(&key(1), now), None);
+        cache.insert(key(2), client, answer(true, 10), round, now);
+        assert_eq!(cache.get(&key(2), now), None);
+        cache.insert(key(2), client, answer(true, 10), cache.round(), now);
+        assert!(cache.get(&key(2), now).is_some());
+        check(&cache);
+    }
+
+    #[test]
+    fn a_place_that_makes_up_peers_drives_out_its_own() {
+        let (mut cache, now) = (Cache::default(), Instant::now());
+        cache.insert(key(0), ip("192.0.2.1"), answer(true, 10), 0, now);
+        let last = 100 * MOST_OF_48;
+        for n in 1..=last {
+            // Of one /48.
+            let client = ip(&format!("2001:db8:0:{:x}::1", n % 1000));
+            cache.insert(key(n), client, answer(false, 10), 0, now);
         }
-        assert_eq!(cache.entries.len(), MOST_OF_ORIGIN + 1);
+        assert_eq!(cache.entries.len(), MOST_OF_48 + 1);
+        for kept in [0, last] {
+            assert!(cache.get(&key(kept), now).is_some());
+        }
+        check(&cache);
+        for n in 1..=10 * MOST_OF_64 {
+            cache.insert(
+                key(last + n),
+                ip("2001:db8:1::7"),
+                answer(false, 10),
+                0,
+                now,
+            );
+        }
+        assert_eq!(cache.entries.len(), MOST_OF_48 + MOST_OF_64 + 1);
         assert!(cache.get(&key(0), now).is_some());
-        assert!(cache.get(&key(10 * MOST_OF_ORIGIN), now).is_some());
         check(&cache);
     }
 
@@ -176,8 +297,8 @@ mod tests {
     fn there_are_so_many_and_the_first_to_come_is_the_first_to_go() {
         let (mut cache, now) = (Cache::default(), Instant::now());
         for n in 0..MOST + 10 {
-            let home = origin(&format!("10.0.{}.{}", (n >> 8) & 0xff, n & 0xff));
-            cache.insert(key(n), home, answer(true, 10), now);
+            let home = ip(&format!("10.0.{}.{}", (n >> 8) & 0xff, n & 0xff));
+            cache.insert(key(n), home, answer(true, 10), 0, now);
         }
         assert_eq!(cache.entries.len(), MOST);
         assert!(cache.get(&key(9), now).is_none());
@@ -186,11 +307,17 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_an_address_or_a_64() {
-        assert_eq!(origin("2001:db8::1"), origin("2001:db8::ffff:2"));
-        assert_ne!(origin("2001:db8::1"), origin("2001:db8:0:1::1"));
-        assert_eq!(origin("::ffff:192.0.2.1"), origin("192.0.2.1"));
-        assert_ne!(origin("192.0.2.2"), origin("192.0.2.1"));
-        assert_ne!(origin("0.0.0.0"), origin("::"));
+    fn a_place_is_an_address_or_a_64_and_its_48() {
+        let of = |text: &str| Place::all_of(ip(text)).map(|(place, _)| place);
+        let [inner, outer] = of("2001:db8::1").collect::<Vec<_>>()[..] else {
+            panic!("two")
+        };
+        assert!(of("2001:db8::ffff:2").eq([inner, outer]));
+        assert_eq!(of("2001:db8:0:1::1").last(), Some(outer));
+        assert_ne!(of("2001:db8:0:1::1").next(), Some(inner));
+        assert_ne!(of("2001:db8:1::1").last(), Some(outer));
+        assert!(of("::ffff:192.0.2.1").eq(of("192.0.2.1")));
+        assert_eq!(of("192.0.2.1").count(), 1);
+        assert!(of("192.0.2.2").ne(of("192.0.2.1")));
     }
 }

@@ -13,7 +13,7 @@ mod tokens;
 mod watch;
 
 pub use self::{
-    callout::{Callout, CalloutSettings, Endpoint, RootsError},
+    callout::{Callout, CalloutSettings, EndpointError, RootsError},
     file::FileError,
     lists::ListFiles,
     watch::AccessWatch,

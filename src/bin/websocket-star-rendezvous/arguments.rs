@@ -14,7 +14,7 @@ use self::{
     limits::LimitArguments,
     values::{duration, positive_duration, weight},
 };
-use crate::access::{CalloutSettings, ListFiles};
+use crate::access::{CalloutSettings, EndpointError, ListFiles};
 
 const ABOUT: &str =
     "A websocket-star rendezvous: libp2p peers find and reach each other through it.";
@@ -29,7 +29,7 @@ Environment (a flag wins over its variable; an empty variable counts as unset):
 
 Sizes are in bytes, or with a unit: 64KiB, 1MiB. Durations are in seconds, or with a unit: 500ms, 30s, 5m.
 
-Signals: SIGHUP reads the certificate and the lists of who may use the server anew; SIGTERM and SIGINT end all streams and stop.
+Signals: SIGHUP reads the certificate and the lists of who may use the server anew, and forgets what a service has answered; SIGTERM and SIGINT end all streams and stop.
 Exit status: 0 after SIGTERM or SIGINT, 2 if the server cannot be started as it was asked to, 1 otherwise.";
 
 /// How log lines look.
@@ -155,10 +155,13 @@ pub enum ArgumentError {
     )]
     TwoCertificates,
     #[error(
-        "--allow-peers is of no use without a proof of keys: leave out --disable-crypto-challenge \
+        "--allow-peers and --deny-peers are of no use without a proof of keys: leave out --disable-crypto-challenge \
          (look at DISABLE_CRYPTO_CHALLENGE in the environment, too)"
     )]
     PeersWithoutProof,
+    /// The URL is not told: there may be a password in it.
+    #[error("--access-url {0}")]
+    AccessUrl(#[from] EndpointError),
     #[error("there is a passphrase but nothing to use it for: add --pfx FILE, or --cert and --key")]
     PassphraseAlone,
 }
@@ -232,15 +235,16 @@ impl Arguments {
     /// The files that say who may use the server.
     pub fn access_files(&self) -> Result<ListFiles, ArgumentError> {
         let files = self.access.files();
-        if files.allow_peers.is_some() && self.disable_crypto_challenge {
+        let has_peers = files.allow_peers.is_some() || files.deny_peers.is_some();
+        if has_peers && self.disable_crypto_challenge {
             return Err(ArgumentError::PeersWithoutProof);
         }
         Ok(files)
     }
 
     /// The service that is asked who may use it.
-    pub fn callout(&self) -> Option<CalloutSettings> {
-        self.access.callout()
+    pub fn callout(&self) -> Result<Option<CalloutSettings>, ArgumentError> {
+        Ok(self.access.callout()?)
     }
 
     /// All but where to listen, the certificate, and who may use the server.
@@ -349,7 +353,7 @@ mod tests {
         };
         let none = parse(&[]).expect("valid");
         assert!(none.access_files().expect("none").are_none());
-        assert!(none.callout().is_none());
+        assert!(none.callout().expect("none").is_none());
         let flags = [
             "--allow-peers=a",
             "--deny-peers=b",
@@ -373,12 +377,19 @@ mod tests {
             .with_access_timeout(Duration::from_secs(1));
         assert_eq!(format!("{:?}", all.config()), format!("{expected:?}"));
 
-        let unproved = parse(&["--allow-peers=a", "--disable-crypto-challenge"]);
-        let refused = unproved.expect("valid").access_files().err();
-        assert_eq!(refused, Some(ArgumentError::PeersWithoutProof));
+        for flag in ["--allow-peers=a", "--deny-peers=a"] {
+            let unproved = parse(&[flag, "--disable-crypto-challenge"]);
+            let refused = unproved.expect("valid").access_files().err();
+            assert_eq!(refused, Some(ArgumentError::PeersWithoutProof));
+        }
+        for bad in ["access.example", "https://user:secret@access.example"] {
+            let flag = format!("--access-url={bad}");
+            let refused = parse(&[&flag]).expect("clap looks at none").callout();
+            let refused = refused.expect_err(bad).to_string();
+            assert!(refused.starts_with("--access-url must "), "{refused}");
+            assert!(!refused.contains("secret"), "{refused}");
+        }
         for bad in [
-            "--access-url=access.example",
-            "--access-url=https://user:pw@access.example",
             "--access-fail-open",
             "--access-ca=f",
             "--access-timeout=0",

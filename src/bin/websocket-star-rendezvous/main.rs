@@ -144,7 +144,7 @@ async fn start(arguments: Arguments, console: &Console) -> Result<Running, Start
     let arguments = arguments.with_environment()?;
     log_as(arguments.log, &console.stderr)?;
     let files = arguments.certificate_files()?;
-    let callout = arguments.callout();
+    let callout = arguments.callout()?;
     let callout = callout.as_ref().map(Callout::new).transpose()?;
     let access = AccessWatch::new(arguments.access_files()?, callout)?;
     let addr = resolve(arguments.host(), arguments.port()?).await?;

@@ -20,7 +20,7 @@ use std::{
 
 use libp2p_websocket_star::rendezvous::{Allowed, Join, Judgement, Verdict};
 
-pub use self::endpoint::{Endpoint, RootsError};
+pub use self::endpoint::{Endpoint, EndpointError, RootsError};
 use self::{
     answer::{Answer, AnswerError, Question},
     cache::Cache,

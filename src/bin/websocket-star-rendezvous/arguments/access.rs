@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use libp2p_websocket_star::rendezvous::Config;
 
 use super::values::{count, positive_duration};
-use crate::access::{CalloutSettings, Endpoint, ListFiles};
+use crate::access::{CalloutSettings, EndpointError, ListFiles};
 
 /// How many times as long as the service may take a join may wait in all: it may have to wait for its turn.
 const TURNS: u32 = 2;
@@ -29,9 +29,11 @@ pub(super) struct AccessArguments {
     /// Let in whoever shows one of the tokens in this file: one a line; lines that begin with # are comments
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Ask this service, http or https, about peers that none of the files lets in; the README says how
+    /// Ask this service, http or https, about peers that none of the files lets in; the README says how. Over http to another
+    /// machine it is told no tokens
+    // As it is written: clap repeats what it cannot read, and a password may be in there.
     #[arg(long, value_name = "URL")]
-    access_url: Option<Endpoint>,
+    access_url: Option<String>,
     /// Who vouches for the certificate of the service, in PEM, instead of the web's authorities
     #[arg(long, value_name = "FILE", requires = "access_url")]
     access_ca: Option<PathBuf>,
@@ -41,7 +43,8 @@ pub(super) struct AccessArguments {
     /// Requests to the service at one time; the other joins wait for their turn, which goes round among addresses
     #[arg(long, value_name = "N", value_parser = count, default_value = "64")]
     access_in_flight: usize,
-    /// Let everybody in, but those on deny lists, while the service gives no answer. Without it, nobody is
+    /// Let everybody in, but those on deny lists, while the service cannot be reached, takes too long, or answers with a
+    /// status of 500 or more. Without it, nobody is
     #[arg(long, requires = "access_url")]
     access_fail_open: bool,
 }
@@ -57,14 +60,17 @@ impl AccessArguments {
         }
     }
 
-    pub(super) fn callout(&self) -> Option<CalloutSettings> {
-        Some(CalloutSettings {
-            endpoint: self.access_url.clone()?,
+    pub(super) fn callout(&self) -> Result<Option<CalloutSettings>, EndpointError> {
+        let Some(url) = &self.access_url else {
+            return Ok(None);
+        };
+        Ok(Some(CalloutSettings {
+            endpoint: url.parse()?,
             roots: self.access_ca.clone(),
             timeout: self.access_timeout,
             fail_open: self.access_fail_open,
             in_flight: self.access_in_flight,
-        })
+        }))
     }
 
     pub(super) fn config(&self, config: Config) -> Config {

@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     fmt,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -74,7 +75,16 @@ fn no_networks() -> Result<Networks, FileError> {
 
 fn network(text: &str) -> Result<Network, &'static str> {
     let not_one = "this is not an IP address or a network, such as 10.0.0.0/8 or 2001:db8::/32";
-    text.parse().map_err(|_| not_one)
+    let network: Network = text.parse().map_err(|_| not_one)?;
+    let (addr, _) = text.split_once('/').unwrap_or((text, ""));
+    let addr: IpAddr = addr.trim().parse().map_err(|_| not_one)?;
+    match [addr, addr.to_canonical()].contains(&network.first()) {
+        true => Ok(network),
+        // Such as 10.1.2.3/8, where 10.1.2.3/32 may be meant.
+        false => {
+            Err("this address is not the first of its network: is the network to be so large?")
+        }
+    }
 }
 
 fn token(text: &str) -> Result<Token, &'static str> {
@@ -154,8 +164,6 @@ impl fmt::Debug for Lists {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use libp2p_identity::Keypair;
 
     use super::*;
@@ -281,6 +289,32 @@ mod tests {
         };
         assert!(!empty.are_open());
         assert!(is_unlisted(empty.opinion(&join(peer()))));
+    }
+
+    #[test]
+    fn a_network_that_is_larger_than_it_looks_is_an_error() {
+        for good in [
+            "10.0.0.0/8",
+            "10.1.2.3",
+            "10.1.2.3/32",
+            "0.0.0.0/0",
+            "2001:db8::/32",
+            "::/0",
+            "::ffff:10.0.0.0/104",
+            "::ffff:10.1.2.3",
+        ] {
+            assert!(network(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "10.1.2.3/8",
+            "10.1.2.3/31",
+            "2001:db8::1/32",
+            "::ffff:10.1.2.3/104",
+            "1.1.1.1/0",
+        ] {
+            let problem = network(bad).expect_err(bad);
+            assert!(problem.contains("not the first of its network"), "{bad}");
+        }
     }
 
     #[test]

@@ -30,6 +30,16 @@ pub enum FileError {
     },
 }
 
+impl FileError {
+    /// Whether the same file may be read a moment later.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Read { .. } | Self::NotAFile(_) => true,
+            Self::TooLarge(_) | Self::Line { .. } => false,
+        }
+    }
+}
+
 /// How comments are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comments {
@@ -81,17 +91,23 @@ pub fn read<C: FromIterator<T>, T>(
     parsed.collect()
 }
 
+/// Opens what is there, and does not wait for it: a pipe would have it wait for ever.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    options.read(true).open(path)
+}
+
 fn read_bytes(path: &Path) -> Result<Vec<u8>, FileError> {
     let failed = |source| FileError::Read {
         path: path.to_owned(),
         source,
     };
-    // To open what is no file may wait for ever.
-    let metadata = std::fs::metadata(path).map_err(failed)?;
-    if !metadata.is_file() {
+    let file = open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
         return Err(FileError::NotAFile(path.to_owned()));
     }
-    let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     let read = file.take(MAX_FILE + 1).read_to_end(&mut bytes);
     if read.map_err(failed)? as u64 > MAX_FILE {
@@ -148,6 +164,14 @@ mod tests {
         assert!(matches!(error, FileError::NotAFile(_)), "{error}");
         let error = read(&folder.path().join("none")).expect_err("nothing");
         assert!(matches!(error, FileError::Read { .. }), "{error}");
+        #[cfg(unix)]
+        {
+            let pipe = folder.path().join("pipe");
+            let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+            assert!(made.expect("mkfifo").success());
+            let error = read(&pipe).expect_err("a pipe");
+            assert!(matches!(error, FileError::NotAFile(_)), "{error}");
+        }
         let path = folder.path().join("large");
         let large = File::create(&path).expect("a file");
         large.set_len(MAX_FILE + 1).expect("it is sparse");

@@ -49,8 +49,8 @@ struct Listed(Lists);
 impl Access for Listed {
     fn judge(&self, join: &Join) -> Judgement {
         let verdict = match self.0.opinion(join) {
-            Opinion::No(words) => Verdict::refuse(words),
-            Opinion::Yes | Opinion::Unlisted(_) => Verdict::allow(),
+            Opinion::No(list) => Verdict::refuse(list.denies()),
+            Opinion::Yes(_) | Opinion::Unlisted(_) => Verdict::allow(),
         };
         verdict.into()
     }

@@ -4,6 +4,8 @@
 //! networks, a token, or the service, which is asked last. If none is given, everybody is let in.
 
 mod callout;
+mod changes;
+mod counts;
 mod file;
 mod lists;
 mod networks;
@@ -13,8 +15,7 @@ mod tokens;
 mod watch;
 
 pub use self::{
-    callout::{Callout, CalloutSettings, EndpointError, RootsError},
-    file::FileError,
+    callout::{CalloutSettings, EndpointError},
     lists::ListFiles,
-    watch::AccessWatch,
+    watch::{AccessError, AccessWatch},
 };

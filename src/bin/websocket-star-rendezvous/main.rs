@@ -14,16 +14,18 @@ use std::{
     io::{IsTerminal as _, Write as _},
     net::SocketAddr,
     panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind},
+    pin::pin,
     process::ExitCode,
     time::Duration,
 };
 
 use clap::Parser as _;
 use libp2p_websocket_star::rendezvous::{BindError, Server};
+use tokio::sync::Notify;
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 use self::{
-    access::{AccessWatch, Callout, FileError, RootsError},
+    access::{AccessError, AccessWatch},
     arguments::{ArgumentError, Arguments, LogFormat},
     certificate::{CertificateError, Watch},
     output::Output,
@@ -45,9 +47,7 @@ enum StartError {
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     #[error(transparent)]
-    Lists(#[from] FileError),
-    #[error(transparent)]
-    Callout(#[from] RootsError),
+    Access(#[from] AccessError),
     #[error("cannot find the host {host:?} to listen on")]
     Host {
         host: String,
@@ -144,9 +144,7 @@ async fn start(arguments: Arguments, console: &Console) -> Result<Running, Start
     let arguments = arguments.with_environment()?;
     log_as(arguments.log, &console.stderr)?;
     let files = arguments.certificate_files()?;
-    let callout = arguments.callout()?;
-    let callout = callout.as_ref().map(Callout::new).transpose()?;
-    let access = AccessWatch::new(arguments.access_files()?, callout)?;
+    let access = AccessWatch::new(arguments.access_files()?, arguments.callout()?.as_ref())?;
     let addr = resolve(arguments.host(), arguments.port()?).await?;
     let config = access.apply(arguments.config().with_listen_addr(addr));
     let mut config = descriptors::prepare(config);
@@ -182,22 +180,27 @@ impl Running {
             mut access,
             mut signals,
         } = self;
-        loop {
-            tokio::select! {
-                signal = signals.next() => match signal {
-                    Signal::Reload => {
-                        watch.reload(&server);
-                        access.reload(&server).await;
-                    }
-                    Signal::Stop => break,
-                },
-                () = watch.changed() => watch.reload(&server),
-                () = access.changed() => access.reload(&server).await,
-                error = server.ended() => {
-                    console.stderr.line(&failure(&error.to_string()));
-                    return ExitCode::FAILURE;
+        let ended = {
+            let reload = Notify::new();
+            let mut lists = pin!(access.run(&server, &reload));
+            loop {
+                tokio::select! {
+                    signal = signals.next() => match signal {
+                        Signal::Reload => {
+                            watch.reload(&server);
+                            reload.notify_one();
+                        }
+                        Signal::Stop => break None,
+                    },
+                    () = watch.changed() => watch.reload(&server),
+                    never = &mut lists => match never {},
+                    error = server.ended() => break Some(error),
                 }
             }
+        };
+        if let Some(error) = ended {
+            console.stderr.line(&failure(&error.to_string()));
+            return ExitCode::FAILURE;
         }
         tokio::select! {
             () = server.shutdown() => {

@@ -92,13 +92,32 @@ fn token(text: &str) -> Result<Token, &'static str> {
     text.parse().map_err(|_| not_one)
 }
 
+/// A kind of list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum List {
+    Peers,
+    Networks,
+    Tokens,
+}
+
+impl List {
+    /// What is told to whom such a list keeps out.
+    pub fn denies(self) -> &'static str {
+        match self {
+            Self::Peers => "your peer id is on the deny list",
+            Self::Networks => "your network is on the deny list",
+            Self::Tokens => "your token is on the deny list",
+        }
+    }
+}
+
 /// What the lists say about a join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opinion {
     /// It is on one that lets it in.
-    Yes,
-    /// It is on one that keeps it out, in these words.
-    No(&'static str),
+    Yes(List),
+    /// It is on one that keeps it out.
+    No(List),
     /// It is on none, in these words.
     Unlisted(&'static str),
 }
@@ -116,24 +135,24 @@ pub struct Lists {
 impl Lists {
     pub fn opinion(&self, join: &Join) -> Opinion {
         if self.deny_networks.contain(join.client()) {
-            return Opinion::No("your network is on the deny list");
+            return Opinion::No(List::Networks);
         }
         let is_listed = |peers: &HashSet<PeerId>| {
             !peers.is_empty() && join.peer_ids().any(|peer| peers.contains(&peer))
         };
         if is_listed(&self.deny_peers) {
-            return Opinion::No("your peer id is on the deny list");
+            return Opinion::No(List::Peers);
         }
         let is_known = |peers| join.is_proved() && is_listed(peers);
         if self.allow_peers.as_ref().is_some_and(is_known) {
-            return Opinion::Yes;
+            return Opinion::Yes(List::Peers);
         }
         let is_near = |networks: &Networks| networks.contain(join.client());
         if self.allow_networks.as_ref().is_some_and(is_near) {
-            return Opinion::Yes;
+            return Opinion::Yes(List::Networks);
         }
         match (&self.tokens, join.token()) {
-            (Some(tokens), Some(token)) if tokens.contain(token) => Opinion::Yes,
+            (Some(tokens), Some(token)) if tokens.contain(token) => Opinion::Yes(List::Tokens),
             (Some(_), Some(_)) => Opinion::Unlisted("your token is not a good one"),
             (Some(_), None) => Opinion::Unlisted("you are on no allow list, and show no token"),
             (None, _) => Opinion::Unlisted("you are on no allow list"),
@@ -168,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    const YES: Opinion = Opinion::Yes;
+    const YES: Opinion = Opinion::Yes(List::Peers);
 
     fn peer() -> PeerId {
         Keypair::generate_ed25519().public().to_peer_id()
@@ -215,9 +234,9 @@ mod tests {
         assert!(!lists.are_open());
         assert_eq!(lists.opinion(&join(known)), YES);
         let near = Join::new(stranger, [198, 51, 100, 7].into());
-        assert_eq!(lists.opinion(&near), YES);
+        assert_eq!(lists.opinion(&near), Opinion::Yes(List::Networks));
         let shown = join(stranger).with_token(token("secret"));
-        assert_eq!(lists.opinion(&shown), YES);
+        assert_eq!(lists.opinion(&shown), Opinion::Yes(List::Tokens));
         assert!(is_unlisted(lists.opinion(&join(stranger))));
         let wrong = join(stranger).with_token(token("secreT"));
         assert!(is_unlisted(lists.opinion(&wrong)));
@@ -339,7 +358,7 @@ mod tests {
                         deny_networks: 1, tokens: Some(1) }";
         assert_eq!(shown, expected);
         let guest = join(peer()).with_token(token("se#cret"));
-        assert_eq!(lists.opinion(&guest), YES);
+        assert_eq!(lists.opinion(&guest), Opinion::Yes(List::Tokens));
         assert_eq!(lists.opinion(&join(known)), YES);
         files.tokens = write("tokens", "secret\ntwo words");
         let error = files.load().expect_err("bad").to_string();

@@ -1,25 +1,34 @@
 //! What is decided about a join, from the lists and from the service that is asked.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
-use libp2p_websocket_star::rendezvous::{Access, Join, Judgement, Verdict};
+use libp2p_websocket_star::rendezvous::{Access, AccessCount, Join, Judgement, Verdict};
 
 use super::{
     callout::Callout,
-    lists::{Lists, Opinion},
+    counts::{Counted, Counts},
+    lists::{List, Lists, Opinion},
 };
+
+/// When somebody may come again whom no list lets in: it may have been read while it was being written.
+const AGAIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Policy {
     lists: RwLock<Arc<Lists>>,
     callout: Option<Arc<Callout>>,
+    counts: Arc<Counts>,
 }
 
 impl Policy {
-    pub fn new(lists: Lists, callout: Option<Callout>) -> Self {
+    pub fn new(lists: Lists, callout: Option<Callout>, counts: Arc<Counts>) -> Self {
         Self {
             lists: RwLock::new(Arc::new(lists)),
             callout: callout.map(Arc::new),
+            counts,
         }
     }
 
@@ -37,29 +46,61 @@ impl Policy {
         // It may be long.
         drop(old);
     }
+
+    /// Has the service asked anew about everybody who joins from now on.
+    pub fn forget_answers(&self) {
+        if let Some(callout) = &self.callout {
+            callout.forget();
+        }
+    }
 }
 
 impl Access for Policy {
     fn judge(&self, join: &Join) -> Judgement {
         let lists = self.lists();
-        match (lists.opinion(join), &self.callout) {
-            (Opinion::Yes, _) => Verdict::allow().into(),
-            (Opinion::No(words), _) => Verdict::refuse(words).into(),
-            (Opinion::Unlisted(_), Some(callout)) => callout.judge(join),
-            (Opinion::Unlisted(_), None) if lists.are_open() => Verdict::allow().into(),
-            (Opinion::Unlisted(words), None) => Verdict::refuse(words).into(),
-        }
+        let (counted, verdict) = match (lists.opinion(join), &self.callout) {
+            (Opinion::Yes(list), _) => (allowed_by(list), Verdict::allow()),
+            (Opinion::No(list), _) => (refused_by(list), Verdict::refuse(list.denies())),
+            (Opinion::Unlisted(_), Some(callout)) => return callout.judge(join),
+            (Opinion::Unlisted(_), None) if lists.are_open() => {
+                (Counted::AllowedByDefault, Verdict::allow())
+            }
+            (Opinion::Unlisted(words), None) => {
+                (Counted::RefusedUnlisted, Verdict::refuse_for(AGAIN, words))
+            }
+        };
+        self.counts.count(counted);
+        verdict.into()
     }
 
     fn still_allows(&self, join: &Join) -> bool {
         let lists = self.lists();
         match (lists.opinion(join), &self.callout) {
-            (Opinion::Yes, _) => true,
+            (Opinion::Yes(_), _) => true,
             (Opinion::No(_), _) => false,
             // It is asked when a peer joins. One that a list has let in, and that is not on it any more, may come back and
             // have it asked.
             (Opinion::Unlisted(_), Some(callout)) => callout.has_let_in(join),
             (Opinion::Unlisted(_), None) => lists.are_open(),
         }
+    }
+
+    fn counts(&self) -> Vec<AccessCount> {
+        self.counts.all()
+    }
+}
+
+fn allowed_by(list: List) -> Counted {
+    match list {
+        List::Peers => Counted::AllowedByPeers,
+        List::Networks => Counted::AllowedByNetworks,
+        List::Tokens => Counted::AllowedByToken,
+    }
+}
+
+fn refused_by(list: List) -> Counted {
+    match list {
+        List::Networks => Counted::RefusedByNetworks,
+        List::Peers | List::Tokens => Counted::RefusedByPeers,
     }
 }

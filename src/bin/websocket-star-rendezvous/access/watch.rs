@@ -1,39 +1,102 @@
 //! Reads the lists: at the start, on SIGHUP, and when they have changed.
 
 use std::{
+    convert::Infallible,
     fs,
     path::Path,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use libp2p_websocket_star::rendezvous::{Config, Server};
-use tokio::task::spawn_blocking;
+use tokio::{sync::Notify, task::spawn_blocking};
 
-use super::{callout::Callout, file::FileError, lists::ListFiles, policy::Policy};
+use super::{
+    callout::{Callout, CalloutSettings, RootsError},
+    changes::Changes,
+    counts::{Counted, Counts},
+    file::FileError,
+    lists::{ListFiles, Lists},
+    policy::Policy,
+};
 
 /// How often it is looked whether the files have changed: whoever is taken off a list is cut off within a second.
 const LOOK: Duration = Duration::from_millis(200);
-/// How many looks a file that is being written may take. Then it is read as it is.
-const LOOKS: usize = 3;
+
+/// Why nobody can be kept out as the operator wants it.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    #[error(transparent)]
+    Lists(#[from] FileError),
+    #[error(transparent)]
+    Callout(#[from] RootsError),
+}
 
 /// Tells one state of a file from another.
-type Fingerprint = Option<(SystemTime, u64, u64)>;
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Fingerprint {
+    modified: Option<SystemTime>,
+    len: u64,
+    #[cfg(unix)]
+    inode: Inode,
+}
+
+/// Which file it is, and when that was touched last. Nobody can set this time.
+#[cfg(unix)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Inode {
+    device: u64,
+    number: u64,
+    changed: (i64, i64),
+}
+
+impl Fingerprint {
+    /// Links are followed.
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self {
+            modified: metadata.modified().ok(),
+            len: metadata.len(),
+            #[cfg(unix)]
+            inode: Inode::of(&metadata),
+        })
+    }
+}
+
+#[cfg(unix)]
+impl Inode {
+    fn of(metadata: &fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        Self {
+            device: metadata.dev(),
+            number: metadata.ino(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+type Fingerprints = Vec<Option<Fingerprint>>;
 
 /// Keeps the lists of a server up to date.
 pub struct AccessWatch {
     files: ListFiles,
     /// If anybody is to be kept out at all.
     policy: Option<Arc<Policy>>,
-    seen: Vec<Fingerprint>,
+    counts: Arc<Counts>,
+    changes: Changes<Fingerprints>,
+    /// The last error, so that it is told once.
+    told: Option<String>,
 }
 
 impl AccessWatch {
     /// Reads the lists for the first time.
     ///
     /// # Errors
-    /// If one of them cannot be used.
-    pub fn new(files: ListFiles, callout: Option<Callout>) -> Result<Self, FileError> {
+    /// If one of them cannot be used, or the service cannot be asked.
+    pub fn new(files: ListFiles, callout: Option<&CalloutSettings>) -> Result<Self, AccessError> {
+        let counts = Arc::<Counts>::default();
+        let callout = callout.map(|settings| Callout::new(settings, counts.clone()));
+        let callout = callout.transpose()?;
         // Before they are read, so that no change is missed.
         let seen = fingerprints(&files);
         let policy = match files.are_none() && callout.is_none() {
@@ -41,13 +104,15 @@ impl AccessWatch {
             false => {
                 let lists = files.load()?;
                 tracing::info!(?lists, "not everybody may use the rendezvous");
-                Some(Arc::new(Policy::new(lists, callout)))
+                Some(Arc::new(Policy::new(lists, callout, counts.clone())))
             }
         };
         Ok(Self {
             files,
             policy,
-            seen,
+            counts,
+            changes: Changes::new(seen),
+            told: None,
         })
     }
 
@@ -59,66 +124,112 @@ impl AccessWatch {
         }
     }
 
-    /// Returns when the files have changed, and are not being written any more. Cancel safe.
-    pub async fn changed(&mut self) {
+    /// Reads the lists whenever they have changed, and whenever that is `asked` for. Files are only touched where waiting for
+    /// them holds up nobody.
+    pub async fn run(&mut self, server: &Server, asked: &Notify) -> Infallible {
+        let Some(policy) = self.policy.clone() else {
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::select! {
+                () = asked.notified() => {
+                    policy.forget_answers();
+                    self.told = None;
+                    self.reload(&policy, server).await;
+                }
+                is_due = self.is_due() => if is_due {
+                    self.reload(&policy, server).await;
+                }
+            }
+        }
+    }
+
+    /// Waits a little, and looks whether the files are to be read.
+    async fn is_due(&mut self) -> bool {
         if self.files.are_none() {
             return std::future::pending().await;
         }
-        let mut last = None;
-        let mut looks = 0;
-        loop {
-            tokio::time::sleep(LOOK).await;
-            let now = fingerprints(&self.files);
-            if now == self.seen {
-                (last, looks) = (None, 0);
-                continue;
-            }
-            looks += 1;
-            if looks == LOOKS || last.as_ref() == Some(&now) {
-                return;
-            }
-            last = Some(now);
-        }
+        tokio::time::sleep(LOOK).await;
+        let files = self.files.clone();
+        let looked = spawn_blocking(move || fingerprints(&files)).await;
+        looked.is_ok_and(|files| self.changes.look(files, Instant::now()))
     }
 
     /// Reads the lists, and has the server cut off who is not allowed any more. If one of them is no good, all stay as
     /// they were.
-    pub async fn reload(&mut self, server: &Server) {
-        let Some(policy) = self.policy.as_ref().filter(|_| !self.files.are_none()) else {
+    async fn reload(&mut self, policy: &Policy, server: &Server) {
+        if self.files.are_none() {
+            tracing::info!("what the service has answered is forgotten");
             return;
-        };
-        self.seen = fingerprints(&self.files);
+        }
+        tracing::debug!("the access lists are read");
         let files = self.files.clone();
-        match spawn_blocking(move || files.load()).await {
-            Ok(Ok(lists)) => {
-                let shown = format!("{lists:?}");
-                policy.replace(lists);
-                let cut_off = server.recheck_access().await;
-                tracing::info!(lists = shown, cut_off, "the access lists were read anew");
-            }
-            Ok(Err(error)) => tracing::error!(%error, "the access lists stay as they were"),
-            Err(error) => tracing::error!(%error, "the access lists stay as they were"),
+        let reading = spawn_blocking(move || (fingerprints(&files), files.load()));
+        let (state, lists) = match reading.await {
+            Ok(read) => read,
+            Err(error) => return self.failed(&error.to_string()),
+        };
+        let may_pass = lists.as_ref().is_err_and(FileError::may_pass);
+        self.changes.read(state, may_pass, Instant::now());
+        match lists {
+            Ok(lists) => self.use_lists(lists, policy, server).await,
+            Err(error) => self.failed(&error.to_string()),
+        }
+    }
+
+    async fn use_lists(&mut self, lists: Lists, policy: &Policy, server: &Server) {
+        self.told = None;
+        let shown = format!("{lists:?}");
+        policy.replace(lists);
+        let cut_off = server.recheck_access().await;
+        tracing::info!(lists = shown, cut_off, "the access lists were read anew");
+    }
+
+    fn failed(&mut self, error: &str) {
+        self.counts.count(Counted::FailedReload);
+        if self.told.as_deref() != Some(error) {
+            tracing::error!(%error, "the access lists stay as they were");
+            self.told = Some(error.to_owned());
         }
     }
 }
 
-fn fingerprints(files: &ListFiles) -> Vec<Fingerprint> {
-    files.paths().map(fingerprint).collect()
+fn fingerprints(files: &ListFiles) -> Fingerprints {
+    files.paths().map(Fingerprint::of).collect()
 }
 
-/// Links are followed.
-fn fingerprint(path: &Path) -> Fingerprint {
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), number(&metadata)))
-}
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        io::{Seek as _, SeekFrom, Write as _},
+    };
 
-/// Another file in its place has another number.
-#[cfg(unix)]
-fn number(metadata: &fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(metadata)
-}
+    use super::*;
 
-#[cfg(not(unix))]
-fn number(_: &fs::Metadata) -> u64 {
-    0
+    #[cfg(unix)]
+    #[test]
+    fn what_is_written_looks_different_though_it_is_as_long_and_as_old() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("list");
+        fs::write(&path, "a").expect("written");
+        let state = || Fingerprint::of(&path);
+        let before = state();
+        assert_eq!(state(), before);
+        let mut file = File::options().write(true).open(&path).expect("there");
+        let modified = file.metadata().and_then(|data| data.modified());
+        let set_back = fs::FileTimes::new().set_modified(modified.expect("a time"));
+        // The system's clock goes in steps.
+        let began = Instant::now();
+        while state() == before {
+            file.seek(SeekFrom::Start(0)).expect("a file");
+            file.write_all(b"b").expect("written");
+            file.set_times(set_back).expect("set");
+            assert!(began.elapsed() < Duration::from_secs(60));
+        }
+        let modified = |state: Option<Fingerprint>| state.and_then(|state| state.modified);
+        assert_eq!(modified(state()), modified(before));
+        fs::remove_file(&path).expect("there");
+        assert_eq!(state(), None);
+    }
 }

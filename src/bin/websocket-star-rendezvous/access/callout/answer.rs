@@ -22,7 +22,8 @@ pub struct Question {
 pub type Key = [u8; 32];
 
 impl Question {
-    pub fn of(join: &Join) -> Self {
+    /// About a join; with its token, if nobody can read it on the way.
+    pub fn of(join: &Join, with_token: bool) -> Self {
         let mut json = json!({
             "peer": join.peer().map(PeerId::to_base58),
             "proved": join.is_proved(),
@@ -30,7 +31,8 @@ impl Question {
             "client": join.client().to_string(),
             "host": join.host(),
         });
-        if let (Some(token), Value::Object(fields)) = (join.token(), &mut json) {
+        let token = join.token().filter(|_| with_token);
+        if let (Some(token), Value::Object(fields)) = (token, &mut json) {
             fields.insert("token".to_owned(), Token::reveal(token).into());
         }
         let body = json.to_string();
@@ -136,6 +138,8 @@ mod tests {
         assert_eq!(parse(all), answer(false, "late", Some(seconds(90)), ttl));
         let nulls = r#"{"allow":true,"reason":null,"retry_after_s":null,"ttl_s":null}"#;
         assert_eq!(parse(nulls), answer(true, "", None, now));
+        let negative_zero = r#"{"allow":true,"ttl_s":-0,"retry_after_s":-0.0}"#;
+        assert_eq!(parse(negative_zero), answer(true, "", Some(now), now));
         let long = r#"{"allow":true,"ttl_s":1e300,"retry_after_s":86401}"#;
         assert_eq!(parse(long), answer(true, "", Some(LONGEST), LONGEST));
     }
@@ -158,6 +162,8 @@ mod tests {
             (r#"{"allow":true,"reason":7}"#, AnswerError::Field("reason")),
             (r#"{"allow":true,"ttl_s":"1"}"#, AnswerError::Field("ttl_s")),
             (r#"{"allow":true,"ttl_s":-1}"#, AnswerError::Field("ttl_s")),
+            (r#"{"allow":true,"ttl_s":1e999}"#, AnswerError::Json),
+            (r#"{"allow":true,"ttl_s":NaN}"#, AnswerError::Json),
             (
                 r#"{"allow":false,"retry_after_s":[]}"#,
                 AnswerError::Field("retry_after_s"),
@@ -191,11 +197,13 @@ mod tests {
             plain.clone().with_token(token("two")),
             Join::new(peer, [192, 0, 2, 2].into()),
         ];
-        let keys: std::collections::HashSet<_> =
-            joins.iter().map(|join| *Question::of(join).key()).collect();
+        let keys: std::collections::HashSet<_> = joins
+            .iter()
+            .map(|join| *Question::of(join, true).key())
+            .collect();
         assert_eq!(keys.len(), joins.len());
         let all = plain.with_host("star.example").with_token(token("one"));
-        let asked: Value = serde_json::from_str(Question::of(&all).body()).expect("JSON");
+        let asked: Value = serde_json::from_str(Question::of(&all, true).body()).expect("JSON");
         let expected = json!({
             "peer": peer.to_base58(),
             "proved": true,
@@ -205,5 +213,7 @@ mod tests {
             "token": "one",
         });
         assert_eq!(asked, expected);
+        let private = Question::of(&all, false);
+        assert!(!private.body().contains("token"), "{}", private.body());
     }
 }

@@ -49,6 +49,16 @@ pub enum ClientError {
     TooLong,
 }
 
+impl ClientError {
+    /// Whether the service is out of reach, or says that it has failed.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Lookup(_) | Self::Connect(_) | Self::Tls(_) | Self::Status(500..) => true,
+            Self::Http(_) | Self::Request(_) | Self::Status(_) | Self::TooLong => false,
+        }
+    }
+}
+
 type Sender = SendRequest<String>;
 
 /// A connection over which nothing is asked, since then.

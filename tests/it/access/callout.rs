@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use futures::future::join;
+use futures::future::{join, join_all};
 use libp2p::core::transport::TransportEvent::{ListenerError, NewAddress};
 use serde_json::json;
 
 use super::{
-    List, node, npm, refusal, refusals, refused, refused_for_now,
+    List, counted, node, npm, refusal, refusals, refused, refused_for_now,
     service::{Answer, Service},
 };
 use crate::{
     operations::certificates::{Certificate, Folder, text},
     support::{
-        binary::{Binary, command},
+        binary::Binary,
         ed25519, hasty,
         raw::{Raw, check_echo, echo},
         within,
@@ -61,6 +61,9 @@ async fn the_service_is_asked_with_all_there_is_and_obeyed() {
     assert!(error.expect_err("refused").contains(words));
     assert_eq!(refused(&mut super::node().0, &star.addr()).await, words);
     assert_eq!(refusals(&star, "not_allowed").await, 2);
+    for name in ["allowed", "refused"] {
+        assert_eq!(counted(&star, name, "service").await, 2);
+    }
 }
 
 #[tokio::test]
@@ -98,11 +101,41 @@ async fn whoever_is_to_come_again_much_later_leaves_the_link() {
         }
     })
     .await;
-    // A dial is another matter: it is not the listener's.
+    // Nor do its dials come back.
+    let error = dial_somebody(&node, &star).await;
+    assert!(error.contains("Not allowed now, again in 3"), "{error}");
+    assert_eq!(super::metric(&star, "rendezvous_links").await, 0);
+    assert_eq!(service.asked().len(), 1);
+}
+
+async fn dial_somebody(node: &Raw, star: &Binary) -> String {
     let peer = libp2p::PeerId::random();
     let dialled = node.try_dial(&format!("{}/p2p/{peer}", star.addr())).await;
-    assert!(dialled.expect_err("refused").to_string().ends_with(&words));
-    assert_eq!(service.asked().len(), 2);
+    dialled.expect_err("nobody is there").to_string()
+}
+
+#[tokio::test]
+async fn whoever_only_dials_heeds_a_refusal_too() {
+    for answer in [
+        json!({"allow": false, "retry_after_s": 3600}),
+        json!({"allow": false, "reason": "banned"}),
+    ] {
+        let service = Service::start(answer).await;
+        let star = asking(&service, &[]).await;
+        let (node, _) = node();
+        for _ in 0..3 {
+            let error = dial_somebody(&node, &star).await;
+            assert!(error.contains("Not allowed"), "{error}");
+        }
+        assert_eq!(service.asked().len(), 1);
+        // A listener is told to try by its application.
+        let (mut other, _) = super::node();
+        dial_somebody(&other, &star).await;
+        service.answers_json(json!({"allow": true}));
+        other.listen(&star.addr()).await;
+        let error = dial_somebody(&other, &star).await;
+        assert!(error.contains("not at the rendezvous"), "{error}");
+    }
 }
 
 /// All that may go wrong.
@@ -145,6 +178,16 @@ async fn a_service_that_is_slow_lies_or_says_too_much_lets_nobody_in() {
         line.contains("service=http://127.0.0.1:") && !line.contains("key=abc"),
         "{line}"
     );
+    for (failure, times) in [
+        ("answer", 6),
+        ("too_long", 2),
+        ("status", 4),
+        ("server_error", 2),
+        ("timeout", 1),
+    ] {
+        let counted = counted(&star, "failed_questions", failure).await;
+        assert_eq!(counted, times, "{failure}");
+    }
     // Whoever is on a list needs no service, and one that works again is asked again.
     known.listen(&star.addr()).await;
     service.answers_json(json!({"allow": true}));
@@ -176,6 +219,45 @@ async fn a_service_that_is_down_lets_nobody_in_unless_it_is_told_to() {
     node().0.listen(&star.addr()).await;
 }
 
+#[tokio::test]
+async fn only_a_service_that_has_failed_itself_lets_everybody_in() {
+    let service = Service::start(json!({"allow": true})).await;
+    let flags = ["--access-timeout", "300ms", "--access-fail-open"];
+    let star = asking(&service, &flags).await;
+    let is_outage = |mishap: &Answer| match mishap {
+        Answer::Status(status) => *status >= 500,
+        Answer::Nothing => true,
+        Answer::Text(_) | Answer::Endless => false,
+    };
+    let (outages, others): (Vec<_>, Vec<_>) = mishaps().into_iter().partition(is_outage);
+    for mishap in others {
+        service.answers(mishap.clone());
+        let words = refused_for_now(&mut node().0, &star.addr()).await;
+        assert_eq!(words, UNDECIDED, "{mishap:?}");
+    }
+    assert_eq!(counted(&star, "allowed", "fail_open").await, 0);
+    for mishap in &outages {
+        service.answers(mishap.clone());
+        join_anew(&ed25519(), &star).await.expect("let in");
+    }
+    let let_in = counted(&star, "allowed", "fail_open").await;
+    assert_eq!(let_in, outages.len() as u64);
+}
+
+#[tokio::test]
+async fn a_service_that_hangs_keeps_nobody_out_if_everybody_is_to_be_let_in_then() {
+    let service = Service::start(json!({"allow": true})).await;
+    service.answers(Answer::Nothing);
+    let flags = ["--access-timeout", "1s", "--access-in-flight", "2"];
+    let star = asking(&service, &[&flags[..], &["--access-fail-open"]].concat()).await;
+    let keys: Vec<_> = (0..30).map(|_| ed25519()).collect();
+    let joins = keys.iter().map(|key| join_anew(key, &star));
+    for joined in join_all(joins).await {
+        joined.expect("let in");
+    }
+    assert_eq!(refusals(&star, "undecided").await, 0);
+}
+
 /// Joins anew, on a link of its own.
 async fn join_anew(key: &libp2p::identity::Keypair, star: &Binary) -> Result<(), String> {
     let mut node = Raw::with(key, hasty());
@@ -204,19 +286,39 @@ async fn both_answers_are_kept_for_as_long_as_they_say() {
     assert_eq!(service.asked().len(), 1);
     for _ in 0..3 {
         let words = join_anew(&other, &star).await.expect_err("refused");
-        assert_eq!(words, "Not allowed now, again in 7 s");
+        assert!(words.starts_with("Not allowed now, again in "), "{words}");
     }
     assert_eq!(service.asked().len(), 2);
+    assert_eq!(counted(&star, "allowed", "cache").await, 3);
+    assert_eq!(counted(&star, "refused", "cache").await, 2);
     service.answers_json(json!({"allow": true, "ttl_s": 0.2}));
-    join_anew(&third, &star).await.expect("let in");
     let asked = Instant::now();
+    join_anew(&third, &star).await.expect("let in");
     within("another question", async {
         while service.asked().len() < 4 {
             join_anew(&third, &star).await.expect("let in");
         }
     })
     .await;
-    assert!(asked.elapsed() >= Duration::from_millis(150));
+    assert!(asked.elapsed() >= Duration::from_millis(200));
+}
+
+#[tokio::test]
+async fn a_signal_has_the_service_asked_anew() {
+    let service = Service::start(json!({"allow": true, "ttl_s": 3600})).await;
+    let mut star = asking(&service, &[]).await;
+    let key = ed25519();
+    for _ in 0..2 {
+        join_anew(&key, &star).await.expect("let in");
+    }
+    assert_eq!(service.asked().len(), 1);
+    star.signal("HUP").await;
+    star.logged("what the service has answered is forgotten")
+        .await;
+    service.answers_json(json!({"allow": false}));
+    let mut node = Raw::with(&key, hasty());
+    refused(&mut node, &star.addr()).await;
+    assert_eq!(service.asked().len(), 2);
 }
 
 #[tokio::test]
@@ -271,12 +373,15 @@ async fn the_service_is_asked_over_tls_if_somebody_vouches_for_it() {
 }
 
 #[tokio::test]
-async fn a_service_that_is_asked_in_the_clear_on_another_machine_is_warned_of() {
-    let mut command = command();
-    command.args(["--host", "127.0.0.1", "--port", "0"]);
-    command.args(["--access-url", "http://access.invalid/"]);
-    let mut star = Binary::spawn(&mut command).await;
+async fn a_service_that_is_asked_in_the_clear_is_warned_of_and_told_no_tokens() {
+    let service = Service::start(json!({"allow": true})).await;
+    // What a name leads to is up to the resolver.
+    let url = service.url().replace("127.0.0.1", "localhost");
+    let mut star = Binary::start(&["--access-url", &url]).await;
     star.logged("is asked without TLS").await;
-    let words = refused_for_now(&mut node().0, &star.addr()).await;
-    assert_eq!(words, UNDECIDED);
+    let at = star.addr().parse().expect("a multiaddr");
+    let config = hasty().with_token(at, "secret").expect("on this machine");
+    Raw::with(&ed25519(), config).listen(&star.addr()).await;
+    let asked = service.asked();
+    assert!(asked[0]["peer"].is_string() && asked[0].get("token").is_none());
 }

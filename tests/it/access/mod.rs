@@ -108,6 +108,11 @@ async fn closed(node: &mut Raw) -> String {
 /// The words with which a listener was refused for a while.
 async fn refused_for_now(node: &mut Raw, addr: &str) -> String {
     node.listen_on(addr).expect("a good address");
+    for_now(node).await
+}
+
+/// The same of a listener that is there.
+async fn for_now(node: &mut Raw) -> String {
     loop {
         match node.event().await {
             ListenerError { error, .. } => {
@@ -132,5 +137,11 @@ async fn metric(star: &Binary, name: &str) -> u64 {
 
 async fn refusals(star: &Binary, reason: &str) -> u64 {
     let name = format!("rendezvous_refusals_total{{reason=\"{reason}\"}}");
+    metric(star, &name).await
+}
+
+/// How often somebody was let in or not, by what decided it; or what else the binary counts.
+async fn counted(star: &Binary, name: &str, by: &str) -> u64 {
+    let name = format!("rendezvous_access_{name}_total{{by=\"{by}\"}}");
     metric(star, &name).await
 }

@@ -14,7 +14,7 @@ use libp2p_websocket_star::{
 use serde_json::json;
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
-use super::{List, closed, node, npm, refused};
+use super::{List, for_now, node, npm, refused_for_now};
 use crate::support::{
     address,
     binary::{Binary, command},
@@ -54,17 +54,16 @@ async fn a_token_lets_its_node_in_and_npm_clients_go_by_their_id() {
     let answer = async { echo(guest.accept().await.0).await.expect("no reset") };
     join(npm.echo(&own, 10_000), answer).await;
 
-    let wrong = refused(&mut showing("a+very", &star.addr()), &star.addr()).await;
-    assert_eq!(wrong, "Not allowed: your token is not a good one");
-    let none = refused(&mut node().0, &star.addr()).await;
-    assert_eq!(
-        none,
-        "Not allowed: you are on no allow list, and show no token"
-    );
+    let not_good = "Not allowed now, again in 60 s: your token is not a good one";
+    let wrong = refused_for_now(&mut showing("a+very", &star.addr()), &star.addr()).await;
+    assert_eq!(wrong, not_good);
+    let none = refused_for_now(&mut node().0, &star.addr()).await;
+    let expected = "Not allowed now, again in 60 s: you are on no allow list, and show no token";
+    assert_eq!(none, expected);
+    assert_eq!(super::counted(&star, "allowed", "token").await, 1);
 
     // Who has an old token goes with it.
     tokens.write(&["other".to_owned()]);
-    let words = "Not allowed: your token is not a good one";
     loop {
         use libp2p::core::transport::TransportEvent::{AddressExpired, ListenerError};
         match guest.event().await {
@@ -76,7 +75,7 @@ async fn a_token_lets_its_node_in_and_npm_clients_go_by_their_id() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(closed(&mut guest).await, words);
+    assert_eq!(for_now(&mut guest).await, not_good);
 }
 
 /// The head of a request.
@@ -91,23 +90,40 @@ async fn head(mut stream: TcpStream) -> String {
 
 #[tokio::test]
 async fn a_token_is_shown_to_its_own_rendezvous_and_to_no_other() {
-    let (own, other) = (Scripted::start().await, Scripted::start().await);
+    let [own, other, dialled] = [
+        Scripted::start().await,
+        Scripted::start().await,
+        Scripted::start().await,
+    ];
     let node = showing(SECRET, &own.addr());
     for star in [&own, &other] {
         node.listen_on(&star.addr()).expect("a good address");
     }
     let header = format!("Authorization: Bearer {SECRET}\r\n");
     assert!(head(own.tcp().await).await.contains(&header));
-    let shown = head(other.tcp().await).await;
-    assert!(
-        !shown.contains(SECRET) && !shown.contains("Authorization"),
-        "{shown}"
-    );
     // Nor where somebody dials.
-    let dial = tokio::spawn(node.start_dial(&other.somebody()));
-    let shown = head(other.tcp().await).await;
-    assert!(!shown.contains(SECRET), "{shown}");
+    let dial = tokio::spawn(node.start_dial(&dialled.somebody()));
+    for star in [&other, &dialled] {
+        let shown = head(star.tcp().await).await;
+        assert!(
+            !shown.contains(SECRET) && !shown.contains("Authorization"),
+            "{shown}"
+        );
+    }
     dial.abort();
+}
+
+#[tokio::test]
+async fn a_token_is_not_shown_under_another_name_though_it_leads_to_the_same_place() {
+    for (name, is_shown) in [("/dns4/localhost", false), ("/ip4/127.0.0.1", true)] {
+        let star = Scripted::start().await;
+        let node = showing(SECRET, &star.addr());
+        let to = star.somebody().replace("/ip4/127.0.0.1", name);
+        let dial = tokio::spawn(node.start_dial(&to));
+        let shown = head(star.tcp().await).await;
+        assert_eq!(shown.contains(SECRET), is_shown, "{shown}");
+        dial.abort();
+    }
 }
 
 #[test]
@@ -226,7 +242,7 @@ async fn the_binary_writes_no_token_wherever_it_comes_from() {
     let star = Binary::spawn(&mut command).await;
     showing(SECRET, &star.addr()).listen(&star.addr()).await;
     let wrong = "another+token";
-    refused(&mut showing(wrong, &star.addr()), &star.addr()).await;
+    refused_for_now(&mut showing(wrong, &star.addr()), &star.addr()).await;
     let query = format!("/socket.io/?EIO=3&transport=websocket&token={wrong}");
     let answer = crate::support::binary::http(star.local_addr(), "GET", &query, "x").await;
     assert!(

@@ -134,6 +134,32 @@ async fn whoever_closes_its_link_leaves_its_place_to_the_next_at_once() {
 }
 
 #[tokio::test]
+async fn of_two_links_with_one_key_the_later_has_the_address_whichever_is_decided_first() {
+    let (access, mut asks) = Waiting::new();
+    let server = serving_with(config(), access).await;
+    let key = key();
+    let mut early = Client::connect(&server).await;
+    let early_ack = prove(&mut early, &key).await;
+    let early_ask = next(&mut asks).await;
+    let mut late = Client::connect(&server).await;
+    let late_ack = prove(&mut late, &key).await;
+    let late_ask = next(&mut asks).await;
+    late_ask.reply.send(Verdict::allow()).expect("it waits");
+    assert_eq!(late.answer(late_ack).await[0], Value::Null);
+    early_ask.reply.send(Verdict::allow()).expect("it waits");
+    let words = "Not allowed now, again in 60 s: another link has joined under this address since";
+    assert_eq!(early.answer(early_ack).await, json!([words]));
+    assert_eq!(count(&server, Refused::Overtaken), 1);
+    // Dials go to the later one, and it may join anew.
+    let mut dialer = joined(&server, &mut asks).await;
+    crate::client::dial(&mut dialer, &mut late, "d").await;
+    let ack = prove(&mut late, &key).await;
+    let ask = next(&mut asks).await;
+    ask.reply.send(Verdict::allow()).expect("it waits");
+    assert_eq!(late.answer(ack).await[0], Value::Null);
+}
+
+#[tokio::test]
 async fn a_verdict_that_is_no_longer_right_is_looked_at_once_more() {
     let (access, mut asks) = Waiting::new();
     let banned = super::Bans::default();

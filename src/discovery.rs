@@ -15,7 +15,7 @@ mod part;
 mod table;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashSet},
     fmt,
     ops::ControlFlow,
     pin::Pin,
@@ -112,7 +112,7 @@ struct Source(Arc<Mutex<Shared>>);
 struct Shared {
     local: PeerId,
     table: Table,
-    subscribers: HashMap<u64, Subscriber>,
+    subscribers: Vec<(u64, Subscriber)>,
     next_id: u64,
     /// All announcers are gone.
     closed: bool,
@@ -140,7 +140,7 @@ pub(crate) fn channel(
     let shared = Arc::new(Mutex::new(Shared {
         local,
         table: Table::new(local, announce_interval, capacity),
-        subscribers: HashMap::new(),
+        subscribers: Vec::new(),
         next_id: 0,
         closed: false,
         hints: Arc::default(),
@@ -242,7 +242,9 @@ impl Clone for Discovery {
 
 impl Drop for Discovery {
     fn drop(&mut self) {
-        lock(&self.shared).subscribers.remove(&self.id);
+        lock(&self.shared)
+            .subscribers
+            .retain(|(id, _)| *id != self.id);
     }
 }
 
@@ -252,10 +254,16 @@ impl fmt::Debug for Discovery {
     }
 }
 
+fn find(subscribers: &mut [(u64, Subscriber)], id: u64) -> Option<&mut Subscriber> {
+    let mut all = subscribers.iter_mut();
+    let found = all.find(|(known, _)| *known == id)?;
+    Some(&mut found.1)
+}
+
 impl Shared {
     fn subscribe(&mut self) -> u64 {
         self.next_id += 1;
-        self.subscribers.insert(self.next_id, Subscriber::default());
+        self.subscribers.push((self.next_id, Subscriber::default()));
         self.next_id
     }
 
@@ -271,8 +279,8 @@ impl Shared {
             return Vec::new();
         };
         let mut wakers = self.unlisted(&listed.gave_way);
-        let subscribers = self.subscribers.values_mut();
-        wakers.extend(subscribers.filter_map(|s| s.listed(&listed.key)));
+        let subscribers = self.subscribers.iter_mut();
+        wakers.extend(subscribers.filter_map(|(_, s)| s.listed(&listed.key)));
         wakers
     }
 
@@ -296,7 +304,7 @@ impl Shared {
 
     fn unlisted(&mut self, keys: &[Arc<Key>]) -> Vec<Waker> {
         let mut wakers = Vec::new();
-        for subscriber in self.subscribers.values_mut() {
+        for (_, subscriber) in &mut self.subscribers {
             for key in keys {
                 wakers.extend(subscriber.unlisted(key));
             }
@@ -306,8 +314,8 @@ impl Shared {
 
     fn close(&mut self) -> Vec<Waker> {
         self.closed = true;
-        let subscribers = self.subscribers.values_mut();
-        subscribers.filter_map(|s| s.waker.take()).collect()
+        let subscribers = self.subscribers.iter_mut();
+        subscribers.filter_map(|(_, s)| s.waker.take()).collect()
     }
 
     /// The subscriber's next item, or when to look for expired addresses if nothing wakes it before;
@@ -318,7 +326,7 @@ impl Shared {
         now: Instant,
         waker: &Waker,
     ) -> (ControlFlow<Option<Event>, Option<Instant>>, Vec<Waker>) {
-        if let Some(subscriber) = self.subscribers.get_mut(&id) {
+        if let Some(subscriber) = find(&mut self.subscribers, id) {
             // It is being polled: what expires now need not wake it.
             subscriber.waker = None;
         }
@@ -332,7 +340,7 @@ impl Shared {
         now: Instant,
         waker: &Waker,
     ) -> ControlFlow<Option<Event>, Option<Instant>> {
-        let Some(subscriber) = self.subscribers.get_mut(&id) else {
+        let Some(subscriber) = find(&mut self.subscribers, id) else {
             return ControlFlow::Break(None);
         };
         if let Some(event) = subscriber.next(&self.table) {

@@ -177,7 +177,10 @@ async fn memory_is_bounded_when_nobody_polls() {
     {
         let shared = lock(&discovery.shared);
         assert_eq!(shared.table.listed().len(), CAPACITY);
-        let subscriber = &shared.subscribers[&discovery.id];
+        let mut subscribers = shared.subscribers.iter();
+        let (_, subscriber) = subscribers
+            .find(|(id, _)| *id == discovery.id)
+            .expect("there");
         assert_eq!((subscriber.told.len(), subscriber.gone.len()), (500, 0));
     }
     let newcomers: Vec<_> = (500..1000).map(discovered).collect();

@@ -11,6 +11,9 @@ const MAX: usize = 512;
 #[cfg(not(target_arch = "wasm32"))]
 const PIECE: usize = 4;
 
+#[cfg(any(test, target_arch = "wasm32"))]
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
 /// A secret that lets whoever knows it into a rendezvous: 1 to 512 visible ASCII characters.
 ///
 /// `Debug` does not show it, and there is no `Display`.
@@ -56,6 +59,7 @@ impl fmt::Debug for Token {
 
 impl Token {
     /// The secret itself. It is not to be shown to anybody.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -81,7 +85,10 @@ impl Token {
                 // RFC 3986, section 2.3.
                 b'-' | b'.' | b'_' | b'~' => text.push(char::from(byte)),
                 _ if byte.is_ascii_alphanumeric() => text.push(char::from(byte)),
-                _ => text.push_str(&format!("%{byte:02X}")),
+                _ => {
+                    let digits = [byte >> 4, byte & 15].map(|digit| HEX[usize::from(digit)]);
+                    text.extend(['%'].into_iter().chain(digits.map(char::from)));
+                }
             }
         }
         text

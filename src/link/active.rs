@@ -104,7 +104,7 @@ impl<'d> Active<'d> {
             driver,
         };
         lock(&active.driver.mailbox.spellings).clear();
-        for listener in active.driver.users.listeners.values_mut() {
+        for (_, listener) in &mut active.driver.users.listeners {
             if listener.may_join(now) {
                 active.session.listen(now, &listener.address);
             }
@@ -223,7 +223,7 @@ impl<'d> Active<'d> {
         }
         self.session.handle_timeout(self.now);
         self.keep_heartbeat()?;
-        for listener in self.driver.users.listeners.values_mut() {
+        for (_, listener) in &mut self.driver.users.listeners {
             if listener.retry.is_some_and(|retry| retry <= self.now) {
                 listener.retry = None;
                 self.session.listen(self.now, &listener.address);
@@ -274,8 +274,8 @@ impl<'d> Active<'d> {
 
     /// Has the task woken at the next deadline.
     fn poll_timer(&mut self, cx: &mut Context<'_>) {
-        let listeners = self.driver.users.listeners.values();
-        let retries = listeners.filter_map(|listener| listener.retry);
+        let listeners = self.driver.users.listeners.iter();
+        let retries = listeners.filter_map(|(_, listener)| listener.retry);
         let scan = (!self.channels.is_empty()).then_some(self.next_scan);
         let next = [self.session.poll_timeout(), scan, self.parked_deadline()]
             .into_iter()

@@ -24,7 +24,7 @@ impl Backoff {
     pub(super) fn wait(&mut self) -> Duration {
         let wait = self.next;
         self.next = (wait * 2).min(self.longest);
-        wait.mul_f64(rand::random_range(0.5..=1.0))
+        wait / 2 + up_to(wait / 2)
     }
 
     /// A wait as before the last attempts of many.
@@ -39,6 +39,11 @@ impl Backoff {
             self.next = self.first;
         }
     }
+}
+
+/// So long at most, at random.
+pub(super) fn up_to(most: Duration) -> Duration {
+    most / 0xffff * u32::from(rand::random::<u16>())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     net::{IpAddr, Ipv6Addr},
     sync::Mutex,
     time::Duration,
@@ -26,19 +26,19 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Where we listen, or are about to.
 #[derive(Debug, Default)]
-pub(crate) struct Listening(Mutex<HashMap<ListenerId, Rendezvous>>);
+pub(crate) struct Listening(Mutex<Vec<(ListenerId, Rendezvous)>>);
 
 impl Listening {
     pub(super) fn add(&self, listener: ListenerId, rendezvous: &Rendezvous) {
-        lock(&self.0).insert(listener, rendezvous.clone());
+        lock(&self.0).push((listener, rendezvous.clone()));
     }
 
     pub(super) fn remove(&self, listener: ListenerId) {
-        lock(&self.0).remove(&listener);
+        lock(&self.0).retain(|(known, _)| *known != listener);
     }
 
     pub(super) fn at(&self, rendezvous: &Rendezvous) -> bool {
-        lock(&self.0).values().any(|at| at == rendezvous)
+        lock(&self.0).iter().any(|(_, at)| at == rendezvous)
     }
 }
 

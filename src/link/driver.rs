@@ -82,10 +82,8 @@ impl Driver {
     }
 
     pub(super) async fn run(mut self) {
-        loop {
-            if !self.rest().await {
-                return;
-            }
+        let mut wait = Duration::ZERO;
+        while self.pause(wait).await {
             match self.open().await {
                 None => return,
                 #[cfg(target_arch = "wasm32")]
@@ -109,6 +107,7 @@ impl Driver {
                         Lost::Resting => {
                             tracing::debug!("the link is left until it may be used again");
                             self.closed();
+                            wait = Duration::ZERO;
                             continue;
                         }
                         Lost::Stale => self.join_error(JoinError::StaleChallenge),
@@ -120,26 +119,8 @@ impl Driver {
                     self.lost(&error);
                 }
             }
-            let wait = self.backoff.wait();
-            if !self.pause(wait).await {
-                return;
-            }
+            wait = self.backoff.wait();
         }
-    }
-
-    /// Waits as long as all who use the link have been told to come again later; `false` if it is given up meanwhile.
-    async fn rest(&mut self) -> bool {
-        let mut timer = Timer::default();
-        poll_fn(|cx| {
-            if self.poll_unused(cx).is_ready() {
-                return Poll::Ready(false);
-            }
-            match self.users.rest_until(now()) {
-                Some(until) => timer.poll(until, cx).map(|()| true),
-                None => Poll::Ready(true),
-            }
-        })
-        .await
     }
 
     /// Opens the link, unless it is given up meanwhile. When the network has changed, it begins anew.
@@ -190,7 +171,8 @@ impl Driver {
     }
 
     /// Waits before the next attempt; a dial cuts the wait to the first of the back-off, and so does a change of the network.
-    /// `false` if the link is given up meanwhile.
+    /// While all who use the link have been told to come again later, nothing cuts it. `false` if the link is given up
+    /// meanwhile.
     async fn pause(&mut self, wait: Duration) -> bool {
         let start = now();
         let (latest, earliest) = (start + wait, start + wait.min(self.context.backoff.0));
@@ -204,7 +186,14 @@ impl Driver {
                 true => latest,
                 false => earliest,
             };
-            timer.poll(end, cx).map(|()| true)
+            let end = self
+                .users
+                .rest_until(now())
+                .map_or(end, |rested| rested.max(end));
+            match end <= start {
+                true => Poll::Ready(true),
+                false => timer.poll(end, cx).map(|()| true),
+            }
         })
         .await
     }
@@ -264,10 +253,10 @@ impl Driver {
         match command {
             Command::Listen { listener, address } => {
                 let state = Listener::new(address.clone(), self.context.backoff);
-                self.users.listeners.insert(listener, state);
+                self.users.listeners.push((listener, state));
                 Change::Listen(address)
             }
-            Command::Unlisten(listener) => match self.users.listeners.remove(&listener) {
+            Command::Unlisten(listener) => match self.users.take_listener(listener) {
                 Some(state) => Change::Leave(state.address),
                 None => Change::None,
             },
@@ -302,7 +291,7 @@ impl Driver {
     /// Tells everybody that the link is not open and will not be.
     #[cfg(target_arch = "wasm32")]
     fn not_allowed(&mut self, error: &Error) {
-        for (listener, _) in self.users.listeners.drain() {
+        for (listener, _) in self.users.listeners.drain(..) {
             self.events.push(LinkEvent::Closed(listener, error.clone()));
         }
         self.lost(error);
@@ -352,7 +341,7 @@ impl Drop for Driver {
             _ => None,
         });
         let untold = self.events.untold();
-        let listeners = self.users.listeners.keys().copied();
+        let listeners = self.users.listeners.iter().map(|(listener, _)| *listener);
         let error = self.link_error(LinkError::TaskEnded);
         let orphans = listeners.chain(asked).chain(untold);
         self.context.orphans.add(orphans, &error);

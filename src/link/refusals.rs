@@ -3,7 +3,7 @@
 //! A listener knows by itself when to come again. A dial joins for itself where no listener has joined: without this, each
 //! of them would open a link and ask anew.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use web_time::Instant;
 
@@ -24,8 +24,8 @@ struct Refused {
 
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
-    /// The latest first.
-    kept: VecDeque<Refused>,
+    /// The latest last.
+    kept: Vec<Refused>,
 }
 
 impl Refusals {
@@ -37,12 +37,14 @@ impl Refusals {
             None => return,
         };
         self.forget(at);
-        self.kept.push_front(Refused {
+        if self.kept.len() == MAX_KEPT {
+            self.kept.remove(0);
+        }
+        self.kept.push(Refused {
             at: at.clone(),
             error: error.clone(),
             until: now + time,
         });
-        self.kept.truncate(MAX_KEPT);
     }
 
     /// A join has succeeded there.

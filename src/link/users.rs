@@ -6,7 +6,7 @@ use futures::channel::oneshot;
 use libp2p_core::transport::ListenerId;
 use web_time::Instant;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, up_to};
 use crate::{
     address::StarAddr,
     connection::Connection,
@@ -17,14 +17,14 @@ use crate::{
 /// The longest that a rendezvous may have a listener wait before it joins again. It may say more; nobody is to be kept away
 /// for good by what one answer says.
 pub(super) const LONGEST_OBEYED: Duration = Duration::from_secs(60 * 60);
-/// By how much of that a listener waits longer, at most and at random: all who were refused at one time are not to come
-/// back at one time.
-const SPREAD: f64 = 0.25;
+/// A listener waits longer by up to a quarter of that, at random: all who were refused at one time are not to come back at
+/// one time.
+const SPREAD: u32 = 4;
 
 /// Those for whom the link is open, beside the connections.
 #[derive(Default)]
 pub(super) struct Users {
-    pub(super) listeners: HashMap<ListenerId, Listener>,
+    pub(super) listeners: Vec<(ListenerId, Listener)>,
     pub(super) dials: HashMap<DialId, Dial>,
 }
 
@@ -80,7 +80,7 @@ impl Listener {
         };
         let told = error.retry_after().map(|after| {
             let after = after.min(LONGEST_OBEYED);
-            after + after.mul_f64(rand::random_range(0.0..=SPREAD))
+            after + up_to(after / SPREAD)
         });
         let wait = told.map_or(wait, |told| told.max(wait));
         self.not_before = told.map(|_| now + wait);
@@ -126,15 +126,17 @@ impl Users {
         if !self.dials.is_empty() {
             return None;
         }
-        let listeners = self.listeners.values();
+        let listeners = self.listeners.iter();
         // What is not there is less than any time.
-        listeners.map(|listener| listener.rests_until(now)).min()?
+        listeners
+            .map(|(_, listener)| listener.rests_until(now))
+            .min()?
     }
 
     /// Whether a listener is to join as soon as there is a link.
     pub(super) fn may_join(&self, now: Instant) -> bool {
-        let mut listeners = self.listeners.values();
-        listeners.any(|listener| listener.rests_until(now).is_none())
+        let mut listeners = self.listeners.iter();
+        listeners.any(|(_, listener)| listener.rests_until(now).is_none())
     }
 
     /// Tells all dials that they have failed.
@@ -143,6 +145,12 @@ impl Users {
             // The dialler may have gone.
             let _ = dial.reply.send(Err(error.clone()));
         }
+    }
+
+    pub(super) fn take_listener(&mut self, listener: ListenerId) -> Option<Listener> {
+        let mut listeners = self.listeners.iter();
+        let index = listeners.position(|(known, _)| *known == listener)?;
+        Some(self.listeners.swap_remove(index).1)
     }
 
     pub(super) fn listener_at(

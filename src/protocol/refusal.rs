@@ -5,6 +5,8 @@
 
 use std::{fmt, time::Duration};
 
+use super::socket_io;
+
 /// What stands before the reason why a request is malformed.
 const MALFORMED: &str = "Malformed request: ";
 /// What says that somebody is not let in, with or without words behind it.
@@ -15,10 +17,6 @@ const NOT_ALLOWED_NOW: &str = "Not allowed now, again in ";
 const SECONDS: &str = " s";
 /// What stands before such words.
 const BECAUSE: &str = ": ";
-/// When somebody may come again about whom nobody has decided in time; [`Refusal::Undecided`] has it in its words.
-const UNDECIDED: Duration = Duration::from_secs(5);
-/// When somebody may come again whose address another link has; [`Refusal::Overtaken`] has it in its words.
-const OVERTAKEN: Duration = Duration::from_secs(60);
 
 /// Declares each refusal once: the variant and its words.
 macro_rules! refusals {
@@ -132,10 +130,35 @@ pub(crate) fn whole_seconds(time: Duration) -> u64 {
 }
 
 /// The words behind a refusal; `None` if it is another one.
-fn told(rest: &str) -> Option<String> {
+fn told(rest: &str) -> Option<&str> {
     match rest {
-        "" => Some(String::new()),
-        rest => rest.strip_prefix(BECAUSE).map(str::to_owned),
+        "" => Some(""),
+        rest => rest.strip_prefix(BECAUSE),
+    }
+}
+
+/// After how many seconds somebody may come again who is refused in these words, and the words behind that.
+fn time_in(words: &str) -> Option<(u64, &str)> {
+    let rest = words.strip_prefix(NOT_ALLOWED_NOW)?;
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let (after, rest) = rest.split_at(digits);
+    let words = told(rest.strip_prefix(SECONDS)?)?;
+    Some((socket_io::number(after).ok()?, words))
+}
+
+/// When a request may be made again that was refused in these words, if they say so.
+pub(crate) fn retry_after(words: &str) -> Option<Duration> {
+    time_in(words).map(|(after, _)| Duration::from_secs(after))
+}
+
+/// The same words, where so much is left of the time that they name.
+pub(crate) fn with_time_left(words: &str, left: Duration) -> String {
+    match words.strip_prefix(NOT_ALLOWED_NOW) {
+        Some(rest) => {
+            let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+            format!("{NOT_ALLOWED_NOW}{}{rest}", whole_seconds(left))
+        }
+        None => words.to_owned(),
     }
 }
 
@@ -145,37 +168,12 @@ impl Refusal {
         if let Some(reason) = words.strip_prefix(MALFORMED) {
             return Some(Self::Malformed(reason.to_owned()));
         }
-        if let Some(rest) = words.strip_prefix(NOT_ALLOWED_NOW) {
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            let (after, rest) = rest.split_at(digits);
-            let words = told(rest.strip_prefix(SECONDS)?)?;
-            let after = after.parse().ok()?;
+        if let Some((after, words)) = time_in(words) {
+            let words = words.to_owned();
             return Some(Self::NotAllowedNow { after, words });
         }
         let words = told(words.strip_prefix(NOT_ALLOWED)?)?;
-        Some(Self::NotAllowed(words))
-    }
-
-    /// When the request may be made again, if the rendezvous says so.
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::NotAllowedNow { after, .. } => Some(Duration::from_secs(*after)),
-            Self::Undecided => Some(UNDECIDED),
-            Self::Overtaken => Some(OVERTAKEN),
-            _ => None,
-        }
-    }
-
-    /// The same, where so much is left of the time after which the request may be made again.
-    pub(crate) fn with_time_left(self, left: Duration) -> Self {
-        // Some have a time in words of their own.
-        match Self::with_words(&self.to_string()) {
-            Some(Self::NotAllowedNow { words, .. }) => Self::NotAllowedNow {
-                after: whole_seconds(left),
-                words,
-            },
-            _ => self,
-        }
+        Some(Self::NotAllowed(words.to_owned()))
     }
 
     /// Whether the same request is refused again however often it is made: its cause lies in the
@@ -252,7 +250,7 @@ mod tests {
     fn a_refusal_is_for_good_or_says_when_to_come_again() {
         let of = |words: &str| {
             let refusal = Refusal::of_words(words).expect("known");
-            (refusal.is_permanent(), refusal.retry_after())
+            (refusal.is_permanent(), retry_after(words))
         };
         let seconds = |n| Some(Duration::from_secs(n));
         assert_eq!(of("Not allowed"), (true, None));
@@ -261,19 +259,13 @@ mod tests {
         assert_eq!(of(words), (false, seconds(90)));
         assert_eq!(of(&Refusal::Undecided.to_string()), (false, seconds(5)));
         assert_eq!(of(&Refusal::Overtaken.to_string()), (false, seconds(60)));
-        for refusal in Refusal::ALL {
-            let told = Refusal::with_words(&refusal.to_string());
-            let told = told.and_then(|told| told.retry_after());
-            assert_eq!(refusal.retry_after(), told, "as its words say");
-        }
         assert_eq!(of("Too many joins a second"), (false, None));
     }
 
     #[test]
     fn of_the_time_that_a_refusal_names_some_may_be_over() {
         let left = |refusal: Refusal, millis| {
-            let left = refusal.with_time_left(Duration::from_millis(millis));
-            left.to_string()
+            with_time_left(&refusal.to_string(), Duration::from_millis(millis))
         };
         let full = Refusal::NotAllowedNow {
             after: 90,

@@ -23,7 +23,7 @@ use super::{
     engine_io::{self, Version},
     event::{DialAnswer, DialId, Event, JoinAnswer, StreamEvent, StreamName},
     nonce::{self, NonceError},
-    refusal::Refusal,
+    refusal::{self, Refusal},
     socket_io::Packet,
 };
 use crate::{address::StarAddr, words::Words};
@@ -109,20 +109,16 @@ impl JoinError {
     /// who may use it, and when.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Refused(reason) => Refusal::of_words(reason)?.retry_after(),
+            Self::Refused(reason) => refusal::retry_after(reason),
             _ => None,
         }
     }
 
     /// The same, where so much is left of the time that the rendezvous has named.
     pub(crate) fn with_time_left(&self, left: Duration) -> Self {
-        let refusal = match self {
-            Self::Refused(reason) => Refusal::of_words(reason),
-            _ => None,
-        };
-        match refusal.filter(|refusal| refusal.retry_after().is_some()) {
-            Some(refusal) => Self::Refused(refusal.with_time_left(left).to_string()),
-            None => self.clone(),
+        match self {
+            Self::Refused(reason) => Self::Refused(refusal::with_time_left(reason, left)),
+            error => error.clone(),
         }
     }
 }

@@ -185,7 +185,7 @@ fn ack_id(rest: &str) -> Result<(Option<u64>, &str), ProtocolError> {
     Ok((id, rest))
 }
 
-fn number(digits: &str) -> Result<u64, ProtocolError> {
+pub(super) fn number(digits: &str) -> Result<u64, ProtocolError> {
     if digits.starts_with('+') {
         return Err(ProtocolError::SocketIo("malformed number"));
     }

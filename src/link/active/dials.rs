@@ -130,7 +130,7 @@ impl Active<'_> {
         let permanent = error.is_permanent();
         let error = self.driver.join_error(error);
         if permanent {
-            self.driver.users.listeners.remove(&listener);
+            self.driver.users.take_listener(listener);
             self.driver.events.push(LinkEvent::Closed(listener, error));
         } else {
             self.driver.events.push(LinkEvent::Failed(listener, error));

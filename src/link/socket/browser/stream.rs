@@ -13,7 +13,7 @@ use js_sys::{Array, Function, Object, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 
-use super::{NO_CLOSE_FRAME, Target, closed, hung_up, pace::BUFFERED, told};
+use super::{NO_CLOSE_FRAME, Target, closed, hung_up, pace::BUFFERED};
 use crate::{
     error::LinkError,
     link::socket::CLOSE_TIMEOUT,

@@ -13,6 +13,8 @@ use super::{
     shared::{Guard, Name, Shared},
     shares::Full,
 };
+#[cfg(feature = "rendezvous")]
+use crate::limited::Limited;
 
 /// What it takes to end a connection.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +45,8 @@ impl State {
 pub(super) struct Admission {
     config: Config,
     state: Shared<State>,
+    #[cfg(feature = "rendezvous")]
+    not_introduced: Limited,
 }
 
 impl Admission {
@@ -61,6 +65,8 @@ impl Admission {
         Self {
             state: Shared::new(Name::Admission, state),
             config,
+            #[cfg(feature = "rendezvous")]
+            not_introduced: Limited::default(),
         }
     }
 
@@ -153,7 +159,7 @@ impl Admission {
 pub(super) struct Place {
     admission: Arc<Admission>,
     id: PlaceId,
-    /// Whether it comes from a trusted proxy, whose own rate is nobody's.
+    /// Whether it comes from a trusted proxy, whose own rate is nobody's, and which says in each request for whom it asks.
     is_proxy: bool,
 }
 
@@ -164,6 +170,36 @@ impl Place {
             admission: self.admission.clone(),
             id: self.id,
         }
+    }
+
+    /// Whether the connection is for whom its requests say.
+    pub(super) fn is_proxy(&self) -> bool {
+        self.is_proxy
+    }
+
+    /// The proxy has said for whom all of the connection is, before anything else: from now on it is one that this client
+    /// has made itself, and not a proxy's.
+    #[cfg(feature = "rendezvous")]
+    pub(super) fn introduce(&mut self, client: IpAddr, now: Instant) -> Result<(), Refused> {
+        let claimant = self.admission.config.origin_weights().claimant(client);
+        let mut state = self.admission.lock();
+        if !state.rates.try_spend(&claimant, now) {
+            return Err(state.refuse(Refused::ConnectionRate));
+        }
+        drop(state);
+        if !self.name(client) {
+            return Err(Refused::TooManyConnections);
+        }
+        self.is_proxy = false;
+        Ok(())
+    }
+
+    /// The connection is refused because its proxy does not say for whom it is. If that is to be logged: how many such
+    /// lines were left out.
+    #[cfg(feature = "rendezvous")]
+    pub(super) fn refuse_header(&self, now: Instant) -> Option<u64> {
+        self.admission.lock().refuse(Refused::ProxyHeader);
+        self.admission.not_introduced.admit(now)
     }
 
     /// The client for whom a request comes is known. `false` if there is no place for it: the connection is

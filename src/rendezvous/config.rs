@@ -1,18 +1,19 @@
 //! What an operator may choose, and why the defaults are what they are.
 
 mod access;
+mod proxies;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
-use self::access::AccessSettings;
+use self::{access::AccessSettings, proxies::ProxySettings};
 use super::{
     names::{PublicName, PublicNames},
     origin::Weights,
     places,
-    proxy::{Network, TrustedProxies},
+    proxy::Network,
     registry::Rate,
     tls::TlsConfig,
 };
@@ -42,7 +43,7 @@ pub struct Config {
     ping_interval: Duration,
     ping_timeout: Duration,
     tls: Option<TlsConfig>,
-    trusted_proxies: TrustedProxies,
+    proxies: ProxySettings,
     origin_weights: Weights,
     public_names: PublicNames,
     metrics: bool,
@@ -76,7 +77,7 @@ impl Default for Config {
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
             tls: None,
-            trusted_proxies: TrustedProxies::from_iter([]),
+            proxies: ProxySettings::default(),
             origin_weights: Weights::default(),
             public_names: PublicNames::from_iter([]),
             metrics: true,
@@ -141,19 +142,6 @@ impl Config {
         self
     }
 
-    /// The reverse proxies that are believed about who asks through them. A link that one of them hands
-    /// over counts for [`Limits::with_max_links_per_ip`] as one of the last address in its
-    /// `X-Forwarded-For` that is not trusted too; without the header, or where that is malformed, as one
-    /// of the last proxy that is known of. Nobody else's header is looked at.
-    ///
-    /// Trust only addresses from which nobody but a proxy can connect, and only proxies that add to the
-    /// header, or set it.
-    #[must_use]
-    pub fn with_trusted_proxies(mut self, proxies: impl IntoIterator<Item = Network>) -> Self {
-        self.trusted_proxies = proxies.into_iter().collect();
-        self
-    }
-
     /// Has each address of a network weigh `weight` instead of 1 when something is scarce, as for a
     /// company or a carrier that has many peers behind one address. May be called for several networks;
     /// the one with the longest prefix counts.
@@ -199,7 +187,7 @@ impl Config {
 
     /// How many connections there may be at once, and so how many descriptors they may need.
     pub fn max_connections(&self) -> usize {
-        let wanted = places::most(self.limits.links, !self.trusted_proxies.is_empty());
+        let wanted = places::most(self.limits.links, !self.trusted_proxies().is_empty());
         wanted.min(self.most_connections)
     }
 
@@ -242,10 +230,6 @@ impl Config {
 
     pub(crate) fn tls(&self) -> Option<&TlsConfig> {
         self.tls.as_ref()
-    }
-
-    pub(crate) fn trusted_proxies(&self) -> &TrustedProxies {
-        &self.trusted_proxies
     }
 
     pub(crate) fn origin_weights(&self) -> &Weights {
@@ -455,7 +439,8 @@ impl Limits {
     /// How many times a second an origin may connect, and how many times at once after a rest; at least
     /// one each, for each unit of its [weight](Config::with_origin_weight). What exceeds it is reset before
     /// it costs a TLS handshake or a request. A trusted proxy may connect as often as it likes; whoever opens too
-    /// many links through it is answered with 429.
+    /// many links through it is answered with 429. A connection that begins with a header of the PROXY protocol counts for
+    /// whom that names.
     #[must_use]
     pub fn with_connection_rate(mut self, per_second: u32, burst: u32) -> Self {
         self.connection_rate = Rate::new(per_second, burst);
@@ -529,7 +514,8 @@ impl Limits {
     }
 
     /// How long a TLS handshake may take, and as long again an HTTP request to arrive, the first one and each
-    /// further one on the same connection, and an answer to be taken.
+    /// further one on the same connection, and an answer to be taken. A header of the PROXY protocol may take as long
+    /// before all that.
     #[must_use]
     pub fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake_timeout = time::timeout(timeout);

@@ -51,8 +51,8 @@ struct Begun {
     base64: bool,
 }
 
-/// Serves HTTP on a new connection, for so long and for so many requests. When a link begins, gives the bare
-/// stream back: the relay has nothing of HTTP around it.
+/// Serves HTTP on a new connection from `remote`, for so long and for so many requests. When a link begins, gives the
+/// bare stream back: the relay has nothing of HTTP around it.
 pub(super) async fn serve<S>(
     io: S,
     remote: IpAddr,
@@ -139,8 +139,7 @@ fn respond(
     hub: &Arc<Hub>,
 ) -> (Response<String>, Option<Begun>) {
     let proxies = hub.config().trusted_proxies();
-    let is_proxy = proxies.contain(remote);
-    let client = match is_proxy {
+    let client = match place.is_proxy() {
         true => proxies.client(remote, request.headers()),
         false => remote.to_canonical(),
     };
@@ -148,7 +147,7 @@ fn respond(
         let text = "Too many requests a second from your address\n";
         return (last_refusal(StatusCode::TOO_MANY_REQUESTS, text), None);
     }
-    if is_proxy && !place.name(client) {
+    if place.is_proxy() && !place.name(client) {
         let text = "Too many connections from your address\n";
         return (last_refusal(StatusCode::SERVICE_UNAVAILABLE, text), None);
     }

@@ -20,7 +20,7 @@
 //!
 //! From the bottom up: the registry is pure and knows who is joined where; the feed is the log of what has been
 //! announced; an outbox holds what waits for one link, bounded in bytes; a link reads and writes one WebSocket;
-//! HTTP is only what comes before it; the admission says who may come in, and the access, which is the application's, who
+//! HTTP is only what comes before it, and before that a proxy may say whose connection it hands over; the admission says who may come in, and the access, which is the application's, who
 //! may join.
 //!
 //! Whatever is scarce goes by origin, an IPv4 address or an IPv6 /64: [`Config::with_origin_weight`] says how. Up to 256
@@ -37,6 +37,8 @@ mod gate;
 mod http;
 mod hub;
 mod ids;
+#[cfg(feature = "rendezvous")]
+mod introduction;
 mod link;
 mod metrics;
 mod names;

@@ -145,7 +145,7 @@ fn bits(addr: IpAddr) -> u32 {
 }
 
 /// The proxies whose word is taken for where a request comes from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct TrustedProxies(Arc<[Network]>);
 
 impl FromIterator<Network> for TrustedProxies {

@@ -79,6 +79,8 @@ reasons! {
     TooManyConnections = "too_many_connections",
     /// A connection, before it asked for anything: its origin connects too often.
     ConnectionRate = "connection_rate",
+    /// A connection of a trusted proxy: it does not begin with a good header of the PROXY protocol, though it is to.
+    ProxyHeader = "proxy_header",
     /// An HTTP request: its origin asks too often.
     RequestRate = "request_rate",
     /// A connection that is closed: its place went to an origin that has fewer.

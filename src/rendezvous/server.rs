@@ -19,6 +19,8 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{Instrument as _, field::Empty};
 
+#[cfg(feature = "rendezvous")]
+use super::introduction;
 use super::{
     admission::{Place, Ticket},
     config::Config,
@@ -215,7 +217,8 @@ impl Server {
     /// It waits only while very many connections wait to be served, and returns before this one is. Cancel safe: the
     /// connection is then dropped.
     ///
-    /// The server reads and writes plain HTTP and WebSocket on it, even if its own listener speaks TLS. It drops
+    /// The server reads and writes plain HTTP and WebSocket on it, even if its own listener speaks TLS, and takes no header
+    /// of the PROXY protocol there: whoever accepts the connection reads that, and gives what it says as `remote`. It drops
     /// `io` at the end of the connection, and on an error.
     ///
     /// # Errors
@@ -230,7 +233,7 @@ impl Server {
         let entered = self.hub.admission().enter(remote.ip(), now());
         let place = entered.map_err(ServeError::Refused)?;
         let ticket = place.ticket();
-        let serving = serve_http(io, remote, place, self.hub.clone());
+        let serving = serve_http(io, remote, remote.ip(), place, self.hub.clone());
         let serving = Box::pin(serving);
         room.send(Handed { serving, ticket });
         Ok(())
@@ -379,17 +382,42 @@ fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-async fn serve(stream: TcpStream, remote: SocketAddr, place: Place, hub: Arc<Hub>) {
+async fn serve(mut stream: TcpStream, remote: SocketAddr, mut place: Place, hub: Arc<Hub>) {
     set_options(&stream);
-    serve_http(stream, remote, place, hub).await;
+    match introduced(&mut stream, remote, &mut place, &hub).await {
+        Some(from) => serve_http(stream, remote, from, place, hub).await,
+        None => reset(stream),
+    }
 }
 
-async fn serve_tls(stream: TcpStream, remote: SocketAddr, place: Place, hub: Arc<Hub>) {
+async fn serve_tls(mut stream: TcpStream, remote: SocketAddr, mut place: Place, hub: Arc<Hub>) {
     set_options(&stream);
+    let Some(from) = introduced(&mut stream, remote, &mut place, &hub).await else {
+        return reset(stream);
+    };
     // In a box, so that the memory of an idle link does not include what the handshake needed.
     if let Some(stream) = Box::pin(handshake(stream, remote, &hub)).await {
-        serve_http(stream, remote, place, hub).await;
+        serve_http(stream, remote, from, place, hub).await;
     }
+}
+
+/// Where a connection comes from, as far as its first bytes tell. `None` if it is not to be served.
+#[cfg_attr(
+    not(feature = "rendezvous"),
+    allow(unused_variables, reason = "nothing is read before TLS and HTTP")
+)]
+async fn introduced(
+    stream: &mut TcpStream,
+    remote: SocketAddr,
+    place: &mut Place,
+    hub: &Hub,
+) -> Option<IpAddr> {
+    #[cfg(feature = "rendezvous")]
+    if place.is_proxy() && hub.config().proxy_protocol() {
+        // In a box, for the same reason.
+        return Box::pin(introduction::take(stream, remote, place, hub)).await;
+    }
+    Some(remote.ip())
 }
 
 /// Small frames are not to wait for the acknowledgement of others; and large ones are to wait with us,
@@ -434,12 +462,13 @@ async fn handshake(
     })
 }
 
-async fn serve_http<S>(stream: S, remote: SocketAddr, place: Place, hub: Arc<Hub>)
+/// `remote` is the other end of the socket, and `from` is where the connection comes from.
+async fn serve_http<S>(stream: S, remote: SocketAddr, from: IpAddr, place: Place, hub: Arc<Hub>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // In a box, so that the memory of an idle link does not include what HTTP needed.
-    let Some(upgraded) = Box::pin(http::serve(stream, remote.ip(), &place, &hub)).await else {
+    let Some(upgraded) = Box::pin(http::serve(stream, from, &place, &hub)).await else {
         return;
     };
     drop(hub);

@@ -12,6 +12,7 @@ mod names;
 mod npm_crashes;
 mod packets;
 mod panics;
+mod proxy_protocol;
 mod public_names;
 mod refused;
 mod turns;

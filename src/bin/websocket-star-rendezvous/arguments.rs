@@ -57,6 +57,11 @@ pub struct Arguments {
         help_heading = "Listening"
     )]
     trusted_proxy: Vec<Network>,
+    /// Each connection of a trusted proxy begins with a header of the PROXY protocol, version 1 or 2, as haproxy's
+    /// send-proxy writes it: it tells where the connection comes from, in place of X-Forwarded-For. A connection of such
+    /// a proxy without a good header is refused
+    #[arg(long, requires = "trusted_proxy", help_heading = "Listening")]
+    proxy_protocol: bool,
     /// Has each address of a network count for so many when something is scarce, as for a company or a
     /// carrier with many peers behind one address; may be repeated, and the longest prefix counts
     #[arg(long, value_name = "NETWORK=N", value_parser = weight, help_heading = "Listening")]
@@ -259,6 +264,7 @@ impl Arguments {
             .with_strict_multiaddr(!self.disable_strict_multiaddr)
             .with_metrics(!self.disable_metrics)
             .with_trusted_proxies(self.trusted_proxy.iter().copied())
+            .with_proxy_protocol(self.proxy_protocol)
             .with_public_names(self.public_name.iter().cloned())
             .with_announce_interval(self.announce_interval)
             .with_ping_interval(self.ping_interval)
@@ -313,6 +319,19 @@ mod tests {
             let flags = ["rendezvous", "--trusted-proxy", bad];
             assert!(Arguments::try_parse_from(flags).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_proxy_protocol_is_spoken_by_trusted_proxies_only() {
+        let parse = |flags: &[&str]| {
+            let flags = ["rendezvous"].iter().chain(flags);
+            Arguments::try_parse_from(flags).map(|arguments| arguments.config())
+        };
+        let trusted = "--trusted-proxy=::1";
+        let expected = parse(&[trusted]).expect("valid").with_proxy_protocol(true);
+        let told = parse(&[trusted, "--proxy-protocol"]).expect("valid");
+        assert_eq!(format!("{told:?}"), format!("{expected:?}"));
+        assert!(parse(&["--proxy-protocol"]).is_err());
     }
 
     #[test]

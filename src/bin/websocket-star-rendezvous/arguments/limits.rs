@@ -79,7 +79,7 @@ pub(super) struct LimitArguments {
     /// otherwise it is closed. 0 lets it be as slow as it likes
     #[arg(long, value_name = "SIZE", value_parser = size_or_none, default_value = "2KiB")]
     min_drain_rate: usize,
-    /// For a TLS handshake, for an HTTP request, and for its answer to be taken
+    /// For a header of the PROXY protocol, for a TLS handshake, for an HTTP request, and for its answer to be taken
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "10s")]
     handshake_timeout: Duration,
     /// How old a connection may become that is no link

@@ -1,0 +1,177 @@
+//! The header of the PROXY protocol: with it a trusted proxy says, before anything else, whose connection it hands over.
+//!
+//! Version 1 is a line of text, version 2 is binary. A library reads what is in a header; how long one is, is found out
+//! here, so that not a byte behind it is read: TLS and HTTP then begin on the bare socket, as they always do.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
+
+use proxy_header::{ParseConfig, ProxyHeader};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    net::TcpStream,
+};
+
+use super::{
+    admission::Place,
+    hub::{Hub, now},
+};
+use crate::words::Words;
+
+/// How a header of version 1 begins.
+const TEXT: &[u8] = b"PROXY ";
+/// How long the shortest of them is.
+const SHORTEST_TEXT: usize = b"PROXY UNKNOWN\r\n".len();
+/// How long the longest is: the specification, section 2.1.
+const LONGEST_TEXT: usize = 107;
+/// How a header of version 2 begins.
+const BINARY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// How long its beginning is, up to and including the number of bytes that follow.
+const BINARY_START: usize = 16;
+/// How many may follow: addresses of up to 216 bytes, and what proxies say beside, such as the name that the client has
+/// asked for, which is a quarter of a kilobyte at most.
+const LONGEST_REST: usize = 520;
+/// Room for a header with addresses and nothing else.
+const TYPICAL: usize = 64;
+
+/// Whose connection it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Introduced {
+    /// That of a client at this address.
+    Client(IpAddr),
+    /// The proxy's own, which looks whether the server lives; or that of somebody who has no IP address.
+    Proxy,
+}
+
+/// Why a connection of a proxy is not served.
+#[derive(Debug, thiserror::Error)]
+enum HeaderError {
+    #[error("it does not begin with a header of the PROXY protocol")]
+    Missing,
+    #[error("its header of the PROXY protocol is longer than {0} bytes")]
+    TooLong(usize),
+    #[error("its header of the PROXY protocol is malformed")]
+    Malformed,
+    #[error("its header of the PROXY protocol did not come in time")]
+    TimedOut,
+    #[error("it ended before its header of the PROXY protocol was there: {0}")]
+    Ended(#[from] io::Error),
+}
+
+/// Reads the header of a trusted proxy's connection, and has the connection count for whom it names. Gives where the
+/// connection comes from: that may be another proxy, which says more in its requests. `None` if it is not to be served.
+pub(super) async fn take(
+    stream: &mut TcpStream,
+    remote: SocketAddr,
+    place: &mut Place,
+    hub: &Hub,
+) -> Option<IpAddr> {
+    // One that comes when the server stops already may still ask for its health.
+    let is_late = hub.is_stopping();
+    let timeout = hub.config().limits().handshake_timeout;
+    let read = tokio::select! {
+        read = tokio::time::timeout(timeout, read(stream)) => read,
+        () = hub.stopping(), if !is_late => return None,
+    };
+    let client = match read.unwrap_or(Err(HeaderError::TimedOut)) {
+        Ok(Introduced::Client(client)) if hub.config().trusted_proxies().contain(client) => {
+            return Some(client);
+        }
+        Ok(Introduced::Client(client)) => client,
+        // It is no proxy's from here on: one that passes on bytes passes on what a client writes into `X-Forwarded-For`.
+        Ok(Introduced::Proxy) => remote.ip(),
+        Err(error) => {
+            refuse(&error, remote, place);
+            return None;
+        }
+    };
+    match place.introduce(client, now()) {
+        Ok(()) => Some(client),
+        Err(reason) => {
+            tracing::debug!(%remote, %client, %reason, "a connection through a proxy is refused");
+            None
+        }
+    }
+}
+
+fn refuse(error: &HeaderError, remote: SocketAddr, place: &Place) {
+    match error {
+        // Whoever looks whether the port is open may go without a word.
+        HeaderError::Ended(_) => {
+            tracing::debug!(%remote, error = %Words(error), "a connection of a trusted proxy failed");
+        }
+        error => {
+            if let Some(left_out) = place.refuse_header(now()) {
+                tracing::warn!(%remote, %error, left_out, "a connection of a trusted proxy is refused");
+            }
+        }
+    }
+}
+
+/// Reads a header, and not a byte of what follows it.
+async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Introduced, HeaderError> {
+    let mut header = Vec::with_capacity(TYPICAL);
+    loop {
+        let missing = missing(&header)?;
+        if missing == 0 {
+            return parse(&header);
+        }
+        let mut rest = (&mut *stream).take(missing as u64);
+        if rest.read_buf(&mut header).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+}
+
+/// How many bytes are missing at least of a header that begins like this: none if it is whole.
+fn missing(header: &[u8]) -> Result<usize, HeaderError> {
+    let begins_as = |whole: &[u8]| whole.starts_with(header) || header.starts_with(whole);
+    let (missing, longest) = if begins_as(TEXT) {
+        (missing_of_text(header), LONGEST_TEXT)
+    } else if begins_as(BINARY) {
+        (missing_of_binary(header), BINARY_START + LONGEST_REST)
+    } else {
+        return Err(HeaderError::Missing);
+    };
+    match header.len() + missing <= longest {
+        true => Ok(missing),
+        false => Err(HeaderError::TooLong(longest)),
+    }
+}
+
+fn missing_of_text(header: &[u8]) -> usize {
+    match header {
+        [.., b'\r', b'\n'] => 0,
+        [.., b'\r'] => 1,
+        _ => SHORTEST_TEXT.saturating_sub(header.len()).max(2),
+    }
+}
+
+fn missing_of_binary(header: &[u8]) -> usize {
+    let whole = match header.get(BINARY_START - 2..BINARY_START) {
+        Some(&[high, low]) => BINARY_START + usize::from(u16::from_be_bytes([high, low])),
+        _ => BINARY_START,
+    };
+    whole.saturating_sub(header.len())
+}
+
+fn parse(header: &[u8]) -> Result<Introduced, HeaderError> {
+    let config = ParseConfig {
+        include_tlvs: false,
+        ..ParseConfig::default()
+    };
+    let (parsed, len) = ProxyHeader::parse(header, config).map_err(|_| HeaderError::Malformed)?;
+    if len != header.len() {
+        return Err(HeaderError::Malformed);
+    }
+    Ok(match parsed.proxied_address() {
+        Some(address) => Introduced::Client(address.source.ip().to_canonical()),
+        None => Introduced::Proxy,
+    })
+}
+
+#[cfg(test)]
+#[path = "introduction_tests.rs"]
+mod tests;

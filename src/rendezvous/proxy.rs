@@ -375,7 +375,62 @@ mod tests {
         assert_eq!(through_proxy(&[&proxies]), ip("192.0.2.1"));
     }
 
+    /// A proxy that is trusted or somebody who is not, in one of the ways in which it is written.
+    #[derive(Debug, Clone, Copy)]
+    struct Hop {
+        ip: IpAddr,
+        is_trusted: bool,
+        style: u8,
+        begins_line: bool,
+    }
+
+    fn hop() -> impl Strategy<Value = Hop> {
+        any::<(bool, bool, u8, u8, bool)>().prop_map(|(is_trusted, is_v6, last, style, line)| {
+            let ip = match (is_trusted, is_v6) {
+                (true, false) => Ipv4Addr::new(10, 0, 0, last).into(),
+                (false, false) => Ipv4Addr::new(192, 0, 2, last).into(),
+                (true, true) => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into()).into(),
+                (false, true) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into()).into(),
+            };
+            Hop {
+                ip,
+                is_trusted,
+                style,
+                begins_line: line,
+            }
+        })
+    }
+
+    impl Hop {
+        fn written(&self) -> String {
+            match (self.ip, self.style % 3) {
+                (ip, 0) => format!(" {ip}"),
+                (IpAddr::V4(ip), 1) => format!("::ffff:{ip}\t"),
+                (IpAddr::V4(ip), _) => format!("{ip}:80"),
+                (IpAddr::V6(ip), 1) => format!("[{ip}]"),
+                (IpAddr::V6(ip), _) => format!(" [{ip}]:80 "),
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn the_list_is_read_from_its_end_as_far_as_proxies_are_trusted(
+            hops in proptest::collection::vec(hop(), 0..12),
+        ) {
+            let mut lines: Vec<String> = Vec::new();
+            for hop in &hops {
+                match lines.last_mut().filter(|_| !hop.begins_line) {
+                    Some(line) => *line = format!("{line},{}", hop.written()),
+                    None => lines.push(hop.written()),
+                }
+            }
+            let lines: Vec<_> = lines.iter().map(String::as_bytes).collect();
+            let stranger = hops.iter().rev().find(|hop| !hop.is_trusted);
+            let expected = stranger.or(hops.first()).map_or(ip("10.0.0.1"), |hop| hop.ip);
+            prop_assert_eq!(through_proxy(&lines), expected);
+        }
+
         #[test]
         fn whatever_comes_first_the_proxys_own_word_counts(before in "[ -~]{0,60}") {
             let value = format!("{before}, 192.0.2.1");

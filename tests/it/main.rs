@@ -12,6 +12,7 @@ mod js_libp2p;
 mod npm;
 mod older;
 mod operations;
+mod proxies;
 mod refused;
 mod support;
 mod swarm;

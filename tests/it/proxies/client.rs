@@ -1,0 +1,132 @@
+//! Clients at hosts of their own, and what they ask a proxy.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
+    net::{TcpListener, TcpSocket, TcpStream},
+    task::JoinSet,
+};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::CertificateDer},
+};
+
+use super::process::Proxy;
+use crate::{operations::certificates::Certificate, support::within};
+
+/// What a page shows in its query.
+pub const SECRET: &str = "a-token-of-a-page";
+
+fn ip(host: u8) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 0, host)
+}
+
+/// Connects from a loopback address.
+async fn connect(host: u8, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((ip(host), 0).into()).expect("an address");
+    let stream = within("a connection", socket.connect(to)).await;
+    stream.expect("it listens")
+}
+
+/// A host whose nodes connect to the proxy from its address. It ends when it is dropped.
+pub struct Host {
+    host: u8,
+    port: u16,
+    _tasks: JoinSet<()>,
+}
+
+impl Host {
+    pub async fn start(host: u8, proxy: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (mut inside, _) = listener.accept().await.expect("a connection");
+                connections.spawn(async move {
+                    let mut outside = connect(host, proxy).await;
+                    // Either side may go without a farewell.
+                    let _ = copy_bidirectional(&mut inside, &mut outside).await;
+                });
+            }
+        });
+        Self {
+            host,
+            port,
+            _tasks: tasks,
+        }
+    }
+
+    /// As the proxy sees it.
+    pub fn ip(&self) -> IpAddr {
+        ip(self.host).into()
+    }
+
+    /// Where its nodes listen.
+    pub fn address(&self) -> String {
+        format!("/dns4/localhost/tcp/{}/wss/p2p-websocket-star", self.port)
+    }
+}
+
+/// Asks for a link from a host, with one more header: gives what the answer begins with, and the connection.
+pub async fn link(
+    host: u8,
+    header: &str,
+    proxy: &Proxy,
+    trusted: &Certificate,
+) -> (String, TlsStream<TcpStream>) {
+    let request = format!(
+        "GET /socket.io/?EIO=3&transport=websocket&token={SECRET} HTTP/1.1\r\n\
+         Host: star.example\r\n{header}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    );
+    let mut stream = send(host, &request, proxy, trusted).await;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let byte = within("an answer", stream.read_u8()).await;
+        head.push(byte.expect("a byte"));
+    }
+    (String::from_utf8_lossy(&head).into_owned(), stream)
+}
+
+/// The page, as a browser on that host gets it.
+pub async fn page(host: u8, proxy: &Proxy, trusted: &Certificate) -> String {
+    let request = "GET / HTTP/1.1\r\nHost: star.example\r\nConnection: close\r\n\r\n";
+    let mut stream = send(host, request, proxy, trusted).await;
+    let mut answer = Vec::new();
+    // Whether TLS ends properly is not what is tested here.
+    let _ = within("a page", stream.read_to_end(&mut answer)).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Sends a request over TLS.
+async fn send(
+    host: u8,
+    request: &str,
+    proxy: &Proxy,
+    trusted: &Certificate,
+) -> TlsStream<TcpStream> {
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from(trusted.der.clone());
+    roots.add(certificate).expect("a certificate");
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("its own versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = TlsConnector::from(Arc::new(config));
+    let name = "localhost".try_into().expect("a name");
+    let connected = connector.connect(name, connect(host, proxy.addr()).await);
+    let connected = within("a TLS handshake", connected).await;
+    let mut stream = connected.expect("a good certificate");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    stream
+}

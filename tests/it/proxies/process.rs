@@ -1,0 +1,218 @@
+//! The proxies, each a process of its own that ends with the test.
+
+use std::{fs, net::SocketAddr, process::Stdio, time::Duration};
+
+use tokio::{
+    net::TcpStream,
+    process::{Child, Command},
+};
+
+use crate::{
+    operations::certificates::{Certificate, Folder, text},
+    support::within,
+};
+
+pub const NGINX: &str = include_str!("nginx.conf");
+pub const HAPROXY: &str = include_str!("haproxy.cfg");
+pub const HAPROXY_TCP: &str = include_str!("haproxy-tcp.cfg");
+pub const CADDY: &str = include_str!("Caddyfile");
+
+/// Where the proxies listen: at this address nobody else has a port.
+const LISTEN: [u8; 4] = [127, 0, 0, 77];
+
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    Nginx,
+    Haproxy,
+    /// It passes on bytes, and says in which way from whom they are.
+    HaproxyTcp {
+        version: &'static str,
+    },
+    Caddy,
+}
+
+/// A proxy in front of a rendezvous.
+pub struct Proxy {
+    addr: SocketAddr,
+    folder: Folder,
+    child: Child,
+}
+
+impl Proxy {
+    /// Starts one in front of `rendezvous`, and waits until it listens.
+    pub async fn start(kind: Kind, rendezvous: SocketAddr, certificate: &Certificate) -> Self {
+        let folder = Folder::with(certificate);
+        let both = [certificate.pem.as_str(), &certificate.key_pem].concat();
+        folder.write("both.pem", both);
+        let addr = free_addr();
+        let place = Place {
+            folder: &folder,
+            addr,
+            rendezvous,
+        };
+        let mut command = match kind {
+            Kind::Nginx => place.nginx(),
+            Kind::Haproxy => {
+                place.haproxy(HAPROXY, "bind :443 ssl crt /etc/haproxy/star.example.pem")
+            }
+            Kind::HaproxyTcp { version } => {
+                place.haproxy(&HAPROXY_TCP.replace("send-proxy-v2", version), "bind :443")
+            }
+            Kind::Caddy => place.caddy(),
+        };
+        let log = fs::File::create(folder.path("said")).expect("a file");
+        let same = log.try_clone().expect("a descriptor");
+        let child = command.stdout(log).stderr(same).spawn();
+        let child = child.expect("nginx, haproxy and caddy are installed: run `.ci/setup`");
+        let mut proxy = Self {
+            addr,
+            folder,
+            child,
+        };
+        within("a proxy that listens", proxy.listening()).await;
+        proxy
+    }
+
+    async fn listening(&mut self) {
+        while TcpStream::connect(self.addr).await.is_err() {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                panic!("a proxy ended ({status}):\n{}", self.logged());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// All that it has written so far, to its log and otherwise.
+    pub fn logged(&self) -> String {
+        let files = ["said", "star.log", "star-error.log", "error.log"];
+        let read = |name| fs::read(self.folder.path(name)).unwrap_or_default();
+        let all = files.map(read).concat();
+        String::from_utf8_lossy(&all).into_owned()
+    }
+}
+
+/// What a configuration is fitted to.
+struct Place<'a> {
+    folder: &'a Folder,
+    addr: SocketAddr,
+    rendezvous: SocketAddr,
+}
+
+impl Place<'_> {
+    fn path(&self, name: &str) -> String {
+        text(&self.folder.path(name))
+    }
+
+    /// The configuration with each of these pieces replaced, all of which must be in it once, and with the rendezvous where
+    /// it is.
+    fn fitted(&self, config: &str, pieces: &[(&str, &str)]) -> String {
+        let rendezvous = self.rendezvous.to_string();
+        let mut fitted = config.to_owned();
+        for (piece, instead) in pieces.iter().chain([&("127.0.0.1:9090", &*rendezvous)]) {
+            assert_eq!(fitted.matches(piece).count(), 1, "{piece} in {config}");
+            fitted = fitted.replace(piece, instead);
+        }
+        fitted
+    }
+
+    fn nginx(&self) -> Command {
+        let letsencrypt = "/etc/letsencrypt/live/star.example";
+        let star = self.fitted(
+            NGINX,
+            &[
+                ("listen 443 ssl", &format!("listen {} ssl", self.addr)),
+                (
+                    &format!("{letsencrypt}/fullchain.pem"),
+                    &self.path("cert.pem"),
+                ),
+                (&format!("{letsencrypt}/privkey.pem"), &self.path("key.pem")),
+                ("/var/log/nginx/star.log", &self.path("star.log")),
+                (
+                    "/var/log/nginx/star-error.log",
+                    &self.path("star-error.log"),
+                ),
+            ],
+        );
+        self.folder.write("star.conf", star);
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+        let temporary = temporary.map(|name| format!("{name}_temp_path {};\n", self.path(name)));
+        let whole = format!(
+            "daemon off;\nmaster_process off;\npid {};\nerror_log {};\nevents {{}}\n\
+             http {{\n{}include {};\n}}\n",
+            self.path("pid"),
+            self.path("error.log"),
+            temporary.concat(),
+            self.path("star.conf"),
+        );
+        let whole = self.folder.write("nginx.conf", whole);
+        let mut command = command("nginx");
+        command
+            .arg("-e")
+            .arg(self.path("error.log"))
+            .arg("-c")
+            .arg(whole);
+        command
+    }
+
+    fn haproxy(&self, config: &str, bind: &str) -> Command {
+        let listen = bind
+            .replace(":443", &self.addr.to_string())
+            .replace("/etc/haproxy/star.example.pem", &self.path("both.pem"));
+        let pieces = [
+            ("log /dev/log local0", "log stdout format raw local0"),
+            (bind, &listen),
+        ];
+        let config = self
+            .folder
+            .write("haproxy.cfg", self.fitted(config, &pieces));
+        let mut command = command("haproxy");
+        // In the foreground.
+        command.arg("-db").arg("-f").arg(config);
+        command
+    }
+
+    fn caddy(&self) -> Command {
+        let port = self.addr.port();
+        let site = format!(
+            "https://localhost:{port}, https://star.example:{port} {{\n    bind {}\n    tls {} {}",
+            self.addr.ip(),
+            self.path("cert.pem"),
+            self.path("key.pem"),
+        );
+        let options = "{\n    admin off\n    auto_https off\n    log {";
+        let pieces = [("{\n    log {", options), ("star.example {", site.as_str())];
+        let config = self.fitted(CADDY, &pieces);
+        let config = self.folder.write("Caddyfile", config);
+        let mut command = command("caddy");
+        command
+            .args(["run", "--adapter", "caddyfile", "--config"])
+            .arg(config)
+            .env("HOME", self.path(""))
+            .env("XDG_DATA_HOME", self.path("data"))
+            .env("XDG_CONFIG_HOME", self.path("config"));
+        command
+    }
+}
+
+/// Runs a program that is killed when it is dropped, and when the thread that has started it ends.
+fn command(program: &str) -> Command {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", program])
+        // Where Debian has what is not for every user.
+        .env("PATH", format!("{path}:/usr/sbin"))
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+fn free_addr() -> SocketAddr {
+    let listener = std::net::TcpListener::bind((std::net::IpAddr::from(LISTEN), 0));
+    let bound = listener.and_then(|listener| listener.local_addr());
+    bound.expect("a free port")
+}

@@ -27,8 +27,8 @@ use super::{
     places::NoLink,
     refusals::Refused,
     registry::{Action, FEW, LinkId, Registry, Route, Welcome},
-    server::Snapshot,
     shared::{Guard, Name, Shared},
+    snapshot::Snapshot,
     tls,
 };
 use crate::{

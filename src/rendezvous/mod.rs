@@ -55,6 +55,7 @@ mod registry;
 mod server;
 mod shared;
 mod shares;
+mod snapshot;
 mod supervised;
 mod tls;
 
@@ -68,9 +69,10 @@ pub use names::{PublicName, PublicNameError};
 pub use proxy::{Network, NetworkError};
 pub use refusals::{Refusals, Refused};
 pub use registry::Counters;
-pub use server::{BindError, ServeError, Server, Snapshot};
+pub use server::{BindError, ServeError, Server};
 #[cfg(feature = "_lock-times")]
 #[doc(hidden)]
 pub use shared::times as lock_times;
+pub use snapshot::Snapshot;
 pub use supervised::EndError;
 pub use tls::{TlsConfig, TlsError};

@@ -28,8 +28,8 @@ use super::{
     hub::{Hub, now},
     link,
     read_ahead::ReadAhead,
-    refusals::{Refusals, Refused},
-    registry::Counters,
+    refusals::Refused,
+    snapshot::Snapshot,
     supervised::{EndError, Supervised, contained},
     tls::{self, TlsConfig, TlsError},
 };
@@ -81,37 +81,6 @@ pub enum ServeError {
 struct Handed {
     serving: BoxFuture<'static, ()>,
     ticket: Ticket,
-}
-
-/// What a server does at one moment.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct Snapshot {
-    /// How many links there are, joined or not.
-    pub links: usize,
-    /// How many connections there are: the links, and those that ask for something else or for nothing yet.
-    pub connections: usize,
-    /// The addresses that are joined, as their peers spell them.
-    pub peers: Vec<String>,
-    /// How many dials are pending or open.
-    pub dials: usize,
-    /// How many bytes wait to be written, in steps of 4 KiB for each link.
-    pub queued_bytes: usize,
-    /// How many bytes links hold of what [`Limits::with_max_memory`](super::Limits::with_max_memory) is for all
-    /// of them.
-    pub memory_bytes: u64,
-    /// What has happened so far.
-    pub counters: Counters,
-    /// How many requests and links were refused, and links closed, by reason.
-    pub refusals: Refusals,
-    /// How many announcements were dropped because a link was behind.
-    pub announcements_dropped: u64,
-    /// How many items were relayed.
-    pub relayed_items: u64,
-    /// How many bytes they had.
-    pub relayed_bytes: u64,
-    /// How many connections ended because the code that serves them panicked, which is a bug of this crate.
-    pub panics: u64,
 }
 
 /// A running rendezvous.

@@ -26,6 +26,7 @@
 //! Whatever is scarce goes by origin, an IPv4 address or an IPv6 /64: [`Config::with_origin_weight`] says how. Up to 256
 //! joined links hear of a newcomer before its own join is answered; with more, the answer does not wait.
 
+mod accept;
 mod access;
 mod admission;
 mod budget;

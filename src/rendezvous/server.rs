@@ -4,49 +4,30 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
-use futures::future::BoxFuture;
 use libp2p_identity::PeerId;
 use multiaddr::{Multiaddr, Protocol};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{mpsc, oneshot},
     task::JoinSet,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tracing::{Instrument as _, field::Empty};
 
-#[cfg(feature = "rendezvous")]
-use super::introduction;
 use super::{
-    admission::{Place, Ticket},
+    accept::{Handed, accept, serve_http},
     config::Config,
-    http,
     hub::{Hub, now},
-    link,
-    read_ahead::ReadAhead,
     refusals::Refused,
     snapshot::Snapshot,
-    supervised::{EndError, Supervised, contained},
-    tls::{self, TlsConfig, TlsError},
+    supervised::{EndError, Supervised},
+    tls::{TlsConfig, TlsError},
 };
-use crate::{limited::Limited, words::Words};
 
-/// How many bytes the system may hold of what it has not sent, before it takes more.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const UNSENT: u32 = 512 * 1024;
-/// How long to wait when no connection can be accepted, which is when there are no descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How many connections that were accepted elsewhere may wait to be served.
 const HANDED: usize = 256;
-/// The same when one has been ended instead, until its descriptor is free.
-const EVICTION_PAUSE: Duration = Duration::from_millis(10);
-/// What the system calls it when the process, or the whole system, has no descriptor left: `EMFILE` and `ENFILE`,
-/// or `WSAEMFILE`.
-const NO_DESCRIPTOR: &[i32] = if cfg!(windows) { &[10024] } else { &[24, 23] };
 
 /// Why a server cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -75,12 +56,6 @@ pub enum ServeError {
     /// The server is being shut down, or has ended.
     #[error("the rendezvous serves nobody any more")]
     Ended,
-}
-
-/// A connection on its way to the task of the server.
-struct Handed {
-    serving: BoxFuture<'static, ()>,
-    ticket: Ticket,
 }
 
 /// A running rendezvous.
@@ -288,163 +263,4 @@ async fn run(
         }
     }
     tasks.shutdown().await;
-}
-
-async fn accept(
-    listener: &TcpListener,
-    handed: &mut mpsc::Receiver<Handed>,
-    hub: &Arc<Hub>,
-    tasks: &mut JoinSet<()>,
-) {
-    let (refused, cannot_accept) = (Limited::default(), Limited::default());
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(Handed { serving, ticket }) = handed.recv() => {
-                ticket.served_by(tasks.spawn(contained(hub.clone(), serving)));
-                continue;
-            }
-            Some(_) = tasks.join_next() => continue,
-        };
-        match accepted {
-            Ok((stream, remote)) => match hub.admission().enter(remote.ip(), now()) {
-                Ok(place) => {
-                    let (ticket, served) = (place.ticket(), hub.clone());
-                    let hub = hub.clone();
-                    ticket.served_by(match hub.tls() {
-                        None => tasks.spawn(contained(hub, serve(stream, remote, place, served))),
-                        Some(_) => {
-                            tasks.spawn(contained(hub, serve_tls(stream, remote, place, served)))
-                        }
-                    });
-                }
-                Err(reason) => {
-                    reset(stream);
-                    if let Some(left_out) = refused.admit(now()) {
-                        tracing::warn!(%remote, %reason, left_out, "a connection is refused");
-                    }
-                }
-            },
-            Err(error) => {
-                if let Some(left_out) = cannot_accept.admit(now()) {
-                    tracing::warn!(%error, left_out, "cannot accept a connection");
-                }
-                // Whoever holds most of the descriptors is not to keep others out.
-                let is_short = error
-                    .raw_os_error()
-                    .is_some_and(|n| NO_DESCRIPTOR.contains(&n));
-                let pause = match is_short && hub.admission().make_room() {
-                    true => EVICTION_PAUSE,
-                    false => ACCEPT_PAUSE,
-                };
-                tokio::time::sleep(pause).await;
-            }
-        }
-    }
-}
-
-/// Ends a connection that nothing was read from: without the system remembering it for a minute, and
-/// with no task for it.
-fn reset(stream: TcpStream) {
-    // If it fails, the connection ends in the usual way.
-    let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-    drop(stream);
-}
-
-async fn serve(mut stream: TcpStream, remote: SocketAddr, mut place: Place, hub: Arc<Hub>) {
-    set_options(&stream);
-    match introduced(&mut stream, remote, &mut place, &hub).await {
-        Some(from) => serve_http(stream, remote, from, place, hub).await,
-        None => reset(stream),
-    }
-}
-
-async fn serve_tls(mut stream: TcpStream, remote: SocketAddr, mut place: Place, hub: Arc<Hub>) {
-    set_options(&stream);
-    let Some(from) = introduced(&mut stream, remote, &mut place, &hub).await else {
-        return reset(stream);
-    };
-    // In a box, so that the memory of an idle link does not include what the handshake needed.
-    if let Some(stream) = Box::pin(handshake(stream, remote, &hub)).await {
-        serve_http(stream, remote, from, place, hub).await;
-    }
-}
-
-/// Where a connection comes from, as far as its first bytes tell. `None` if it is not to be served.
-#[cfg_attr(
-    not(feature = "rendezvous"),
-    allow(unused_variables, reason = "nothing is read before TLS and HTTP")
-)]
-async fn introduced(
-    stream: &mut TcpStream,
-    remote: SocketAddr,
-    place: &mut Place,
-    hub: &Hub,
-) -> Option<IpAddr> {
-    #[cfg(feature = "rendezvous")]
-    if place.is_proxy() && hub.config().proxy_protocol() {
-        // In a box, for the same reason.
-        return Box::pin(introduction::take(stream, remote, place, hub)).await;
-    }
-    Some(remote.ip())
-}
-
-/// Small frames are not to wait for the acknowledgement of others; and large ones are to wait with us,
-/// not with the system, which tells in steps of megabytes that a slow peer has taken something.
-fn set_options(stream: &TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let Err(error) = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT) {
-        tracing::debug!(%error, "cannot set TCP_NOTSENT_LOWAT");
-    }
-}
-
-/// The stream is in a box, because a future has room for each place through which it is passed.
-async fn handshake(
-    stream: TcpStream,
-    remote: SocketAddr,
-    hub: &Hub,
-) -> Option<Box<TlsStream<ReadAhead<TcpStream>>>> {
-    let acceptor = TlsAcceptor::from(hub.tls()?.config());
-    let timeout = hub.config().limits().handshake_timeout;
-    let handshake = async {
-        let mut first = [0];
-        if stream.peek(&mut first).await? != 0 && first != [tls::HANDSHAKE_RECORD] {
-            http::refuse_plain(stream).await;
-            return Ok(None);
-        }
-        let stream = acceptor.accept(ReadAhead::new(stream)).await?;
-        Ok(Some(Box::new(stream)))
-    };
-    let is_late = hub.is_stopping();
-    let handshaken = tokio::select! {
-        result = tokio::time::timeout(timeout, handshake) => {
-            result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        }
-        () = hub.stopping(), if !is_late => return None,
-    };
-    handshaken.unwrap_or_else(|error: io::Error| {
-        tracing::debug!(%remote, error = %Words(error), "a TLS handshake failed");
-        None
-    })
-}
-
-/// `remote` is the other end of the socket, and `from` is where the connection comes from.
-async fn serve_http<S>(stream: S, remote: SocketAddr, from: IpAddr, place: Place, hub: Arc<Hub>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    // In a box, so that the memory of an idle link does not include what HTTP needed.
-    let Some(upgraded) = Box::pin(http::serve(stream, from, &place, &hub)).await else {
-        return;
-    };
-    drop(hub);
-    let (link, client) = (upgraded.member.link, upgraded.member.client);
-    let span = tracing::debug_span!("link", %link, %remote, client = Empty, peer = Empty);
-    if client != remote.ip().to_canonical() {
-        span.record("client", tracing::field::display(client));
-    }
-    link::serve(upgraded).instrument(span).await;
 }

@@ -37,6 +37,7 @@
 //! * `rendezvous-server`: the server as a library, to embed.
 //! * `rendezvous`: that, the stand-alone `websocket-star-rendezvous`, PFX files and encrypted keys for its TLS, and the PROXY
 //!   protocol.
+//! * `tower`: the server as a `tower::Service`, to be mounted in axum and the like.
 //! * `preset`: [`preset::Star`], with noise and yamux.
 //! * `secio`: `/secio/1.0.0`, and the preset for networks of js-libp2p up to 0.26. Deprecated, and weaker than noise.
 //! * `plaintext-insecure`: `/plaintext/1.0.0`, neither encrypted nor authenticated, for closed test networks.
@@ -91,6 +92,6 @@ pub use transport::WebSocketStarTransport;
 pub use websocket::fuzzing::websocket as fuzz_websocket;
 
 /// The README's snippets compile.
-#[cfg(all(doctest, feature = "preset", feature = "rendezvous-server"))]
+#[cfg(all(doctest, feature = "preset", feature = "tower"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

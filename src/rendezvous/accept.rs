@@ -1,6 +1,7 @@
 //! Connections, from `accept` on: each gets a place and a task, which serves HTTP first and then, maybe, a link.
 
 use std::{
+    fmt::Display,
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -15,14 +16,14 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tracing::{Instrument as _, field::Empty};
+use tracing::{Instrument as _, Span, field::Empty};
 
 #[cfg(feature = "rendezvous")]
 use super::introduction;
 use super::{
     admission::{Place, Ticket},
     http,
-    hub::{Hub, now},
+    hub::{Hub, Member, now},
     link,
     read_ahead::ReadAhead,
     supervised::contained,
@@ -41,15 +42,22 @@ const EVICTION_PAUSE: Duration = Duration::from_millis(10);
 /// or `WSAEMFILE`.
 const NO_DESCRIPTOR: &[i32] = if cfg!(windows) { &[10024] } else { &[24, 23] };
 
-/// A connection on its way to the task of the server.
+/// A connection, or a link, that was accepted elsewhere, on its way to the tasks of the rendezvous.
 pub(super) struct Handed {
     pub(super) serving: BoxFuture<'static, ()>,
     pub(super) ticket: Ticket,
 }
 
-/// Serves whoever comes, at the listener and from elsewhere, until it is dropped.
+impl Handed {
+    pub(super) fn spawn(self, hub: &Arc<Hub>, tasks: &mut JoinSet<()>) {
+        let task = tasks.spawn(contained(hub.clone(), self.serving));
+        self.ticket.served_by(task);
+    }
+}
+
+/// Serves whoever comes, at the listener, if there is one, and from elsewhere, until it is dropped.
 pub(super) async fn accept(
-    listener: &TcpListener,
+    listener: Option<&TcpListener>,
     handed: &mut mpsc::Receiver<Handed>,
     hub: &Arc<Hub>,
     tasks: &mut JoinSet<()>,
@@ -57,9 +65,9 @@ pub(super) async fn accept(
     let (refused, cannot_accept) = (Limited::default(), Limited::default());
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(Handed { serving, ticket }) = handed.recv() => {
-                ticket.served_by(tasks.spawn(contained(hub.clone(), serving)));
+            accepted = next(listener) => accepted,
+            Some(handed) = handed.recv() => {
+                handed.spawn(hub, tasks);
                 continue;
             }
             Some(_) = tasks.join_next() => continue,
@@ -101,6 +109,13 @@ pub(super) async fn accept(
     }
 }
 
+async fn next(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Ends a connection that nothing was read from: without the system remembering it for a minute, and
 /// with no task for it.
 fn reset(stream: TcpStream) {
@@ -110,7 +125,7 @@ fn reset(stream: TcpStream) {
 }
 
 async fn serve(mut stream: TcpStream, remote: SocketAddr, mut place: Place, hub: Arc<Hub>) {
-    set_options(&stream);
+    prepare_socket(&stream);
     match introduced(&mut stream, remote, &mut place, &hub).await {
         Some(from) => serve_http(stream, remote, from, place, hub).await,
         None => reset(stream),
@@ -118,7 +133,7 @@ async fn serve(mut stream: TcpStream, remote: SocketAddr, mut place: Place, hub:
 }
 
 async fn serve_tls(mut stream: TcpStream, remote: SocketAddr, mut place: Place, hub: Arc<Hub>) {
-    set_options(&stream);
+    prepare_socket(&stream);
     let Some(from) = introduced(&mut stream, remote, &mut place, &hub).await else {
         return reset(stream);
     };
@@ -147,9 +162,14 @@ async fn introduced(
     Some(remote.ip())
 }
 
-/// Small frames are not to wait for the acknowledgement of others; and large ones are to wait with us,
-/// not with the system, which tells in steps of megabytes that a slow peer has taken something.
-fn set_options(stream: &TcpStream) {
+/// Sets the options of a socket that are good for links: small frames are not to wait for the acknowledgement of others
+/// (`TCP_NODELAY`); and large ones are to wait with the rendezvous, where what is urgent overtakes them, not with the system
+/// (`TCP_NOTSENT_LOWAT`, on Linux), which tells in steps of megabytes that a slow peer has taken something.
+///
+/// A [`Server`](super::Server) does it by itself, and so does a [`Service`](super::Service) where hyper, hyper-util or
+/// `axum::serve` runs on a bare [`TcpStream`]. An application that puts something around the stream, such as TLS, is to call
+/// this when it has accepted a connection. An option that cannot be set is logged at the level `debug`.
+pub fn prepare_socket(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
@@ -199,10 +219,16 @@ where
         return;
     };
     drop(hub);
-    let (link, client) = (upgraded.member.link, upgraded.member.client);
-    let span = tracing::debug_span!("link", %link, %remote, client = Empty, peer = Empty);
-    if client != remote.ip().to_canonical() {
+    let span = link_span(&upgraded.member, remote.ip(), &remote);
+    link::serve(upgraded).instrument(span).await;
+}
+
+/// What the log has of a link on each of its lines. `shown` is what is known of whoever has connected.
+pub(super) fn link_span(member: &Member, remote: IpAddr, shown: &dyn Display) -> Span {
+    let (link, client) = (member.link, member.client);
+    let span = tracing::debug_span!("link", %link, remote = %shown, client = Empty, peer = Empty);
+    if client != remote.to_canonical() {
         span.record("client", tracing::field::display(client));
     }
-    link::serve(upgraded).instrument(span).await;
+    span
 }

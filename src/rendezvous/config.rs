@@ -1,6 +1,7 @@
 //! What an operator may choose, and why the defaults are what they are.
 
 mod access;
+mod pages;
 mod proxies;
 
 use std::{
@@ -8,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use self::{access::AccessSettings, proxies::ProxySettings};
+use self::{access::AccessSettings, pages::Pages, proxies::ProxySettings};
 use super::{
     names::{PublicName, PublicNames},
     origin::Weights,
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::time;
 
-/// How a [`Server`](super::Server) is to run.
+/// How a [`Server`](super::Server), or a [`Rendezvous`](super::Rendezvous) without a socket, is to run.
 ///
 /// A duration of more than 30 years, such as [`Duration::MAX`], counts as 30 years, which is never. An interval of
 /// less than 20 ms counts as 20 ms.
@@ -46,7 +47,7 @@ pub struct Config {
     proxies: ProxySettings,
     origin_weights: Weights,
     public_names: PublicNames,
-    metrics: bool,
+    pages: Pages,
     most_connections: usize,
     access: AccessSettings,
     limits: Limits,
@@ -67,7 +68,7 @@ impl Default for Config {
     /// - Takes peers that join under any name: it cannot know its own.
     /// - Lets everybody in: it cannot know whom to keep out.
     /// - Serves `/metrics`: they name no peer, and whoever may connect may ask for them, as with the
-    ///   npm server's command line.
+    ///   npm server's command line. Its page and `/health` tell no more.
     fn default() -> Self {
         Self {
             listen_addr: (Ipv4Addr::LOCALHOST, 0).into(),
@@ -80,7 +81,7 @@ impl Default for Config {
             proxies: ProxySettings::default(),
             origin_weights: Weights::default(),
             public_names: PublicNames::from_iter([]),
-            metrics: true,
+            pages: Pages::default(),
             most_connections: usize::MAX,
             access: AccessSettings::default(),
             limits: Limits::default(),
@@ -167,13 +168,6 @@ impl Config {
         self
     }
 
-    /// Whether `/metrics` is answered.
-    #[must_use]
-    pub fn with_metrics(mut self, metrics: bool) -> Self {
-        self.metrics = metrics;
-        self
-    }
-
     /// How many connections there may be in all, links included, where the process has descriptors for fewer than
     /// [`Limits::with_max_links`] asks for; at least 3. They are shared by origins, too. Unless it is set, there is no
     /// other limit than that of the links.
@@ -232,16 +226,17 @@ impl Config {
         self.tls.as_ref()
     }
 
+    /// The same settings, for where TLS is up to somebody else.
+    pub(crate) fn without_tls(self) -> Self {
+        Self { tls: None, ..self }
+    }
+
     pub(crate) fn origin_weights(&self) -> &Weights {
         &self.origin_weights
     }
 
     pub(crate) fn public_names(&self) -> &PublicNames {
         &self.public_names
-    }
-
-    pub(crate) fn metrics(&self) -> bool {
-        self.metrics
     }
 
     pub(crate) fn limits(&self) -> &Limits {

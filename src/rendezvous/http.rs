@@ -15,10 +15,10 @@ use std::{
 
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::Incoming,
+    body::{Body, Incoming},
     header::{
-        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName,
-        HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap,
+        HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
     },
     server::conn::http1,
     service::service_fn,
@@ -29,11 +29,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::upgrade::Handshake;
 use super::{
+    access::Visit,
     admission::Place,
     hub::{AdmitError, Hub, Member, now},
     link::Upgraded,
     metrics, page,
     patient::Patient,
+    refusals::Refused,
 };
 use crate::words::Words;
 
@@ -45,10 +47,93 @@ const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// A request that becomes a link.
-struct Begun {
+pub(super) struct Begun {
+    pub(super) stream: OnUpgrade,
+    pub(super) member: Member,
+    pub(super) base64: bool,
+}
+
+/// From whom a request comes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller {
+    pub(super) client: IpAddr,
+    /// Whether a trusted proxy asks for the client.
+    is_proxy: bool,
+}
+
+impl Caller {
+    /// The one for whom `remote` asks, which may be a trusted proxy.
+    pub(super) fn of<B>(request: &Request<B>, remote: IpAddr, is_proxy: bool, hub: &Hub) -> Self {
+        let proxies = hub.config().trusted_proxies();
+        let client = match is_proxy {
+            true => proxies.client(remote, request.headers()),
+            false => remote.to_canonical(),
+        };
+        Self { client, is_proxy }
+    }
+
+    /// Counts the request. The refusal, if the client has sent too many.
+    pub(super) fn count(self, hub: &Hub) -> Option<Response<String>> {
+        let may_ask = hub.admission().may_ask(self.client, now());
+        let text = "Too many requests a second from your address\n";
+        (!may_ask).then(|| refusal(StatusCode::TOO_MANY_REQUESTS, text))
+    }
+
+    /// Has the place of a connection be the client's. The refusal, if there is none for it.
+    pub(super) fn take(self, place: &Place) -> Option<Response<String>> {
+        let is_placed = !self.is_proxy || place.name(self.client);
+        (!is_placed).then(|| not_placed(Refused::TooManyConnections))
+    }
+}
+
+/// What is to be done about a request.
+pub(super) enum Reply {
+    Answer(Response<String>),
+    Link(Wish),
+}
+
+/// A request for a link, for which there has to be a place.
+pub(super) struct Wish {
     stream: OnUpgrade,
-    member: Member,
-    base64: bool,
+    handshake: Handshake,
+    visit: Option<Visit>,
+}
+
+impl Wish {
+    /// Begins the link, or says why not.
+    pub(super) fn begin(
+        self,
+        client: IpAddr,
+        place: &Place,
+        hub: &Arc<Hub>,
+    ) -> (Response<String>, Option<Begun>) {
+        let Self {
+            stream,
+            handshake,
+            visit,
+        } = self;
+        match hub.admit(place, client, handshake.version, visit) {
+            Ok(member) => {
+                let begun = Begun {
+                    stream,
+                    member,
+                    base64: handshake.base64,
+                };
+                (handshake.response(), Some(begun))
+            }
+            Err(error) => {
+                tracing::debug!(%client, %error, "a link is refused");
+                (not_admitted(error), None)
+            }
+        }
+    }
+}
+
+/// What is answered beside the protocol.
+enum Page {
+    Front,
+    Health,
+    Metrics,
 }
 
 /// Serves HTTP on a new connection from `remote`, for so long and for so many requests. When a link begins, gives the
@@ -132,50 +217,67 @@ where
         .await;
 }
 
+/// Answers a request on a connection that has a place.
 fn respond(
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     remote: IpAddr,
     place: &Place,
     hub: &Arc<Hub>,
 ) -> (Response<String>, Option<Begun>) {
-    let proxies = hub.config().trusted_proxies();
-    let client = match place.is_proxy() {
-        true => proxies.client(remote, request.headers()),
-        false => remote.to_canonical(),
-    };
-    if !hub.admission().may_ask(client, now()) {
-        let text = "Too many requests a second from your address\n";
-        return (last_refusal(StatusCode::TOO_MANY_REQUESTS, text), None);
+    let caller = Caller::of(&request, remote, place.is_proxy(), hub);
+    if let Some(mut refusal) = caller.count(hub).or_else(|| caller.take(place)) {
+        set_last(&mut refusal);
+        return (refusal, None);
     }
-    if place.is_proxy() && !place.name(client) {
-        let text = "Too many connections from your address\n";
-        return (last_refusal(StatusCode::SERVICE_UNAVAILABLE, text), None);
+    match reply(&mut request, hub.tls().is_some(), hub) {
+        Reply::Answer(response) => (response, None),
+        Reply::Link(wish) => wish.begin(caller.client, place, hub),
     }
-    let answer: fn(&Request<Incoming>, &Hub) -> Response<String> = match request.uri().path() {
-        "/socket.io/" | "/socket.io" => return begin(request, client, place, hub),
-        "/" => front_page,
-        "/health" => health,
-        "/metrics" if hub.config().metrics() => metrics,
-        _ => return (refusal(StatusCode::NOT_FOUND, "Not found\n"), None),
+}
+
+/// Answers a request, unless it is one for a link. `is_secure` is whether it is known to have come over TLS.
+pub(super) fn reply<B: Body>(request: &mut Request<B>, is_secure: bool, hub: &Hub) -> Reply {
+    let config = hub.config();
+    let page = match request.uri().path() {
+        "/socket.io/" | "/socket.io" => return reply_with_link(request, hub),
+        "/" if config.page() => Page::Front,
+        "/health" if config.health() => Page::Health,
+        "/metrics" if config.metrics() => Page::Metrics,
+        _ => return Reply::Answer(refusal(StatusCode::NOT_FOUND, "Not found\n")),
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD\n");
         let allowed = HeaderValue::from_static("GET, HEAD");
         response.headers_mut().insert(ALLOW, allowed);
-        return (response, None);
+        return Reply::Answer(response);
     }
-    (answer(&request, hub), None)
+    Reply::Answer(match page {
+        Page::Front => front_page(request.headers(), is_secure, hub),
+        Page::Health => health(hub),
+        Page::Metrics => metrics(hub),
+    })
 }
 
-fn front_page(request: &Request<Incoming>, hub: &Hub) -> Response<String> {
-    let header = |name: &HeaderName| request.headers().get(name)?.to_str().ok();
+fn reply_with_link<B: Body>(request: &mut Request<B>, hub: &Hub) -> Reply {
+    match Handshake::of(request) {
+        Err(error) => Reply::Answer(error.response()),
+        Ok(handshake) => Reply::Link(Wish {
+            handshake,
+            visit: hub.doorkeeper().map(|_| upgrade::visit(request)),
+            stream: hyper::upgrade::on(request),
+        }),
+    }
+}
+
+fn front_page(headers: &HeaderMap, is_secure: bool, hub: &Hub) -> Response<String> {
+    let header = |name: &HeaderName| headers.get(name)?.to_str().ok();
     let forwarded = header(&HeaderName::from_static("x-forwarded-proto"));
     // Each proxy adds how it was asked itself at the end.
     let scheme = forwarded.and_then(|schemes| schemes.split(',').next());
     // Only the browser that asks sees what it says about itself, or its proxy about it.
-    let secure = hub.tls().is_some()
-        || scheme.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"));
-    let address = header(&HOST).and_then(|host| page::address(host, secure));
+    let is_secure =
+        is_secure || scheme.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"));
+    let address = header(&HOST).and_then(|host| page::address(host, is_secure));
     let html = page::html(address.as_deref(), hub.figures().peers);
     let mut response = answer(StatusCode::OK, "text/html; charset=utf-8", html);
     let headers = response.headers_mut();
@@ -184,7 +286,7 @@ fn front_page(request: &Request<Incoming>, hub: &Hub) -> Response<String> {
     response
 }
 
-fn health(_: &Request<Incoming>, hub: &Hub) -> Response<String> {
+fn health(hub: &Hub) -> Response<String> {
     let figures = hub.figures();
     let (status, text) = match hub.is_stopping() {
         false => (StatusCode::OK, "ok"),
@@ -195,7 +297,7 @@ fn health(_: &Request<Incoming>, hub: &Hub) -> Response<String> {
     answer(status, JSON, json.to_string())
 }
 
-fn metrics(_: &Request<Incoming>, hub: &Hub) -> Response<String> {
+fn metrics(hub: &Hub) -> Response<String> {
     match metrics::encode(hub) {
         Ok(text) => answer(StatusCode::OK, metrics::CONTENT_TYPE, text),
         // A number is beyond what the format can hold.
@@ -203,34 +305,7 @@ fn metrics(_: &Request<Incoming>, hub: &Hub) -> Response<String> {
     }
 }
 
-/// Begins a link, or says why not.
-fn begin(
-    mut request: Request<Incoming>,
-    client: IpAddr,
-    place: &Place,
-    hub: &Arc<Hub>,
-) -> (Response<String>, Option<Begun>) {
-    let handshake = match Handshake::of(&request) {
-        Ok(handshake) => handshake,
-        Err(error) => return (error.response(), None),
-    };
-    let visit = hub.doorkeeper().map(|_| upgrade::visit(&request));
-    let member = match hub.admit(place, client, handshake.version, visit) {
-        Ok(member) => member,
-        Err(error) => {
-            tracing::debug!(%client, %error, "a link is refused");
-            return (not_admitted(error), None);
-        }
-    };
-    let begun = Begun {
-        stream: hyper::upgrade::on(&mut request),
-        member,
-        base64: handshake.base64,
-    };
-    (handshake.response(), Some(begun))
-}
-
-fn refusal(status: StatusCode, text: &str) -> Response<String> {
+pub(super) fn refusal(status: StatusCode, text: &str) -> Response<String> {
     answer(status, PLAIN, text.to_owned())
 }
 
@@ -244,23 +319,27 @@ fn answer(status: StatusCode, content_type: &'static str, body: String) -> Respo
     response
 }
 
-/// A refusal after which the connection ends.
-fn last_refusal(status: StatusCode, text: &str) -> Response<String> {
-    let mut response = refusal(status, text);
-    set_last(&mut response);
-    response
-}
-
 /// Has the connection end after this answer.
 fn set_last(response: &mut Response<String>) {
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(CONNECTION, close);
 }
 
-fn not_admitted(error: AdmitError) -> Response<String> {
+pub(super) fn not_admitted(error: AdmitError) -> Response<String> {
     let status = match error {
         AdmitError::Links | AdmitError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         AdmitError::LinksPerIp | AdmitError::Rate => StatusCode::TOO_MANY_REQUESTS,
     };
     refusal(status, &format!("{error}\n"))
+}
+
+/// The same where there is no place for its connection.
+pub(super) fn not_placed(reason: Refused) -> Response<String> {
+    match reason {
+        Refused::ConnectionRate => not_admitted(AdmitError::Rate),
+        _ => {
+            let text = "Too many connections from your address\n";
+            refusal(StatusCode::SERVICE_UNAVAILABLE, text)
+        }
+    }
 }

@@ -452,9 +452,14 @@ impl Hub {
         state.timer
     }
 
+    /// Lets no more links in.
+    pub(super) fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
     /// Ends all streams, and has every link closed when it has taken what is queued for it.
     pub(super) async fn shut_down(&self) {
-        self.stopping.send_replace(true);
+        self.stop();
         while self.with(Registry::shut_down) {
             tokio::task::yield_now().await;
         }

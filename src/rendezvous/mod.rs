@@ -18,6 +18,8 @@
 //! # }
 //! ```
 //!
+//! [`Server`] has a socket of its own; a [`Rendezvous`] is mounted in an application as a [`Service`] beside its own routes.
+//!
 //! From the bottom up: the registry is pure and knows who is joined where; the feed is the log of what has been
 //! announced; an outbox holds what waits for one link, bounded in bytes; a link reads and writes one WebSocket;
 //! HTTP is only what comes before it, and before that a proxy may say whose connection it hands over; the admission says who may come in, and the access, which is the application's, who
@@ -53,7 +55,9 @@ mod rates;
 mod read_ahead;
 mod refusals;
 mod registry;
+mod running;
 mod server;
+mod service;
 mod shared;
 mod shares;
 mod snapshot;
@@ -64,13 +68,16 @@ mod tls;
 mod simulation_tests;
 
 pub use crate::token::{Token, TokenError};
+pub use accept::prepare_socket;
 pub use access::{Access, AccessCount, Allowed, Join, Judgement, Verdict};
 pub use config::{Config, Limits};
 pub use names::{PublicName, PublicNameError};
 pub use proxy::{Network, NetworkError};
 pub use refusals::{Refusals, Refused};
 pub use registry::Counters;
-pub use server::{BindError, ServeError, Server};
+pub use running::{Rendezvous, ServeError};
+pub use server::{BindError, Server};
+pub use service::{ClientAddr, Service};
 #[cfg(feature = "_lock-times")]
 #[doc(hidden)]
 pub use shared::times as lock_times;

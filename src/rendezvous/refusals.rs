@@ -83,6 +83,8 @@ reasons! {
     ProxyHeader = "proxy_header",
     /// An HTTP request: its origin asks too often.
     RequestRate = "request_rate",
+    /// An HTTP request to a [`Service`](super::Service): the application has not told where it comes from.
+    NoClientAddr = "no_client_addr",
     /// A connection that is closed: its place went to an origin that has fewer.
     ConnectionGaveWay = "connection_gave_way",
     /// A new link: the server has as many as it may, and its origin has its share of them.

@@ -1,0 +1,209 @@
+//! A rendezvous that runs: its tasks, and how they end.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use libp2p_identity::PeerId;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+
+use super::{
+    accept::{Handed, accept, serve_http},
+    config::Config,
+    hub::{Hub, now},
+    refusals::Refused,
+    service::Service,
+    snapshot::Snapshot,
+    supervised::{EndError, Supervised},
+};
+
+/// How many connections and links that were accepted elsewhere may wait to be served.
+const HANDED: usize = 256;
+
+/// Why a connection that was accepted elsewhere is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// It is not let in, and counted in [`Snapshot::refusals`].
+    #[error("the connection is refused: {0}")]
+    Refused(Refused),
+    /// The rendezvous is being shut down, or has ended.
+    #[error("the rendezvous serves nobody any more")]
+    Ended,
+}
+
+/// A running rendezvous without a socket of its own. An application mounts its [`service`](Self::service) beside its own
+/// routes, or hands over whole connections. A [`Server`](super::Server) is one that listens.
+///
+/// Dropping it ends all links at once, and its services refuse everything from then on; [`shutdown`](Self::shutdown) lets
+/// its peers know. So keep it for as long as the application runs.
+#[derive(Debug)]
+pub struct Rendezvous {
+    hub: Arc<Hub>,
+    handed: mpsc::Sender<Handed>,
+    stop: Option<oneshot::Sender<()>>,
+    task: Supervised,
+}
+
+impl Rendezvous {
+    /// Starts a rendezvous. Its tasks are spawned on the current tokio runtime.
+    ///
+    /// Sockets and TLS are the application's, so an address to listen on and a certificate in `config` have no effect.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(config: Config) -> Self {
+        if config.tls().is_some() {
+            tracing::warn!("a certificate has no effect: TLS is up to the application");
+        }
+        let rendezvous = Self::start_with(config.without_tls(), None);
+        tracing::info!("rendezvous started");
+        rendezvous
+    }
+
+    /// The same with a listener, if there is one.
+    pub(super) fn start_with(config: Config, listener: Option<TcpListener>) -> Self {
+        let hub = Arc::new(Hub::new(config));
+        let (stop, stopped) = oneshot::channel();
+        let (handed, incoming) = mpsc::channel(HANDED);
+        let task = Supervised::spawn(run(listener, incoming, hub.clone(), stopped));
+        Self {
+            hub,
+            handed,
+            stop: Some(stop),
+            task,
+        }
+    }
+
+    pub(super) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// What answers requests for the application.
+    pub fn service(&self) -> Service {
+        Service::new(self.hub.clone(), self.handed.clone())
+    }
+
+    /// Serves a connection that was accepted elsewhere: from a listener of your own, a Unix socket, or whatever
+    /// ends TLS in this process. It counts for `remote`, and may be refused or closed, like one that a
+    /// [`Server`](super::Server) has accepted itself; if `remote` is a
+    /// [trusted proxy](Config::with_trusted_proxies), it counts for whom that one names.
+    ///
+    /// It waits only while very many connections wait to be served, and returns before this one is. Cancel safe: the
+    /// connection is then dropped.
+    ///
+    /// It reads and writes plain HTTP and WebSocket on `io`, which it drops at the end of the connection, and on an error. It
+    /// takes no header of the PROXY protocol there: whoever accepts the connection reads that, and gives what it says as
+    /// `remote`.
+    ///
+    /// # Errors
+    /// [`ServeError::Refused`] if there is no place for it, or `remote` connects too often;
+    /// [`ServeError::Ended`] if the rendezvous has [ended](Self::ended).
+    pub async fn serve_connection<S>(&self, io: S, remote: SocketAddr) -> Result<(), ServeError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let room = self.handed.reserve().await;
+        let room = room.map_err(|_| ServeError::Ended)?;
+        let entered = self.hub.admission().enter(remote.ip(), now());
+        let place = entered.map_err(ServeError::Refused)?;
+        let ticket = place.ticket();
+        let serving = serve_http(io, remote, remote.ip(), place, self.hub.clone());
+        let serving = Box::pin(serving);
+        room.send(Handed { serving, ticket });
+        Ok(())
+    }
+
+    /// Closes the links on which a peer has joined, under whichever of its ids, and tells it these words; up to 109 bytes
+    /// arrive. Gives how many links that were.
+    ///
+    /// The peer may come back at once: whether it may join then is up to the [access](Config::with_access). A join of its that
+    /// is judged meanwhile is asked about [once more](super::Access::still_allows), like all that are. So to ban a peer, have
+    /// the access refuse it first, in both of its methods. Cancel safe: some links may stay.
+    pub async fn disconnect(&self, peer: &PeerId, words: &str) -> usize {
+        self.hub.disconnect(peer, words).await
+    }
+
+    /// Asks the [access](Config::with_access) about everybody who has joined whether they
+    /// [may stay](super::Access::still_allows), and closes the links of those who may not. Gives how many links that were.
+    /// To be called when it would decide otherwise than before; it takes about a millisecond for a thousand peers.
+    ///
+    /// A join that is judged meanwhile is asked about once more. Cancel safe: some links may stay.
+    pub async fn recheck_access(&self) -> usize {
+        self.hub.recheck_access().await
+    }
+
+    /// What it does now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.hub.snapshot()
+    }
+
+    /// Waits until the rendezvous has ended though nobody has stopped it, and tells why: then nobody is served
+    /// any more, and whoever runs it had better end, or start another one. A panic in the code that serves one
+    /// connection is not such an end: it costs that connection, and counts in [`Snapshot::panics`].
+    ///
+    /// Cancel safe. It can be asked again, and gives the same answer.
+    pub async fn ended(&self) -> EndError {
+        // Without an error it ends only when it is stopped, which takes the rendezvous itself.
+        self.task.end().await.err().unwrap_or(EndError::Aborted)
+    }
+
+    /// Stops: no new links, every stream ends with a reason, every link is closed when its peer has
+    /// taken what is queued for it, or when the shutdown timeout is over.
+    ///
+    /// The orderly stops of hyper and axum know nothing of links, which have left HTTP: stop both.
+    ///
+    /// Not cancel safe in that dropping the future stops the rendezvous at once.
+    pub async fn shutdown(mut self) {
+        if let Some(stop) = self.stop.take() {
+            // Fails only if the task is gone, which is what is wanted.
+            let _ = stop.send(());
+        }
+        if let Err(error) = self.task.end().await {
+            tracing::error!(%error, "the rendezvous did not stop in order");
+        }
+    }
+}
+
+impl Drop for Rendezvous {
+    fn drop(&mut self) {
+        // For services that are left.
+        self.hub.stop();
+        // Its set of tasks is dropped with it, and so are all of them aborted.
+        self.task.abort();
+    }
+}
+
+async fn run(
+    listener: Option<TcpListener>,
+    mut handed: mpsc::Receiver<Handed>,
+    hub: Arc<Hub>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let listener = listener.as_ref();
+    let mut tasks = JoinSet::new();
+    tokio::select! {
+        () = accept(listener, &mut handed, &hub, &mut tasks) => {}
+        () = hub.run_timer() => {}
+        _ = stopped => {}
+    }
+    hub.shut_down().await;
+    // Links that were let in before are waited for, too.
+    while let Ok(handed) = handed.try_recv() {
+        handed.spawn(&hub, &mut tasks);
+    }
+    let mut late = JoinSet::new();
+    let all = async { while tasks.join_next().await.is_some() {} };
+    tokio::select! {
+        () = all => {}
+        // Whoever asks for its health is told meanwhile.
+        () = accept(listener, &mut handed, &hub, &mut late) => {}
+        () = tokio::time::sleep(hub.config().limits().shutdown_timeout) => {
+            tracing::info!("some links did not take what was queued for them in time");
+        }
+    }
+    tasks.shutdown().await;
+}

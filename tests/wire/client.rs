@@ -84,7 +84,13 @@ impl Client {
     }
 
     async fn upgrade_on_with(addr: SocketAddr, eio: Eio, socket: TcpSocket, query: &str) -> Self {
-        let url = format!("ws://{addr}/socket.io/?{query}");
+        let path = format!("/socket.io/?{query}");
+        Self::upgrade_to(addr, eio, socket, &path).await
+    }
+
+    /// Does the upgrade with that path and query.
+    pub async fn upgrade_to(addr: SocketAddr, eio: Eio, socket: TcpSocket, path: &str) -> Self {
+        let url = format!("ws://{addr}{path}");
         let builder = ClientBuilder::new().uri(&url).expect("a URI");
         let stream = soon("connect", socket.connect(addr)).await;
         let stream = stream.expect("connected");

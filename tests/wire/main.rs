@@ -1,5 +1,5 @@
 //! The rendezvous over real sockets: the upgrade, both versions of Engine.IO, packets that are not meant for us,
-//! its bounds, and what broke the npm one.
+//! its bounds, what broke the npm one, and where it is mounted in an application.
 
 mod access;
 mod admission;
@@ -8,6 +8,7 @@ mod client;
 mod handed;
 mod http;
 mod memory;
+mod mounted;
 mod names;
 mod npm_crashes;
 mod packets;

@@ -11,8 +11,8 @@ use tokio::{
 
 use crate::client::{Client, Eio, dial, header, http, server, soon};
 
-const QUERY: &str = "EIO=3&transport=websocket";
-const HEADERS: [&str; 4] = [
+pub const QUERY: &str = "EIO=3&transport=websocket";
+pub const HEADERS: [&str; 4] = [
     "Upgrade: websocket",
     "Connection: Upgrade",
     "Sec-WebSocket-Version: 13",
@@ -22,13 +22,13 @@ const HEADERS: [&str; 4] = [
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const BAD_REQUEST: &str = "{\"code\":3,\"message\":\"Bad request\"}";
 
-fn request(query: &str, headers: &[&str]) -> String {
+pub fn request(query: &str, headers: &[&str]) -> String {
     let headers = headers.join("\r\n");
     format!("GET /socket.io/?{query} HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n")
 }
 
 /// Sends that; gives the head of the answer, and the connection, at whatever follows it.
-async fn send(addr: SocketAddr, request: &[u8]) -> (String, TcpStream) {
+pub async fn send(addr: SocketAddr, request: &[u8]) -> (String, TcpStream) {
     let mut stream = TcpStream::connect(addr).await.expect("connect");
     stream.write_all(request).await.expect("sent");
     let mut head = Vec::new();
@@ -59,14 +59,14 @@ fn instead<'a>(of: &str, others: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// A masked frame with a text of less than 126 bytes, under a mask of zeros.
-fn text_frame(text: &str) -> Vec<u8> {
+pub fn text_frame(text: &str) -> Vec<u8> {
     let len = u8::try_from(text.len()).expect("short");
     assert!(len < 126);
     [&[0x81, 0x80 | len, 0, 0, 0, 0], text.as_bytes()].concat()
 }
 
 /// Reads frames with short texts until that one comes.
-async fn read_until(stream: &mut TcpStream, expected: &str) {
+pub async fn read_until(stream: &mut TcpStream, expected: &str) {
     soon(expected, async {
         loop {
             let first = stream.read_u8().await.expect("the link is open");

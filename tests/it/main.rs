@@ -9,6 +9,7 @@ mod embedded;
 mod flood;
 mod hostile;
 mod js_libp2p;
+mod mounted;
 mod npm;
 mod older;
 mod operations;

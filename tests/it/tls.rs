@@ -36,13 +36,13 @@ use crate::support::{
 const LEN: usize = 4 << 20;
 
 /// A certificate authority that only we know.
-struct Root {
-    certificate: rcgen::Certificate,
+pub struct Root {
+    pub certificate: rcgen::Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Root {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::default();
         // OpenSSL takes a certificate with the name of its issuer for a self-signed one.
@@ -57,7 +57,7 @@ impl Root {
     }
 
     /// A node's configuration that trusts it.
-    fn trusted(&self) -> Config {
+    pub fn trusted(&self) -> Config {
         hasty()
             .with_root_certificate(self.certificate.der())
             .expect("a certificate")
@@ -82,7 +82,7 @@ impl Root {
         TlsAcceptor::from(Arc::new(config))
     }
 
-    fn for_names(&self, names: &[&str]) -> TlsAcceptor {
+    pub fn for_names(&self, names: &[&str]) -> TlsAcceptor {
         self.certify(&params(names), rustls::ALL_VERSIONS)
     }
 }

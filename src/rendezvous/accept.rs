@@ -210,8 +210,13 @@ async fn handshake(
 }
 
 /// `remote` is the other end of the socket, and `from` is where the connection comes from.
-pub(super) async fn serve_http<S>(stream: S, remote: SocketAddr, from: IpAddr, place: Place, hub: Arc<Hub>)
-where
+pub(super) async fn serve_http<S>(
+    stream: S,
+    remote: SocketAddr,
+    from: IpAddr,
+    place: Place,
+    hub: Arc<Hub>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // In a box, so that the memory of an idle link does not include what HTTP needed.

@@ -214,14 +214,17 @@ struct Picky;
 
 impl Access for Picky {
     fn judge(&self, join: &Join) -> Judgement {
-        let token = join.token().map(|token| token.reveal());
-        let is_expected = join.client() == IpAddr::from([192, 0, 2, 7])
-            && join.host() == Some("star.example")
-            && token == Some("secret");
-        match is_expected {
+        match self.still_allows(join) {
             true => Verdict::allow().into(),
             false => Verdict::refuse("not as expected").into(),
         }
+    }
+
+    fn still_allows(&self, join: &Join) -> bool {
+        let token = join.token().map(|token| token.reveal());
+        join.client() == IpAddr::from([192, 0, 2, 7])
+            && join.host() == Some("star.example")
+            && token == Some("secret")
     }
 }
 

@@ -166,7 +166,7 @@ async fn introduced(
 /// (`TCP_NODELAY`); and large ones are to wait with the rendezvous, where what is urgent overtakes them, not with the system
 /// (`TCP_NOTSENT_LOWAT`, on Linux), which tells in steps of megabytes that a slow peer has taken something.
 ///
-/// A [`Server`](super::Server) does it by itself, and so does a [`Service`](super::Service) where hyper, hyper-util or
+/// A [`Server`](super::Server) does it where it listens, and so does a [`Service`](super::Service) where hyper, hyper-util or
 /// `axum::serve` runs on a bare [`TcpStream`]. An application that puts something around the stream, such as TLS, is to call
 /// this when it has accepted a connection. An option that cannot be set is logged at the level `debug`.
 pub fn prepare_socket(stream: &TcpStream) {

@@ -86,8 +86,27 @@ impl Admission {
 
     /// Gives a new connection a place.
     pub(super) fn enter(self: &Arc<Self>, remote: IpAddr, now: Instant) -> Result<Place, Refused> {
-        let mut state = self.lock();
         let is_proxy = self.config.trusted_proxies().contain(remote);
+        self.enter_as(remote, is_proxy, now)
+    }
+
+    /// Gives one a place that the application has accepted.
+    pub(super) fn enter_handed(
+        self: &Arc<Self>,
+        remote: IpAddr,
+        now: Instant,
+    ) -> Result<Place, Refused> {
+        let is_proxy = self.config.is_proxy_of_requests(remote);
+        self.enter_as(remote, is_proxy, now)
+    }
+
+    fn enter_as(
+        self: &Arc<Self>,
+        remote: IpAddr,
+        is_proxy: bool,
+        now: Instant,
+    ) -> Result<Place, Refused> {
+        let mut state = self.lock();
         let (id, evicted) = match is_proxy {
             true => state.places.enter_unnamed(),
             false => {

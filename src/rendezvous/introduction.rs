@@ -28,6 +28,8 @@ const SHORTEST_TEXT: usize = b"PROXY UNKNOWN\r\n".len();
 const LONGEST_TEXT: usize = 107;
 /// How a header of version 2 begins.
 const BINARY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// What follows there where the connection is the proxy's own: version 2, command `LOCAL`.
+const LOCAL: u8 = 0x20;
 /// How long its beginning is, up to and including the number of bytes that follow.
 const BINARY_START: usize = 16;
 /// How many may follow: addresses of up to 216 bytes, and what proxies say beside, such as the name that the client has
@@ -158,6 +160,10 @@ fn missing_of_binary(header: &[u8]) -> usize {
 }
 
 fn parse(header: &[u8]) -> Result<Introduced, HeaderError> {
+    // Whatever stands behind it has no meaning: the specification, section 2.2.
+    if header.starts_with(BINARY) && header.get(BINARY.len()) == Some(&LOCAL) {
+        return Ok(Introduced::Proxy);
+    }
     let config = ParseConfig {
         include_tlvs: false,
         ..ParseConfig::default()

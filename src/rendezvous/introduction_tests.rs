@@ -121,6 +121,8 @@ fn a_header_of_version_2_names_the_client() {
         (binary(0, 0x00, &[]), Introduced::Proxy),
         (binary(0, 0x11, V4), Introduced::Proxy),
         (binary(0, 0x21, v6), Introduced::Proxy),
+        (binary(0, 0x11, &[]), Introduced::Proxy),
+        (binary(0, 0x41, b"?"), Introduced::Proxy),
     ] {
         is_read_as(&header, expected);
     }

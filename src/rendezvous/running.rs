@@ -30,7 +30,7 @@ pub enum ServeError {
     /// It is not let in, and counted in [`Snapshot::refusals`].
     #[error("the connection is refused: {0}")]
     Refused(Refused),
-    /// The rendezvous is being shut down, or has ended.
+    /// The rendezvous has ended.
     #[error("the rendezvous serves nobody any more")]
     Ended,
 }
@@ -97,7 +97,7 @@ impl Rendezvous {
     ///
     /// It reads and writes plain HTTP and WebSocket on `io`, which it drops at the end of the connection, and on an error. It
     /// takes no header of the PROXY protocol there: whoever accepts the connection reads that, and gives what it says as
-    /// `remote`.
+    /// `remote`. Nor does it set options of the socket: [`prepare_socket`](super::prepare_socket) does.
     ///
     /// # Errors
     /// [`ServeError::Refused`] if there is no place for it, or `remote` connects too often;
@@ -108,7 +108,7 @@ impl Rendezvous {
     {
         let room = self.handed.reserve().await;
         let room = room.map_err(|_| ServeError::Ended)?;
-        let entered = self.hub.admission().enter(remote.ip(), now());
+        let entered = self.hub.admission().enter_handed(remote.ip(), now());
         let place = entered.map_err(ServeError::Refused)?;
         let ticket = place.ticket();
         let serving = serve_http(io, remote, remote.ip(), place, self.hub.clone());

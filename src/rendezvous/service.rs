@@ -161,7 +161,7 @@ impl Service {
         let Some(remote) = self.remote(request.extensions()) else {
             return answer(self.refuse_without_address());
         };
-        let is_proxy = self.hub.config().trusted_proxies().contain(remote);
+        let is_proxy = self.hub.config().is_proxy_of_requests(remote);
         let caller = Caller::of(&request, remote, is_proxy, &self.hub);
         if let Some(refusal) = caller.count(&self.hub) {
             return answer(refusal);
@@ -204,7 +204,7 @@ impl Service {
             hub.count_refused(Refused::ShuttingDown);
             return http::not_admitted(AdmitError::Stopping);
         };
-        let place = match hub.admission().enter(remote, now()) {
+        let place = match hub.admission().enter_handed(remote, now()) {
             Ok(place) => place,
             Err(reason) => return http::not_placed(reason),
         };

@@ -1,5 +1,7 @@
 //! The proxies in front of the server.
 
+use std::net::IpAddr;
+
 use super::Config;
 use crate::rendezvous::proxy::{Network, TrustedProxies};
 
@@ -38,6 +40,9 @@ impl Config {
     /// whose header is longer than 107 bytes in version 1 or 536 in version 2, or takes longer than
     /// [the time for a handshake](super::Limits::with_handshake_timeout). From everybody else a header is no HTTP
     /// and no TLS, and is refused as such.
+    ///
+    /// Where the application accepts connections, it is the application that reads the header, and says from whom each is.
+    /// That is believed, and no `X-Forwarded-For` is looked at.
     #[cfg(feature = "rendezvous")]
     #[cfg_attr(docsrs, doc(cfg(feature = "rendezvous")))]
     #[must_use]
@@ -48,6 +53,16 @@ impl Config {
 
     pub(crate) fn trusted_proxies(&self) -> &TrustedProxies {
         &self.proxies.trusted
+    }
+
+    /// Whether the requests of a connection say for whom they are. With the PROXY protocol, it is for one client, whom whoever
+    /// has accepted it knows.
+    pub(crate) fn is_proxy_of_requests(&self, remote: IpAddr) -> bool {
+        #[cfg(feature = "rendezvous")]
+        if self.proxies.protocol {
+            return false;
+        }
+        self.proxies.trusted.contain(remote)
     }
 
     #[cfg(feature = "rendezvous")]

@@ -177,6 +177,21 @@ async fn a_trusted_proxy_before_the_application_names_the_client() {
 }
 
 #[tokio::test]
+async fn where_the_application_reads_the_proxy_protocol_nobody_else_is_named() {
+    let limits = Limits::default().with_max_links_per_ip(1);
+    let proxy = Network::from(IpAddr::from([127, 0, 0, 1]));
+    let config = Config::default()
+        .with_limits(limits)
+        .with_trusted_proxies([proxy])
+        .with_proxy_protocol(true);
+    let (_rendezvous, addr) = mounted(config).await;
+    // It has said that these are the proxy's own, and what a client writes is passed on.
+    let requests = ["192.0.2.1", "192.0.2.2"].map(|client| (1, link("X-Forwarded-For", client)));
+    let (statuses, _kept) = ask_all(addr, &requests).await;
+    assert_eq!(statuses, [BEGUN, TOO_MANY]);
+}
+
+#[tokio::test]
 async fn a_request_from_nobody_knows_where_is_refused_and_counted() {
     let rendezvous = Rendezvous::start(Config::default());
     // It does not look for what axum knows.

@@ -7,7 +7,7 @@
 //! link share, [`channels`] has all of a link, [`turns`] says who of them sends next, [`pledges`] how much they may
 //! grant, and [`hold_up`] who of them holds up the others; [`alias`] finds the link that an address means, for
 //! which [`lookups`] looks up names; [`routes`] is what is known of addresses from earlier links, and [`refusals`] which
-//! rendezvous has refused us; [`users`] are those for whom a link is open; [`dial_links`] bounds what dials open,
+//! rendezvous has refused us, both [`kept`] from one link to the next; [`users`] are those for whom a link is open; [`dial_links`] bounds what dials open,
 //! and [`place`] has them wait. Only this module opens sockets and spawns.
 
 mod active;
@@ -22,6 +22,7 @@ mod driver;
 mod global;
 mod heartbeat;
 mod hold_up;
+mod kept;
 mod lookups;
 mod place;
 mod pledges;

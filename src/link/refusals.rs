@@ -7,26 +7,20 @@ use std::time::Duration;
 
 use web_time::Instant;
 
-use super::users::LONGEST_OBEYED;
+use super::{kept::Kept, users::LONGEST_OBEYED};
 use crate::{address::Rendezvous, error::JoinError};
 
-/// Of how many rendezvous that is kept.
-const MAX_KEPT: usize = 64;
 /// For how long a refusal is believed that names no time: whoever runs the rendezvous may let us in any time.
 const FOR_GOOD: Duration = Duration::from_secs(2 * 60);
 
 #[derive(Debug)]
 struct Refused {
-    at: Rendezvous,
     error: JoinError,
     until: Instant,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Refusals {
-    /// The latest last.
-    kept: Vec<Refused>,
-}
+pub(crate) struct Refusals(Kept<Refused>);
 
 impl Refusals {
     /// A join has failed there. If joining again soon would be of no use, that is kept.
@@ -36,25 +30,21 @@ impl Refusals {
             None if error.is_permanent() => FOR_GOOD,
             None => return,
         };
-        self.forget(at);
-        if self.kept.len() == MAX_KEPT {
-            self.kept.remove(0);
-        }
-        self.kept.push(Refused {
-            at: at.clone(),
+        let refused = Refused {
             error: error.clone(),
             until: now + time,
-        });
+        };
+        self.0.put(at, refused);
     }
 
     /// A join has succeeded there.
     pub(in crate::link) fn forget(&mut self, at: &Rendezvous) {
-        self.kept.retain(|refused| refused.at != *at);
+        self.0.take(at);
     }
 
     /// Why we would not be let in there; with the time that is left, if the rendezvous has named one.
     pub(in crate::link) fn of(&self, at: &Rendezvous, now: Instant) -> Option<JoinError> {
-        let refused = self.kept.iter().find(|refused| refused.at == *at)?;
+        let refused = self.0.get(at)?;
         let left = refused.until.checked_duration_since(now)?;
         (!left.is_zero()).then(|| refused.error.with_time_left(left))
     }
@@ -62,14 +52,10 @@ impl Refusals {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::address::StarAddr;
-
-    fn rendezvous(number: usize) -> Rendezvous {
-        let wire = format!("/dns4/n{number}.example/tcp/443/wss/p2p-websocket-star");
-        let addr = StarAddr::from_wire(&wire).expect("valid");
-        addr.rendezvous().clone()
-    }
+    use super::{
+        super::kept::{MAX_KEPT, tests::rendezvous},
+        *,
+    };
 
     fn refused(words: &str) -> JoinError {
         JoinError::Refused(words.to_owned())
@@ -119,7 +105,7 @@ mod tests {
         for number in 0..10 * MAX_KEPT {
             all.note(&rendezvous(number), &refused("Not allowed"), now);
         }
-        assert_eq!(all.kept.len(), MAX_KEPT);
+        assert_eq!(all.0.len(), MAX_KEPT);
         assert!(all.of(&rendezvous(10 * MAX_KEPT - 1), now).is_some());
     }
 }

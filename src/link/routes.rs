@@ -1,34 +1,25 @@
 //! What is known of the addresses of each rendezvous, from one link to the next.
 
-use std::collections::VecDeque;
-
-use super::socket::Routes;
+use super::{kept::Kept, socket::Routes};
 use crate::address::Rendezvous;
 
-/// Of how many rendezvous that is kept. A link that only dials ask for ends with them, perhaps before it was open.
-const MAX_KEPT: usize = 64;
-
-/// The routes to the rendezvous to which there is no link at the moment.
+/// The routes to the rendezvous to which there is no link at the moment. A link that only dials ask for ends with them,
+/// perhaps before it was open.
 #[derive(Debug, Default)]
-pub(crate) struct KeptRoutes {
-    /// The latest first.
-    kept: VecDeque<(Rendezvous, Routes)>,
-}
+pub(crate) struct KeptRoutes(Kept<Routes>);
 
 impl KeptRoutes {
     /// For a link that begins.
     pub(in crate::link) fn take(&mut self, rendezvous: &Rendezvous) -> Routes {
-        let kept = self.kept.iter().position(|(at, _)| at == rendezvous);
-        let kept = kept.and_then(|n| self.kept.remove(n));
-        kept.map(|(_, routes)| routes).unwrap_or_default()
+        self.0.take(rendezvous).unwrap_or_default()
     }
 
     /// From a link that ends.
     pub(in crate::link) fn keep(&mut self, rendezvous: &Rendezvous, routes: Routes) {
-        self.kept.retain(|(at, _)| at != rendezvous);
         if routes.have_failed() {
-            self.kept.push_front((rendezvous.clone(), routes));
-            self.kept.truncate(MAX_KEPT);
+            self.0.put(rendezvous, routes);
+        } else {
+            self.0.take(rendezvous);
         }
     }
 }
@@ -37,14 +28,10 @@ impl KeptRoutes {
 mod tests {
     use std::net::SocketAddr;
 
-    use super::*;
-    use crate::address::StarAddr;
-
-    fn rendezvous(number: usize) -> Rendezvous {
-        let wire = format!("/dns4/n{number}.example/tcp/443/wss/p2p-websocket-star");
-        let addr = StarAddr::from_wire(&wire).expect("valid");
-        addr.rendezvous().clone()
-    }
+    use super::{
+        super::kept::{MAX_KEPT, tests::rendezvous},
+        *,
+    };
 
     #[test]
     fn an_address_that_failed_goes_last_for_the_next_link_to_the_same_rendezvous_only() {
@@ -69,7 +56,7 @@ mod tests {
             good.good(addr);
             all.keep(&rendezvous(number + 1000), good);
         }
-        assert_eq!(all.kept.len(), MAX_KEPT);
+        assert_eq!(all.0.len(), MAX_KEPT);
         assert!(all.take(&rendezvous(999)).have_failed());
     }
 }

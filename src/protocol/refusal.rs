@@ -139,11 +139,16 @@ fn told(rest: &str) -> Option<&str> {
 
 /// After how many seconds somebody may come again who is refused in these words, and the words behind that.
 fn time_in(words: &str) -> Option<(u64, &str)> {
-    let rest = words.strip_prefix(NOT_ALLOWED_NOW)?;
-    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    let (after, rest) = rest.split_at(digits);
+    let (after, rest) = split_at_time(words)?;
     let words = told(rest.strip_prefix(SECONDS)?)?;
     Some((socket_io::number(after).ok()?, words))
+}
+
+/// The digits of the time in such words, which may be none, and what stands behind them.
+fn split_at_time(words: &str) -> Option<(&str, &str)> {
+    let rest = words.strip_prefix(NOT_ALLOWED_NOW)?;
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    Some(rest.split_at(digits))
 }
 
 /// When a request may be made again that was refused in these words, if they say so.
@@ -153,11 +158,8 @@ pub(crate) fn retry_after(words: &str) -> Option<Duration> {
 
 /// The same words, where so much is left of the time that they name.
 pub(crate) fn with_time_left(words: &str, left: Duration) -> String {
-    match words.strip_prefix(NOT_ALLOWED_NOW) {
-        Some(rest) => {
-            let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
-            format!("{NOT_ALLOWED_NOW}{}{rest}", whole_seconds(left))
-        }
+    match split_at_time(words) {
+        Some((_, rest)) => format!("{NOT_ALLOWED_NOW}{}{rest}", whole_seconds(left)),
         None => words.to_owned(),
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     buffer::Buffer,
     error::LinkError,
     protocol::engine_io,
-    token::{Token, Tokens},
+    token::Tokens,
     websocket::{CloseCode, Message, ReadError},
 };
 
@@ -65,19 +65,17 @@ pub(in crate::link) enum WebSocket {
 struct Target {
     url: String,
     shown: String,
-    token: Option<Token>,
 }
 
 impl Target {
     fn new(rendezvous: &Rendezvous, tokens: &Tokens) -> Self {
         let shown = format!("{rendezvous}{}", engine_io::UPGRADE_PATH);
-        let token = tokens.of(rendezvous).cloned();
-        let url = match &token {
+        let url = match tokens.of(rendezvous) {
             // A page cannot set headers for it.
             Some(token) => format!("{shown}&token={}", token.percent_encoded()),
             None => shown.clone(),
         };
-        Self { url, shown, token }
+        Self { url, shown }
     }
 
     fn not_opened(&self) -> LinkError {
@@ -88,9 +86,9 @@ impl Target {
 
     /// What the browser says may have the URL in it.
     fn not_allowed(&self, error: &JsValue) -> LinkError {
-        LinkError::NotAllowed(match self.token {
-            None => told(error),
-            Some(_) => "it says why in the console".to_owned(),
+        LinkError::NotAllowed(match self.url == self.shown {
+            true => told(error),
+            false => "it says why in the console".to_owned(),
         })
     }
 }

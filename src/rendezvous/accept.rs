@@ -26,6 +26,7 @@ use super::{
     hub::{Hub, Member, now},
     link,
     read_ahead::ReadAhead,
+    refusals::Refused,
     supervised::contained,
     tls,
 };
@@ -73,7 +74,7 @@ pub(super) async fn accept(
             Some(_) = tasks.join_next() => continue,
         };
         match accepted {
-            Ok((stream, remote)) => match hub.admission().enter(remote.ip(), now()) {
+            Ok((stream, remote)) => match enter(remote.ip(), hub) {
                 Ok(place) => {
                     let (ticket, served) = (place.ticket(), hub.clone());
                     let hub = hub.clone();
@@ -107,6 +108,11 @@ pub(super) async fn accept(
             }
         }
     }
+}
+
+fn enter(remote: IpAddr, hub: &Hub) -> Result<Place, Refused> {
+    let is_proxy = hub.config().trusted_proxies().contain(remote);
+    hub.admission().enter(remote, is_proxy, now())
 }
 
 async fn next(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
@@ -186,7 +192,6 @@ async fn handshake(
     hub: &Hub,
 ) -> Option<Box<TlsStream<ReadAhead<TcpStream>>>> {
     let acceptor = TlsAcceptor::from(hub.tls()?.config());
-    let timeout = hub.config().limits().handshake_timeout;
     let handshake = async {
         let mut first = [0];
         if stream.peek(&mut first).await? != 0 && first != [tls::HANDSHAKE_RECORD] {
@@ -196,13 +201,8 @@ async fn handshake(
         let stream = acceptor.accept(ReadAhead::new(stream)).await?;
         Ok(Some(Box::new(stream)))
     };
-    let is_late = hub.is_stopping();
-    let handshaken = tokio::select! {
-        result = tokio::time::timeout(timeout, handshake) => {
-            result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        }
-        () = hub.stopping(), if !is_late => return None,
-    };
+    let handshaken = hub.in_time(handshake).await?;
+    let handshaken = handshaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     handshaken.unwrap_or_else(|error: io::Error| {
         tracing::debug!(%remote, error = %Words(error), "a TLS handshake failed");
         None

@@ -84,23 +84,8 @@ impl Admission {
         self.lock().places.connections()
     }
 
-    /// Gives a new connection a place.
-    pub(super) fn enter(self: &Arc<Self>, remote: IpAddr, now: Instant) -> Result<Place, Refused> {
-        let is_proxy = self.config.trusted_proxies().contain(remote);
-        self.enter_as(remote, is_proxy, now)
-    }
-
-    /// Gives one a place that the application has accepted.
-    pub(super) fn enter_handed(
-        self: &Arc<Self>,
-        remote: IpAddr,
-        now: Instant,
-    ) -> Result<Place, Refused> {
-        let is_proxy = self.config.is_proxy_of_requests(remote);
-        self.enter_as(remote, is_proxy, now)
-    }
-
-    fn enter_as(
+    /// Gives a new connection a place. `is_proxy` is whether it comes from a trusted proxy, which is yet to say for whom.
+    pub(super) fn enter(
         self: &Arc<Self>,
         remote: IpAddr,
         is_proxy: bool,

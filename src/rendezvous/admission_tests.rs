@@ -21,7 +21,7 @@ fn host(n: u8) -> IpAddr {
 }
 
 fn enter(admission: &Arc<Admission>, n: u8) -> Place {
-    let entered = admission.enter(host(n), Instant::now());
+    let entered = admission.enter(host(n), false, Instant::now());
     entered.expect("a share")
 }
 

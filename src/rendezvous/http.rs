@@ -58,7 +58,7 @@ pub(super) struct Begun {
 pub(super) struct Caller {
     pub(super) client: IpAddr,
     /// Whether a trusted proxy asks for the client.
-    is_proxy: bool,
+    pub(super) is_proxy: bool,
 }
 
 impl Caller {

@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::error::Elapsed,
+};
 
 use super::{
     access::{Doorkeeper, Visit},
@@ -487,6 +490,17 @@ impl Hub {
             .subscribe()
             .wait_for(|stopping| *stopping)
             .await;
+    }
+
+    /// Waits for what comes before HTTP, no longer than that may take. `None` if the server is shut down meanwhile; whoever
+    /// comes when that has begun may still ask for its health.
+    pub(super) async fn in_time<F: Future>(&self, first: F) -> Option<Result<F::Output, Elapsed>> {
+        let is_late = self.is_stopping();
+        let timeout = self.config.limits().handshake_timeout;
+        tokio::select! {
+            first = tokio::time::timeout(timeout, first) => Some(first),
+            () = self.stopping(), if !is_late => None,
+        }
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {

@@ -70,13 +70,7 @@ pub(super) async fn take(
     place: &mut Place,
     hub: &Hub,
 ) -> Option<IpAddr> {
-    // One that comes when the server stops already may still ask for its health.
-    let is_late = hub.is_stopping();
-    let timeout = hub.config().limits().handshake_timeout;
-    let read = tokio::select! {
-        read = tokio::time::timeout(timeout, read(stream)) => read,
-        () = hub.stopping(), if !is_late => return None,
-    };
+    let read = hub.in_time(read(stream)).await?;
     let client = match read.unwrap_or(Err(HeaderError::TimedOut)) {
         Ok(Introduced::Client(client)) if hub.config().trusted_proxies().contain(client) => {
             return Some(client);

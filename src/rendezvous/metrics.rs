@@ -182,7 +182,7 @@ impl Collector for Scrape {
 
 impl Scrape {
     fn encode_access(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        for (name, counts) in by_name(self.access.clone()) {
+        for (name, counts) in by_name(&self.access) {
             let name = format!("rendezvous_access_{name}_total");
             let help = counts.values().next().map_or("", |count| count.help);
             let mut family = to.encode_descriptor(&name, help, None, MetricType::Counter)?;

@@ -108,7 +108,8 @@ impl Rendezvous {
     {
         let room = self.handed.reserve().await;
         let room = room.map_err(|_| ServeError::Ended)?;
-        let entered = self.hub.admission().enter_handed(remote.ip(), now());
+        let is_proxy = self.hub.config().is_proxy_of_requests(remote.ip());
+        let entered = self.hub.admission().enter(remote.ip(), is_proxy, now());
         let place = entered.map_err(ServeError::Refused)?;
         let ticket = place.ticket();
         let serving = serve_http(io, remote, remote.ip(), place, self.hub.clone());

@@ -204,7 +204,7 @@ impl Service {
             hub.count_refused(Refused::ShuttingDown);
             return http::not_admitted(AdmitError::Stopping);
         };
-        let place = match hub.admission().enter_handed(remote, now()) {
+        let place = match hub.admission().enter(remote, caller.is_proxy, now()) {
             Ok(place) => place,
             Err(reason) => return http::not_placed(reason),
         };

@@ -44,12 +44,15 @@ impl AccessCount {
 
 /// Those that can be shown, by name; of two with one name and one `by` the last.
 pub(crate) fn by_name(
-    counts: Vec<AccessCount>,
+    counts: &[AccessCount],
 ) -> BTreeMap<&'static str, BTreeMap<&'static str, AccessCount>> {
     let mut names = BTreeMap::<_, BTreeMap<_, _>>::new();
-    for count in counts.into_iter().take(MOST) {
+    for count in counts.iter().take(MOST) {
         if count.can_be_shown() {
-            names.entry(count.name).or_default().insert(count.by, count);
+            names
+                .entry(count.name)
+                .or_default()
+                .insert(count.by, *count);
         }
     }
     names
@@ -62,7 +65,7 @@ mod tests {
     #[test]
     fn only_what_cannot_break_the_text_is_shown_and_not_without_end() {
         let count = |name, by| AccessCount::new(name, "", by, 1);
-        let shown = by_name(vec![
+        let shown = by_name(&[
             count("allowed", "list"),
             count("refused", ""),
             count("allowed", "token_2"),
@@ -78,6 +81,6 @@ mod tests {
         let many = vec![count("a", ""); MOST]
             .into_iter()
             .chain([count("b", "")]);
-        assert_eq!(by_name(many.collect()).len(), 1);
+        assert_eq!(by_name(&many.collect::<Vec<_>>()).len(), 1);
     }
 }

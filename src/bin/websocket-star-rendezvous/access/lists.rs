@@ -54,23 +54,22 @@ impl ListFiles {
         let tokens = |path: &Path| read(path, Comments::WholeLines, token);
         Ok(Lists {
             allow_peers: self.allow_peers.as_deref().map(peers).transpose()?,
-            deny_peers: self.deny_peers.as_deref().map_or_else(no_peers, peers)?,
+            deny_peers: self
+                .deny_peers
+                .as_deref()
+                .map(peers)
+                .transpose()?
+                .unwrap_or_default(),
             allow_networks: self.allow_networks.as_deref().map(networks).transpose()?,
             deny_networks: self
                 .deny_networks
                 .as_deref()
-                .map_or_else(no_networks, networks)?,
+                .map(networks)
+                .transpose()?
+                .unwrap_or_default(),
             tokens: self.tokens.as_deref().map(tokens).transpose()?,
         })
     }
-}
-
-fn no_peers() -> Result<HashSet<PeerId>, FileError> {
-    Ok(HashSet::new())
-}
-
-fn no_networks() -> Result<Networks, FileError> {
-    Ok(Networks::default())
 }
 
 fn network(text: &str) -> Result<Network, &'static str> {
@@ -92,21 +91,27 @@ fn token(text: &str) -> Result<Token, &'static str> {
     text.parse().map_err(|_| not_one)
 }
 
-/// A kind of list.
+/// A kind of list that lets somebody in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum List {
+pub enum AllowList {
     Peers,
     Networks,
     Tokens,
 }
 
-impl List {
+/// A kind of list that keeps somebody out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DenyList {
+    Peers,
+    Networks,
+}
+
+impl DenyList {
     /// What is told to whom such a list keeps out.
     pub fn denies(self) -> &'static str {
         match self {
             Self::Peers => "your peer id is on the deny list",
             Self::Networks => "your network is on the deny list",
-            Self::Tokens => "your token is on the deny list",
         }
     }
 }
@@ -115,9 +120,9 @@ impl List {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opinion {
     /// It is on one that lets it in.
-    Yes(List),
+    Yes(AllowList),
     /// It is on one that keeps it out.
-    No(List),
+    No(DenyList),
     /// It is on none, in these words.
     Unlisted(&'static str),
 }
@@ -135,24 +140,24 @@ pub struct Lists {
 impl Lists {
     pub fn opinion(&self, join: &Join) -> Opinion {
         if self.deny_networks.contain(join.client()) {
-            return Opinion::No(List::Networks);
+            return Opinion::No(DenyList::Networks);
         }
         let is_listed = |peers: &HashSet<PeerId>| {
             !peers.is_empty() && join.peer_ids().any(|peer| peers.contains(&peer))
         };
         if is_listed(&self.deny_peers) {
-            return Opinion::No(List::Peers);
+            return Opinion::No(DenyList::Peers);
         }
         let is_known = |peers| join.is_proved() && is_listed(peers);
         if self.allow_peers.as_ref().is_some_and(is_known) {
-            return Opinion::Yes(List::Peers);
+            return Opinion::Yes(AllowList::Peers);
         }
         let is_near = |networks: &Networks| networks.contain(join.client());
         if self.allow_networks.as_ref().is_some_and(is_near) {
-            return Opinion::Yes(List::Networks);
+            return Opinion::Yes(AllowList::Networks);
         }
         match (&self.tokens, join.token()) {
-            (Some(tokens), Some(token)) if tokens.contain(token) => Opinion::Yes(List::Tokens),
+            (Some(tokens), Some(token)) if tokens.contain(token) => Opinion::Yes(AllowList::Tokens),
             (Some(_), Some(_)) => Opinion::Unlisted("your token is not a good one"),
             (Some(_), None) => Opinion::Unlisted("you are on no allow list, and show no token"),
             (None, _) => Opinion::Unlisted("you are on no allow list"),
@@ -187,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    const YES: Opinion = Opinion::Yes(List::Peers);
+    const YES: Opinion = Opinion::Yes(AllowList::Peers);
 
     fn peer() -> PeerId {
         Keypair::generate_ed25519().public().to_peer_id()
@@ -234,9 +239,9 @@ mod tests {
         assert!(!lists.are_open());
         assert_eq!(lists.opinion(&join(known)), YES);
         let near = Join::new(stranger, [198, 51, 100, 7].into());
-        assert_eq!(lists.opinion(&near), Opinion::Yes(List::Networks));
+        assert_eq!(lists.opinion(&near), Opinion::Yes(AllowList::Networks));
         let shown = join(stranger).with_token(token("secret"));
-        assert_eq!(lists.opinion(&shown), Opinion::Yes(List::Tokens));
+        assert_eq!(lists.opinion(&shown), Opinion::Yes(AllowList::Tokens));
         assert!(is_unlisted(lists.opinion(&join(stranger))));
         let wrong = join(stranger).with_token(token("secreT"));
         assert!(is_unlisted(lists.opinion(&wrong)));
@@ -358,7 +363,7 @@ mod tests {
                         deny_networks: 1, tokens: Some(1) }";
         assert_eq!(shown, expected);
         let guest = join(peer()).with_token(token("se#cret"));
-        assert_eq!(lists.opinion(&guest), Opinion::Yes(List::Tokens));
+        assert_eq!(lists.opinion(&guest), Opinion::Yes(AllowList::Tokens));
         assert_eq!(lists.opinion(&join(known)), YES);
         files.tokens = write("tokens", "secret\ntwo words");
         let error = files.load().expect_err("bad").to_string();

@@ -10,7 +10,7 @@ use libp2p_websocket_star::rendezvous::{Access, AccessCount, Join, Judgement, Ve
 use super::{
     callout::Callout,
     counts::{Counted, Counts},
-    lists::{List, Lists, Opinion},
+    lists::{AllowList, DenyList, Lists, Opinion},
 };
 
 /// When somebody may come again whom no list lets in: it may have been read while it was being written.
@@ -45,6 +45,11 @@ impl Policy {
         drop(current);
         // It may be long.
         drop(old);
+    }
+
+    /// New lists could not be used.
+    pub fn count_failed_reload(&self) {
+        self.counts.count(Counted::FailedReload);
     }
 
     /// Has the service asked anew about everybody who joins from now on.
@@ -90,17 +95,17 @@ impl Access for Policy {
     }
 }
 
-fn allowed_by(list: List) -> Counted {
+fn allowed_by(list: AllowList) -> Counted {
     match list {
-        List::Peers => Counted::AllowedByPeers,
-        List::Networks => Counted::AllowedByNetworks,
-        List::Tokens => Counted::AllowedByToken,
+        AllowList::Peers => Counted::AllowedByPeers,
+        AllowList::Networks => Counted::AllowedByNetworks,
+        AllowList::Tokens => Counted::AllowedByToken,
     }
 }
 
-fn refused_by(list: List) -> Counted {
+fn refused_by(list: DenyList) -> Counted {
     match list {
-        List::Networks => Counted::RefusedByNetworks,
-        List::Peers | List::Tokens => Counted::RefusedByPeers,
+        DenyList::Networks => Counted::RefusedByNetworks,
+        DenyList::Peers => Counted::RefusedByPeers,
     }
 }

@@ -14,7 +14,7 @@ use tokio::{sync::Notify, task::spawn_blocking};
 use super::{
     callout::{Callout, CalloutSettings, RootsError},
     changes::Changes,
-    counts::{Counted, Counts},
+    counts::Counts,
     file::FileError,
     lists::{ListFiles, Lists},
     policy::Policy,
@@ -82,7 +82,6 @@ pub struct AccessWatch {
     files: ListFiles,
     /// If anybody is to be kept out at all.
     policy: Option<Arc<Policy>>,
-    counts: Arc<Counts>,
     changes: Changes<Fingerprints>,
     /// The last error, so that it is told once.
     told: Option<String>,
@@ -104,13 +103,12 @@ impl AccessWatch {
             false => {
                 let lists = files.load()?;
                 tracing::info!(?lists, "not everybody may use the rendezvous");
-                Some(Arc::new(Policy::new(lists, callout, counts.clone())))
+                Some(Arc::new(Policy::new(lists, callout, counts)))
             }
         };
         Ok(Self {
             files,
             policy,
-            counts,
             changes: Changes::new(seen),
             told: None,
         })
@@ -167,13 +165,13 @@ impl AccessWatch {
         let reading = spawn_blocking(move || (fingerprints(&files), files.load()));
         let (state, lists) = match reading.await {
             Ok(read) => read,
-            Err(error) => return self.failed(&error.to_string()),
+            Err(error) => return self.failed(policy, &error.to_string()),
         };
         let may_pass = lists.as_ref().is_err_and(FileError::may_pass);
         self.changes.read(state, may_pass, Instant::now());
         match lists {
             Ok(lists) => self.use_lists(lists, policy, server).await,
-            Err(error) => self.failed(&error.to_string()),
+            Err(error) => self.failed(policy, &error.to_string()),
         }
     }
 
@@ -185,8 +183,8 @@ impl AccessWatch {
         tracing::info!(lists = shown, cut_off, "the access lists were read anew");
     }
 
-    fn failed(&mut self, error: &str) {
-        self.counts.count(Counted::FailedReload);
+    fn failed(&mut self, policy: &Policy, error: &str) {
+        policy.count_failed_reload();
         if self.told.as_deref() != Some(error) {
             tracing::error!(%error, "the access lists stay as they were");
             self.told = Some(error.to_owned());

@@ -80,9 +80,8 @@ impl Answer {
     /// If it does not say plainly what is to be done.
     pub fn parse(body: &[u8]) -> Result<Self, AnswerError> {
         let json: Value = serde_json::from_slice(body).map_err(|_| AnswerError::Json)?;
-        let field = |name| json.get(name).filter(|value| !value.is_null());
-        let allow = field("allow").and_then(Value::as_bool);
-        let reason = match field("reason") {
+        let allow = field(&json, "allow").and_then(Value::as_bool);
+        let reason = match field(&json, "reason") {
             None => "",
             Some(reason) => reason.as_str().ok_or(AnswerError::Field("reason"))?,
         };
@@ -95,9 +94,14 @@ impl Answer {
     }
 }
 
+/// What stands there, unless that is `null`.
+fn field<'a>(json: &'a Value, name: &str) -> Option<&'a Value> {
+    json.get(name).filter(|value| !value.is_null())
+}
+
 /// A number of seconds, which need not be whole; a day at most.
 fn seconds(json: &Value, name: &'static str) -> Result<Option<Duration>, AnswerError> {
-    let Some(value) = json.get(name).filter(|value| !value.is_null()) else {
+    let Some(value) = field(json, name) else {
         return Ok(None);
     };
     let number = value.as_f64().filter(|number| *number >= 0.0);

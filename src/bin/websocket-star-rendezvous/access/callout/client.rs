@@ -16,7 +16,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
 use super::{
     connect::{Lookup, connect},
@@ -70,7 +70,8 @@ struct Idle {
 pub struct Client {
     endpoint: Endpoint,
     lookup: Lookup,
-    tls: Option<TlsConnector>,
+    /// With the name that the certificate must be for.
+    tls: Option<(TlsConnector, ServerName<'static>)>,
     /// The latest last.
     idle: Mutex<Vec<Idle>>,
     most_idle: usize,
@@ -89,7 +90,7 @@ impl Client {
         most_idle: usize,
     ) -> Result<Self, RootsError> {
         let tls = match endpoint.name() {
-            Some(_) => Some(TlsConnector::from(tls_config(roots)?)),
+            Some(name) => Some((tls_config(roots)?.into(), name.clone())),
             None => None,
         };
         Ok(Self {
@@ -161,12 +162,12 @@ impl Client {
         let addresses = self.lookup.addresses().await.map_err(ClientError::Lookup)?;
         let tcp = connect(addresses).await.map_err(ClientError::Connect)?;
         tcp.set_nodelay(true).map_err(ClientError::Connect)?;
-        match (&self.tls, self.endpoint.name()) {
-            (Some(connector), Some(name)) => {
+        match &self.tls {
+            Some((connector, name)) => {
                 let tls = connector.connect(name.clone(), tcp).await;
                 begin(tls.map_err(ClientError::Tls)?).await
             }
-            _ => begin(tcp).await,
+            None => begin(tcp).await,
         }
     }
 }

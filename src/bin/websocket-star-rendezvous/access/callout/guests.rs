@@ -7,19 +7,20 @@ use std::{
 
 /// How many joins there are of each address; two for a moment, when a peer joins anew.
 #[derive(Debug, Default)]
-pub struct Guests(Mutex<HashMap<String, usize>>);
+pub struct Guests(Mutex<HashMap<Arc<str>, usize>>);
 
 impl Guests {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A peer is let in.
     pub fn enter(self: &Arc<Self>, address: &str) -> Guest {
-        *self.lock().entry(address.to_owned()).or_default() += 1;
+        let address = Arc::<str>::from(address);
+        *self.lock().entry(address.clone()).or_default() += 1;
         Guest {
             guests: self.clone(),
-            address: address.to_owned(),
+            address,
         }
     }
 
@@ -32,7 +33,7 @@ impl Guests {
 #[derive(Debug)]
 pub struct Guest {
     guests: Arc<Guests>,
-    address: String,
+    address: Arc<str>,
 }
 
 impl Drop for Guest {

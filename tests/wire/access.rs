@@ -11,12 +11,12 @@ use std::{
 
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_websocket_star::rendezvous::{
-    Access, Allowed, Config, Join, Judgement, Refused, Server, Verdict,
+    Access, AccessCount, Config, Join, Judgement, Refused, Server, Verdict,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::client::{Client, address, config, soon};
+use crate::client::{Client, config, soon};
 
 async fn serving(access: impl Access) -> Server {
     serving_with(config(), access).await
@@ -28,23 +28,9 @@ async fn serving_with(config: Config, access: impl Access) -> Server {
         .expect("a free port")
 }
 
-/// Sends the answer to the challenge; gives the number of the acknowledgement that is to come.
-async fn prove(client: &mut Client, key: &Keypair) -> u64 {
-    let public = hex::encode(key.public().encode_protobuf());
-    let answer = client
-        .request(json!(["ss-join", address(key), public]))
-        .await;
-    let nonce = answer[1].as_str().expect("a nonce");
-    let signature = hex::encode(key.sign(nonce.as_bytes()).expect("signs"));
-    client.address = address(key);
-    client
-        .ask(json!(["ss-join", address(key), signature]))
-        .await
-}
-
 /// Joins; gives the answer.
 async fn try_join(client: &mut Client, key: &Keypair) -> Value {
-    let ack = prove(client, key).await;
+    let ack = client.prove(key).await;
     client.answer(ack).await
 }
 
@@ -129,8 +115,45 @@ async fn next(asks: &mut mpsc::Receiver<Ask>) -> Ask {
     soon("a join", asks.recv()).await.expect("a server")
 }
 
+/// Two clients that wait for a verdict, each with the number of its acknowledgement.
+async fn waiting(
+    server: &Server,
+    keys: [&Keypair; 2],
+    asks: &mut mpsc::Receiver<Ask>,
+) -> Vec<(Client, u64, Ask)> {
+    let mut clients = Vec::new();
+    for key in keys {
+        let mut client = Client::connect(server).await;
+        let ack = client.prove(key).await;
+        clients.push((client, ack, next(asks).await));
+    }
+    clients
+}
+
+/// Lets in whom the test lets in, and keeps to the bans after that.
+#[derive(Debug)]
+struct Slow(Waiting, Bans);
+
+impl Access for Slow {
+    fn judge(&self, join: &Join) -> Judgement {
+        self.0.judge(join)
+    }
+
+    fn still_allows(&self, join: &Join) -> bool {
+        self.1.still_allows(join)
+    }
+
+    fn counts(&self) -> Vec<AccessCount> {
+        let help = "what a test counts";
+        vec![
+            AccessCount::new("asked", help, "test", 7),
+            AccessCount::new("lists", help, "", 3),
+        ]
+    }
+}
+
 /// Decides about a join with a closure.
-struct Deciding<F>(F);
+pub struct Deciding<F>(pub F);
 
 impl<F> std::fmt::Debug for Deciding<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -146,8 +169,4 @@ impl<F: Fn(&Join) -> Verdict + Send + Sync + 'static> Access for Deciding<F> {
     fn still_allows(&self, join: &Join) -> bool {
         (self.0)(join).is_allowed()
     }
-}
-
-fn allowed() -> Allowed {
-    Allowed::default()
 }

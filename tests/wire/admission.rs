@@ -8,7 +8,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use crate::client::{Client, config, soon};
+use crate::client::{Client, config, soon, status, until};
 
 /// How many connections there may be beside the links.
 const BESIDE_LINKS: usize = 1024;
@@ -37,15 +37,7 @@ async fn ask(stream: &mut TcpStream, request: &str) -> String {
     if stream.write_all(request.as_bytes()).await.is_err() {
         return String::new();
     }
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\n\r\n") {
-        match soon("an answer", stream.read_u8()).await {
-            Ok(byte) => answer.push(byte),
-            Err(_) => break,
-        }
-    }
-    let answer = String::from_utf8_lossy(&answer);
-    answer.lines().next().unwrap_or_default().to_owned()
+    status(stream).await
 }
 
 const HEALTH: &str = "HEAD /health HTTP/1.1";
@@ -58,15 +50,6 @@ async fn ended(stream: &mut TcpStream) -> Vec<u8> {
     let mut rest = Vec::new();
     let _ = soon("the end", stream.read_to_end(&mut rest)).await;
     rest
-}
-
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    soon(what, async {
-        while !condition() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }
 
 #[tokio::test]

@@ -2,14 +2,18 @@
 
 #![allow(dead_code, reason = "each test target uses its own part")]
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{
+    future::Future,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use futures::{SinkExt, StreamExt};
 use libp2p_identity::Keypair;
 use libp2p_websocket_star::rendezvous::{Config, Server};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
 };
 use tokio_websockets::{ClientBuilder, CloseCode, MaybeTlsStream, Message, WebSocketStream};
@@ -21,6 +25,30 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
         .unwrap_or_else(|_| panic!("in vain: {what}"))
+}
+
+/// Waits until that is so.
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    soon(what, async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// A socket bound to 127.0.0.`host`.
+pub fn socket(host: u8) -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    let from = Ipv4Addr::new(127, 0, 0, host);
+    socket.bind((from, 0).into()).expect("a loopback address");
+    socket
+}
+
+/// A link from 127.0.0.`host`.
+pub async fn link(server: &Server, host: u8) -> Client {
+    let client = Client::upgrade_on(server, Eio::V3, socket(host)).await;
+    client.greeted().await
 }
 
 pub fn config() -> Config {
@@ -39,6 +67,14 @@ pub enum Eio {
 }
 
 impl Eio {
+    /// The query of an upgrade.
+    pub fn query(self) -> &'static str {
+        match self {
+            Self::V3 => "EIO=3&transport=websocket",
+            Self::V4 => "EIO=4&transport=websocket",
+        }
+    }
+
     /// A binary frame.
     fn frame(self, data: &[u8]) -> Vec<u8> {
         match self {
@@ -64,12 +100,7 @@ impl Client {
 
     /// The same on a socket, which may be bound.
     pub async fn upgrade_on(server: &Server, eio: Eio, socket: TcpSocket) -> Self {
-        let number = match eio {
-            Eio::V3 => 3,
-            Eio::V4 => 4,
-        };
-        let query = format!("EIO={number}&transport=websocket");
-        Self::upgrade_on_with(server.local_addr(), eio, socket, &query).await
+        Self::upgrade_on_with(server.local_addr(), eio, socket, eio.query()).await
     }
 
     /// Does the upgrade with that query.
@@ -90,8 +121,24 @@ impl Client {
 
     /// Does the upgrade with that path and query.
     pub async fn upgrade_to(addr: SocketAddr, eio: Eio, socket: TcpSocket, path: &str) -> Self {
+        Self::upgrade_saying(addr, eio, socket, path, &[]).await
+    }
+
+    /// The same with these headers.
+    pub async fn upgrade_saying(
+        addr: SocketAddr,
+        eio: Eio,
+        socket: TcpSocket,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Self {
         let url = format!("ws://{addr}{path}");
-        let builder = ClientBuilder::new().uri(&url).expect("a URI");
+        let mut builder = ClientBuilder::new().uri(&url).expect("a URI");
+        for (name, value) in headers {
+            let name = name.parse().expect("a name");
+            let value = value.parse().expect("a value");
+            builder = builder.add_header(name, value).expect("a header");
+        }
         let stream = soon("connect", socket.connect(addr)).await;
         let stream = stream.expect("connected");
         stream.set_nodelay(true).expect("an open socket");
@@ -151,16 +198,25 @@ impl Client {
 
     /// Joins; gives the other peers.
     pub async fn join(&mut self, key: &Keypair) -> Value {
-        self.address = address(key);
+        let ack = self.prove(key).await;
+        let answer = self.answer(ack).await;
+        assert_eq!((&answer[0], &answer[1]), (&Value::Null, &Value::Null));
+        answer[2].clone()
+    }
+
+    /// Sends the answer to the challenge; gives the number of the acknowledgement that is to come.
+    pub async fn prove(&mut self, key: &Keypair) -> u64 {
+        self.prove_as(key, address(key)).await
+    }
+
+    /// The same for an address.
+    pub async fn prove_as(&mut self, key: &Keypair, address: String) -> u64 {
+        self.address = address;
         let public = hex::encode(key.public().encode_protobuf());
         let answer = self.request(json!(["ss-join", self.address, public])).await;
         let nonce = answer[1].as_str().expect("a nonce");
         let signature = hex::encode(key.sign(nonce.as_bytes()).expect("signs"));
-        let answer = self
-            .request(json!(["ss-join", self.address, signature]))
-            .await;
-        assert_eq!((&answer[0], &answer[1]), (&Value::Null, &Value::Null));
-        answer[2].clone()
+        self.ask(json!(["ss-join", self.address, signature])).await
     }
 
     pub async fn send(&mut self, text: impl Into<String>) {
@@ -305,4 +361,17 @@ pub async fn http(addr: SocketAddr, head: &str) -> String {
         .await
         .expect("an answer");
     answer
+}
+
+/// Reads the head of an answer; gives its first line, which is empty at the end of the connection.
+pub async fn status(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match soon("an answer", stream.read_u8()).await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    let head = String::from_utf8_lossy(&head);
+    head.lines().next().unwrap_or_default().to_owned()
 }

@@ -1,18 +1,13 @@
 //! One budget of memory for all links: whoever holds most gives way, and the others notice nothing.
 
-use std::net::Ipv4Addr;
-
 use futures::SinkExt as _;
 use libp2p_identity::Keypair;
 use libp2p_websocket_star::rendezvous::{Limits, Refused, Server};
 use serde_json::json;
-use tokio::{
-    io::AsyncWriteExt as _,
-    net::{TcpSocket, TcpStream},
-};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use tokio_websockets::{MaybeTlsStream, Message};
 
-use crate::client::{Client, Eio, config, dial, dialled, soon};
+use crate::client::{Client, Eio, config, dial, dialled, link, socket, soon};
 
 const MIB: usize = 1024 * 1024;
 const MEMORY: usize = 12 * MIB;
@@ -23,18 +18,6 @@ async fn server() -> Server {
     let limits = Limits::default().with_max_memory(MEMORY);
     let config = config().with_limits(limits);
     Server::bind(config).await.expect("a free port")
-}
-
-fn socket(host: u8) -> TcpSocket {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    let from = Ipv4Addr::new(127, 0, 0, host);
-    socket.bind((from, 0).into()).expect("a loopback address");
-    socket
-}
-
-async fn link(server: &Server, host: u8) -> Client {
-    let client = Client::upgrade_on(server, Eio::V3, socket(host)).await;
-    client.greeted().await
 }
 
 /// The stream of a link, to write frames on that are none of its client's.

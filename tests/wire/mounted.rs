@@ -18,7 +18,7 @@ use tokio::{
 use tokio_websockets::CloseCode;
 
 use crate::{
-    client::{Client, Eio, dial, http, soon},
+    client::{Client, Eio, dial, http, until},
     upgrade::{HEADERS, QUERY, read_until, request, send, text_frame},
 };
 
@@ -55,11 +55,7 @@ async fn mounted(config: Config) -> (Rendezvous, SocketAddr) {
 
 /// A new peer that has joined there.
 async fn joined(addr: SocketAddr, eio: Eio) -> Client {
-    let query = match eio {
-        Eio::V3 => "EIO=3&transport=websocket",
-        Eio::V4 => "EIO=4&transport=websocket",
-    };
-    let client = Client::upgrade_at(addr, eio, query).await;
+    let client = Client::upgrade_at(addr, eio, eio.query()).await;
     let mut client = client.greeted().await;
     client.join(&Keypair::generate_ed25519()).await;
     client
@@ -128,12 +124,7 @@ async fn peers_that_come_through_an_application_reach_each_other() {
     let metrics = get_path(addr, "/metrics").await;
     assert!(metrics.contains("\nrendezvous_links 2\n"), "{metrics}");
     drop((dialer, listener));
-    soon("both are gone", async {
-        while rendezvous.snapshot().connections > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("both are gone", || rendezvous.snapshot().connections == 0).await;
 }
 
 #[tokio::test]

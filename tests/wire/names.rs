@@ -1,59 +1,36 @@
 //! Names in addresses, and what of them reaches the log.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
-
 use libp2p_identity::Keypair;
 use libp2p_websocket_star::rendezvous::{Refused, Server};
 use serde_json::json;
+use tempfile::NamedTempFile;
 
 use crate::client::{Client, config, server};
 
-/// Where the log goes.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no panic").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Logs everything on this thread, which is all that a test runs on.
-fn log() -> (Log, tracing::subscriber::DefaultGuard) {
-    let log = Log::default();
-    let writer = log.clone();
+fn log() -> (NamedTempFile, tracing::subscriber::DefaultGuard) {
+    let log = NamedTempFile::new().expect("a file");
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
         .with_ansi(false)
-        .with_writer(move || writer.clone())
+        .with_writer(log.reopen().expect("the file"))
         .finish();
     let guard = tracing::subscriber::set_default(subscriber);
     (log, guard)
 }
 
-impl Log {
-    /// What was logged; every line must begin with a time.
-    fn lines(&self) -> Vec<String> {
-        let log = self.0.lock().expect("no panic").clone();
-        let log = String::from_utf8(log).expect("UTF-8");
-        let lines: Vec<_> = log.lines().map(str::to_owned).collect();
-        for line in &lines {
-            assert!(
-                line.starts_with("20") && !line.starts_with("2031"),
-                "{line}"
-            );
-            assert!(!line.chars().any(char::is_control), "{line:?}");
-        }
-        lines
+/// What was logged; every line must begin with a time.
+fn lines(log: &NamedTempFile) -> Vec<String> {
+    let log = std::fs::read_to_string(log).expect("UTF-8");
+    let lines: Vec<_> = log.lines().map(str::to_owned).collect();
+    for line in &lines {
+        assert!(
+            line.starts_with("20") && !line.starts_with("2031"),
+            "{line}"
+        );
+        assert!(!line.chars().any(char::is_control), "{line:?}");
     }
+    lines
 }
 
 fn address(base: &str, key: &Keypair) -> String {
@@ -108,7 +85,7 @@ async fn an_address_with_a_name_that_is_none_is_not_joined_and_not_logged() {
         }
         server.shutdown().await;
     }
-    let lines = log.lines();
+    let lines = lines(&log);
     assert!(
         lines
             .iter()

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use libp2p_websocket_star::rendezvous::{Config, Limits, Network, Refused, Server, TlsConfig};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpSocket, TcpStream},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
 };
 
-use crate::client::{Client, config, soon};
+use crate::{
+    client::{Client, config, socket, soon, status, until},
+    upgrade::link_request,
+};
 
 /// The last numbers of the loopback addresses that are trusted.
 const PROXY: u8 = 2;
@@ -36,26 +39,11 @@ async fn bound(config: Config) -> Server {
 
 /// Connects from a loopback address, and begins with those bytes.
 async fn begin(host: u8, bytes: &[u8], server: &Server) -> TcpStream {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    let bound = socket.bind(([127, 0, 0, host], 0).into());
-    bound.expect("a loopback address");
-    let stream = soon("a connection", socket.connect(server.local_addr())).await;
+    let connect = socket(host).connect(server.local_addr());
+    let stream = soon("a connection", connect).await;
     let mut stream = stream.expect("connected");
     stream.write_all(bytes).await.expect("sent");
     stream
-}
-
-/// Reads the head of an answer; gives its first line, which is empty at the end of the connection.
-async fn status(stream: &mut (impl AsyncRead + Unpin)) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        match soon("an answer", stream.read_u8()).await {
-            Ok(byte) => head.push(byte),
-            Err(_) => break,
-        }
-    }
-    let head = String::from_utf8_lossy(&head);
-    head.lines().next().unwrap_or_default().to_owned()
 }
 
 /// Begins so, and asks for a health.
@@ -66,11 +54,7 @@ async fn health(host: u8, begun: &[u8], server: &Server) -> String {
 
 /// Has a proxy begin so, and asks for a link with that `X-Forwarded-For`.
 async fn link(begun: &[u8], forwarded_for: &str, server: &Server) -> (String, TcpStream) {
-    let request = format!(
-        "GET /socket.io/?EIO=3&transport=websocket HTTP/1.1\r\nHost: a\r\n\
-         X-Forwarded-For: {forwarded_for}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    );
+    let request = link_request("X-Forwarded-For", forwarded_for);
     let bytes = [begun, request.as_bytes()].concat();
     let mut stream = begin(PROXY, &bytes, server).await;
     (status(&mut stream).await, stream)
@@ -233,12 +217,7 @@ async fn a_client_that_connects_too_often_through_a_proxy_is_refused_and_others_
 async fn a_connection_that_waits_for_its_header_does_not_hold_up_the_end() {
     let server = bound(spoken()).await;
     let mut waiting = begin(PROXY, b"PROXY ", &server).await;
-    soon("a connection", async {
-        while server.snapshot().connections == 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("a connection", || server.snapshot().connections > 0).await;
     soon("the end", server.shutdown()).await;
     assert_eq!(status(&mut waiting).await, "");
 }

@@ -1,15 +1,11 @@
 //! Requests that are refused again and again: whoever sends them is read more slowly, and nobody else is.
 
-use std::{
-    net::Ipv4Addr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use libp2p_websocket_star::rendezvous::{Limits, Server};
 use serde_json::json;
-use tokio::net::TcpSocket;
 
-use crate::client::{Client, Eio, config};
+use crate::client::{Client, config, link};
 
 const PER_SECOND: u32 = 20;
 const AT_ONCE: u32 = 10;
@@ -26,17 +22,6 @@ async fn server(limits: Limits) -> Server {
     Server::bind(config().with_limits(limits))
         .await
         .expect("a free port")
-}
-
-/// A link from a loopback address.
-async fn link(server: &Server, host: u8) -> Client {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    let from = Ipv4Addr::new(127, 0, 0, host);
-    socket.bind((from, 0).into()).expect("a loopback address");
-    Client::upgrade_on(server, Eio::V3, socket)
-        .await
-        .greeted()
-        .await
 }
 
 /// Sends a text so many times without waiting, and reads as many answers; gives how long that took.

@@ -27,6 +27,13 @@ pub fn request(query: &str, headers: &[&str]) -> String {
     format!("GET /socket.io/?{query} HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n")
 }
 
+/// A request for a link with one more header.
+pub fn link_request(name: &str, value: &str) -> String {
+    let header = format!("{name}: {value}");
+    let headers: Vec<_> = HEADERS.into_iter().chain([header.as_str()]).collect();
+    request(QUERY, &headers)
+}
+
 /// Sends that; gives the head of the answer, and the connection, at whatever follows it.
 pub async fn send(addr: SocketAddr, request: &[u8]) -> (String, TcpStream) {
     let mut stream = TcpStream::connect(addr).await.expect("connect");

@@ -9,12 +9,12 @@ use std::{
 };
 
 use libp2p_identity::Keypair;
-use libp2p_websocket_star::rendezvous::{Join, Network, Refused, Server, Verdict};
+use libp2p_websocket_star::rendezvous::{Allowed, Join, Network, Refused, Server, Verdict};
 use serde_json::{Value, json};
-use tokio_websockets::{ClientBuilder, MaybeTlsStream};
+use tokio::net::TcpSocket;
 
-use super::{Deciding, allowed, count, id, key, serving, serving_with, try_join};
-use crate::client::{Client, Eio, address, config, dial, soon};
+use super::{Deciding, count, id, key, serving, serving_with, try_join};
+use crate::client::{Client, Eio, address, config, dial, until};
 
 #[tokio::test]
 async fn a_refusal_says_whether_to_come_again_and_the_link_lives() {
@@ -62,26 +62,13 @@ async fn a_refusal_says_whether_to_come_again_and_the_link_lives() {
 async fn asked_about(
     server: &Server,
     asked: &Mutex<Option<Join>>,
-    headers: &[(&'static str, &str)],
+    headers: &[(&str, &str)],
     query: &str,
 ) -> Join {
-    let addr = server.local_addr();
-    let url = format!("ws://{addr}/socket.io/?EIO=3&transport=websocket{query}");
-    let mut builder = ClientBuilder::new().uri(&url).expect("a URI");
-    for (name, value) in headers {
-        let name = name.parse().expect("a name");
-        let value = value.parse().expect("a value");
-        builder = builder.add_header(name, value).expect("a header");
-    }
-    let stream = tokio::net::TcpStream::connect(addr).await.expect("open");
-    let upgrade = builder.connect_on(MaybeTlsStream::Plain(stream));
-    let (socket, _) = soon("upgrade", upgrade).await.expect("upgrade");
-    let client = Client {
-        socket,
-        next_ack: 0,
-        address: String::new(),
-        eio: Eio::V3,
-    };
+    let (addr, eio) = (server.local_addr(), Eio::V3);
+    let socket = TcpSocket::new_v4().expect("a socket");
+    let path = format!("/socket.io/?{}{query}", eio.query());
+    let client = Client::upgrade_saying(addr, eio, socket, &path, headers).await;
     let mut client = client.greeted().await;
     client.join(&key()).await;
     let join = asked.lock().expect("no panic").take().expect("asked");
@@ -155,17 +142,16 @@ async fn a_peer_that_goes_by_the_other_id_of_its_key_is_the_same() {
     assert!(old.starts_with("Qm"), "{old}");
     let address = format!("/ip4/127.0.0.1/tcp/9090/ws/p2p-websocket-star/ipfs/{old}");
     let mut client = Client::connect(&server).await;
-    let public = hex::encode(banned.public().encode_protobuf());
-    let answer = client.request(json!(["ss-join", address, public])).await;
-    let nonce = answer[1].as_str().expect("a nonce");
-    let signature = hex::encode(banned.sign(nonce.as_bytes()).expect("signs"));
-    let answer = client.request(json!(["ss-join", address, signature])).await;
-    assert_eq!(answer, json!(["Not allowed: banned"]));
+    let ack = client.prove_as(&banned, address).await;
+    assert_eq!(client.answer(ack).await, json!(["Not allowed: banned"]));
 }
 
 #[tokio::test]
 async fn whoever_is_allowed_few_dials_has_no_more() {
-    let server = serving(Deciding(|_: &Join| allowed().with_max_dials(1).into())).await;
+    let server = serving(Deciding(|_: &Join| {
+        Allowed::default().with_max_dials(1).into()
+    }))
+    .await;
     let mut dialer = Client::joined(&server).await;
     let mut listener = Client::joined(&server).await;
     dial(&mut dialer, &mut listener, "1").await;
@@ -197,7 +183,7 @@ async fn a_guard_that_locks_or_panics_harms_nobody() {
         let (shared, gone) = (shared.clone(), Arc::clone(&gone));
         Deciding(move |_: &Join| {
             let guard = Rude(shared.clone(), gone.clone());
-            allowed().with_guard(guard).into()
+            Allowed::default().with_guard(guard).into()
         })
     };
     let server = serving(access).await;
@@ -227,15 +213,6 @@ async fn a_guard_that_locks_or_panics_harms_nobody() {
     Client::joined(&server).await;
 }
 
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    soon(what, async {
-        while !condition() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_panic_while_it_decides_costs_the_link_that_asks() {
     let bad = key();
@@ -247,7 +224,7 @@ async fn a_panic_while_it_decides_costs_the_link_that_asks() {
     .await;
     let mut other = Client::joined(&server).await;
     let mut client = Client::connect(&server).await;
-    super::prove(&mut client, &bad).await;
+    client.prove(&bad).await;
     assert!(client.closed().await.is_none());
     until("it is counted", || server.snapshot().panics == 1).await;
     assert_eq!(server.snapshot().peers.len(), 1);

@@ -2,12 +2,12 @@
 
 use libp2p_identity::PeerId;
 use libp2p_websocket_star::rendezvous::{
-    Access, AccessCount, Config, Join, Judgement, Refused, Server, Verdict,
+    Access, Config, Join, Judgement, Refused, Server, Verdict,
 };
 use serde_json::{Value, json};
 
-use super::{Ask, Bans, Waiting, count, id, key, next, prove, serving, try_join};
-use crate::client::{Client, Eio, dial, server, soon, stream_event};
+use super::{Ask, Bans, Slow, Waiting, count, id, key, serving, try_join, waiting};
+use crate::client::{Client, Eio, dial, server, soon, stream_event, until};
 
 #[tokio::test]
 async fn whoever_is_not_allowed_any_more_is_cut_off_and_nobody_else() {
@@ -67,12 +67,7 @@ async fn a_link_that_takes_nothing_is_cut_off_too() {
     assert!(full.is_err());
     bans.ban(&bad);
     assert_eq!(server.recheck_access().await, 1);
-    soon("the peer to be gone", async {
-        while server.snapshot().peers.len() > 1 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("the peer to be gone", || server.snapshot().peers.len() <= 1).await;
 }
 
 #[tokio::test]
@@ -144,35 +139,11 @@ async fn a_panic_about_one_peer_costs_that_peer_its_link_and_saves_nobody_else()
             assert_eq!(reason, "you are not allowed here any more");
         }
     }
-    soon("the others to be left", async {
-        while server.snapshot().peers.len() > 2 {
-            tokio::task::yield_now().await;
-        }
+    until("the others to be left", || {
+        server.snapshot().peers.len() <= 2
     })
     .await;
     assert_eq!(server.snapshot().panics, 0);
-}
-
-/// Lets in whom the test lets in, and keeps to the bans after that.
-#[derive(Debug)]
-struct Slow(Waiting, Bans);
-
-impl Access for Slow {
-    fn judge(&self, join: &Join) -> Judgement {
-        self.0.judge(join)
-    }
-
-    fn still_allows(&self, join: &Join) -> bool {
-        self.1.still_allows(join)
-    }
-
-    fn counts(&self) -> Vec<AccessCount> {
-        let help = "what a test counts";
-        vec![
-            AccessCount::new("asked", help, "test", 7),
-            AccessCount::new("lists", help, "", 3),
-        ]
-    }
 }
 
 #[tokio::test]
@@ -181,12 +152,7 @@ async fn whoever_is_banned_and_disconnected_while_it_is_judged_does_not_stay() {
     let bans = Bans::default();
     let server = serving(Slow(access, bans.clone())).await;
     let (bad, good) = (key(), key());
-    let mut clients = Vec::new();
-    for key in [&bad, &good] {
-        let mut client = Client::connect(&server).await;
-        let ack = prove(&mut client, key).await;
-        clients.push((client, ack, next(&mut asks).await));
-    }
+    let mut clients = waiting(&server, [&bad, &good], &mut asks).await;
     bans.ban(&bad);
     assert_eq!(server.disconnect(&id(&bad), "banned").await, 0);
     let (mut stays, ack, Ask { reply, .. }) = clients.pop().expect("two");

@@ -5,37 +5,32 @@ use std::{
     time::{Duration, Instant},
 };
 
+use libp2p_identity::Keypair;
 use libp2p_websocket_star::rendezvous::{Config, Refused, Server, Verdict};
 use serde_json::{Value, json};
-use tokio::{net::TcpSocket, sync::mpsc};
+use tokio::sync::mpsc;
 use tokio_websockets::Message;
 
-use super::{Ask, Waiting, count, key, next, prove, serving, serving_with};
-use crate::client::{Client, Eio, config, soon};
-
-/// A second connection from somewhere else.
-async fn link(server: &Server, host: u8) -> Client {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    let from = Ipv4Addr::new(127, 0, 0, host);
-    socket.bind((from, 0).into()).expect("a loopback address");
-    Client::upgrade_on(server, Eio::V3, socket)
-        .await
-        .greeted()
-        .await
-}
+use super::{Ask, Bans, Slow, Waiting, count, key, next, serving, serving_with, waiting};
+use crate::client::{Client, config, link, soon};
 
 async fn gone(ask: Ask) {
     let mut reply = ask.reply;
     soon("the future to be dropped", reply.closed()).await;
 }
 
-/// A client that has joined.
-async fn joined(server: &Server, asks: &mut mpsc::Receiver<Ask>) -> Client {
-    let mut client = Client::connect(server).await;
-    let ack = prove(&mut client, &key()).await;
+/// Has a client join, and lets it in.
+async fn let_in(client: &mut Client, key: &Keypair, asks: &mut mpsc::Receiver<Ask>) {
+    let ack = client.prove(key).await;
     let ask = next(asks).await;
     ask.reply.send(Verdict::allow()).expect("it waits");
     assert_eq!(client.answer(ack).await[0], Value::Null);
+}
+
+/// A client that has joined.
+async fn joined(server: &Server, asks: &mut mpsc::Receiver<Ask>) -> Client {
+    let mut client = Client::connect(server).await;
+    let_in(&mut client, &key(), asks).await;
     client
 }
 
@@ -47,7 +42,7 @@ async fn until_it_is_decided_a_link_is_not_read_and_is_written_to() {
         .with_ping_timeout(Duration::from_millis(200));
     let server = serving_with(hasty, access).await;
     let mut client = Client::connect(&server).await;
-    let ack = prove(&mut client, &key()).await;
+    let ack = client.prove(&key()).await;
     let ask = next(&mut asks).await;
     assert_eq!(ask.join.address(), client.address);
     let later = client.ask(json!(["ss-leave", "/ip4/192.0.2.1"])).await;
@@ -77,17 +72,14 @@ async fn what_is_not_decided_in_time_is_refused_for_a_while() {
     let hasty = config().with_access_timeout(Duration::from_millis(200));
     let server = serving_with(hasty, access).await;
     let mut client = Client::connect(&server).await;
-    let ack = prove(&mut client, &key()).await;
+    let ack = client.prove(&key()).await;
     let ask = next(&mut asks).await;
     let words = "Not allowed now, again in 5 s: nobody has decided in time";
     assert_eq!(client.answer(ack).await, json!([words]));
     gone(ask).await;
     assert_eq!(count(&server, Refused::Undecided), 1);
     // The link lives.
-    let ack = prove(&mut client, &key()).await;
-    let ask = next(&mut asks).await;
-    ask.reply.send(Verdict::allow()).expect("it waits");
-    assert_eq!(client.answer(ack).await[0], Value::Null);
+    let_in(&mut client, &key(), &mut asks).await;
 }
 
 #[tokio::test]
@@ -95,21 +87,21 @@ async fn nobody_is_asked_any_more_about_a_peer_that_is_gone() {
     let (access, mut asks) = Waiting::new();
     let server = serving(access).await;
     let mut client = Client::connect(&server).await;
-    prove(&mut client, &key()).await;
+    client.prove(&key()).await;
     let ask = next(&mut asks).await;
     drop(client);
     gone(ask).await;
 
     // Nor when it hangs up properly, or the server is stopped.
     let mut client = Client::connect(&server).await;
-    prove(&mut client, &key()).await;
+    client.prove(&key()).await;
     let ask = next(&mut asks).await;
     let close = futures::SinkExt::close(&mut client.socket);
     soon("the close", close).await.expect("closed");
     gone(ask).await;
 
     let mut client = Client::connect(&server).await;
-    prove(&mut client, &key()).await;
+    client.prove(&key()).await;
     let ask = next(&mut asks).await;
     tokio::join!(server.shutdown(), gone(ask));
 }
@@ -119,10 +111,10 @@ async fn whoever_closes_its_link_leaves_its_place_to_the_next_at_once() {
     let (access, mut asks) = Waiting::new();
     let server = serving_with(config().with_access_in_flight(1), access).await;
     let mut client = Client::connect(&server).await;
-    prove(&mut client, &key()).await;
+    client.prove(&key()).await;
     let ask = next(&mut asks).await;
     let mut other = link(&server, 3).await;
-    prove(&mut other, &key()).await;
+    other.prove(&key()).await;
     // It keeps its socket open, and the server waits for it to hang up: two seconds.
     let closed = Instant::now();
     let close = futures::SinkExt::send(&mut client.socket, Message::close(None, ""));
@@ -139,10 +131,10 @@ async fn of_two_links_with_one_key_the_later_has_the_address_whichever_is_decide
     let server = serving_with(config(), access).await;
     let key = key();
     let mut early = Client::connect(&server).await;
-    let early_ack = prove(&mut early, &key).await;
+    let early_ack = early.prove(&key).await;
     let early_ask = next(&mut asks).await;
     let mut late = Client::connect(&server).await;
-    let late_ack = prove(&mut late, &key).await;
+    let late_ack = late.prove(&key).await;
     let late_ask = next(&mut asks).await;
     late_ask.reply.send(Verdict::allow()).expect("it waits");
     assert_eq!(late.answer(late_ack).await[0], Value::Null);
@@ -153,25 +145,16 @@ async fn of_two_links_with_one_key_the_later_has_the_address_whichever_is_decide
     // Dials go to the later one, and it may join anew.
     let mut dialer = joined(&server, &mut asks).await;
     crate::client::dial(&mut dialer, &mut late, "d").await;
-    let ack = prove(&mut late, &key).await;
-    let ask = next(&mut asks).await;
-    ask.reply.send(Verdict::allow()).expect("it waits");
-    assert_eq!(late.answer(ack).await[0], Value::Null);
+    let_in(&mut late, &key, &mut asks).await;
 }
 
 #[tokio::test]
 async fn a_verdict_that_is_no_longer_right_is_looked_at_once_more() {
     let (access, mut asks) = Waiting::new();
-    let banned = super::Bans::default();
-    let access = Both(access, banned.clone());
-    let server = serving(access).await;
+    let banned = Bans::default();
+    let server = serving(Slow(access, banned.clone())).await;
     let (bad, good) = (key(), key());
-    let mut clients = Vec::new();
-    for key in [&bad, &good] {
-        let mut client = Client::connect(&server).await;
-        let ack = prove(&mut client, key).await;
-        clients.push((client, ack, next(&mut asks).await));
-    }
+    let clients = waiting(&server, [&bad, &good], &mut asks).await;
     banned.ban(&bad);
     assert_eq!(server.recheck_access().await, 0, "neither has joined");
     let mut told = Vec::new();
@@ -189,23 +172,6 @@ async fn a_verdict_that_is_no_longer_right_is_looked_at_once_more() {
         [(1008, "you are not allowed here any more".to_owned())]
     );
     assert_eq!(count(&server, Refused::NoLongerAllowed), 1);
-}
-
-/// Decides as the first, and reconsiders as the second.
-#[derive(Debug)]
-struct Both(Waiting, super::Bans);
-
-impl libp2p_websocket_star::rendezvous::Access for Both {
-    fn judge(
-        &self,
-        join: &libp2p_websocket_star::rendezvous::Join,
-    ) -> libp2p_websocket_star::rendezvous::Judgement {
-        self.0.judge(join)
-    }
-
-    fn still_allows(&self, join: &libp2p_websocket_star::rendezvous::Join) -> bool {
-        self.1.still_allows(join)
-    }
 }
 
 fn few_at_a_time() -> Config {
@@ -227,7 +193,7 @@ async fn a_stranger_with_many_keys_is_one_among_the_others() {
     let mut flood = Vec::new();
     for _ in 0..30 {
         let mut client = link(&server, 2).await;
-        prove(&mut client, &key()).await;
+        client.prove(&key()).await;
         flood.push(client);
     }
     let (first, second) = (next(&mut asks).await, next(&mut asks).await);
@@ -235,11 +201,11 @@ async fn a_stranger_with_many_keys_is_one_among_the_others() {
     // The last place is for others.
     nothing(&mut asks).await;
     let mut honest = link(&server, 3).await;
-    let ack = prove(&mut honest, &key()).await;
+    let ack = honest.prove(&key()).await;
     let asked = next(&mut asks).await;
     assert_eq!(asked.join.address(), honest.address);
     let mut more = link(&server, 4).await;
-    let more_ack = prove(&mut more, &key()).await;
+    let more_ack = more.prove(&key()).await;
     nothing(&mut asks).await;
     // All places are taken, and it is next.
     first.reply.send(Verdict::refuse("no")).expect("it waits");
@@ -264,7 +230,7 @@ async fn other_links_are_served_meanwhile() {
     let mut waiting = Vec::new();
     for _ in 0..10 {
         let mut client = Client::connect(&server).await;
-        prove(&mut client, &key()).await;
+        client.prove(&key()).await;
         waiting.push(client);
     }
     crate::client::dial(&mut dialer, &mut listener, "d").await;

@@ -10,17 +10,18 @@ use axum::{
 };
 use libp2p_identity::Keypair;
 use libp2p_websocket_star::rendezvous::{
-    Access, ClientAddr, Config, Join, Judgement, Limits, Network, Refused, Rendezvous, Verdict,
+    ClientAddr, Config, Join, Limits, Network, Refused, Rendezvous, Verdict,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
 };
 
 use super::{application, connected_from, get_path, joined, link_status, mounted, serve};
 use crate::{
-    client::{Client, Eio, soon},
-    upgrade::{HEADERS, QUERY, request},
+    access::Deciding,
+    client::{Client, Eio, socket, soon},
+    upgrade::{HEADERS, QUERY, link_request, request},
 };
 
 const BEGUN: &str = "101";
@@ -31,23 +32,13 @@ const CLIENT: &str = "x-test-client";
 
 /// Sends a request on a connection from 127.0.0.`host`; gives the status, and the connection.
 async fn ask(addr: SocketAddr, host: u8, request: &str) -> (String, TcpStream) {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    let bound = socket.bind(([127, 0, 0, host], 0).into());
-    bound.expect("a loopback address");
-    let mut stream = socket.connect(addr).await.expect("it listens");
+    let mut stream = socket(host).connect(addr).await.expect("it listens");
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut status = [0; 12];
     let read = stream.read_exact(&mut status);
     soon("an answer", read).await.expect("an answer");
     let status = status[9..].to_vec();
     (String::from_utf8(status).expect("digits"), stream)
-}
-
-/// A request for a link with one more header.
-fn link(name: &str, value: &str) -> String {
-    let header = format!("{name}: {value}");
-    let headers: Vec<_> = HEADERS.into_iter().chain([header.as_str()]).collect();
-    request(QUERY, &headers)
 }
 
 /// Asks for links, and keeps them: the statuses.
@@ -104,7 +95,7 @@ async fn what_the_application_says_comes_first() {
         "2001:db8::2",
         "2001:db8:0:1::1",
     ];
-    let requests = clients.map(|client| (1, link(CLIENT, client)));
+    let requests = clients.map(|client| (1, link_request(CLIENT, client)));
     let (statuses, _kept) = ask_all(addr, &requests).await;
     let expected = [BEGUN, TOO_MANY, TOO_MANY, BEGUN, BEGUN, TOO_MANY, BEGUN];
     assert_eq!(statuses, expected);
@@ -163,7 +154,7 @@ async fn a_trusted_proxy_before_the_application_names_the_client() {
     let limits = Limits::default().with_max_links_per_ip(1);
     let config = Config::default().with_limits(limits);
     let (_rendezvous, addr) = mounted(config.with_trusted_proxies([proxy])).await;
-    let named = |client| link("X-Forwarded-For", client);
+    let named = |client| link_request("X-Forwarded-For", client);
     let requests = [
         (2, named("192.0.2.1")),
         (2, named("192.0.2.1")),
@@ -186,7 +177,8 @@ async fn where_the_application_reads_the_proxy_protocol_nobody_else_is_named() {
         .with_proxy_protocol(true);
     let (_rendezvous, addr) = mounted(config).await;
     // It has said that these are the proxy's own, and what a client writes is passed on.
-    let requests = ["192.0.2.1", "192.0.2.2"].map(|client| (1, link("X-Forwarded-For", client)));
+    let requests =
+        ["192.0.2.1", "192.0.2.2"].map(|client| (1, link_request("X-Forwarded-For", client)));
     let (statuses, _kept) = ask_all(addr, &requests).await;
     assert_eq!(statuses, [BEGUN, TOO_MANY]);
 }
@@ -223,29 +215,20 @@ async fn silent(app: Router) -> SocketAddr {
     addr
 }
 
-/// Lets in whoever comes from one address, asks for one host, and shows one token.
-#[derive(Debug)]
-struct Picky;
-
-impl Access for Picky {
-    fn judge(&self, join: &Join) -> Judgement {
-        match self.still_allows(join) {
-            true => Verdict::allow().into(),
-            false => Verdict::refuse("not as expected").into(),
-        }
-    }
-
-    fn still_allows(&self, join: &Join) -> bool {
-        let token = join.token().map(|token| token.reveal());
-        join.client() == IpAddr::from([192, 0, 2, 7])
-            && join.host() == Some("star.example")
-            && token == Some("secret")
-    }
-}
-
 #[tokio::test]
 async fn the_access_is_told_the_same_of_a_join_as_by_a_server() {
-    let config = Config::default().with_access(Picky);
+    // Lets in whoever comes from one address, asks for one host, and shows one token.
+    let access = Deciding(|join: &Join| {
+        let token = join.token().map(|token| token.reveal());
+        let expected = join.client() == IpAddr::from([192, 0, 2, 7])
+            && join.host() == Some("star.example")
+            && token == Some("secret");
+        match expected {
+            true => Verdict::allow(),
+            false => Verdict::refuse("not as expected"),
+        }
+    });
+    let config = Config::default().with_access(access);
     let rendezvous = Rendezvous::start(config);
     let app = Router::new()
         .fallback_service(rendezvous.service())

@@ -1,33 +1,15 @@
 //! Tokens that a page shows.
 
-use libp2p_websocket_star::rendezvous::{Access, Config, Join, Judgement, Server, Verdict};
+use libp2p_websocket_star::rendezvous::{Config, Server};
 use serde_json::json;
 
 use crate::{
     browser::{BOTH, Browser},
-    support::address,
+    support::{
+        address,
+        token::{OneToken, SECRET},
+    },
 };
-
-const SECRET: &str = "a+very/secret~token==";
-
-/// Knows one token.
-#[derive(Debug)]
-struct OneToken;
-
-impl Access for OneToken {
-    fn judge(&self, join: &Join) -> Judgement {
-        let verdict = match join.token().map(|token| token.reveal()) {
-            Some(SECRET) => Verdict::allow(),
-            Some(_) => Verdict::refuse("another token"),
-            None => Verdict::refuse("no token"),
-        };
-        verdict.into()
-    }
-
-    fn still_allows(&self, join: &Join) -> bool {
-        join.token().is_some_and(|token| token.reveal() == SECRET)
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_shows_its_token_to_the_rendezvous_and_to_nobody_else() {

@@ -11,7 +11,6 @@ use axum::{
     routing::get,
     serve::{Listener, ListenerExt as _},
 };
-use futures::future::join;
 use libp2p_websocket_star::rendezvous::{Config, Rendezvous, prepare_socket};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
@@ -21,8 +20,8 @@ use crate::{
     support::{
         binary::http,
         ed25519,
-        js::{Peer, wire},
-        raw::{Raw, check_echo, echo},
+        js::Peer,
+        raw::{Raw, echo_both_ways},
         within,
     },
     tls::Root,
@@ -51,11 +50,7 @@ async fn meet(addr: &str, mut rust: Raw, js: Peer) {
     let key = json!({"keyType": "ed25519"});
     let theirs = js.try_listen(addr, key).await.expect("joined");
     let (_, ours) = rust.listen(addr).await;
-    check_echo(rust.dial(&theirs).await, LEN, 65_536).await;
-    let answer = async { echo(rust.accept().await.0).await.expect("no reset") };
-    let (wire, len) = (wire(&ours), LEN as u64);
-    let ((), copied) = join(js.echo(&wire, len), answer).await;
-    assert_eq!(copied, len);
+    echo_both_ways(&mut rust, &ours, &js, &theirs, LEN, 65_536).await;
 }
 
 #[tokio::test]

@@ -2,20 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use futures::future::{join, join_all};
+use futures::future::join_all;
 use libp2p::core::transport::TransportEvent::{ListenerError, NewAddress};
 use serde_json::json;
 
 use super::{
     List, counted, node, npm, refusal, refusals, refused, refused_for_now,
     service::{Answer, Service},
+    showing, showing_with,
 };
 use crate::{
     operations::certificates::{Certificate, Folder, text},
     support::{
         binary::Binary,
         ed25519, hasty,
-        raw::{Raw, check_echo, echo},
+        js::wire,
+        raw::{Raw, echo_both_ways},
         within,
     },
 };
@@ -35,21 +37,16 @@ async fn the_service_is_asked_with_all_there_is_and_obeyed() {
     let to = npm.try_listen(&star.addr(), ed25519_key.clone()).await;
     let to = to.expect("let in");
     let key = ed25519();
-    let at = star.addr().parse().expect("a multiaddr");
-    let config = hasty().with_token(at, "secret").expect("on this machine");
-    let mut node = Raw::with(&key, config);
+    let mut node = showing_with(&key, "secret", &star.addr());
     let (_, own) = node.listen(&star.addr()).await;
-    let own = own.to_string().replace("/p2p/", "/ipfs/");
-    check_echo(node.dial(&to).await, 10_000, 1000).await;
-    let answer = async { echo(node.accept().await.0).await.expect("no reset") };
-    join(npm.echo(&own, 10_000), answer).await;
+    echo_both_ways(&mut node, &own, &npm, &to, 10_000, 1000).await;
 
     let host = star.local_addr().to_string();
     let of_npm = json!({
         "peer": of_npm, "proved": true, "address": to, "client": "127.0.0.1", "host": host,
     });
     let of_node = json!({
-        "peer": super::id(&key), "proved": true, "address": own, "client": "127.0.0.1", "host": host,
+        "peer": super::id(&key), "proved": true, "address": wire(own), "client": "127.0.0.1", "host": host,
         "token": "secret",
     });
     assert_eq!(service.asked(), [of_npm, of_node]);
@@ -379,9 +376,7 @@ async fn a_service_that_is_asked_in_the_clear_is_warned_of_and_told_no_tokens() 
     let url = service.url().replace("127.0.0.1", "localhost");
     let mut star = Binary::start(&["--access-url", &url]).await;
     star.logged("is asked without TLS").await;
-    let at = star.addr().parse().expect("a multiaddr");
-    let config = hasty().with_token(at, "secret").expect("on this machine");
-    Raw::with(&ed25519(), config).listen(&star.addr()).await;
+    showing("secret", &star.addr()).listen(&star.addr()).await;
     let asked = service.asked();
     assert!(asked[0]["peer"].is_string() && asked[0].get("token").is_none());
 }

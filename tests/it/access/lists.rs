@@ -3,22 +3,22 @@
 use std::time::Instant;
 
 use futures::future::join;
-use libp2p::core::transport::TransportEvent::{ListenerError, NewAddress};
 use serde_json::json;
 
-use super::{List, closed, counted, for_now, id, metric, node, npm, refusals, refused_for_now};
-use crate::support::{
-    binary::{Binary, command, failure},
-    ed25519, hasty,
-    js::{Peer, wire},
-    raw::{Raw, check_echo, echo},
+use super::{
+    List, closed, counted, cut_off, for_now, id, metric, node, npm, refusals, refused_for_now,
+};
+use crate::{
+    operations::certificates::text,
+    support::{
+        binary::{Binary, command, failure},
+        ed25519, hasty,
+        js::Peer,
+        raw::{Raw, echo_both_ways},
+    },
 };
 
 const UNLISTED: &str = "Not allowed now, again in 60 s: you are on no allow list";
-
-fn flags<'a>(flag: &'a str, list: &'a str) -> [&'a str; 2] {
-    [flag, list]
-}
 
 #[tokio::test]
 async fn only_those_on_the_list_are_let_in_npms_and_ours() {
@@ -32,7 +32,7 @@ async fn only_those_on_the_list_are_let_in_npms_and_ours() {
         format!("{of_known} # by npm"),
         format!("f{}", hex::encode(cid)),
     ]);
-    let star = Binary::start(&flags("--allow-peers", &list.path())).await;
+    let star = Binary::start(&["--allow-peers", &list.path()]).await;
     let ed25519 = json!({"keyType": "ed25519"});
     let to = known.try_listen(&star.addr(), ed25519.clone()).await;
     let to = to.expect("on the list");
@@ -42,9 +42,7 @@ async fn only_those_on_the_list_are_let_in_npms_and_ours() {
     let (_, own) = ours.listen(&star.addr()).await;
     assert_eq!(refused_for_now(&mut other, &star.addr()).await, UNLISTED);
 
-    check_echo(ours.dial(&to).await, 100_000, 10_000).await;
-    let answer = async { echo(ours.accept().await.0).await.expect("no reset") };
-    join(known.echo(&wire(&own), 100_000), answer).await;
+    echo_both_ways(&mut ours, &own, &known, &to, 100_000, 10_000).await;
     // Nobody has come back.
     assert_eq!(refusals(&star, "not_allowed_now").await, 2);
     assert_eq!(metric(&star, "rendezvous_peers").await, 2);
@@ -71,21 +69,7 @@ async fn cut_off_by(
         };
         npm.expect_where("that it is cut off", is_cut_off).await;
     };
-    let node_is_gone = async {
-        loop {
-            match node.event().await {
-                ListenerError { error, .. } => {
-                    let told = error.to_string();
-                    let expected = "you are not allowed here any more";
-                    assert!(told.ends_with(expected), "{told}");
-                    return;
-                }
-                NewAddress { .. } => panic!("it was let in again"),
-                _ => {}
-            }
-        }
-    };
-    join(npm_is_gone, node_is_gone).await;
+    join(npm_is_gone, cut_off(node)).await;
     star.logged("the access lists were read anew").await;
     assert_eq!(refusals(&star, "no_longer_allowed").await, 2);
     star
@@ -138,18 +122,13 @@ async fn a_network_is_cut_off_on_a_signal() {
 async fn a_list_that_is_read_half_written_keeps_nobody_out_for_good() {
     let key = ed25519();
     let list = List::new(&[id(&key)]);
-    let mut star = Binary::start(&flags("--allow-peers", &list.path())).await;
+    let mut star = Binary::start(&["--allow-peers", &list.path()]).await;
     let mut node = Raw::with(&key, hasty());
     node.listen(&star.addr()).await;
     // As a shell does it: first the file is made empty, and what is to be in it comes later.
     std::fs::write(list.path(), "").expect("written");
     star.logged("the access lists were read anew").await;
-    loop {
-        if let ListenerError { error, .. } = node.event().await {
-            assert!(error.to_string().contains("not allowed here any more"));
-            break;
-        }
-    }
+    cut_off(&mut node).await;
     assert_eq!(for_now(&mut node).await, UNLISTED);
     std::fs::write(list.path(), id(&key)).expect("written");
     star.logged("the access lists were read anew").await;
@@ -164,7 +143,7 @@ async fn a_signal_to_stop_is_heard_while_lists_are_read() {
     let mut command = command();
     command
         .args(["--host", "127.0.0.1", "--port", "0"])
-        .args(flags("--deny-peers", &list.path()))
+        .args(["--deny-peers", &list.path()])
         .env("RUST_LOG", "info,websocket_star_rendezvous=debug");
     let began = Instant::now();
     let mut star = Binary::spawn(&mut command).await;
@@ -184,7 +163,7 @@ async fn a_list_that_makes_no_sense_changes_nothing() {
     let (mut known, of_known) = node();
     let key = ed25519();
     let list = List::new(std::slice::from_ref(&of_known));
-    let mut star = Binary::start(&flags("--allow-peers", &list.path())).await;
+    let mut star = Binary::start(&["--allow-peers", &list.path()]).await;
     known.listen(&star.addr()).await;
     list.write(&[id(&key), "nonsense".to_owned()]);
     let line = star.logged("the access lists stay as they were").await;
@@ -208,10 +187,10 @@ async fn a_list_that_makes_no_sense_changes_nothing() {
 #[tokio::test]
 async fn a_network_on_the_list_is_enough() {
     let list = List::new(&["::1".to_owned(), "127.0.0.1".to_owned()]);
-    let star = Binary::start(&flags("--allow-networks", &list.path())).await;
+    let star = Binary::start(&["--allow-networks", &list.path()]).await;
     node().0.listen(&star.addr()).await;
     let list = List::new(&["10.0.0.0/8".to_owned()]);
-    let star = Binary::start(&flags("--allow-networks", &list.path())).await;
+    let star = Binary::start(&["--allow-networks", &list.path()]).await;
     refused_for_now(&mut node().0, &star.addr()).await;
 }
 
@@ -226,7 +205,8 @@ async fn a_file_that_cannot_be_used_is_a_reason_not_to_start() {
     let bad = list.path();
     let wide = List::new(&["10.1.2.3/8".to_owned()]);
     let too_wide = wide.path();
-    let folder = text_of(list.folder.path());
+    let folder = tempfile::tempdir().expect("a folder");
+    let no_file = text(folder.path());
     for (arguments, expected) in [
         (
             ["--allow-peers", &bad],
@@ -253,7 +233,7 @@ async fn a_file_that_cannot_be_used_is_a_reason_not_to_start() {
             ["--token-file", "/nowhere/tokens"],
             "cannot read /nowhere/tokens: No such file",
         ),
-        (["--deny-peers", &folder], "it is not a file"),
+        (["--deny-peers", &no_file], "it is not a file"),
         (["--deny-peers", &good], "cannot read"),
     ] {
         let mut command = command();
@@ -264,8 +244,4 @@ async fn a_file_that_cannot_be_used_is_a_reason_not_to_start() {
         assert!(last.contains(expected), "{arguments:?}: {stderr}");
         assert!(!last.contains("no such thing"), "{last}");
     }
-}
-
-fn text_of(path: &std::path::Path) -> String {
-    crate::operations::certificates::text(path)
 }

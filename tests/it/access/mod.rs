@@ -5,48 +5,45 @@ mod lists;
 mod service;
 mod tokens;
 
-use std::path::PathBuf;
-
 use libp2p::{
-    core::transport::TransportEvent::{ListenerClosed, ListenerError, NewAddress},
+    core::transport::TransportEvent::{AddressExpired, ListenerClosed, ListenerError, NewAddress},
     identity::Keypair,
 };
 use libp2p_websocket_star::error::{Error, JoinError};
 use serde_json::json;
 
 use crate::{
-    operations::certificates::text,
+    operations::certificates::{Folder, text},
     support::{
-        address, binary::Binary, binary::http, ed25519, embedded, hasty, js::Peer, raw::Raw,
+        address,
+        binary::{Binary, http, value},
+        ed25519, embedded, hasty,
+        js::Peer,
+        raw::Raw,
     },
 };
 
 /// A list in a file of its own.
 struct List {
-    folder: tempfile::TempDir,
+    folder: Folder,
 }
 
 impl List {
     fn new(lines: &[String]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let list = Self { folder };
+        let list = Self {
+            folder: Folder::new(),
+        };
         list.write(lines);
         list
     }
 
     fn path(&self) -> String {
-        text(&self.file("list"))
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        text(&self.folder.path("list"))
     }
 
     /// Replaces all of it at once.
     fn write(&self, lines: &[String]) {
-        let new = self.file("new");
-        std::fs::write(&new, lines.join("\n")).expect("written");
-        std::fs::rename(new, self.file("list")).expect("renamed");
+        self.folder.replace("list", lines.join("\n"));
     }
 }
 
@@ -54,6 +51,17 @@ impl List {
 fn node() -> (Raw, String) {
     let key = ed25519();
     (Raw::with(&key, hasty()), id(&key))
+}
+
+/// A node that shows this token at a rendezvous.
+fn showing(token: &str, addr: &str) -> Raw {
+    showing_with(&ed25519(), token, addr)
+}
+
+fn showing_with(key: &Keypair, token: &str, addr: &str) -> Raw {
+    let addr = addr.parse().expect("a multiaddr");
+    let config = hasty().with_token(addr, token).expect("on this machine");
+    Raw::with(key, config)
 }
 
 fn id(key: &Keypair) -> String {
@@ -105,6 +113,22 @@ async fn closed(node: &mut Raw) -> String {
     }
 }
 
+/// Waits until a node that has joined is told that it may not stay.
+async fn cut_off(node: &mut Raw) {
+    loop {
+        match node.event().await {
+            AddressExpired { .. } => {}
+            ListenerError { error, .. } => {
+                let told = error.to_string();
+                let expected = "you are not allowed here any more";
+                assert!(told.ends_with(expected), "{told}");
+                return;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// The words with which a listener was refused for a while.
 async fn refused_for_now(node: &mut Raw, addr: &str) -> String {
     node.listen_on(addr).expect("a good address");
@@ -130,9 +154,7 @@ async fn for_now(node: &mut Raw) -> String {
 /// What the metrics of a binary say.
 async fn metric(star: &Binary, name: &str) -> u64 {
     let metrics = http(star.local_addr(), "GET", "/metrics", "x").await;
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name));
-    let value = line.unwrap_or_else(|| panic!("no {name}: {metrics}"));
-    value.trim().parse().expect("a number")
+    value(&metrics, name)
 }
 
 async fn refusals(star: &Binary, reason: &str) -> u64 {

@@ -12,7 +12,7 @@ use tokio_websockets::Message;
 
 use super::{link_error, listening};
 use crate::support::{
-    hasty,
+    hasty, head,
     scripted::{Dripping, Link, OPEN, Scripted},
     within,
 };
@@ -70,20 +70,15 @@ async fn an_accept_header_over_20_bytes_is_no_panic() {
 
 /// Reads the upgrade request, and answers with a 101 that has `more` in its head.
 async fn agree(tcp: &mut TcpStream, more: &str) {
-    let mut request = Vec::new();
-    while !request.ends_with(b"\r\n\r\n") {
-        let byte = within("the request", tcp.read_u8()).await;
-        request.push(byte.expect("open"));
-    }
-    let request = String::from_utf8(request).expect("ASCII");
+    let request = head(tcp).await;
     let mut lines = request.lines();
     let key = lines.find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
     let mut sha1 = sha1_smol::Sha1::from(key.expect("a key"));
     sha1.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     let accept = BASE64_STANDARD.encode(sha1.digest().bytes());
     let answer = switching(&accept);
-    let head = answer.strip_suffix("\r\n").expect("a head");
-    let answer = format!("{head}{more}\r\n");
+    let begun = answer.strip_suffix("\r\n").expect("a head");
+    let answer = format!("{begun}{more}\r\n");
     tcp.write_all(answer.as_bytes()).await.expect("taken");
 }
 

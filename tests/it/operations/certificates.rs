@@ -69,9 +69,14 @@ impl Folder {
             ("cert.pem", &certificate.pem),
             ("key.pem", &certificate.key_pem),
         ] {
-            let new = self.write("new", text);
-            std::fs::rename(new, self.path(name)).expect("renamed");
+            self.replace(name, text);
         }
+    }
+
+    /// Replaces a file at once, or makes it.
+    pub fn replace(&self, name: &str, content: impl AsRef<[u8]>) {
+        let new = self.write("new", content);
+        std::fs::rename(new, self.path(name)).expect("renamed");
     }
 
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {

@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::support::{
     address,
-    binary::http,
+    binary::{http, value},
     ed25519, embedded,
     js::{Rendezvous, RendezvousOptions},
     raw::{Raw, check_echo, echo},
@@ -46,16 +46,6 @@ fn metric_types(text: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// The value of a metric, given with its labels.
-fn value(text: &str, name: &str) -> f64 {
-    let value = text.lines().find_map(|line| {
-        let (found, value) = line.rsplit_once(' ')?;
-        (found == name).then_some(value)
-    });
-    let value = value.unwrap_or_else(|| panic!("no {name} in {text}"));
-    value.parse().expect("a number")
-}
-
 #[tokio::test]
 async fn the_metrics_have_the_names_and_types_of_the_npm_servers() {
     let npm = Rendezvous::start(RendezvousOptions {
@@ -71,7 +61,7 @@ async fn the_metrics_have_the_names_and_types_of_the_npm_servers() {
     assert!(npm.is_subset(&ours_types), "{npm:?}\n{ours_types:?}");
     for line in npm {
         let (name, _) = line.split_once(' ').expect("a type");
-        assert_eq!(value(&ours, name), 0.0);
+        assert_eq!(value::<f64>(&ours, name), 0.0);
     }
 }
 
@@ -110,7 +100,7 @@ async fn the_metrics_count_what_happens() {
         ("rendezvous_dial_seconds_bucket{le=\"+Inf\"}", 1.0),
         ("rendezvous_refusals_total{reason=\"peer_not_found\"}", 1.0),
     ] {
-        assert_eq!(value(&text, name), expected, "{name}");
+        assert_eq!(value::<f64>(&text, name), expected, "{name}");
     }
     assert!(text.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"));
 }
@@ -124,7 +114,7 @@ async fn the_metrics_list_every_reason_from_the_start_and_count_links_that_are_c
     let of = |reason: Refused| format!("rendezvous_refusals_total{{reason=\"{reason}\"}}");
     let text = get(addr, "/metrics").await;
     for (reason, _) in star.snapshot().refusals.iter() {
-        assert_eq!(value(&text, &of(reason)), 0.0, "{reason}");
+        assert_eq!(value::<f64>(&text, &of(reason)), 0.0, "{reason}");
     }
 
     let mut link = upgraded(addr).await;
@@ -136,7 +126,7 @@ async fn the_metrics_list_every_reason_from_the_start_and_count_links_that_are_c
         .expect("an orderly end");
     let text = get(addr, "/metrics").await;
     let too_long = "rendezvous_refusals_total{reason=\"message_too_long\"}";
-    assert_eq!(value(&text, too_long), 1.0);
+    assert_eq!(value::<f64>(&text, too_long), 1.0);
 }
 
 #[tokio::test]

@@ -17,7 +17,10 @@ use tokio_rustls::{
 };
 
 use super::process::Proxy;
-use crate::{operations::certificates::Certificate, support::within};
+use crate::{
+    operations::certificates::Certificate,
+    support::{head, within},
+};
 
 /// What a page shows in its query.
 pub const SECRET: &str = "a-token-of-a-page";
@@ -89,12 +92,7 @@ pub async fn link(
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     );
     let mut stream = send(host, &request, proxy, trusted).await;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let byte = within("an answer", stream.read_u8()).await;
-        head.push(byte.expect("a byte"));
-    }
-    (String::from_utf8_lossy(&head).into_owned(), stream)
+    (head(&mut stream).await, stream)
 }
 
 /// The page, as a browser on that host gets it.

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use futures::future::join;
 use libp2p_websocket_star::rendezvous::{
     Access, Config, Join, Judgement, Limits, Network, Refused, Server, TlsConfig, Verdict,
 };
@@ -25,7 +24,7 @@ use crate::{
         binary::Binary,
         ed25519, hasty,
         js::Peer,
-        raw::{Raw, check_echo, echo},
+        raw::{Raw, echo_both_ways},
         within,
     },
 };
@@ -78,10 +77,7 @@ async fn peers_meet(proxy: &Proxy, certificate: &Certificate, mut clients: mpsc:
     let ed25519 = json!({"keyType": "ed25519"});
     let to = npm.try_listen(&host.address(), ed25519).await;
     let to = to.expect("joined");
-    check_echo(node.dial(&to).await, LEN, 65_536).await;
-    let own = own.to_string().replace("/p2p/", "/ipfs/");
-    let answer = async { echo(node.accept().await.0).await.expect("no reset") };
-    join(npm.echo(&own, LEN as u64), answer).await;
+    echo_both_ways(&mut node, &own, &npm, &to, LEN, 65_536).await;
     for _ in 0..2 {
         let client = within("a join", clients.recv()).await;
         assert_eq!(client, Some(host.ip()));

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     process::{ExitStatus, Stdio},
+    str::FromStr,
 };
 
 use tokio::{
@@ -157,4 +158,15 @@ pub async fn http(addr: SocketAddr, method: &str, path: &str, host: &str) -> Str
     let read = stream.read_to_string(&mut answer);
     within("an answer", read).await.expect("an answer");
     answer
+}
+
+/// The value of a metric, given with its labels.
+pub fn value<T: FromStr>(metrics: &str, name: &str) -> T {
+    let value = metrics.lines().find_map(|line| {
+        let (found, value) = line.rsplit_once(' ')?;
+        (found == name).then_some(value)
+    });
+    let value = value.unwrap_or_else(|| panic!("no {name} in {metrics}"));
+    let number = value.parse().ok();
+    number.unwrap_or_else(|| panic!("{name} is no such number: {value}"))
 }

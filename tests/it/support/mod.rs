@@ -10,11 +10,13 @@ pub mod raw;
 pub mod scripted;
 pub mod several;
 pub mod socketio;
+pub mod token;
 
 use std::{cell::Cell, sync::Once, time::Duration};
 
 use libp2p::identity::Keypair;
 use libp2p_websocket_star::rendezvous::{self, Server};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// No wait of a test takes longer, unless something is broken.
 pub const PATIENCE: Duration = Duration::from_secs(180);
@@ -25,6 +27,16 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("waited in vain for {what}"),
     }
+}
+
+/// Reads the head of a request or an answer, and nothing after it.
+pub async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let byte = within("a head", stream.read_u8()).await;
+        head.push(byte.expect("a byte"));
+    }
+    String::from_utf8(head).expect("UTF-8")
 }
 
 thread_local! {

@@ -20,7 +20,10 @@ use libp2p_websocket_star::{
 };
 use tokio::sync::mpsc;
 
-use super::{log, pattern, within};
+use super::{
+    js::{Peer, wire},
+    log, pattern, within,
+};
 
 type Event = TransportEvent<std::future::Ready<Result<Connection, Error>>, Error>;
 
@@ -199,6 +202,23 @@ pub async fn echo(connection: Connection) -> std::io::Result<u64> {
     let copied = futures::io::copy(reader, &mut writer).await?;
     writer.close().await?;
     Ok(copied)
+}
+
+/// A node of ours, which listens at `own`, and one of npm's, at `theirs`, dial each other, and either has `len` bytes
+/// echoed: ours in writes of `chunk`.
+pub async fn echo_both_ways(
+    node: &mut Raw,
+    own: &Multiaddr,
+    npm: &Peer,
+    theirs: &str,
+    len: usize,
+    chunk: usize,
+) {
+    check_echo(node.dial(theirs).await, len, chunk).await;
+    let answer = async { echo(node.accept().await.0).await.expect("no reset") };
+    let (own, len) = (wire(own), len as u64);
+    let ((), copied) = futures::future::join(npm.echo(&own, len), answer).await;
+    assert_eq!(copied, len);
 }
 
 /// Sends `len` bytes of the pattern in writes of `chunk`, reads them back, and ends properly.

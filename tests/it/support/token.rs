@@ -13,7 +13,7 @@ impl Access for OneToken {
         tracing::info!(?join, "somebody wants to join");
         let verdict = match join.token().map(|token| token.reveal()) {
             Some(SECRET) => Verdict::allow(),
-            Some(_) => Verdict::refuse("another token"),
+            Some(_) => Verdict::refuse("another token: not with that"),
             None => Verdict::refuse("no token"),
         };
         verdict.into()

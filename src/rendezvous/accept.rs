@@ -22,12 +22,14 @@ use tracing::{Instrument as _, Span, field::Empty};
 use super::introduction;
 use super::{
     admission::{Place, Ticket},
+    house::House,
     http,
-    hub::{Hub, Member, now},
+    hub::{Member, now},
     link,
     read_ahead::ReadAhead,
     refusals::Refused,
     supervised::contained,
+    tenants::Tenants,
     tls,
 };
 use crate::{limited::Limited, words::Words};
@@ -50,8 +52,8 @@ pub(super) struct Handed {
 }
 
 impl Handed {
-    pub(super) fn spawn(self, hub: &Arc<Hub>, tasks: &mut JoinSet<()>) {
-        let task = tasks.spawn(contained(hub.clone(), self.serving));
+    pub(super) fn spawn(self, house: &Arc<House>, tasks: &mut JoinSet<()>) {
+        let task = tasks.spawn(contained(house.clone(), self.serving));
         self.ticket.served_by(task);
     }
 }
@@ -60,28 +62,31 @@ impl Handed {
 pub(super) async fn accept(
     listener: Option<&TcpListener>,
     handed: &mut mpsc::Receiver<Handed>,
-    hub: &Arc<Hub>,
+    tenants: &Arc<Tenants>,
     tasks: &mut JoinSet<()>,
 ) {
+    let house = tenants.house();
     let (refused, cannot_accept) = (Limited::default(), Limited::default());
     loop {
         let accepted = tokio::select! {
             accepted = next(listener) => accepted,
             Some(handed) = handed.recv() => {
-                handed.spawn(hub, tasks);
+                handed.spawn(house, tasks);
                 continue;
             }
             Some(_) = tasks.join_next() => continue,
         };
         match accepted {
-            Ok((stream, remote)) => match enter(remote.ip(), hub) {
+            Ok((stream, remote)) => match enter(remote.ip(), house) {
                 Ok(place) => {
-                    let (ticket, served) = (place.ticket(), hub.clone());
-                    let hub = hub.clone();
-                    ticket.served_by(match hub.tls() {
-                        None => tasks.spawn(contained(hub, serve(stream, remote, place, served))),
+                    let (ticket, tenants) = (place.ticket(), tenants.clone());
+                    let house = house.clone();
+                    ticket.served_by(match house.tls() {
+                        None => {
+                            tasks.spawn(contained(house, serve(stream, remote, place, tenants)))
+                        }
                         Some(_) => {
-                            tasks.spawn(contained(hub, serve_tls(stream, remote, place, served)))
+                            tasks.spawn(contained(house, serve_tls(stream, remote, place, tenants)))
                         }
                     });
                 }
@@ -100,7 +105,7 @@ pub(super) async fn accept(
                 let is_short = error
                     .raw_os_error()
                     .is_some_and(|n| NO_DESCRIPTOR.contains(&n));
-                let pause = match is_short && hub.admission().make_room() {
+                let pause = match is_short && house.admission().make_room() {
                     true => EVICTION_PAUSE,
                     false => ACCEPT_PAUSE,
                 };
@@ -110,9 +115,9 @@ pub(super) async fn accept(
     }
 }
 
-fn enter(remote: IpAddr, hub: &Hub) -> Result<Place, Refused> {
-    let is_proxy = hub.config().trusted_proxies().contain(remote);
-    hub.admission().enter(remote, is_proxy, now())
+fn enter(remote: IpAddr, house: &House) -> Result<Place, Refused> {
+    let is_proxy = house.config().trusted_proxies().contain(remote);
+    house.admission().enter(remote, is_proxy, now())
 }
 
 async fn next(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
@@ -130,22 +135,27 @@ fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-async fn serve(mut stream: TcpStream, remote: SocketAddr, mut place: Place, hub: Arc<Hub>) {
+async fn serve(mut stream: TcpStream, remote: SocketAddr, mut place: Place, tenants: Arc<Tenants>) {
     prepare_socket(&stream);
-    match introduced(&mut stream, remote, &mut place, &hub).await {
-        Some(from) => serve_http(stream, remote, from, place, hub).await,
+    match introduced(&mut stream, remote, &mut place, tenants.house()).await {
+        Some(from) => serve_http(stream, remote, from, place, tenants).await,
         None => reset(stream),
     }
 }
 
-async fn serve_tls(mut stream: TcpStream, remote: SocketAddr, mut place: Place, hub: Arc<Hub>) {
+async fn serve_tls(
+    mut stream: TcpStream,
+    remote: SocketAddr,
+    mut place: Place,
+    tenants: Arc<Tenants>,
+) {
     prepare_socket(&stream);
-    let Some(from) = introduced(&mut stream, remote, &mut place, &hub).await else {
+    let Some(from) = introduced(&mut stream, remote, &mut place, tenants.house()).await else {
         return reset(stream);
     };
     // In a box, so that the memory of an idle link does not include what the handshake needed.
-    if let Some(stream) = Box::pin(handshake(stream, remote, &hub)).await {
-        serve_http(stream, remote, from, place, hub).await;
+    if let Some(stream) = Box::pin(handshake(stream, remote, tenants.house())).await {
+        serve_http(stream, remote, from, place, tenants).await;
     }
 }
 
@@ -158,12 +168,12 @@ async fn introduced(
     stream: &mut TcpStream,
     remote: SocketAddr,
     place: &mut Place,
-    hub: &Hub,
+    house: &House,
 ) -> Option<IpAddr> {
     #[cfg(feature = "rendezvous")]
-    if place.is_proxy() && hub.config().proxy_protocol() {
+    if place.is_proxy() && house.config().proxy_protocol() {
         // In a box, for the same reason.
-        return Box::pin(introduction::take(stream, remote, place, hub)).await;
+        return Box::pin(introduction::take(stream, remote, place, house)).await;
     }
     Some(remote.ip())
 }
@@ -189,9 +199,9 @@ pub fn prepare_socket(stream: &TcpStream) {
 async fn handshake(
     stream: TcpStream,
     remote: SocketAddr,
-    hub: &Hub,
+    house: &House,
 ) -> Option<Box<TlsStream<ReadAhead<TcpStream>>>> {
-    let acceptor = TlsAcceptor::from(hub.tls()?.config());
+    let acceptor = TlsAcceptor::from(house.tls()?.config());
     let handshake = async {
         let mut first = [0];
         if stream.peek(&mut first).await? != 0 && first != [tls::HANDSHAKE_RECORD] {
@@ -201,7 +211,7 @@ async fn handshake(
         let stream = acceptor.accept(ReadAhead::new(stream)).await?;
         Ok(Some(Box::new(stream)))
     };
-    let handshaken = hub.in_time(handshake).await?;
+    let handshaken = house.in_time(handshake).await?;
     let handshaken = handshaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     handshaken.unwrap_or_else(|error: io::Error| {
         tracing::debug!(%remote, error = %Words(error), "a TLS handshake failed");
@@ -215,15 +225,15 @@ pub(super) async fn serve_http<S>(
     remote: SocketAddr,
     from: IpAddr,
     place: Place,
-    hub: Arc<Hub>,
+    tenants: Arc<Tenants>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // In a box, so that the memory of an idle link does not include what HTTP needed.
-    let Some(upgraded) = Box::pin(http::serve(stream, from, &place, &hub)).await else {
+    let Some(upgraded) = Box::pin(http::serve(stream, from, &place, &tenants)).await else {
         return;
     };
-    drop(hub);
+    drop(tenants);
     let span = link_span(&upgraded.member, remote.ip(), &remote);
     link::serve(upgraded).instrument(span).await;
 }
@@ -231,9 +241,14 @@ pub(super) async fn serve_http<S>(
 /// What the log has of a link on each of its lines. `shown` is what is known of whoever has connected.
 pub(super) fn link_span(member: &Member, remote: IpAddr, shown: &dyn Display) -> Span {
     let (link, client) = (member.link, member.client);
-    let span = tracing::debug_span!("link", %link, remote = %shown, client = Empty, peer = Empty);
+    let span = tracing::debug_span!(
+        "link", %link, remote = %shown, client = Empty, tenant = Empty, peer = Empty
+    );
     if client != remote.to_canonical() {
         span.record("client", tracing::field::display(client));
+    }
+    if let Some(tenant) = member.hub.tenant() {
+        span.record("tenant", &**tenant);
     }
     span
 }

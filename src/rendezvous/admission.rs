@@ -79,6 +79,11 @@ impl Admission {
         self.lock().refusals
     }
 
+    /// Counts what was refused elsewhere, before it was known for which tenant.
+    pub(super) fn count_refused(&self, reason: Refused) {
+        self.lock().refuse(reason);
+    }
+
     /// How many connections there are, links included.
     pub(super) fn connections(&self) -> usize {
         self.lock().places.connections()

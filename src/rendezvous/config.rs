@@ -3,13 +3,14 @@
 mod access;
 mod pages;
 mod proxies;
+mod tenants;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
-use self::{access::AccessSettings, pages::Pages, proxies::ProxySettings};
+use self::{access::AccessSettings, pages::Pages, proxies::ProxySettings, tenants::TenantSettings};
 use super::{
     names::{PublicName, PublicNames},
     origin::Weights,
@@ -50,6 +51,7 @@ pub struct Config {
     pages: Pages,
     most_connections: usize,
     access: AccessSettings,
+    tenants: TenantSettings,
     limits: Limits,
 }
 
@@ -67,6 +69,7 @@ impl Default for Config {
     /// - Gives each address the same weight: who is behind one is not to be seen from here.
     /// - Takes peers that join under any name: it cannot know its own.
     /// - Lets everybody in: it cannot know whom to keep out.
+    /// - Has one network for all: it cannot know who belongs together.
     /// - Serves `/metrics`: they name no peer, and whoever may connect may ask for them, as with the
     ///   npm server's command line. Its page and `/health` tell no more.
     fn default() -> Self {
@@ -84,6 +87,7 @@ impl Default for Config {
             pages: Pages::default(),
             most_connections: usize::MAX,
             access: AccessSettings::default(),
+            tenants: TenantSettings::default(),
             limits: Limits::default(),
         }
     }

@@ -17,8 +17,8 @@ use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body, Incoming},
     header::{
-        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap,
-        HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName,
+        HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
     },
     server::conn::http1,
     service::service_fn,
@@ -31,11 +31,13 @@ use self::upgrade::Handshake;
 use super::{
     access::Visit,
     admission::Place,
+    house::House,
     hub::{AdmitError, Hub, Member, now},
     link::Upgraded,
     metrics, page,
     patient::Patient,
     refusals::Refused,
+    tenants::Tenants,
 };
 use crate::words::Words;
 
@@ -63,8 +65,13 @@ pub(super) struct Caller {
 
 impl Caller {
     /// The one for whom `remote` asks, which may be a trusted proxy.
-    pub(super) fn of<B>(request: &Request<B>, remote: IpAddr, is_proxy: bool, hub: &Hub) -> Self {
-        let proxies = hub.config().trusted_proxies();
+    pub(super) fn of<B>(
+        request: &Request<B>,
+        remote: IpAddr,
+        is_proxy: bool,
+        house: &House,
+    ) -> Self {
+        let proxies = house.config().trusted_proxies();
         let client = match is_proxy {
             true => proxies.client(remote, request.headers()),
             false => remote.to_canonical(),
@@ -73,8 +80,8 @@ impl Caller {
     }
 
     /// Counts the request. The refusal, if the client has sent too many.
-    pub(super) fn count(self, hub: &Hub) -> Option<Response<String>> {
-        let may_ask = hub.admission().may_ask(self.client, now());
+    pub(super) fn count(self, house: &House) -> Option<Response<String>> {
+        let may_ask = house.admission().may_ask(self.client, now());
         let text = "Too many requests a second from your address\n";
         (!may_ask).then(|| refusal(StatusCode::TOO_MANY_REQUESTS, text))
     }
@@ -94,6 +101,7 @@ pub(super) enum Reply {
 
 /// A request for a link, for which there has to be a place.
 pub(super) struct Wish {
+    hub: Arc<Hub>,
     stream: OnUpgrade,
     handshake: Handshake,
     visit: Option<Visit>,
@@ -101,13 +109,9 @@ pub(super) struct Wish {
 
 impl Wish {
     /// Begins the link, or says why not.
-    pub(super) fn begin(
-        self,
-        client: IpAddr,
-        place: &Place,
-        hub: &Arc<Hub>,
-    ) -> (Response<String>, Option<Begun>) {
+    pub(super) fn begin(self, client: IpAddr, place: &Place) -> (Response<String>, Option<Begun>) {
         let Self {
+            hub,
             stream,
             handshake,
             visit,
@@ -142,16 +146,17 @@ pub(super) async fn serve<S>(
     io: S,
     remote: IpAddr,
     place: &Place,
-    hub: &Arc<Hub>,
+    tenants: &Tenants,
 ) -> Option<Upgraded<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let limits = hub.config().limits();
+    let house = tenants.house();
+    let limits = house.config().limits();
     let upgrade: Mutex<Option<Begun>> = Mutex::new(None);
     let requests = AtomicUsize::new(0);
     let service = service_fn(|request| {
-        let (mut response, begun) = respond(request, remote, place, hub);
+        let (mut response, begun) = respond(request, remote, place, tenants);
         let number = requests.fetch_add(1, Ordering::Relaxed) + 1;
         if begun.is_some() {
             *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = begun;
@@ -161,7 +166,7 @@ where
         std::future::ready(Ok::<_, Infallible>(response))
     });
     // One that comes when the server stops already may still ask for its health.
-    let is_late = hub.is_stopping();
+    let is_late = house.is_stopping();
     let io = Patient::new(io, limits.handshake_timeout);
     let connection = http1::Builder::new()
         .keep_alive(!is_late)
@@ -173,7 +178,7 @@ where
     let mut connection = pin!(connection);
     let over = async {
         tokio::select! {
-            () = hub.stopping(), if !is_late => {}
+            () = house.stopping(), if !is_late => {}
             () = tokio::time::sleep(limits.http_age) => {}
         }
     };
@@ -222,24 +227,29 @@ fn respond(
     mut request: Request<Incoming>,
     remote: IpAddr,
     place: &Place,
-    hub: &Arc<Hub>,
+    tenants: &Tenants,
 ) -> (Response<String>, Option<Begun>) {
-    let caller = Caller::of(&request, remote, place.is_proxy(), hub);
-    if let Some(mut refusal) = caller.count(hub).or_else(|| caller.take(place)) {
+    let house = tenants.house();
+    let caller = Caller::of(&request, remote, place.is_proxy(), house);
+    if let Some(mut refusal) = caller.count(house).or_else(|| caller.take(place)) {
         set_last(&mut refusal);
         return (refusal, None);
     }
-    match reply(&mut request, hub.tls().is_some(), hub) {
+    match reply(&mut request, house.tls().is_some(), tenants) {
         Reply::Answer(response) => (response, None),
-        Reply::Link(wish) => wish.begin(caller.client, place, hub),
+        Reply::Link(wish) => wish.begin(caller.client, place),
     }
 }
 
 /// Answers a request, unless it is one for a link. `is_secure` is whether it is known to have come over TLS.
-pub(super) fn reply<B: Body>(request: &mut Request<B>, is_secure: bool, hub: &Hub) -> Reply {
-    let config = hub.config();
+pub(super) fn reply<B: Body>(
+    request: &mut Request<B>,
+    is_secure: bool,
+    tenants: &Tenants,
+) -> Reply {
+    let config = tenants.config();
     let page = match request.uri().path() {
-        "/socket.io/" | "/socket.io" => return reply_with_link(request, hub),
+        "/socket.io/" | "/socket.io" => return reply_with_link(request, tenants),
         "/" if config.page() => Page::Front,
         "/health" if config.health() => Page::Health,
         "/metrics" if config.metrics() => Page::Metrics,
@@ -251,25 +261,45 @@ pub(super) fn reply<B: Body>(request: &mut Request<B>, is_secure: bool, hub: &Hu
         response.headers_mut().insert(ALLOW, allowed);
         return Reply::Answer(response);
     }
+    // Whoever looks after the server asks by its address. A tenant is told of nobody but itself.
+    let tenant = tenants.named(upgrade::host(request));
     Reply::Answer(match page {
-        Page::Front => front_page(request.headers(), is_secure, hub),
-        Page::Health => health(hub),
-        Page::Metrics => metrics(hub),
+        Page::Front => front_page(request, is_secure, tenants),
+        Page::Health => health(tenants, tenant),
+        Page::Metrics => metrics(tenants, tenant),
     })
 }
 
-fn reply_with_link<B: Body>(request: &mut Request<B>, hub: &Hub) -> Reply {
+fn reply_with_link<B: Body>(request: &mut Request<B>, tenants: &Tenants) -> Reply {
+    let Some(hub) = tenants.of(upgrade::host(request)) else {
+        return Reply::Answer(refuse_host(tenants));
+    };
     match Handshake::of(request) {
         Err(error) => Reply::Answer(error.response()),
         Ok(handshake) => Reply::Link(Wish {
+            hub: hub.clone(),
             handshake,
-            visit: hub.doorkeeper().map(|_| upgrade::visit(request)),
+            visit: hub
+                .doorkeeper()
+                .map(|_| upgrade::visit(request, hub.tenant())),
             stream: hyper::upgrade::on(request),
         }),
     }
 }
 
-fn front_page(headers: &HeaderMap, is_secure: bool, hub: &Hub) -> Response<String> {
+/// Refuses who asks for a host that nobody has here.
+fn refuse_host(tenants: &Tenants) -> Response<String> {
+    let admission = tenants.house().admission();
+    admission.count_refused(Refused::UnknownHost);
+    let text = "No network has this host here\n";
+    refusal(StatusCode::MISDIRECTED_REQUEST, text)
+}
+
+fn front_page<B>(request: &Request<B>, is_secure: bool, tenants: &Tenants) -> Response<String> {
+    let headers = request.headers();
+    let Some(hub) = tenants.of(upgrade::host(request)) else {
+        return refuse_host(tenants);
+    };
     let header = |name: &HeaderName| headers.get(name)?.to_str().ok();
     let forwarded = header(&HeaderName::from_static("x-forwarded-proto"));
     // Each proxy adds how it was asked itself at the end.
@@ -286,9 +316,9 @@ fn front_page(headers: &HeaderMap, is_secure: bool, hub: &Hub) -> Response<Strin
     response
 }
 
-fn health(hub: &Hub) -> Response<String> {
-    let figures = hub.figures();
-    let (status, text) = match hub.is_stopping() {
+fn health(tenants: &Tenants, tenant: Option<&Arc<Hub>>) -> Response<String> {
+    let figures = tenant.map_or_else(|| tenants.figures(), |hub| hub.figures());
+    let (status, text) = match tenants.house().is_stopping() {
         false => (StatusCode::OK, "ok"),
         true => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     };
@@ -297,8 +327,8 @@ fn health(hub: &Hub) -> Response<String> {
     answer(status, JSON, json.to_string())
 }
 
-fn metrics(hub: &Hub) -> Response<String> {
-    match metrics::encode(hub) {
+fn metrics(tenants: &Tenants, tenant: Option<&Arc<Hub>>) -> Response<String> {
+    match metrics::encode(tenants, tenant) {
         Ok(text) => answer(StatusCode::OK, metrics::CONTENT_TYPE, text),
         // A number is beyond what the format can hold.
         Err(_) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "Cannot be encoded\n"),

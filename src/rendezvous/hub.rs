@@ -1,4 +1,4 @@
-//! What all links share: the registry, and where each link's messages go.
+//! What all links of one tenant share: the registry, and where each link's messages go.
 
 mod cut_off;
 
@@ -12,18 +12,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    sync::{Notify, watch},
-    time::error::Elapsed,
-};
+use tokio::sync::Notify;
 
 use super::{
     access::{Doorkeeper, Visit},
-    admission::{Admission, LinkPlace, Place},
-    budget::Budget,
+    admission::{LinkPlace, Place},
     config::Config,
     feed::{Feed, next_slice},
     gate::Gate,
+    house::House,
     metrics::DialTime,
     origin::Claimant,
     outbox::{CloseReason, Outbox},
@@ -32,7 +29,7 @@ use super::{
     registry::{Action, FEW, LinkId, Registry, Route, Welcome},
     shared::{Guard, Name, Shared},
     snapshot::Snapshot,
-    tls,
+    tenant,
 };
 use crate::{
     protocol::{engine_io::Version, event::StreamName},
@@ -53,11 +50,10 @@ pub(super) fn now() -> Instant {
 
 #[derive(Debug)]
 pub(super) struct Hub {
+    house: Arc<House>,
     config: Config,
-    admission: Arc<Admission>,
-    /// Who is asked about joins, if anybody.
-    doorkeeper: Option<Doorkeeper>,
-    budget: Arc<Budget>,
+    /// Of the tenant, unless it is the default one.
+    tenant: Option<Arc<str>>,
     state: Shared<State>,
     /// What has been announced. Its lock is taken after that of the state and those of outboxes.
     feed: Feed,
@@ -65,16 +61,13 @@ pub(super) struct Hub {
     earlier: Notify,
     /// Told when there is something new for very many links.
     news: Notify,
-    stopping: watch::Sender<bool>,
     relayed_items: AtomicU64,
     relayed_bytes: AtomicU64,
-    panics: AtomicU64,
     dial_time: DialTime,
-    tls: Option<tls::Current>,
 }
 
 /// What there is and what has happened, without the list of peers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Figures {
     /// How many addresses are joined.
     pub(super) peers: usize,
@@ -82,11 +75,20 @@ pub(super) struct Figures {
     pub(super) snapshot: Snapshot,
 }
 
+impl Figures {
+    /// What is here or there.
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            peers: self.peers + other.peers,
+            snapshot: self.snapshot.plus(other.snapshot),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct State {
     registry: Registry,
     outboxes: BTreeMap<LinkId, Arc<Outbox>>,
-    next_link: u64,
     /// Until when the timer sleeps.
     timer: Option<Instant>,
     /// When those open at the latest that are closed, in order.
@@ -200,32 +202,25 @@ impl State {
 }
 
 impl Hub {
-    pub(super) fn new(config: Config) -> Self {
+    /// That of a tenant with what holds for it; of the default one, if it has no name.
+    pub(super) fn new(house: Arc<House>, config: Config, tenant: Option<Arc<str>>) -> Self {
         let state = State {
-            registry: Registry::new(&config),
+            registry: Registry::new(&config, house.rates().clone()),
             outboxes: BTreeMap::new(),
-            next_link: 0,
             timer: None,
             gates: VecDeque::new(),
         };
         Self {
-            tls: config.tls().cloned().map(tls::Current::new),
             dial_time: DialTime::default(),
-            doorkeeper: config.access().map(|access| {
-                let (in_flight, timeout) = config.access_bounds();
-                Doorkeeper::new(access.clone(), in_flight, timeout)
-            }),
-            admission: Arc::new(Admission::new(config.clone())),
-            budget: Arc::new(Budget::new(config.limits().memory)),
+            house,
             config,
+            tenant,
             state: Shared::new(Name::Hub, state),
             feed: Feed::default(),
             earlier: Notify::new(),
             news: Notify::new(),
-            stopping: watch::Sender::new(false),
             relayed_items: AtomicU64::new(0),
             relayed_bytes: AtomicU64::new(0),
-            panics: AtomicU64::new(0),
         }
     }
 
@@ -233,26 +228,23 @@ impl Hub {
         &self.config
     }
 
-    pub(super) fn admission(&self) -> &Arc<Admission> {
-        &self.admission
+    /// The name of the tenant, unless it is the default one.
+    pub(super) fn tenant(&self) -> Option<&Arc<str>> {
+        self.tenant.as_ref()
+    }
+
+    /// The name of the tenant.
+    pub(super) fn name(&self) -> &str {
+        self.tenant.as_deref().unwrap_or(tenant::DEFAULT)
     }
 
     /// Who is asked about joins, if anybody.
     pub(super) fn doorkeeper(&self) -> Option<&Doorkeeper> {
-        self.doorkeeper.as_ref()
-    }
-
-    /// The certificate for new connections, if they are to use TLS.
-    pub(super) fn tls(&self) -> Option<&tls::Current> {
-        self.tls.as_ref()
+        self.house.doorkeeper()
     }
 
     pub(super) fn dial_time(&self) -> &DialTime {
         &self.dial_time
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        *self.stopping.borrow()
     }
 
     fn lock(&self) -> Guard<'_, State> {
@@ -331,7 +323,7 @@ impl Hub {
     ) -> Result<Member, AdmitError> {
         let claimant = self.config.origin_weights().claimant(client);
         let outbox = Arc::new_cyclic(|outbox| {
-            let account = self.budget.account(claimant, outbox.clone());
+            let account = self.house.budget().account(claimant, outbox.clone());
             Outbox::new(self.config.limits().queue)
                 .with_version(version)
                 .with_account(account)
@@ -343,12 +335,11 @@ impl Hub {
             })?;
         let link = {
             let mut state = self.lock();
-            let link = LinkId(state.next_link);
-            state.next_link += 1;
+            let link = LinkId(self.house.next_link());
             state.outboxes.insert(link, outbox.clone());
             link
         };
-        if self.is_stopping() {
+        if self.house.is_stopping() {
             outbox.close(CloseReason::Shutdown);
         }
         self.with(|registry| registry.handle_open(link, claimant, now()));
@@ -368,7 +359,7 @@ impl Hub {
         client: IpAddr,
         outbox: &Arc<Outbox>,
     ) -> Result<LinkPlace, AdmitError> {
-        if self.is_stopping() {
+        if self.house.is_stopping() {
             return Err(AdmitError::Stopping);
         }
         let begun = place.begin_link(client, outbox, now());
@@ -416,11 +407,6 @@ impl Hub {
             .fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Counts a connection that ended with a panic of ours.
-    pub(super) fn count_panic(&self) {
-        self.panics.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Gives the registry its timeouts, for as long as the server runs.
     pub(super) async fn run_timer(&self) {
         loop {
@@ -455,14 +441,9 @@ impl Hub {
         state.timer
     }
 
-    /// Lets no more links in.
-    pub(super) fn stop(&self) {
-        self.stopping.send_replace(true);
-    }
-
-    /// Ends all streams, and has every link closed when it has taken what is queued for it.
+    /// Ends all streams, and has every link closed when it has taken what is queued for it. The house is to be stopped
+    /// already.
     pub(super) async fn shut_down(&self) {
-        self.stop();
         while self.with(Registry::shut_down) {
             tokio::task::yield_now().await;
         }
@@ -482,38 +463,9 @@ impl Hub {
         }
     }
 
-    /// Returns when the server is shut down.
-    pub(super) async fn stopping(&self) {
-        // The sender is our own.
-        let _ = self
-            .stopping
-            .subscribe()
-            .wait_for(|stopping| *stopping)
-            .await;
-    }
-
-    /// Waits for what comes before HTTP, no longer than that may take. `None` if the server is shut down meanwhile; whoever
-    /// comes when that has begun may still ask for its health.
-    pub(super) async fn in_time<F: Future>(&self, first: F) -> Option<Result<F::Output, Elapsed>> {
-        let is_late = self.is_stopping();
-        let timeout = self.config.limits().handshake_timeout;
-        tokio::select! {
-            first = tokio::time::timeout(timeout, first) => Some(first),
-            () = self.stopping(), if !is_late => None,
-        }
-    }
-
-    pub(super) fn snapshot(&self) -> Snapshot {
-        let peers = self.addresses();
-        Snapshot {
-            peers: peers.iter().map(|address| address.to_string()).collect(),
-            ..self.figures().snapshot
-        }
-    }
-
     /// The addresses that are joined; some at a time, so that it holds nobody up. One that joins or leaves
     /// meanwhile may be there or not.
-    fn addresses(&self) -> Vec<Arc<str>> {
+    pub(super) fn addresses(&self) -> Vec<Arc<str>> {
         let mut all: Vec<Arc<str>> = Vec::new();
         let mut from = String::new();
         loop {
@@ -531,24 +483,18 @@ impl Hub {
         }
     }
 
+    /// What is counted for this tenant alone.
     pub(super) fn figures(&self) -> Figures {
-        // Before the state: whoever waits for new connections is not to hold up all links.
-        let connections = self.admission.connections();
-        let not_admitted = self.admission.refusals();
         let state = self.lock();
         let snapshot = Snapshot {
             links: state.registry.links(),
-            connections,
-            peers: Vec::new(),
             dials: state.registry.open_dials(),
-            queued_bytes: self.budget.queued(),
-            memory_bytes: self.budget.held(),
             counters: state.registry.counters(),
-            refusals: state.registry.refusals().plus(not_admitted),
+            refusals: state.registry.refusals(),
             announcements_dropped: self.feed.missed(),
             relayed_items: self.relayed_items.load(Ordering::Relaxed),
             relayed_bytes: self.relayed_bytes.load(Ordering::Relaxed),
-            panics: self.panics.load(Ordering::Relaxed),
+            ..Snapshot::default()
         };
         let peers = state.registry.peers();
         Figures { peers, snapshot }

@@ -14,10 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{
-    admission::Place,
-    hub::{Hub, now},
-};
+use super::{admission::Place, house::House, hub::now};
 use crate::words::Words;
 
 /// How a header of version 1 begins.
@@ -68,11 +65,11 @@ pub(super) async fn take(
     stream: &mut TcpStream,
     remote: SocketAddr,
     place: &mut Place,
-    hub: &Hub,
+    house: &House,
 ) -> Option<IpAddr> {
-    let read = hub.in_time(read(stream)).await?;
+    let read = house.in_time(read(stream)).await?;
     let client = match read.unwrap_or(Err(HeaderError::TimedOut)) {
-        Ok(Introduced::Client(client)) if hub.config().trusted_proxies().contain(client) => {
+        Ok(Introduced::Client(client)) if house.config().trusted_proxies().contain(client) => {
             return Some(client);
         }
         Ok(Introduced::Client(client)) => client,

@@ -4,12 +4,13 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric as _, text},
+    encoding::{DescriptorEncoder, EncodeMetric as _, text},
     metrics::{MetricType, histogram::Histogram},
     registry::Registry,
 };
@@ -17,6 +18,8 @@ use prometheus_client::{
 use super::{
     access::{AccessCount, Doorkeeper, by_name},
     hub::{Figures, Hub},
+    snapshot::Snapshot,
+    tenants::Tenants,
 };
 
 /// OpenMetrics wants every counter to end in `_total`; the npm server's do not.
@@ -43,183 +46,305 @@ impl DialTime {
     }
 }
 
-/// The whole text.
-pub(super) fn encode(hub: &Hub) -> Result<String, fmt::Error> {
+/// The whole text of all tenants, or that of one.
+pub(super) fn encode(tenants: &Tenants, tenant: Option<&Arc<Hub>>) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape {
-        figures: hub.figures(),
-        dial_time: hub.dial_time().clone(),
-        access: hub.doorkeeper().map(Doorkeeper::counts).unwrap_or_default(),
-        expires: hub.tls().map(|tls| {
-            let expires = tls.expires().duration_since(UNIX_EPOCH);
-            expires.unwrap_or_default().as_secs()
-        }),
-    }));
+    registry.register_collector(Box::new(Scrape::new(tenants, tenant)));
     let mut text = String::new();
     text::encode_registry(&mut text, &registry)?;
     Ok(text)
 }
 
+/// What one tenant has counted.
 #[derive(Debug)]
-struct Scrape {
+struct Counted {
+    /// None if there are no others.
+    tenant: Option<String>,
     figures: Figures,
     dial_time: DialTime,
+}
+
+impl Counted {
+    fn labels(&self) -> Labels<'_> {
+        let tenant = self.tenant.as_deref();
+        tenant
+            .map(|tenant| ("tenant", tenant))
+            .into_iter()
+            .collect()
+    }
+}
+
+/// What is counted for all tenants together.
+#[derive(Debug)]
+struct Whole {
+    figures: Snapshot,
     access: Vec<AccessCount>,
     expires: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Scrape {
+    tenants: Vec<Counted>,
+    /// Not for one tenant alone.
+    whole: Option<Whole>,
+}
+
+type Labels<'a> = Vec<(&'a str, &'a str)>;
+
+impl Scrape {
+    fn new(tenants: &Tenants, tenant: Option<&Arc<Hub>>) -> Self {
+        let counted = |hub: &Arc<Hub>| Counted {
+            tenant: tenants.are_several().then(|| hub.name().to_owned()),
+            figures: hub.figures(),
+            dial_time: hub.dial_time().clone(),
+        };
+        let house = tenants.house();
+        Self {
+            tenants: match tenant {
+                Some(hub) => vec![counted(hub)],
+                None => tenants.all().map(counted).collect(),
+            },
+            whole: tenant.is_none().then(|| Whole {
+                figures: tenants.shared(Snapshot::default()),
+                access: house
+                    .doorkeeper()
+                    .map(Doorkeeper::counts)
+                    .unwrap_or_default(),
+                expires: house.tls().map(|tls| {
+                    let expires = tls.expires().duration_since(UNIX_EPOCH);
+                    expires.unwrap_or_default().as_secs()
+                }),
+            }),
+        }
+    }
+
+    /// A number of each tenant.
+    fn each(&self, number: impl Fn(&Figures) -> u64) -> impl Iterator<Item = (Labels<'_>, u64)> {
+        let tenants = self.tenants.iter();
+        tenants.map(move |counted| (counted.labels(), number(&counted.figures)))
+    }
 }
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let to = &mut encoder;
-        let Figures {
-            peers, snapshot, ..
-        } = &self.figures;
-        let counters = snapshot.counters;
-        let (joined, not_joined) = (counters.joins, counters.joins_refused);
-        let (dialled, not_dialled) = (counters.dials, counters.dials_failed);
-
-        gauge(to, "rendezvous_peers", "peers online now", peers)?;
-        for (name, help, value) in [
-            (
-                "rendezvous_joins_total",
-                "all joins since server started",
-                joined + not_joined,
-            ),
-            (
-                "rendezvous_joins_total_success",
-                "successful joins since server started",
-                joined,
-            ),
-            (
-                "rendezvous_joins_total_failure",
-                "refused joins since server started",
-                not_joined,
-            ),
-            (
-                "rendezvous_dials_total",
-                "all dials since server started",
-                dialled + not_dialled,
-            ),
-            (
-                "rendezvous_dials_total_success",
-                "accepted dials since server started",
-                dialled,
-            ),
-            (
-                "rendezvous_dials_total_failure",
-                "failed dials since server started",
-                not_dialled,
-            ),
-            (
-                "rendezvous_relayed_items_total",
-                "items relayed",
-                snapshot.relayed_items,
-            ),
-            (
-                "rendezvous_relayed_bytes_total",
-                "bytes of the items relayed",
-                snapshot.relayed_bytes,
-            ),
-            (
-                "rendezvous_announcements_dropped_total",
-                "announcements dropped because a link was behind",
-                snapshot.announcements_dropped,
-            ),
-            (
-                "rendezvous_panics_total",
-                "connections ended by a bug of the server",
-                snapshot.panics,
-            ),
-        ] {
-            counter(to, name, help, value)?;
-        }
-        gauge(
-            to,
-            "rendezvous_links",
-            "links open now, joined or not",
-            &snapshot.links,
-        )?;
-        gauge(
-            to,
-            "rendezvous_connections",
-            "connections open now, links included",
-            &snapshot.connections,
-        )?;
-        gauge(
-            to,
-            "rendezvous_dials",
-            "dials pending or open now",
-            &snapshot.dials,
-        )?;
-        gauge(
-            to,
-            "rendezvous_queue_bytes",
-            "bytes that wait to be written",
-            &snapshot.queued_bytes,
-        )?;
-        gauge(
-            to,
-            "rendezvous_memory_bytes",
-            "bytes held of unfinished messages and of what waits to be written",
-            &snapshot.memory_bytes,
-        )?;
-        if let Some(expires) = &self.expires {
-            let help = "when the certificate expires, in seconds since 1970";
-            gauge(to, "rendezvous_certificate_expiry_seconds", help, expires)?;
+        self.encode_counters(to)?;
+        self.encode_gauges(to)?;
+        if let Some(whole) = &self.whole {
+            whole.encode(to)?;
         }
         self.encode_refusals(to)?;
-        self.encode_access(to)?;
-        let help = "seconds until a dialled peer answered";
-        let histogram = &self.dial_time.0;
-        histogram.encode(to.encode_descriptor(
-            "rendezvous_dial_seconds",
-            help,
-            None,
-            histogram.metric_type(),
-        )?)
+        self.encode_dial_time(to)
     }
 }
 
 impl Scrape {
-    fn encode_access(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        for (name, counts) in by_name(&self.access) {
-            let name = format!("rendezvous_access_{name}_total");
-            let help = counts.values().next().map_or("", |count| count.help);
-            let mut family = to.encode_descriptor(&name, help, None, MetricType::Counter)?;
-            for (by, AccessCount { count, .. }) in counts {
-                match by {
-                    "" => family.encode_gauge(&count)?,
-                    by => family.encode_family(&[("by", by)])?.encode_gauge(&count)?,
-                }
-            }
+    fn encode_counters(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        type Count = fn(&Snapshot) -> u64;
+        let counters: [(&str, &str, Count); 9] = [
+            (
+                "rendezvous_joins_total",
+                "all joins since server started",
+                |snapshot| snapshot.counters.joins + snapshot.counters.joins_refused,
+            ),
+            (
+                "rendezvous_joins_total_success",
+                "successful joins since server started",
+                |snapshot| snapshot.counters.joins,
+            ),
+            (
+                "rendezvous_joins_total_failure",
+                "refused joins since server started",
+                |snapshot| snapshot.counters.joins_refused,
+            ),
+            (
+                "rendezvous_dials_total",
+                "all dials since server started",
+                |snapshot| snapshot.counters.dials + snapshot.counters.dials_failed,
+            ),
+            (
+                "rendezvous_dials_total_success",
+                "accepted dials since server started",
+                |snapshot| snapshot.counters.dials,
+            ),
+            (
+                "rendezvous_dials_total_failure",
+                "failed dials since server started",
+                |snapshot| snapshot.counters.dials_failed,
+            ),
+            (
+                "rendezvous_relayed_items_total",
+                "items relayed",
+                |snapshot| snapshot.relayed_items,
+            ),
+            (
+                "rendezvous_relayed_bytes_total",
+                "bytes of the items relayed",
+                |snapshot| snapshot.relayed_bytes,
+            ),
+            (
+                "rendezvous_announcements_dropped_total",
+                "announcements dropped because a link was behind",
+                |snapshot| snapshot.announcements_dropped,
+            ),
+        ];
+        for (name, help, count) in counters {
+            let counts = self.each(|figures| count(&figures.snapshot));
+            numbers(to, name, help, MetricType::Counter, counts)?;
+        }
+        Ok(())
+    }
+
+    fn encode_gauges(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        type Number = fn(&Figures) -> usize;
+        let gauges: [(&str, &str, Number); 3] = [
+            ("rendezvous_peers", "peers online now", |figures| {
+                figures.peers
+            }),
+            (
+                "rendezvous_links",
+                "links open now, joined or not",
+                |figures| figures.snapshot.links,
+            ),
+            ("rendezvous_dials", "dials pending or open now", |figures| {
+                figures.snapshot.dials
+            }),
+        ];
+        for (name, help, number) in gauges {
+            let numbers_of_all = self.each(|figures| number(figures) as u64);
+            numbers(to, name, help, MetricType::Gauge, numbers_of_all)?;
         }
         Ok(())
     }
 
     fn encode_refusals(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "requests and links refused, and links closed, by reason";
-        let name = "rendezvous_refusals_total";
-        let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (reason, count) in self.figures.snapshot.refusals.iter() {
-            let labels = [("reason", reason.to_string())];
-            family.encode_family(&labels)?.encode_gauge(&count)?;
+        let of_tenants = self.tenants.iter();
+        let mut all: Vec<_> = of_tenants
+            .map(|counted| (counted.labels(), counted.figures.snapshot.refusals))
+            .collect();
+        // What is refused before the tenant is known.
+        if let Some(whole) = &self.whole {
+            match all.as_mut_slice() {
+                [(labels, refusals)] if labels.is_empty() => {
+                    *refusals = refusals.plus(whole.figures.refusals);
+                }
+                _ => all.push((Labels::new(), whole.figures.refusals)),
+            }
+        }
+        let counts: Vec<_> = all
+            .iter()
+            .flat_map(|(labels, refusals)| {
+                refusals
+                    .iter()
+                    .map(move |(reason, count)| (labels, reason.to_string(), count))
+            })
+            .collect();
+        let counts = counts.iter().map(|(labels, reason, count)| {
+            let reason = ("reason", reason.as_str());
+            (labels.iter().copied().chain([reason]).collect(), *count)
+        });
+        numbers(
+            to,
+            "rendezvous_refusals_total",
+            help,
+            MetricType::Counter,
+            counts,
+        )
+    }
+
+    fn encode_dial_time(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "seconds until a dialled peer answered";
+        let name = "rendezvous_dial_seconds";
+        let mut family = to.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for counted in &self.tenants {
+            let histogram = &counted.dial_time.0;
+            let labels = counted.labels();
+            if labels.is_empty() {
+                // There are no others.
+                return histogram.encode(family);
+            }
+            histogram.encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
 }
 
-fn gauge(
+impl Whole {
+    fn encode(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let figures = &self.figures;
+        number(
+            to,
+            "rendezvous_panics_total",
+            "connections ended by a bug of the server",
+            MetricType::Counter,
+            figures.panics,
+        )?;
+        for (name, help, value) in [
+            (
+                "rendezvous_connections",
+                "connections open now, links included",
+                figures.connections as u64,
+            ),
+            (
+                "rendezvous_queue_bytes",
+                "bytes that wait to be written",
+                figures.queued_bytes as u64,
+            ),
+            (
+                "rendezvous_memory_bytes",
+                "bytes held of unfinished messages and of what waits to be written",
+                figures.memory_bytes,
+            ),
+        ] {
+            number(to, name, help, MetricType::Gauge, value)?;
+        }
+        if let Some(expires) = self.expires {
+            let help = "when the certificate expires, in seconds since 1970";
+            let name = "rendezvous_certificate_expiry_seconds";
+            number(to, name, help, MetricType::Gauge, expires)?;
+        }
+        self.encode_access(to)
+    }
+
+    fn encode_access(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, counts) in by_name(&self.access) {
+            let name = format!("rendezvous_access_{name}_total");
+            let help = counts.values().next().map_or("", |count| count.help);
+            let counts = counts.into_iter().map(|(by, count)| {
+                let labels = (!by.is_empty()).then_some(("by", by));
+                (labels.into_iter().collect(), count.count)
+            });
+            numbers(to, &name, help, MetricType::Counter, counts)?;
+        }
+        Ok(())
+    }
+}
+
+fn number(
     to: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    value: &impl EncodeGaugeValue,
+    kind: MetricType,
+    value: u64,
 ) -> fmt::Result {
-    to.encode_descriptor(name, help, None, MetricType::Gauge)?
-        .encode_gauge(value)
+    numbers(to, name, help, kind, [(Labels::new(), value)])
 }
 
-/// A counter of exactly that name: encoded as a gauge, it gets no suffix.
-fn counter(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
-    to.encode_descriptor(name, help, None, MetricType::Counter)?
-        .encode_gauge(&value)
+/// Numbers of one name with their labels, under exactly that name: a counter is encoded as a gauge is, which gets no suffix.
+fn numbers<'a>(
+    to: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    kind: MetricType,
+    numbers: impl IntoIterator<Item = (Labels<'a>, u64)>,
+) -> fmt::Result {
+    let mut family = to.encode_descriptor(name, help, None, kind)?;
+    for (labels, number) in numbers {
+        match labels.is_empty() {
+            true => family.encode_gauge(&number)?,
+            false => family.encode_family(&labels)?.encode_gauge(&number)?,
+        }
+    }
+    Ok(())
 }

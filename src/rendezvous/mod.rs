@@ -22,8 +22,9 @@
 //!
 //! From the bottom up: the registry is pure and knows who is joined where; the feed is the log of what has been
 //! announced; an outbox holds what waits for one link, bounded in bytes; a link reads and writes one WebSocket;
-//! HTTP is only what comes before it, and before that a proxy may say whose connection it hands over; the admission says who may come in, and the access, which is the application's, who
-//! may join.
+//! HTTP is only what comes before it, and before that a proxy may say whose connection it hands over; the admission says who
+//! may come in, and the access, which is the application's, who may join. Each tenant has a hub, with a registry and a feed;
+//! the house is what they share.
 //!
 //! Whatever is scarce goes by origin, an IPv4 address or an IPv6 /64: [`Config::with_origin_weight`] says how. Up to 256
 //! joined links hear of a newcomer before its own join is answered; with more, the answer does not wait.
@@ -37,6 +38,7 @@ mod config;
 mod fair;
 mod feed;
 mod gate;
+mod house;
 mod http;
 mod hub;
 mod ids;
@@ -46,6 +48,7 @@ mod link;
 mod metrics;
 mod names;
 mod origin;
+mod origin_rates;
 mod outbox;
 mod page;
 mod patient;
@@ -62,6 +65,8 @@ mod shared;
 mod shares;
 mod snapshot;
 mod supervised;
+mod tenant;
+mod tenants;
 mod tls;
 
 #[cfg(test)]
@@ -83,4 +88,5 @@ pub use service::{ClientAddr, Service};
 pub use shared::times as lock_times;
 pub use snapshot::Snapshot;
 pub use supervised::EndError;
+pub use tenant::{Tenant, TenantError};
 pub use tls::{TlsConfig, TlsError};

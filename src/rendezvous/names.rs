@@ -18,10 +18,10 @@ const MAX_LABEL: usize = 63;
 /// assert!("wss://star.example:443".parse::<PublicName>().is_err());
 /// # Ok::<(), libp2p_websocket_star::rendezvous::PublicNameError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PublicName(Name);
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Name {
     Ip(IpAddr),
     /// In lower case.
@@ -61,7 +61,7 @@ impl fmt::Display for PublicName {
 }
 
 impl PublicName {
-    fn host(&self) -> Protocol<'_> {
+    pub(crate) fn host(&self) -> Protocol<'_> {
         match &self.0 {
             Name::Ip(ip) => (*ip).into(),
             Name::Dns(name) => Protocol::Dns(name.as_str().into()),
@@ -78,37 +78,60 @@ impl PublicName {
                 | Protocol::Dns4(host)
                 | Protocol::Dns6(host)
                 | Protocol::Dnsaddr(host),
-            ) => name.eq_ignore_ascii_case(host),
+            ) => name.eq_ignore_ascii_case(host.strip_suffix('.').unwrap_or(host)),
             _ => false,
         }
     }
 }
 
-/// The names under which peers may join; with none, under any.
+/// The names under which peers may join; with none, under any but those of others.
 #[derive(Debug, Clone)]
-pub(crate) struct PublicNames(Arc<[PublicName]>);
+pub(crate) struct PublicNames {
+    ours: Arc<[PublicName]>,
+    /// Those of other tenants.
+    others: Arc<[PublicName]>,
+}
 
 impl FromIterator<PublicName> for PublicNames {
     fn from_iter<I: IntoIterator<Item = PublicName>>(names: I) -> Self {
-        Self(names.into_iter().collect())
+        Self {
+            ours: names.into_iter().collect(),
+            others: Arc::default(),
+        }
     }
 }
 
 impl PublicNames {
     /// How addresses under these names begin.
     pub(crate) fn hosts(&self) -> impl Iterator<Item = Protocol<'_>> {
-        self.0.iter().map(PublicName::host)
+        self.ours.iter().map(PublicName::host)
+    }
+
+    /// The same, and never under these, which are others'.
+    #[must_use]
+    pub(crate) fn without(self, others: impl IntoIterator<Item = PublicName>) -> Self {
+        Self {
+            others: others.into_iter().collect(),
+            ..self
+        }
     }
 
     /// Whether an address that a peer joins begins with one of them. The port and the transport may be any: a proxy
     /// may have others than the server.
     pub(crate) fn admit(&self, address: &str) -> bool {
-        if self.0.is_empty() {
+        if self.ours.is_empty() && self.others.is_empty() {
             return true;
         }
         let address = address.parse::<Multiaddr>();
         let host = address.as_ref().ok().and_then(|addr| addr.iter().next());
-        host.is_some_and(|host| self.0.iter().any(|name| name.is(&host)))
+        let is_in = |names: &[PublicName]| {
+            let host = host.as_ref();
+            host.is_some_and(|host| names.iter().any(|name| name.is(host)))
+        };
+        match self.ours.is_empty() {
+            true => !is_in(&self.others),
+            false => is_in(&self.ours) && !is_in(&self.others),
+        }
     }
 }
 
@@ -129,6 +152,7 @@ mod tests {
             "dns/STAR.example",
             "dns6/star.Example",
             "dnsaddr/star.example",
+            "dns4/star.example.",
             "ip4/192.0.2.1",
             "ip6/2001:db8::1",
             "ip6/2001:0db8:0:0:0:0:0:1",
@@ -151,6 +175,19 @@ mod tests {
         ] {
             assert!(!names.admit(address), "{address}");
         }
+    }
+
+    #[test]
+    fn names_of_others_are_never_admitted() {
+        let others = || ["red.example".parse().expect("a name")];
+        let any = names(&[]).without(others());
+        assert!(any.admit("/dns4/any.example/tcp/1/ws/p2p-websocket-star"));
+        for address in ["/dns4/Red.example/tcp/1", "/dnsaddr/red.example./tcp/1"] {
+            assert!(!any.admit(address), "{address}");
+        }
+        let both = names(&["red.example", "blue.example"]).without(others());
+        assert!(both.admit("/dns6/blue.example/tcp/1"));
+        assert!(!both.admit("/dns6/red.example/tcp/1"));
     }
 
     #[test]

@@ -85,6 +85,8 @@ reasons! {
     RequestRate = "request_rate",
     /// An HTTP request to a [`Service`](super::Service): the application has not told where it comes from.
     NoClientAddr = "no_client_addr",
+    /// An HTTP request: it asks for a host that no tenant has.
+    UnknownHost = "unknown_host",
     /// A connection that is closed: its place went to an origin that has fewer.
     ConnectionGaveWay = "connection_gave_way",
     /// A new link: the server has as many as it may, and its origin has its share of them.

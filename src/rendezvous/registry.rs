@@ -34,7 +34,7 @@ use super::{
     config::Config,
     names::PublicNames,
     origin::Claimant,
-    rates::Rates,
+    origin_rates::OriginRates,
     refusals::{Refusals, Refused},
     shares::Shares,
 };
@@ -175,6 +175,18 @@ pub struct Counters {
     pub dials_failed: u64,
 }
 
+impl Counters {
+    /// What has happened here or there.
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            joins: self.joins + other.joins,
+            joins_refused: self.joins_refused + other.joins_refused,
+            dials: self.dials + other.dials,
+            dials_failed: self.dials_failed + other.dials_failed,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum DeadlineKind {
     FirstJoin(LinkId),
@@ -284,9 +296,7 @@ pub(crate) struct Registry {
     /// The number of the next challenge.
     challenges: u64,
     next_flow: FlowId,
-    origin_joins: Rates,
-    origin_dials: Rates,
-    origin_refusals: Rates,
+    rates: OriginRates,
     deadlines: BTreeSet<(Instant, DeadlineKind)>,
     /// Dials of lost links that are still to be ended.
     cut: VecDeque<CutDial>,
@@ -301,7 +311,7 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, rates: OriginRates) -> Self {
         let limits = config.limits();
         Self {
             settings: Settings {
@@ -329,9 +339,7 @@ impl Registry {
             requests: 0,
             challenges: 0,
             next_flow: FlowId(0),
-            origin_joins: Rates::new(limits.origin_join_rate),
-            origin_dials: Rates::new(limits.origin_dial_rate),
-            origin_refusals: Rates::new(limits.refusal_rate),
+            rates,
             deadlines: BTreeSet::new(),
             cut: VecDeque::new(),
             latest: None,
@@ -468,9 +476,7 @@ impl Registry {
     /// the origin has rested.
     fn refused(&mut self, link: LinkId, now: Instant) {
         if let Some(state) = self.links.get_mut(&link) {
-            let pause = self
-                .origin_refusals
-                .spend(&state.claimant, now, LONGEST_REST);
+            let pause = self.rates.refuse(&state.claimant, now, LONGEST_REST);
             state.rests_until = (!pause.is_zero()).then(|| now + pause);
         }
     }

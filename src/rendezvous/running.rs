@@ -13,11 +13,12 @@ use tokio::{
 use super::{
     accept::{Handed, accept, serve_http},
     config::Config,
-    hub::{Hub, now},
+    hub::now,
     refusals::Refused,
     service::Service,
     snapshot::Snapshot,
     supervised::{EndError, Supervised},
+    tenants::Tenants,
 };
 
 /// How many connections and links that were accepted elsewhere may wait to be served.
@@ -42,7 +43,7 @@ pub enum ServeError {
 /// its peers know. So keep it for as long as the application runs.
 #[derive(Debug)]
 pub struct Rendezvous {
-    hub: Arc<Hub>,
+    tenants: Arc<Tenants>,
     handed: mpsc::Sender<Handed>,
     stop: Option<oneshot::Sender<()>>,
     task: Supervised,
@@ -66,25 +67,25 @@ impl Rendezvous {
 
     /// The same with a listener, if there is one.
     pub(super) fn start_with(config: Config, listener: Option<TcpListener>) -> Self {
-        let hub = Arc::new(Hub::new(config));
+        let tenants = Arc::new(Tenants::new(config));
         let (stop, stopped) = oneshot::channel();
         let (handed, incoming) = mpsc::channel(HANDED);
-        let task = Supervised::spawn(run(listener, incoming, hub.clone(), stopped));
+        let task = Supervised::spawn(run(listener, incoming, tenants.clone(), stopped));
         Self {
-            hub,
+            tenants,
             handed,
             stop: Some(stop),
             task,
         }
     }
 
-    pub(super) fn hub(&self) -> &Hub {
-        &self.hub
+    pub(super) fn tenants(&self) -> &Tenants {
+        &self.tenants
     }
 
     /// What answers requests for the application.
     pub fn service(&self) -> Service {
-        Service::new(self.hub.clone(), self.handed.clone())
+        Service::new(self.tenants.clone(), self.handed.clone())
     }
 
     /// Serves a connection that was accepted elsewhere: from a listener of your own, a Unix socket, or whatever
@@ -108,11 +109,12 @@ impl Rendezvous {
     {
         let room = self.handed.reserve().await;
         let room = room.map_err(|_| ServeError::Ended)?;
-        let is_proxy = self.hub.config().is_proxy_of_requests(remote.ip());
-        let entered = self.hub.admission().enter(remote.ip(), is_proxy, now());
+        let house = self.tenants.house();
+        let is_proxy = house.config().is_proxy_of_requests(remote.ip());
+        let entered = house.admission().enter(remote.ip(), is_proxy, now());
         let place = entered.map_err(ServeError::Refused)?;
         let ticket = place.ticket();
-        let serving = serve_http(io, remote, remote.ip(), place, self.hub.clone());
+        let serving = serve_http(io, remote, remote.ip(), place, self.tenants.clone());
         let serving = Box::pin(serving);
         room.send(Handed { serving, ticket });
         Ok(())
@@ -125,7 +127,7 @@ impl Rendezvous {
     /// is judged meanwhile is asked about [once more](super::Access::still_allows), like all that are. So to ban a peer, have
     /// the access refuse it first, in both of its methods. Cancel safe: some links may stay.
     pub async fn disconnect(&self, peer: &PeerId, words: &str) -> usize {
-        self.hub.disconnect(peer, words).await
+        self.tenants.disconnect(peer, words).await
     }
 
     /// Asks the [access](Config::with_access) about everybody who has joined whether they
@@ -134,12 +136,18 @@ impl Rendezvous {
     ///
     /// A join that is judged meanwhile is asked about once more. Cancel safe: some links may stay.
     pub async fn recheck_access(&self) -> usize {
-        self.hub.recheck_access().await
+        self.tenants.recheck_access().await
     }
 
-    /// What it does now.
+    /// What it does now, in all tenants together.
     pub fn snapshot(&self) -> Snapshot {
-        self.hub.snapshot()
+        self.tenants.snapshot()
+    }
+
+    /// What one [tenant](Config::with_tenants) does now; that of all others is `default`. What all of them share is zero there:
+    /// connections, memory, panics, and what is refused before the tenant is known. `None` if there is no such tenant.
+    pub fn tenant_snapshot(&self, tenant: &str) -> Option<Snapshot> {
+        self.tenants.snapshot_of(tenant)
     }
 
     /// Waits until the rendezvous has ended though nobody has stopped it, and tells why: then nobody is served
@@ -172,7 +180,7 @@ impl Rendezvous {
 impl Drop for Rendezvous {
     fn drop(&mut self) {
         // For services that are left.
-        self.hub.stop();
+        self.tenants.house().stop();
         // Its set of tasks is dropped with it, and so are all of them aborted.
         self.task.abort();
     }
@@ -181,28 +189,28 @@ impl Drop for Rendezvous {
 async fn run(
     listener: Option<TcpListener>,
     mut handed: mpsc::Receiver<Handed>,
-    hub: Arc<Hub>,
+    tenants: Arc<Tenants>,
     stopped: oneshot::Receiver<()>,
 ) {
     let listener = listener.as_ref();
     let mut tasks = JoinSet::new();
     tokio::select! {
-        () = accept(listener, &mut handed, &hub, &mut tasks) => {}
-        () = hub.run_timer() => {}
+        () = accept(listener, &mut handed, &tenants, &mut tasks) => {}
+        () = tenants.run_timers() => {}
         _ = stopped => {}
     }
-    hub.shut_down().await;
+    tenants.shut_down().await;
     // Links that were let in before are waited for, too.
     while let Ok(handed) = handed.try_recv() {
-        handed.spawn(&hub, &mut tasks);
+        handed.spawn(tenants.house(), &mut tasks);
     }
     let mut late = JoinSet::new();
     let all = async { while tasks.join_next().await.is_some() {} };
     tokio::select! {
         () = all => {}
         // Whoever asks for its health is told meanwhile.
-        () = accept(listener, &mut handed, &hub, &mut late) => {}
-        () = tokio::time::sleep(hub.config().limits().shutdown_timeout) => {
+        () = accept(listener, &mut handed, &tenants, &mut late) => {}
+        () = tokio::time::sleep(tenants.config().limits().shutdown_timeout) => {
             tracing::info!("some links did not take what was queued for them in time");
         }
     }

@@ -15,10 +15,12 @@ use tokio::{
 
 use super::{
     config::Config,
-    hub::Hub,
+    house::House,
+    names::PublicName,
     running::{Rendezvous, ServeError},
     snapshot::Snapshot,
     supervised::EndError,
+    tenant::Tenant,
     tls::{TlsConfig, TlsError},
 };
 
@@ -87,14 +89,14 @@ impl Server {
     /// publish is `/dns4/<name>/tcp/<port>/wss/p2p-websocket-star`.
     ///
     /// With [public names](Config::with_public_names) there is one for each of them, since peers may join under no
-    /// other. A proxy before the server may have another port.
+    /// other. So there is for each host of a [tenant](Config::with_tenants). A proxy before the server may have another port.
     pub fn addresses(&self) -> Vec<Multiaddr> {
         let ip = match self.local_addr.ip() {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
-        let scheme = match self.hub().tls() {
+        let scheme = match self.house().tls() {
             Some(_) => Protocol::Wss("/".into()),
             None => Protocol::Ws("/".into()),
         };
@@ -105,12 +107,16 @@ impl Server {
                 .with(scheme.clone())
                 .with(Protocol::P2pWebSocketStar)
         };
-        let names = self.hub().config().public_names();
-        let named: Vec<_> = names.hosts().map(address).collect();
-        match named.is_empty() {
-            true => vec![address(ip.into())],
-            false => named,
+        let config = self.house().config();
+        let mut hosts: Vec<_> = config.public_names().hosts().collect();
+        if !config.takes_unknown_hosts() {
+            hosts.clear();
+        } else if hosts.is_empty() {
+            hosts.push(ip.into());
         }
+        let tenants = config.tenants().all();
+        hosts.extend(tenants.flat_map(Tenant::hosts).map(PublicName::host));
+        hosts.into_iter().map(address).collect()
     }
 
     /// Greets new connections with another certificate from now on. Open links keep theirs and are
@@ -120,7 +126,7 @@ impl Server {
     /// If the certificate has expired or is not valid yet, or the server was started without TLS; it
     /// goes on with what it had.
     pub fn reload_tls(&self, tls: TlsConfig) -> Result<(), TlsError> {
-        self.hub().tls().ok_or(TlsError::NotInUse)?.replace(tls)?;
+        self.house().tls().ok_or(TlsError::NotInUse)?.replace(tls)?;
         tracing::info!("certificate replaced");
         Ok(())
     }
@@ -148,9 +154,14 @@ impl Server {
         self.rendezvous.recheck_access().await
     }
 
-    /// What it does now.
+    /// What it does now, in all tenants together.
     pub fn snapshot(&self) -> Snapshot {
         self.rendezvous.snapshot()
+    }
+
+    /// What one tenant does now: as [`Rendezvous::tenant_snapshot`].
+    pub fn tenant_snapshot(&self, tenant: &str) -> Option<Snapshot> {
+        self.rendezvous.tenant_snapshot(tenant)
     }
 
     /// Waits until the server has ended though nobody has stopped it, and tells why: as [`Rendezvous::ended`].
@@ -166,7 +177,7 @@ impl Server {
         self.rendezvous.shutdown().await;
     }
 
-    fn hub(&self) -> &Hub {
-        self.rendezvous.hub()
+    fn house(&self) -> &House {
+        self.rendezvous.tenants().house()
     }
 }

@@ -14,9 +14,10 @@ use super::{
     accept::{Handed, link_span, prepare_socket},
     admission::Place,
     http::{self, Begun, Caller, Reply, Wish},
-    hub::{AdmitError, Hub, now},
+    hub::{AdmitError, now},
     link::{self, Upgraded},
     refusals::Refused,
+    tenants::Tenants,
 };
 use crate::{limited::Limited, words::Words};
 
@@ -104,7 +105,7 @@ struct Complaints {
 /// [`Rendezvous`](super::Rendezvous). Its services then answer requests for links, and for `/health`, with 503.
 #[derive(Clone)]
 pub struct Service {
-    hub: Arc<Hub>,
+    tenants: Arc<Tenants>,
     handed: mpsc::Sender<Handed>,
     lookup: Option<Arc<Lookup>>,
     is_secure: bool,
@@ -118,9 +119,9 @@ impl fmt::Debug for Service {
 }
 
 impl Service {
-    pub(super) fn new(hub: Arc<Hub>, handed: mpsc::Sender<Handed>) -> Self {
+    pub(super) fn new(tenants: Arc<Tenants>, handed: mpsc::Sender<Handed>) -> Self {
         Self {
-            hub,
+            tenants,
             handed,
             lookup: None,
             is_secure: false,
@@ -155,18 +156,19 @@ impl Service {
     fn respond<B: Body>(&self, mut request: Request<B>) -> Answer {
         // If its tasks have ended, the cause does not matter here.
         if self.handed.is_closed() {
-            self.hub.stop();
+            self.tenants.house().stop();
         }
         let answer = |response| std::future::ready(Ok(response)).boxed();
         let Some(remote) = self.remote(request.extensions()) else {
             return answer(self.refuse_without_address());
         };
-        let is_proxy = self.hub.config().is_proxy_of_requests(remote);
-        let caller = Caller::of(&request, remote, is_proxy, &self.hub);
-        if let Some(refusal) = caller.count(&self.hub) {
+        let house = self.tenants.house();
+        let is_proxy = house.config().is_proxy_of_requests(remote);
+        let caller = Caller::of(&request, remote, is_proxy, house);
+        if let Some(refusal) = caller.count(house) {
             return answer(refusal);
         }
-        match http::reply(&mut request, self.is_secure, &self.hub) {
+        match http::reply(&mut request, self.is_secure, &self.tenants) {
             Reply::Answer(response) => answer(response),
             Reply::Link(wish) => self.clone().begin(remote, caller, wish).map(Ok).boxed(),
         }
@@ -181,7 +183,10 @@ impl Service {
     }
 
     fn refuse_without_address(&self) -> Response<String> {
-        self.hub.count_refused(Refused::NoClientAddr);
+        self.tenants
+            .house()
+            .admission()
+            .count_refused(Refused::NoClientAddr);
         if let Some(left_out) = self.complaints.no_address.admit(now()) {
             tracing::error!(
                 left_out,
@@ -195,26 +200,33 @@ impl Service {
     /// Begins a link in a place of its own, or says why not.
     async fn begin(self, remote: IpAddr, caller: Caller, wish: Wish) -> Response<String> {
         let Self {
-            hub,
+            tenants,
             handed,
             complaints,
             ..
         } = self;
         let Ok(room) = handed.reserve().await else {
-            hub.count_refused(Refused::ShuttingDown);
+            tenants
+                .house()
+                .admission()
+                .count_refused(Refused::ShuttingDown);
             return http::not_admitted(AdmitError::Stopping);
         };
-        let place = match hub.admission().enter(remote, caller.is_proxy, now()) {
+        let place = match tenants
+            .house()
+            .admission()
+            .enter(remote, caller.is_proxy, now())
+        {
             Ok(place) => place,
             Err(reason) => return http::not_placed(reason),
         };
         if let Some(refusal) = caller.take(&place) {
             return refusal;
         }
-        let (response, begun) = wish.begin(caller.client, &place, &hub);
+        let (response, begun) = wish.begin(caller.client, &place);
         if let Some(begun) = begun {
             let ticket = place.ticket();
-            let serving = Box::pin(serve(begun, remote, place, hub, complaints));
+            let serving = Box::pin(serve(begun, remote, place, complaints));
             room.send(Handed { serving, ticket });
         }
         response
@@ -252,15 +264,8 @@ impl<B: Body> tower_service::Service<Request<B>> for Service {
 }
 
 /// Serves a link from its upgrade on.
-async fn serve(
-    begun: Begun,
-    remote: IpAddr,
-    place: Place,
-    hub: Arc<Hub>,
-    complaints: Arc<Complaints>,
-) {
-    let timeout = hub.config().limits().handshake_timeout;
-    drop(hub);
+async fn serve(begun: Begun, remote: IpAddr, place: Place, complaints: Arc<Complaints>) {
+    let timeout = begun.member.hub.config().limits().handshake_timeout;
     let span = link_span(&begun.member, remote, &remote);
     // In a box, so that the memory of an idle link does not include what the upgrade needed.
     let opened = Box::pin(open(begun, timeout, complaints));

@@ -17,6 +17,7 @@ use proptest::prelude::*;
 use super::{
     config::Config,
     origin::Weights,
+    origin_rates::OriginRates,
     registry::{Action, LinkId, Registry, Route},
 };
 use crate::{
@@ -88,7 +89,10 @@ impl World {
     fn new() -> Self {
         let mut world = Self {
             now: Instant::now(),
-            registry: Registry::new(&Config::default()),
+            registry: {
+                let config = Config::default();
+                Registry::new(&config, OriginRates::new(config.limits()))
+            },
             readers: HashSet::new(),
             clients: Vec::new(),
             next_link: 0,

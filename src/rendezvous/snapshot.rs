@@ -32,3 +32,19 @@ pub struct Snapshot {
     /// How many connections ended because the code that serves them panicked, which is a bug of this crate.
     pub panics: u64,
 }
+
+impl Snapshot {
+    /// What is here or there, but for what is counted for all tenants together.
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            links: self.links + other.links,
+            dials: self.dials + other.dials,
+            counters: self.counters.plus(other.counters),
+            refusals: self.refusals.plus(other.refusals),
+            announcements_dropped: self.announcements_dropped + other.announcements_dropped,
+            relayed_items: self.relayed_items + other.relayed_items,
+            relayed_bytes: self.relayed_bytes + other.relayed_bytes,
+            ..self
+        }
+    }
+}

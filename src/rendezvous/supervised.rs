@@ -8,7 +8,7 @@ use futures::{
 };
 use tokio::task::{AbortHandle, JoinError};
 
-use super::hub::Hub;
+use super::house::House;
 
 /// Why a server does not run any more, though nobody has stopped it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,13 +72,13 @@ impl fmt::Debug for Supervised {
 ///
 /// No `async fn`: that would have room for `serving` twice.
 pub(super) fn contained(
-    hub: Arc<Hub>,
+    house: Arc<House>,
     serving: impl Future<Output = ()>,
 ) -> impl Future<Output = ()> {
     let served = AssertUnwindSafe(serving).catch_unwind();
     served.map(move |served| {
         if let Err(panic) = served {
-            hub.count_panic();
+            house.count_panic();
             tracing::error!(panic = ?message(&*panic), "a connection ended with a panic");
         }
     })

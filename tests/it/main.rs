@@ -17,5 +17,6 @@ mod proxies;
 mod refused;
 mod support;
 mod swarm;
+mod tenants;
 mod tls;
 mod wakes;

@@ -124,6 +124,13 @@ impl Client {
         Self::upgrade_saying(addr, eio, socket, path, &[]).await
     }
 
+    /// Does the upgrade at an address, asking for a host there.
+    pub async fn upgrade_for(host: &str, addr: SocketAddr, eio: Eio) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        let url = format!("ws://{host}/socket.io/?{}", eio.query());
+        Self::upgrade_by(&url, addr, eio, socket, &[]).await
+    }
+
     /// The same with these headers.
     pub async fn upgrade_saying(
         addr: SocketAddr,
@@ -133,7 +140,17 @@ impl Client {
         headers: &[(&str, &str)],
     ) -> Self {
         let url = format!("ws://{addr}{path}");
-        let mut builder = ClientBuilder::new().uri(&url).expect("a URI");
+        Self::upgrade_by(&url, addr, eio, socket, headers).await
+    }
+
+    async fn upgrade_by(
+        url: &str,
+        addr: SocketAddr,
+        eio: Eio,
+        socket: TcpSocket,
+        headers: &[(&str, &str)],
+    ) -> Self {
+        let mut builder = ClientBuilder::new().uri(url).expect("a URI");
         for (name, value) in headers {
             let name = name.parse().expect("a name");
             let value = value.parse().expect("a value");

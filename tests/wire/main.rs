@@ -16,6 +16,7 @@ mod panics;
 mod proxy_protocol;
 mod public_names;
 mod refused;
+mod tenants;
 mod turns;
 mod upgrade;
 mod versions;

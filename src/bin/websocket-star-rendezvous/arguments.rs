@@ -7,14 +7,14 @@ mod values;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use libp2p_websocket_star::rendezvous::{Config, Network, PublicName};
+use libp2p_websocket_star::rendezvous::{Config, Network, PublicName, Tenant, TenantError};
 
 use self::{
     access::AccessArguments,
     limits::LimitArguments,
     values::{duration, positive_duration, weight},
 };
-use crate::access::{CalloutSettings, EndpointError, ListFiles};
+use crate::access::{CalloutSettings, EndpointError, RuleFiles};
 
 const ABOUT: &str =
     "A websocket-star rendezvous: libp2p peers find and reach each other through it.";
@@ -75,6 +75,13 @@ pub struct Arguments {
         help_heading = "Protocol"
     )]
     pub public_name: Vec<PublicName>,
+    /// A network of its own for those who ask for one of these hosts; may be repeated. All others belong to the tenant
+    /// `default`. A host separates, it does not authorise: who may join is said below
+    #[arg(long, value_name = "NAME=HOST[,HOST…]", help_heading = "Protocol")]
+    pub tenant: Vec<Tenant>,
+    /// Answer 421 to links for a host of no --tenant
+    #[arg(long, requires = "tenant", help_heading = "Protocol")]
+    known_hosts_only: bool,
 
     /// The certificate chain in PEM, the server's own first; needs --key [env: CERT]
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
@@ -164,6 +171,10 @@ pub enum ArgumentError {
          (look at DISABLE_CRYPTO_CHALLENGE in the environment, too)"
     )]
     PeersWithoutProof,
+    #[error("--tenant: {0}")]
+    Tenants(#[from] TenantError),
+    #[error("{0} is given twice for one tenant, or twice for all")]
+    ListTwice(&'static str),
     /// The URL is not told: there may be a password in it.
     #[error("--access-url {0}")]
     AccessUrl(#[from] EndpointError),
@@ -238,10 +249,10 @@ impl Arguments {
     }
 
     /// The files that say who may use the server.
-    pub fn access_files(&self) -> Result<ListFiles, ArgumentError> {
-        let files = self.access.files();
-        let has_peers = files.allow_peers.is_some() || files.deny_peers.is_some();
-        if has_peers && self.disable_crypto_challenge {
+    pub fn access_files(&self) -> Result<RuleFiles, ArgumentError> {
+        let tenants: Vec<_> = self.tenant.iter().map(Tenant::name).collect();
+        let files = self.access.files(&tenants)?;
+        if self.access.has_peers() && self.disable_crypto_challenge {
             return Err(ArgumentError::PeersWithoutProof);
         }
         Ok(files)
@@ -253,13 +264,18 @@ impl Arguments {
     }
 
     /// All but where to listen, the certificate, and who may use the server.
-    pub fn config(&self) -> Config {
+    ///
+    /// # Errors
+    /// If there are two tenants of one name or host.
+    pub fn config(&self) -> Result<Config, ArgumentError> {
         let weights = self.origin_weight.iter();
         let config = weights.fold(Config::default(), |config, (network, weight)| {
             config.with_origin_weight(*network, *weight)
         });
         let config = self.access.config(config);
-        config
+        let config = config.with_tenants(self.tenant.iter().cloned())?;
+        let config = config
+            .with_known_hosts_only(self.known_hosts_only)
             .with_challenge(!self.disable_crypto_challenge)
             .with_strict_multiaddr(!self.disable_strict_multiaddr)
             .with_metrics(!self.disable_metrics)
@@ -269,7 +285,8 @@ impl Arguments {
             .with_announce_interval(self.announce_interval)
             .with_ping_interval(self.ping_interval)
             .with_ping_timeout(self.ping_timeout)
-            .with_limits(self.limits.limits())
+            .with_limits(self.limits.limits());
+        Ok(config)
     }
 }
 
@@ -287,7 +304,7 @@ mod tests {
     #[test]
     fn the_defaults_that_the_help_shows_are_the_librarys() {
         let arguments = Arguments::try_parse_from(["rendezvous"]).expect("nothing is needed");
-        let (ours, librarys) = (arguments.config(), Config::default());
+        let (ours, librarys) = (arguments.config().expect("none"), Config::default());
         assert_eq!(format!("{ours:#?}"), format!("{librarys:#?}"));
         // What is beside the environment is written by hand, and the rest by clap, which knows it.
         let port = arguments.port().expect("a port").to_string();
@@ -325,7 +342,8 @@ mod tests {
     fn the_proxy_protocol_is_spoken_by_trusted_proxies_only() {
         let parse = |flags: &[&str]| {
             let flags = ["rendezvous"].iter().chain(flags);
-            Arguments::try_parse_from(flags).map(|arguments| arguments.config())
+            Arguments::try_parse_from(flags)
+                .map(|arguments| arguments.config().expect("no tenants"))
         };
         let trusted = "--trusted-proxy=::1";
         let expected = parse(&[trusted]).expect("valid").with_proxy_protocol(true);
@@ -347,7 +365,8 @@ mod tests {
         let expected = Config::default()
             .with_origin_weight(network("10.0.0.0/8"), 5)
             .with_origin_weight(network("::1"), 2);
-        assert_eq!(format!("{:?}", arguments.config()), format!("{expected:?}"));
+        let config = arguments.config().expect("no tenants");
+        assert_eq!(format!("{config:?}"), format!("{expected:?}"));
         assert!(Arguments::try_parse_from(["rendezvous", "--origin-weight", "::1"]).is_err());
     }
 
@@ -394,7 +413,8 @@ mod tests {
         let expected = Config::default()
             .with_access_in_flight(7)
             .with_access_timeout(Duration::from_secs(1));
-        assert_eq!(format!("{:?}", all.config()), format!("{expected:?}"));
+        let config = all.config().expect("no tenants");
+        assert_eq!(format!("{config:?}"), format!("{expected:?}"));
 
         for flag in ["--allow-peers=a", "--deny-peers=a"] {
             let unproved = parse(&[flag, "--disable-crypto-challenge"]);
@@ -414,6 +434,66 @@ mod tests {
             "--access-timeout=0",
             "--access-in-flight=0",
         ] {
+            assert!(parse(&[bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tenants_have_hosts_and_lists() {
+        let parse = |flags: &[&str]| {
+            let flags = ["rendezvous"].iter().chain(flags);
+            Arguments::try_parse_from(flags).map_err(|error| error.to_string())
+        };
+        let flags = [
+            "--tenant=blue=a.example,b.example",
+            "--tenant=red=c.example",
+            "--known-hosts-only",
+            "--allow-peers=all",
+            "--allow-peers=blue=b",
+            "--token-file=default=d",
+            "--token-file=red=r=1",
+            "--deny-peers=green=g",
+        ];
+        let arguments = parse(&flags).expect("valid");
+        let tenant = |text: &str| text.parse::<Tenant>().expect("a tenant");
+        let tenants = [tenant("blue=a.example,b.example"), tenant("red=c.example")];
+        let expected = Config::default().with_tenants(tenants).expect("good");
+        let expected = expected.with_known_hosts_only(true);
+        let config = arguments.config().expect("good");
+        assert_eq!(format!("{config:?}"), format!("{expected:?}"));
+        let files = arguments.access_files().expect("good");
+        let paths: Vec<_> = files.paths().map(|path| path.to_str()).collect();
+        assert_eq!(paths, ["all", "green=g", "b", "d", "r=1"].map(Some));
+        assert_eq!(
+            files.tenants.keys().collect::<Vec<_>>(),
+            ["blue", "default", "red"]
+        );
+
+        let twice = ["--tenant=blue=a.example", "--tenant=red=A.example:80"];
+        let error = parse(&twice)
+            .expect("valid")
+            .config()
+            .expect_err("one host");
+        assert_eq!(
+            error.to_string(),
+            "--tenant: two tenants have the host a.example"
+        );
+        for list in [
+            "--allow-peers=a",
+            "--tenant=blue=a.example --allow-peers=blue=a",
+        ] {
+            let flags: Vec<_> = list.split(' ').collect();
+            let last = flags.last().copied().into_iter();
+            let flags: Vec<_> = flags.iter().copied().chain(last).collect();
+            let error = parse(&flags).expect("valid").access_files().err();
+            assert_eq!(error, Some(ArgumentError::ListTwice("--allow-peers")));
+        }
+        // Without tenants it is a file's name.
+        let files = parse(&["--allow-peers=default=a"])
+            .expect("valid")
+            .access_files();
+        assert!(files.expect("good").tenants.is_empty());
+        for bad in ["--tenant=blue", "--tenant=default=a", "--known-hosts-only"] {
             assert!(parse(&[bad]).is_err(), "{bad}");
         }
     }

@@ -146,7 +146,7 @@ async fn start(arguments: Arguments, console: &Console) -> Result<Running, Start
     let files = arguments.certificate_files()?;
     let access = AccessWatch::new(arguments.access_files()?, arguments.callout()?.as_ref())?;
     let addr = resolve(arguments.host(), arguments.port()?).await?;
-    let config = access.apply(arguments.config().with_listen_addr(addr));
+    let config = access.apply(arguments.config()?.with_listen_addr(addr));
     let mut config = descriptors::prepare(config);
     let watch = Watch::new(files.clone(), arguments.cert_check_interval);
     if let Some(files) = &files {
@@ -157,7 +157,7 @@ async fn start(arguments: Arguments, console: &Console) -> Result<Running, Start
     let server = Server::bind(config).await?;
     let scheme = if files.is_some() { "https" } else { "http" };
     console.say(&format!("Listening on: {scheme}://{}", server.local_addr()));
-    let peers = match arguments.public_name.is_empty() {
+    let peers = match arguments.public_name.is_empty() && arguments.tenant.is_empty() {
         true => "peers on this machine",
         false => "peers",
     };
@@ -294,7 +294,7 @@ fn one_line(error: &str) -> String {
 mod tests {
     use libp2p_websocket_star::rendezvous::Config;
 
-    use super::{access::ListFiles, *};
+    use super::{access::RuleFiles, *};
 
     fn runtime() -> tokio::runtime::Runtime {
         let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -314,7 +314,7 @@ mod tests {
             let running = Running {
                 server: server.expect("a free port"),
                 watch: Watch::new(None, Duration::ZERO),
-                access: AccessWatch::new(ListFiles::default(), None).expect("no files"),
+                access: AccessWatch::new(RuleFiles::default(), None).expect("no files"),
                 signals: Signals::new().expect("signals"),
             };
             running.run(&console).await

@@ -10,6 +10,7 @@ use crate::{rendezvous::ids, token::Token};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Visit {
     pub(crate) host: Option<String>,
+    pub(crate) tenant: Option<Arc<str>>,
     pub(crate) token: Option<Token>,
 }
 
@@ -42,6 +43,13 @@ impl Join {
     #[must_use]
     pub fn with_host(mut self, host: &str) -> Self {
         Arc::make_mut(&mut self.visit).host = Some(host.to_owned());
+        self
+    }
+
+    /// The same in this tenant.
+    #[must_use]
+    pub fn with_tenant(mut self, tenant: &str) -> Self {
+        Arc::make_mut(&mut self.visit).tenant = Some(tenant.into());
         self
     }
 
@@ -120,6 +128,11 @@ impl Join {
     /// The `Host` that it has asked for, with the port if it has named one. Any client may write there what it likes.
     pub fn host(&self) -> Option<&str> {
         self.visit.host.as_deref()
+    }
+
+    /// The [tenant](crate::rendezvous::Config::with_tenants) that it wants to join in; `None` is the default one.
+    pub fn tenant(&self) -> Option<&str> {
+        self.visit.tenant.as_deref()
     }
 
     /// The token that it has shown: `Authorization: Bearer <token>` of its request, or `?token=` in its query.

@@ -1,6 +1,6 @@
 //! The request that becomes a link, as engine.io and RFC 6455 (section 4.2) have it. No IO.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use hyper::{
     Method, Request, Response, StatusCode, Version,
@@ -97,17 +97,29 @@ impl Handshake {
     }
 }
 
-/// What a request says about who asks. What cannot be one, or is there twice, counts as not there.
-pub(super) fn visit<B>(request: &Request<B>) -> Visit {
-    let headers = request.headers();
-    let text = |name| std::str::from_utf8(only(headers, name)?).ok();
-    let host = text(&HOST).filter(|host| !host.is_empty() && host.len() <= MAX_HOST);
+/// The host that a request asks for, as it is written there. One that its first line names has precedence: RFC 9112, section
+/// 3.2.2.
+pub(super) fn host<B>(request: &Request<B>) -> Option<&str> {
+    let host = match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => text(request.headers(), &HOST)?,
+    };
+    (!host.is_empty() && host.len() <= MAX_HOST).then_some(host)
+}
+
+/// What a request to a tenant says about who asks. What cannot be one, or is there twice, counts as not there.
+pub(super) fn visit<B>(request: &Request<B>, tenant: Option<&Arc<str>>) -> Visit {
     Visit {
-        host: host.map(str::to_owned),
-        token: text(&AUTHORIZATION)
+        host: host(request).map(str::to_owned),
+        tenant: tenant.cloned(),
+        token: text(request.headers(), &AUTHORIZATION)
             .and_then(bearer)
             .or_else(|| token_in(request.uri().query()?)),
     }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    std::str::from_utf8(only(headers, name)?).ok()
 }
 
 fn bearer(credentials: &str) -> Option<Token> {
@@ -319,7 +331,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        visit(&request.body(()).expect("a request"))
+        visit(&request.body(()).expect("a request"), None)
     }
 
     fn shown(uri: &str, headers: &[(&str, &str)]) -> Option<String> {
@@ -365,6 +377,8 @@ mod tests {
         assert_eq!(host(""), None);
         assert_eq!(host(&"a".repeat(MAX_HOST + 1)), None);
         assert_eq!(visited("/", &[]).host, None);
+        let both = visited("http://star.example:80/", &[("host", "other.example")]);
+        assert_eq!(both.host.as_deref(), Some("star.example:80"));
     }
 
     proptest! {

@@ -6,6 +6,7 @@ use libp2p_identity::PeerId;
 
 use super::Hub;
 use crate::rendezvous::{
+    access::Doorkeeper,
     ids::{is_same_peer, peer_in},
     outbox::CloseReason,
     registry::{Joined, LinkId},
@@ -17,11 +18,7 @@ const AT_ONCE: usize = 128;
 impl Hub {
     /// Asks about everybody who has joined whether they may stay, and closes the links of those who may not; how many that
     /// are.
-    pub(in crate::rendezvous) async fn recheck_access(&self) -> usize {
-        let Some(doorkeeper) = self.doorkeeper() else {
-            return 0;
-        };
-        doorkeeper.begin_round();
+    pub(in crate::rendezvous) async fn recheck_access(&self, doorkeeper: &Doorkeeper) -> usize {
         let is_out = |joined: &Joined| {
             let grant = joined.grant.as_ref();
             grant.is_some_and(|grant| !doorkeeper.still_allows(grant.join()))
@@ -31,10 +28,6 @@ impl Hub {
 
     /// Closes the links on which a peer has joined, under whichever of its ids; how many that are.
     pub(in crate::rendezvous) async fn disconnect(&self, peer: &PeerId, words: &str) -> usize {
-        // Its join may be about to succeed.
-        if let Some(doorkeeper) = self.doorkeeper() {
-            doorkeeper.begin_round();
-        }
         let is_out = |joined: &Joined| {
             let proved = joined.grant.as_ref().and_then(|grant| grant.join().peer());
             let known = proved.or_else(|| peer_in(&joined.address));

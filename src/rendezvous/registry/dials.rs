@@ -243,8 +243,8 @@ impl Registry {
         let Some(state) = self.links.get_mut(&link) else {
             return Ok(());
         };
-        let fits = state.dial_rate.try_spend(rate, now)
-            && self.origin_dials.try_spend(&state.claimant, now);
+        let fits =
+            state.dial_rate.try_spend(rate, now) && self.rates.try_dial(&state.claimant, now);
         fits.then_some(()).ok_or(Refusal::DialRate)
     }
 

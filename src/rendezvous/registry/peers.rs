@@ -369,8 +369,8 @@ impl Registry {
         let Some(state) = self.links.get_mut(&link) else {
             return Ok(());
         };
-        let fits = state.join_rate.try_spend(rate, now)
-            && self.origin_joins.try_spend(&state.claimant, now);
+        let fits =
+            state.join_rate.try_spend(rate, now) && self.rates.try_join(&state.claimant, now);
         fits.then_some(()).ok_or(Refusal::JoinRate)
     }
 

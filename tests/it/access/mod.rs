@@ -24,12 +24,12 @@ use crate::{
 };
 
 /// A list in a file of its own.
-struct List {
+pub struct List {
     folder: Folder,
 }
 
 impl List {
-    fn new(lines: &[String]) -> Self {
+    pub fn new(lines: &[String]) -> Self {
         let list = Self {
             folder: Folder::new(),
         };
@@ -37,18 +37,18 @@ impl List {
         list
     }
 
-    fn path(&self) -> String {
+    pub fn path(&self) -> String {
         text(&self.folder.path("list"))
     }
 
     /// Replaces all of it at once.
-    fn write(&self, lines: &[String]) {
+    pub fn write(&self, lines: &[String]) {
         self.folder.replace("list", lines.join("\n"));
     }
 }
 
 /// A node, and its id.
-fn node() -> (Raw, String) {
+pub fn node() -> (Raw, String) {
     let key = ed25519();
     (Raw::with(&key, hasty()), id(&key))
 }
@@ -69,7 +69,7 @@ fn id(key: &Keypair) -> String {
 }
 
 /// An npm client, and its id, which it has once it has been somewhere.
-async fn npm() -> (Peer, String) {
+pub async fn npm() -> (Peer, String) {
     let peer = Peer::start();
     let elsewhere = embedded().await;
     let ed25519 = json!({"keyType": "ed25519"});
@@ -99,7 +99,7 @@ async fn refused(node: &mut Raw, addr: &str) -> String {
 }
 
 /// The words with which a listener is closed, whatever comes before.
-async fn closed(node: &mut Raw) -> String {
+pub async fn closed(node: &mut Raw) -> String {
     loop {
         match node.event().await {
             ListenerClosed { reason, .. } => {
@@ -114,7 +114,7 @@ async fn closed(node: &mut Raw) -> String {
 }
 
 /// Waits until a node that has joined is told that it may not stay.
-async fn cut_off(node: &mut Raw) {
+pub async fn cut_off(node: &mut Raw) {
     loop {
         match node.event().await {
             AddressExpired { .. } => {}

@@ -39,11 +39,6 @@ impl ListFiles {
         files.into_iter().flatten().map(PathBuf::as_path)
     }
 
-    /// Whether there is none.
-    pub fn are_none(&self) -> bool {
-        self.paths().next().is_none()
-    }
-
     /// Reads them all.
     ///
     /// # Errors
@@ -373,6 +368,6 @@ mod tests {
         );
         assert!(!error.contains("words"), "{error}");
         assert_eq!(files.paths().count(), 5);
-        assert!(ListFiles::default().are_none());
+        assert_eq!(ListFiles::default().paths().count(), 0);
     }
 }

@@ -10,7 +10,8 @@ use libp2p_websocket_star::rendezvous::{Access, AccessCount, Join, Judgement, Ve
 use super::{
     callout::Callout,
     counts::{Counted, Counts},
-    lists::{AllowList, DenyList, Lists, Opinion},
+    lists::{AllowList, DenyList, Opinion},
+    rules::Rules,
 };
 
 /// When somebody may come again whom no list lets in: it may have been read while it was being written.
@@ -18,32 +19,32 @@ const AGAIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Policy {
-    lists: RwLock<Arc<Lists>>,
+    rules: RwLock<Arc<Rules>>,
     callout: Option<Arc<Callout>>,
     counts: Arc<Counts>,
 }
 
 impl Policy {
-    pub fn new(lists: Lists, callout: Option<Callout>, counts: Arc<Counts>) -> Self {
+    pub fn new(rules: Rules, callout: Option<Callout>, counts: Arc<Counts>) -> Self {
         Self {
-            lists: RwLock::new(Arc::new(lists)),
+            rules: RwLock::new(Arc::new(rules)),
             callout: callout.map(Arc::new),
             counts,
         }
     }
 
-    fn lists(&self) -> Arc<Lists> {
-        let lists = self.lists.read();
-        lists.unwrap_or_else(PoisonError::into_inner).clone()
+    fn rules(&self) -> Arc<Rules> {
+        let rules = self.rules.read();
+        rules.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Has these lists decide from now on.
-    pub fn replace(&self, lists: Lists) {
-        let lists = Arc::new(lists);
-        let mut current = self.lists.write().unwrap_or_else(PoisonError::into_inner);
-        let old = std::mem::replace(&mut *current, lists);
+    pub fn replace(&self, rules: Rules) {
+        let rules = Arc::new(rules);
+        let mut current = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *current, rules);
         drop(current);
-        // It may be long.
+        // They may be long.
         drop(old);
     }
 
@@ -62,12 +63,12 @@ impl Policy {
 
 impl Access for Policy {
     fn judge(&self, join: &Join) -> Judgement {
-        let lists = self.lists();
-        let (counted, verdict) = match (lists.opinion(join), &self.callout) {
+        let rules = self.rules();
+        let (counted, verdict) = match (rules.opinion(join), &self.callout) {
             (Opinion::Yes(list), _) => (allowed_by(list), Verdict::allow()),
             (Opinion::No(list), _) => (refused_by(list), Verdict::refuse(list.denies())),
             (Opinion::Unlisted(_), Some(callout)) => return callout.judge(join),
-            (Opinion::Unlisted(_), None) if lists.are_open() => {
+            (Opinion::Unlisted(_), None) if rules.are_open_for(join) => {
                 (Counted::AllowedByDefault, Verdict::allow())
             }
             (Opinion::Unlisted(words), None) => {
@@ -79,14 +80,14 @@ impl Access for Policy {
     }
 
     fn still_allows(&self, join: &Join) -> bool {
-        let lists = self.lists();
-        match (lists.opinion(join), &self.callout) {
+        let rules = self.rules();
+        match (rules.opinion(join), &self.callout) {
             (Opinion::Yes(_), _) => true,
             (Opinion::No(_), _) => false,
             // It is asked when a peer joins. One that a list has let in, and that is not on it any more, may come back and
             // have it asked.
             (Opinion::Unlisted(_), Some(callout)) => callout.has_let_in(join),
-            (Opinion::Unlisted(_), None) => lists.are_open(),
+            (Opinion::Unlisted(_), None) => rules.are_open_for(join),
         }
     }
 

@@ -16,8 +16,8 @@ use super::{
     changes::Changes,
     counts::Counts,
     file::FileError,
-    lists::{ListFiles, Lists},
     policy::Policy,
+    rules::{RuleFiles, Rules},
 };
 
 /// How often it is looked whether the files have changed: whoever is taken off a list is cut off within a second.
@@ -79,7 +79,7 @@ type Fingerprints = Vec<Option<Fingerprint>>;
 
 /// Keeps the lists of a server up to date.
 pub struct AccessWatch {
-    files: ListFiles,
+    files: RuleFiles,
     /// If anybody is to be kept out at all.
     policy: Option<Arc<Policy>>,
     changes: Changes<Fingerprints>,
@@ -92,7 +92,7 @@ impl AccessWatch {
     ///
     /// # Errors
     /// If one of them cannot be used, or the service cannot be asked.
-    pub fn new(files: ListFiles, callout: Option<&CalloutSettings>) -> Result<Self, AccessError> {
+    pub fn new(files: RuleFiles, callout: Option<&CalloutSettings>) -> Result<Self, AccessError> {
         let counts = Arc::<Counts>::default();
         let callout = callout.map(|settings| Callout::new(settings, counts.clone()));
         let callout = callout.transpose()?;
@@ -101,9 +101,9 @@ impl AccessWatch {
         let policy = match files.are_none() && callout.is_none() {
             true => None,
             false => {
-                let lists = files.load()?;
-                tracing::info!(?lists, "not everybody may use the rendezvous");
-                Some(Arc::new(Policy::new(lists, callout, counts)))
+                let rules = files.load()?;
+                tracing::info!(lists = ?rules, "not everybody may use the rendezvous");
+                Some(Arc::new(Policy::new(rules, callout, counts)))
             }
         };
         Ok(Self {
@@ -163,22 +163,22 @@ impl AccessWatch {
         tracing::debug!("the access lists are read");
         let files = self.files.clone();
         let reading = spawn_blocking(move || (fingerprints(&files), files.load()));
-        let (state, lists) = match reading.await {
+        let (state, rules) = match reading.await {
             Ok(read) => read,
             Err(error) => return self.failed(policy, &error.to_string()),
         };
-        let may_pass = lists.as_ref().is_err_and(FileError::may_pass);
+        let may_pass = rules.as_ref().is_err_and(FileError::may_pass);
         self.changes.read(state, may_pass, Instant::now());
-        match lists {
-            Ok(lists) => self.use_lists(lists, policy, server).await,
+        match rules {
+            Ok(rules) => self.use_rules(rules, policy, server).await,
             Err(error) => self.failed(policy, &error.to_string()),
         }
     }
 
-    async fn use_lists(&mut self, lists: Lists, policy: &Policy, server: &Server) {
+    async fn use_rules(&mut self, rules: Rules, policy: &Policy, server: &Server) {
         self.told = None;
-        let shown = format!("{lists:?}");
-        policy.replace(lists);
+        let shown = format!("{rules:?}");
+        policy.replace(rules);
         let cut_off = server.recheck_access().await;
         tracing::info!(lists = shown, cut_off, "the access lists were read anew");
     }
@@ -192,7 +192,7 @@ impl AccessWatch {
     }
 }
 
-fn fingerprints(files: &ListFiles) -> Fingerprints {
+fn fingerprints(files: &RuleFiles) -> Fingerprints {
     files.paths().map(Fingerprint::of).collect()
 }
 

@@ -1,12 +1,20 @@
 //! The flags for who may use the rendezvous.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use libp2p_websocket_star::rendezvous::Config;
 
 use super::values::{count, positive_duration};
-use crate::access::{CalloutSettings, EndpointError, ListFiles};
+use crate::{
+    access::{CalloutSettings, EndpointError, ListFiles, RuleFiles},
+    arguments::ArgumentError,
+};
 
+/// The tenant of those who belong to no other.
+const DEFAULT_TENANT: &str = "default";
 /// How many times as long as the service may take a join may wait in all: it may have to wait for its turn.
 const TURNS: u32 = 2;
 
@@ -14,21 +22,22 @@ const TURNS: u32 = 2;
 #[command(next_help_heading = "Who may use it")]
 pub(super) struct AccessArguments {
     /// Let in the peers in this file: one id a line, in base58 or as a CID; # begins a comment. With any of --allow-peers,
-    /// --allow-networks, --token-file and --access-url, only those are let in whom one of them lets in
-    #[arg(long, value_name = "FILE")]
-    allow_peers: Option<PathBuf>,
+    /// --allow-networks, --token-file and --access-url, only those are let in whom one of them lets in. All five files can be
+    /// given once for everybody and once for each --tenant, such as blue=FILE; those hold for its peers as well
+    #[arg(long, value_name = "[TENANT=]FILE")]
+    allow_peers: Vec<PathBuf>,
     /// Keep out the peers in this file, whatever else lets them in
-    #[arg(long, value_name = "FILE")]
-    deny_peers: Option<PathBuf>,
+    #[arg(long, value_name = "[TENANT=]FILE")]
+    deny_peers: Vec<PathBuf>,
     /// Let in whoever comes from the networks in this file: one a line, such as 10.0.0.0/8 or 2001:db8::1
-    #[arg(long, value_name = "FILE")]
-    allow_networks: Option<PathBuf>,
+    #[arg(long, value_name = "[TENANT=]FILE")]
+    allow_networks: Vec<PathBuf>,
     /// Keep out whoever comes from the networks in this file, whatever else lets them in
-    #[arg(long, value_name = "FILE")]
-    deny_networks: Option<PathBuf>,
+    #[arg(long, value_name = "[TENANT=]FILE")]
+    deny_networks: Vec<PathBuf>,
     /// Let in whoever shows one of the tokens in this file: one a line; lines that begin with # are comments
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[arg(long, value_name = "[TENANT=]FILE")]
+    token_file: Vec<PathBuf>,
     /// Ask this service, http or https, about peers that none of the files lets in; the README says how. Over http to another
     /// machine it is told no tokens
     // As it is written: clap repeats what it cannot read, and a password may be in there.
@@ -50,14 +59,45 @@ pub(super) struct AccessArguments {
 }
 
 impl AccessArguments {
-    pub(super) fn files(&self) -> ListFiles {
-        ListFiles {
-            allow_peers: self.allow_peers.clone(),
-            deny_peers: self.deny_peers.clone(),
-            allow_networks: self.allow_networks.clone(),
-            deny_networks: self.deny_networks.clone(),
-            tokens: self.token_file.clone(),
+    /// Whether there is a list of peers.
+    pub(super) fn has_peers(&self) -> bool {
+        !self.allow_peers.is_empty() || !self.deny_peers.is_empty()
+    }
+
+    /// The files, where these are the names of the tenants.
+    pub(super) fn files(&self, tenants: &[&str]) -> Result<RuleFiles, ArgumentError> {
+        type Place = fn(&mut ListFiles) -> &mut Option<PathBuf>;
+        let kinds: [(&str, &Vec<PathBuf>, Place); 5] = [
+            ("--allow-peers", &self.allow_peers, |files| {
+                &mut files.allow_peers
+            }),
+            ("--deny-peers", &self.deny_peers, |files| {
+                &mut files.deny_peers
+            }),
+            ("--allow-networks", &self.allow_networks, |files| {
+                &mut files.allow_networks
+            }),
+            ("--deny-networks", &self.deny_networks, |files| {
+                &mut files.deny_networks
+            }),
+            ("--token-file", &self.token_file, |files| &mut files.tokens),
+        ];
+        let mut rules = RuleFiles::default();
+        for (flag, paths, place) in kinds {
+            for path in paths {
+                let (files, path) = match of_tenant(path, tenants) {
+                    None => (&mut rules.all, path.clone()),
+                    Some((tenant, path)) => {
+                        let files = rules.tenants.entry(tenant.to_owned());
+                        (files.or_default(), path.into())
+                    }
+                };
+                if place(files).replace(path).is_some() {
+                    return Err(ArgumentError::ListTwice(flag));
+                }
+            }
         }
+        Ok(rules)
     }
 
     pub(super) fn callout(&self) -> Result<Option<CalloutSettings>, EndpointError> {
@@ -78,4 +118,11 @@ impl AccessArguments {
             .with_access_in_flight(self.access_in_flight)
             .with_access_timeout(self.access_timeout * TURNS)
     }
+}
+
+/// The tenant that a file is for, if it is for one, and the file. Any other name with an equals sign in it is a file's.
+fn of_tenant<'a>(path: &'a Path, tenants: &[&str]) -> Option<(&'a str, &'a str)> {
+    let (name, path) = path.to_str()?.split_once('=')?;
+    let is_tenant = name == DEFAULT_TENANT || tenants.contains(&name);
+    (is_tenant && !tenants.is_empty()).then_some((name, path))
 }

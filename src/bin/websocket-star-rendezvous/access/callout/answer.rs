@@ -31,9 +31,11 @@ impl Question {
             "client": join.client().to_string(),
             "host": join.host(),
         });
-        let token = join.token().filter(|_| with_token);
-        if let (Some(token), Value::Object(fields)) = (token, &mut json) {
-            fields.insert("token".to_owned(), Token::reveal(token).into());
+        let token = join.token().filter(|_| with_token).map(Token::reveal);
+        for (name, value) in [("tenant", join.tenant()), ("token", token)] {
+            if let (Some(value), Value::Object(fields)) = (value, &mut json) {
+                fields.insert(name.to_owned(), value.into());
+            }
         }
         let body = json.to_string();
         Self {
@@ -197,6 +199,7 @@ mod tests {
             plain.clone().without_proof(),
             plain.clone().with_address("/ip4/192.0.2.9"),
             plain.clone().with_host("star.example"),
+            plain.clone().with_tenant("blue"),
             plain.clone().with_token(token("one")),
             plain.clone().with_token(token("two")),
             Join::new(peer, [192, 0, 2, 2].into()),
@@ -206,7 +209,8 @@ mod tests {
             .map(|join| *Question::of(join, true).key())
             .collect();
         assert_eq!(keys.len(), joins.len());
-        let all = plain.with_host("star.example").with_token(token("one"));
+        let all = plain.with_host("star.example").with_tenant("blue");
+        let all = all.with_token(token("one"));
         let asked: Value = serde_json::from_str(Question::of(&all, true).body()).expect("JSON");
         let expected = json!({
             "peer": peer.to_base58(),
@@ -214,6 +218,7 @@ mod tests {
             "address": "",
             "client": "192.0.2.1",
             "host": "star.example",
+            "tenant": "blue",
             "token": "one",
         });
         assert_eq!(asked, expected);

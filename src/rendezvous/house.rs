@@ -1,0 +1,119 @@
+//! What all tenants of a server share: who may come in, memory, the certificate, and the end.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::error::Elapsed};
+
+use super::{
+    access::Doorkeeper, admission::Admission, budget::Budget, config::Config,
+    origin_rates::OriginRates, tls,
+};
+
+#[derive(Debug)]
+pub(super) struct House {
+    config: Config,
+    admission: Arc<Admission>,
+    /// Who is asked about joins, if anybody.
+    doorkeeper: Option<Doorkeeper>,
+    budget: Arc<Budget>,
+    rates: OriginRates,
+    stopping: watch::Sender<bool>,
+    links: AtomicU64,
+    panics: AtomicU64,
+    tls: Option<tls::Current>,
+}
+
+impl House {
+    pub(super) fn new(config: Config) -> Self {
+        Self {
+            tls: config.tls().cloned().map(tls::Current::new),
+            doorkeeper: config.access().map(|access| {
+                let (in_flight, timeout) = config.access_bounds();
+                Doorkeeper::new(access.clone(), in_flight, timeout)
+            }),
+            admission: Arc::new(Admission::new(config.clone())),
+            budget: Arc::new(Budget::new(config.limits().memory)),
+            rates: OriginRates::new(config.limits()),
+            config,
+            stopping: watch::Sender::new(false),
+            links: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+
+    /// Who is asked about joins, if anybody.
+    pub(super) fn doorkeeper(&self) -> Option<&Doorkeeper> {
+        self.doorkeeper.as_ref()
+    }
+
+    pub(super) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    pub(super) fn rates(&self) -> &OriginRates {
+        &self.rates
+    }
+
+    /// The certificate for new connections, if they are to use TLS.
+    pub(super) fn tls(&self) -> Option<&tls::Current> {
+        self.tls.as_ref()
+    }
+
+    /// A number that no other link has.
+    pub(super) fn next_link(&self) -> u64 {
+        self.links.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Counts a connection that ended with a panic of ours.
+    pub(super) fn count_panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Lets no more links in.
+    pub(super) fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Returns when the server is shut down.
+    pub(super) async fn stopping(&self) {
+        // The sender is our own.
+        let _ = self
+            .stopping
+            .subscribe()
+            .wait_for(|stopping| *stopping)
+            .await;
+    }
+
+    /// Waits for what comes before HTTP, no longer than that may take. `None` if the server is shut down meanwhile; whoever
+    /// comes when that has begun may still ask for its health.
+    pub(super) async fn in_time<F: Future>(&self, first: F) -> Option<Result<F::Output, Elapsed>> {
+        let is_late = self.is_stopping();
+        let timeout: Duration = self.config.limits().handshake_timeout;
+        tokio::select! {
+            first = tokio::time::timeout(timeout, first) => Some(first),
+            () = self.stopping(), if !is_late => None,
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Networks of their own on one server, told apart by the host that peers ask for. No IO.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+};
+
+use super::names::PublicName;
+
+/// The name of the tenant that everybody belongs to who asks for a host of no other.
+pub(crate) const DEFAULT: &str = "default";
+/// The longest name of a tenant, in bytes.
+const MAX_NAME: usize = 32;
+
+/// A network of its own on a rendezvous: its peers hear of each other and reach each other, and never hear of anybody else.
+///
+/// Peers belong to the tenant whose host they ask for. That is the host in their address, so they need not know of it.
+/// A host separates; it does not authorise: whoever knows one may ask for it. [`Access`](super::Access) says who may join, and
+/// [`Join::tenant`](super::Join::tenant) tells it where.
+///
+/// From text it is `NAME=HOST[,HOST…]`.
+///
+/// ```
+/// use libp2p_websocket_star::rendezvous::{Config, Tenant};
+///
+/// let blue: Tenant = "blue=blue.example,192.0.2.1".parse()?;
+/// let red: Tenant = "red=red.example".parse()?;
+/// let config = Config::default().with_tenants([blue, red])?;
+/// # Ok::<(), libp2p_websocket_star::rendezvous::TenantError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    name: Arc<str>,
+    hosts: Vec<PublicName>,
+}
+
+/// A tenant cannot be, or not beside the others.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TenantError {
+    /// The text has no name with an equals sign behind it.
+    #[error("must be NAME=HOST[,HOST…]")]
+    Form,
+    /// The name is none.
+    #[error("the name of a tenant has 1 to 32 of a-z, 0-9, - and _, and is not `default`")]
+    Name,
+    /// It has no host, so nobody would belong to it.
+    #[error("a tenant has at least one host")]
+    NoHost,
+    /// A host is neither a DNS name nor an IP address.
+    #[error("a host must be a DNS name or an IP address")]
+    Host,
+    /// Two tenants have one name.
+    #[error("there are two tenants with the name {0}")]
+    SameName(Arc<str>),
+    /// Two tenants have one host.
+    #[error("two tenants have the host {0}")]
+    SameHost(PublicName),
+}
+
+impl Tenant {
+    /// A tenant with a name, for the operator, and the hosts that its peers ask for: 1 to 32 of `a-z`, `0-9`, `-` and `_`.
+    ///
+    /// # Errors
+    /// If the name is none, or there is no host.
+    pub fn new(
+        name: &str,
+        hosts: impl IntoIterator<Item = PublicName>,
+    ) -> Result<Self, TenantError> {
+        let byte =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+        let is_name = (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(byte);
+        if !is_name || name == DEFAULT {
+            return Err(TenantError::Name);
+        }
+        let hosts: Vec<_> = hosts.into_iter().collect();
+        match hosts.is_empty() {
+            true => Err(TenantError::NoHost),
+            false => Ok(Self {
+                name: name.into(),
+                hosts,
+            }),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The hosts that its peers ask for.
+    pub fn hosts(&self) -> impl Iterator<Item = &PublicName> {
+        self.hosts.iter()
+    }
+}
+
+impl FromStr for Tenant {
+    type Err = TenantError;
+
+    fn from_str(text: &str) -> Result<Self, TenantError> {
+        let (name, hosts) = text.split_once('=').ok_or(TenantError::Form)?;
+        if hosts.trim().is_empty() {
+            return Err(TenantError::NoHost);
+        }
+        let hosts = hosts.split(',').map(|host| asked_for(host.trim()));
+        let hosts: Option<Vec<_>> = hosts.collect();
+        Self::new(name.trim(), hosts.ok_or(TenantError::Host)?)
+    }
+}
+
+/// The host in what a request asks for, without its port, in whatever case, with a dot at its end or without.
+pub(crate) fn asked_for(host: &str) -> Option<PublicName> {
+    // As people write an IPv6 address.
+    if let Ok(name) = host.parse() {
+        return Some(name);
+    }
+    let (host, port) = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?,
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let digits = port.strip_prefix(':').unwrap_or(port);
+    if digits.len() > 5 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    host.strip_suffix('.').unwrap_or(host).parse().ok()
+}
+
+/// A tenant, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TenantId(pub(crate) usize);
+
+/// The tenants that are configured.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Directory {
+    tenants: Arc<[Tenant]>,
+    hosts: Arc<BTreeMap<PublicName, TenantId>>,
+}
+
+impl Directory {
+    pub(crate) fn new(tenants: impl IntoIterator<Item = Tenant>) -> Result<Self, TenantError> {
+        let tenants: Vec<Tenant> = tenants.into_iter().collect();
+        let (mut names, mut hosts) = (BTreeSet::new(), BTreeMap::new());
+        for (number, tenant) in tenants.iter().enumerate() {
+            if !names.insert(tenant.name()) {
+                return Err(TenantError::SameName(tenant.name.clone()));
+            }
+            for host in tenant.hosts() {
+                let others = hosts.insert(host.clone(), TenantId(number));
+                if others.is_some_and(|other| other != TenantId(number)) {
+                    return Err(TenantError::SameHost(host.clone()));
+                }
+            }
+        }
+        drop(names);
+        Ok(Self {
+            tenants: tenants.into(),
+            hosts: Arc::new(hosts),
+        })
+    }
+
+    /// The tenants in the order of their numbers.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Tenant> {
+        self.tenants.iter()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tenants.is_empty()
+    }
+
+    /// The tenant of who asks for a host; none if it is nobody's.
+    pub(crate) fn find(&self, host: &str) -> Option<TenantId> {
+        if self.hosts.is_empty() {
+            return None;
+        }
+        self.hosts.get(&asked_for(host)?).copied()
+    }
+}
+
+impl fmt::Display for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=", self.name)?;
+        for (number, host) in self.hosts.iter().enumerate() {
+            let comma = if number == 0 { "" } else { "," };
+            write!(f, "{comma}{host}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tenant(text: &str) -> Tenant {
+        text.parse().expect("a tenant")
+    }
+
+    fn directory(texts: &[&str]) -> Result<Directory, TenantError> {
+        Directory::new(texts.iter().map(|text| tenant(text)))
+    }
+
+    #[test]
+    fn a_host_is_found_whatever_its_case_its_port_and_its_dot() {
+        let directory = directory(&[
+            "blue=Blue.example,192.0.2.1",
+            "red=red.example.,[2001:db8::1]",
+        ]);
+        let directory = directory.expect("good ones");
+        for (host, number) in [
+            ("blue.example", 0),
+            ("BLUE.Example:443", 0),
+            ("blue.example.", 0),
+            ("blue.example.:9090", 0),
+            ("blue.example:", 0),
+            ("192.0.2.1", 0),
+            ("192.0.2.1:80", 0),
+            ("red.example", 1),
+            ("[2001:db8::1]", 1),
+            ("[2001:0DB8:0::1]:443", 1),
+        ] {
+            assert_eq!(directory.find(host), Some(TenantId(number)), "{host}");
+        }
+        for host in [
+            "",
+            ".",
+            ":443",
+            "blue.example..",
+            "sub.blue.example",
+            "blue.example.evil",
+            "blue.example:443:443",
+            "blue.example:port",
+            "blue.example:123456",
+            "user@blue.example",
+            "blue.example/",
+            " blue.example",
+            "[blue.example]evil",
+            "[2001:db8::1",
+            "[2001:db8::1]443",
+            "192.0.2.10",
+        ] {
+            assert_eq!(directory.find(host), None, "{host:?}");
+        }
+    }
+
+    #[test]
+    fn a_tenant_has_a_plain_name_and_hosts() {
+        let good = tenant("blue-1_a = blue.example , ::1");
+        assert_eq!(good.to_string(), "blue-1_a=blue.example,::1");
+        let long = format!("{}=a.example", "a".repeat(33));
+        for (text, error) in [
+            ("", TenantError::Form),
+            ("blue", TenantError::Form),
+            ("=a.example", TenantError::Name),
+            ("Blue=a.example", TenantError::Name),
+            ("bl ue=a.example", TenantError::Name),
+            ("default=a.example", TenantError::Name),
+            (&long, TenantError::Name),
+            ("blue=", TenantError::NoHost),
+            ("blue=a.example,", TenantError::Host),
+            ("blue=*.example", TenantError::Host),
+            ("blue=https://a.example", TenantError::Host),
+        ] {
+            assert_eq!(text.parse::<Tenant>(), Err(error), "{text:?}");
+        }
+        assert_eq!(Tenant::new("blue", []), Err(TenantError::NoHost));
+    }
+
+    #[test]
+    fn no_two_tenants_have_one_name_or_one_host() {
+        let error = directory(&["blue=a.example", "blue=b.example"]).err();
+        assert_eq!(error, Some(TenantError::SameName("blue".into())));
+        let error = directory(&["blue=a.example", "red=b.example,A.example:1"]).err();
+        assert_eq!(
+            error,
+            Some(TenantError::SameHost("a.example".parse().expect("a name")))
+        );
+        assert!(directory(&["blue=a.example,a.example"]).is_ok());
+        assert!(directory(&[]).expect("none").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_host_is_looked_for(host in "[a-z0-9.:\\[\\]@ -]{0,20}") {
+            let directory = directory(&["blue=a"]).expect("good");
+            if directory.find(&host).is_some() {
+                prop_assert_eq!(asked_for(&host).map(|host| host.to_string()), Some("a".to_owned()));
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The networks of a server: each has a hub of its own, and all share the house.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use libp2p_identity::PeerId;
+
+use super::{
+    config::Config,
+    house::House,
+    hub::{Figures, Hub},
+    snapshot::Snapshot,
+    tenant::TenantId,
+};
+
+#[derive(Debug)]
+pub(super) struct Tenants {
+    house: Arc<House>,
+    /// Of those who ask for a host of no other.
+    default: Arc<Hub>,
+    /// Of the tenants, by their numbers.
+    hubs: Vec<Arc<Hub>>,
+}
+
+impl Tenants {
+    pub(super) fn new(config: Config) -> Self {
+        let house = Arc::new(House::new(config));
+        let directory = house.config().tenants();
+        let hubs = directory.all().enumerate().map(|(number, tenant)| {
+            let config = house.config().of_tenant(Some(TenantId(number)));
+            Arc::new(Hub::new(house.clone(), config, Some(tenant.name().into())))
+        });
+        let hubs = hubs.collect();
+        let default = Hub::new(house.clone(), house.config().of_tenant(None), None);
+        Self {
+            default: Arc::new(default),
+            hubs,
+            house,
+        }
+    }
+
+    pub(super) fn house(&self) -> &Arc<House> {
+        &self.house
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        self.house.config()
+    }
+
+    /// Whether there are others than the default one.
+    pub(super) fn are_several(&self) -> bool {
+        !self.hubs.is_empty()
+    }
+
+    /// All of them, the default one first.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Hub>> {
+        std::iter::once(&self.default).chain(&self.hubs)
+    }
+
+    /// The tenant that has the host, if one has.
+    pub(super) fn named(&self, host: Option<&str>) -> Option<&Arc<Hub>> {
+        let TenantId(number) = self.config().tenants().find(host?)?;
+        self.hubs.get(number)
+    }
+
+    /// To whom somebody belongs who asks for the host; none if unknown hosts are refused.
+    pub(super) fn of(&self, host: Option<&str>) -> Option<&Arc<Hub>> {
+        let unknown = || self.config().takes_unknown_hosts().then_some(&self.default);
+        self.named(host).or_else(unknown)
+    }
+
+    /// Gives all their timeouts, for as long as the server runs.
+    pub(super) async fn run_timers(&self) {
+        // In most cases.
+        if self.hubs.is_empty() {
+            return self.default.run_timer().await;
+        }
+        join_all(self.all().map(|hub| hub.run_timer())).await;
+    }
+
+    /// Ends all streams, and has every link closed when it has taken what is queued for it.
+    pub(super) async fn shut_down(&self) {
+        self.house.stop();
+        join_all(self.all().map(|hub| hub.shut_down())).await;
+    }
+
+    /// Closes the links on which a peer has joined, under whichever of its ids; how many that are.
+    pub(super) async fn disconnect(&self, peer: &PeerId, words: &str) -> usize {
+        // Its join may be about to succeed.
+        if let Some(doorkeeper) = self.house.doorkeeper() {
+            doorkeeper.begin_round();
+        }
+        let mut links = 0;
+        for hub in self.all() {
+            links += hub.disconnect(peer, words).await;
+        }
+        links
+    }
+
+    /// Asks about everybody who has joined whether they may stay, and closes the links of those who may not; how many that
+    /// are.
+    pub(super) async fn recheck_access(&self) -> usize {
+        let Some(doorkeeper) = self.house.doorkeeper() else {
+            return 0;
+        };
+        doorkeeper.begin_round();
+        let mut links = 0;
+        for hub in self.all() {
+            links += hub.recheck_access(doorkeeper).await;
+        }
+        links
+    }
+
+    /// What they do together.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let addresses = self.all().flat_map(|hub| hub.addresses());
+        let peers = addresses.map(|address| address.to_string()).collect();
+        Snapshot {
+            peers,
+            ..self.figures().snapshot
+        }
+    }
+
+    /// What one of them does.
+    pub(super) fn snapshot_of(&self, tenant: &str) -> Option<Snapshot> {
+        let hub = self.all().find(|hub| hub.name() == tenant)?;
+        let addresses = hub.addresses();
+        Some(Snapshot {
+            peers: addresses
+                .iter()
+                .map(|address| address.to_string())
+                .collect(),
+            ..hub.figures().snapshot
+        })
+    }
+
+    /// The same without the list of peers.
+    pub(super) fn figures(&self) -> Figures {
+        let all = self.all().map(|hub| hub.figures());
+        let sum = all.reduce(Figures::plus).unwrap_or_default();
+        Figures {
+            snapshot: self.shared(sum.snapshot),
+            ..sum
+        }
+    }
+
+    /// Adds what is counted for all together.
+    pub(super) fn shared(&self, snapshot: Snapshot) -> Snapshot {
+        let house = &self.house;
+        Snapshot {
+            connections: house.admission().connections(),
+            queued_bytes: house.budget().queued(),
+            memory_bytes: house.budget().held(),
+            refusals: snapshot.refusals.plus(house.admission().refusals()),
+            panics: house.panics(),
+            ..snapshot
+        }
+    }
+}

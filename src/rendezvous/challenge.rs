@@ -6,7 +6,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, Engine as _};
-use libp2p_identity::PublicKey;
+use libp2p_identity::{PeerId, PublicKey};
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -76,8 +76,7 @@ impl Checked {
         let address = || self.address.as_str().into();
         match &self.result {
             Ok(Proof::Possession(challenge)) => {
-                let peer = challenge.key.to_peer_id();
-                Some(Join::proved(peer, address(), client, visit))
+                Some(Join::proved(challenge.peer, address(), client, visit))
             }
             Ok(Proof::Claim) => Some(Join::claimed(address(), client, visit)),
             Ok(Proof::Key(_)) | Err(_) => None,
@@ -117,6 +116,7 @@ pub(crate) struct Challenge {
     /// be long.
     key_text: [u8; 32],
     key: PublicKey,
+    peer: PeerId,
     /// Tells the challenges of a link apart.
     pub(super) number: u64,
     pub(super) nonce: String,
@@ -139,11 +139,12 @@ impl Check {
     pub(crate) fn run(self) -> Checked {
         match self {
             Self::Key(KeyCheck { address, ack, key }) => {
-                let result = check_key(&address, &key).map(|public| {
+                let result = check_key(&address, &key).map(|(public, peer)| {
                     Proof::Key(Box::new(Challenge {
                         key_text: Sha256::digest(&key).into(),
                         number: 0,
                         key: public,
+                        peer,
                         nonce: nonce::new(&address),
                     }))
                 });
@@ -179,12 +180,16 @@ impl Check {
     }
 }
 
-fn check_key(address: &str, text: &str) -> Result<PublicKey, Refusal> {
+/// The key, and the id that libp2p gives to it today.
+fn check_key(address: &str, text: &str) -> Result<(PublicKey, PeerId), Refusal> {
     let bytes = decode_key(text).ok_or(Refusal::UnusableProof)?;
     let key = PublicKey::try_decode_protobuf(&bytes).map_err(|_| Refusal::UnusableProof)?;
     let id = ids::in_address(address);
-    if ids::of_key(&key).any(|of_key| of_key.to_base58() == id) {
-        Ok(key)
+    let peer = key.to_peer_id();
+    let hashed = || ids::hashed_form(&peer);
+    let is_of_key = |of_key: PeerId| of_key.to_base58() == id;
+    if is_of_key(peer) || hashed().is_some_and(is_of_key) {
+        Ok((key, peer))
     } else {
         Err(Refusal::WrongId)
     }

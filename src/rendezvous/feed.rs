@@ -24,7 +24,7 @@ use crate::websocket;
 
 /// How many announcements go together: about as many as one vectored write holds.
 const BATCH: usize = 64;
-/// How many bytes the log may hold; a link that is further behind skips the oldest.
+/// How many bytes the logs of all tenants may hold together; a link that is further behind skips the oldest.
 const KEPT: usize = 4 * 1024 * 1024;
 /// What an announcement costs in memory beside its frame.
 const OVERHEAD: usize = 64;
@@ -121,6 +121,8 @@ impl Chunk {
 #[derive(Debug)]
 pub(super) struct Feed {
     log: Shared<Log>,
+    /// How many bytes it may hold.
+    kept: usize,
     /// The number of the next announcement. It changes under the lock, and is read without: links look often, and
     /// mostly in vain.
     next: AtomicU64,
@@ -135,17 +137,17 @@ struct Log {
     readers: BTreeMap<LinkId, Arc<Outbox>>,
 }
 
-impl Default for Feed {
-    fn default() -> Self {
+impl Feed {
+    /// That of one of so many tenants.
+    pub(super) fn new(tenants: usize) -> Self {
         Self {
             log: Shared::new(Name::Feed, Log::default()),
+            kept: KEPT / tenants.max(1),
             next: AtomicU64::new(0),
             missed: AtomicU64::new(0),
         }
     }
-}
 
-impl Feed {
     fn lock(&self) -> Guard<'_, Log> {
         self.log.lock()
     }
@@ -161,7 +163,7 @@ impl Feed {
             self.next.store(chunk.end(), Ordering::Release);
             log.cost += chunk.cost();
             log.chunks.push_back(Arc::new(chunk));
-            while log.cost > KEPT
+            while log.cost > self.kept
                 && log.chunks.len() > 1
                 && let Some(oldest) = log.chunks.pop_front()
             {

@@ -46,7 +46,7 @@ fn read_all(feed: &Feed, link: LinkId, cursor: &mut Cursor) -> Vec<String> {
 
 #[test]
 fn each_link_reads_once_what_is_announced_after_it_has_joined() {
-    let feed = Feed::default();
+    let feed = Feed::new(1);
     feed.append(&[announced(C, "before")]);
     let mut cursor = subscribed(&feed, A, 0);
     assert!(read_all(&feed, A, &mut cursor).is_empty());
@@ -58,7 +58,7 @@ fn each_link_reads_once_what_is_announced_after_it_has_joined() {
 
 #[test]
 fn a_link_is_not_told_of_its_own_peers_wherever_they_stand() {
-    let feed = Feed::default();
+    let feed = Feed::new(1);
     let mut cursors = [A, B, C].map(|link| (link, subscribed(&feed, link, 0)));
     let peers = [(A, "a"), (A, "b"), (B, "c"), (A, "d"), (C, "e")];
     feed.append(&peers.map(|(link, text)| announced(link, text)));
@@ -69,7 +69,7 @@ fn a_link_is_not_told_of_its_own_peers_wherever_they_stand() {
 
 #[test]
 fn who_knows_already_is_not_told() {
-    let feed = Feed::default();
+    let feed = Feed::new(1);
     let mut early = subscribed(&feed, A, 3);
     let mut late = subscribed(&feed, B, 7);
     let told = |hears, text| Announced {
@@ -91,7 +91,7 @@ fn who_knows_already_is_not_told() {
 
 #[test]
 fn a_link_that_is_far_behind_skips_the_oldest_and_the_log_is_bounded() {
-    let feed = Feed::default();
+    let feed = Feed::new(1);
     let mut cursor = subscribed(&feed, A, 0);
     let text = "x".repeat(100);
     let count = 2 * KEPT / (text.len() + OVERHEAD);
@@ -106,7 +106,7 @@ fn a_link_that_is_far_behind_skips_the_oldest_and_the_log_is_bounded() {
 
 #[test]
 fn all_links_are_woken_some_at_a_time_and_those_that_have_left_are_not() {
-    let feed = Feed::default();
+    let feed = Feed::new(1);
     let count = 2 * SLICE as u64 + 1;
     for link in 0..count {
         subscribed(&feed, LinkId(link), 0);

@@ -211,12 +211,12 @@ impl Hub {
             gates: VecDeque::new(),
         };
         Self {
+            feed: Feed::new(config.tenant_count()),
             dial_time: DialTime::default(),
             house,
             config,
             tenant,
             state: Shared::new(Name::Hub, state),
-            feed: Feed::default(),
             earlier: Notify::new(),
             news: Notify::new(),
             relayed_items: AtomicU64::new(0),

@@ -1,7 +1,7 @@
 //! The ids that a key goes by, and the ones that addresses end with.
 
 use libp2p_core::multihash::Multihash;
-use libp2p_identity::{PeerId, PublicKey};
+use libp2p_identity::PeerId;
 use sha2::{Digest as _, Sha256};
 
 /// SHA2-256, as a multihash code.
@@ -9,21 +9,14 @@ const SHA2_256: u64 = 0x12;
 /// The code of what is no hash, but the thing itself.
 const IDENTITY: u64 = 0;
 
-/// The ids that peers give to a key: as libp2p has it today, and hashed, as old clients have the
-/// short keys too.
-pub(super) fn of_key(key: &PublicKey) -> impl Iterator<Item = PeerId> {
-    [Some(key.to_peer_id()), hashed(&key.encode_protobuf())]
-        .into_iter()
-        .flatten()
-}
-
 fn hashed(key: &[u8]) -> Option<PeerId> {
     let digest = Sha256::digest(key);
     let hash = Multihash::wrap(SHA2_256, &digest).ok()?;
     PeerId::from_multihash(hash).ok()
 }
 
-/// The id that old clients give to the key of this peer, if the id has the key in it. It is another one then.
+/// The id that old clients give to the key of this peer, if the id has the key in it: they hash short keys, too. It is another
+/// one then.
 pub(super) fn hashed_form(peer: &PeerId) -> Option<PeerId> {
     let multihash: &Multihash<64> = peer.as_ref();
     match multihash.code() {
@@ -56,12 +49,10 @@ mod tests {
     #[test]
     fn two_ids_of_one_key_are_one_peer() {
         for key in [Keypair::generate_ed25519(), Keypair::generate_secp256k1()] {
-            let ids: Vec<_> = of_key(&key.public()).collect();
-            let [id, old] = ids[..] else {
-                panic!("{ids:?}")
-            };
+            let id = key.public().to_peer_id();
+            let old = hashed_form(&id).expect("another one");
             assert!(old.to_base58().starts_with("Qm"), "{old}");
-            assert_eq!((hashed_form(&id), hashed_form(&old)), (Some(old), None));
+            assert_eq!(hashed_form(&old), None);
             let other = Keypair::generate_ed25519().public().to_peer_id();
             for (one, two) in [(id, old), (old, id), (id, id), (old, old)] {
                 assert!(is_same_peer(&one, &two));

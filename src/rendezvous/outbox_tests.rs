@@ -91,7 +91,7 @@ fn costs(batch: &[Parcel]) -> Vec<usize> {
 
 /// Takes up to `max` bytes; what they cost each.
 fn take(outbox: &Outbox, max: usize) -> Vec<usize> {
-    take_with(outbox, &Feed::default(), max, Waker::noop())
+    take_with(outbox, &Feed::new(1), max, Waker::noop())
 }
 
 fn take_with(outbox: &Outbox, feed: &Feed, max: usize, waker: &Waker) -> Vec<usize> {
@@ -171,7 +171,7 @@ fn the_writer_is_woken_by_the_first_parcel_only() {
     let mut cx = Context::from_waker(&waker);
     assert!(
         outbox
-            .poll_take(&mut cx, &Feed::default(), LINK, &mut batch, 1)
+            .poll_take(&mut cx, &Feed::new(1), LINK, &mut batch, 1)
             .is_pending()
     );
     for _ in 0..5 {
@@ -303,7 +303,7 @@ fn the_servers_own_messages_do_not_wait_until_the_reserve_is_used_up() {
     assert_eq!(counter.wakes(), 1);
     assert!(outbox.poll_urgent(&mut cx).is_ready());
     let mut batch = Vec::new();
-    let closing = outbox.poll_take(&mut cx, &Feed::default(), LINK, &mut batch, 1);
+    let closing = outbox.poll_take(&mut cx, &Feed::new(1), LINK, &mut batch, 1);
     assert!(matches!(
         closing,
         Poll::Ready(Take::Close(CloseReason::Overflow))
@@ -312,7 +312,7 @@ fn the_servers_own_messages_do_not_wait_until_the_reserve_is_used_up() {
 
 #[test]
 fn announcements_are_read_when_the_queue_is_at_most_half_full() {
-    let feed = Feed::default();
+    let feed = Feed::new(1);
     let outbox = reader(&feed, 1000);
     outbox.push_own(message(300));
     announce(&feed);
@@ -331,7 +331,7 @@ fn announcements_are_read_when_the_queue_is_at_most_half_full() {
 
 #[test]
 fn a_gated_message_and_all_behind_it_wait_until_the_others_have_written_the_news() {
-    let feed = Feed::default();
+    let feed = Feed::new(1);
     let (newcomer, other) = (outbox(1000), reader(&feed, 1000));
     let (counter, waker) = Counter::new();
     announce(&feed);
@@ -357,7 +357,7 @@ fn a_gated_message_and_all_behind_it_wait_until_the_others_have_written_the_news
 
 #[test]
 fn nobody_waits_twice_for_a_link_that_writes_nothing() {
-    let feed = Feed::default();
+    let feed = Feed::new(1);
     let (newcomer, stalled) = (outbox(1000), reader(&feed, 1000));
     let (gate, token) = Gate::new(&newcomer);
     stalled.hold(token);
@@ -394,7 +394,7 @@ fn a_closing_queue_takes_nothing_more_and_gives_what_it_has() {
     assert!(matches!(late, Err(TryPushError::Closed)));
     assert_eq!(take(&outbox, usize::MAX).iter().sum::<usize>(), queued);
     let mut cx = Context::from_waker(Waker::noop());
-    let end = outbox.poll_take(&mut cx, &Feed::default(), LINK, &mut Vec::new(), 1);
+    let end = outbox.poll_take(&mut cx, &Feed::new(1), LINK, &mut Vec::new(), 1);
     assert!(matches!(
         end,
         Poll::Ready(Take::Close(CloseReason::Shutdown))
@@ -463,7 +463,7 @@ async fn nobody_is_forgotten_among_many() {
         })
         .collect();
     let mut taken = 0;
-    let feed = Feed::default();
+    let feed = Feed::new(1);
     let mut batch = Vec::new();
     while taken < SENDERS * PARCELS {
         std::future::poll_fn(|cx| outbox.poll_take(cx, &feed, LINK, &mut batch, 30_000)).await;

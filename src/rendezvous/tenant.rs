@@ -11,6 +11,8 @@ use super::names::PublicName;
 
 /// The name of the tenant that everybody belongs to who asks for a host of no other.
 pub(crate) const DEFAULT: &str = "default";
+/// How many tenants there may be: each has its lines in `/metrics`.
+const MOST: usize = 256;
 /// The longest name of a tenant, in bytes.
 const MAX_NAME: usize = 32;
 
@@ -52,6 +54,9 @@ pub enum TenantError {
     /// A host is neither a DNS name nor an IP address.
     #[error("a host must be a DNS name or an IP address")]
     Host,
+    /// There are too many.
+    #[error("there may be 256 tenants at most")]
+    TooMany,
     /// Two tenants have one name.
     #[error("there are two tenants with the name {0}")]
     SameName(Arc<str>),
@@ -120,8 +125,8 @@ pub(crate) fn asked_for(host: &str) -> Option<PublicName> {
         Some(rest) => rest.split_once(']')?,
         None => host.split_at(host.find(':').unwrap_or(host.len())),
     };
-    let digits = port.strip_prefix(':').unwrap_or(port);
-    if digits.len() > 5 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    let is_port = |port: &str| port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
+    if !port.is_empty() && !port.strip_prefix(':').is_some_and(is_port) {
         return None;
     }
     host.strip_suffix('.').unwrap_or(host).parse().ok()
@@ -141,6 +146,9 @@ pub(crate) struct Directory {
 impl Directory {
     pub(crate) fn new(tenants: impl IntoIterator<Item = Tenant>) -> Result<Self, TenantError> {
         let tenants: Vec<Tenant> = tenants.into_iter().collect();
+        if tenants.len() > MOST {
+            return Err(TenantError::TooMany);
+        }
         let (mut names, mut hosts) = (BTreeSet::new(), BTreeMap::new());
         for (number, tenant) in tenants.iter().enumerate() {
             if !names.insert(tenant.name()) {
@@ -153,10 +161,9 @@ impl Directory {
                 }
             }
         }
-        drop(names);
         Ok(Self {
-            tenants: tenants.into(),
             hosts: Arc::new(hosts),
+            tenants: tenants.into(),
         })
     }
 
@@ -279,6 +286,10 @@ mod tests {
             Some(TenantError::SameHost("a.example".parse().expect("a name")))
         );
         assert!(directory(&["blue=a.example,a.example"]).is_ok());
+        let many =
+            |count| Directory::new((0..count).map(|n| tenant(&format!("t{n}=t{n}.example"))));
+        assert!(many(256).is_ok());
+        assert_eq!(many(257).err(), Some(TenantError::TooMany));
         assert!(directory(&[]).expect("none").is_empty());
     }
 

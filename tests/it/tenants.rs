@@ -54,7 +54,7 @@ async fn two_tenants_never_hear_of_each_other() {
         let (_, other) = theirs.rsplit_once('/').expect("an id");
         assert_eq!(heard, [other]);
         let of_npm = npm.seen("peer");
-        let is_own = |peer: &Value| wire(&own).ends_with(peer["id"].as_str().unwrap_or("?"));
+        let is_own = |peer: &Value| peer["addr"] == *wire(&own);
         assert!(of_npm.iter().all(is_own), "{of_npm:?}");
     }
 }

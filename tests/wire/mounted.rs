@@ -128,6 +128,26 @@ async fn peers_that_come_through_an_application_reach_each_other() {
 }
 
 #[tokio::test]
+async fn tenants_are_told_apart_by_their_hosts_there_too() {
+    let blue = "blue=blue.test".parse().expect("a tenant");
+    let config = Config::default().with_tenants([blue]).expect("one");
+    let (rendezvous, addr) = mounted(config).await;
+    for host in ["blue.test", "blue.test:80", "any.test"] {
+        let client = Client::upgrade_for(host, addr, Eio::V4).await;
+        drop(client.greeted().await);
+    }
+    let links = |tenant: &str| {
+        let snapshot = rendezvous.tenant_snapshot(tenant);
+        snapshot.expect("a tenant").links
+    };
+    let _blue = Client::upgrade_for("BLUE.test", addr, Eio::V3).await;
+    until("the others are gone", || {
+        (links("blue"), links("default")) == (1, 0)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn frames_in_the_same_segment_as_the_request_are_served_there_too() {
     let (_rendezvous, addr) = mounted(Config::default()).await;
     let mut bytes = request(QUERY, &HEADERS).into_bytes();

@@ -18,13 +18,13 @@ impl Config {
     /// - The host is that of the request: `Host`, or what a request line names in its place. A proxy has to pass it on. Nobody's
     ///   `X-Forwarded-Host` is looked at.
     /// - What an origin may have at most it has in all tenants together: links, memory, and the rates of joins, dials and
-    ///   refusals. [`Limits::with_announce_rate`](super::Limits::with_announce_rate) is shared evenly by the tenants, the
-    ///   default one included.
+    ///   refusals. [`Limits::with_announce_rate`](super::Limits::with_announce_rate), and the 4 MiB of announcements that
+    ///   are kept, are shared evenly by the tenants, the default one included.
     /// - At a tenant's host, the page, `/health` and `/metrics` speak of this tenant alone; elsewhere, `/health` and
     ///   `/metrics` speak of all.
     ///
     /// # Errors
-    /// If two of them have one name or one host.
+    /// If there are more than 256, or two of them have one name or one host.
     pub fn with_tenants(
         mut self,
         tenants: impl IntoIterator<Item = Tenant>,
@@ -64,8 +64,12 @@ impl Config {
         };
         let mut config = self.clone();
         config.public_names = names;
-        let count = directory.all().count() + usize::from(self.takes_unknown_hosts());
-        config.limits.announce_rate = (config.limits.announce_rate / count.max(1)).max(1);
+        config.limits.announce_rate = (config.limits.announce_rate / self.tenant_count()).max(1);
         config
+    }
+
+    /// How many there are, the default one included if there is one.
+    pub(crate) fn tenant_count(&self) -> usize {
+        self.tenants().all().count() + usize::from(self.takes_unknown_hosts())
     }
 }

@@ -1,19 +1,17 @@
 //! Who is listed: as what an operator's files say it.
 
 use std::{
-    collections::HashSet,
     fmt,
     net::IpAddr,
     path::{Path, PathBuf},
 };
 
-use libp2p_identity::PeerId;
 use libp2p_websocket_star::rendezvous::{Join, Network, Token};
 
 use super::{
     file::{Comments, FileError, read},
     networks::Networks,
-    peers,
+    peers::{self, Peers},
     tokens::Tokens,
 };
 
@@ -125,8 +123,8 @@ pub enum Opinion {
 /// Those who are let in, where there is such a list, and those who are kept out.
 #[derive(Default)]
 pub struct Lists {
-    allow_peers: Option<HashSet<PeerId>>,
-    deny_peers: HashSet<PeerId>,
+    allow_peers: Option<Peers>,
+    deny_peers: Peers,
     allow_networks: Option<Networks>,
     deny_networks: Networks,
     tokens: Option<Tokens>,
@@ -137,13 +135,10 @@ impl Lists {
         if self.deny_networks.contain(join.client()) {
             return Opinion::No(DenyList::Networks);
         }
-        let is_listed = |peers: &HashSet<PeerId>| {
-            !peers.is_empty() && join.peer_ids().any(|peer| peers.contains(&peer))
-        };
-        if is_listed(&self.deny_peers) {
+        if self.deny_peers.contain(join) {
             return Opinion::No(DenyList::Peers);
         }
-        let is_known = |peers| join.is_proved() && is_listed(peers);
+        let is_known = |peers: &Peers| join.is_proved() && peers.contain(join);
         if self.allow_peers.as_ref().is_some_and(is_known) {
             return Opinion::Yes(AllowList::Peers);
         }
@@ -169,7 +164,7 @@ impl Lists {
 impl fmt::Debug for Lists {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lists")
-            .field("allow_peers", &self.allow_peers.as_ref().map(HashSet::len))
+            .field("allow_peers", &self.allow_peers.as_ref().map(Peers::len))
             .field("deny_peers", &self.deny_peers.len())
             .field(
                 "allow_networks",
@@ -183,7 +178,7 @@ impl fmt::Debug for Lists {
 
 #[cfg(test)]
 mod tests {
-    use libp2p_identity::Keypair;
+    use libp2p_identity::{Keypair, PeerId};
 
     use super::*;
 
@@ -205,7 +200,7 @@ mod tests {
         text.parse().expect("a token")
     }
 
-    fn peers(peers: &[PeerId]) -> HashSet<PeerId> {
+    fn peers(peers: &[PeerId]) -> Peers {
         peers.iter().copied().collect()
     }
 
@@ -303,7 +298,7 @@ mod tests {
     fn an_empty_allow_list_lets_nobody_in_and_none_lets_all_in() {
         assert!(Lists::default().are_open());
         let empty = Lists {
-            allow_peers: Some(HashSet::new()),
+            allow_peers: Some(Peers::default()),
             ..Lists::default()
         };
         assert!(!empty.are_open());

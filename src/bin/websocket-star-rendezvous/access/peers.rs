@@ -1,6 +1,9 @@
-//! Peer ids as people have them: in base58, or as a CID.
+//! Peers in a list, and their ids as people have them: in base58, or as a CID.
+
+use std::collections::HashSet;
 
 use libp2p_identity::PeerId;
+use libp2p_websocket_star::rendezvous::Join;
 
 /// What a CID of a key begins with: the version, and what it is of.
 const KEY: [u8; 2] = [1, 0x72];
@@ -9,6 +12,45 @@ const BASE36: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 const BASE58: &[u8] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 /// The longest text that is looked at; a CID of a key has some 65 characters.
 const MAX: usize = 256;
+
+/// The code of a multihash that is no hash, but the key itself.
+const IDENTITY: u64 = 0;
+
+/// Peers by their ids.
+#[derive(Default)]
+pub struct Peers {
+    ids: HashSet<PeerId>,
+    /// Whether a hash of a key is among them: only then it is worth hashing keys.
+    has_hashes: bool,
+}
+
+impl FromIterator<PeerId> for Peers {
+    fn from_iter<I: IntoIterator<Item = PeerId>>(ids: I) -> Self {
+        let ids: HashSet<_> = ids.into_iter().collect();
+        let is_hash = |id: &PeerId| id.as_ref().code() != IDENTITY;
+        Self {
+            has_hashes: ids.iter().any(is_hash),
+            ids,
+        }
+    }
+}
+
+impl Peers {
+    /// Whether the peer that wants to join is one of them, by whichever of its ids.
+    pub fn contain(&self, join: &Join) -> bool {
+        if self.ids.is_empty() {
+            return false;
+        }
+        // The id in use comes first, and then its hash.
+        let looks = if self.has_hashes { usize::MAX } else { 1 };
+        let mut ids = join.peer_ids().take(looks);
+        ids.any(|id| self.ids.contains(&id))
+    }
+
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+}
 
 /// Reads a peer id.
 ///

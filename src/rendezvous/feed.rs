@@ -26,6 +26,8 @@ use crate::websocket;
 const BATCH: usize = 64;
 /// How many bytes the logs of all tenants may hold together; a link that is further behind skips the oldest.
 const KEPT: usize = 4 * 1024 * 1024;
+/// The least for each of many tenants.
+const LEAST_KEPT: usize = 64 * 1024;
 /// What an announcement costs in memory beside its frame.
 const OVERHEAD: usize = 64;
 /// How many links are looked up with a lock held.
@@ -142,7 +144,7 @@ impl Feed {
     pub(super) fn new(tenants: usize) -> Self {
         Self {
             log: Shared::new(Name::Feed, Log::default()),
-            kept: KEPT / tenants.max(1),
+            kept: (KEPT / tenants.max(1)).max(LEAST_KEPT),
             next: AtomicU64::new(0),
             missed: AtomicU64::new(0),
         }

@@ -11,8 +11,7 @@ use std::{
 use tokio::{sync::watch, time::error::Elapsed};
 
 use super::{
-    access::Doorkeeper, admission::Admission, budget::Budget, config::Config,
-    origin_rates::OriginRates, tls,
+    access::Doorkeeper, admission::Admission, budget::Budget, commons::Commons, config::Config, tls,
 };
 
 #[derive(Debug)]
@@ -22,7 +21,7 @@ pub(super) struct House {
     /// Who is asked about joins, if anybody.
     doorkeeper: Option<Doorkeeper>,
     budget: Arc<Budget>,
-    rates: OriginRates,
+    commons: Commons,
     stopping: watch::Sender<bool>,
     links: AtomicU64,
     panics: AtomicU64,
@@ -39,7 +38,7 @@ impl House {
             }),
             admission: Arc::new(Admission::new(config.clone())),
             budget: Arc::new(Budget::new(config.limits().memory)),
-            rates: OriginRates::new(config.limits()),
+            commons: Commons::new(config.limits()),
             config,
             stopping: watch::Sender::new(false),
             links: AtomicU64::new(0),
@@ -64,8 +63,8 @@ impl House {
         &self.budget
     }
 
-    pub(super) fn rates(&self) -> &OriginRates {
-        &self.rates
+    pub(super) fn commons(&self) -> &Commons {
+        &self.commons
     }
 
     /// The certificate for new connections, if they are to use TLS.

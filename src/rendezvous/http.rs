@@ -17,7 +17,7 @@ use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body, Incoming},
     header::{
-        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName,
+        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
         HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
     },
     server::conn::http1,
@@ -235,18 +235,22 @@ fn respond(
         set_last(&mut refusal);
         return (refusal, None);
     }
-    match reply(&mut request, house.tls().is_some(), tenants) {
+    match reply(&mut request, caller.client, house.tls().is_some(), tenants) {
         Reply::Answer(response) => (response, None),
         Reply::Link(wish) => wish.begin(caller.client, place),
     }
 }
 
-/// Answers a request, unless it is one for a link. `is_secure` is whether it is known to have come over TLS.
+/// Answers a request of a client, unless it is one for a link. `is_secure` is whether it is known to have come over TLS.
 pub(super) fn reply<B: Body>(
     request: &mut Request<B>,
+    client: IpAddr,
     is_secure: bool,
     tenants: &Tenants,
 ) -> Reply {
+    if tenants.are_several() && upgrade::has_bad_host(request) {
+        return Reply::Answer(refusal(StatusCode::BAD_REQUEST, "Bad host\n"));
+    }
     let config = tenants.config();
     let page = match request.uri().path() {
         "/socket.io/" | "/socket.io" => return reply_with_link(request, tenants),
@@ -261,12 +265,15 @@ pub(super) fn reply<B: Body>(
         response.headers_mut().insert(ALLOW, allowed);
         return Reply::Answer(response);
     }
-    // Whoever looks after the server asks by its address. A tenant is told of nobody but itself.
-    let tenant = tenants.named(upgrade::host(request));
+    let host = upgrade::host(request);
     Reply::Answer(match page {
         Page::Front => front_page(request, is_secure, tenants),
-        Page::Health => health(tenants, tenant),
-        Page::Metrics => metrics(tenants, tenant),
+        Page::Health => health(tenants, tenants.known(host)),
+        // Whoever looks after the server asks by its address.
+        Page::Metrics => match tenants.named(host) {
+            None if config.is_operator(client) => metrics(tenants, None),
+            _ => metrics(tenants, Some(tenants.known(host))),
+        },
     })
 }
 
@@ -307,7 +314,7 @@ fn front_page<B>(request: &Request<B>, is_secure: bool, tenants: &Tenants) -> Re
     // Only the browser that asks sees what it says about itself, or its proxy about it.
     let is_secure =
         is_secure || scheme.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"));
-    let address = header(&HOST).and_then(|host| page::address(host, is_secure));
+    let address = upgrade::host(request).and_then(|host| page::address(host, is_secure));
     let html = page::html(address.as_deref(), hub.figures().peers);
     let mut response = answer(StatusCode::OK, "text/html; charset=utf-8", html);
     let headers = response.headers_mut();
@@ -316,8 +323,8 @@ fn front_page<B>(request: &Request<B>, is_secure: bool, tenants: &Tenants) -> Re
     response
 }
 
-fn health(tenants: &Tenants, tenant: Option<&Arc<Hub>>) -> Response<String> {
-    let figures = tenant.map_or_else(|| tenants.figures(), |hub| hub.figures());
+fn health(tenants: &Tenants, hub: &Hub) -> Response<String> {
+    let figures = hub.figures();
     let (status, text) = match tenants.house().is_stopping() {
         false => (StatusCode::OK, "ok"),
         true => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),

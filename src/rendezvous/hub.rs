@@ -29,7 +29,7 @@ use super::{
     registry::{Action, FEW, LinkId, Registry, Route, Welcome},
     shared::{Guard, Name, Shared},
     snapshot::Snapshot,
-    tenant,
+    tenant::Tenant,
 };
 use crate::{
     protocol::{engine_io::Version, event::StreamName},
@@ -205,7 +205,7 @@ impl Hub {
     /// That of a tenant with what holds for it; of the default one, if it has no name.
     pub(super) fn new(house: Arc<House>, config: Config, tenant: Option<Arc<str>>) -> Self {
         let state = State {
-            registry: Registry::new(&config, house.rates().clone()),
+            registry: Registry::new(&config, house.commons().clone()),
             outboxes: BTreeMap::new(),
             timer: None,
             gates: VecDeque::new(),
@@ -235,7 +235,7 @@ impl Hub {
 
     /// The name of the tenant.
     pub(super) fn name(&self) -> &str {
-        self.tenant.as_deref().unwrap_or(tenant::DEFAULT)
+        self.tenant.as_deref().unwrap_or(Tenant::DEFAULT)
     }
 
     /// Who is asked about joins, if anybody.

@@ -1,6 +1,6 @@
 //! The names under which peers may join. No IO.
 
-use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
+use std::{collections::BTreeSet, fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 use multiaddr::{Multiaddr, Protocol};
 
@@ -38,7 +38,7 @@ impl FromStr for PublicName {
 
     fn from_str(text: &str) -> Result<Self, PublicNameError> {
         if let Ok(ip) = text.parse() {
-            return Ok(Self(Name::Ip(ip)));
+            return Ok(Self::of_ip(ip));
         }
         let is_label = |label: &str| {
             let byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
@@ -68,19 +68,22 @@ impl PublicName {
         }
     }
 
-    fn is(&self, host: &Protocol<'_>) -> bool {
-        match (&self.0, host) {
-            (Name::Ip(IpAddr::V4(ip)), Protocol::Ip4(host)) => ip == host,
-            (Name::Ip(IpAddr::V6(ip)), Protocol::Ip6(host)) => ip == host,
-            (
-                Name::Dns(name),
-                Protocol::Dns(host)
-                | Protocol::Dns4(host)
-                | Protocol::Dns6(host)
-                | Protocol::Dnsaddr(host),
-            ) => name.eq_ignore_ascii_case(host.strip_suffix('.').unwrap_or(host)),
-            _ => false,
+    /// The host that a part of an address names, if it names one: as whoever connects there asks for it.
+    fn in_part(part: &Protocol<'_>) -> Option<Self> {
+        match part {
+            Protocol::Ip4(ip) => Some(Self::of_ip((*ip).into())),
+            Protocol::Ip6(ip) => Some(Self::of_ip((*ip).into())),
+            Protocol::Dns(host)
+            | Protocol::Dns4(host)
+            | Protocol::Dns6(host)
+            | Protocol::Dnsaddr(host) => host.strip_suffix('.').unwrap_or(host).parse().ok(),
+            _ => None,
         }
+    }
+
+    /// An IPv4 address that is written as an IPv6 one is the same.
+    fn of_ip(ip: IpAddr) -> Self {
+        Self(Name::Ip(ip.to_canonical()))
     }
 }
 
@@ -89,7 +92,7 @@ impl PublicName {
 pub(crate) struct PublicNames {
     ours: Arc<[PublicName]>,
     /// Those of other tenants.
-    others: Arc<[PublicName]>,
+    others: Arc<BTreeSet<PublicName>>,
 }
 
 impl FromIterator<PublicName> for PublicNames {
@@ -111,27 +114,26 @@ impl PublicNames {
     #[must_use]
     pub(crate) fn without(self, others: impl IntoIterator<Item = PublicName>) -> Self {
         Self {
-            others: others.into_iter().collect(),
+            others: Arc::new(others.into_iter().collect()),
             ..self
         }
     }
 
-    /// Whether an address that a peer joins begins with one of them. The port and the transport may be any: a proxy
-    /// may have others than the server.
+    /// Whether an address that a peer joins begins with one of them, and has none of others' in it. The port and the transport
+    /// may be any: a proxy may have others than the server.
     pub(crate) fn admit(&self, address: &str) -> bool {
         if self.ours.is_empty() && self.others.is_empty() {
             return true;
         }
-        let address = address.parse::<Multiaddr>();
-        let host = address.as_ref().ok().and_then(|addr| addr.iter().next());
-        let is_in = |names: &[PublicName]| {
-            let host = host.as_ref();
-            host.is_some_and(|host| names.iter().any(|name| name.is(host)))
+        let Ok(address) = address.parse::<Multiaddr>() else {
+            return false;
         };
-        match self.ours.is_empty() {
-            true => !is_in(&self.others),
-            false => is_in(&self.ours) && !is_in(&self.others),
-        }
+        let Some(host) = address.iter().next().as_ref().and_then(PublicName::in_part) else {
+            return false;
+        };
+        let mut hosts = address.iter().filter_map(|part| PublicName::in_part(&part));
+        let is_others = hosts.any(|host| self.others.contains(&host));
+        !is_others && (self.ours.is_empty() || self.ours.contains(&host))
     }
 }
 
@@ -166,7 +168,7 @@ mod tests {
             "/dns4/evil.example/tcp/443/wss/p2p-websocket-star",
             "/dns4/sub.star.example/tcp/443/wss/p2p-websocket-star",
             "/dns4/star.example.evil/tcp/443/wss/p2p-websocket-star",
-            "/dns4/192.0.2.1/tcp/443/wss/p2p-websocket-star",
+            "/dns4/192.0.2.9/tcp/443/wss/p2p-websocket-star",
             "/ip4/192.0.2.2/tcp/443/wss/p2p-websocket-star",
             "/ip4/169.254.169.254/tcp/80/ws/p2p-websocket-star",
             "/tcp/443/dns4/star.example",
@@ -182,9 +184,27 @@ mod tests {
         let others = || ["red.example".parse().expect("a name")];
         let any = names(&[]).without(others());
         assert!(any.admit("/dns4/any.example/tcp/1/ws/p2p-websocket-star"));
-        for address in ["/dns4/Red.example/tcp/1", "/dnsaddr/red.example./tcp/1"] {
+        for address in [
+            "/dns4/Red.example/tcp/1",
+            "/dnsaddr/red.example./tcp/1",
+            "/ip6zone/x/dns4/red.example/tcp/1",
+            "/dns4/any.example/tcp/1/p2p-circuit/dns4/red.example/tcp/1",
+            "/ip6zone/x/ip6/::1/tcp/1",
+            "/tcp/1",
+            "",
+        ] {
             assert!(!any.admit(address), "{address}");
         }
+        let ip = ["192.0.2.1".parse().expect("an address")];
+        let any = names(&[]).without(ip);
+        for address in [
+            "/ip4/192.0.2.1/tcp/1",
+            "/ip6/::ffff:192.0.2.1/tcp/1",
+            "/dns4/192.0.2.1/tcp/1",
+        ] {
+            assert!(!any.admit(address), "{address}");
+        }
+        assert!(any.admit("/ip4/192.0.2.2/tcp/1"));
         let both = names(&["red.example", "blue.example"]).without(others());
         assert!(both.admit("/dns6/blue.example/tcp/1"));
         assert!(!both.admit("/dns6/red.example/tcp/1"));

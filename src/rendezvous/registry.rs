@@ -31,10 +31,10 @@ use self::{
 use super::{
     access::Grant,
     challenge::{Challenge, Check, Checked},
+    commons::Commons,
     config::Config,
     names::PublicNames,
     origin::Claimant,
-    origin_rates::OriginRates,
     refusals::{Refusals, Refused},
     shares::Shares,
 };
@@ -289,6 +289,8 @@ pub(crate) struct Registry {
     joined: usize,
     /// The same by origin.
     joined_by: Shares,
+    /// How many of them, paid for, the other tenants know of.
+    told: usize,
     /// The number of the last join.
     joins: u64,
     /// The number of the last request for one that had all it needs: a proof, where that is wanted.
@@ -296,7 +298,7 @@ pub(crate) struct Registry {
     /// The number of the next challenge.
     challenges: u64,
     next_flow: FlowId,
-    rates: OriginRates,
+    commons: Commons,
     deadlines: BTreeSet<(Instant, DeadlineKind)>,
     /// Dials of lost links that are still to be ended.
     cut: VecDeque<CutDial>,
@@ -311,7 +313,7 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    pub(crate) fn new(config: &Config, rates: OriginRates) -> Self {
+    pub(crate) fn new(config: &Config, commons: Commons) -> Self {
         let limits = config.limits();
         Self {
             settings: Settings {
@@ -329,7 +331,6 @@ impl Registry {
             },
             links: BTreeMap::new(),
             peers: Peers::default(),
-            gone: Gone::default(),
             dials: Dials::default(),
             dialled: BTreeMap::new(),
             turns: Turns::new(config.announce_interval(), limits.announce_rate),
@@ -339,7 +340,9 @@ impl Registry {
             requests: 0,
             challenges: 0,
             next_flow: FlowId(0),
-            rates,
+            gone: Gone::new(config.tenant_count()),
+            commons,
+            told: 0,
             deadlines: BTreeSet::new(),
             cut: VecDeque::new(),
             latest: None,
@@ -476,7 +479,7 @@ impl Registry {
     /// the origin has rested.
     fn refused(&mut self, link: LinkId, now: Instant) {
         if let Some(state) = self.links.get_mut(&link) {
-            let pause = self.rates.refuse(&state.claimant, now, LONGEST_REST);
+            let pause = self.commons.refuse(&state.claimant, now, LONGEST_REST);
             state.rests_until = (!pause.is_zero()).then(|| now + pause);
         }
     }
@@ -540,8 +543,21 @@ impl Registry {
     fn audience(&self) -> Audience {
         Audience {
             links: self.joined,
-            paid: usize::try_from(self.joined_by.held_evenly()).unwrap_or(usize::MAX),
+            paid: self.paid(),
+            others: self.commons.told().saturating_sub(self.told),
         }
+    }
+
+    /// How many links announcements are paid for.
+    fn paid(&self) -> usize {
+        usize::try_from(self.joined_by.held_evenly()).unwrap_or(usize::MAX)
+    }
+
+    /// The number of links has changed that are told what is announced.
+    fn share_told(&mut self) {
+        let paid = self.paid();
+        self.commons.set_told(self.told, paid);
+        self.told = paid;
     }
 
     /// What is to be done next.

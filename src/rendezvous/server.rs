@@ -1,6 +1,7 @@
 //! A rendezvous with a listening socket.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::SystemTime,
@@ -108,15 +109,23 @@ impl Server {
                 .with(Protocol::P2pWebSocketStar)
         };
         let config = self.house().config();
-        let mut hosts: Vec<_> = config.public_names().hosts().collect();
-        if !config.takes_unknown_hosts() {
-            hosts.clear();
-        } else if hosts.is_empty() {
+        let mut hosts: Vec<_> = match config.takes_unknown_hosts() {
+            true => config.public_names().hosts().collect(),
+            false => Vec::new(),
+        };
+        if hosts.is_empty() && config.takes_unknown_hosts() {
             hosts.push(ip.into());
         }
         let tenants = config.tenants().all();
-        hosts.extend(tenants.flat_map(Tenant::hosts).map(PublicName::host));
-        hosts.into_iter().map(address).collect()
+        let theirs: Vec<_> = tenants
+            .flat_map(Tenant::hosts)
+            .map(PublicName::host)
+            .collect();
+        // Under those of tenants nobody else may join.
+        hosts.retain(|host| !theirs.contains(host));
+        let mut told = BTreeSet::new();
+        let all = hosts.into_iter().chain(theirs).map(address);
+        all.filter(|address| told.insert(address.clone())).collect()
     }
 
     /// Greets new connections with another certificate from now on. Open links keep theirs and are

@@ -168,7 +168,7 @@ impl Service {
         if let Some(refusal) = caller.count(house) {
             return answer(refusal);
         }
-        match http::reply(&mut request, self.is_secure, &self.tenants) {
+        match http::reply(&mut request, caller.client, self.is_secure, &self.tenants) {
             Reply::Answer(response) => answer(response),
             Reply::Link(wish) => self.clone().begin(remote, caller, wish).map(Ok).boxed(),
         }

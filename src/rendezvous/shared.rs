@@ -1,4 +1,4 @@
-//! The locks that all links share: that of the hub, that of the feed, and that of the admission.
+//! The locks that all links share: that of the hub, that of the feed, that of the rates of origins, and that of the admission.
 //!
 //! Such a lock is held for well below a millisecond, however many links there are. With the feature
 //! `_lock-times`, which the benchmark `rendezvous` asks for, it is measured for how long; otherwise this is a
@@ -16,6 +16,7 @@ pub(super) enum Name {
     Hub,
     Feed,
     Admission,
+    Rates,
 }
 
 #[derive(Debug)]
@@ -93,9 +94,9 @@ pub mod times {
 
     /// What is counted as long, in nanoseconds.
     const LONG: u64 = 1_000_000;
-    const NAMES: [&str; 4] = ["hub", "feed", "admission", "nothing"];
+    const NAMES: [&str; 5] = ["hub", "feed", "admission", "rates", "nothing"];
     /// Where that is counted which takes no time at all, but for what the system does meanwhile.
-    const NOTHING: usize = 3;
+    const NOTHING: usize = 4;
 
     static TIMES: [Times; NAMES.len()] = [const {
         Times {

@@ -15,9 +15,9 @@ use libp2p_identity::Keypair;
 use proptest::prelude::*;
 
 use super::{
+    commons::Commons,
     config::Config,
     origin::Weights,
-    origin_rates::OriginRates,
     registry::{Action, LinkId, Registry, Route},
 };
 use crate::{
@@ -91,7 +91,7 @@ impl World {
             now: Instant::now(),
             registry: {
                 let config = Config::default();
-                Registry::new(&config, OriginRates::new(config.limits()))
+                Registry::new(&config, Commons::new(config.limits()))
             },
             readers: HashSet::new(),
             clients: Vec::new(),

@@ -9,8 +9,6 @@ use std::{
 
 use super::names::PublicName;
 
-/// The name of the tenant that everybody belongs to who asks for a host of no other.
-pub(crate) const DEFAULT: &str = "default";
 /// How many tenants there may be: each has its lines in `/metrics`.
 const MOST: usize = 256;
 /// The longest name of a tenant, in bytes.
@@ -66,6 +64,9 @@ pub enum TenantError {
 }
 
 impl Tenant {
+    /// The name of the tenant of those who ask for a host of no other.
+    pub const DEFAULT: &str = "default";
+
     /// A tenant with a name, for the operator, and the hosts that its peers ask for: 1 to 32 of `a-z`, `0-9`, `-` and `_`.
     ///
     /// # Errors
@@ -77,7 +78,7 @@ impl Tenant {
         let byte =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
         let is_name = (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(byte);
-        if !is_name || name == DEFAULT {
+        if !is_name || name == Tenant::DEFAULT {
             return Err(TenantError::Name);
         }
         let hosts: Vec<_> = hosts.into_iter().collect();
@@ -122,7 +123,7 @@ pub(crate) fn asked_for(host: &str) -> Option<PublicName> {
         return Some(name);
     }
     let (host, port) = match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']')?,
+        Some(rest) => rest.split_once(']').filter(|(ip, _)| ip.contains(':'))?,
         None => host.split_at(host.find(':').unwrap_or(host.len())),
     };
     let is_port = |port: &str| port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
@@ -225,6 +226,7 @@ mod tests {
             ("blue.example:", 0),
             ("192.0.2.1", 0),
             ("192.0.2.1:80", 0),
+            ("[::ffff:192.0.2.1]:80", 0),
             ("red.example", 1),
             ("[2001:db8::1]", 1),
             ("[2001:0DB8:0::1]:443", 1),
@@ -245,6 +247,8 @@ mod tests {
             "blue.example/",
             " blue.example",
             "[blue.example]evil",
+            "[blue.example]",
+            "[192.0.2.1]:80",
             "[2001:db8::1",
             "[2001:db8::1]443",
             "192.0.2.10",
@@ -295,11 +299,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_host_is_looked_for(host in "[a-z0-9.:\\[\\]@ -]{0,20}") {
+        fn any_host_is_looked_for(host in "a?[a1.:\\[\\]@ -]{0,7}") {
             let directory = directory(&["blue=a"]).expect("good");
-            if directory.find(&host).is_some() {
-                prop_assert_eq!(asked_for(&host).map(|host| host.to_string()), Some("a".to_owned()));
-            }
+            let (name, port) = host.split_once(':').unwrap_or((&host, ""));
+            let is_port = port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
+            let is_blue = ["a", "a."].contains(&name) && is_port;
+            prop_assert_eq!(directory.find(&host).is_some(), is_blue);
         }
     }
 }

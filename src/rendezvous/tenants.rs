@@ -16,7 +16,7 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Tenants {
     house: Arc<House>,
-    /// Of those who ask for a host of no other.
+    /// Of those who ask for a host of no other. It has no links if unknown hosts are refused.
     default: Arc<Hub>,
     /// Of the tenants, by their numbers.
     hubs: Vec<Arc<Hub>>,
@@ -52,9 +52,10 @@ impl Tenants {
         !self.hubs.is_empty()
     }
 
-    /// All of them, the default one first.
+    /// All of them, the default one first, if there is one.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Hub>> {
-        std::iter::once(&self.default).chain(&self.hubs)
+        let default = self.config().takes_unknown_hosts().then_some(&self.default);
+        default.into_iter().chain(&self.hubs)
     }
 
     /// The tenant that has the host, if one has.
@@ -67,6 +68,11 @@ impl Tenants {
     pub(super) fn of(&self, host: Option<&str>) -> Option<&Arc<Hub>> {
         let unknown = || self.config().takes_unknown_hosts().then_some(&self.default);
         self.named(host).or_else(unknown)
+    }
+
+    /// The same; an empty one if unknown hosts are refused.
+    pub(super) fn known(&self, host: Option<&str>) -> &Arc<Hub> {
+        self.named(host).unwrap_or(&self.default)
     }
 
     /// Gives all their timeouts, for as long as the server runs.

@@ -228,16 +228,146 @@ async fn the_tenant_is_told_by_the_host_however_it_is_written() {
     // A request line that names a host has precedence.
     let (_, body) = get(server.local_addr(), RED, "http://blue.test/health").await;
     assert_eq!(body, r#"{"links":1,"peers":1,"status":"ok"}"#);
-    // Elsewhere it speaks of all.
+    // Nobody else is told of it.
     let (_, body) = get(server.local_addr(), "x", "/health").await;
-    assert_eq!(body, r#"{"links":1,"peers":1,"status":"ok"}"#);
+    assert_eq!(body, r#"{"links":0,"peers":0,"status":"ok"}"#);
+    let (_, body) = get(server.local_addr(), "x", "/").await;
+    assert!(body.contains("<span id=\"peers\">0</span>"), "{body}");
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_be_one_belongs_to_nobody() {
+    let server = serving(config()).await;
+    for hosts in [
+        "Host: blue.test\r\nHost: red.test\r\n",
+        "Host: blue.test\r\nHost: blue.test\r\n",
+        "Host: user@blue.test\r\n",
+        "Host: blue.test/red.test\r\n",
+        "Host: blue.test, red.test\r\n",
+        "Host: blue.test:x\r\n",
+    ] {
+        let request = request(QUERY, &HEADERS).replace("Host: a\r\n", hosts);
+        let (head, _stream) = send(server.local_addr(), request.as_bytes()).await;
+        assert!(head.starts_with("HTTP/1.1 400 "), "{hosts:?}: {head}");
+    }
+    assert_eq!(link_status(&server, "").await, 101);
+}
+
+#[tokio::test]
+async fn each_request_of_a_connection_is_for_the_host_that_it_names() {
+    let trusted = "127.0.0.1".parse().expect("a network");
+    let server = serving(config().with_trusted_proxies([trusted])).await;
+    let (_blue, _) = joined(&server, BLUE).await;
+    let mut stream = TcpStream::connect(server.local_addr())
+        .await
+        .expect("connected");
+    for (host, peers) in [(BLUE, 1), (RED, 0), ("x", 0), (BLUE, 1), (RED, 0)] {
+        let head = format!("GET /health HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        assert_eq!(crate::client::status(&mut stream).await, "HTTP/1.1 200 OK");
+        let expected = format!(r#"{{"links":{peers},"peers":{peers},"status":"ok"}}"#);
+        let mut body = vec![0; expected.len()];
+        soon("a body", stream.read_exact(&mut body))
+            .await
+            .expect("a body");
+        assert_eq!(String::from_utf8_lossy(&body), expected, "{host}");
+    }
+    let head = format!(
+        "GET /socket.io/?{QUERY} HTTP/1.1\r\nHost: {RED}\r\n{}\r\n\r\n",
+        HEADERS.join("\r\n")
+    );
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let status = crate::client::status(&mut stream).await;
+    assert_eq!(status, "HTTP/1.1 101 Switching Protocols");
+    let red = server.tenant_snapshot("red").expect("a tenant");
+    assert_eq!(red.links, 1);
+}
+
+#[tokio::test]
+async fn only_those_who_look_after_the_server_see_all_tenants() {
+    let trusted = "127.0.0.1".parse().expect("a network");
+    let operators = "192.0.2.0/24".parse().expect("a network");
+    let config = config()
+        .with_trusted_proxies([trusted])
+        .with_operators([operators]);
+    let server = serving(config).await;
+    let (_blue, _) = joined(&server, BLUE).await;
+    let ask = async |client: &str| {
+        let head = format!("GET /metrics HTTP/1.1\r\nX-Forwarded-For: {client}");
+        crate::client::http(server.local_addr(), &head).await
+    };
+    let all = ask("192.0.2.7").await;
+    assert!(
+        all.contains("rendezvous_peers{tenant=\"blue\"} 1\n"),
+        "{all}"
+    );
+    assert!(all.contains("\nrendezvous_connections "), "{all}");
+    for client in ["198.51.100.7", "127.0.0.1", "unknown"] {
+        let own = ask(client).await;
+        assert!(
+            own.contains("rendezvous_peers{tenant=\"default\"} 0\n"),
+            "{own}"
+        );
+        assert!(!own.contains("blue"), "{client}: {own}");
+        assert!(!own.contains("\nrendezvous_connections "), "{own}");
+    }
+}
+
+#[tokio::test]
+async fn many_tenants_are_served_as_few_are() {
+    let tenant = |n| {
+        format!("t{n}=t{n}.test")
+            .parse::<Tenant>()
+            .expect("a tenant")
+    };
+    let interval = std::time::Duration::from_millis(50);
+    let config = config().with_announce_interval(interval);
+    let config = config
+        .with_tenants((0..100).map(tenant))
+        .expect("not too many");
+    let server = Server::bind(config).await.expect("a free port");
+    for n in [0, 57, 99] {
+        let host = format!("t{n}.test");
+        let (mut first, _) = joined(&server, &host).await;
+        let (second, others) = joined(&server, &host).await;
+        assert_eq!(others, json!([first.address]));
+        // As a newcomer, and again and again.
+        for _ in 0..3 {
+            assert_eq!(first.announced().await, second.address);
+        }
+    }
+    soon("the end", server.shutdown()).await;
+}
+
+#[tokio::test]
+async fn public_names_are_those_of_nobody_elses() {
+    let names = ["star.test", BLUE].map(|name| name.parse().expect("a name"));
+    let server = serving(config().with_public_names(names)).await;
+    let port = server.local_addr().port();
+    let expected = [
+        "/dns/star.test",
+        "/dns/blue.test",
+        "/ip6/::1",
+        "/dns/red.test",
+    ];
+    let expected = expected.map(|host| format!("{host}/tcp/{port}/ws/p2p-websocket-star"));
+    let addresses = server.addresses();
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, expected);
+    let mut client = at(&server, "star.test").await;
+    let key = key();
+    let public = hex::encode(key.public().encode_protobuf());
+    let answer = client.request(json!(["ss-join", under(BLUE, &key), public]));
+    assert_eq!(answer.await, json!(["Invalid multiaddr"]));
+    let answer = client.request(json!(["ss-join", under("star.test", &key), public]));
+    assert_eq!(answer.await[0], Value::Null);
 }
 
 #[tokio::test]
 async fn unknown_hosts_are_refused_where_that_is_wanted() {
     let server = serving(config().with_known_hosts_only(true)).await;
     let (_blue, _) = joined(&server, BLUE).await;
-    for host in [OTHER, "any.test", "", "a b", "blue.test:x"] {
+    for host in [OTHER, "any.test", "", "sub.blue.test", "blue.test.red"] {
         assert_eq!(link_status(&server, host).await, 421, "{host:?}");
         let (status, body) = get(server.local_addr(), host, "/").await;
         assert_eq!(

@@ -2,16 +2,18 @@
 
 mod access;
 mod limits;
+mod tenants;
 mod values;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use libp2p_websocket_star::rendezvous::{Config, Network, PublicName, Tenant, TenantError};
+use libp2p_websocket_star::rendezvous::{Config, Network, PublicName, TenantError};
 
 use self::{
     access::AccessArguments,
     limits::LimitArguments,
+    tenants::TenantArguments,
     values::{duration, positive_duration, weight},
 };
 use crate::access::{CalloutSettings, EndpointError, RuleFiles};
@@ -75,13 +77,6 @@ pub struct Arguments {
         help_heading = "Protocol"
     )]
     pub public_name: Vec<PublicName>,
-    /// A network of its own for those who ask for one of these hosts; may be repeated. All others belong to the tenant
-    /// `default`. A host separates, it does not authorise: who may join is said below
-    #[arg(long, value_name = "NAME=HOST[,HOST…]", help_heading = "Protocol")]
-    pub tenant: Vec<Tenant>,
-    /// Answer 421 to links for a host of no --tenant
-    #[arg(long, requires = "tenant", help_heading = "Protocol")]
-    known_hosts_only: bool,
 
     /// The certificate chain in PEM, the server's own first; needs --key [env: CERT]
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
@@ -129,6 +124,9 @@ pub struct Arguments {
         help_heading = "Watching"
     )]
     pub log: LogFormat,
+
+    #[command(flatten)]
+    pub tenants: TenantArguments,
 
     #[command(flatten)]
     access: AccessArguments,
@@ -250,8 +248,7 @@ impl Arguments {
 
     /// The files that say who may use the server.
     pub fn access_files(&self) -> Result<RuleFiles, ArgumentError> {
-        let tenants: Vec<_> = self.tenant.iter().map(Tenant::name).collect();
-        let files = self.access.files(&tenants)?;
+        let files = self.access.files(&self.tenants.names())?;
         if self.access.has_peers() && self.disable_crypto_challenge {
             return Err(ArgumentError::PeersWithoutProof);
         }
@@ -273,9 +270,8 @@ impl Arguments {
             config.with_origin_weight(*network, *weight)
         });
         let config = self.access.config(config);
-        let config = config.with_tenants(self.tenant.iter().cloned())?;
+        let config = self.tenants.config(config)?;
         let config = config
-            .with_known_hosts_only(self.known_hosts_only)
             .with_challenge(!self.disable_crypto_challenge)
             .with_strict_multiaddr(!self.disable_strict_multiaddr)
             .with_metrics(!self.disable_metrics)
@@ -434,66 +430,6 @@ mod tests {
             "--access-timeout=0",
             "--access-in-flight=0",
         ] {
-            assert!(parse(&[bad]).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn tenants_have_hosts_and_lists() {
-        let parse = |flags: &[&str]| {
-            let flags = ["rendezvous"].iter().chain(flags);
-            Arguments::try_parse_from(flags).map_err(|error| error.to_string())
-        };
-        let flags = [
-            "--tenant=blue=a.example,b.example",
-            "--tenant=red=c.example",
-            "--known-hosts-only",
-            "--allow-peers=all",
-            "--allow-peers=blue=b",
-            "--token-file=default=d",
-            "--token-file=red=r=1",
-            "--deny-peers=green=g",
-        ];
-        let arguments = parse(&flags).expect("valid");
-        let tenant = |text: &str| text.parse::<Tenant>().expect("a tenant");
-        let tenants = [tenant("blue=a.example,b.example"), tenant("red=c.example")];
-        let expected = Config::default().with_tenants(tenants).expect("good");
-        let expected = expected.with_known_hosts_only(true);
-        let config = arguments.config().expect("good");
-        assert_eq!(format!("{config:?}"), format!("{expected:?}"));
-        let files = arguments.access_files().expect("good");
-        let paths: Vec<_> = files.paths().map(|path| path.to_str()).collect();
-        assert_eq!(paths, ["all", "green=g", "b", "d", "r=1"].map(Some));
-        assert_eq!(
-            files.tenants.keys().collect::<Vec<_>>(),
-            ["blue", "default", "red"]
-        );
-
-        let twice = ["--tenant=blue=a.example", "--tenant=red=A.example:80"];
-        let error = parse(&twice)
-            .expect("valid")
-            .config()
-            .expect_err("one host");
-        assert_eq!(
-            error.to_string(),
-            "--tenant: two tenants have the host a.example"
-        );
-        for list in [
-            "--allow-peers=a",
-            "--tenant=blue=a.example --allow-peers=blue=a",
-        ] {
-            let flags: Vec<_> = list.split(' ').collect();
-            let last = flags.last().copied().into_iter();
-            let flags: Vec<_> = flags.iter().copied().chain(last).collect();
-            let error = parse(&flags).expect("valid").access_files().err();
-            assert_eq!(error, Some(ArgumentError::ListTwice("--allow-peers")));
-        }
-        // Without tenants it is a file's name.
-        let files = parse(&["--allow-peers=default=a"])
-            .expect("valid")
-            .access_files();
-        assert!(files.expect("good").tenants.is_empty());
-        for bad in ["--tenant=blue", "--tenant=default=a", "--known-hosts-only"] {
             assert!(parse(&[bad]).is_err(), "{bad}");
         }
     }

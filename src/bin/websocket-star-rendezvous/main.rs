@@ -157,12 +157,14 @@ async fn start(arguments: Arguments, console: &Console) -> Result<Running, Start
     let server = Server::bind(config).await?;
     let scheme = if files.is_some() { "https" } else { "http" };
     console.say(&format!("Listening on: {scheme}://{}", server.local_addr()));
-    let peers = match arguments.public_name.is_empty() && arguments.tenant.is_empty() {
+    // Without a name that others know, the first is a loopback address.
+    let mut peers = match arguments.public_name.is_empty() && !arguments.tenants.are_known_only() {
         true => "peers on this machine",
         false => "peers",
     };
     for address in server.addresses() {
         console.say(&format!("Address for {peers}: {address}"));
+        peers = "peers";
     }
     Ok(Running {
         server,

@@ -1,12 +1,26 @@
 //! The networks on one server.
 
-use super::{Config, PublicNames};
+use std::net::IpAddr;
+
+use super::{Config, Network, PublicNames};
 use crate::rendezvous::tenant::{Directory, Tenant, TenantError, TenantId};
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct TenantSettings {
     directory: Directory,
     only_known: bool,
+    operators: Vec<Network>,
+}
+
+impl Default for TenantSettings {
+    fn default() -> Self {
+        let this_machine = ["127.0.0.0/8", "::1"].map(|network| network.parse().ok());
+        Self {
+            directory: Directory::default(),
+            only_known: false,
+            operators: this_machine.into_iter().flatten().collect(),
+        }
+    }
 }
 
 impl Config {
@@ -18,10 +32,10 @@ impl Config {
     /// - The host is that of the request: `Host`, or what a request line names in its place. A proxy has to pass it on. Nobody's
     ///   `X-Forwarded-Host` is looked at.
     /// - What an origin may have at most it has in all tenants together: links, memory, and the rates of joins, dials and
-    ///   refusals. [`Limits::with_announce_rate`](super::Limits::with_announce_rate), and the 4 MiB of announcements that
-    ///   are kept, are shared evenly by the tenants, the default one included.
-    /// - At a tenant's host, the page, `/health` and `/metrics` speak of this tenant alone; elsewhere, `/health` and
-    ///   `/metrics` speak of all.
+    ///   refusals. Each tenant has its part of the [rate of announcements](super::Limits::with_announce_rate), by the number of
+    ///   its links. What is remembered of announcements and of those who have left is shared evenly.
+    /// - The page, `/health` and `/metrics` speak of the tenant of whoever asks. At a host of no tenant, those who
+    ///   [look after the server](Self::with_operators) see `/metrics` of all.
     ///
     /// # Errors
     /// If there are more than 256, or two of them have one name or one host.
@@ -39,6 +53,24 @@ impl Config {
     pub fn with_known_hosts_only(mut self, only_known: bool) -> Self {
         self.tenants.only_known = only_known;
         self
+    }
+
+    /// From where those look at `/metrics` who look after the server. At a host that is no tenant's they see all tenants, each
+    /// with its label `tenant`, and what the tenants share. Default: from this machine, `127.0.0.0/8` and `::1`. It has no effect
+    /// without [tenants](Self::with_tenants): then everybody sees all.
+    ///
+    /// A proxy on this machine has to be one of the [trusted proxies](Self::with_trusted_proxies): or everybody
+    /// who comes through it comes from this machine.
+    #[must_use]
+    pub fn with_operators(mut self, networks: impl IntoIterator<Item = Network>) -> Self {
+        self.tenants.operators = networks.into_iter().collect();
+        self
+    }
+
+    /// Whether somebody who asks from there may see what is counted of all tenants.
+    pub(crate) fn is_operator(&self, client: IpAddr) -> bool {
+        let networks = &self.tenants.operators;
+        self.tenants.directory.is_empty() || networks.iter().any(|network| network.contains(client))
     }
 
     pub(crate) fn tenants(&self) -> &Directory {
@@ -64,7 +96,6 @@ impl Config {
         };
         let mut config = self.clone();
         config.public_names = names;
-        config.limits.announce_rate = (config.limits.announce_rate / self.tenant_count()).max(1);
         config
     }
 

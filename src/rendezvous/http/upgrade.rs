@@ -14,7 +14,10 @@ use hyper::{
 
 use super::{JSON, answer};
 use crate::{
-    protocol::engine_io, rendezvous::access::Visit, token::Token, websocket::upgrade::accept_for,
+    protocol::engine_io,
+    rendezvous::{access::Visit, tenant},
+    token::Token,
+    websocket::upgrade::accept_for,
 };
 
 /// The version of the WebSocket protocol that is spoken.
@@ -105,6 +108,16 @@ pub(super) fn host<B>(request: &Request<B>) -> Option<&str> {
         None => text(request.headers(), &HOST)?,
     };
     (!host.is_empty() && host.len() <= MAX_HOST).then_some(host)
+}
+
+/// Whether a request asks for a host that cannot be one, or for several. One that asks for none has none.
+pub(super) fn has_bad_host<B>(request: &Request<B>) -> bool {
+    let headers = request.headers().get_all(HOST).iter();
+    let is_empty = |request: &Request<B>| text(request.headers(), &HOST) == Some("");
+    match host(request) {
+        Some(host) => headers.count() > 1 || tenant::asked_for(host).is_none(),
+        None => headers.count() > 0 && !is_empty(request),
+    }
 }
 
 /// What a request to a tenant says about who asks. What cannot be one, or is there twice, counts as not there.

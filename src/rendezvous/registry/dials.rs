@@ -244,7 +244,7 @@ impl Registry {
             return Ok(());
         };
         let fits =
-            state.dial_rate.try_spend(rate, now) && self.rates.try_dial(&state.claimant, now);
+            state.dial_rate.try_spend(rate, now) && self.commons.try_dial(&state.claimant, now);
         fits.then_some(()).ok_or(Refusal::DialRate)
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-/// How many are remembered; beyond that, the first to leave is forgotten first. An address that is forgotten
+/// How many are remembered in all tenants together; beyond that, the first to leave is forgotten first. An address that is forgotten
 /// and comes back is announced as a newcomer.
 const MAX_GONE: usize = 16 * 1024;
 
@@ -21,8 +21,12 @@ pub(super) struct Left {
     pub(super) due: Instant,
 }
 
-#[derive(Debug, Default)]
+/// The least for each of many tenants.
+const LEAST_GONE: usize = 256;
+
+#[derive(Debug)]
 pub(super) struct Gone {
+    most: usize,
     by_address: BTreeMap<Arc<str>, (Left, u64)>,
     /// In the order of leaving; those that have come back since are passed over.
     order: VecDeque<(u64, Arc<str>)>,
@@ -30,13 +34,23 @@ pub(super) struct Gone {
 }
 
 impl Gone {
+    /// Those of one of so many tenants.
+    pub(super) fn new(tenants: usize) -> Self {
+        Self {
+            most: (MAX_GONE / tenants.max(1)).max(LEAST_GONE),
+            by_address: BTreeMap::new(),
+            order: VecDeque::new(),
+            next: 0,
+        }
+    }
+
     /// An address has left.
     pub(super) fn insert(&mut self, address: Arc<str>, left: Left) {
         let number = self.next;
         self.next += 1;
         self.by_address.insert(address.clone(), (left, number));
         self.order.push_back((number, address));
-        while self.order.len() > MAX_GONE
+        while self.order.len() > self.most
             && let Some((number, address)) = self.order.pop_front()
         {
             if self
@@ -66,7 +80,7 @@ mod tests {
 
     #[test]
     fn those_who_left_lately_are_remembered_and_not_more() {
-        let mut gone = Gone::default();
+        let mut gone = Gone::new(1);
         let told_at = Instant::now();
         let left = |told| Left {
             told,

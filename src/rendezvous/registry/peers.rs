@@ -333,6 +333,7 @@ impl Registry {
         if is_first {
             self.joined += 1;
             self.joined_by.take(&claimant, 1);
+            self.share_told();
         }
         match owner {
             Some(owner) if owner == link => {}
@@ -370,7 +371,7 @@ impl Registry {
             return Ok(());
         };
         let fits =
-            state.join_rate.try_spend(rate, now) && self.rates.try_join(&state.claimant, now);
+            state.join_rate.try_spend(rate, now) && self.commons.try_join(&state.claimant, now);
         fits.then_some(()).ok_or(Refusal::JoinRate)
     }
 
@@ -461,6 +462,7 @@ impl Registry {
     pub(super) fn has_left(&mut self, link: LinkId, origin: Origin) {
         self.joined -= 1;
         self.joined_by.release(origin, 1);
+        self.share_told();
         self.actions.push_back(Action::Left(link));
     }
 

@@ -54,6 +54,8 @@ pub(super) struct Audience {
     /// How many links an announcement is paid for: where one origin has far more than others, its links
     /// hear what is said anyway, and do not make it rarer for all.
     pub(super) paid: usize,
+    /// How many links of other tenants have a part of the rate.
+    pub(super) others: usize,
 }
 
 /// When a peer is announced again.
@@ -319,8 +321,15 @@ impl Turns {
     }
 
     /// The time that an announcement of so many bytes uses up.
-    fn price(&self, bytes: usize, Audience { links, paid }: Audience) -> Duration {
-        let links = (paid as f64).max(links as f64 / MOST_UNPAID);
+    ///
+    /// Each tenant has its part of the rate, by the number of its links: as if what is said were said to those of all.
+    fn price(&self, bytes: usize, audience: Audience) -> Duration {
+        let Audience {
+            links,
+            paid,
+            others,
+        } = audience;
+        let links = (paid as f64).max(links as f64 / MOST_UNPAID) + others as f64;
         let rates = (links / LINKS_OF_RATE as f64).clamp(1.0, MOST_RATES);
         let seconds = bytes as f64 * links / (self.rate as f64 * rates);
         Duration::try_from_secs_f64(seconds).map_or(MAX_PRICE, |price| price.min(MAX_PRICE))

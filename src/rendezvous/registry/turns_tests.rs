@@ -13,7 +13,11 @@ fn claimant(ip: &str) -> Claimant {
 
 /// So many links, none of which is left out.
 fn all(links: usize) -> Audience {
-    Audience { links, paid: links }
+    Audience {
+        links,
+        paid: links,
+        others: 0,
+    }
 }
 
 fn one() -> Claimant {

@@ -154,6 +154,11 @@ impl Lists {
         }
     }
 
+    /// Whether there are tokens that let somebody in.
+    pub fn take_tokens(&self) -> bool {
+        self.tokens.is_some()
+    }
+
     /// Whether they keep nobody out but those who are on a deny list.
     pub fn are_open(&self) -> bool {
         self.allow_peers.is_none() && self.allow_networks.is_none() && self.tokens.is_none()

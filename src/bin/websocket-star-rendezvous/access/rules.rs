@@ -2,21 +2,18 @@
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
-use libp2p_websocket_star::rendezvous::Join;
+use libp2p_websocket_star::rendezvous::{Join, Tenant};
 
 use super::{
     file::FileError,
     lists::{ListFiles, Lists, Opinion},
 };
 
-/// The name of the tenant of those who belong to no other.
-const DEFAULT: &str = "default";
-
 /// Where the lists are.
 #[derive(Debug, Clone, Default)]
 pub struct RuleFiles {
     pub all: ListFiles,
-    /// By the names of tenants.
+    /// By the names of tenants; for each of them, if there are several.
     pub tenants: BTreeMap<String, ListFiles>,
 }
 
@@ -57,7 +54,7 @@ impl Rules {
         if self.tenants.is_empty() {
             return None;
         }
-        self.tenants.get(join.tenant().unwrap_or(DEFAULT))
+        self.tenants.get(join.tenant().unwrap_or(Tenant::DEFAULT))
     }
 
     /// What they say about a join. Whoever is on a deny list stays out; otherwise one allow list is enough.
@@ -72,9 +69,22 @@ impl Rules {
             (_, Opinion::No(_)) => own,
             (Opinion::Yes(_), _) => for_all,
             (_, Opinion::Yes(_)) => own,
-            // What keeps it out says what it is on none of.
-            (Opinion::Unlisted(_), Opinion::Unlisted(_)) if lists.are_open() => for_all,
-            (Opinion::Unlisted(_), Opinion::Unlisted(_)) => own,
+            // Where a token would let it in, it is told so.
+            (Opinion::Unlisted(_), Opinion::Unlisted(_)) => match self.all.take_tokens() {
+                true => for_all,
+                false => own,
+            },
+        }
+    }
+
+    /// The tenants into which everybody is let who is not denied, if they are not all.
+    pub fn open_tenants(&self) -> Vec<&str> {
+        let is_open = |lists: &Lists| self.all.are_open() && lists.are_open();
+        let open = self.tenants.iter().filter(|(_, lists)| is_open(lists));
+        let open: Vec<_> = open.map(|(name, _)| &**name).collect();
+        match open.len() == self.tenants.len() {
+            true => Vec::new(),
+            false => open,
         }
     }
 
@@ -139,7 +149,12 @@ mod tests {
         };
         let mut files = RuleFiles {
             all: ListFiles::default(),
-            tenants: [("blue".to_owned(), blue), ("default".to_owned(), default)].into(),
+            tenants: [
+                ("blue".to_owned(), blue),
+                ("default".to_owned(), default),
+                ("red".to_owned(), ListFiles::default()),
+            ]
+            .into(),
         };
         let rules = files.load().expect("good lists");
         let yes = Opinion::Yes(AllowList::Tokens);
@@ -148,6 +163,7 @@ mod tests {
         assert_eq!(opinion(&rules, Some("blue"), Some("azure")), yes);
         let unlisted = Opinion::Unlisted("you are on no allow list, and show no token");
         assert_eq!(opinion(&rules, Some("blue"), None), unlisted);
+        assert_eq!(rules.open_tenants(), ["default", "red"]);
         assert!(!rules.are_open_for(&join(Some("blue"), None)));
         // The lists of blue are none of red's business, and those of nobody are nobody else's.
         let unlisted = Opinion::Unlisted("you are on no allow list");
@@ -161,6 +177,7 @@ mod tests {
             ..ListFiles::default()
         };
         let rules = files.load().expect("good lists");
+        assert!(rules.open_tenants().is_empty());
         for tenant in ["blue", "red"] {
             assert_eq!(
                 opinion(&rules, Some(tenant), Some("master")),

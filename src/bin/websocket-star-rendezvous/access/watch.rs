@@ -103,6 +103,9 @@ impl AccessWatch {
             false => {
                 let rules = files.load()?;
                 tracing::info!(lists = ?rules, "not everybody may use the rendezvous");
+                if callout.is_none() {
+                    warn_of_open_tenants(&rules);
+                }
                 Some(Arc::new(Policy::new(rules, callout, counts)))
             }
         };
@@ -189,6 +192,18 @@ impl AccessWatch {
             tracing::error!(%error, "the access lists stay as they were");
             self.told = Some(error.to_owned());
         }
+    }
+}
+
+/// A list for one tenant keeps nobody out of another.
+fn warn_of_open_tenants(rules: &Rules) {
+    let tenants = rules.open_tenants();
+    if !tenants.is_empty() {
+        let tenants = tenants.join(", ");
+        tracing::warn!(
+            tenants,
+            "everybody who is not denied may join these tenants"
+        );
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use libp2p_websocket_star::rendezvous::Config;
+use libp2p_websocket_star::rendezvous::{Config, Tenant};
 
 use super::values::{count, positive_duration};
 use crate::{
@@ -13,8 +13,6 @@ use crate::{
     arguments::ArgumentError,
 };
 
-/// The tenant of those who belong to no other.
-const DEFAULT_TENANT: &str = "default";
 /// How many times as long as the service may take a join may wait in all: it may have to wait for its turn.
 const TURNS: u32 = 2;
 
@@ -83,6 +81,11 @@ impl AccessArguments {
             ("--token-file", &self.token_file, |files| &mut files.tokens),
         ];
         let mut rules = RuleFiles::default();
+        if !tenants.is_empty() {
+            let names = tenants.iter().copied().chain([Tenant::DEFAULT]);
+            let none = names.map(|name| (name.to_owned(), ListFiles::default()));
+            rules.tenants.extend(none);
+        }
         for (flag, paths, place) in kinds {
             for path in paths {
                 let (files, path) = match of_tenant(path, tenants) {
@@ -123,6 +126,6 @@ impl AccessArguments {
 /// The tenant that a file is for, if it is for one, and the file. Any other name with an equals sign in it is a file's.
 fn of_tenant<'a>(path: &'a Path, tenants: &[&str]) -> Option<(&'a str, &'a str)> {
     let (name, path) = path.to_str()?.split_once('=')?;
-    let is_tenant = name == DEFAULT_TENANT || tenants.contains(&name);
+    let is_tenant = name == Tenant::DEFAULT || tenants.contains(&name);
     (is_tenant && !tenants.is_empty()).then_some((name, path))
 }

@@ -31,7 +31,7 @@ struct Star {
 impl Star {
     fn new(config: Config) -> Self {
         let now = Instant::now();
-        let mut registry = Registry::new(&config, OriginRates::new(config.limits()));
+        let mut registry = Registry::new(&config, Commons::new(config.limits()));
         for link in [A, B, C] {
             registry.handle_open(link, from(link), now);
         }

@@ -140,7 +140,7 @@ proptest! {
     fn nothing_is_forgotten_and_nothing_is_left(ops in proptest::collection::vec(op(), 1..120)) {
         let mut now = Instant::now();
         let config = Config::default().with_challenge(false);
-        let mut registry = Registry::new(&config, OriginRates::new(config.limits()));
+        let mut registry = Registry::new(&config, Commons::new(config.limits()));
         for op in &ops {
             apply(&mut registry, op, &mut now);
             check(&registry);

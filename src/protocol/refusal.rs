@@ -15,6 +15,8 @@ const NOT_ALLOWED: &str = "Not allowed";
 const NOT_ALLOWED_NOW: &str = "Not allowed now, again in ";
 /// What stands behind it, with or without words.
 const SECONDS: &str = " s";
+/// What stands behind whoever has spent the quota of a day.
+const DAY_SPENT: &str = " has sent what it may send in a day";
 /// What stands before such words.
 const BECAUSE: &str = ": ";
 
@@ -37,6 +39,13 @@ macro_rules! refusals {
                 after: u64,
                 /// In these words, which may be none.
                 words: String,
+            },
+            /// A dial: the quota of one of its peers is spent for today. It is told as not allowed now.
+            DaySpent {
+                /// When it may come again, in seconds.
+                after: u64,
+                /// Whose quota it is.
+                whose: String,
             },
         }
 
@@ -65,6 +74,10 @@ macro_rules! refusals {
                     Self::NotAllowedNow { after, words } => {
                         write!(f, "{NOT_ALLOWED_NOW}{after}{SECONDS}")?;
                         because(words, f)
+                    }
+                    Self::DaySpent { after, whose } => {
+                        write!(f, "{NOT_ALLOWED_NOW}{after}{SECONDS}")?;
+                        write!(f, "{BECAUSE}{whose}{DAY_SPENT}")
                     }
                 }
             }
@@ -171,11 +184,22 @@ impl Refusal {
             return Some(Self::Malformed(reason.to_owned()));
         }
         if let Some((after, words)) = time_in(words) {
-            let words = words.to_owned();
-            return Some(Self::NotAllowedNow { after, words });
+            return Some(match words.strip_suffix(DAY_SPENT) {
+                Some(whose) => Self::day_spent(after, whose),
+                None => Self::NotAllowedNow {
+                    after,
+                    words: words.to_owned(),
+                },
+            });
         }
         let words = told(words.strip_prefix(NOT_ALLOWED)?)?;
         Some(Self::NotAllowed(words.to_owned()))
+    }
+
+    /// A dial: that one's quota is spent for today, of which so many seconds are left.
+    pub(crate) fn day_spent(after: u64, whose: impl fmt::Display) -> Self {
+        let whose = whose.to_string();
+        Self::DaySpent { after, whose }
     }
 
     /// Whether the same request is refused again however often it is made: its cause lies in the
@@ -202,6 +226,7 @@ impl Refusal {
             | Self::DialTimedOut
             | Self::PeerLeft
             | Self::NotAllowedNow { .. }
+            | Self::DaySpent { .. }
             | Self::Undecided
             | Self::Overtaken
             | Self::ShuttingDown => false,
@@ -225,6 +250,7 @@ mod tests {
             Refusal::NotAllowed("now, again in 5 s: x".to_owned()),
             not_now(0, ""),
             not_now(u64::MAX, "the office is closed"),
+            Refusal::day_spent(3600, "a peer"),
         ];
         for refusal in Refusal::ALL.into_iter().chain(with_words) {
             assert_eq!(Refusal::of_words(&refusal.to_string()), Some(refusal));

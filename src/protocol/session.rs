@@ -162,6 +162,17 @@ pub enum DialError {
     TooMany,
 }
 
+impl DialError {
+    /// How long to wait before dialling the peer again, if the rendezvous has said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(reason) => refusal::retry_after(reason),
+            Self::Join(error) => error.retry_after(),
+            _ => None,
+        }
+    }
+}
+
 impl From<String> for DialError {
     fn from(reason: String) -> Self {
         match Refusal::of_words(&reason) {

@@ -3,6 +3,7 @@
 mod access;
 mod pages;
 mod proxies;
+mod quotas;
 mod tenants;
 
 use std::{
@@ -16,6 +17,7 @@ use super::{
     origin::Weights,
     places,
     proxy::Network,
+    quota::QuotaSettings,
     registry::Rate,
     tls::TlsConfig,
 };
@@ -52,6 +54,7 @@ pub struct Config {
     most_connections: usize,
     access: AccessSettings,
     tenants: TenantSettings,
+    quotas: QuotaSettings,
     limits: Limits,
 }
 
@@ -70,6 +73,7 @@ impl Default for Config {
     /// - Takes peers that join under any name: it cannot know its own.
     /// - Lets everybody in: it cannot know whom to keep out.
     /// - Has one network for all: it cannot know who belongs together.
+    /// - Has no quotas: it cannot know what its line carries, nor what that costs.
     /// - Serves `/metrics`: they name no peer, and whoever may connect may ask for them, as with the
     ///   npm server's command line. Its page and `/health` tell no more.
     fn default() -> Self {
@@ -88,6 +92,7 @@ impl Default for Config {
             most_connections: usize::MAX,
             access: AccessSettings::default(),
             tenants: TenantSettings::default(),
+            quotas: QuotaSettings::default(),
             limits: Limits::default(),
         }
     }
@@ -286,6 +291,7 @@ pub struct Limits {
     pub(crate) hold_timeout: Duration,
     pub(crate) hold_rate: u64,
     pub(crate) shutdown_timeout: Duration,
+    pub(crate) link_age: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -334,6 +340,7 @@ impl Default for Limits {
     /// - `hold_rate`: 128 KiB/s, a megabit: a receiver that takes more than that holds up nobody for long, and whose line is
     ///   slower may still be sent some megabytes at once.
     /// - `shutdown_timeout`: 5 s to hand over what is queued when the server is shut down.
+    /// - `link_age`: never; only some proxies and firewalls make it of use.
     fn default() -> Self {
         Self {
             message: 1_000_000,
@@ -362,6 +369,7 @@ impl Default for Limits {
             hold_timeout: Duration::from_secs(5),
             hold_rate: 128 * 1024,
             shutdown_timeout: Duration::from_secs(5),
+            link_age: None,
         }
     }
 }

@@ -101,6 +101,7 @@ impl Fair {
             origin,
             weight,
             group_limit,
+            ..
         } = *claimant;
         let group = self.groups.entry(origin.group()).or_default();
         group.limit = group_limit;

@@ -5,13 +5,22 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{sync::watch, time::error::Elapsed};
 
 use super::{
-    access::Doorkeeper, admission::Admission, budget::Budget, commons::Commons, config::Config, tls,
+    access::Doorkeeper,
+    admission::Admission,
+    budget::Budget,
+    commons::Commons,
+    config::Config,
+    day::Day,
+    hub::now,
+    quota::Quotas,
+    tls,
+    usage::{PeerUsage, Usage},
 };
 
 #[derive(Debug)]
@@ -22,6 +31,10 @@ pub(super) struct House {
     doorkeeper: Option<Doorkeeper>,
     budget: Arc<Budget>,
     commons: Commons,
+    /// What each peer has sent, where that is counted.
+    usage: Option<Usage>,
+    /// How much may be sent, if there is any bound.
+    quotas: Option<Arc<Quotas>>,
     stopping: watch::Sender<bool>,
     links: AtomicU64,
     panics: AtomicU64,
@@ -39,6 +52,8 @@ impl House {
             admission: Arc::new(Admission::new(config.clone())),
             budget: Arc::new(Budget::new(config.limits().memory)),
             commons: Commons::new(config.limits()),
+            usage: config.counts_peers().then(Usage::default),
+            quotas: Quotas::new(config.quotas()),
             config,
             stopping: watch::Sender::new(false),
             links: AtomicU64::new(0),
@@ -65,6 +80,27 @@ impl House {
 
     pub(super) fn commons(&self) -> &Commons {
         &self.commons
+    }
+
+    /// Where it is counted what the peers of a tenant send, if it is.
+    pub(super) fn usage_of(&self, tenant: Option<&Arc<str>>) -> Option<Usage> {
+        let usage = self.usage.as_ref()?;
+        Some(match tenant {
+            Some(tenant) => usage.of_tenant(tenant.clone()),
+            None => usage.clone(),
+        })
+    }
+
+    /// Those who have sent most today, at most so many; none where that is not counted.
+    pub(super) fn top_peers(&self, most: usize) -> Vec<PeerUsage> {
+        let usage = self.usage.as_ref().filter(|_| most > 0);
+        let top = usage.map(|usage| usage.top(most, now(), Day::of(SystemTime::now())));
+        top.unwrap_or_default()
+    }
+
+    /// How much may be sent, if there is any bound.
+    pub(super) fn quotas(&self) -> Option<&Arc<Quotas>> {
+        self.quotas.as_ref()
     }
 
     /// The certificate for new connections, if they are to use TLS.

@@ -25,6 +25,7 @@ use super::{
     origin::Claimant,
     outbox::{CloseReason, Outbox},
     places::NoLink,
+    quota::Quotas,
     refusals::Refused,
     registry::{Action, FEW, LinkId, Registry, Route, Welcome},
     shared::{Guard, Name, Shared},
@@ -205,7 +206,8 @@ impl Hub {
     /// That of a tenant with what holds for it; of the default one, if it has no name.
     pub(super) fn new(house: Arc<House>, config: Config, tenant: Option<Arc<str>>) -> Self {
         let state = State {
-            registry: Registry::new(&config, house.commons().clone()),
+            registry: Registry::new(&config, house.commons().clone())
+                .with_usage(house.usage_of(tenant.as_ref()), house.quotas().cloned()),
             outboxes: BTreeMap::new(),
             timer: None,
             gates: VecDeque::new(),
@@ -241,6 +243,11 @@ impl Hub {
     /// Who is asked about joins, if anybody.
     pub(super) fn doorkeeper(&self) -> Option<&Doorkeeper> {
         self.house.doorkeeper()
+    }
+
+    /// How much may be sent, if there is any bound.
+    pub(super) fn quotas(&self) -> Option<&Arc<Quotas>> {
+        self.house.quotas()
     }
 
     pub(super) fn dial_time(&self) -> &DialTime {
@@ -347,6 +354,7 @@ impl Hub {
             hub: self.clone(),
             link,
             client,
+            claimant,
             visit: visit.map(Arc::new),
             outbox,
             place,
@@ -533,18 +541,13 @@ pub(super) struct Member {
     pub(super) link: LinkId,
     /// From where it comes: not the proxy before us, if that one is believed.
     pub(super) client: IpAddr,
+    /// The same with what that weighs.
+    pub(super) claimant: Claimant,
     /// What its request said, if somebody is asked about its joins.
     pub(super) visit: Option<Arc<Visit>>,
     pub(super) outbox: Arc<Outbox>,
     /// Given back after the registry has forgotten the link.
     pub(super) place: LinkPlace,
-}
-
-impl Member {
-    /// From where it comes, with what that weighs.
-    pub(super) fn claimant(&self) -> Claimant {
-        self.hub.config.origin_weights().claimant(self.client)
-    }
 }
 
 impl Drop for Member {

@@ -7,8 +7,11 @@ mod ended;
 mod hold;
 mod inbox;
 mod joining;
+mod limited;
 mod ping;
 mod pulse;
+mod read;
+mod way;
 
 use std::{
     io,
@@ -27,27 +30,28 @@ use tokio::{
 use self::{
     ended::Ended,
     hold::{Holds, Patience},
-    inbox::{Handled, Inbox, Waiting},
+    inbox::Inbox,
     joining::Joining,
+    limited::{Limited, Spending},
     ping::Pings,
     pulse::{Beat, Drain, Pulse, Vitals},
+    way::Waiting,
 };
 use super::{
     hub::{Member, now as hub_now},
-    outbox::{Parcel, Take},
+    outbox::{CloseReason, Parcel, Take},
+    quota::Pass,
 };
 use crate::protocol::{
     engine_io::{self, Version},
     event::uuid,
     socket_io,
 };
-use crate::websocket::{Message, ReadError, Role, WebSocket};
+use crate::websocket::{Message, Role, WebSocket};
 
 /// How many bytes are taken from the queue at once and written with one flush. More gains nothing,
 /// and they are held beside the queue's own limit.
 const BATCH_BYTES: usize = 256 * 1024;
-/// How many messages are read before it is looked whether there is something to write.
-const READS: usize = 32;
 /// How often in a row a link reads and writes before others get their turn.
 const ROUNDS: usize = 8;
 /// How long a link that is closed may take to hear why.
@@ -108,10 +112,22 @@ fn longest_message(version: Version, limit: usize) -> usize {
     limit.saturating_sub(1 + added)
 }
 
+/// Up to a tenth less than that, so that links which began at the same time do not all end at the same time.
+fn spread(age: Duration) -> Duration {
+    let tenth = age / 10;
+    age - tenth.mul_f64(rand::random::<f64>())
+}
+
 struct Link<S> {
     socket: WebSocket<S>,
     member: Member,
     inbox: Inbox,
+    /// An item that waits for a quota. What may overtake it is read meanwhile.
+    limited: Option<Box<Limited>>,
+    /// What the last item leaves behind that has passed, until the link does not go on.
+    turn: Option<Pass>,
+    /// The end of its dials, because a quota for the day is spent.
+    spending: Option<Box<Spending>>,
     /// What was read last and has no room where it goes.
     waiting: Option<Waiting>,
     /// Until nothing is read, because too much was refused.
@@ -131,6 +147,8 @@ struct Link<S> {
     pulse: Pulse,
     pings: Pings,
     timer: Pin<Box<Sleep>>,
+    /// When it has become too old.
+    too_old: Option<std::time::Instant>,
     message_limit: usize,
     base64: bool,
 }
@@ -149,6 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         let longest = longest_message(version, message_limit);
         let socket = WebSocket::new(io, Role::Server, longest, read.into());
         let now = hub_now();
+        let too_old = config.limits().link_age.map(|age| now + spread(age));
         let pings = Pings::new(version, config.ping_interval(), now);
         let pulse = Pulse::new(
             config.ping_interval(),
@@ -162,6 +181,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         Self {
             socket,
             inbox: Inbox::new(version),
+            limited: None,
+            turn: None,
+            spending: None,
             waiting: None,
             rest: None,
             joining: None,
@@ -173,7 +195,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             patience: None,
             beat: None,
             unflushed: false,
-            timer: Box::pin(tokio::time::sleep(pings.pause(pulse.period(), now))),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            too_old,
             pulse,
             pings,
             message_limit,
@@ -215,11 +238,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         match self.poll_all(cx) {
             Ok(()) => {
+                self.turn = None;
                 if let Some(account) = self.member.outbox.account() {
                     let waiting = self.waiting.as_ref();
                     let waiting = waiting.map_or(0, |waiting| waiting.push.cost());
+                    let limited = self.limited.as_ref().map_or(0, |limited| limited.cost());
                     let ahead = self.ahead.as_ref().map_or(0, |ahead| ahead.len());
-                    account.set_reading(self.socket.held() + waiting + ahead);
+                    account.set_reading(self.socket.held() + waiting + limited + ahead);
                 }
                 Poll::Pending
             }
@@ -305,163 +330,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         self.socket.send(message);
     }
 
-    /// Reads some messages; whether there may be more to do.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
-        if let Some(rest) = &mut self.rest {
-            if rest.as_mut().poll(cx).is_pending() {
-                return Ok(false);
-            }
-            self.rest = None;
-        }
-        if let Some(joining) = &mut self.joining {
-            let Poll::Ready(rest) = joining.poll(&self.member, cx) else {
-                self.poll_ahead(cx)?;
-                return Ok(false);
-            };
-            self.joining = None;
-            if let Some(until) = rest {
-                self.rest_until(until);
-            }
-            return Ok(true);
-        }
-        if self.poll_waiting(cx).is_pending() {
-            return Ok(false);
-        }
-        for read in 0..READS {
-            if self.member.outbox.is_clogged() {
-                return Ok(read > 0);
-            }
-            let message = match self.ahead.take() {
-                Some(message) => *message,
-                None => match self.poll_message(cx) {
-                    Poll::Pending => return Ok(read > 0),
-                    Poll::Ready(message) => message?,
-                },
-            };
-            // It is answered with a pong.
-            self.unflushed |= matches!(message, Message::Ping(_));
-            match self.inbox.handle(&self.member, message)? {
-                Handled::Done => {}
-                Handled::Ping(pong) => self.beat = Some(pong),
-                Handled::Rest(until) => {
-                    self.rest_until(until);
-                    return Ok(true);
-                }
-                Handled::Join(joining) => {
-                    self.joining = Some(joining);
-                    return Ok(true);
-                }
-                Handled::Wait(waiting) => {
-                    let (taken, now) = (waiting.taken(), hub_now());
-                    if self.holds.begin(waiting.to(), taken, now) && self.has_one_dial() {
-                        self.holds.excuse(taken, now);
-                    }
-                    self.waiting = Some(waiting);
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Ended>> {
-        let next = ready!(self.socket.poll_next(cx));
-        Poll::Ready(match next {
-            None => Err(Ended::ByPeer),
-            Some(message) => message.map_err(|error| self.read_error(error)),
-        })
-    }
-
-    /// Reads one message, and keeps it until it is its turn.
-    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
-        if self.ahead.is_none()
-            && let Poll::Ready(message) = self.poll_message(cx)
-        {
-            let message = message?;
-            if matches!(message, Message::Close(_)) {
-                return Err(Ended::ByPeer);
-            }
-            self.ahead = Some(Box::new(message));
-        }
-        Ok(())
-    }
-
-    /// Reads nothing until then.
-    fn rest_until(&mut self, until: std::time::Instant) {
-        self.rest = Some(Box::pin(tokio::time::sleep_until(until.into())));
-    }
-
-    /// Ready when nothing waits any more: it has found room, or its dial is given up.
-    ///
-    /// Meanwhile it is not looked whether the peer has hung up: what it sent before that is still to be delivered, and
-    /// how long that may take is up to the destination.
-    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(waiting) = &mut self.waiting else {
-            return Poll::Ready(());
+    /// How long to sleep until there is something to do.
+    fn pause(&mut self, now: std::time::Instant) -> Duration {
+        let pause = self.pings.pause(self.pulse.period(), now);
+        let Some(too_old) = self.too_old else {
+            return pause;
         };
-        let is_over = waiting.is_over();
-        let has_room = !is_over && Pin::new(&mut waiting.push).poll(cx).is_ready();
-        if !is_over && !has_room {
-            ready!(self.poll_patience(cx));
+        let left = too_old.saturating_duration_since(now);
+        if left.is_zero() {
+            self.too_old = None;
+            self.member.outbox.close(CloseReason::Age);
+            return pause;
         }
-        if let Some(waiting) = self.waiting.take() {
-            self.holds.end(waiting.taken(), hub_now());
-            if has_room {
-                // If the destination is gone, the registry is about to tell this link.
-                self.inbox.handle_sent(&self.member, waiting);
-            } else if !is_over {
-                self.inbox.give_up(&self.member, waiting);
-            }
-        }
-        Poll::Ready(())
-    }
-
-    /// Ready when what waits has done so for too long. The timer stays as it is from one wait to the next: most are
-    /// short.
-    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while let Some(look) = self.holds.next_look() {
-            let at = Instant::from_std(look);
-            let new = || Box::pin(tokio::time::sleep_until(at));
-            let timer = self.patience.get_or_insert_with(new);
-            if timer.deadline() > at {
-                timer.as_mut().reset(at);
-            }
-            ready!(timer.as_mut().poll(cx));
-            self.patience = None;
-            let now = hub_now();
-            // The timer may have been that of an earlier wait.
-            if look <= now {
-                self.look_at_holds(now);
-                if self.holds.next_look().is_none_or(|next| next <= now) {
-                    return Poll::Ready(());
-                }
-            }
-        }
-        Poll::Pending
-    }
-
-    /// Notes what the destination has taken, and whether it holds up anybody.
-    fn look_at_holds(&mut self, now: std::time::Instant) {
-        let taken = self.waiting.as_ref().map_or(0, Waiting::taken);
-        let stall_timeout = self.member.hub.config().limits().stall_timeout;
-        if self.holds.waited(now) < stall_timeout && self.has_one_dial() {
-            self.holds.excuse(taken, now);
-        } else {
-            self.holds.pay(taken, now);
-        }
-    }
-
-    /// Whether there is nobody who can be held up.
-    fn has_one_dial(&self) -> bool {
-        self.member.hub.has_one_dial(self.member.link)
-    }
-
-    fn read_error(&self, error: ReadError) -> Ended {
-        match error {
-            ReadError::TooLong { .. } => Ended::TooLong(self.message_limit),
-            ReadError::Io(error) => Ended::Lost(error),
-            ReadError::Violation(error) => Ended::WebSocket(error),
-        }
+        pause.min(left)
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
@@ -476,12 +357,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             if self.waiting.is_none() {
                 self.patience = None;
             }
-            let pause = self.pings.pause(self.pulse.period(), now.into_std());
+            let pause = self.pause(now.into_std());
             self.timer.as_mut().reset(now + pause);
             let vitals = Vitals {
                 read: self.socket.received(),
                 written: self.socket.sent(),
-                reading: self.waiting.is_none() && self.rest.is_none() && self.joining.is_none(),
+                reading: self.goes_on() && self.limited.is_none(),
                 writing: self.unflushed,
                 holds_up: self.member.outbox.holds_up(),
             };

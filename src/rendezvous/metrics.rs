@@ -20,6 +20,7 @@ use super::{
     hub::{Figures, Hub},
     snapshot::Snapshot,
     tenants::Tenants,
+    usage::PeerUsage,
 };
 
 /// OpenMetrics wants every counter to end in `_total`; the npm server's do not.
@@ -78,6 +79,7 @@ impl Counted {
 #[derive(Debug)]
 struct Whole {
     figures: Snapshot,
+    top_peers: Vec<PeerUsage>,
     access: Vec<AccessCount>,
     expires: Option<u64>,
 }
@@ -106,6 +108,7 @@ impl Scrape {
             },
             whole: tenant.is_none().then(|| Whole {
                 figures: tenants.shared(Snapshot::default()),
+                top_peers: house.top_peers(house.config().metrics_top_peers()),
                 access: house
                     .doorkeeper()
                     .map(Doorkeeper::counts)
@@ -304,7 +307,24 @@ impl Whole {
             let name = "rendezvous_certificate_expiry_seconds";
             number(to, name, help, MetricType::Gauge, expires)?;
         }
+        self.encode_top_peers(to)?;
         self.encode_access(to)
+    }
+
+    fn encode_top_peers(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        if self.top_peers.is_empty() {
+            return Ok(());
+        }
+        let help = "bytes that those peers have sent since midnight in UTC that have sent most";
+        let name = "rendezvous_top_peer_sent_bytes";
+        let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for usage in &self.top_peers {
+            let mut labels = vec![("peer", usage.peer.to_string())];
+            labels.extend(usage.tenant.iter().map(|name| ("tenant", name.to_string())));
+            let mut sent = family.encode_family(&labels)?;
+            sent.encode_gauge(&usage.sent_today)?;
+        }
+        Ok(())
     }
 
     fn encode_access(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

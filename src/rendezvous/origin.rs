@@ -51,6 +51,8 @@ impl Origin {
 /// An origin with what it weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Claimant {
+    /// The address itself.
+    pub(super) client: IpAddr,
     pub(super) origin: Origin,
     /// What the origin weighs; at least 1.
     pub(super) weight: u32,
@@ -87,6 +89,7 @@ impl Weights {
             }
         };
         Claimant {
+            client: ip,
             origin: ip.into(),
             weight,
             group_limit,

@@ -68,6 +68,8 @@ pub(super) enum CloseReason {
     NoLongerAllowed,
     /// Its peer is disconnected, in these words.
     Disconnected(Arc<str>),
+    /// It is as old as it may be.
+    Age,
     /// The server is shut down.
     Shutdown,
 }
@@ -81,7 +83,7 @@ impl CloseReason {
             | Self::Memory
             | Self::NoLongerAllowed
             | Self::Disconnected(_) => true,
-            Self::Idle | Self::Shutdown => false,
+            Self::Idle | Self::Age | Self::Shutdown => false,
         }
     }
 }

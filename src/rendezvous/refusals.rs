@@ -69,6 +69,8 @@ reasons! {
     PeerLeft = "peer_left",
     /// A dial that is reset: its receiver took too little for too long, and held up its sender.
     HeldUp = "held_up",
+    /// A dial that is refused or ended: a peer of it, its address, or all together have sent what they may send in a day.
+    DaySpent = "day_spent",
     /// A request whose arguments cannot be understood.
     MalformedRequest = "malformed_request",
     /// A request that is none of websocket-star.
@@ -103,6 +105,8 @@ reasons! {
     Disconnected = "disconnected",
     /// A link that is closed: it did not join in time.
     JoinTimedOut = "join_timed_out",
+    /// A link that is closed: it was as old as a link may be.
+    LinkAge = "link_age",
     /// A link that is closed: it gave no sign of life for too long.
     Silent = "silent",
     /// A link that is closed: it took nothing of what was sent to it for too long.
@@ -139,6 +143,7 @@ impl From<&Refusal> for Refused {
             Refusal::PeerBusy => Self::PeerBusy,
             Refusal::DialTimedOut => Self::DialTimedOut,
             Refusal::PeerLeft => Self::PeerLeft,
+            Refusal::DaySpent { .. } => Self::DaySpent,
             Refusal::ShuttingDown => Self::ShuttingDown,
             Refusal::Malformed(_) => Self::MalformedRequest,
             Refusal::Unknown => Self::UnknownRequest,

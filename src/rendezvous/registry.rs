@@ -8,6 +8,7 @@ mod crowd;
 mod dials;
 mod gone;
 mod peers;
+mod quotas;
 mod rate;
 mod sample;
 mod turns;
@@ -35,8 +36,10 @@ use super::{
     config::Config,
     names::PublicNames,
     origin::Claimant,
+    quota::{Quotas, Spent as DaySpent},
     refusals::{Refusals, Refused},
     shares::Shares,
+    usage::Usage,
 };
 use crate::protocol::{
     ProtocolError,
@@ -83,6 +86,8 @@ pub(crate) enum Cut {
     HeldUp,
     #[error("the rendezvous is shutting down")]
     ShuttingDown,
+    #[error("{} has sent what it may send in a day, again in {} s", .0.whose, .0.after)]
+    DaySpent(DaySpent),
 }
 
 impl Cut {
@@ -309,6 +314,10 @@ pub(crate) struct Registry {
     over: Vec<Arc<Grant>>,
     counters: Counters,
     refusals: Refusals,
+    /// What each peer has sent, where that is counted.
+    usage: Option<Usage>,
+    /// How much may be sent, if there is any bound.
+    quotas: Option<Arc<Quotas>>,
     is_stopping: bool,
 }
 
@@ -350,8 +359,17 @@ impl Registry {
             over: Vec::new(),
             counters: Counters::default(),
             refusals: Refusals::default(),
+            usage: None,
+            quotas: None,
             is_stopping: false,
         }
+    }
+
+    /// The same, where it is counted what each peer sends, and where that may be bounded.
+    pub(crate) fn with_usage(mut self, usage: Option<Usage>, quotas: Option<Arc<Quotas>>) -> Self {
+        self.usage = usage;
+        self.quotas = quotas;
+        self
     }
 
     /// A link from somewhere has opened.

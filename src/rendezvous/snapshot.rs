@@ -1,6 +1,6 @@
 //! What a rendezvous does at one moment, in numbers.
 
-use super::{refusals::Refusals, registry::Counters};
+use super::{refusals::Refusals, registry::Counters, usage::PeerUsage};
 
 /// What a server does at one moment.
 #[derive(Debug, Clone, Default)]
@@ -12,6 +12,10 @@ pub struct Snapshot {
     pub connections: usize,
     /// The addresses that are joined, as their peers spell them.
     pub peers: Vec<String>,
+    /// The ten peers at most that have sent most since midnight in UTC, the largest first, where that
+    /// [is counted](super::Config::with_top_peers); those who have left included. Of these, the 10,000 that have sent most
+    /// are remembered.
+    pub top_peers: Vec<PeerUsage>,
     /// How many dials are pending or open.
     pub dials: usize,
     /// How many bytes wait to be written, in steps of 4 KiB for each link.

@@ -13,6 +13,9 @@ use super::{
     tenant::TenantId,
 };
 
+/// How many peers that have sent most are in a snapshot.
+const TOP_PEERS: usize = 10;
+
 #[derive(Debug)]
 pub(super) struct Tenants {
     house: Arc<House>,
@@ -123,6 +126,7 @@ impl Tenants {
         let peers = addresses.map(|address| address.to_string()).collect();
         Snapshot {
             peers,
+            top_peers: self.house.top_peers(TOP_PEERS),
             ..self.figures().snapshot
         }
     }

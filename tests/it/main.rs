@@ -14,6 +14,7 @@ mod npm;
 mod older;
 mod operations;
 mod proxies;
+mod quotas;
 mod refused;
 mod support;
 mod swarm;

@@ -89,6 +89,8 @@ pub struct Client {
     pub next_ack: u64,
     pub address: String,
     pub eio: Eio,
+    /// Whether it answers the pings of version 4 by itself, whenever it reads a text.
+    pub answers_pings: bool,
 }
 
 impl Client {
@@ -166,6 +168,7 @@ impl Client {
             next_ack: 0,
             address: String::new(),
             eio,
+            answers_pings: false,
         }
     }
 
@@ -281,7 +284,9 @@ impl Client {
         loop {
             let message = self.message().await.expect("the link is open");
             let text = message.as_text().unwrap_or_else(|| panic!("{message:?}"));
-            if !text.starts_with("42[\"ws-peer\"") {
+            if self.answers_pings && text == "2" {
+                self.send("3").await;
+            } else if !text.starts_with("42[\"ws-peer\"") {
                 return text.to_owned();
             }
         }

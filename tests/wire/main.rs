@@ -15,6 +15,7 @@ mod packets;
 mod panics;
 mod proxy_protocol;
 mod public_names;
+mod quota;
 mod refused;
 mod tenants;
 mod turns;

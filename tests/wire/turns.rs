@@ -177,6 +177,7 @@ async fn beside(server: &Server, bytes_per_second: usize, patience: Duration) ->
         next_ack: 100,
         address: String::new(),
         eio: Eio::V3,
+        answers_pings: false,
     };
     for side in ["dialer", "listener"] {
         let text = sender.text().await;

@@ -2,6 +2,7 @@
 
 mod access;
 mod limits;
+mod quotas;
 mod tenants;
 mod values;
 
@@ -13,6 +14,7 @@ use libp2p_websocket_star::rendezvous::{Config, Network, PublicName, TenantError
 use self::{
     access::AccessArguments,
     limits::LimitArguments,
+    quotas::QuotaArguments,
     tenants::TenantArguments,
     values::{duration, positive_duration, weight},
 };
@@ -115,6 +117,9 @@ pub struct Arguments {
     /// Answer /metrics with 404 [env: DISABLE_METRICS]
     #[arg(long, alias = "disableMetrics", help_heading = "Watching")]
     disable_metrics: bool,
+    /// How many peers /metrics names with the bytes that they have sent today: those that have sent most. At most 100
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=100), default_value = "0", help_heading = "Watching")]
+    metrics_top_peers: u64,
     /// How the log on standard error looks: text, or json with one object a line
     #[arg(
         long,
@@ -130,6 +135,9 @@ pub struct Arguments {
 
     #[command(flatten)]
     access: AccessArguments,
+
+    #[command(flatten)]
+    quotas: QuotaArguments,
 
     #[command(flatten)]
     limits: LimitArguments,
@@ -269,12 +277,13 @@ impl Arguments {
         let config = weights.fold(Config::default(), |config, (network, weight)| {
             config.with_origin_weight(*network, *weight)
         });
-        let config = self.access.config(config);
+        let config = self.quotas.config(self.access.config(config));
         let config = self.tenants.config(config)?;
         let config = config
             .with_challenge(!self.disable_crypto_challenge)
             .with_strict_multiaddr(!self.disable_strict_multiaddr)
             .with_metrics(!self.disable_metrics)
+            .with_metrics_top_peers(self.metrics_top_peers as usize)
             .with_trusted_proxies(self.trusted_proxy.iter().copied())
             .with_proxy_protocol(self.proxy_protocol)
             .with_public_names(self.public_name.iter().cloned())
@@ -289,6 +298,8 @@ impl Arguments {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+
+    use libp2p_websocket_star::rendezvous::Quota;
 
     use super::*;
 
@@ -431,6 +442,35 @@ mod tests {
             "--access-in-flight=0",
         ] {
             assert!(parse(&[bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn quotas_come_to_the_config() {
+        let flags = [
+            "rendezvous",
+            "--peer-rate=1MiB",
+            "--peer-daily=2GiB",
+            "--origin-rate=3KiB",
+            "--origin-daily=4",
+            "--tenant-rate=5",
+            "--tenant-daily=6",
+        ];
+        let arguments = Arguments::try_parse_from(flags).expect("valid");
+        let quota = |per_second, per_day| {
+            let quota = Quota::default().with_bytes_per_second(per_second);
+            quota.with_bytes_per_day(per_day)
+        };
+        let expected = Config::default()
+            .with_peer_quota(quota(1 << 20, 2 << 30))
+            .with_origin_quota(quota(3072, 4))
+            .with_tenant_quota(quota(5, 6));
+        assert_eq!(format!("{:?}", arguments.config()), format!("{expected:?}"));
+        for bad in ["--peer-rate=0", "--tenant-daily=1.5", "--origin-rate=-1"] {
+            assert!(
+                Arguments::try_parse_from(["rendezvous", bad]).is_err(),
+                "{bad}"
+            );
         }
     }
 

@@ -2,11 +2,16 @@
 
 use super::Config;
 
+/// How many peers `/metrics` names at most: each is a series of its own in what reads it.
+const MOST_TOP_PEERS: usize = 100;
+
 #[derive(Debug, Clone)]
 pub(super) struct Pages {
     front: bool,
     health: bool,
     metrics: bool,
+    top_peers: bool,
+    metrics_top_peers: usize,
 }
 
 impl Default for Pages {
@@ -15,6 +20,8 @@ impl Default for Pages {
             front: true,
             health: true,
             metrics: true,
+            top_peers: false,
+            metrics_top_peers: 0,
         }
     }
 }
@@ -39,6 +46,32 @@ impl Config {
     pub fn with_metrics(mut self, metrics: bool) -> Self {
         self.pages.metrics = metrics;
         self
+    }
+
+    /// Whether it is counted how much each peer sends, for
+    /// [`Snapshot::top_peers`](crate::rendezvous::Snapshot::top_peers). Off by default; on wherever something else needs it.
+    #[must_use]
+    pub fn with_top_peers(mut self, is_counted: bool) -> Self {
+        self.pages.top_peers = is_counted;
+        self
+    }
+
+    /// How many peers `/metrics` names with the bytes that they have sent since midnight in UTC, at most 100: those that have
+    /// sent most. Default 0: whoever may connect may read it. Each one that is ever among them is a series of its own
+    /// in what collects the metrics.
+    #[must_use]
+    pub fn with_metrics_top_peers(mut self, peers: usize) -> Self {
+        self.pages.metrics_top_peers = peers.min(MOST_TOP_PEERS);
+        self
+    }
+
+    /// Whether it is counted how much each peer sends.
+    pub(crate) fn counts_peers(&self) -> bool {
+        self.pages.top_peers || self.pages.metrics_top_peers > 0 || !self.quotas.are_unlimited()
+    }
+
+    pub(crate) fn metrics_top_peers(&self) -> usize {
+        self.pages.metrics_top_peers
     }
 
     pub(crate) fn page(&self) -> bool {

@@ -40,6 +40,8 @@ pub(super) enum Ended {
     Disconnected(Arc<str>),
     #[error("did not join in time")]
     Idle,
+    #[error("the link is as old as it may be; come again")]
+    Age,
     #[error("rendezvous is shutting down")]
     Shutdown,
 }
@@ -61,7 +63,7 @@ impl Ended {
             | Self::NoLongerAllowed
             | Self::Disconnected(_)
             | Self::Idle => CloseCode::POLICY_VIOLATION,
-            Self::Shutdown => CloseCode::GOING_AWAY,
+            Self::Age | Self::Shutdown => CloseCode::GOING_AWAY,
         }
     }
 
@@ -78,6 +80,7 @@ impl Ended {
             Self::NoLongerAllowed => Refused::NoLongerAllowed,
             Self::Disconnected(_) => Refused::Disconnected,
             Self::Idle => Refused::JoinTimedOut,
+            Self::Age => Refused::LinkAge,
             Self::Violation(_) | Self::WebSocket(_) => Refused::ProtocolViolation,
             Self::ByPeer | Self::Lost(_) | Self::Shutdown => return None,
         })
@@ -93,6 +96,7 @@ impl From<CloseReason> for Ended {
             CloseReason::Memory => Self::Memory,
             CloseReason::NoLongerAllowed => Self::NoLongerAllowed,
             CloseReason::Disconnected(words) => Self::Disconnected(words),
+            CloseReason::Age => Self::Age,
             CloseReason::Shutdown => Self::Shutdown,
         }
     }

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use super::{
     Ended, hub_now,
     joining::{self, Begun, Joining},
+    limited::Limited,
+    way::{Destination, Sent, Waiting, forward, note_sent},
 };
 use crate::{
     protocol::{
@@ -15,11 +17,7 @@ use crate::{
         event::{DialId, End, Event, Side, StreamEvent, StreamName, uuid},
         excerpt, socket_io,
     },
-    rendezvous::{
-        hub::Member,
-        outbox::{Outbox, Parcel, Push, TryPushError},
-        registry::{LinkId, Route},
-    },
+    rendezvous::{hub::Member, outbox::Parcel, registry::Route},
     websocket::Message,
 };
 
@@ -27,6 +25,9 @@ use crate::{
 const FIRST_SWEEP: usize = 64;
 /// The longest name of another namespace that is repeated in a refusal, in bytes.
 const MAX_NAMESPACE: usize = 256;
+/// Whenever so many bytes have come beside items, they count as one: what belongs to a stream is handed on as it is, so that
+/// whoever has a quota could get around it otherwise.
+const BESIDE: usize = 16 * 1024;
 const MALFORMED_ITEM: &str = "the sender sent what is neither bytes nor a string";
 
 /// What a message comes to.
@@ -40,56 +41,11 @@ pub(super) enum Handled {
     Rest(Instant),
     /// A join about which nobody has decided yet. Nothing more is to be read before that.
     Join(Box<Joining>),
+    /// An item for which a quota may have no room now. Of what comes behind it, only what
+    /// [may overtake it](Inbox::may_overtake) is to be dealt with before that is over.
+    Limit(Box<Limited>),
     /// Its destination has no room now. Nothing more is to be read before it is put in.
     Wait(Waiting),
-}
-
-/// A parcel on its way to another link.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) push: Push,
-    sent: Sent,
-    destination: Arc<Destination>,
-}
-
-impl Waiting {
-    /// The link that it is for.
-    pub(super) fn to(&self) -> LinkId {
-        self.destination.route.to
-    }
-
-    /// How many bytes that link has taken.
-    pub(super) fn taken(&self) -> u64 {
-        self.destination.outbox.taken()
-    }
-
-    /// Whether its stream has ended meanwhile: it is to be dropped.
-    pub(super) fn is_over(&self) -> bool {
-        match self.sent {
-            // An accept gives something back for the other stream, too.
-            Sent::Nothing => self.destination.route.is_dial_over(),
-            Sent::Item(_) | Sent::End(..) => self.destination.route.is_over(),
-        }
-    }
-}
-
-/// What to note when a parcel is put in.
-#[derive(Debug)]
-enum Sent {
-    Nothing,
-    /// An item of so many bytes.
-    Item(usize),
-    /// The end of a stream.
-    End(DialId, Side),
-}
-
-/// The other end of a stream.
-#[derive(Debug)]
-struct Destination {
-    route: Route,
-    outbox: Arc<Outbox>,
-    /// The text before each item. It is the same every time, so it is there once.
-    header: Message,
 }
 
 /// How the peer stands to the namespace `/`.
@@ -113,6 +69,8 @@ pub(super) struct Inbox {
     /// By the sender's side.
     routes: HashMap<DialId, [Option<Arc<Destination>>; 2]>,
     next_sweep: usize,
+    /// Bytes that came beside items and have not been counted.
+    beside: usize,
 }
 
 impl Inbox {
@@ -127,6 +85,7 @@ impl Inbox {
             due: None,
             routes: HashMap::new(),
             next_sweep: FIRST_SWEEP,
+            beside: 0,
         }
     }
 
@@ -175,9 +134,40 @@ impl Inbox {
         }
     }
 
+    /// Whether a message may be dealt with before an item that came before it and waits: heartbeats, joins, dials, and the
+    /// answers to dials. All else belongs to a stream, or may end one.
+    pub(super) fn may_overtake(&self, message: &Message) -> bool {
+        match message {
+            Message::Ping(_) | Message::Pong(_) => return true,
+            Message::Binary(_) | Message::Close(_) => return false,
+            Message::Text(_) => {}
+        }
+        let text = message.as_text().unwrap_or_default();
+        match engine_io::Packet::decode(text) {
+            Ok(engine_io::Packet::Ping(_) | engine_io::Packet::Pong(_)) => true,
+            Ok(engine_io::Packet::Message(data)) if self.attachments == 0 => {
+                match socket_io::Packet::decode(data) {
+                    Ok(socket_io::Packet::Ack { .. }) => true,
+                    Ok(socket_io::Packet::Event { json, .. }) => matches!(
+                        Event::decode(json, false),
+                        Ok(Event::Join { .. } | Event::Dial { .. })
+                    ),
+                    _ => false,
+                }
+            }
+            _ => false,
+        }
+    }
+
     /// A parcel that waited is put in, or its destination is gone.
     pub(super) fn handle_sent(&mut self, member: &Member, waiting: Waiting) {
-        note_sent(member, &waiting.sent);
+        let Waiting {
+            destination,
+            sent,
+            counted,
+            ..
+        } = waiting;
+        note_sent(member, &destination, &sent, counted);
     }
 
     /// A parcel has waited for too long: its dial is reset.
@@ -205,13 +195,19 @@ impl Inbox {
         let Some(destination) = due.filter(|due| due.route.sends && !due.route.is_over()) else {
             return Ok(Handled::Done);
         };
-        let sent = Sent::Item(data.len().saturating_sub(self.version.binary_prefix()));
+        let bytes = data.len().saturating_sub(self.version.binary_prefix());
         let data = match destination.outbox.version() {
             version if version == self.version => data,
             version => self.version.convert_binary(data, version),
         };
         let parcel = Parcel::Item(destination.header.clone(), Message::Binary(data));
-        Ok(forward(member, &destination, parcel, sent))
+        Ok(forward(
+            member,
+            &destination,
+            parcel,
+            Sent::Item(bytes),
+            bytes,
+        ))
     }
 
     /// Whether the peer's events are for us: it is connected to the namespace.
@@ -358,8 +354,10 @@ impl Inbox {
         };
         let (text, sent) = match event {
             StreamEvent::Accept(_) if receives => {
-                let accept = Parcel::Accept(text(event));
-                return forward(member, &destination, accept, Sent::Nothing);
+                let accept = text(event);
+                let counted = self.count_beside(accept.len());
+                let accept = Parcel::Accept(accept);
+                return forward(member, &destination, accept, Sent::Nothing, counted);
             }
             StreamEvent::Item(item) if sends => (text(event), Sent::Item(item.len())),
             StreamEvent::End(_) if sends || receives => (text(event), end()),
@@ -372,7 +370,22 @@ impl Inbox {
             }
             _ => return Handled::Done,
         };
-        forward(member, &destination, Parcel::One(text), sent)
+        let item = match sent {
+            Sent::Item(bytes) => bytes,
+            Sent::Nothing | Sent::End(..) => 0,
+        };
+        let beside = text.len().saturating_sub(item + destination.header.len());
+        let counted = item + self.count_beside(beside);
+        forward(member, &destination, Parcel::One(text), sent, counted)
+    }
+
+    /// Bytes that come beside items; how many count now.
+    fn count_beside(&mut self, bytes: usize) -> usize {
+        self.beside += bytes;
+        match self.beside >= BESIDE {
+            true => std::mem::take(&mut self.beside),
+            false => 0,
+        }
     }
 
     /// Where what this link sends on `stream` goes, unless the stream is over.
@@ -462,38 +475,4 @@ fn malformed(member: &Member, ack: Option<u64>, error: ProtocolError) -> Handled
         registry.poll_rest(member.link)
     });
     done_or_rest(rest)
-}
-
-fn forward(member: &Member, destination: &Arc<Destination>, parcel: Parcel, sent: Sent) -> Handled {
-    let flow = destination.route.flow();
-    match destination.outbox.try_push(flow, parcel) {
-        Ok(()) => note_sent(member, &sent),
-        // The registry is about to tell this link.
-        Err(TryPushError::Closed) => {}
-        Err(TryPushError::Full(parcel)) => {
-            let push = Push::new(destination.outbox.clone(), flow, parcel);
-            return Handled::Wait(Waiting {
-                push,
-                sent,
-                destination: destination.clone(),
-            });
-        }
-    }
-    Handled::Done
-}
-
-fn note_sent(member: &Member, sent: &Sent) {
-    match sent {
-        Sent::Nothing => {}
-        Sent::Item(bytes) => member.hub.count_relayed(*bytes),
-        Sent::End(dial_id, sender) => {
-            let stream = StreamName {
-                dial_id: dial_id.as_str(),
-                sender: *sender,
-            };
-            member
-                .hub
-                .with(|registry| registry.handle_end(member.link, stream));
-        }
-    }
 }

@@ -49,7 +49,7 @@ pub(super) fn begin(member: &Member, check: Check) -> Begun {
     };
     // Before it is asked about: what changes meanwhile is noticed.
     let round = doorkeeper.rounds();
-    match doorkeeper.ask(join, || member.claimant()) {
+    match doorkeeper.ask(join, || member.claimant) {
         Asked::Judged(judged) => Begun::Told(decided(member, doorkeeper, checked, judged, round)),
         Asked::Waits(judging) => Begun::Waits(Box::new(Joining {
             checked: Some(checked),

@@ -13,7 +13,10 @@ use super::{
     Action, Cut, DeadlineKind, ENDED_AT_ONCE, FlowId, Link, LinkId, Refusal, Refused, Registry,
     crowd::{Crowd, Place},
 };
-use crate::protocol::event::{DialAnswer, DialId, Event, Side, StreamEvent, StreamName};
+use crate::{
+    protocol::event::{DialAnswer, DialId, Event, Side, StreamEvent, StreamName},
+    rendezvous::usage::Meter,
+};
 
 /// Which of a dial's two streams are over. Shared with the links that relay them, so that they need
 /// not ask for every item.
@@ -63,6 +66,8 @@ pub(crate) struct Route {
     pub(crate) sends: bool,
     /// Whether this link may accept the stream, and ask to stop it.
     pub(crate) receives: bool,
+    /// Where it is counted what the peer of this link sends, if it is.
+    pub(crate) meter: Option<Arc<Meter>>,
     sender: Side,
     streams: Arc<Streams>,
 }
@@ -100,6 +105,22 @@ struct Pending {
     deadline: Instant,
 }
 
+/// Where it is counted what the peers of a dial send, if it is.
+#[derive(Debug, Default)]
+struct Meters {
+    dialer: Option<Arc<Meter>>,
+    listener: Option<Arc<Meter>>,
+}
+
+impl Meters {
+    fn of(&self, sender: Side) -> Option<&Arc<Meter>> {
+        match sender {
+            Side::Dialer => self.dialer.as_ref(),
+            Side::Listener => self.listener.as_ref(),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Dial {
     dialer: LinkId,
@@ -108,6 +129,7 @@ struct Dial {
     /// Among those who dial the listener.
     place: Place,
     streams: Arc<Streams>,
+    meters: Meters,
     /// Which of the links have left: they are told nothing more of it, although their numbers may be in use again.
     dialer_gone: bool,
     listener_gone: bool,
@@ -152,6 +174,23 @@ pub(super) struct CutDial {
 pub(super) struct Dials(BTreeMap<DialId, Dial>);
 
 impl Dials {
+    /// Whether a dial waits for its answer.
+    pub(super) fn is_pending(&self, dial_id: &DialId) -> bool {
+        let dial = self.0.get(dial_id);
+        dial.is_some_and(|dial| dial.pending.is_some())
+    }
+
+    /// Whether what a link sends on a dial is counted there.
+    pub(super) fn is_counted(&self, dial_id: &DialId, link: LinkId, meter: &Meter) -> bool {
+        let Some(dial) = self.0.get(dial_id) else {
+            return false;
+        };
+        [Side::Dialer, Side::Listener].into_iter().any(|side| {
+            let own = dial.meters.of(side).filter(|_| dial.sender(side) == link);
+            own.is_some_and(|own| own.number() == meter.number())
+        })
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -183,10 +222,15 @@ impl Registry {
         } else {
             dial.dialer
         };
+        let own = match sends {
+            true => stream.sender,
+            false => stream.sender.other(),
+        };
         Some(Route {
             to,
             sends,
             receives,
+            meter: dial.meters.of(own).cloned(),
             sender: stream.sender,
             streams: dial.streams.clone(),
         })
@@ -225,7 +269,7 @@ impl Registry {
             .and_then(|()| self.check_dial(link, from, to, &dial_id))
             .and_then(|listener| self.make_room(link, listener).map(|()| listener));
         match checked {
-            Ok(listener) => self.offer_dial(link, listener, from, dial_id, ack, now),
+            Ok(listener) => self.offer_dial(link, listener, (from, to), dial_id, ack, now),
             Err(refusal) => {
                 self.counters.dials_failed += 1;
                 // The others are within the rate of dials.
@@ -272,6 +316,7 @@ impl Registry {
         {
             return Err(Refusal::TooManyDials);
         }
+        self.check_day((link, from), (listener, to))?;
         Ok(listener)
     }
 
@@ -299,7 +344,7 @@ impl Registry {
         &mut self,
         dialer: LinkId,
         listener: LinkId,
-        from: &str,
+        (from, to): (&str, &str),
         dial_id: DialId,
         dialer_ack: u64,
         now: Instant,
@@ -343,6 +388,10 @@ impl Registry {
                 deadline,
             }),
             streams: Arc::new(Streams::new(self.next_flow)),
+            meters: Meters {
+                dialer: self.peers.meter(from),
+                listener: self.peers.meter(to),
+            },
             dialer_gone: false,
             listener_gone: false,
         };

@@ -23,7 +23,9 @@ use crate::{
     rendezvous::{
         access::Grant,
         challenge::{Challenge, Check, Checked, ClaimCheck, KeyCheck, Proof, SignatureCheck},
+        ids,
         origin::{Claimant, Origin},
+        usage::{Meter, Seat},
     },
     words::{self, Words},
 };
@@ -60,6 +62,8 @@ struct Peer {
     turn: Turn,
     /// When all are to be told again, if first only those are who have not heard of it.
     then: Option<Instant>,
+    /// Where it is counted what it sends, if it is.
+    seat: Option<Box<Seat>>,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +88,18 @@ impl Peers {
     fn set_request(&mut self, address: &str, request: u64) {
         if let Some(peer) = self.by_address.get_mut(address) {
             peer.request = request;
+        }
+    }
+
+    /// Where it is counted what the peer at an address sends.
+    pub(super) fn meter(&self, address: &str) -> Option<Arc<Meter>> {
+        let seat = self.by_address.get(address)?.seat.as_ref()?;
+        Some(seat.meter().clone())
+    }
+
+    fn set_seat(&mut self, address: &str, seat: Seat) {
+        if let Some(peer) = self.by_address.get_mut(address) {
+            peer.seat = Some(Box::new(seat));
         }
     }
 
@@ -351,6 +367,9 @@ impl Registry {
         if self.settings.access {
             self.peers.set_request(&address, request);
         }
+        if owner != Some(link) {
+            self.count_peer(&claimant, &address);
+        }
         let is_new = owner.is_none() && self.joined <= FEW;
         if is_first {
             // Whoever was not given all hears of everybody who is announced.
@@ -362,6 +381,17 @@ impl Registry {
             welcome: Welcome::new(ack, others),
             after_news: is_new,
         });
+    }
+
+    /// Has it counted what the peer at an address sends.
+    fn count_peer(&mut self, claimant: &Claimant, address: &str) {
+        if let Some(usage) = &self.usage {
+            let seat = match ids::peer_in(address) {
+                Some(peer) => usage.enter(peer, claimant.client),
+                None => usage.enter_unnamed(),
+            };
+            self.peers.set_seat(address, seat);
+        }
     }
 
     /// A join that succeeds costs the others a write each, and us a list; any costs us two checks.
@@ -429,6 +459,7 @@ impl Registry {
             told_at: back.map_or(now, |left| left.told_at),
             turn,
             then,
+            seat: None,
         };
         self.peers.add(claimant, address.clone(), peer);
         if self.joined <= FEW {

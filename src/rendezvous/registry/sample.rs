@@ -61,6 +61,7 @@ impl Sample {
             origin,
             weight,
             group_limit,
+            ..
         } = *claimant;
         let list = &mut self.list;
         let group = self.groups.entry(origin.group()).or_insert_with(|| {

@@ -113,11 +113,20 @@ pub(super) struct LimitArguments {
     /// To hand over what is queued when the server stops
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     shutdown_timeout: Duration,
+    /// How old a link may become, less up to a tenth of that; then it is closed in order, and peers come back at once. Without
+    /// it, as old as it likes
+    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
+    max_link_age: Option<Duration>,
 }
 
 impl LimitArguments {
     pub(super) fn limits(&self) -> Limits {
-        Limits::default()
+        let limits = Limits::default();
+        let limits = match self.max_link_age {
+            Some(age) => limits.with_link_age(age),
+            None => limits,
+        };
+        limits
             .with_max_links(self.max_links)
             .with_max_links_per_ip(self.max_links_per_ip)
             .with_connection_rate(self.connection_rate, self.connection_burst)

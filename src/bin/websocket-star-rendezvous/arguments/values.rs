@@ -9,7 +9,7 @@ use libp2p_websocket_star::rendezvous::{Network, NetworkError};
 pub(super) enum NumberError {
     #[error("must be a whole number, at least 1")]
     Count,
-    #[error("must be a whole number of bytes, at least 1, or one with KiB or MiB")]
+    #[error("must be a whole number of bytes, at least 1, or one with KiB, MiB or GiB")]
     Size,
     #[error("must be a whole number of seconds, or one with ms, s, m or h; a day at most")]
     Duration,
@@ -63,6 +63,7 @@ pub(super) fn size_or_none(text: &str) -> Result<usize, NumberError> {
         "" | "B" => 1,
         "KiB" => 1024,
         "MiB" => 1024 * 1024,
+        "GiB" => 1024 * 1024 * 1024,
         _ => return Err(NumberError::Size),
     };
     let number: usize = number.parse().map_err(|_| NumberError::Size)?;
@@ -102,6 +103,7 @@ mod tests {
         assert_eq!(size("65536"), Ok(65536));
         assert_eq!(size("64KiB"), Ok(65536));
         assert_eq!(size("1 MiB"), Ok(1 << 20));
+        assert_eq!(size("3GiB"), Ok(3 << 30));
         assert_eq!(size_or_none("0"), Ok(0));
         assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));

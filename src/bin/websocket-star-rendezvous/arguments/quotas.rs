@@ -1,0 +1,50 @@
+//! The flags for how much may be sent.
+
+use libp2p_websocket_star::rendezvous::{Config, Quota};
+
+use super::values::size;
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Quotas")]
+pub(super) struct QuotaArguments {
+    /// Bytes a second that one peer may send to others, such as 1MiB. What exceeds it comes later
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    peer_rate: Option<usize>,
+    /// Bytes that one peer may send in a day, from midnight in UTC. Then its streams end, and dials from it and to it are
+    /// refused
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    peer_daily: Option<usize>,
+    /// Bytes a second that all peers at one IPv4 address or IPv6 /64 may send, times its --origin-weight. They share it
+    /// evenly
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    origin_rate: Option<usize>,
+    /// Bytes that those may send in a day, times its --origin-weight
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    origin_daily: Option<usize>,
+    /// Bytes a second that all peers together may send. Addresses share it by their --origin-weight
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    tenant_rate: Option<usize>,
+    /// Bytes that all peers together may send in a day
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    tenant_daily: Option<usize>,
+}
+
+fn quota(per_second: Option<usize>, per_day: Option<usize>) -> Quota {
+    let mut quota = Quota::default();
+    if let Some(bytes) = per_second {
+        quota = quota.with_bytes_per_second(bytes as u64);
+    }
+    if let Some(bytes) = per_day {
+        quota = quota.with_bytes_per_day(bytes as u64);
+    }
+    quota
+}
+
+impl QuotaArguments {
+    pub(super) fn config(&self, config: Config) -> Config {
+        config
+            .with_peer_quota(quota(self.peer_rate, self.peer_daily))
+            .with_origin_quota(quota(self.origin_rate, self.origin_daily))
+            .with_tenant_quota(quota(self.tenant_rate, self.tenant_daily))
+    }
+}

@@ -1,0 +1,234 @@
+//! How a link reads, and what keeps it from reading on.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
+
+use super::{
+    Ended, Link, hub_now,
+    inbox::Handled,
+    limited::{self, Passed},
+    way::Waiting,
+};
+use crate::websocket::{Message, ReadError};
+
+/// How many messages are read before it is looked whether there is something to write.
+const READS: usize = 32;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    /// Reads some messages; whether there may be more to do.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        if let Some(spending) = &mut self.spending {
+            if !spending.step(&self.member) {
+                self.spending = None;
+            }
+            return Ok(true);
+        }
+        // First of all: others may wait for what it does.
+        let limited = self.poll_limited(cx);
+        if let Some(rest) = &mut self.rest {
+            if rest.as_mut().poll(cx).is_pending() {
+                return Ok(false);
+            }
+            self.rest = None;
+        }
+        if let Some(joining) = &mut self.joining {
+            let Poll::Ready(rest) = joining.poll(&self.member, cx) else {
+                self.poll_ahead(cx)?;
+                return Ok(false);
+            };
+            self.joining = None;
+            if let Some(until) = rest {
+                self.rest_until(until);
+            }
+            return Ok(true);
+        }
+        if self.poll_waiting(cx).is_pending() {
+            return Ok(false);
+        }
+        let is_limited = limited.is_pending();
+        for read in 0..READS {
+            if self.member.outbox.is_clogged() || (is_limited && self.ahead.is_some()) {
+                return Ok(read > 0);
+            }
+            let message = match self.ahead.take() {
+                Some(message) => *message,
+                None => match self.poll_message(cx) {
+                    Poll::Pending => return Ok(read > 0),
+                    Poll::Ready(message) => message?,
+                },
+            };
+            if is_limited && !self.inbox.may_overtake(&message) {
+                if matches!(message, Message::Close(_)) {
+                    return Err(Ended::ByPeer);
+                }
+                self.ahead = Some(Box::new(message));
+                return Ok(read > 0);
+            }
+            self.handle(message)?;
+            if !self.goes_on() || (!is_limited && self.poll_limited(cx).is_pending()) {
+                return Ok(true);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Deals with a message.
+    fn handle(&mut self, message: Message) -> Result<(), Ended> {
+        // It is answered with a pong.
+        self.unflushed |= matches!(message, Message::Ping(_));
+        match self.inbox.handle(&self.member, message)? {
+            Handled::Done => {}
+            Handled::Ping(pong) => self.beat = Some(pong),
+            Handled::Rest(until) => self.rest_until(until),
+            Handled::Join(joining) => self.joining = Some(joining),
+            Handled::Limit(limited) => {
+                self.limited = Some(limited);
+                // Its sender has come back with the next item.
+                self.turn = None;
+            }
+            Handled::Wait(waiting) => self.wait(waiting),
+        }
+        Ok(())
+    }
+
+    /// Whether nothing keeps the next message from being read, but perhaps a quota.
+    pub(super) fn goes_on(&self) -> bool {
+        self.rest.is_none()
+            && self.joining.is_none()
+            && self.waiting.is_none()
+            && self.spending.is_none()
+    }
+
+    fn wait(&mut self, waiting: Waiting) {
+        let (taken, now) = (waiting.taken(), hub_now());
+        if self.holds.begin(waiting.to(), taken, now) && self.has_one_dial() {
+            self.holds.excuse(taken, now);
+        }
+        self.waiting = Some(waiting);
+    }
+
+    /// Ready when no item waits for a quota.
+    fn poll_limited(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.limited.is_none() {
+            return Poll::Ready(());
+        }
+        match ready!(limited::poll(&mut self.limited, &self.member, cx)) {
+            Passed::On(handled, turn) => {
+                self.turn = Some(turn);
+                if let Handled::Wait(waiting) = handled {
+                    self.wait(waiting);
+                }
+            }
+            Passed::Over => {}
+            Passed::Spent(spending) => self.spending = Some(Box::new(spending)),
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Ended>> {
+        let next = ready!(self.socket.poll_next(cx));
+        Poll::Ready(match next {
+            None => Err(Ended::ByPeer),
+            Some(message) => message.map_err(|error| self.read_error(error)),
+        })
+    }
+
+    /// Reads one message, and keeps it until it is its turn.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        if self.ahead.is_none()
+            && let Poll::Ready(message) = self.poll_message(cx)
+        {
+            let message = message?;
+            if matches!(message, Message::Close(_)) {
+                return Err(Ended::ByPeer);
+            }
+            self.ahead = Some(Box::new(message));
+        }
+        Ok(())
+    }
+
+    /// Reads nothing until then.
+    fn rest_until(&mut self, until: std::time::Instant) {
+        self.rest = Some(Box::pin(tokio::time::sleep_until(until.into())));
+    }
+
+    /// Ready when nothing waits any more: it has found room, or its dial is given up.
+    ///
+    /// Meanwhile it is not looked whether the peer has hung up: what it sent before that is still to be delivered, and
+    /// how long that may take is up to the destination.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(waiting) = &mut self.waiting else {
+            return Poll::Ready(());
+        };
+        let is_over = waiting.is_over();
+        let has_room = !is_over && Pin::new(&mut waiting.push).poll(cx).is_ready();
+        if !is_over && !has_room {
+            ready!(self.poll_patience(cx));
+        }
+        if let Some(waiting) = self.waiting.take() {
+            self.holds.end(waiting.taken(), hub_now());
+            if has_room {
+                // If the destination is gone, the registry is about to tell this link.
+                self.inbox.handle_sent(&self.member, waiting);
+            } else if !is_over {
+                self.inbox.give_up(&self.member, waiting);
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Ready when what waits has done so for too long. The timer stays as it is from one wait to the next: most are
+    /// short.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(look) = self.holds.next_look() {
+            let at = Instant::from_std(look);
+            let new = || Box::pin(tokio::time::sleep_until(at));
+            let timer = self.patience.get_or_insert_with(new);
+            if timer.deadline() > at {
+                timer.as_mut().reset(at);
+            }
+            ready!(timer.as_mut().poll(cx));
+            self.patience = None;
+            let now = hub_now();
+            // The timer may have been that of an earlier wait.
+            if look <= now {
+                self.look_at_holds(now);
+                if self.holds.next_look().is_none_or(|next| next <= now) {
+                    return Poll::Ready(());
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Notes what the destination has taken, and whether it holds up anybody.
+    fn look_at_holds(&mut self, now: std::time::Instant) {
+        let taken = self.waiting.as_ref().map_or(0, Waiting::taken);
+        let stall_timeout = self.member.hub.config().limits().stall_timeout;
+        if self.holds.waited(now) < stall_timeout && self.has_one_dial() {
+            self.holds.excuse(taken, now);
+        } else {
+            self.holds.pay(taken, now);
+        }
+    }
+
+    /// Whether there is nobody who can be held up.
+    fn has_one_dial(&self) -> bool {
+        self.member.hub.has_one_dial(self.member.link)
+    }
+
+    fn read_error(&self, error: ReadError) -> Ended {
+        match error {
+            ReadError::TooLong { .. } => Ended::TooLong(self.message_limit),
+            ReadError::Io(error) => Ended::Lost(error),
+            ReadError::Violation(error) => Ended::WebSocket(error),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! How much each peer, each origin and all together may send.
+//!
+//! Bytes count once, where they are sent, and slow down the reading there: an item that may not pass yet waits in its link,
+//! one for each link. [`Queue`] says whose turn it is, and is pure. The link whose item has waited longest has the timer for
+//! all of them, so there is no task for it: when that link has its turn or is gone, another one is woken and takes it over.
+
+mod buckets;
+mod days;
+mod order;
+mod pass;
+mod queue;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+pub(super) use self::pass::Pass;
+use self::queue::{Queue, Sender};
+use super::{
+    day::{Day, until_tomorrow},
+    origin::Claimant,
+    usage::Meter,
+};
+
+/// How much somebody may send. Without anything said, as much as there is room for.
+///
+/// ```
+/// use libp2p_websocket_star::rendezvous::{Config, Quota};
+///
+/// let quota = Quota::default()
+///     .with_bytes_per_second(1024 * 1024)
+///     .with_bytes_per_day(10 * 1024 * 1024 * 1024);
+/// let config = Config::default().with_peer_quota(quota);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Quota {
+    per_second: Option<u64>,
+    per_day: Option<u64>,
+}
+
+impl Quota {
+    /// How many bytes a second, at least one. An item passes when those before it are paid for, so in any time it may be
+    /// an eighth of a second's worth and one item more.
+    #[must_use]
+    pub fn with_bytes_per_second(mut self, bytes: u64) -> Self {
+        self.per_second = Some(bytes.max(1));
+        self
+    }
+
+    /// How many bytes a day, at least one. A day begins at midnight in UTC. The item that reaches the number still passes
+    /// whole.
+    #[must_use]
+    pub fn with_bytes_per_day(mut self, bytes: u64) -> Self {
+        self.per_day = Some(bytes.max(1));
+        self
+    }
+
+    fn is_unlimited(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// The quotas of a configuration.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct QuotaSettings {
+    pub(crate) peer: Quota,
+    pub(crate) origin: Quota,
+    pub(crate) tenant: Quota,
+}
+
+impl QuotaSettings {
+    pub(crate) fn are_unlimited(&self) -> bool {
+        self.peer.is_unlimited() && self.origin.is_unlimited() && self.tenant.is_unlimited()
+    }
+}
+
+/// Whose quota it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Peer,
+    Origin,
+    Tenant,
+}
+
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Peer => "a peer",
+            Self::Origin => "an address",
+            Self::Tenant => "this rendezvous",
+        })
+    }
+}
+
+/// A day's quota is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spent {
+    pub(crate) whose: Whose,
+    /// How many seconds are left of the day.
+    pub(crate) after: u64,
+}
+
+/// The quotas of a server, and who waits for them.
+#[derive(Debug)]
+pub(crate) struct Quotas(Mutex<Queue>);
+
+impl Quotas {
+    /// Those of these settings, if there are any.
+    pub(super) fn new(settings: QuotaSettings) -> Option<Arc<Self>> {
+        let quotas = || Arc::new(Self(Mutex::new(Queue::new(settings))));
+        (!settings.are_unlimited()).then(quotas)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing in there panics halfway through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has an item of so many bytes wait until it may pass.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        claimant: &Claimant,
+        meter: &Arc<Meter>,
+        bytes: usize,
+    ) -> Pass {
+        let sender = Sender::new(claimant, meter.clone());
+        let ticket = self.lock().enter(sender, bytes as u64);
+        Pass::new(self.clone(), ticket)
+    }
+
+    /// Whether a day's quota of somebody is spent now.
+    pub(super) fn spent(&self, claimant: &Claimant, meter: Option<&Arc<Meter>>) -> Option<Spent> {
+        let now = SystemTime::now();
+        let whose = self.lock().spent(claimant, meter, Day::of(now))?;
+        Some(Spent::new(whose, until_tomorrow(now)))
+    }
+}
+
+impl Spent {
+    fn new(whose: Whose, left: Duration) -> Self {
+        let after = crate::protocol::refusal::whole_seconds(left);
+        Self { whose, after }
+    }
+}

@@ -1,0 +1,90 @@
+//! What origins have sent today.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::rendezvous::day::Day;
+
+/// How many are remembered. Beyond that, whoever has sent least is forgotten: what it had sent counts for nobody then.
+const MOST: usize = 10_000;
+
+/// What each key has sent today.
+#[derive(Debug)]
+pub(super) struct Days<K> {
+    today: Day,
+    sent: BTreeMap<K, u64>,
+    by_sent: BTreeSet<(u64, K)>,
+}
+
+impl<K> Default for Days<K> {
+    fn default() -> Self {
+        Self {
+            today: Day::default(),
+            sent: BTreeMap::new(),
+            by_sent: BTreeSet::new(),
+        }
+    }
+}
+
+impl<K: Ord + Copy> Days<K> {
+    /// How many bytes a key has sent today.
+    pub(super) fn sent(&self, key: K, today: Day) -> u64 {
+        let sent = self.sent.get(&key).filter(|_| today == self.today);
+        sent.copied().unwrap_or_default()
+    }
+
+    /// A key has sent so many bytes more.
+    pub(super) fn count(&mut self, key: K, bytes: u64, today: Day) {
+        if today != self.today {
+            *self = Self {
+                today,
+                ..Self::default()
+            };
+        }
+        let before = self.sent.get(&key).copied();
+        let sent = before.unwrap_or_default().saturating_add(bytes);
+        if let Some(before) = before {
+            self.by_sent.remove(&(before, key));
+        } else if self.sent.len() >= MOST
+            && let Some((_, least)) = self.by_sent.pop_first()
+        {
+            self.sent.remove(&least);
+        }
+        self.sent.insert(key, sent);
+        self.by_sent.insert((sent, key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn day(n: u64) -> Day {
+        Day::of(UNIX_EPOCH + Duration::from_secs(n * 24 * 60 * 60))
+    }
+
+    #[test]
+    fn each_day_begins_with_nothing() {
+        let mut days = Days::default();
+        days.count(1, 70, day(3));
+        days.count(1, 7, day(3));
+        days.count(2, 1, day(3));
+        assert_eq!((days.sent(1, day(3)), days.sent(2, day(3))), (77, 1));
+        assert_eq!(days.sent(1, day(4)), 0);
+        days.count(2, 1, day(4));
+        assert_eq!((days.sent(1, day(4)), days.sent(2, day(4))), (0, 1));
+    }
+
+    #[test]
+    fn many_strangers_drive_out_nobody_who_has_sent_more() {
+        let mut days = Days::default();
+        days.count(0, 1000, day(3));
+        for key in 1..5 * MOST {
+            days.count(key, key as u64 % 100, day(3));
+        }
+        assert_eq!(days.sent.len(), MOST);
+        assert_eq!(days.by_sent.len(), MOST);
+        assert_eq!(days.sent(0, day(3)), 1000);
+    }
+}

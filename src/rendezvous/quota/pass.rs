@@ -1,0 +1,98 @@
+//! An item's wait until it may pass.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::SystemTime,
+};
+
+use tokio::time::{Instant, Sleep};
+
+use super::{
+    Quotas, Spent,
+    queue::{Queue, Taken, Ticket},
+};
+use crate::rendezvous::{
+    day::{Day, until_tomorrow},
+    hub::now,
+};
+
+/// An item that waits until it may pass. When it has passed, it holds its sender's turn until it is dropped: so that a
+/// sender of small items that has more of them is not passed over while it reads the next one.
+#[derive(Debug)]
+pub(in crate::rendezvous) struct Pass {
+    quotas: Arc<Quotas>,
+    ticket: Ticket,
+    /// If this one has the timer.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pass {
+    pub(super) fn new(quotas: Arc<Quotas>, ticket: Ticket) -> Self {
+        Self {
+            quotas,
+            ticket,
+            timer: None,
+        }
+    }
+
+    /// Ready once, when the item may pass, or when it may not pass today.
+    pub(in crate::rendezvous) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Spent>> {
+        loop {
+            run(&self.quotas, |_| ());
+            let mut woken = Vec::new();
+            let taken = self.quotas.lock().poll(self.ticket, cx.waker(), &mut woken);
+            woken.into_iter().for_each(Waker::wake);
+            let look = match taken {
+                Taken::Passed(result) => {
+                    self.timer = None;
+                    let left = until_tomorrow(SystemTime::now());
+                    return Poll::Ready(result.map_err(|whose| Spent::new(whose, left)));
+                }
+                Taken::Waits(look) => look,
+            };
+            let Some(look) = look else {
+                self.timer = None;
+                return Poll::Pending;
+            };
+            let at = Instant::from_std(look);
+            let new = || Box::pin(tokio::time::sleep_until(at));
+            let timer = self.timer.get_or_insert_with(new);
+            if timer.deadline() != at {
+                timer.as_mut().reset(at);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.timer = None;
+        }
+    }
+}
+
+/// Changes the queue, and lets pass what may pass then, some at a time.
+fn run(quotas: &Quotas, change: impl FnOnce(&mut Queue)) {
+    let (now, today) = (now(), Day::of(SystemTime::now()));
+    let mut change = Some(change);
+    loop {
+        let mut woken: Vec<Waker> = Vec::new();
+        let has_more = {
+            let mut queue = quotas.lock();
+            if let Some(change) = change.take() {
+                change(&mut queue);
+            }
+            queue.run(now, today, &mut woken)
+        };
+        woken.into_iter().for_each(Waker::wake);
+        if !has_more {
+            return;
+        }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let ticket = self.ticket;
+        run(&self.quotas, |queue| queue.leave(ticket));
+    }
+}

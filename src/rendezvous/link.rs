@@ -149,6 +149,7 @@ struct Link<S> {
     timer: Pin<Box<Sleep>>,
     /// When it has become too old.
     too_old: Option<std::time::Instant>,
+    is_too_old: bool,
     message_limit: usize,
     base64: bool,
 }
@@ -197,6 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             unflushed: false,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             too_old,
+            is_too_old: false,
             pulse,
             pings,
             message_limit,
@@ -330,19 +332,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         self.socket.send(message);
     }
 
-    /// How long to sleep until there is something to do.
-    fn pause(&mut self, now: std::time::Instant) -> Duration {
-        let pause = self.pings.pause(self.pulse.period(), now);
-        let Some(too_old) = self.too_old else {
-            return pause;
-        };
-        let left = too_old.saturating_duration_since(now);
-        if left.is_zero() {
-            self.too_old = None;
-            self.member.outbox.close(CloseReason::Age);
-            return pause;
+    /// Has the link closed if it is too old: when what is queued is written, or when that takes too long.
+    fn check_age(&mut self, now: std::time::Instant) -> Result<(), Ended> {
+        if self.too_old.is_none_or(|too_old| too_old > now) {
+            return Ok(());
         }
-        pause.min(left)
+        if self.is_too_old {
+            return Err(Ended::Age);
+        }
+        self.is_too_old = true;
+        self.too_old = Some(now + self.member.hub.config().limits().shutdown_timeout);
+        self.member.outbox.close(CloseReason::Age);
+        Ok(())
+    }
+
+    /// How long to sleep until there is something to do.
+    fn pause(&self, now: std::time::Instant) -> Duration {
+        let pause = self.pings.pause(self.pulse.period(), now);
+        let left = self.too_old.map(|at| at.saturating_duration_since(now));
+        left.map_or(pause, |left| left.min(pause))
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
@@ -357,6 +365,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             if self.waiting.is_none() {
                 self.patience = None;
             }
+            self.check_age(now.into_std())?;
             let pause = self.pause(now.into_std());
             self.timer.as_mut().reset(now + pause);
             let vitals = Vitals {

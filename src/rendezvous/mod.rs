@@ -26,6 +26,8 @@
 //! may come in, and the access, which is the application's, who may join. Each tenant has a hub, with a registry and a feed;
 //! the house is what they share.
 //!
+//! Where it is wanted, the usage counts what each peer sends, and quotas bound it: a link is read more slowly then.
+//!
 //! Whatever is scarce goes by origin, an IPv4 address or an IPv6 /64: [`Config::with_origin_weight`] says how. Up to 256
 //! joined links hear of a newcomer before its own join is answered; with more, the answer does not wait.
 

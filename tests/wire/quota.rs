@@ -140,3 +140,34 @@ async fn a_link_that_is_too_old_is_closed_when_what_is_queued_is_written() {
     assert_eq!(u16::from(code), 1001);
     assert_eq!(refused(&server, Refused::LinkAge), 2);
 }
+
+#[tokio::test]
+async fn a_link_that_is_too_old_and_is_not_read_ends_all_the_same() {
+    let limits = Limits::default()
+        .with_link_age(Duration::from_secs(1))
+        .with_shutdown_timeout(Duration::from_millis(200));
+    let server = bind(config().with_limits(limits)).await;
+    let mut dialer = Client::joined(&server).await;
+    let mut listener = Client::joined(&server).await;
+    dial(&mut dialer, &mut listener, "d").await;
+    // More than finds room anywhere.
+    let frame = bytes::Bytes::from(vec![4; 64 * KIB]);
+    let sending = async {
+        loop {
+            let header = Message::text(header("d.dialer"));
+            let sent = dialer.socket.feed(header).await.is_ok()
+                && dialer
+                    .socket
+                    .send(Message::binary(frame.clone()))
+                    .await
+                    .is_ok();
+            if !sent {
+                return;
+            }
+        }
+    };
+    soon("the end of the link", sending).await;
+    crate::client::until("all are gone", || server.snapshot().links == 0).await;
+    assert_eq!(refused(&server, Refused::LinkAge), 2);
+    drop(listener);
+}

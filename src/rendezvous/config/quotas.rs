@@ -10,7 +10,7 @@ impl Config {
     /// How much each peer may send, whichever of its ids it goes by and on however many links. Default: as much as there is
     /// room for.
     ///
-    /// The bytes of items count, once, where they are sent. What exceeds the bytes a second is not lost: the link is not read
+    /// The bytes of items count, once, where they are sent; what else belongs to streams counts too, where it is much. What exceeds the bytes a second is not lost: the link is not read
     /// on, but for its heartbeat, its joins and its dials. When the bytes of the day are sent, dials from that peer and to
     /// it are refused, its streams end, and all who are concerned are told why and when to come again. Its link lives.
     ///
@@ -27,7 +27,7 @@ impl Config {
     /// The same for all peers of an origin together, for each unit of its [weight](Self::with_origin_weight). They share it
     /// evenly by bytes, whatever the size of their items and the number of their links.
     ///
-    /// What an origin has sent today is remembered in the same way.
+    /// What an origin has sent today is remembered for the 10,000 that have sent most.
     #[must_use]
     pub fn with_origin_quota(mut self, quota: Quota) -> Self {
         self.quotas.origin = quota;
@@ -50,7 +50,7 @@ impl Config {
 impl Limits {
     /// How old a link may become, less up to a tenth of that, so that those that began at the same time do not all end at the
     /// same time. Default: as old as it likes. It is closed when what is queued for it is written, and tells why. A node of this
-    /// crate comes back at once. Its connections end.
+    /// crate comes back within half a second. Its connections end.
     #[must_use]
     pub fn with_link_age(mut self, age: std::time::Duration) -> Self {
         self.link_age = Some(time::timeout(age));

@@ -32,6 +32,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
         // First of all: others may wait for what it does.
         let limited = self.poll_limited(cx);
+        if self.spending.is_some() {
+            return Ok(true);
+        }
         if let Some(rest) = &mut self.rest {
             if rest.as_mut().poll(cx).is_pending() {
                 return Ok(false);
@@ -72,7 +75,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 return Ok(read > 0);
             }
             self.handle(message)?;
-            if !self.goes_on() || (!is_limited && self.poll_limited(cx).is_pending()) {
+            // It may have no room where it goes, or end the dials of the link.
+            let has_passed = is_limited || self.poll_limited(cx).is_ready();
+            if !has_passed || !self.goes_on() {
                 return Ok(true);
             }
         }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::rendezvous::day::Day;
 
-/// How many are remembered. Beyond that, whoever has sent least is forgotten: what it had sent counts for nobody then.
-const MOST: usize = 10_000;
+/// How many are remembered, IPv6 /48 networks beside their /64 networks. Beyond that, whoever has sent least is forgotten: what it had sent counts for nobody then.
+const MOST: usize = 20_000;
 
 /// What each key has sent today.
 #[derive(Debug)]

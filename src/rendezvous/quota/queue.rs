@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    QuotaSettings, Whose,
+    Quota, QuotaSettings, Whose,
     buckets::Buckets,
     days::Days,
     order::{Order, Place},
@@ -101,6 +101,8 @@ struct Waiting {
     items: VecDeque<Ticket>,
     /// How many have passed whose links may be about to send the next one.
     served: usize,
+    /// Whether it is among those that have nothing and have had more than their share.
+    is_in_debt: bool,
 }
 
 impl Waiting {
@@ -394,10 +396,15 @@ impl Queue {
             origin: of_origin,
             tenant: of_tenant,
         } = self.settings;
+        // An IPv4 address is its own group.
+        let of_group = match origin {
+            Origin::V4(_) => Quota::default(),
+            Origin::V6(_) => of_origin,
+        };
         let holders = [
             (Holder::Peer(peer), of_peer, 1),
             (Holder::Origin(origin), of_origin, claimant.weight),
-            (group, of_origin, claimant.group_limit),
+            (group, of_group, claimant.group_limit),
             (Holder::Tenant, of_tenant, 1),
         ];
         for (holder, quota, weight) in holders {
@@ -445,22 +452,39 @@ impl Queue {
 
     /// A peer that has nothing, and whose links are not about to go on, is forgotten when the others have had as much.
     fn rest_if_done(&mut self, flow: Flow) {
-        let peers = self.origins.get(&flow.0);
-        let waiting = peers.and_then(|peers| peers.waiting.get(&flow.1));
-        if waiting.is_none_or(|waiting| !waiting.is_done()) {
+        if self
+            .waiting_of(flow)
+            .is_none_or(|waiting| !waiting.is_done())
+        {
             return;
         }
         self.rest(flow);
-        self.in_debt.push_back(flow);
+        self.note_debt(flow);
         for _ in 0..LOOKS {
             let Some(oldest) = self.in_debt.pop_front() else {
                 return;
             };
+            if let Some(waiting) = self.waiting_of(oldest) {
+                waiting.is_in_debt = false;
+            }
             if self.has_debt(oldest) && self.in_debt.len() < MAX_IN_DEBT {
-                self.in_debt.push_back(oldest);
+                self.note_debt(oldest);
             } else {
                 self.forget(oldest);
             }
+        }
+    }
+
+    fn waiting_of(&mut self, (origin, peer): Flow) -> Option<&mut Waiting> {
+        self.origins.get_mut(&origin)?.waiting.get_mut(&peer)
+    }
+
+    fn note_debt(&mut self, flow: Flow) {
+        if let Some(waiting) = self.waiting_of(flow)
+            && !waiting.is_in_debt
+        {
+            waiting.is_in_debt = true;
+            self.in_debt.push_back(flow);
         }
     }
 

@@ -7,10 +7,7 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{
-    super::{Quota, buckets::BURST},
-    *,
-};
+use super::{super::buckets::BURST, *};
 use crate::rendezvous::{origin::Weights, usage::Usage};
 
 const KIB: u64 = 1024;

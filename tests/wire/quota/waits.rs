@@ -232,3 +232,34 @@ async fn a_dial_behind_bulk_comes_soon_because_little_stands_before_it() {
     );
     reading.abort();
 }
+
+#[tokio::test]
+async fn items_that_pass_and_then_find_no_room_arrive_all_the_same_and_in_order() {
+    const ITEMS: u32 = 600;
+    // Whether they wait for the quota, too.
+    for per_second in [1 << 40, 32 << 20] {
+        let server = bind(config().with_peer_quota(rate(per_second))).await;
+        let mut dialer = Client::joined(&server).await;
+        let mut listener = Client::joined(&server).await;
+        dial(&mut dialer, &mut listener, "d").await;
+        let data = |n: u32| [&n.to_be_bytes()[..], &vec![7; ITEM]].concat();
+        let sending = tokio::spawn(async move {
+            for n in 0..ITEMS {
+                dialer.item("d.dialer", &data(n)).await;
+            }
+            dialer
+        });
+        // Until nothing finds room any more.
+        let relayed = || server.snapshot().relayed_items;
+        let mut before = u64::MAX;
+        while relayed() != before {
+            before = relayed();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        assert!(before < ITEMS.into(), "{before}");
+        for n in 0..ITEMS {
+            listener.expect_item("d.dialer", &data(n)).await;
+        }
+        let _dialer = soon("all is sent", sending).await.expect("no panic");
+    }
+}

@@ -19,6 +19,7 @@ use super::{
     day::Day,
     hub::now,
     quota::Quotas,
+    tenant::TenantId,
     tls,
     usage::{PeerUsage, Usage},
 };
@@ -98,9 +99,13 @@ impl House {
         top.unwrap_or_default()
     }
 
-    /// How much may be sent, if there is any bound.
-    pub(super) fn quotas(&self) -> Option<&Arc<Quotas>> {
-        self.quotas.as_ref()
+    /// How much may be sent in a tenant, if there is any bound.
+    pub(super) fn quotas_of(&self, tenant: Option<TenantId>) -> Option<Arc<Quotas>> {
+        let quotas = self.quotas.as_ref()?;
+        Some(match tenant {
+            Some(TenantId(number)) => quotas.of_tenant(number + 1),
+            None => quotas.clone(),
+        })
     }
 
     /// The certificate for new connections, if they are to use TLS.

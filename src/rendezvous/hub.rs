@@ -30,7 +30,7 @@ use super::{
     registry::{Action, FEW, LinkId, Registry, Route, Welcome},
     shared::{Guard, Name, Shared},
     snapshot::Snapshot,
-    tenant::Tenant,
+    tenant::{Tenant, TenantId},
 };
 use crate::{
     protocol::{engine_io::Version, event::StreamName},
@@ -55,6 +55,8 @@ pub(super) struct Hub {
     config: Config,
     /// Of the tenant, unless it is the default one.
     tenant: Option<Arc<str>>,
+    /// How much may be sent, if there is any bound.
+    quotas: Option<Arc<Quotas>>,
     state: Shared<State>,
     /// What has been announced. Its lock is taken after that of the state and those of outboxes.
     feed: Feed,
@@ -203,11 +205,14 @@ impl State {
 }
 
 impl Hub {
-    /// That of a tenant with what holds for it; of the default one, if it has no name.
-    pub(super) fn new(house: Arc<House>, config: Config, tenant: Option<Arc<str>>) -> Self {
+    /// That of a tenant, or of the default one.
+    pub(super) fn new(house: Arc<House>, id: Option<TenantId>) -> Self {
+        let config = house.config().of_tenant(id);
+        let tenant = id.and_then(|id| house.config().tenants().name(id));
+        let quotas = house.quotas_of(id);
         let state = State {
             registry: Registry::new(&config, house.commons().clone())
-                .with_usage(house.usage_of(tenant.as_ref()), house.quotas().cloned()),
+                .with_usage(house.usage_of(tenant.as_ref()), quotas.clone()),
             outboxes: BTreeMap::new(),
             timer: None,
             gates: VecDeque::new(),
@@ -218,6 +223,7 @@ impl Hub {
             house,
             config,
             tenant,
+            quotas,
             state: Shared::new(Name::Hub, state),
             earlier: Notify::new(),
             news: Notify::new(),
@@ -247,7 +253,7 @@ impl Hub {
 
     /// How much may be sent, if there is any bound.
     pub(super) fn quotas(&self) -> Option<&Arc<Quotas>> {
-        self.house.quotas()
+        self.quotas.as_ref()
     }
 
     pub(super) fn dial_time(&self) -> &DialTime {

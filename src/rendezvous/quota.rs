@@ -1,4 +1,4 @@
-//! How much each peer, each origin and all together may send.
+//! How much each peer, each origin and each tenant may send.
 //!
 //! Bytes count once, where they are sent, and slow down the reading there: an item that may not pass yet waits in its link,
 //! one for each link. [`Queue`] says whose turn it is, and is pure. The link whose item has waited longest has the timer for
@@ -6,6 +6,7 @@
 
 mod buckets;
 mod days;
+mod lane;
 mod order;
 mod pass;
 mod queue;
@@ -17,7 +18,7 @@ use std::{
 };
 
 pub(super) use self::pass::Pass;
-use self::queue::{Queue, Sender};
+use self::queue::{Queue, Sender, Tenant};
 use super::{
     day::{Day, until_tomorrow},
     origin::Claimant,
@@ -102,20 +103,34 @@ pub(crate) struct Spent {
     pub(crate) after: u64,
 }
 
-/// The quotas of a server, and who waits for them.
+/// The quotas of a server, and who waits for them, as one of its tenants sees them.
 #[derive(Debug)]
-pub(crate) struct Quotas(Mutex<Queue>);
+pub(crate) struct Quotas {
+    tenant: Tenant,
+    queue: Arc<Mutex<Queue>>,
+}
 
 impl Quotas {
     /// Those of these settings, if there are any.
     pub(super) fn new(settings: QuotaSettings) -> Option<Arc<Self>> {
-        let quotas = || Arc::new(Self(Mutex::new(Queue::new(settings))));
-        (!settings.are_unlimited()).then(quotas)
+        let quotas = || Self {
+            tenant: 0,
+            queue: Arc::new(Mutex::new(Queue::new(settings))),
+        };
+        (!settings.are_unlimited()).then(|| Arc::new(quotas()))
+    }
+
+    /// The same for the tenant with another number.
+    pub(super) fn of_tenant(&self, number: usize) -> Arc<Self> {
+        Arc::new(Self {
+            tenant: number,
+            queue: self.queue.clone(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Nothing in there panics halfway through a change.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has an item of so many bytes wait until it may pass.
@@ -125,7 +140,7 @@ impl Quotas {
         meter: &Arc<Meter>,
         bytes: usize,
     ) -> Pass {
-        let sender = Sender::new(claimant, meter.clone());
+        let sender = Sender::new(self.tenant, claimant, meter.clone());
         let ticket = self.lock().enter(sender, bytes as u64);
         Pass::new(self.clone(), ticket)
     }
@@ -133,7 +148,9 @@ impl Quotas {
     /// Whether a day's quota of somebody is spent now.
     pub(super) fn spent(&self, claimant: &Claimant, meter: Option<&Arc<Meter>>) -> Option<Spent> {
         let now = SystemTime::now();
-        let whose = self.lock().spent(claimant, meter, Day::of(now))?;
+        let whose = self
+            .lock()
+            .spent(claimant, meter, self.tenant, Day::of(now))?;
         Some(Spent::new(whose, until_tomorrow(now)))
     }
 }

@@ -173,6 +173,16 @@ impl Directory {
         self.tenants.iter()
     }
 
+    /// Their numbers.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = TenantId> + use<> {
+        (0..self.tenants.len()).map(TenantId)
+    }
+
+    /// The name of one of them.
+    pub(crate) fn name(&self, TenantId(number): TenantId) -> Option<Arc<str>> {
+        self.tenants.get(number).map(|tenant| tenant.name.clone())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.tenants.is_empty()
     }

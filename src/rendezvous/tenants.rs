@@ -28,16 +28,11 @@ pub(super) struct Tenants {
 impl Tenants {
     pub(super) fn new(config: Config) -> Self {
         let house = Arc::new(House::new(config));
-        let directory = house.config().tenants();
-        let hubs = directory.all().enumerate().map(|(number, tenant)| {
-            let config = house.config().of_tenant(Some(TenantId(number)));
-            Arc::new(Hub::new(house.clone(), config, Some(tenant.name().into())))
-        });
-        let hubs = hubs.collect();
-        let default = Hub::new(house.clone(), house.config().of_tenant(None), None);
+        let hub = |id| Arc::new(Hub::new(house.clone(), id));
+        let ids = house.config().tenants().ids();
         Self {
-            default: Arc::new(default),
-            hubs,
+            default: hub(None),
+            hubs: ids.map(|id| hub(Some(id))).collect(),
             house,
         }
     }

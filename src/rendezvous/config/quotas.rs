@@ -25,7 +25,8 @@ impl Config {
     }
 
     /// The same for all peers of an origin together, for each unit of its [weight](Self::with_origin_weight). They share it
-    /// evenly by bytes, whatever the size of their items and the number of their links.
+    /// evenly by bytes, whatever the size of their items and the number of their links. An origin that sends in several tenants at
+    /// one time has an equal part of its rate in each.
     ///
     /// What an origin has sent today is remembered for the 10,000 that have sent most.
     #[must_use]
@@ -34,8 +35,8 @@ impl Config {
         self
     }
 
-    /// The same for all peers of a tenant together; today that is everybody. Origins share it by their
-    /// [weight](Self::with_origin_weight).
+    /// The same for all peers of each [tenant](Self::with_tenants) together; without tenants that is everybody. Origins share it
+    /// by their [weight](Self::with_origin_weight).
     #[must_use]
     pub fn with_tenant_quota(mut self, quota: Quota) -> Self {
         self.quotas.tenant = quota;

@@ -1,12 +1,12 @@
 //! Who waits for a quota, and whose turn it is. No IO, no clock.
 //!
-//! An item passes when the quotas of its peer, its origin and all together have room for it. Those that share a quota take
-//! turns by the bytes that they have sent: peers within an origin, and origins by their weight. Each sender waits with one
+//! An item passes when the quotas of its peer, its origin and its tenant have room for it. Those that share a quota take
+//! turns by the bytes that they have sent: peers within an origin, and origins by their weight within a tenant. Each sender waits with one
 //! item, and reads the next one only when that has passed; so whoever has its turn keeps it until it has come back
 //! or has no more to send. Otherwise a sender of large items would get a turn for each small item of the others.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     sync::Arc,
     task::Waker,
     time::Instant,
@@ -16,14 +16,15 @@ use super::{
     Quota, QuotaSettings, Whose,
     buckets::Buckets,
     days::Days,
-    order::{Order, Place},
+    lane::{Flow, Lane, Peer},
 };
 use crate::rendezvous::{
     day::Day,
-    fair::Fair,
     origin::{Claimant, Group, Origin},
     usage::Meter,
 };
+
+pub(super) use super::lane::Ticket;
 
 /// How much is done with the lock held.
 const AT_ONCE: usize = 64;
@@ -32,20 +33,21 @@ const MAX_IN_DEBT: usize = 16 * 1024;
 /// How many of those are looked at whenever another comes to it.
 const LOOKS: usize = 4;
 
-pub(super) type Ticket = u64;
-/// The number of a peer's meter.
-type Peer = u64;
+/// The number of a tenant.
+pub(super) type Tenant = usize;
 
 /// Who sends.
 #[derive(Debug, Clone)]
 pub(super) struct Sender {
+    tenant: Tenant,
     claimant: Claimant,
     meter: Arc<Meter>,
 }
 
 impl Sender {
-    pub(super) fn new(claimant: &Claimant, meter: Arc<Meter>) -> Self {
+    pub(super) fn new(tenant: Tenant, claimant: &Claimant, meter: Arc<Meter>) -> Self {
         Self {
+            tenant,
             claimant: *claimant,
             meter,
         }
@@ -56,25 +58,61 @@ impl Sender {
     }
 }
 
-/// A peer at an origin: it may have links at several.
-type Flow = (Origin, Peer);
-
 /// Who has a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Holder {
     Peer(Peer),
     Origin(Origin),
     Group(Group),
-    Tenant,
+    Tenant(Tenant),
+}
+
+/// A quota as a tenant sees it: what an origin may send in a second is shared by the tenants where it has something to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key(Tenant, Holder);
+
+/// In which tenants somebody has items, and how many.
+#[derive(Debug)]
+struct Places<K>(BTreeMap<(K, Tenant), usize>);
+
+impl<K> Default for Places<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Copy + Ord> Places<K> {
+    fn enter(&mut self, who: K, tenant: Tenant) {
+        *self.0.entry((who, tenant)).or_default() += 1;
+    }
+
+    fn leave(&mut self, who: K, tenant: Tenant) {
+        if let Entry::Occupied(mut items) = self.0.entry((who, tenant)) {
+            match *items.get() {
+                0 | 1 => {
+                    items.remove();
+                }
+                more => {
+                    items.insert(more - 1);
+                }
+            }
+        }
+    }
+
+    /// In how many tenants; at least one.
+    fn count(&self, who: K) -> u64 {
+        let all = self.0.range((who, 0)..=(who, Tenant::MAX));
+        (all.count() as u64).max(1)
+    }
 }
 
 /// Who is looked at again when a quota has room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Parked {
-    Flow(Flow),
-    Origin(Origin),
-    Group(Group),
-    Tenant,
+    Flow(Tenant, Flow),
+    Origin(Tenant, Origin),
+    Group(Tenant, Group),
+    Tenant(Tenant),
 }
 
 /// What has become of an item.
@@ -94,46 +132,25 @@ struct Item {
     passed: Option<Result<(), Whose>>,
 }
 
-/// The items of a peer.
-#[derive(Debug, Default)]
-struct Waiting {
-    place: Place,
-    items: VecDeque<Ticket>,
-    /// How many have passed whose links may be about to send the next one.
-    served: usize,
-    /// Whether it is among those that have nothing and have had more than their share.
-    is_in_debt: bool,
-}
-
-impl Waiting {
-    /// Whether it has nothing, and is not about to have something.
-    fn is_done(&self) -> bool {
-        self.items.is_empty() && self.served == 0
-    }
-}
-
-#[derive(Debug, Default)]
-struct Peers {
-    order: Order<Peer>,
-    waiting: BTreeMap<Peer, Waiting>,
-}
-
 /// All who wait, and what they have sent.
 #[derive(Debug)]
 pub(super) struct Queue {
     settings: QuotaSettings,
-    buckets: Buckets<Holder>,
+    buckets: Buckets<Key>,
     days: Days<Holder>,
     items: BTreeMap<Ticket, Item>,
     next: Ticket,
     /// Which of them wait.
     waiting: BTreeSet<Ticket>,
-    origins: BTreeMap<Origin, Peers>,
-    fair: Fair,
+    lanes: BTreeMap<Tenant, Lane>,
+    /// The lanes that may have something to do, and the one that was looked at last.
+    open: BTreeSet<Tenant>,
+    last: Tenant,
+    /// In which tenants each origin and each group has items, and how many.
+    of_origin: Places<Origin>,
+    of_group: Places<Group>,
     parked: BTreeSet<(Instant, Parked)>,
-    /// Groups that wait for one of theirs to come back with its next item.
-    awaited: BTreeSet<Group>,
-    in_debt: VecDeque<Flow>,
+    in_debt: VecDeque<(Tenant, Flow)>,
     /// Who has the timer, and for when it is set.
     keeper: Option<(Ticket, Option<Instant>)>,
 }
@@ -147,10 +164,12 @@ impl Queue {
             items: BTreeMap::new(),
             next: 0,
             waiting: BTreeSet::new(),
-            origins: BTreeMap::new(),
-            fair: Fair::default(),
+            lanes: BTreeMap::new(),
+            open: BTreeSet::new(),
+            last: 0,
+            of_origin: Places::default(),
+            of_group: Places::default(),
             parked: BTreeSet::new(),
-            awaited: BTreeSet::new(),
             in_debt: VecDeque::new(),
             keeper: None,
         }
@@ -160,12 +179,12 @@ impl Queue {
     pub(super) fn enter(&mut self, sender: Sender, bytes: u64) -> Ticket {
         let ticket = self.next;
         self.next += 1;
-        let (origin, peer) = sender.flow();
-        self.fair.add(&sender.claimant);
-        let peers = self.origins.entry(origin).or_default();
-        let waiting = peers.waiting.entry(peer).or_default();
-        waiting.items.push_back(ticket);
-        let is_first = waiting.items.len() == 1;
+        let lane = self.lanes.entry(sender.tenant).or_default();
+        lane.enter(&sender.claimant, sender.meter.number(), ticket, bytes);
+        self.open.insert(sender.tenant);
+        let origin = sender.claimant.origin;
+        self.of_origin.enter(origin, sender.tenant);
+        self.of_group.enter(origin.group(), sender.tenant);
         self.items.insert(
             ticket,
             Item {
@@ -176,10 +195,6 @@ impl Queue {
             },
         );
         self.waiting.insert(ticket);
-        if is_first {
-            self.make_ready((origin, peer));
-        }
-        self.has_come_back(origin);
         ticket
     }
 
@@ -188,20 +203,19 @@ impl Queue {
         let Some(item) = self.items.remove(&ticket) else {
             return;
         };
-        let (origin, peer) = item.sender.flow();
-        if let Some(peers) = self.origins.get_mut(&origin)
-            && let Some(waiting) = peers.waiting.get_mut(&peer)
-        {
-            if self.waiting.remove(&ticket) {
-                waiting.items.retain(|other| *other != ticket);
-            } else if item.passed == Some(Ok(())) {
-                waiting.served = waiting.served.saturating_sub(1);
+        let (tenant, flow) = (item.sender.tenant, item.sender.flow());
+        let has_waited = self.waiting.remove(&ticket);
+        if let Some(lane) = self.lanes.get_mut(&tenant) {
+            match item.passed {
+                _ if has_waited => lane.drop_item(flow, ticket),
+                Some(Ok(())) => lane.end_turn(flow),
+                _ => lane.go_on(flow),
             }
         }
-        self.make_ready((origin, peer));
-        self.rest_if_done((origin, peer));
-        self.has_come_back(origin);
-        self.fair.remove(origin);
+        self.open.insert(tenant);
+        self.of_origin.leave(flow.0, tenant);
+        self.of_group.leave(flow.0.group(), tenant);
+        self.rest_if_done(tenant, flow);
         if self.keeper.is_some_and(|(keeper, _)| keeper == ticket) {
             self.keeper = None;
         }
@@ -240,6 +254,7 @@ impl Queue {
         &self,
         claimant: &Claimant,
         meter: Option<&Arc<Meter>>,
+        of: Tenant,
         today: Day,
     ) -> Option<Whose> {
         let QuotaSettings {
@@ -266,7 +281,7 @@ impl Queue {
         ) {
             Some(Whose::Origin)
         } else {
-            is_spent(sent(Holder::Tenant), tenant.per_day, 1).then_some(Whose::Tenant)
+            is_spent(sent(Holder::Tenant(of)), tenant.per_day, 1).then_some(Whose::Tenant)
         }
     }
 
@@ -284,73 +299,85 @@ impl Queue {
             self.unpark(parked);
             return true;
         }
-        if self.park_closed(Holder::Tenant, Parked::Tenant, now) {
+        // Tenants take turns.
+        let behind = self.open.range(self.last + 1..).next();
+        let Some(tenant) = behind.or(self.open.first()).copied() else {
             return false;
+        };
+        self.last = tenant;
+        let whole = Key(tenant, Holder::Tenant(tenant));
+        if self.park_closed(whole, Parked::Tenant(tenant), now)
+            || !self.step_in(tenant, now, today, woken)
+        {
+            self.open.remove(&tenant);
         }
-        let Some(origin) = self.fair.first() else {
+        true
+    }
+
+    /// The same in a tenant.
+    fn step_in(
+        &mut self,
+        tenant: Tenant,
+        now: Instant,
+        today: Day,
+        woken: &mut Vec<Waker>,
+    ) -> bool {
+        let lane = self.lanes.get(&tenant);
+        let Some(origin) = lane.and_then(Lane::first_origin) else {
             return false;
         };
         let group = origin.group();
-        if self.park_closed(Holder::Group(group), Parked::Group(group), now) {
-            self.fair.hold(group);
-            return true;
-        }
-        if self.park_closed(Holder::Origin(origin), Parked::Origin(origin), now) {
-            self.fair.rest(origin);
-            return true;
-        }
-        let peers = self.origins.get(&origin);
-        let Some(peer) = peers.and_then(|peers| peers.order.first()) else {
-            self.fair.rest(origin);
-            return true;
+        let peer = lane.and_then(|lane| lane.first_peer(origin));
+        let flow = peer.map(|peer| (origin, peer));
+        let ticket = flow.and_then(|flow| lane?.first_item(flow));
+        let of_group = Parked::Group(tenant, group);
+        let of_origin = Parked::Origin(tenant, origin);
+        let is_group_closed = self.park_closed(Key(tenant, Holder::Group(group)), of_group, now);
+        let is_closed = is_group_closed
+            || self.park_closed(Key(tenant, Holder::Origin(origin)), of_origin, now)
+            || flow.is_none();
+        let parked = flow.filter(|_| ticket.is_some() && !is_closed);
+        let parked = parked.filter(|(_, peer)| {
+            let parked = Parked::Flow(tenant, (origin, *peer));
+            self.park_closed(Key(tenant, Holder::Peer(*peer)), parked, now)
+        });
+        let waits_for_all = self.settings.tenant.per_second.is_some();
+        let Some(lane) = self.lanes.get_mut(&tenant) else {
+            return false;
         };
-        let waiting = peers.and_then(|peers| peers.waiting.get(&peer));
-        let Some(ticket) = waiting.and_then(|waiting| waiting.items.front().copied()) else {
-            return self.await_next(group);
-        };
-        if self.park_closed(Holder::Peer(peer), Parked::Flow((origin, peer)), now) {
-            self.rest((origin, peer));
-            return true;
+        match (flow, ticket) {
+            _ if is_group_closed => lane.hold(group),
+            _ if is_closed => lane.rest_origin(origin),
+            (Some(flow), Some(_)) if parked.is_some() => lane.rest(flow),
+            (Some(_), Some(ticket)) => self.pass(ticket, now, today, woken),
+            // The next turn is that of a peer whose link is about to come back with the next item.
+            _ if waits_for_all => return false,
+            _ => lane.await_next(group),
         }
-        self.pass(ticket, now, today, woken);
         true
     }
 
     /// Whether a quota has no room now. Then whoever waits for it is looked at again when it has.
-    fn park_closed(&mut self, holder: Holder, parked: Parked, now: Instant) -> bool {
-        let opens = self.buckets.opens(holder, now);
+    fn park_closed(&mut self, key: Key, parked: Parked, now: Instant) -> bool {
+        let opens = self.buckets.opens(key, now);
         self.parked.extend(opens.map(|at| (at, parked)));
         opens.is_some()
     }
 
     fn unpark(&mut self, parked: Parked) {
+        let (Parked::Flow(tenant, _)
+        | Parked::Origin(tenant, _)
+        | Parked::Group(tenant, _)
+        | Parked::Tenant(tenant)) = parked;
+        self.open.insert(tenant);
+        let Some(lane) = self.lanes.get_mut(&tenant) else {
+            return;
+        };
         match parked {
-            Parked::Flow(flow) => self.make_ready(flow),
-            Parked::Group(group) if !self.awaited.contains(&group) => self.fair.release(group),
-            Parked::Origin(origin) => {
-                let peers = self.origins.get(&origin);
-                if peers.is_some_and(|peers| !peers.order.is_empty()) {
-                    self.fair.want(origin);
-                }
-            }
-            Parked::Group(_) | Parked::Tenant => {}
-        }
-    }
-
-    /// The next turn is that of a peer whose link is about to come back with the next item. Whether others may have theirs.
-    fn await_next(&mut self, group: Group) -> bool {
-        if self.settings.tenant.per_second.is_some() {
-            return false;
-        }
-        self.awaited.insert(group);
-        self.fair.hold(group);
-        true
-    }
-
-    /// One of those that an origin's group waits for has come back, or does not come now.
-    fn has_come_back(&mut self, origin: Origin) {
-        if self.awaited.remove(&origin.group()) {
-            self.fair.release(origin.group());
+            Parked::Flow(_, flow) => lane.make_ready(flow),
+            Parked::Origin(_, origin) => lane.wake_origin(origin),
+            Parked::Group(_, group) => lane.release(group),
+            Parked::Tenant(_) => {}
         }
     }
 
@@ -360,24 +387,20 @@ impl Queue {
             return;
         };
         let (sender, bytes) = (item.sender.clone(), item.bytes);
-        let spent = self.spent(&sender.claimant, Some(&sender.meter), today);
-        let (origin, peer) = sender.flow();
-        let is_shared = self.is_shared();
-        if let Some(peers) = self.origins.get_mut(&origin)
-            && let Some(waiting) = peers.waiting.get_mut(&peer)
-        {
-            waiting.items.pop_front();
-            if spent.is_none() {
-                waiting.served += usize::from(is_shared);
-                peers.order.sent(peer, &mut waiting.place, bytes);
-            }
+        let Sender {
+            tenant,
+            claimant,
+            meter,
+        } = &sender;
+        let spent = self.spent(claimant, Some(meter), *tenant, today);
+        let (flow, is_shared) = (sender.flow(), self.is_shared());
+        if let Some(lane) = self.lanes.get_mut(tenant) {
+            lane.take_first(flow, spent.is_none(), is_shared);
         }
         if spent.is_none() {
-            self.fair.charge(origin, bytes);
-            self.charge(&sender.claimant, peer, bytes, now, today);
+            self.charge(&sender, bytes, now, today);
         }
-        self.make_ready((origin, peer));
-        self.rest_if_done((origin, peer));
+        self.rest_if_done(*tenant, flow);
         self.waiting.remove(&ticket);
         if let Some(item) = self.items.get_mut(&ticket) {
             item.passed = Some(spent.map_or(Ok(()), Err));
@@ -388,7 +411,8 @@ impl Queue {
         }
     }
 
-    fn charge(&mut self, claimant: &Claimant, peer: Peer, bytes: u64, now: Instant, today: Day) {
+    fn charge(&mut self, sender: &Sender, bytes: u64, now: Instant, today: Day) {
+        let (claimant, peer) = (&sender.claimant, sender.meter.number());
         let origin = claimant.origin;
         let group = Holder::Group(origin.group());
         let QuotaSettings {
@@ -401,16 +425,26 @@ impl Queue {
             Origin::V4(_) => Quota::default(),
             Origin::V6(_) => of_origin,
         };
+        let (of_origins, of_groups) = (
+            self.of_origin.count(origin),
+            self.of_group.count(origin.group()),
+        );
         let holders = [
-            (Holder::Peer(peer), of_peer, 1),
-            (Holder::Origin(origin), of_origin, claimant.weight),
-            (group, of_group, claimant.group_limit),
-            (Holder::Tenant, of_tenant, 1),
+            (Holder::Peer(peer), of_peer, 1, 1),
+            (
+                Holder::Origin(origin),
+                of_origin,
+                claimant.weight,
+                of_origins,
+            ),
+            (group, of_group, claimant.group_limit, of_groups),
+            (Holder::Tenant(sender.tenant), of_tenant, 1, 1),
         ];
-        for (holder, quota, weight) in holders {
+        for (holder, quota, weight, places) in holders {
             if let Some(rate) = quota.per_second {
-                let rate = rate.saturating_mul(weight.into());
-                self.buckets.charge(holder, bytes, rate, now);
+                let rate = rate.saturating_mul(weight.into()) / places;
+                let key = Key(sender.tenant, holder);
+                self.buckets.charge(key, bytes, rate.max(1), now);
             }
             // A peer's is counted with the peer.
             if quota.per_day.is_some() && holder != Holder::Peer(peer) {
@@ -419,93 +453,31 @@ impl Queue {
         }
     }
 
-    /// A peer may have something that may pass, or something else than before.
-    fn make_ready(&mut self, (origin, peer): Flow) {
-        let Some(peers) = self.origins.get_mut(&origin) else {
-            return;
-        };
-        if let Some(waiting) = peers.waiting.get_mut(&peer)
-            && !waiting.is_done()
-        {
-            let first = waiting
-                .items
-                .front()
-                .and_then(|first| self.items.get(first));
-            let bytes = first.map_or(0, |item| item.bytes);
-            peers.order.enter(peer, &mut waiting.place, bytes);
-            self.fair.want(origin);
-        }
-    }
-
-    /// A peer has nothing that may pass.
-    fn rest(&mut self, (origin, peer): Flow) {
-        let Some(peers) = self.origins.get_mut(&origin) else {
-            return;
-        };
-        if let Some(waiting) = peers.waiting.get_mut(&peer) {
-            peers.order.leave(peer, &mut waiting.place);
-        }
-        if peers.order.is_empty() {
-            self.fair.rest(origin);
-        }
-    }
-
     /// A peer that has nothing, and whose links are not about to go on, is forgotten when the others have had as much.
-    fn rest_if_done(&mut self, flow: Flow) {
-        if self
-            .waiting_of(flow)
-            .is_none_or(|waiting| !waiting.is_done())
-        {
+    fn rest_if_done(&mut self, tenant: Tenant, flow: Flow) {
+        let Some(lane) = self.lanes.get_mut(&tenant) else {
+            return;
+        };
+        if !lane.is_done(flow) {
             return;
         }
-        self.rest(flow);
-        self.note_debt(flow);
+        lane.rest(flow);
+        if lane.note_debt(flow) {
+            self.in_debt.push_back((tenant, flow));
+        }
         for _ in 0..LOOKS {
-            let Some(oldest) = self.in_debt.pop_front() else {
+            let Some((tenant, oldest)) = self.in_debt.pop_front() else {
                 return;
             };
-            if let Some(waiting) = self.waiting_of(oldest) {
-                waiting.is_in_debt = false;
+            let Some(lane) = self.lanes.get_mut(&tenant) else {
+                continue;
+            };
+            lane.end_debt(oldest);
+            if !lane.has_debt(oldest) || self.in_debt.len() >= MAX_IN_DEBT {
+                lane.forget(oldest);
+            } else if lane.note_debt(oldest) {
+                self.in_debt.push_back((tenant, oldest));
             }
-            if self.has_debt(oldest) && self.in_debt.len() < MAX_IN_DEBT {
-                self.note_debt(oldest);
-            } else {
-                self.forget(oldest);
-            }
-        }
-    }
-
-    fn waiting_of(&mut self, (origin, peer): Flow) -> Option<&mut Waiting> {
-        self.origins.get_mut(&origin)?.waiting.get_mut(&peer)
-    }
-
-    fn note_debt(&mut self, flow: Flow) {
-        if let Some(waiting) = self.waiting_of(flow)
-            && !waiting.is_in_debt
-        {
-            waiting.is_in_debt = true;
-            self.in_debt.push_back(flow);
-        }
-    }
-
-    /// Whether a peer that has nothing would gain by being forgotten.
-    fn has_debt(&self, (origin, peer): Flow) -> bool {
-        let Some(peers) = self.origins.get(&origin) else {
-            return false;
-        };
-        let waiting = peers.waiting.get(&peer);
-        waiting.is_some_and(|waiting| waiting.is_done() && peers.order.has_debt(&waiting.place))
-    }
-
-    fn forget(&mut self, (origin, peer): Flow) {
-        let Some(peers) = self.origins.get_mut(&origin) else {
-            return;
-        };
-        if peers.waiting.get(&peer).is_some_and(Waiting::is_done) {
-            peers.waiting.remove(&peer);
-        }
-        if peers.waiting.is_empty() {
-            self.origins.remove(&origin);
         }
     }
 

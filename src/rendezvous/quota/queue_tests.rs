@@ -78,8 +78,14 @@ impl World {
         self.add(sender, size)
     }
 
+    /// The same in a tenant.
+    fn peer_of(&mut self, tenant: Tenant, ip: &str, size: u64) -> usize {
+        let meter = self.usage.enter_unnamed().meter().clone();
+        self.add(Sender::new(tenant, &claimant(ip), meter), size)
+    }
+
     fn link(&mut self, ip: &str, meter: Arc<Meter>, size: u64) -> usize {
-        self.add(Sender::new(&claimant(ip), meter), size)
+        self.add(Sender::new(0, &claimant(ip), meter), size)
     }
 
     fn add(&mut self, sender: Sender, size: u64) -> usize {
@@ -168,6 +174,54 @@ fn a_peer_has_its_rate_on_however_many_links() {
     let sent = world.sent();
     assert_near(sent[..3].iter().sum(), 10 * MIB, MIB / 4);
     assert_near(sent[other], 10 * MIB, MIB / 4);
+}
+
+#[test]
+fn each_tenant_has_a_rate_of_its_own_and_an_origin_one_in_all_of_them() {
+    let mut world = World::new(Quota::default(), Quota::default(), rate(MIB));
+    for (tenant, ip) in [(0, "192.0.2.1"), (1, "192.0.2.1"), (2, "192.0.2.2")] {
+        world.peer_of(tenant, ip, 16 * KIB);
+    }
+    world.peer_of(2, "192.0.2.1", 16 * KIB);
+    world.run(5 * SECOND);
+    let sent = world.sent();
+    for (link, expected) in [
+        (0, 5 * MIB),
+        (1, 5 * MIB),
+        (2, 5 * MIB / 2),
+        (3, 5 * MIB / 2),
+    ] {
+        assert_near(sent[link], expected, MIB / 4);
+    }
+
+    let mut world = World::new(Quota::default(), rate(MIB), Quota::default());
+    world.peer_of(0, "192.0.2.1", KIB);
+    world.peer_of(1, "192.0.2.1", 64 * KIB);
+    world.peer_of(1, "192.0.2.2", 64 * KIB);
+    world.run(5 * SECOND);
+    let sent = world.sent();
+    assert_near(sent[0], 5 * MIB / 2, MIB / 4);
+    assert_near(sent[1], 5 * MIB / 2, MIB / 4);
+    assert_near(sent[2], 5 * MIB, MIB / 4);
+}
+
+#[test]
+fn a_tenant_that_has_spent_its_day_stops_no_other() {
+    let mut world = World::new(Quota::default(), Quota::default(), day(MIB));
+    let links = [0, 0, 1].map(|tenant| world.peer_of(tenant, "192.0.2.1", 64 * KIB));
+    for _ in 0..12 {
+        world.send();
+    }
+    let spent = links.map(|link| world.links[link].spent);
+    assert_eq!(spent, [Some(Whose::Tenant), Some(Whose::Tenant), None]);
+    let Link { sender, .. } = &world.links[0];
+    let (claimant, meter) = (sender.claimant, sender.meter.clone());
+    let spent = |tenant| {
+        world
+            .queue
+            .spent(&claimant, Some(&meter), tenant, world.today)
+    };
+    assert_eq!([spent(0), spent(1)], [Some(Whose::Tenant), None]);
 }
 
 #[test]
@@ -271,7 +325,7 @@ fn the_day_of_a_peer_of_an_origin_and_of_all_is_spent_apart() {
         assert_eq!(is_free(other), whose != Whose::Tenant);
         let sender = &world.links[first].sender;
         let (claimant, meter) = (sender.claimant, sender.meter.clone());
-        let spent = |today| world.queue.spent(&claimant, Some(&meter), today);
+        let spent = |today| world.queue.spent(&claimant, Some(&meter), 0, today);
         assert_eq!(spent(world.today), Some(whose));
         let tomorrow = Day::of(SystemTime::now() + 24 * 60 * 60 * SECOND);
         assert_eq!(spent(tomorrow), None);
@@ -439,10 +493,10 @@ proptest! {
             while world.queue.run(world.now, world.today, &mut Vec::new()) {}
         }
         prop_assert!(open.is_empty(), "{} wait", open.len());
-        let Queue { items, waiting, fair, awaited, parked, origins, .. } = &world.queue;
-        prop_assert!(items.is_empty() && waiting.is_empty() && fair.is_empty());
-        prop_assert!(awaited.is_empty() && parked.is_empty());
-        let left: usize = origins.values().map(|peers| peers.waiting.len()).sum();
+        let Queue { items, waiting, parked, lanes, of_origin, of_group, .. } = &world.queue;
+        prop_assert!(items.is_empty() && waiting.is_empty() && parked.is_empty());
+        prop_assert!(of_origin.0.is_empty() && of_group.0.is_empty());
+        let left: usize = lanes.values().map(Lane::left).sum();
         prop_assert!(left <= senders.len(), "{left}");
     }
 

@@ -21,10 +21,10 @@ pub(super) struct QuotaArguments {
     /// Bytes that those may send in a day, times its --origin-weight
     #[arg(long, value_name = "BYTES", value_parser = size)]
     origin_daily: Option<usize>,
-    /// Bytes a second that all peers together may send. Addresses share it by their --origin-weight
+    /// Bytes a second that all peers of each --tenant may send, or all there are. Addresses share it by their --origin-weight
     #[arg(long, value_name = "BYTES", value_parser = size)]
     tenant_rate: Option<usize>,
-    /// Bytes that all peers together may send in a day
+    /// Bytes that those may send in a day
     #[arg(long, value_name = "BYTES", value_parser = size)]
     tenant_daily: Option<usize>,
 }

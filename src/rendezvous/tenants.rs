@@ -5,6 +5,8 @@ use std::sync::Arc;
 use futures::future::join_all;
 use libp2p_identity::PeerId;
 
+#[cfg(feature = "rendezvous")]
+use super::admin::Panel;
 use super::{
     config::Config,
     house::House,
@@ -23,6 +25,9 @@ pub(super) struct Tenants {
     default: Arc<Hub>,
     /// Of the tenants, by their numbers.
     hubs: Vec<Arc<Hub>>,
+    /// The operator's page, if there is one.
+    #[cfg(feature = "rendezvous")]
+    panel: Option<Arc<Panel>>,
 }
 
 impl Tenants {
@@ -35,7 +40,14 @@ impl Tenants {
         });
         let hubs = hubs.collect();
         let default = Hub::new(house.clone(), house.config().of_tenant(None), None);
+        #[cfg(feature = "rendezvous")]
+        let panel = house.config().admin().map(|admin| {
+            let panel = Panel::new(admin, house.config());
+            Arc::new(panel)
+        });
         Self {
+            #[cfg(feature = "rendezvous")]
+            panel,
             default: Arc::new(default),
             hubs,
             house,
@@ -76,6 +88,21 @@ impl Tenants {
     /// The same; an empty one if unknown hosts are refused.
     pub(super) fn known(&self, host: Option<&str>) -> &Arc<Hub> {
         self.named(host).unwrap_or(&self.default)
+    }
+
+    /// The operator's page, if there is one.
+    #[cfg(feature = "rendezvous")]
+    pub(super) fn panel(&self) -> Option<&Arc<Panel>> {
+        self.panel.as_ref()
+    }
+
+    /// Keeps the operator's page up to date, for as long as the server runs.
+    pub(super) async fn run_panel(&self) {
+        #[cfg(feature = "rendezvous")]
+        if let Some(panel) = &self.panel {
+            panel.watch(self).await;
+        }
+        std::future::pending().await
     }
 
     /// Gives all their timeouts, for as long as the server runs.

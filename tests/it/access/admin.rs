@@ -16,9 +16,10 @@ use tokio::{
 use super::{closed, id, node, npm, refused};
 use crate::{
     operations::certificates::{Certificate, Folder, text},
+    proxies::over_tls,
     support::{
         binary::{Binary, command, failure},
-        ed25519, hasty,
+        ed25519, hasty, head,
         raw::Raw,
         within,
     },
@@ -182,7 +183,8 @@ async fn the_token_comes_from_a_file_or_from_the_environment_and_is_in_no_log() 
 
 #[tokio::test]
 async fn without_encryption_the_log_warns_and_with_it_cookies_are_for_that_only() {
-    let folder = Folder::with(&Certificate::new());
+    let certificate = Certificate::new();
+    let folder = Folder::with(&certificate);
     let token = token_file(&folder);
     let mut command = command();
     command.args([
@@ -202,14 +204,16 @@ async fn without_encryption_the_log_warns_and_with_it_cookies_are_for_that_only(
     );
     let flags = ["--admin-token-file", &token, "--cert", &cert, "--key", &key];
     let star = Binary::start(&flags).await;
-    let url = format!("https://{}/admin/login", star.local_addr());
-    let login = Command::new("curl")
-        .args(["-sk", "-D", "-", "-o", "/dev/null", &url, "-H"])
-        .arg(format!("Origin: https://{}", star.local_addr()))
-        .args(["--data-urlencode", &format!("token={SECRET}")])
-        .output();
-    let login = within("curl", login).await.expect("curl runs").stdout;
-    let login = String::from_utf8(login).expect("UTF-8").to_lowercase();
+    let stream = TcpStream::connect(star.local_addr()).await;
+    let mut stream = over_tls(stream.expect("it listens"), &certificate).await;
+    let body = format!("token={}", SECRET.replace('+', "%2B"));
+    let request = format!(
+        "POST /admin/login HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\norigin: https://localhost\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let login = head(&mut stream).await.to_lowercase();
     let flags = "; path=/admin; max-age=43200; httponly; samesite=strict; secure\r\n";
     assert!(
         login.starts_with("http/1.1 303 ") && login.contains(flags),

@@ -41,7 +41,7 @@ impl Events {
         let event = format!("event: {name}");
         while self.line().await? != event {}
         let data = self.line().await?;
-        Some(data.strip_prefix("data: ").expect("data").to_owned())
+        Some(data.strip_prefix("data:").expect("data").trim().to_owned())
     }
 
     async fn until(&mut self, name: &str, words: &str) {

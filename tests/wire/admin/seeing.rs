@@ -246,7 +246,7 @@ async fn what_a_peer_says_is_text() {
     let operator = Operator::of(&server).await;
     let mut client = Client::connect(&server).await;
     let id = Keypair::generate_ed25519().public().to_peer_id();
-    let rogue = format!("/dns4/<script>\"'&amp;/tcp/1/ipfs/{id}");
+    let rogue = format!("/unix/<script>\"'&amp;/ws/ipfs/{id}");
     let joined = client
         .request(serde_json::json!(["ss-join", rogue, ""]))
         .await;
@@ -254,10 +254,10 @@ async fn what_a_peer_says_is_text() {
     for path in ["/admin", "/admin/peers"] {
         let page = operator.get(path).await.body;
         assert!(
-            page.contains("/dns4/&lt;script&gt;&quot;'&amp;amp;/tcp/1/ipfs/"),
+            page.contains("/unix/&lt;script&gt;&quot;'&amp;amp;/ws/ipfs/"),
             "{page}"
         );
-        assert!(!page.contains("/dns4/<"), "{page}");
+        assert!(!page.contains("/unix/<"), "{page}");
     }
     let page = operator
         .get("/admin?id=%3Cb%3E%22&after=%3Cb%3E")

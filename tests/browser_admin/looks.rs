@@ -212,9 +212,9 @@ const FAINT: &str = "
 /// Has something happen for a while, and takes the picture for the README.
 async fn picture(world: &World, folder: &Path, dialer: &mut Client, listener: &mut Client) {
     let tab = &world.tab;
-    tab.resize(1280, 900).await;
+    tab.resize(1180, 680).await;
     let began = Instant::now();
-    let mut others: Vec<Client> = Vec::new();
+    let mut pairs: Vec<[Client; 2]> = Vec::new();
     let item = vec![7; 200_000];
     while began.elapsed() < BEFORE_PICTURE {
         let second = began.elapsed().as_secs();
@@ -224,21 +224,19 @@ async fn picture(world: &World, folder: &Path, dialer: &mut Client, listener: &m
             listener.expect_item("d.dialer", &item).await;
         }
         match second % 75 {
-            0..50 if others.len() < 40 => {
+            0..50 if pairs.len() < 20 => {
+                let mut one = Client::joined(&world.server).await;
                 let mut other = Client::joined(&world.server).await;
-                let dial_id = format!("o{}", second * 100 + others.len() as u64);
-                dial(&mut other, listener, &dial_id).await;
-                other.item(&format!("{dial_id}.dialer"), &item).await;
-                listener
-                    .expect_item(&format!("{dial_id}.dialer"), &item)
-                    .await;
-                others.push(other);
+                let dial_id = format!("{second}-{}", pairs.len());
+                dial(&mut one, &mut other, &dial_id).await;
+                one.item(&format!("{dial_id}.dialer"), &item).await;
+                pairs.push([one, other]);
             }
-            _ => drop(others.pop()),
+            _ => drop(pairs.pop()),
         }
         tokio::time::sleep(Duration::from_millis(700)).await;
     }
-    others.truncate(2);
+    pairs.truncate(2);
     tab.click("header a").await;
     tab.until("#state", "live").await;
     tab.hide_scrollbars().await;

@@ -22,7 +22,7 @@ mod units;
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use libp2p_identity::PeerId;
@@ -44,12 +44,14 @@ use super::{
     config::Config,
     hub::{Hub, now},
 };
-use crate::token::Token;
+use crate::{limited::Limited, token::Token};
 
 /// How many characters the token has at least. 16 of base64 are 96 bits, which nobody guesses.
 const SHORTEST_TOKEN: usize = 16;
 /// How many may listen to what changes at one time.
 const MOST_LISTENERS: usize = 8;
+/// How many of those who have sent most are shown.
+const MOST_USERS: usize = 10;
 /// How many seconds lie between two pictures that they are sent.
 const PICTURES_EVERY: u64 = 5;
 
@@ -131,6 +133,7 @@ pub(super) fn warn_of_plain_http(config: &Config) {
 pub(super) struct Panel {
     bans: Arc<Bans>,
     guesses: Guesses,
+    wrong_tokens: Limited,
     sessions: Mutex<Sessions>,
     history: Mutex<History>,
     live: watch::Sender<Arc<Live>>,
@@ -144,6 +147,7 @@ impl Panel {
         Self {
             bans: admin.bans.clone(),
             guesses: Guesses::new(admin.secret.clone()),
+            wrong_tokens: Limited::default(),
             sessions: Mutex::default(),
             history: Mutex::default(),
             live: watch::Sender::default(),
@@ -172,7 +176,7 @@ impl Panel {
                 continue;
             }
             let live = match second % PICTURES_EVERY {
-                0 => Live::new(&Look::new(now, &self.history(), hub), second),
+                0 => Live::new(&self.look_at(now, hub), second),
                 _ => self.live.borrow().with_figures(&now),
             };
             self.live.send_replace(Arc::new(live));
@@ -198,17 +202,21 @@ impl Panel {
     }
 
     fn look(&self, hub: &Hub) -> Look {
-        let figures = hub.figures();
-        let history = self.history();
         let now = Now {
-            figures,
-            sample: history.latest(),
+            figures: hub.figures(),
+            sample: self.history().latest(),
             runs_for: self.runs_for(),
         };
-        Look::new(now, &history, hub)
+        self.look_at(now, hub)
     }
 
-    fn runs_for(&self) -> std::time::Duration {
+    fn look_at(&self, now: Now, hub: &Hub) -> Look {
+        // Neither is looked up while the other is locked.
+        let users = hub.top_peers(MOST_USERS);
+        Look::new(now, &self.history(), users)
+    }
+
+    fn runs_for(&self) -> Duration {
         now().saturating_duration_since(self.started)
     }
 }

@@ -8,18 +8,19 @@ use std::{
 };
 
 use libp2p_identity::Keypair;
+use libp2p_websocket_star::rendezvous::Limits;
 use serde_json::json;
 
 use crate::{
     World, button,
-    client::{Client, dial, dialled},
+    client::{self, Client, dial, dialled},
     id, joined,
     support::within,
     tab::{ENTER, TAB, Tab},
 };
 
 /// For how long something happens before a picture is taken.
-const BEFORE_PICTURE: Duration = Duration::from_secs(480);
+const BEFORE_PICTURE: Duration = Duration::from_secs(360);
 
 /// Gathers what the policy of a page forbids.
 const WATCH: &str = "
@@ -145,7 +146,10 @@ async fn has_names(tab: &Tab) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_fits_a_phone_has_names_for_all_and_can_be_read_by_day_and_by_night() {
-    let world = World::start().await;
+    // Nobody here says that it lives, nor reads all that it is sent.
+    let limits = Limits::default().with_stall_timeout(Duration::MAX);
+    let config = client::config().with_limits(limits);
+    let world = World::with(config.with_ping_interval(Duration::MAX)).await;
     let tab = &world.tab;
     tab.resize(360, 740).await;
     assert!(!scrolls_sideways(tab).await, "to log in");

@@ -14,7 +14,6 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    limited::Limited,
     rendezvous::{access::Line, hub::now, origin::Claimant, rates::Rates, registry::Rate},
     token::Token,
 };
@@ -62,7 +61,6 @@ pub(super) struct Guesses {
     secret: Secret,
     wrong: Mutex<Rates>,
     line: Arc<Line>,
-    told: Limited,
 }
 
 impl Guesses {
@@ -71,7 +69,6 @@ impl Guesses {
             secret,
             wrong: Mutex::new(Rates::new(Rate::new(PER_SECOND, AT_ONCE))),
             line: Line::new(TURNS),
-            told: Limited::default(),
         }
     }
 
@@ -84,10 +81,6 @@ impl Guesses {
         poll_fn(|cx| turn.poll(cx)).await;
         let guessed = self.compare(shown, who);
         if guessed == Guessed::Wrong {
-            if let Some(left_out) = self.told.admit(now()) {
-                let origin = who.origin;
-                tracing::warn!(?origin, left_out, "a wrong token for the operator's page");
-            }
             tokio::time::sleep(PAUSE).await;
         }
         guessed

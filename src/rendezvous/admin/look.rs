@@ -9,13 +9,7 @@ use super::{
     history::{COLUMNS, History, Sample},
     page,
 };
-use crate::rendezvous::{
-    hub::{Figures, Hub},
-    usage::PeerUsage,
-};
-
-/// How many of those who have sent most are shown.
-const MOST_USERS: usize = 10;
+use crate::rendezvous::{hub::Figures, usage::PeerUsage};
 
 /// What is shown anew each second.
 pub(super) struct Now {
@@ -33,7 +27,7 @@ pub(super) struct Look {
 }
 
 impl Look {
-    pub(super) fn new(now: Now, history: &History, hub: &Hub) -> Self {
+    pub(super) fn new(now: Now, history: &History, users: Vec<PeerUsage>) -> Self {
         Self {
             now,
             columns: [
@@ -42,7 +36,7 @@ impl Look {
                 history.columns(|sample| sample.links),
                 history.columns(|sample| sample.dials),
             ],
-            users: hub.top_peers(MOST_USERS),
+            users,
         }
     }
 }

@@ -192,7 +192,13 @@ impl Panel {
             .await;
         match guessed {
             Guessed::Right => {}
-            Guessed::Wrong => hub.count_refused(Refused::WrongAdminToken),
+            Guessed::Wrong => {
+                hub.count_refused(Refused::WrongAdminToken);
+                if let Some(left_out) = self.wrong_tokens.admit(now()) {
+                    let client = visitor.client;
+                    tracing::warn!(%client, left_out, "a wrong token for the operator's page");
+                }
+            }
             Guessed::TooOften => hub.count_refused(Refused::RequestRate),
         }
         guessed

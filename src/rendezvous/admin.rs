@@ -22,7 +22,7 @@ mod units;
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use libp2p_identity::PeerId;
@@ -42,7 +42,7 @@ use self::{
 use super::{
     access::Access,
     config::Config,
-    hub::{Hub, now},
+    hub::{Figures, Hub, now},
 };
 use crate::{limited::Limited, token::Token};
 
@@ -185,29 +185,18 @@ impl Panel {
 
     fn sample(&self, hub: &Hub) -> Now {
         let figures = hub.figures();
-        let sample = Sample {
-            rate: 0,
-            peers: figures.peers as u64,
-            links: figures.snapshot.links as u64,
-            dials: figures.snapshot.dials as u64,
-        };
         let relayed = figures.snapshot.relayed_bytes;
-        let mut history = self.history();
-        history.add(now(), relayed, sample);
-        Now {
-            figures,
-            sample: history.latest(),
-            runs_for: self.runs_for(),
-        }
+        let rate = {
+            let mut history = self.history();
+            history.add(now(), relayed, Sample::of(&figures, 0));
+            history.latest().rate
+        };
+        self.now_of(figures, rate)
     }
 
     fn look(&self, hub: &Hub) -> Look {
-        let now = Now {
-            figures: hub.figures(),
-            sample: self.history().latest(),
-            runs_for: self.runs_for(),
-        };
-        self.look_at(now, hub)
+        let rate = self.history().latest().rate;
+        self.look_at(self.now_of(hub.figures(), rate), hub)
     }
 
     fn look_at(&self, now: Now, hub: &Hub) -> Look {
@@ -216,7 +205,11 @@ impl Panel {
         Look::new(now, &self.history(), users)
     }
 
-    fn runs_for(&self) -> Duration {
-        now().saturating_duration_since(self.started)
+    fn now_of(&self, figures: Figures, rate: u64) -> Now {
+        Now {
+            sample: Sample::of(&figures, rate),
+            figures,
+            runs_for: now().saturating_duration_since(self.started),
+        }
     }
 }

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::rendezvous::hub::Figures;
+
 /// How often it is looked at what it does.
 pub(super) const STEP: Duration = Duration::from_secs(1);
 /// An hour of them.
@@ -21,6 +23,17 @@ pub(super) struct Sample {
     pub(super) peers: u64,
     pub(super) links: u64,
     pub(super) dials: u64,
+}
+
+impl Sample {
+    pub(super) fn of(figures: &Figures, rate: u64) -> Self {
+        Self {
+            rate,
+            peers: figures.peers as u64,
+            links: figures.snapshot.links as u64,
+            dials: figures.snapshot.dials as u64,
+        }
+    }
 }
 
 /// The samples of an hour: some 115 KB when it is full.

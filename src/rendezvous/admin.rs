@@ -42,7 +42,8 @@ use self::{
 use super::{
     access::Access,
     config::Config,
-    hub::{Figures, Hub, now},
+    hub::{Figures, now},
+    tenants::Tenants,
 };
 use crate::{limited::Limited, token::Token};
 
@@ -166,25 +167,25 @@ impl Panel {
     }
 
     /// Looks each second at what the rendezvous does, for as long as it runs.
-    pub(super) async fn watch(&self, hub: &Hub) {
+    pub(super) async fn watch(&self, tenants: &Tenants) {
         let mut ticks = interval(STEP);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for second in 0_u64.. {
             ticks.tick().await;
-            let now = self.sample(hub);
+            let now = self.sample(tenants);
             if self.live.receiver_count() == 0 {
                 continue;
             }
             let live = match second % PICTURES_EVERY {
-                0 => Live::new(&self.look_at(now, hub), second),
+                0 => Live::new(&self.look_at(now, tenants), second),
                 _ => self.live.borrow().with_figures(&now),
             };
             self.live.send_replace(Arc::new(live));
         }
     }
 
-    fn sample(&self, hub: &Hub) -> Now {
-        let figures = hub.figures();
+    fn sample(&self, tenants: &Tenants) -> Now {
+        let figures = tenants.figures();
         let relayed = figures.snapshot.relayed_bytes;
         let rate = {
             let mut history = self.history();
@@ -194,14 +195,14 @@ impl Panel {
         self.now_of(figures, rate)
     }
 
-    fn look(&self, hub: &Hub) -> Look {
+    fn look(&self, tenants: &Tenants) -> Look {
         let rate = self.history().latest().rate;
-        self.look_at(self.now_of(hub.figures(), rate), hub)
+        self.look_at(self.now_of(tenants.figures(), rate), tenants)
     }
 
-    fn look_at(&self, now: Now, hub: &Hub) -> Look {
+    fn look_at(&self, now: Now, tenants: &Tenants) -> Look {
         // Neither is looked up while the other is locked.
-        let users = hub.top_peers(MOST_USERS);
+        let users = tenants.house().top_peers(MOST_USERS);
         Look::new(now, &self.history(), users)
     }
 

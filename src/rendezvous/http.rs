@@ -282,6 +282,10 @@ where
 enum Outcome {
     Now(Response<String>, Option<Begun>),
     /// It takes time.
+    #[cfg_attr(
+        not(feature = "rendezvous"),
+        allow(dead_code, reason = "nothing takes time")
+    )]
     Later(BoxFuture<'static, Response<Body>>),
 }
 

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// For how long something happens before a picture is taken.
-const BEFORE_PICTURE: Duration = Duration::from_secs(360);
+const BEFORE_PICTURE: Duration = Duration::from_secs(300);
 
 /// Gathers what the policy of a page forbids.
 const WATCH: &str = "

@@ -9,7 +9,7 @@ use super::{
     bans::{Holds, TooMany},
     units,
 };
-use crate::rendezvous::hub::Hub;
+use crate::rendezvous::tenants::Tenants;
 
 /// What a peer is told that is disconnected.
 const DISCONNECTED: &str = "disconnected by the operator";
@@ -88,11 +88,11 @@ impl Action {
         peer: &str,
         client: IpAddr,
         panel: &Arc<Panel>,
-        hub: &Arc<Hub>,
+        tenants: &Arc<Tenants>,
     ) -> Result<Done, ActionError> {
         let peer: PeerId = peer.trim().parse().map_err(|_| ActionError::NoId)?;
-        let (panel, hub) = (panel.clone(), hub.clone());
-        let doing = tokio::spawn(async move { self.run(peer, client, &panel, &hub).await });
+        let (panel, tenants) = (panel.clone(), tenants.clone());
+        let doing = tokio::spawn(async move { self.run(peer, client, &panel, &tenants).await });
         match doing.await {
             Ok(done) => done,
             Err(panic) => match panic.try_into_panic() {
@@ -108,18 +108,18 @@ impl Action {
         peer: PeerId,
         client: IpAddr,
         panel: &Panel,
-        hub: &Hub,
+        tenants: &Tenants,
     ) -> Result<Done, ActionError> {
         match self {
             Self::Disconnect => {
-                let links = hub.disconnect(&peer, DISCONNECTED).await;
+                let links = tenants.disconnect(&peer, DISCONNECTED).await;
                 tracing::info!(%peer, links, %client, "the operator has disconnected a peer");
                 Ok(Done::Disconnected { peer, links })
             }
             Self::Ban => {
                 // First, so that it cannot come back in between.
                 let holds = panel.bans.add(peer).await?;
-                let links = hub.disconnect(&peer, BANNED).await;
+                let links = tenants.disconnect(&peer, BANNED).await;
                 tracing::info!(%peer, links, %client, "the operator has banned a peer");
                 Ok(Done::Banned { peer, links, holds })
             }

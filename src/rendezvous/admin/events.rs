@@ -14,7 +14,7 @@ use super::{
     look::Live,
     sessions::{AGE, SessionKey},
 };
-use crate::rendezvous::hub::{Hub, now};
+use crate::rendezvous::{hub::now, tenants::Tenants};
 
 /// What the stream begins with: how long a browser waits before it connects again, in milliseconds.
 const RETRY: &str = "retry: 2000\n\n";
@@ -24,7 +24,7 @@ const OVER: &str = "event: over\ndata: \n\n";
 /// Somebody who listens.
 struct Listener {
     panel: Arc<Panel>,
-    hub: Arc<Hub>,
+    tenants: Arc<Tenants>,
     /// With what it was let in, if not with the token.
     session: Option<SessionKey>,
     /// When whoever has shown the token is to show it again.
@@ -48,7 +48,7 @@ enum State {
 /// The events of one listener.
 pub(super) fn listen(
     panel: Arc<Panel>,
-    hub: Arc<Hub>,
+    tenants: Arc<Tenants>,
     session: Option<SessionKey>,
     place: OwnedSemaphorePermit,
     lasting: OwnedMutexGuard<()>,
@@ -57,7 +57,7 @@ pub(super) fn listen(
     let number = live.borrow_and_update().number;
     let listener = Listener {
         panel,
-        hub,
+        tenants,
         session,
         ends: now() + AGE,
         live,
@@ -79,7 +79,7 @@ impl Listener {
             State::IsOver => return None,
             State::Begins => {
                 self.state = State::GoesOn;
-                let live = Live::new(&self.panel.look(&self.hub), self.number);
+                let live = Live::new(&self.panel.look(&self.tenants), self.number);
                 let all = [RETRY.as_bytes(), &live.figures, &live.others];
                 return Some(all.concat().into());
             }
@@ -87,7 +87,7 @@ impl Listener {
         }
         tokio::select! {
             changed = self.live.changed() => changed.ok()?,
-            () = self.hub.stopping() => return None,
+            () = self.tenants.house().stopping() => return None,
         }
         if !self.may_go_on() {
             self.state = State::IsOver;

@@ -228,6 +228,7 @@ fn hidden(form: Option<&str>, search: &Search) -> Markup {
             input type="hidden" name="form" value=(form);
         }
         input type="hidden" name="id" value=(search.id);
+        input type="hidden" name="tenant" value=(search.tenant);
         input type="hidden" name="after" value=(search.after);
     }
 }
@@ -321,7 +322,10 @@ pub(super) fn users(users: &[PeerUsage]) -> Markup {
                     @for user in users {
                         @let search = Search { id: user.peer.to_base58(), ..Search::default() };
                         tr {
-                            th scope="row" { a href=(search.path()) { code { (search.id) } } }
+                            th scope="row" {
+                                a href=(search.path()) { code { (search.id) } }
+                                @if let Some(tenant) = &user.tenant { span class="address" { "tenant " (tenant) } }
+                            }
                             td data-label="From" { (user.client) }
                             td class="number" data-label="Sent today" { (units::bytes(user.sent_today)) }
                             td class="number" data-label="A second" { (units::bytes(user.sent_per_second)) }
@@ -338,11 +342,12 @@ pub(super) fn peers(form: Option<&str>, search: &Search, peers: &Peers) -> Marku
     let next = peers.some.last().filter(|_| peers.has_more);
     let next = next.map(|last| Search {
         id: search.id.clone(),
+        tenant: last.tenant.clone(),
         after: last.address.to_string(),
     });
     let first = Search {
         id: search.id.clone(),
-        after: String::new(),
+        ..Search::default()
     };
     html! {
         @if peers.some.is_empty() {
@@ -359,7 +364,7 @@ pub(super) fn peers(form: Option<&str>, search: &Search, peers: &Peers) -> Marku
                             th scope="col" { "Action" }
                         }
                     }
-                    tbody { @for peer in &peers.some { (row(peer)) } }
+                    tbody { @for peer in &peers.some { (row(peer, peers.of_tenants)) } }
                 }
             }
         }
@@ -370,13 +375,13 @@ pub(super) fn peers(form: Option<&str>, search: &Search, peers: &Peers) -> Marku
     }
 }
 
-fn row(peer: &Peer) -> Markup {
+fn row(peer: &Peer, of_tenants: bool) -> Markup {
     let id = peer.id.map(|id| id.to_base58());
     html! {
         tr {
             th scope="row" {
                 @if let Some(id) = &id { code { (id) } }
-                span class="address" { (*peer.address) }
+                span class="address" { (*peer.address) @if of_tenants { ", tenant " (peer.tenant) } }
             }
             td data-label="From" { @if let Some(client) = peer.client { (client) } }
             td class="number" data-label="Dials" { (units::count(peer.dials as u64)) }

@@ -9,6 +9,7 @@ use crate::rendezvous::{
     hub::Hub,
     ids::{in_address, peer_in},
     registry::Joined,
+    tenants::Tenants,
 };
 
 /// How many are on a page.
@@ -25,10 +26,12 @@ pub(super) struct Peer {
     pub(super) client: Option<IpAddr>,
     /// How many dials its link has.
     pub(super) dials: usize,
+    /// The name of its tenant.
+    pub(super) tenant: String,
 }
 
 impl Peer {
-    fn new(joined: &Joined, dials: usize) -> Self {
+    fn new(joined: &Joined, dials: usize, hub: &Hub) -> Self {
         let join = joined.grant.as_ref().map(|grant| grant.join());
         Self {
             address: joined.address.clone(),
@@ -37,6 +40,7 @@ impl Peer {
                 .or_else(|| peer_in(&joined.address)),
             client: join.map(|join| join.client()),
             dials,
+            tenant: hub.name().to_owned(),
         }
     }
 
@@ -47,39 +51,57 @@ impl Peer {
     }
 }
 
-/// Some of them, in the order of their addresses.
+/// Some of them, in the order of tenants and of their addresses.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     pub(super) some: Vec<Peer>,
     /// Whether there are more behind them.
     pub(super) has_more: bool,
+    /// Whether there are several tenants.
+    pub(super) of_tenants: bool,
 }
 
 impl Peers {
     /// Those whom a page shows. To find them, all may have to be looked at: some at a time, and others get their turns in
     /// between.
-    pub(super) async fn find(hub: &Hub, search: &Search) -> Self {
-        let mut found = Self::default();
-        let mut from = match search.after.as_str() {
-            "" => String::new(),
-            after => behind(after),
+    pub(super) async fn find(tenants: &Tenants, search: &Search) -> Self {
+        let mut found = Self {
+            of_tenants: tenants.are_several(),
+            ..Self::default()
         };
+        let last = (search.tenant.as_str(), search.after.as_str());
+        let is_before = |hub: &&Arc<Hub>| !last.0.is_empty() && hub.name() != last.0;
+        for hub in tenants.all().skip_while(is_before) {
+            let from = match last {
+                (tenant, after) if tenant == hub.name() && !after.is_empty() => behind(after),
+                _ => String::new(),
+            };
+            found.find_in(hub, from, &search.id).await;
+            if found.has_more {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Adds those of a tenant, from an address on.
+    async fn find_in(&mut self, hub: &Hub, mut from: String, id: &str) {
         loop {
             let some = hub.joined_from(&from, AT_ONCE);
             let Some((last, _)) = some.last() else {
-                return found;
+                return;
             };
             from = behind(&last.address);
             for (joined, dials) in &some {
-                let peer = Peer::new(joined, *dials);
-                if !peer.begins_with(&search.id) {
+                let peer = Peer::new(joined, *dials, hub);
+                if !peer.begins_with(id) {
                     continue;
                 }
-                if found.some.len() == ON_PAGE {
-                    found.has_more = true;
-                    return found;
+                if self.some.len() == ON_PAGE {
+                    self.has_more = true;
+                    return;
                 }
-                found.some.push(peer);
+                self.some.push(peer);
             }
             // What has left meanwhile is dropped with it.
             drop(some);

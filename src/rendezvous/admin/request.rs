@@ -162,34 +162,44 @@ fn field(query: &str, name: &str) -> String {
 pub(super) struct Search {
     /// Those whose ids begin with this.
     pub(super) id: String,
-    /// Those whose addresses come behind this.
+    /// Those whose addresses come behind this, in this tenant and those behind it.
     pub(super) after: String,
+    pub(super) tenant: String,
 }
 
 impl Search {
     pub(super) fn of_uri(uri: &Uri) -> Self {
         let query = uri.query().unwrap_or_default();
-        Self::new(field(query, "id"), field(query, "after"))
+        Self::new(|name| field(query, name))
     }
 
     /// What the page showed on which a form was.
     pub(super) fn of_form(form: &Form) -> Self {
-        Self::new(form.get("id"), form.get("after"))
+        Self::new(|name| form.get(name))
     }
 
-    fn new(id: String, after: String) -> Self {
-        let id: String = id.trim().chars().take(MOST_SEARCHED).collect();
+    fn new(field: impl Fn(&str) -> String) -> Self {
+        let short = |name| field(name).trim().chars().take(MOST_SEARCHED).collect();
+        let after = field("after");
         let after = if after.len() > MOST_AFTER {
             String::new()
         } else {
             after
         };
-        Self { id, after }
+        Self {
+            id: short("id"),
+            tenant: short("tenant"),
+            after,
+        }
     }
 
     /// The page that shows them.
     pub(super) fn path(&self) -> String {
-        let fields = [("id", &self.id), ("after", &self.after)];
+        let fields = [
+            ("id", &self.id),
+            ("tenant", &self.tenant),
+            ("after", &self.after),
+        ];
         let fields = fields.into_iter().filter(|(_, value)| !value.is_empty());
         let query: Vec<_> = fields
             .map(|(name, value)| format!("{name}={}", escaped(value)))
@@ -314,8 +324,12 @@ mod tests {
         let search = Search {
             id: "12D3".to_owned(),
             after: "/dns4/é&\"x".to_owned(),
+            tenant: "blue".to_owned(),
         };
-        assert_eq!(search.path(), "/admin?id=12D3&after=/dns4/%C3%A9%26%22x");
+        assert_eq!(
+            search.path(),
+            "/admin?id=12D3&tenant=blue&after=/dns4/%C3%A9%26%22x"
+        );
         assert_eq!(Search::of_uri(&uri(&search.path())), search);
         let long = format!("/admin?id={0}&after={0}", "a".repeat(10_000));
         let search = Search::of_uri(&uri(&long));

@@ -27,8 +27,9 @@ use crate::{
     rendezvous::{
         body::Body,
         http::{bearer, only},
-        hub::{Hub, now},
+        hub::now,
         refusals::Refused,
+        tenants::Tenants,
     },
     token::Token,
 };
@@ -117,7 +118,7 @@ impl Panel {
         self: Arc<Self>,
         request: Request<Incoming>,
         visitor: Visitor,
-        hub: Arc<Hub>,
+        tenants: Arc<Tenants>,
         lasting: Arc<Mutex<()>>,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
@@ -128,9 +129,9 @@ impl Panel {
             return answers::only(route.methods());
         }
         if route == Route::LogIn {
-            return self.log_in(&parts.headers, body, &visitor, &hub).await;
+            return self.log_in(&parts.headers, body, &visitor, &tenants).await;
         }
-        let authority = match self.authority(&parts.headers, &visitor, &hub).await {
+        let authority = match self.authority(&parts.headers, &visitor, &tenants).await {
             Ok(authority) => authority,
             Err(stranger) => return refuse(stranger, route, &visitor),
         };
@@ -141,12 +142,12 @@ impl Panel {
                     return last(text(StatusCode::FORBIDDEN, NOT_OWN));
                 }
                 if route == Route::Events {
-                    return self.events(&authority, hub, lasting);
+                    return self.events(&authority, tenants, lasting);
                 }
                 let search = Search::of_uri(&parts.uri);
-                let peers = Peers::find(&hub, &search).await;
+                let peers = Peers::find(&tenants, &search).await;
                 match is_front {
-                    true => self.front(&authority, &visitor, &search, &peers, &hub),
+                    true => self.front(&authority, &visitor, &search, &peers, &tenants),
                     false => {
                         let form = authority.session().map(|session| session.form.as_str());
                         answers::page(StatusCode::OK, page::peers(form, &search, &peers))
@@ -154,11 +155,11 @@ impl Panel {
                 }
             }
             Route::LogIn | Route::LogOut => {
-                self.log_out(&authority, &parts.headers, body, &visitor, &hub)
+                self.log_out(&authority, &parts.headers, body, &visitor, &tenants)
                     .await
             }
             Route::Act(action) => {
-                self.act(action, &authority, &parts, body, &visitor, &hub)
+                self.act(action, &authority, &parts, body, &visitor, &tenants)
                     .await
             }
         }
@@ -169,10 +170,10 @@ impl Panel {
         &self,
         headers: &HeaderMap,
         visitor: &Visitor,
-        hub: &Hub,
+        tenants: &Tenants,
     ) -> Result<Authority, Stranger> {
         if let Some(token) = shown_token(headers) {
-            return match self.guess(token.reveal(), visitor, hub).await {
+            return match self.guess(token.reveal(), visitor, tenants).await {
                 Guessed::Right => Ok(Authority::Token),
                 Guessed::Wrong => Err(Stranger::IsWrong),
                 Guessed::TooOften => Err(Stranger::AsksTooOften),
@@ -185,7 +186,7 @@ impl Panel {
             .ok_or(Stranger::ShowsNothing)
     }
 
-    async fn guess(&self, shown: &str, visitor: &Visitor, hub: &Hub) -> Guessed {
+    async fn guess(&self, shown: &str, visitor: &Visitor, tenants: &Tenants) -> Guessed {
         let guessed = self
             .guesses
             .guess(shown.as_bytes(), &visitor.claimant)
@@ -193,13 +194,19 @@ impl Panel {
         match guessed {
             Guessed::Right => {}
             Guessed::Wrong => {
-                hub.count_refused(Refused::WrongAdminToken);
+                tenants
+                    .house()
+                    .admission()
+                    .count_refused(Refused::WrongAdminToken);
                 if let Some(left_out) = self.wrong_tokens.admit(now()) {
                     let client = visitor.client;
                     tracing::warn!(%client, left_out, "a wrong token for the operator's page");
                 }
             }
-            Guessed::TooOften => hub.count_refused(Refused::RequestRate),
+            Guessed::TooOften => tenants
+                .house()
+                .admission()
+                .count_refused(Refused::RequestRate),
         }
         guessed
     }
@@ -209,12 +216,12 @@ impl Panel {
         headers: &HeaderMap,
         body: Incoming,
         visitor: &Visitor,
-        hub: &Hub,
+        tenants: &Tenants,
     ) -> Response<Body> {
         if !is_own(headers, visitor.is_secure) {
             return last(text(StatusCode::FORBIDDEN, NOT_OWN));
         }
-        let form = match read(headers, body, hub).await {
+        let form = match read(headers, body, tenants).await {
             Ok(form) => form,
             Err(error) => return no_form(error),
         };
@@ -223,7 +230,7 @@ impl Panel {
             answers::page(status, html)
         };
         // People copy a space with it.
-        match self.guess(form.get("token").trim(), visitor, hub).await {
+        match self.guess(form.get("token").trim(), visitor, tenants).await {
             Guessed::Wrong => return with_challenge(again(StatusCode::UNAUTHORIZED, WRONG)),
             Guessed::TooOften => return later(again(StatusCode::TOO_MANY_REQUESTS, TOO_OFTEN)),
             Guessed::Right => {}
@@ -247,14 +254,14 @@ impl Panel {
         headers: &HeaderMap,
         body: Incoming,
         visitor: &Visitor,
-        hub: &Hub,
+        tenants: &Tenants,
     ) -> Result<Form, Response<Body>> {
         let session = authority.session();
         let must_be_own = session.is_some() || is_of_a_page(headers);
         if must_be_own && !is_own(headers, visitor.is_secure) {
             return Err(last(text(StatusCode::FORBIDDEN, NOT_OWN)));
         }
-        let form = read(headers, body, hub).await.map_err(no_form)?;
+        let form = read(headers, body, tenants).await.map_err(no_form)?;
         match session {
             Some(session) if !session.has_made(form.get("form").as_bytes()) => {
                 Err(text(StatusCode::FORBIDDEN, NOT_OWN))
@@ -269,9 +276,9 @@ impl Panel {
         headers: &HeaderMap,
         body: Incoming,
         visitor: &Visitor,
-        hub: &Hub,
+        tenants: &Tenants,
     ) -> Response<Body> {
-        let form = self.form(authority, headers, body, visitor, hub).await;
+        let form = self.form(authority, headers, body, visitor, tenants).await;
         if let Err(refusal) = form {
             return refusal;
         }
@@ -288,17 +295,17 @@ impl Panel {
         parts: &Parts,
         body: Incoming,
         visitor: &Visitor,
-        hub: &Arc<Hub>,
+        tenants: &Arc<Tenants>,
     ) -> Response<Body> {
         let form = self
-            .form(authority, &parts.headers, body, visitor, hub)
+            .form(authority, &parts.headers, body, visitor, tenants)
             .await;
         let form = match form {
             Ok(form) => form,
             Err(refusal) => return refusal,
         };
         let done = action
-            .start(&form.get("peer"), visitor.client, self, hub)
+            .start(&form.get("peer"), visitor.client, self, tenants)
             .await;
         let (status, news) = match done {
             Ok(done) => (StatusCode::OK, done.to_string()),
@@ -317,7 +324,7 @@ impl Panel {
     fn events(
         self: &Arc<Self>,
         authority: &Authority,
-        hub: Arc<Hub>,
+        tenants: Arc<Tenants>,
         lasting: Arc<Mutex<()>>,
     ) -> Response<Body> {
         let place = self.listeners.clone().try_acquire_owned();
@@ -326,7 +333,7 @@ impl Panel {
             return later(text(StatusCode::SERVICE_UNAVAILABLE, too_many));
         };
         let key = authority.session().map(|session| session.key);
-        answers::events(events::listen(self.clone(), hub, key, place, lasting))
+        answers::events(events::listen(self.clone(), tenants, key, place, lasting))
     }
 
     fn front(
@@ -335,7 +342,7 @@ impl Panel {
         visitor: &Visitor,
         search: &Search,
         peers: &Peers,
-        hub: &Hub,
+        tenants: &Tenants,
     ) -> Response<Body> {
         let session = authority.session();
         let news = session.and_then(|session| self.sessions().take_news(&session.key, now()));
@@ -352,7 +359,7 @@ impl Panel {
                 is_unproved: self.is_unproved,
                 is_behind: self.bans.is_behind(),
             },
-            look: &self.look(hub),
+            look: &self.look(tenants),
             search,
             peers,
             bans: &bans,
@@ -367,8 +374,8 @@ fn shown_token(headers: &HeaderMap) -> Option<Token> {
     bearer(credentials)
 }
 
-async fn read(headers: &HeaderMap, body: Incoming, hub: &Hub) -> Result<Form, FormError> {
-    Form::read(headers, body, hub.config().limits().handshake_timeout).await
+async fn read(headers: &HeaderMap, body: Incoming, tenants: &Tenants) -> Result<Form, FormError> {
+    Form::read(headers, body, tenants.config().limits().handshake_timeout).await
 }
 
 fn no_form(error: FormError) -> Response<Body> {

@@ -240,7 +240,10 @@ fn unescape(text: &str) -> Cow<'_, [u8]> {
 }
 
 /// The value of a header that must be there once.
-pub(in crate::rendezvous) fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+pub(in crate::rendezvous) fn only<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Option<&'a [u8]> {
     let mut values = headers.get_all(name).into_iter();
     let value = values.next()?;
     values.next().is_none().then_some(value.as_bytes())

@@ -6,11 +6,11 @@ use std::{
 };
 
 use libp2p_identity::{Keypair, PeerId};
-use libp2p_websocket_star::rendezvous::{Refused, Server};
+use libp2p_websocket_star::rendezvous::{Refused, Server, Tenant};
 use serde_json::{Value, json};
 
-use super::{FORM, OWN, Operator, TOKEN, admin, ask, serving};
-use crate::client::{Client, config};
+use super::{FORM, OWN, Operator, TOKEN, admin, ask, serving, serving_with};
+use crate::client::{Client, Eio, address, config};
 
 fn id(key: &Keypair) -> PeerId {
     key.public().to_peer_id()
@@ -221,4 +221,43 @@ async fn scripts_do_it_with_the_token_and_pages_of_others_do_not() {
         answer.body.starts_with("That is not a peer id"),
         "{answer:?}"
     );
+}
+
+#[tokio::test]
+async fn the_page_is_about_all_tenants_and_a_ban_holds_in_all() {
+    let tenants = ["blue=blue.example", "red=red.example"];
+    let tenants = tenants.map(|tenant| tenant.parse::<Tenant>().expect("a tenant"));
+    let config = config().with_tenants(tenants).expect("two names");
+    let server = serving_with(config).await;
+    let operator = Operator::of(&server).await;
+    let key = Keypair::generate_ed25519();
+    let mut clients = Vec::new();
+    for host in ["blue.example", "red.example", "other.example"] {
+        let client = Client::upgrade_for(host, server.local_addr(), Eio::V3).await;
+        let mut client = client.greeted().await;
+        let address = address(&key).replace("/ip4/127.0.0.1", &format!("/dns4/{host}"));
+        let ack = client.prove_as(&key, address).await;
+        assert_eq!(client.answer(ack).await[0], Value::Null, "{host}");
+        clients.push(client);
+    }
+    let page = operator.get("/admin").await.body;
+    assert!(page.contains("<dt>Peers</dt><dd>3</dd>"), "{page}");
+    let shown: Vec<_> = page.split(", tenant ").skip(1).collect();
+    for (row, tenant) in shown.iter().zip(["default", "blue", "red"]) {
+        assert!(row.starts_with(&format!("{tenant}<")), "{row}");
+    }
+    assert_eq!(shown.len(), 3);
+    let next = operator
+        .get("/admin?tenant=blue&after=%2Fdns4%2Fz")
+        .await
+        .body;
+    assert_eq!(next.matches(", tenant ").count(), 1, "{next}");
+    operator
+        .post("/admin/ban", &format!("peer={}", id(&key)))
+        .await;
+    let expected = format!("Banned {}: 3 links were closed.", id(&key));
+    assert!(operator.news().await.starts_with(&expected));
+    for mut client in clients {
+        client.closed().await.expect("a reason");
+    }
 }

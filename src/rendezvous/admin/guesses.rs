@@ -72,7 +72,7 @@ impl Guesses {
         }
     }
 
-    /// Compares what somebody shows. Cancel safe.
+    /// Compares what somebody shows. Whoever does not wait for the answer has guessed all the same.
     pub(super) async fn guess(&self, shown: &[u8], who: &Claimant) -> Guessed {
         if !self.may_guess(who) {
             return Guessed::TooOften;
@@ -81,7 +81,13 @@ impl Guesses {
         poll_fn(|cx| turn.poll(cx)).await;
         let guessed = self.compare(shown, who);
         if guessed == Guessed::Wrong {
-            tokio::time::sleep(PAUSE).await;
+            // It goes on when nobody waits: who is not answered at once knows enough, and could hang up.
+            let pause = tokio::spawn(async move {
+                tokio::time::sleep(PAUSE).await;
+                drop(turn);
+            });
+            // It fails only if the runtime ends.
+            let _ = pause.await;
         }
         guessed
     }
@@ -173,6 +179,28 @@ mod tests {
         let all = join_all((0..1000).map(|_| guesses.guess(b"x", &who))).await;
         let wrong = all.into_iter().filter(|g| *g == Guessed::Wrong).count();
         assert!((10..=12).contains(&wrong), "{wrong}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_hangs_up_has_guessed_all_the_same() {
+        let guesses = guesses();
+        let start = now();
+        for n in 0..TURNS {
+            let who = claimant(&format!("192.0.2.{n}"));
+            let guess = guesses.guess(b"x", &who);
+            let answered = tokio::time::timeout(Duration::from_millis(1), guess).await;
+            assert!(answered.is_err(), "{n}");
+        }
+        let guessed = guesses.guess(TOKEN.as_bytes(), &claimant("::1")).await;
+        assert_eq!(guessed, Guessed::Right);
+        assert!(now() - start >= PAUSE, "no turn was free before");
+        let who = claimant("192.0.2.1");
+        for _ in 0..AT_ONCE {
+            let guess = guesses.guess(b"x", &who);
+            let _ = tokio::time::timeout(Duration::from_millis(1), guess).await;
+        }
+        let guessed = guesses.guess(b"x", &who).await;
+        assert_eq!(guessed, Guessed::TooOften);
     }
 
     #[tokio::test(start_paused = true)]

@@ -266,6 +266,10 @@ impl Panel {
             Some(session) if !session.has_made(form.get("form").as_bytes()) => {
                 Err(text(StatusCode::FORBIDDEN, NOT_OWN))
             }
+            // It may have ended while the form was on its way.
+            Some(session) if !self.sessions().goes_on(&session.key, now()) => {
+                Err(with_challenge(text(StatusCode::UNAUTHORIZED, NO_TOKEN)))
+            }
             _ => Ok(form),
         }
     }

@@ -189,3 +189,26 @@ async fn no_secret_is_in_the_log_and_what_is_done_is() {
         assert!(!log.contains(secret), "{log}");
     }
 }
+
+#[tokio::test]
+async fn a_form_that_comes_when_its_session_is_over_does_nothing() {
+    let server = serving().await;
+    let operator = Operator::of(&server).await;
+    let client = Client::joined(&server).await;
+    let (_, id) = client.address.rsplit_once('/').expect("an id");
+    let body = format!("form={}&peer={id}", operator.form);
+    let head = format!(
+        "POST /admin/ban HTTP/1.1\r\nHost: a:1\r\nSec-Fetch-Site: same-origin\r\nCookie: {}\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        operator.cookie,
+        body.len()
+    );
+    // Its session is looked up meanwhile.
+    let (first, rest) = body.split_at(5);
+    let mut stream = send(&server, format!("{head}{first}").as_bytes()).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    operator.post("/admin/logout", "").await;
+    stream.write_all(rest.as_bytes()).await.expect("sent");
+    assert!(status(&mut stream).await.contains(" 401 "));
+    assert_eq!(server.snapshot().links, 1);
+}

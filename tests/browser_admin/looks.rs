@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// For how long something happens before a picture is taken.
-const BEFORE_PICTURE: Duration = Duration::from_secs(300);
+const BEFORE_PICTURE: Duration = Duration::from_secs(330);
 
 /// Gathers what the policy of a page forbids.
 const WATCH: &str = "
@@ -216,6 +216,7 @@ const FAINT: &str = "
 /// Has something happen for a while, and takes the picture for the README.
 async fn picture(world: &World, folder: &Path, dialer: &mut Client, listener: &mut Client) {
     let tab = &world.tab;
+    tab.hide_scrollbars().await;
     tab.resize(1180, 680).await;
     let began = Instant::now();
     let mut pairs: Vec<[Client; 2]> = Vec::new();
@@ -240,10 +241,8 @@ async fn picture(world: &World, folder: &Path, dialer: &mut Client, listener: &m
         }
         tokio::time::sleep(Duration::from_millis(700)).await;
     }
-    pairs.truncate(2);
     tab.click("header a").await;
     tab.until("#state", "live").await;
-    tab.hide_scrollbars().await;
     tab.run("scrollTo(0, 0); document.activeElement.blur();", vec![])
         .await;
     let path = folder.join("admin.png");

@@ -259,7 +259,7 @@ pub(super) fn pictures(look: &Look) -> Markup {
     let now = look.now.sample;
     let each = [
         (
-            "Bytes relayed a second",
+            "Bytes a second",
             rate,
             now.rate,
             units::bytes as fn(u64) -> String,

@@ -222,7 +222,7 @@ async fn the_page_shows_what_the_rendezvous_does() {
         "<dt>Dials</dt><dd>1</dd>",
         "<dt>Relayed in all</dt><dd>2.93 KiB</dd>",
         "<td class=\"number\" data-label=\"Sent today\">2.93 KiB</td>",
-        "aria-label=\"Bytes relayed a second in the last hour: ",
+        "aria-label=\"Bytes a second in the last hour: ",
     ] {
         assert!(page.contains(figure), "{figure} in {page}");
     }

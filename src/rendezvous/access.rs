@@ -13,6 +13,8 @@ mod verdict;
 
 use std::{fmt, sync::Arc};
 
+#[cfg(feature = "rendezvous")]
+pub(crate) use self::line::Line;
 #[cfg(test)]
 pub(crate) use self::verdict::granted;
 pub use self::{

@@ -1,6 +1,8 @@
 //! What an operator may choose, and why the defaults are what they are.
 
 mod access;
+#[cfg(feature = "rendezvous")]
+mod admin;
 mod pages;
 mod proxies;
 mod quotas;

@@ -48,7 +48,7 @@ impl House {
             tls: config.tls().cloned().map(tls::Current::new),
             doorkeeper: config.access().map(|access| {
                 let (in_flight, timeout) = config.access_bounds();
-                Doorkeeper::new(access.clone(), in_flight, timeout)
+                Doorkeeper::new(access, in_flight, timeout)
             }),
             admission: Arc::new(Admission::new(config.clone())),
             budget: Arc::new(Budget::new(config.limits().memory)),

@@ -4,6 +4,7 @@ mod upgrade;
 
 use std::{
     convert::Infallible,
+    future::ready,
     net::IpAddr,
     pin::pin,
     sync::{
@@ -13,12 +14,16 @@ use std::{
     time::Duration,
 };
 
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Either},
+};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::{Body, Incoming},
+    body::{Body as HttpBody, Incoming},
     header::{
-        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
-        HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap,
+        HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
     },
     server::conn::http1,
     service::service_fn,
@@ -28,9 +33,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::upgrade::Handshake;
+#[cfg(feature = "rendezvous")]
+pub(super) use self::upgrade::{Query, bearer, only};
+#[cfg(feature = "rendezvous")]
+use super::admin;
 use super::{
     access::Visit,
     admission::Place,
+    body::Body,
     house::House,
     hub::{AdmitError, Hub, Member, now},
     link::Upgraded,
@@ -45,6 +55,7 @@ use crate::words::Words;
 const GRACE: Duration = Duration::from_millis(500);
 /// How many bytes a request's head may have; as much as Node.js takes.
 const MAX_REQUEST: usize = 16 * 1024;
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const JSON: &str = "application/json";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
@@ -84,6 +95,16 @@ impl Caller {
         let may_ask = house.admission().may_ask(self.client, now());
         let text = "Too many requests a second from your address\n";
         (!may_ask).then(|| refusal(StatusCode::TOO_MANY_REQUESTS, text))
+    }
+
+    /// The same for the operator's page. Only a proxy that is trusted is believed to have been asked over TLS.
+    #[cfg(feature = "rendezvous")]
+    fn visitor(self, headers: &HeaderMap, house: &House) -> admin::Visitor {
+        admin::Visitor {
+            client: self.client,
+            claimant: house.config().origin_weights().claimant(self.client),
+            is_secure: house.tls().is_some() || (self.is_proxy && says_https(headers)),
+        }
     }
 
     /// Has the place of a connection be the client's. The refusal, if there is none for it.
@@ -146,7 +167,7 @@ pub(super) async fn serve<S>(
     io: S,
     remote: IpAddr,
     place: &Place,
-    tenants: &Tenants,
+    tenants: &Arc<Tenants>,
 ) -> Option<Upgraded<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -155,15 +176,26 @@ where
     let limits = house.config().limits();
     let upgrade: Mutex<Option<Begun>> = Mutex::new(None);
     let requests = AtomicUsize::new(0);
+    let lasting = lasting(tenants);
     let service = service_fn(|request| {
-        let (mut response, begun) = respond(request, remote, place, tenants);
         let number = requests.fetch_add(1, Ordering::Relaxed) + 1;
-        if begun.is_some() {
-            *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = begun;
-        } else if number >= limits.http_requests {
-            set_last(&mut response);
+        let is_last = number >= limits.http_requests;
+        match respond(request, remote, place, tenants, &lasting) {
+            Outcome::Now(mut response, begun) => {
+                if begun.is_some() {
+                    *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = begun;
+                } else if is_last {
+                    set_last(&mut response);
+                }
+                Either::Left(ready(Ok(response.map(Body::Text))))
+            }
+            Outcome::Later(response) => Either::Right(response.map(move |mut response| {
+                if is_last {
+                    set_last(&mut response);
+                }
+                Ok::<_, Infallible>(response)
+            })),
         }
-        std::future::ready(Ok::<_, Infallible>(response))
     });
     // One that comes when the server stops already may still ask for its health.
     let is_late = house.is_stopping();
@@ -179,7 +211,7 @@ where
     let over = async {
         tokio::select! {
             () = house.stopping(), if !is_late => {}
-            () = tokio::time::sleep(limits.http_age) => {}
+            () = over_age(limits.http_age, lasting.as_ref()) => {}
         }
     };
     let result = tokio::select! {
@@ -206,6 +238,26 @@ where
     })
 }
 
+/// What an answer holds that goes on for longer than connections do, if there may be such answers.
+type Lasting = Option<Arc<tokio::sync::Mutex<()>>>;
+
+fn lasting(tenants: &Tenants) -> Lasting {
+    #[cfg(feature = "rendezvous")]
+    if tenants.panel().is_some() {
+        return Some(Arc::default());
+    }
+    let _ = tenants;
+    None
+}
+
+/// Returns when a connection is too old, and has no answer that goes on.
+async fn over_age(age: Duration, lasting: Option<&Arc<tokio::sync::Mutex<()>>>) {
+    tokio::time::sleep(age).await;
+    if let Some(lasting) = lasting {
+        drop(lasting.lock().await);
+    }
+}
+
 /// Answers whoever speaks plain HTTP where TLS is spoken, in a way that a person understands.
 pub(super) async fn refuse_plain<S>(io: S)
 where
@@ -222,27 +274,66 @@ where
         .await;
 }
 
+/// What comes of a request on a connection that has a place.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is looked at at once, and a box would cost every request"
+)]
+enum Outcome {
+    Now(Response<String>, Option<Begun>),
+    /// It takes time.
+    #[cfg_attr(
+        not(feature = "rendezvous"),
+        allow(dead_code, reason = "nothing takes time")
+    )]
+    Later(BoxFuture<'static, Response<Body>>),
+}
+
+impl From<Response<String>> for Outcome {
+    fn from(response: Response<String>) -> Self {
+        Self::Now(response, None)
+    }
+}
+
 /// Answers a request on a connection that has a place.
+#[cfg_attr(
+    not(feature = "rendezvous"),
+    allow(unused_variables, reason = "nothing lasts")
+)]
 fn respond(
     mut request: Request<Incoming>,
     remote: IpAddr,
     place: &Place,
-    tenants: &Tenants,
-) -> (Response<String>, Option<Begun>) {
+    tenants: &Arc<Tenants>,
+    lasting: &Lasting,
+) -> Outcome {
     let house = tenants.house();
     let caller = Caller::of(&request, remote, place.is_proxy(), house);
     if let Some(mut refusal) = caller.count(house).or_else(|| caller.take(place)) {
         set_last(&mut refusal);
-        return (refusal, None);
+        return refusal.into();
+    }
+    #[cfg(feature = "rendezvous")]
+    if let Some(lasting) = lasting
+        && let Some(panel) = tenants.panel()
+        && admin::is_asked_for(request.uri().path())
+    {
+        let visitor = caller.visitor(request.headers(), house);
+        let panel = panel.clone();
+        let answer = panel.respond(request, visitor, tenants.clone(), lasting.clone());
+        return Outcome::Later(answer.boxed());
     }
     match reply(&mut request, caller.client, house.tls().is_some(), tenants) {
-        Reply::Answer(response) => (response, None),
-        Reply::Link(wish) => wish.begin(caller.client, place),
+        Reply::Answer(response) => response.into(),
+        Reply::Link(wish) => {
+            let (response, begun) = wish.begin(caller.client, place);
+            Outcome::Now(response, begun)
+        }
     }
 }
 
 /// Answers a request of a client, unless it is one for a link. `is_secure` is whether it is known to have come over TLS.
-pub(super) fn reply<B: Body>(
+pub(super) fn reply<B: HttpBody>(
     request: &mut Request<B>,
     client: IpAddr,
     is_secure: bool,
@@ -277,7 +368,7 @@ pub(super) fn reply<B: Body>(
     })
 }
 
-fn reply_with_link<B: Body>(request: &mut Request<B>, tenants: &Tenants) -> Reply {
+fn reply_with_link<B: HttpBody>(request: &mut Request<B>, tenants: &Tenants) -> Reply {
     let Some(hub) = tenants.of(upgrade::host(request)) else {
         return Reply::Answer(refuse_host(tenants));
     };
@@ -307,13 +398,8 @@ fn front_page<B>(request: &Request<B>, is_secure: bool, tenants: &Tenants) -> Re
     let Some(hub) = tenants.of(upgrade::host(request)) else {
         return refuse_host(tenants);
     };
-    let header = |name: &HeaderName| headers.get(name)?.to_str().ok();
-    let forwarded = header(&HeaderName::from_static("x-forwarded-proto"));
-    // Each proxy adds how it was asked itself at the end.
-    let scheme = forwarded.and_then(|schemes| schemes.split(',').next());
     // Only the browser that asks sees what it says about itself, or its proxy about it.
-    let is_secure =
-        is_secure || scheme.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"));
+    let is_secure = is_secure || says_https(headers);
     let address = upgrade::host(request).and_then(|host| page::address(host, is_secure));
     let html = page::html(address.as_deref(), hub.figures().peers);
     let mut response = answer(StatusCode::OK, "text/html; charset=utf-8", html);
@@ -321,6 +407,15 @@ fn front_page<B>(request: &Request<B>, is_secure: bool, tenants: &Tenants) -> Re
     headers.insert(CONTENT_SECURITY_POLICY, page::content_security_policy());
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
+}
+
+/// Whether a proxy says that it was asked over TLS.
+fn says_https(headers: &HeaderMap) -> bool {
+    let forwarded = headers.get(&FORWARDED_PROTO);
+    let schemes = forwarded.and_then(|schemes| schemes.to_str().ok());
+    // Each proxy adds how it was asked itself at the end.
+    let scheme = schemes.and_then(|schemes| schemes.split(',').next());
+    scheme.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"))
 }
 
 fn health(tenants: &Tenants, hub: &Hub) -> Response<String> {
@@ -357,7 +452,7 @@ fn answer(status: StatusCode, content_type: &'static str, body: String) -> Respo
 }
 
 /// Has the connection end after this answer.
-fn set_last(response: &mut Response<String>) {
+fn set_last<B>(response: &mut Response<B>) {
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(CONNECTION, close);
 }

@@ -1,6 +1,8 @@
 //! What all links of one tenant share: the registry, and where each link's messages go.
 
 mod cut_off;
+#[cfg(feature = "rendezvous")]
+mod joined;
 
 use std::{
     collections::{BTreeMap, VecDeque},

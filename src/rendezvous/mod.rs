@@ -33,7 +33,10 @@
 
 mod accept;
 mod access;
+#[cfg(feature = "rendezvous")]
+mod admin;
 mod admission;
+mod body;
 mod budget;
 mod challenge;
 mod commons;
@@ -80,6 +83,9 @@ mod simulation_tests;
 pub use crate::token::{Token, TokenError};
 pub use accept::prepare_socket;
 pub use access::{Access, AccessCount, Allowed, Join, Judgement, Verdict};
+#[cfg(feature = "rendezvous")]
+#[cfg_attr(docsrs, doc(cfg(feature = "rendezvous")))]
+pub use admin::{Admin, AdminError};
 pub use config::{Config, Limits};
 pub use names::{PublicName, PublicNameError};
 pub use proxy::{Network, NetworkError};

@@ -60,6 +60,15 @@ impl Rates {
         true
     }
 
+    /// Whether an origin may do it at `now`. It does not count.
+    #[cfg(feature = "rendezvous")]
+    pub(super) fn may_spend(&self, claimant: &Claimant, now: Instant) -> bool {
+        let origin = Spender::Origin(claimant.origin);
+        let group = Spender::Group(claimant.origin.group());
+        self.spent_until(origin, claimant.weight, now).is_some()
+            && self.spent_until(group, claimant.group_limit, now).is_some()
+    }
+
     /// Counts what an origin has done at `now`, whether it may or not; gives how long it is to wait until it may do it
     /// again, and no longer than `longest`.
     pub(super) fn spend(

@@ -85,6 +85,8 @@ reasons! {
     ProxyHeader = "proxy_header",
     /// An HTTP request: its origin asks too often.
     RequestRate = "request_rate",
+    /// An HTTP request: it shows a wrong token for the operator's page.
+    WrongAdminToken = "wrong_admin_token",
     /// An HTTP request to a [`Service`](super::Service): the application has not told where it comes from.
     NoClientAddr = "no_client_addr",
     /// An HTTP request: it asks for a host that no tenant has.

@@ -197,6 +197,7 @@ async fn run(
     tokio::select! {
         () = accept(listener, &mut handed, &tenants, &mut tasks) => {}
         () = tenants.run_timers() => {}
+        () = tenants.run_panel() => {}
         _ = stopped => {}
     }
     tenants.shut_down().await;

@@ -14,6 +14,8 @@ use tokio::{
     net::TcpListener,
 };
 
+#[cfg(feature = "rendezvous")]
+use super::admin;
 use super::{
     config::Config,
     house::House,
@@ -65,6 +67,8 @@ impl Server {
             tls.check_validity(SystemTime::now())?;
         }
         let addr = config.listen_addr();
+        #[cfg(feature = "rendezvous")]
+        admin::warn_of_plain_http(&config);
         let listen = |source| BindError::Listen { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;

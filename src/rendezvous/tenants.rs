@@ -5,6 +5,8 @@ use std::sync::Arc;
 use futures::future::join_all;
 use libp2p_identity::PeerId;
 
+#[cfg(feature = "rendezvous")]
+use super::admin::Panel;
 use super::{
     config::Config,
     house::House,
@@ -23,6 +25,9 @@ pub(super) struct Tenants {
     default: Arc<Hub>,
     /// Of the tenants, by their numbers.
     hubs: Vec<Arc<Hub>>,
+    /// The operator's page, if there is one.
+    #[cfg(feature = "rendezvous")]
+    panel: Option<Arc<Panel>>,
 }
 
 impl Tenants {
@@ -30,7 +35,14 @@ impl Tenants {
         let house = Arc::new(House::new(config));
         let hub = |id| Arc::new(Hub::new(house.clone(), id));
         let ids = house.config().tenants().ids();
+        #[cfg(feature = "rendezvous")]
+        let panel = house.config().admin().map(|admin| {
+            let panel = Panel::new(admin, house.config());
+            Arc::new(panel)
+        });
         Self {
+            #[cfg(feature = "rendezvous")]
+            panel,
             default: hub(None),
             hubs: ids.map(|id| hub(Some(id))).collect(),
             house,
@@ -71,6 +83,21 @@ impl Tenants {
     /// The same; an empty one if unknown hosts are refused.
     pub(super) fn known(&self, host: Option<&str>) -> &Arc<Hub> {
         self.named(host).unwrap_or(&self.default)
+    }
+
+    /// The operator's page, if there is one.
+    #[cfg(feature = "rendezvous")]
+    pub(super) fn panel(&self) -> Option<&Arc<Panel>> {
+        self.panel.as_ref()
+    }
+
+    /// Keeps the operator's page up to date, for as long as the server runs.
+    pub(super) async fn run_panel(&self) {
+        #[cfg(feature = "rendezvous")]
+        if let Some(panel) = &self.panel {
+            panel.watch(self).await;
+        }
+        std::future::pending().await
     }
 
     /// Gives all their timeouts, for as long as the server runs.

@@ -262,7 +262,8 @@ impl Tab {
         labels
     }
 
-    async fn tell(&self, command: &'static str, params: Value) {
+    /// Tells the browser what a page cannot: a command of the DevTools protocol.
+    pub async fn tell(&self, command: &'static str, params: Value) {
         let told = self.client.issue_cmd(DevTools { command, params });
         within("the browser", told).await.expect(command);
     }

@@ -1,7 +1,8 @@
 //! The rendezvous over real sockets: the upgrade, both versions of Engine.IO, packets that are not meant for us,
-//! its bounds, what broke the npm one, and where it is mounted in an application.
+//! its bounds, what broke the npm one, the operator's page, and where it is mounted in an application.
 
 mod access;
+mod admin;
 mod admission;
 mod bounds;
 mod client;

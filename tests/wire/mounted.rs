@@ -47,7 +47,7 @@ fn application() -> Router {
 }
 
 /// A rendezvous in such an application, and where that listens.
-async fn mounted(config: Config) -> (Rendezvous, SocketAddr) {
+pub async fn mounted(config: Config) -> (Rendezvous, SocketAddr) {
     let rendezvous = Rendezvous::start(config);
     let app = application().fallback_service(service(&rendezvous));
     (rendezvous, serve(app).await)

@@ -4,6 +4,7 @@
 //! networks, a token, or the service, which is asked last. If none is given, everybody is let in. A tenant may have lists of its
 //! own beside those for all.
 
+mod admin;
 mod callout;
 mod changes;
 mod counts;
@@ -17,6 +18,7 @@ mod tokens;
 mod watch;
 
 pub use self::{
+    admin::{AdminFileError, AdminSettings, TokenSource},
     callout::{CalloutSettings, EndpointError},
     lists::ListFiles,
     rules::RuleFiles,

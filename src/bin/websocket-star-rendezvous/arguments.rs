@@ -1,6 +1,7 @@
 //! The command line and the environment: what may be said, and what is meant by it.
 
 mod access;
+mod admin;
 mod limits;
 mod quotas;
 mod tenants;
@@ -9,16 +10,17 @@ mod values;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use libp2p_websocket_star::rendezvous::{Config, Network, PublicName, TenantError};
+use libp2p_websocket_star::rendezvous::{Config, Network, PublicName, TenantError, TokenError};
 
 use self::{
     access::AccessArguments,
+    admin::{AdminArguments, BansAlone},
     limits::LimitArguments,
     quotas::QuotaArguments,
     tenants::TenantArguments,
     values::{duration, positive_duration, weight},
 };
-use crate::access::{CalloutSettings, EndpointError, RuleFiles};
+use crate::access::{AdminSettings, CalloutSettings, EndpointError, RuleFiles};
 
 const ABOUT: &str =
     "A websocket-star rendezvous: libp2p peers find and reach each other through it.";
@@ -29,6 +31,7 @@ Environment (a flag wins over its variable; an empty variable counts as unset):
   PFX_PASSPHRASE                                 as --passphrase
   DISABLE_CRYPTO_CHALLENGE, DISABLE_STRICT_MULTIADDR, DISABLE_METRICS
                                                  any value that is not empty, even 0, means yes
+  ADMIN_TOKEN                                    the token of the operator's page, in place of --admin-token-file
   RUST_LOG                                       what to log, such as `debug` or `libp2p_websocket_star=trace`
 
 Sizes are in bytes, or with a unit: 64KiB, 1MiB. Durations are in seconds, or with a unit: 500ms, 30s, 5m.
@@ -134,6 +137,9 @@ pub struct Arguments {
     pub tenants: TenantArguments,
 
     #[command(flatten)]
+    admin: AdminArguments,
+
+    #[command(flatten)]
     access: AccessArguments,
 
     #[command(flatten)]
@@ -184,6 +190,13 @@ pub enum ArgumentError {
     /// The URL is not told: there may be a password in it.
     #[error("--access-url {0}")]
     AccessUrl(#[from] EndpointError),
+    /// The token is not told.
+    #[error("ADMIN_TOKEN cannot be used: {0}")]
+    AdminToken(#[from] TokenError),
+    #[error(
+        "--admin-ban-file is of no use without the operator's page: add --admin-token-file FILE (or ADMIN_TOKEN)"
+    )]
+    BansWithoutPage,
     #[error("there is a passphrase but nothing to use it for: add --pfx FILE, or --cert and --key")]
     PassphraseAlone,
 }
@@ -222,6 +235,10 @@ impl Arguments {
         self.disable_crypto_challenge |= variable("DISABLE_CRYPTO_CHALLENGE").is_some();
         self.disable_strict_multiaddr |= variable("DISABLE_STRICT_MULTIADDR").is_some();
         self.disable_metrics |= variable("DISABLE_METRICS").is_some();
+        if !self.admin.has_file() {
+            let token = text_variable("ADMIN_TOKEN")?;
+            self.admin.token = token.map(|token| token.parse()).transpose()?;
+        }
         Ok(self)
     }
 
@@ -268,7 +285,13 @@ impl Arguments {
         Ok(self.access.callout()?)
     }
 
-    /// All but where to listen, the certificate, and who may use the server.
+    /// The operator's page.
+    pub fn admin(&self) -> Result<Option<AdminSettings>, ArgumentError> {
+        let settings = self.admin.settings();
+        settings.map_err(|BansAlone| ArgumentError::BansWithoutPage)
+    }
+
+    /// All but where to listen, the certificate, the operator's page, and who may use the server.
     ///
     /// # Errors
     /// If there are two tenants of one name or host.
@@ -472,6 +495,25 @@ mod tests {
                 "{bad}"
             );
         }
+    }
+
+    #[test]
+    fn the_operators_page_is_asked_for_by_a_file_or_the_environment() {
+        let parse = |flags: &[&str]| {
+            let flags = ["rendezvous"].iter().chain(flags);
+            Arguments::try_parse_from(flags).expect("valid")
+        };
+        assert!(parse(&[]).admin().expect("none").is_none());
+        let file = parse(&["--admin-token-file=a", "--admin-ban-file=b"]);
+        let shown = format!("{:?}", file.admin());
+        let expected = r#"Ok(Some(AdminSettings { token: File("a"), bans: Some("b") }))"#;
+        assert_eq!(shown, expected);
+        let mut given = parse(&[]);
+        given.admin.token = Some("a-secret".parse().expect("a token"));
+        let shown = format!("{given:?} {:?}", given.admin());
+        assert!(shown.contains("Given(Token(…))") && !shown.contains("a-secret"));
+        let alone = parse(&["--admin-ban-file=b"]).admin().err();
+        assert_eq!(alone, Some(ArgumentError::BansWithoutPage));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 use self::{
-    access::{AccessError, AccessWatch},
+    access::{AccessError, AccessWatch, AdminFileError},
     arguments::{ArgumentError, Arguments, LogFormat},
     certificate::{CertificateError, Watch},
     output::Output,
@@ -48,6 +48,8 @@ enum StartError {
     Certificate(#[from] CertificateError),
     #[error(transparent)]
     Access(#[from] AccessError),
+    #[error(transparent)]
+    Admin(#[from] AdminFileError),
     #[error("cannot find the host {host:?} to listen on")]
     Host {
         host: String,
@@ -148,6 +150,10 @@ async fn start(arguments: Arguments, console: &Console) -> Result<Running, Start
     let addr = resolve(arguments.host(), arguments.port()?).await?;
     let config = access.apply(arguments.config()?.with_listen_addr(addr));
     let mut config = descriptors::prepare(config);
+    let admin = arguments.admin()?;
+    if let Some(admin) = &admin {
+        config = config.with_admin(admin.load()?);
+    }
     let watch = Watch::new(files.clone(), arguments.cert_check_interval);
     if let Some(files) = &files {
         config = config.with_tls(files.load()?);
@@ -165,6 +171,10 @@ async fn start(arguments: Arguments, console: &Console) -> Result<Running, Start
     for address in server.addresses() {
         console.say(&format!("Address for {peers}: {address}"));
         peers = "peers";
+    }
+    if admin.is_some() {
+        let addr = server.local_addr();
+        console.say(&format!("Operator's page: {scheme}://{addr}/admin"));
     }
     Ok(Running {
         server,

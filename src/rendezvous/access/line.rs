@@ -18,7 +18,7 @@ use crate::rendezvous::{
 const SHARE: u64 = 3;
 
 #[derive(Debug)]
-pub(super) struct Line(Mutex<State>);
+pub(crate) struct Line(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -101,7 +101,7 @@ impl State {
 
 impl Line {
     /// One where so many are worked on at one time, at least one.
-    pub(super) fn new(places: usize) -> Arc<Self> {
+    pub(crate) fn new(places: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
             free: places.max(1),
             at_work: BTreeMap::new(),
@@ -119,7 +119,7 @@ impl Line {
     }
 
     /// Somebody wants a verdict.
-    pub(super) fn enter(self: &Arc<Self>, claimant: &Claimant) -> Turn {
+    pub(crate) fn enter(self: &Arc<Self>, claimant: &Claimant) -> Turn {
         let origin = claimant.origin;
         let mut state = self.lock();
         let number = state.next;
@@ -142,7 +142,7 @@ impl Line {
 
 /// A place in the line, and then at work, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     line: Arc<Line>,
     origin: Origin,
     number: u64,
@@ -151,7 +151,7 @@ pub(super) struct Turn {
 
 impl Turn {
     /// Ready when, and as long as, it is its turn.
-    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         if self.has_come {
             return Poll::Ready(());
         }

@@ -53,8 +53,14 @@ impl Config {
         self
     }
 
-    pub(crate) fn access(&self) -> Option<&Arc<dyn Access>> {
-        self.access.access.as_ref()
+    /// Who is asked about joins.
+    pub(crate) fn access(&self) -> Option<Arc<dyn Access>> {
+        let access = self.access.access.clone();
+        #[cfg(feature = "rendezvous")]
+        if let Some(admin) = self.admin() {
+            return Some(Arc::new(admin.guard(access)));
+        }
+        access
     }
 
     /// How many verdicts are worked on at one time, and how long a join may wait for its own.

@@ -1,6 +1,8 @@
 //! What is answered beside the protocol.
 
 use super::Config;
+#[cfg(feature = "rendezvous")]
+use crate::rendezvous::admin::Admin;
 
 /// How many peers `/metrics` names at most: each is a series of its own in what reads it.
 const MOST_TOP_PEERS: usize = 100;
@@ -12,6 +14,8 @@ pub(super) struct Pages {
     metrics: bool,
     top_peers: bool,
     metrics_top_peers: usize,
+    #[cfg(feature = "rendezvous")]
+    pub(super) admin: Option<Admin>,
 }
 
 impl Default for Pages {
@@ -22,6 +26,8 @@ impl Default for Pages {
             metrics: true,
             top_peers: false,
             metrics_top_peers: 0,
+            #[cfg(feature = "rendezvous")]
+            admin: None,
         }
     }
 }
@@ -67,6 +73,10 @@ impl Config {
 
     /// Whether it is counted how much each peer sends.
     pub(crate) fn counts_peers(&self) -> bool {
+        #[cfg(feature = "rendezvous")]
+        if self.admin().is_some() {
+            return true;
+        }
         self.pages.top_peers || self.pages.metrics_top_peers > 0 || !self.quotas.are_unlimited()
     }
 

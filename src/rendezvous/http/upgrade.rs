@@ -135,7 +135,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     std::str::from_utf8(only(headers, name)?).ok()
 }
 
-fn bearer(credentials: &str) -> Option<Token> {
+pub(in crate::rendezvous) fn bearer(credentials: &str) -> Option<Token> {
     let (scheme, token) = credentials.split_once(' ')?;
     let is_bearer = scheme.eq_ignore_ascii_case(BEARER);
     is_bearer.then(|| token.trim_matches(' ').parse().ok())?
@@ -201,10 +201,10 @@ impl HandshakeError {
 
 /// A query string, as JavaScript's `querystring` reads it. Of a name that is there twice, the first
 /// value counts.
-struct Query<'a>(&'a str);
+pub(in crate::rendezvous) struct Query<'a>(pub(in crate::rendezvous) &'a str);
 
 impl<'a> Query<'a> {
-    fn get(&self, name: &str) -> Option<Cow<'a, [u8]>> {
+    pub(in crate::rendezvous) fn get(&self, name: &str) -> Option<Cow<'a, [u8]>> {
         let mut pairs = self.0.split('&').map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             (unescape(key), value)
@@ -240,7 +240,10 @@ fn unescape(text: &str) -> Cow<'_, [u8]> {
 }
 
 /// The value of a header that must be there once.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+pub(in crate::rendezvous) fn only<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Option<&'a [u8]> {
     let mut values = headers.get_all(name).into_iter();
     let value = values.next()?;
     values.next().is_none().then_some(value.as_bytes())

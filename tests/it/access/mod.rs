@@ -1,5 +1,6 @@
 //! Who may use a rendezvous, as its operator says it: over the wire, with npm's client and ours.
 
+mod admin;
 mod callout;
 mod lists;
 mod service;

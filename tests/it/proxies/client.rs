@@ -112,6 +112,14 @@ async fn send(
     proxy: &Proxy,
     trusted: &Certificate,
 ) -> TlsStream<TcpStream> {
+    let stream = connect(host, proxy.addr()).await;
+    let mut stream = over_tls(stream, trusted).await;
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    stream
+}
+
+/// Speaks TLS on a connection.
+pub async fn over_tls(stream: TcpStream, trusted: &Certificate) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from(trusted.der.clone());
     roots.add(certificate).expect("a certificate");
@@ -122,9 +130,6 @@ async fn send(
         .with_no_client_auth();
     let connector = TlsConnector::from(Arc::new(config));
     let name = "localhost".try_into().expect("a name");
-    let connected = connector.connect(name, connect(host, proxy.addr()).await);
-    let connected = within("a TLS handshake", connected).await;
-    let mut stream = connected.expect("a good certificate");
-    stream.write_all(request.as_bytes()).await.expect("sent");
-    stream
+    let connected = within("a TLS handshake", connector.connect(name, stream)).await;
+    connected.expect("a good certificate")
 }

@@ -14,6 +14,7 @@ use libp2p_websocket_star::rendezvous::{
 use serde_json::json;
 use tokio::sync::mpsc;
 
+pub use self::client::over_tls;
 use self::{
     client::{Host, SECRET},
     process::{Kind, Proxy},

@@ -17,7 +17,8 @@ use tokio::{
 use super::within;
 
 /// What the binary reads from its environment, which is not to come from that of the tests.
-const VARIABLES: [&str; 10] = [
+const VARIABLES: [&str; 11] = [
+    "ADMIN_TOKEN",
     "HOST",
     "PORT",
     "KEY",

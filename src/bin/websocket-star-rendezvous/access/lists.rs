@@ -79,7 +79,7 @@ fn network(text: &str) -> Result<Network, &'static str> {
     }
 }
 
-fn token(text: &str) -> Result<Token, &'static str> {
+pub fn token(text: &str) -> Result<Token, &'static str> {
     let not_one = "this is not a token: it has 1 to 512 visible ASCII characters, and no space";
     text.parse().map_err(|_| not_one)
 }

@@ -1,0 +1,135 @@
+//! What the operator has done: disconnecting, banning, and taking that back.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use libp2p_identity::PeerId;
+
+use super::{
+    Panel,
+    bans::{Holds, TooMany},
+    units,
+};
+use crate::rendezvous::tenants::Tenants;
+
+/// What a peer is told that is disconnected.
+const DISCONNECTED: &str = "disconnected by the operator";
+const BANNED: &str = "banned by the operator";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    Disconnect,
+    Ban,
+    Unban,
+}
+
+/// Why nothing was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ActionError {
+    #[error("That is not a peer id, such as 12D3KooW…, 16Uiu2HA… or Qm…. Nothing was done.")]
+    NoId,
+    #[error("Nothing was done: {0}.")]
+    TooMany(#[from] TooMany),
+}
+
+/// What was done, in words.
+#[derive(Debug)]
+pub(super) enum Done {
+    Disconnected {
+        peer: PeerId,
+        links: usize,
+    },
+    Banned {
+        peer: PeerId,
+        links: usize,
+        holds: Holds,
+    },
+    Unbanned {
+        peer: PeerId,
+        holds: Holds,
+    },
+    WasNotBanned(PeerId),
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counted = |links: usize| units::counted(links as u64, "link was", "links were");
+        match self {
+            Self::Disconnected { peer, links } => write!(
+                f,
+                "Disconnected {peer}: {} closed. It may come back.",
+                counted(*links)
+            ),
+            Self::Banned { peer, links, holds } => {
+                write!(f, "Banned {peer}: {} closed. {holds}", counted(*links))
+            }
+            Self::Unbanned { peer, holds } => write!(f, "Unbanned {peer}. {holds}"),
+            Self::WasNotBanned(peer) => write!(f, "{peer} was not banned."),
+        }
+    }
+}
+
+impl fmt::Display for Holds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AfterRestart => f.write_str("That holds when the server is started again."),
+            Self::UntilTheEnd => f.write_str("That holds until the server ends."),
+            Self::NotKept(error) => write!(
+                f,
+                "That holds until the server ends, because it could not be kept: {error}."
+            ),
+        }
+    }
+}
+
+impl Action {
+    /// Does it in a task of its own: it is done to its end, whether or not somebody waits for the answer.
+    pub(super) async fn start(
+        self,
+        peer: &str,
+        client: IpAddr,
+        panel: &Arc<Panel>,
+        tenants: &Arc<Tenants>,
+    ) -> Result<Done, ActionError> {
+        let peer: PeerId = peer.trim().parse().map_err(|_| ActionError::NoId)?;
+        let (panel, tenants) = (panel.clone(), tenants.clone());
+        let doing = tokio::spawn(async move { self.run(peer, client, &panel, &tenants).await });
+        match doing.await {
+            Ok(done) => done,
+            Err(panic) => match panic.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends, and with it whoever waits.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    async fn run(
+        self,
+        peer: PeerId,
+        client: IpAddr,
+        panel: &Panel,
+        tenants: &Tenants,
+    ) -> Result<Done, ActionError> {
+        match self {
+            Self::Disconnect => {
+                let links = tenants.disconnect(&peer, DISCONNECTED).await;
+                tracing::info!(%peer, links, %client, "the operator has disconnected a peer");
+                Ok(Done::Disconnected { peer, links })
+            }
+            Self::Ban => {
+                // First, so that it cannot come back in between.
+                let holds = panel.bans.add(peer).await?;
+                let links = tenants.disconnect(&peer, BANNED).await;
+                tracing::info!(%peer, links, %client, "the operator has banned a peer");
+                Ok(Done::Banned { peer, links, holds })
+            }
+            Self::Unban => match panel.bans.remove(&peer).await {
+                None => Ok(Done::WasNotBanned(peer)),
+                Some(holds) => {
+                    tracing::info!(%peer, %client, "the operator has unbanned a peer");
+                    Ok(Done::Unbanned { peer, holds })
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Compares what somebody shows with the token, so often and no more.
+//!
+//! An origin may be wrong 10 times at once, and once a second then. All together are wrong 640 times a second at most: each
+//! comparison waits for its turn, which goes round among origins, and a wrong one holds its turn for 100 ms. So whoever knows
+//! the token waits for one guess of each stranger at most, and not for all that they send.
+
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::{
+    rendezvous::{access::Line, hub::now, origin::Claimant, rates::Rates, registry::Rate},
+    token::Token,
+};
+
+/// How often an origin may be wrong, for each unit of its weight.
+const PER_SECOND: u32 = 1;
+const AT_ONCE: u32 = 10;
+/// How many comparisons are under way at one time, and how long a wrong one takes.
+const TURNS: usize = 64;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The one token, of which a hash is kept.
+#[derive(Clone)]
+pub(super) struct Secret([u8; 32]);
+
+impl Secret {
+    pub(super) fn new(token: &Token) -> Self {
+        Self(Sha256::digest(token.reveal()).into())
+    }
+
+    /// How long it takes tells nothing: hashes are compared, and all of them.
+    fn is(&self, shown: &[u8]) -> bool {
+        let shown: [u8; 32] = Sha256::digest(shown).into();
+        self.0.ct_eq(&shown).into()
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// What comes of a guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Guessed {
+    Right,
+    Wrong,
+    /// Nobody has looked at it.
+    TooOften,
+}
+
+#[derive(Debug)]
+pub(super) struct Guesses {
+    secret: Secret,
+    wrong: Mutex<Rates>,
+    line: Arc<Line>,
+}
+
+impl Guesses {
+    pub(super) fn new(secret: Secret) -> Self {
+        Self {
+            secret,
+            wrong: Mutex::new(Rates::new(Rate::new(PER_SECOND, AT_ONCE))),
+            line: Line::new(TURNS),
+        }
+    }
+
+    /// Compares what somebody shows. Whoever does not wait for the answer has guessed all the same.
+    pub(super) async fn guess(&self, shown: &[u8], who: &Claimant) -> Guessed {
+        if !self.may_guess(who) {
+            return Guessed::TooOften;
+        }
+        let mut turn = self.line.enter(who);
+        poll_fn(|cx| turn.poll(cx)).await;
+        let guessed = self.compare(shown, who);
+        if guessed == Guessed::Wrong {
+            // It goes on when nobody waits: who is not answered at once knows enough, and could hang up.
+            let pause = tokio::spawn(async move {
+                tokio::time::sleep(PAUSE).await;
+                drop(turn);
+            });
+            // It fails only if the runtime ends.
+            let _ = pause.await;
+        }
+        guessed
+    }
+
+    fn may_guess(&self, who: &Claimant) -> bool {
+        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        wrong.may_spend(who, now())
+    }
+
+    /// Both under one lock, so that no other guess comes between.
+    fn compare(&self, shown: &[u8], who: &Claimant) -> Guessed {
+        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        match wrong.may_spend(who, now()) {
+            false => Guessed::TooOften,
+            true if self.secret.is(shown) => Guessed::Right,
+            true => {
+                wrong.try_spend(who, now());
+                Guessed::Wrong
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+
+    use super::*;
+    use crate::rendezvous::origin::Weights;
+
+    const TOKEN: &str = "a-token-that-nobody-guesses";
+
+    fn guesses() -> Guesses {
+        Guesses::new(Secret::new(&TOKEN.parse().expect("a token")))
+    }
+
+    fn claimant(text: &str) -> Claimant {
+        Weights::default().claimant(text.parse().expect("an address"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_whole_token_is_right() {
+        let guesses = guesses();
+        for (n, shown) in ["", "x", &TOKEN[1..], "a-token-that-nobody-guesses2"]
+            .into_iter()
+            .enumerate()
+        {
+            let who = claimant(&format!("192.0.2.{n}"));
+            let guessed = guesses.guess(shown.as_bytes(), &who).await;
+            assert_eq!(guessed, Guessed::Wrong, "{shown}");
+        }
+        let guessed = guesses.guess(TOKEN.as_bytes(), &claimant("::1")).await;
+        assert_eq!(guessed, Guessed::Right);
+        assert!(!format!("{guesses:?}").contains("nobody"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_origin_is_wrong_so_often_and_right_as_often_as_it_likes() {
+        let guesses = guesses();
+        let who = claimant("192.0.2.1");
+        for _ in 0..100 {
+            let guessed = guesses.guess(TOKEN.as_bytes(), &who).await;
+            assert_eq!(guessed, Guessed::Right);
+        }
+        let mut wrong = 0;
+        for _ in 0..1000 {
+            match guesses.guess(b"x", &who).await {
+                Guessed::Wrong => wrong += 1,
+                other => assert_eq!(other, Guessed::TooOften),
+            }
+        }
+        // 11 take a second.
+        assert_eq!(wrong, 11);
+        let guessed = guesses.guess(TOKEN.as_bytes(), &who).await;
+        assert_eq!(
+            guessed,
+            Guessed::TooOften,
+            "nobody can tell it from a guess"
+        );
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let guessed = guesses.guess(TOKEN.as_bytes(), &who).await;
+        assert_eq!(guessed, Guessed::Right);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn guesses_at_once_count_as_those_one_after_another() {
+        let guesses = guesses();
+        let who = claimant("192.0.2.1");
+        let all = join_all((0..1000).map(|_| guesses.guess(b"x", &who))).await;
+        let wrong = all.into_iter().filter(|g| *g == Guessed::Wrong).count();
+        assert!((10..=12).contains(&wrong), "{wrong}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_hangs_up_has_guessed_all_the_same() {
+        let guesses = guesses();
+        let start = now();
+        for n in 0..TURNS {
+            let who = claimant(&format!("192.0.2.{n}"));
+            let guess = guesses.guess(b"x", &who);
+            let answered = tokio::time::timeout(Duration::from_millis(1), guess).await;
+            assert!(answered.is_err(), "{n}");
+        }
+        let guessed = guesses.guess(TOKEN.as_bytes(), &claimant("::1")).await;
+        assert_eq!(guessed, Guessed::Right);
+        assert!(now() - start >= PAUSE, "no turn was free before");
+        tokio::time::sleep(PAUSE * 2).await;
+        let who = claimant("198.51.100.1");
+        for _ in 0..AT_ONCE {
+            let guess = guesses.guess(b"x", &who);
+            let _ = tokio::time::timeout(Duration::from_millis(1), guess).await;
+        }
+        let guessed = guesses.guess(b"x", &who).await;
+        assert_eq!(guessed, Guessed::TooOften);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_together_are_wrong_so_often_and_the_operator_gets_in_meanwhile() {
+        let guesses = guesses();
+        let start = now();
+        let strangers = join_all((0..5000).map(|n: u32| {
+            let who = claimant(&format!("10.0.{}.{}", n >> 8, n & 255));
+            let guesses = &guesses;
+            async move {
+                for _ in 0..3 {
+                    guesses.guess(b"x", &who).await;
+                }
+                now() - start
+            }
+        }));
+        let operator = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let guessed = guesses.guess(TOKEN.as_bytes(), &claimant("::1")).await;
+            assert_eq!(guessed, Guessed::Right);
+            now() - start
+        };
+        let (strangers, operator) = futures::future::join(strangers, operator).await;
+        let last = strangers.into_iter().max().expect("some");
+        // 15,000 at 640 a second, and one round of 5,000 at most before the operator.
+        assert!(last >= Duration::from_secs(23), "{last:?}");
+        assert!(operator < Duration::from_secs(9), "{operator:?}");
+    }
+}

@@ -1,0 +1,81 @@
+//! What a rendezvous does at one moment, as the page shows it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use maud::Markup;
+
+use super::{
+    history::{COLUMNS, History, Sample},
+    page,
+};
+use crate::rendezvous::{hub::Figures, usage::PeerUsage};
+
+/// What is shown anew each second.
+pub(super) struct Now {
+    pub(super) figures: Figures,
+    pub(super) sample: Sample,
+    pub(super) runs_for: Duration,
+}
+
+/// All that is shown beside the lists.
+pub(super) struct Look {
+    pub(super) now: Now,
+    /// Of the bytes a second, peers, links and dials.
+    pub(super) columns: [[Option<u64>; COLUMNS]; 4],
+    pub(super) users: Vec<PeerUsage>,
+}
+
+impl Look {
+    pub(super) fn new(now: Now, history: &History, users: Vec<PeerUsage>) -> Self {
+        Self {
+            now,
+            columns: [
+                history.columns(|sample| sample.rate),
+                history.columns(|sample| sample.peers),
+                history.columns(|sample| sample.links),
+                history.columns(|sample| sample.dials),
+            ],
+            users,
+        }
+    }
+}
+
+/// The parts of the page that change by themselves, as a stream of events has them. They are made once for all who listen.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    pub(super) figures: Bytes,
+    /// The others, which are made anew less often: they are other ones when this number is.
+    pub(super) number: u64,
+    pub(super) others: Bytes,
+}
+
+impl Live {
+    pub(super) fn new(look: &Look, number: u64) -> Self {
+        let others = [
+            event("pictures", page::pictures(look)),
+            event("users", page::users(&look.users)),
+            event("refusals", page::refusals(&look.now)),
+        ];
+        Self {
+            figures: event("figures", page::figures(&look.now)).into(),
+            number,
+            others: others.concat().into(),
+        }
+    }
+
+    /// The same with other figures.
+    pub(super) fn with_figures(&self, now: &Now) -> Self {
+        Self {
+            figures: event("figures", page::figures(now)).into(),
+            number: self.number,
+            others: self.others.clone(),
+        }
+    }
+}
+
+/// An event, as `text/event-stream` has it. What it carries has no ends of lines.
+fn event(name: &str, html: Markup) -> String {
+    let html = html.into_string().replace(['\r', '\n'], " ");
+    format!("event: {name}\ndata: {html}\n\n")
+}

@@ -1,0 +1,397 @@
+//! The page, as HTML. All that comes from outside is escaped by maud.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::{
+    look::{Look, Now},
+    peers::{Peer, Peers},
+    picture::Picture,
+    request::Search,
+    units,
+};
+use crate::rendezvous::usage::PeerUsage;
+
+pub(super) const STYLE: &str = include_str!("page.css");
+pub(super) const SCRIPT: &str = include_str!("page.js");
+
+/// What a page says of where it came from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Warnings {
+    /// Others may read what is sent.
+    pub(super) is_overheard: bool,
+    /// Peers prove no keys.
+    pub(super) is_unproved: bool,
+    /// Bans could not be kept.
+    pub(super) is_behind: bool,
+}
+
+impl Warnings {
+    fn html(self) -> Markup {
+        html! {
+            @if self.is_overheard {
+                p class="warning" {
+                    strong { "Not encrypted. " }
+                    "Whoever is on the way between you and the server can read the token and take over the page. "
+                    "Use TLS, or come from the server's own machine."
+                }
+            }
+            @if self.is_unproved {
+                p class="warning" {
+                    strong { "Peers prove no keys. " }
+                    "Anybody may have any peer id, so a peer that is banned comes back under another one."
+                }
+            }
+            @if self.is_behind {
+                p class="warning" {
+                    strong { "The bans were not kept. " }
+                    "The last change holds until the server ends. The log says what is wrong."
+                }
+            }
+        }
+    }
+}
+
+fn document(title: &str, script: Option<&str>, body: &Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                link rel="icon" href="data:,";
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                (body)
+                @if let Some(script) = script {
+                    script { (PreEscaped(script)) }
+                }
+            }
+        }
+    }
+}
+
+/// What asks for the token. `problem` is what was wrong with the last one.
+pub(super) fn login(is_overheard: bool, problem: Option<&str>) -> Markup {
+    let body = html! {
+        main class="login" {
+            h1 { "Rendezvous: log in" }
+            @if is_overheard {
+                p class="warning" {
+                    strong { "Not encrypted. " }
+                    "Whoever is on the way between you and the server can read the token."
+                }
+            }
+            @if let Some(problem) = problem {
+                p class="warning" role="alert" id="problem" { (problem) }
+            }
+            form method="post" action="/admin/login" {
+                label for="token" { "Token of the operator" }
+                input id="token" name="token" type="password" autocomplete="current-password" required
+                    autofocus aria-describedby=[problem.map(|_| "problem")];
+                button type="submit" { "Log in" }
+            }
+        }
+    };
+    document("Rendezvous: log in", None, &body)
+}
+
+/// All that a page shows.
+pub(super) struct Page<'a> {
+    /// What its forms have in them; none where it was asked for with a token.
+    pub(super) form: Option<&'a str>,
+    /// What came of what was asked for last.
+    pub(super) news: Option<&'a str>,
+    pub(super) warnings: Warnings,
+    pub(super) look: &'a Look,
+    pub(super) search: &'a Search,
+    pub(super) peers: &'a Peers,
+    pub(super) bans: &'a Bans,
+}
+
+/// The bans that a page shows.
+pub(super) struct Bans {
+    pub(super) some: Vec<String>,
+    pub(super) all: usize,
+    /// Whether they outlive the process.
+    pub(super) are_kept: bool,
+}
+
+impl Page<'_> {
+    pub(super) fn html(&self) -> Markup {
+        let body = html! {
+            header {
+                h1 { "Rendezvous" }
+                p id="state" role="status" { "not live" }
+                a class="button" href=(self.search.path()) { "Reload" }
+                @if let Some(form) = self.form {
+                    form method="post" action="/admin/logout" {
+                        input type="hidden" name="form" value=(form);
+                        button type="submit" { "Log out" }
+                    }
+                }
+            }
+            main {
+                (self.warnings.html())
+                @if let Some(news) = self.news {
+                    p id="news" role="status" tabindex="-1" { (news) }
+                }
+                div id="figures" { (figures(&self.look.now)) }
+                section aria-labelledby="hour" {
+                    h2 id="hour" { "The last hour" }
+                    div id="pictures" { (pictures(self.look)) }
+                }
+                (self.peers_section())
+                section aria-labelledby="top" {
+                    h2 id="top" { "Who has sent most today" }
+                    div id="users" { (users(&self.look.users)) }
+                }
+                section aria-labelledby="refused" {
+                    h2 id="refused" { "Refused and closed since the start" }
+                    div id="refusals" { (refusals(&self.look.now)) }
+                }
+                (self.bans_section())
+            }
+        };
+        document("Rendezvous", Some(SCRIPT), &body)
+    }
+
+    fn peers_section(&self) -> Markup {
+        html! {
+            section aria-labelledby="joined" {
+                h2 id="joined" { "Peers" }
+                form method="get" action="/admin" role="search" class="line" {
+                    label for="id" { "Peer id begins with" }
+                    input id="id" name="id" type="search" value=(self.search.id) autocomplete="off" spellcheck="false";
+                    button type="submit" { "Search" }
+                }
+                div id="peers" { (peers(self.form, self.search, self.peers)) }
+            }
+        }
+    }
+
+    fn bans_section(&self) -> Markup {
+        let Bans {
+            some,
+            all,
+            are_kept,
+        } = self.bans;
+        let holds = match are_kept {
+            true => "Bans are kept in a file, and hold when the server is started again.",
+            false => {
+                "Bans hold until the server ends. Start it with --admin-ban-file to keep them."
+            }
+        };
+        html! {
+            section aria-labelledby="bans" {
+                h2 id="bans" { "Banned peers" }
+                p { (holds) " A peer that is banned may not join, and is cut off at once." }
+                form method="post" action="/admin/ban" class="line" {
+                    (self.hidden())
+                    label for="peer" { "Peer id" }
+                    input id="peer" name="peer" required autocomplete="off" spellcheck="false";
+                    button type="submit" class="danger" { "Ban" }
+                }
+                @if some.is_empty() {
+                    p { @if *all == 0 { "Nobody is banned." } @else { "No id of a banned peer begins so." } }
+                } @else {
+                    form method="post" action="/admin/unban" {
+                        (self.hidden())
+                        ul class="bans" {
+                            @for peer in some {
+                                li {
+                                    code { (peer) }
+                                    button type="submit" name="peer" value=(peer) aria-label={ "Unban " (peer) } { "Unban" }
+                                }
+                            }
+                        }
+                    }
+                }
+                @if some.len() < *all {
+                    p { (units::counted(*all as u64, "peer is", "peers are")) " banned in all. The search above finds the others, too." }
+                }
+            }
+        }
+    }
+
+    fn hidden(&self) -> Markup {
+        hidden(self.form, self.search)
+    }
+}
+
+/// What a form has in it beside what a person says.
+fn hidden(form: Option<&str>, search: &Search) -> Markup {
+    html! {
+        @if let Some(form) = form {
+            input type="hidden" name="form" value=(form);
+        }
+        input type="hidden" name="id" value=(search.id);
+        input type="hidden" name="tenant" value=(search.tenant);
+        input type="hidden" name="after" value=(search.after);
+    }
+}
+
+/// The numbers of now.
+pub(super) fn figures(now: &Now) -> Markup {
+    let snapshot = &now.figures.snapshot;
+    let count = |number: usize| units::count(number as u64);
+    // It is another one when the list of peers is.
+    let version = format!("{} {}", snapshot.counters.joins, now.figures.peers);
+    html! {
+        dl data-version=(version) {
+            div { dt { "Peers" } dd { (count(now.figures.peers)) } }
+            div { dt { "Links" } dd { (count(snapshot.links)) } }
+            div { dt { "Dials" } dd { (count(snapshot.dials)) } }
+            div { dt { "Relayed a second" } dd { (units::bytes(now.sample.rate)) } }
+            div { dt { "Relayed in all" } dd { (units::bytes(snapshot.relayed_bytes)) } }
+            div { dt { "Connections" } dd { (count(snapshot.connections)) } }
+            div { dt { "Memory of links" } dd { (units::bytes(snapshot.memory_bytes)) } }
+            div { dt { "Runs for" } dd { (units::span(now.runs_for)) } }
+        }
+    }
+}
+
+/// The pictures of the last hour.
+pub(super) fn pictures(look: &Look) -> Markup {
+    let [rate, peers, links, dials] = look.columns;
+    let now = look.now.sample;
+    let each = [
+        (
+            "Bytes a second",
+            rate,
+            now.rate,
+            units::bytes as fn(u64) -> String,
+        ),
+        ("Peers", peers, now.peers, units::count),
+        ("Links", links, now.links, units::count),
+        ("Dials", dials, now.dials, units::count),
+    ];
+    let pictures = each.map(|(title, columns, now, written)| Picture {
+        title,
+        columns,
+        now,
+        written,
+    });
+    html! {
+        @for picture in pictures { (picture.draw()) }
+    }
+}
+
+/// What was refused, the most frequent first.
+pub(super) fn refusals(now: &Now) -> Markup {
+    let refusals = now.figures.snapshot.refusals.iter();
+    let mut counted: Vec<_> = refusals.filter(|(_, count)| *count > 0).collect();
+    counted.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    html! {
+        @if counted.is_empty() {
+            p { "Nothing." }
+        } @else {
+            table {
+                thead { tr { th scope="col" { "Reason" } th scope="col" class="number" { "How often" } } }
+                tbody {
+                    @for (reason, count) in counted {
+                        tr {
+                            th scope="row" { (reason.to_string().replace('_', " ")) }
+                            td class="number" data-label="How often" { (units::count(count)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Who has sent most.
+pub(super) fn users(users: &[PeerUsage]) -> Markup {
+    html! {
+        @if users.is_empty() {
+            p { "Nobody has sent anything." }
+        } @else {
+            table {
+                thead {
+                    tr {
+                        th scope="col" { "Peer" }
+                        th scope="col" { "From" }
+                        th scope="col" class="number" { "Sent today" }
+                        th scope="col" class="number" { "A second" }
+                    }
+                }
+                tbody {
+                    @for user in users {
+                        @let search = Search { id: user.peer.to_base58(), ..Search::default() };
+                        tr {
+                            th scope="row" {
+                                a href=(search.path()) { code { (search.id) } }
+                                @if let Some(tenant) = &user.tenant { span class="address" { "tenant " (tenant) } }
+                            }
+                            td data-label="From" { (user.client) }
+                            td class="number" data-label="Sent today" { (units::bytes(user.sent_today)) }
+                            td class="number" data-label="A second" { (units::bytes(user.sent_per_second)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Some of the peers, with what can be done about them.
+pub(super) fn peers(form: Option<&str>, search: &Search, peers: &Peers) -> Markup {
+    let next = peers.some.last().filter(|_| peers.has_more);
+    let next = next.map(|last| Search {
+        id: search.id.clone(),
+        tenant: last.tenant.clone(),
+        after: last.address.to_string(),
+    });
+    let first = Search {
+        id: search.id.clone(),
+        ..Search::default()
+    };
+    html! {
+        @if peers.some.is_empty() {
+            p { "No peer is here, or none of those that you look for." }
+        } @else {
+            form method="post" action="/admin/disconnect" {
+                (hidden(form, search))
+                table class="peers" {
+                    thead {
+                        tr {
+                            th scope="col" { "Peer, and its address" }
+                            th scope="col" { "From" }
+                            th scope="col" class="number" { "Dials" }
+                            th scope="col" { "Action" }
+                        }
+                    }
+                    tbody { @for peer in &peers.some { (row(peer, peers.of_tenants)) } }
+                }
+            }
+        }
+        nav aria-label="Pages of peers" {
+            @if !search.after.is_empty() { a class="button" href=(first.path()) { "First page" } }
+            @if let Some(next) = next { a class="button" href=(next.path()) { "Next page" } }
+        }
+    }
+}
+
+fn row(peer: &Peer, of_tenants: bool) -> Markup {
+    let id = peer.id.map(|id| id.to_base58());
+    html! {
+        tr {
+            th scope="row" {
+                @if let Some(id) = &id { code { (id) } }
+                span class="address" { (*peer.address) @if of_tenants { ", tenant " (peer.tenant) } }
+            }
+            td data-label="From" { @if let Some(client) = peer.client { (client) } }
+            td class="number" data-label="Dials" { (units::count(peer.dials as u64)) }
+            td class="actions" {
+                @if let Some(id) = &id {
+                    button type="submit" name="peer" value=(id) aria-label={ "Disconnect " (id) } { "Disconnect" }
+                    button type="submit" name="peer" value=(id) aria-label={ "Ban " (id) } formaction="/admin/ban"
+                        class="danger" { "Ban" }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The peers that have joined, a page at a time.
+
+use std::{net::IpAddr, sync::Arc};
+
+use libp2p_identity::PeerId;
+
+use super::request::Search;
+use crate::rendezvous::{
+    hub::Hub,
+    ids::{in_address, peer_in},
+    registry::Joined,
+    tenants::Tenants,
+};
+
+/// How many are on a page.
+pub(super) const ON_PAGE: usize = 100;
+/// How many are looked up with the lock held.
+const AT_ONCE: usize = 128;
+
+/// A peer that has joined.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) address: Arc<str>,
+    /// By which id it is disconnected and banned; none if its address has none, and it has proved none.
+    pub(super) id: Option<PeerId>,
+    pub(super) client: Option<IpAddr>,
+    /// How many dials its link has.
+    pub(super) dials: usize,
+    /// The name of its tenant.
+    pub(super) tenant: String,
+}
+
+impl Peer {
+    fn new(joined: &Joined, dials: usize, hub: &Hub) -> Self {
+        let join = joined.grant.as_ref().map(|grant| grant.join());
+        Self {
+            address: joined.address.clone(),
+            id: join
+                .and_then(|join| join.peer())
+                .or_else(|| peer_in(&joined.address)),
+            client: join.map(|join| join.client()),
+            dials,
+            tenant: hub.name().to_owned(),
+        }
+    }
+
+    /// Whether one of its ids begins with this.
+    fn begins_with(&self, prefix: &str) -> bool {
+        in_address(&self.address).starts_with(prefix)
+            || self.id.is_some_and(|id| id.to_base58().starts_with(prefix))
+    }
+}
+
+/// Some of them, in the order of tenants and of their addresses.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    pub(super) some: Vec<Peer>,
+    /// Whether there are more behind them.
+    pub(super) has_more: bool,
+    /// Whether there are several tenants.
+    pub(super) of_tenants: bool,
+}
+
+impl Peers {
+    /// Those whom a page shows. To find them, all may have to be looked at: some at a time, and others get their turns in
+    /// between.
+    pub(super) async fn find(tenants: &Tenants, search: &Search) -> Self {
+        let mut found = Self {
+            of_tenants: tenants.are_several(),
+            ..Self::default()
+        };
+        let last = (search.tenant.as_str(), search.after.as_str());
+        let is_before = |hub: &&Arc<Hub>| !last.0.is_empty() && hub.name() != last.0;
+        for hub in tenants.all().skip_while(is_before) {
+            let from = match last {
+                (tenant, after) if tenant == hub.name() && !after.is_empty() => behind(after),
+                _ => String::new(),
+            };
+            found.find_in(hub, from, &search.id).await;
+            if found.has_more {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Adds those of a tenant, from an address on.
+    async fn find_in(&mut self, hub: &Hub, mut from: String, id: &str) {
+        loop {
+            let some = hub.joined_from(&from, AT_ONCE);
+            let Some((last, _)) = some.last() else {
+                return;
+            };
+            from = behind(&last.address);
+            for (joined, dials) in &some {
+                let peer = Peer::new(joined, *dials, hub);
+                if !peer.begins_with(id) {
+                    continue;
+                }
+                if self.some.len() == ON_PAGE {
+                    self.has_more = true;
+                    return;
+                }
+                self.some.push(peer);
+            }
+            // What has left meanwhile is dropped with it.
+            drop(some);
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// The first string behind it.
+fn behind(address: &str) -> String {
+    format!("{address}\0")
+}

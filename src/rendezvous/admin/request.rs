@@ -1,0 +1,338 @@
+//! What a request for the operator's page says about itself.
+
+use std::{future::poll_fn, net::IpAddr, pin::pin, time::Duration};
+
+use hyper::{
+    Uri,
+    body::{Body, Buf as _},
+    header::{CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, ORIGIN},
+};
+
+use crate::rendezvous::{
+    http::{Query, only},
+    origin::Claimant,
+};
+
+/// The cookie that has a session's id.
+pub(super) const COOKIE_NAME: &str = "star_admin";
+/// How many cookies of that name are looked at: another site of the same domain may have set some.
+const MOST_COOKIES: usize = 4;
+/// How many bytes a form may have: a token of 512 characters, each as three.
+const MOST_BYTES: usize = 8 * 1024;
+/// The longest beginning of a peer id that is searched for, and the longest address that a list goes on from.
+const MOST_SEARCHED: usize = 128;
+const MOST_AFTER: usize = 512;
+const FORM: &str = "application/x-www-form-urlencoded";
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+/// From whom a request comes, and how.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::rendezvous) struct Visitor {
+    pub(in crate::rendezvous) client: IpAddr,
+    pub(in crate::rendezvous) claimant: Claimant,
+    /// Whether nobody on the way can read it, as far as is known.
+    pub(in crate::rendezvous) is_secure: bool,
+}
+
+impl Visitor {
+    /// Whether others may read the token on its way.
+    pub(super) fn is_overheard(&self) -> bool {
+        !self.is_secure && !self.client.to_canonical().is_loopback()
+    }
+}
+
+/// The ids of sessions that a request shows.
+pub(super) fn session_ids(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(COOKIE).into_iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter_map(|(name, id)| (name == COOKIE_NAME).then_some(id))
+        .take(MOST_COOKIES)
+}
+
+/// What a browser says about who has made the request.
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    std::str::from_utf8(only(headers, name)?).ok()
+}
+
+/// Whether a page of this server has made a request that changes something.
+pub(super) fn is_own(headers: &HeaderMap, is_secure: bool) -> bool {
+    // The browser says so itself, where it does not doubt that the server is who it is.
+    if headers.contains_key(FETCH_SITE) {
+        return text(headers, &FETCH_SITE) == Some("same-origin");
+    }
+    let origin = text(headers, &ORIGIN).and_then(|origin| origin.split_once("://"));
+    let host = text(headers, &HOST);
+    origin.is_some_and(|(scheme, origin)| {
+        let is_scheme = scheme == "https" || (scheme == "http" && !is_secure);
+        is_scheme && host.is_some_and(|host| host.eq_ignore_ascii_case(origin))
+    })
+}
+
+/// Whether a request comes from a page of whatever site. Scripts outside of browsers say nothing.
+pub(super) fn is_of_a_page(headers: &HeaderMap) -> bool {
+    headers.contains_key(FETCH_SITE) || headers.contains_key(ORIGIN)
+}
+
+/// Whether a request that changes nothing may be answered: not for a page of somebody else's. A browser that opens a
+/// page by a link shows it to nobody but the person before it.
+pub(super) fn may_see(headers: &HeaderMap, is_front: bool) -> bool {
+    let is_opened = is_front && text(headers, &FETCH_MODE) == Some("navigate");
+    match headers.contains_key(FETCH_SITE) {
+        false => true,
+        true => is_opened || matches!(text(headers, &FETCH_SITE), Some("same-origin" | "none")),
+    }
+}
+
+/// A form that was sent.
+#[derive(Debug)]
+pub(super) struct Form(String);
+
+/// Why there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FormError {
+    #[error("A form is application/x-www-form-urlencoded\n")]
+    Type,
+    #[error("A form has 8 KiB at most\n")]
+    TooLong,
+    #[error("The form did not come in time\n")]
+    TooSlow,
+    #[error("The form cannot be read\n")]
+    Broken,
+}
+
+impl Form {
+    /// Reads a form, for so long at most.
+    pub(super) async fn read<B: Body>(
+        headers: &HeaderMap,
+        body: B,
+        patience: Duration,
+    ) -> Result<Self, FormError> {
+        let kind = text(headers, &CONTENT_TYPE).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        if !kind.eq_ignore_ascii_case(FORM) {
+            return Err(FormError::Type);
+        }
+        let all = tokio::time::timeout(patience, read_all(body)).await;
+        let all = all.map_err(|_| FormError::TooSlow)??;
+        String::from_utf8(all)
+            .map(Self)
+            .map_err(|_| FormError::Broken)
+    }
+
+    /// The value of a field; empty if it is not there.
+    pub(super) fn get(&self, name: &str) -> String {
+        field(&self.0, name)
+    }
+}
+
+async fn read_all<B: Body>(body: B) -> Result<Vec<u8>, FormError> {
+    if body.size_hint().lower() > MOST_BYTES as u64 {
+        return Err(FormError::TooLong);
+    }
+    let mut body = pin!(body);
+    let mut all = Vec::new();
+    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let frame = frame.map_err(|_| FormError::Broken)?;
+        let Ok(mut data) = frame.into_data() else {
+            continue;
+        };
+        if all.len() + data.remaining() > MOST_BYTES {
+            return Err(FormError::TooLong);
+        }
+        while data.has_remaining() {
+            let chunk = data.chunk();
+            all.extend_from_slice(chunk);
+            data.advance(chunk.len());
+        }
+    }
+    Ok(all)
+}
+
+fn field(query: &str, name: &str) -> String {
+    let value = Query(query).get(name).unwrap_or_default();
+    String::from_utf8_lossy(&value).into_owned()
+}
+
+/// Which peers a page shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Search {
+    /// Those whose ids begin with this.
+    pub(super) id: String,
+    /// Those whose addresses come behind this, in this tenant and those behind it.
+    pub(super) after: String,
+    pub(super) tenant: String,
+}
+
+impl Search {
+    pub(super) fn of_uri(uri: &Uri) -> Self {
+        let query = uri.query().unwrap_or_default();
+        Self::new(|name| field(query, name))
+    }
+
+    /// What the page showed on which a form was.
+    pub(super) fn of_form(form: &Form) -> Self {
+        Self::new(|name| form.get(name))
+    }
+
+    fn new(field: impl Fn(&str) -> String) -> Self {
+        let short = |name| field(name).trim().chars().take(MOST_SEARCHED).collect();
+        let after = field("after");
+        let after = if after.len() > MOST_AFTER {
+            String::new()
+        } else {
+            after
+        };
+        Self {
+            id: short("id"),
+            tenant: short("tenant"),
+            after,
+        }
+    }
+
+    /// The page that shows them.
+    pub(super) fn path(&self) -> String {
+        let fields = [
+            ("id", &self.id),
+            ("tenant", &self.tenant),
+            ("after", &self.after),
+        ];
+        let fields = fields.into_iter().filter(|(_, value)| !value.is_empty());
+        let query: Vec<_> = fields
+            .map(|(name, value)| format!("{name}={}", escaped(value)))
+            .collect();
+        match query.is_empty() {
+            true => "/admin".to_owned(),
+            false => format!("/admin?{}", query.join("&")),
+        }
+    }
+}
+
+/// A value as a query has it.
+fn escaped(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            // RFC 3986, section 2.3, and slashes, which mean nothing in a query.
+            b'-' | b'.' | b'_' | b'~' | b'/' => text.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => text.push(char::from(byte)),
+            _ => {
+                text.push('%');
+                text.push_str(&hex::encode_upper([byte]));
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pairs = pairs.iter().map(|(name, value)| {
+            let value = HeaderValue::from_str(value).expect("a value");
+            (HeaderName::from_static(name), value)
+        });
+        let mut headers = HeaderMap::new();
+        pairs.for_each(|(name, value)| {
+            headers.append(name, value);
+        });
+        headers
+    }
+
+    #[test]
+    fn only_a_page_of_the_server_itself_may_change_something() {
+        for (pairs, is_secure, expected) in [
+            (&[("sec-fetch-site", "same-origin")][..], true, true),
+            // As of a page whose referrer is nobody's business.
+            (
+                &[("sec-fetch-site", "same-origin"), ("origin", "null")],
+                true,
+                true,
+            ),
+            (
+                &[("sec-fetch-site", "same-site"), ("origin", "http://a:1")],
+                false,
+                false,
+            ),
+            (&[("sec-fetch-site", "cross-site")], false, false),
+            (&[("sec-fetch-site", "none")], false, false),
+            (&[("origin", "http://a:1")], false, true),
+            (&[("origin", "https://a:1")], false, true),
+            (&[("origin", "https://A:1")], true, true),
+            (&[("origin", "http://a:1")], true, false),
+            (&[("origin", "http://a:2")], false, false),
+            (&[("origin", "http://a")], false, false),
+            (&[("origin", "http://a:1.evil.example")], false, false),
+            (&[("origin", "null")], false, false),
+            (&[("origin", "a:1")], false, false),
+            (
+                &[("origin", "http://a:1"), ("origin", "http://a:1")],
+                false,
+                false,
+            ),
+            (&[], false, false),
+        ] {
+            let mut headers = headers(pairs);
+            headers.insert(HOST, HeaderValue::from_static("a:1"));
+            assert_eq!(is_own(&headers, is_secure), expected, "{headers:?}");
+        }
+        assert!(!is_own(&headers(&[("origin", "http://a:1")]), false));
+    }
+
+    #[test]
+    fn a_page_of_another_site_sees_nothing_and_may_have_it_opened() {
+        for (site, mode, of_front, of_rest) in [
+            ("same-origin", "cors", true, true),
+            ("none", "navigate", true, true),
+            ("cross-site", "navigate", true, false),
+            ("same-site", "navigate", true, false),
+            ("same-site", "cors", false, false),
+            ("cross-site", "no-cors", false, false),
+        ] {
+            let headers = headers(&[("sec-fetch-site", site), ("sec-fetch-mode", mode)]);
+            let seen = (may_see(&headers, true), may_see(&headers, false));
+            assert_eq!(seen, (of_front, of_rest), "{site} {mode}");
+        }
+        assert!(may_see(&headers(&[]), false));
+    }
+
+    #[test]
+    fn a_few_cookies_are_looked_at() {
+        let many = "star_admin=x; ".repeat(1000);
+        let headers = headers(&[
+            (
+                "cookie",
+                "a=b; star_admin=1;star_admin=2; xstar_admin=3; star_admin",
+            ),
+            ("cookie", &many),
+        ]);
+        let ids: Vec<_> = session_ids(&headers).collect();
+        assert_eq!(ids, ["1", "2", "x", "x"]);
+    }
+
+    #[test]
+    fn a_search_leads_back_to_what_was_shown() {
+        let uri = |text: &str| text.parse::<Uri>().expect("a URI");
+        assert_eq!(Search::default().path(), "/admin");
+        let search = Search {
+            id: "12D3".to_owned(),
+            after: "/dns4/é&\"x".to_owned(),
+            tenant: "blue".to_owned(),
+        };
+        assert_eq!(
+            search.path(),
+            "/admin?id=12D3&tenant=blue&after=/dns4/%C3%A9%26%22x"
+        );
+        assert_eq!(Search::of_uri(&uri(&search.path())), search);
+        let long = format!("/admin?id={0}&after={0}", "a".repeat(10_000));
+        let search = Search::of_uri(&uri(&long));
+        assert_eq!((search.id.len(), search.after.len()), (128, 0));
+    }
+}

@@ -1,0 +1,428 @@
+//! Who is answered what.
+
+use std::sync::Arc;
+
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue, SET_COOKIE},
+    http::request::Parts,
+};
+use tokio::sync::Mutex;
+
+use super::{
+    Panel,
+    actions::Action,
+    answers::{self, last, later, see_other, text, with_challenge},
+    events,
+    guesses::Guessed,
+    page::{self, Bans, Page, Warnings},
+    peers::{ON_PAGE, Peers},
+    request::{
+        COOKIE_NAME, Form, FormError, Search, Visitor, is_of_a_page, is_own, may_see, session_ids,
+    },
+    sessions::{AGE, Session},
+};
+use crate::{
+    rendezvous::{
+        body::Body,
+        http::{bearer, only},
+        hub::now,
+        refusals::Refused,
+        tenants::Tenants,
+    },
+    token::Token,
+};
+
+const PATH: &str = "/admin";
+const NO_TOKEN: &str = "Show the token, or log in\n";
+const WRONG: &str = "That is not the token.";
+const TOO_OFTEN: &str = "Too many wrong tokens from your address: try again in a few seconds.";
+const NOT_OWN: &str = "Only a page of this server may do that\n";
+
+/// Whether a path is one of the page's.
+pub(in crate::rendezvous) fn is_asked_for(path: &str) -> bool {
+    let rest = path.strip_prefix(PATH);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route {
+    Front,
+    Peers,
+    Events,
+    LogIn,
+    LogOut,
+    Act(Action),
+}
+
+impl Route {
+    fn of(path: &str) -> Option<Self> {
+        Some(match path.strip_prefix(PATH)? {
+            "" | "/" => Self::Front,
+            "/peers" => Self::Peers,
+            "/events" => Self::Events,
+            "/login" => Self::LogIn,
+            "/logout" => Self::LogOut,
+            "/disconnect" => Self::Act(Action::Disconnect),
+            "/ban" => Self::Act(Action::Ban),
+            "/unban" => Self::Act(Action::Unban),
+            _ => return None,
+        })
+    }
+
+    /// How it may be asked for.
+    fn methods(self) -> &'static str {
+        match self {
+            Self::Front | Self::Peers => "GET, HEAD",
+            Self::Events => "GET",
+            Self::LogIn | Self::LogOut | Self::Act(_) => "POST",
+        }
+    }
+
+    fn takes(self, method: &Method) -> bool {
+        self.methods()
+            .split(", ")
+            .any(|name| name == method.as_str())
+    }
+}
+
+/// With what somebody was let in.
+#[derive(Debug)]
+enum Authority {
+    Session(Session),
+    Token,
+}
+
+/// Why somebody is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stranger {
+    ShowsNothing,
+    IsWrong,
+    AsksTooOften,
+}
+
+impl Authority {
+    fn session(&self) -> Option<&Session> {
+        match self {
+            Self::Session(session) => Some(session),
+            Self::Token => None,
+        }
+    }
+}
+
+impl Panel {
+    /// Answers a request. `lasting` is held by an answer that goes on for longer than connections do.
+    pub(in crate::rendezvous) async fn respond(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        visitor: Visitor,
+        tenants: Arc<Tenants>,
+        lasting: Arc<Mutex<()>>,
+    ) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let Some(route) = Route::of(parts.uri.path()) else {
+            return last(text(StatusCode::NOT_FOUND, "Not found\n"));
+        };
+        if !route.takes(&parts.method) {
+            return answers::only(route.methods());
+        }
+        if route == Route::LogIn {
+            return self.log_in(&parts.headers, body, &visitor, &tenants).await;
+        }
+        let authority = match self.authority(&parts.headers, &visitor, &tenants).await {
+            Ok(authority) => authority,
+            Err(stranger) => return refuse(stranger, route, &visitor),
+        };
+        match route {
+            Route::Front | Route::Peers | Route::Events => {
+                let is_front = route == Route::Front;
+                if !may_see(&parts.headers, is_front) {
+                    return last(text(StatusCode::FORBIDDEN, NOT_OWN));
+                }
+                if route == Route::Events {
+                    return self.events(&authority, tenants, lasting);
+                }
+                let search = Search::of_uri(&parts.uri);
+                let peers = Peers::find(&tenants, &search).await;
+                match is_front {
+                    true => self.front(&authority, &visitor, &search, &peers, &tenants),
+                    false => {
+                        let form = authority.session().map(|session| session.form.as_str());
+                        answers::page(StatusCode::OK, page::peers(form, &search, &peers))
+                    }
+                }
+            }
+            Route::LogIn | Route::LogOut => {
+                self.log_out(&authority, &parts.headers, body, &visitor, &tenants)
+                    .await
+            }
+            Route::Act(action) => {
+                self.act(action, &authority, &parts, body, &visitor, &tenants)
+                    .await
+            }
+        }
+    }
+
+    /// Who asks: by the token, if one is shown, or else by the session.
+    async fn authority(
+        &self,
+        headers: &HeaderMap,
+        visitor: &Visitor,
+        tenants: &Tenants,
+    ) -> Result<Authority, Stranger> {
+        if let Some(token) = shown_token(headers) {
+            return match self.guess(token.reveal(), visitor, tenants).await {
+                Guessed::Right => Ok(Authority::Token),
+                Guessed::Wrong => Err(Stranger::IsWrong),
+                Guessed::TooOften => Err(Stranger::AsksTooOften),
+            };
+        }
+        let mut sessions = self.sessions();
+        let session = session_ids(headers).find_map(|id| sessions.find(id, now()));
+        session
+            .map(Authority::Session)
+            .ok_or(Stranger::ShowsNothing)
+    }
+
+    async fn guess(&self, shown: &str, visitor: &Visitor, tenants: &Tenants) -> Guessed {
+        let guessed = self
+            .guesses
+            .guess(shown.as_bytes(), &visitor.claimant)
+            .await;
+        match guessed {
+            Guessed::Right => {}
+            Guessed::Wrong => {
+                tenants
+                    .house()
+                    .admission()
+                    .count_refused(Refused::WrongAdminToken);
+                if let Some(left_out) = self.wrong_tokens.admit(now()) {
+                    let client = visitor.client;
+                    tracing::warn!(%client, left_out, "a wrong token for the operator's page");
+                }
+            }
+            Guessed::TooOften => tenants
+                .house()
+                .admission()
+                .count_refused(Refused::RequestRate),
+        }
+        guessed
+    }
+
+    async fn log_in(
+        &self,
+        headers: &HeaderMap,
+        body: Incoming,
+        visitor: &Visitor,
+        tenants: &Tenants,
+    ) -> Response<Body> {
+        if !is_own(headers, visitor.is_secure) {
+            return last(text(StatusCode::FORBIDDEN, NOT_OWN));
+        }
+        let form = match read(headers, body, tenants).await {
+            Ok(form) => form,
+            Err(error) => return no_form(error),
+        };
+        let again = |status, problem| {
+            let html = page::login(visitor.is_overheard(), Some(problem));
+            answers::page(status, html)
+        };
+        // People copy a space with it.
+        match self.guess(form.get("token").trim(), visitor, tenants).await {
+            Guessed::Wrong => return with_challenge(again(StatusCode::UNAUTHORIZED, WRONG)),
+            Guessed::TooOften => return later(again(StatusCode::TOO_MANY_REQUESTS, TOO_OFTEN)),
+            Guessed::Right => {}
+        }
+        let id = {
+            let mut sessions = self.sessions();
+            let before = session_ids(headers).find_map(|id| sessions.find(id, now()));
+            if let Some(before) = before {
+                sessions.end(&before.key);
+            }
+            sessions.begin(now())
+        };
+        tracing::info!(client = %visitor.client, "the operator has logged in");
+        with_cookie(see_other(PATH), &id, AGE.as_secs(), visitor.is_secure)
+    }
+
+    /// Reads a form that changes something, if it comes from a page of the server's, or with the token.
+    async fn form(
+        &self,
+        authority: &Authority,
+        headers: &HeaderMap,
+        body: Incoming,
+        visitor: &Visitor,
+        tenants: &Tenants,
+    ) -> Result<Form, Response<Body>> {
+        let session = authority.session();
+        let must_be_own = session.is_some() || is_of_a_page(headers);
+        if must_be_own && !is_own(headers, visitor.is_secure) {
+            return Err(last(text(StatusCode::FORBIDDEN, NOT_OWN)));
+        }
+        let form = read(headers, body, tenants).await.map_err(no_form)?;
+        match session {
+            Some(session) if !session.has_made(form.get("form").as_bytes()) => {
+                Err(text(StatusCode::FORBIDDEN, NOT_OWN))
+            }
+            // It may have ended while the form was on its way.
+            Some(session) if !self.sessions().goes_on(&session.key, now()) => {
+                Err(with_challenge(text(StatusCode::UNAUTHORIZED, NO_TOKEN)))
+            }
+            _ => Ok(form),
+        }
+    }
+
+    async fn log_out(
+        &self,
+        authority: &Authority,
+        headers: &HeaderMap,
+        body: Incoming,
+        visitor: &Visitor,
+        tenants: &Tenants,
+    ) -> Response<Body> {
+        let form = self.form(authority, headers, body, visitor, tenants).await;
+        if let Err(refusal) = form {
+            return refusal;
+        }
+        if let Authority::Session(session) = authority {
+            self.sessions().end(&session.key);
+        }
+        with_cookie(see_other(PATH), "", 0, visitor.is_secure)
+    }
+
+    async fn act(
+        self: &Arc<Self>,
+        action: Action,
+        authority: &Authority,
+        parts: &Parts,
+        body: Incoming,
+        visitor: &Visitor,
+        tenants: &Arc<Tenants>,
+    ) -> Response<Body> {
+        let form = self
+            .form(authority, &parts.headers, body, visitor, tenants)
+            .await;
+        let form = match form {
+            Ok(form) => form,
+            Err(refusal) => return refusal,
+        };
+        let done = action
+            .start(&form.get("peer"), visitor.client, self, tenants)
+            .await;
+        let (status, news) = match done {
+            Ok(done) => (StatusCode::OK, done.to_string()),
+            Err(error) => (StatusCode::BAD_REQUEST, error.to_string()),
+        };
+        match authority {
+            Authority::Token => text(status, &format!("{news}\n")),
+            Authority::Session(session) => {
+                self.sessions().tell(&session.key, news, now());
+                let path = Search::of_form(&form).path();
+                see_other(&format!("{path}#news"))
+            }
+        }
+    }
+
+    fn events(
+        self: &Arc<Self>,
+        authority: &Authority,
+        tenants: Arc<Tenants>,
+        lasting: Arc<Mutex<()>>,
+    ) -> Response<Body> {
+        let place = self.listeners.clone().try_acquire_owned();
+        let (Ok(place), Ok(lasting)) = (place, lasting.try_lock_owned()) else {
+            let too_many = "Too many pages are live at one time\n";
+            return later(text(StatusCode::SERVICE_UNAVAILABLE, too_many));
+        };
+        let key = authority.session().map(|session| session.key);
+        answers::events(events::listen(self.clone(), tenants, key, place, lasting))
+    }
+
+    fn front(
+        &self,
+        authority: &Authority,
+        visitor: &Visitor,
+        search: &Search,
+        peers: &Peers,
+        tenants: &Tenants,
+    ) -> Response<Body> {
+        let session = authority.session();
+        let news = session.and_then(|session| self.sessions().take_news(&session.key, now()));
+        let bans = Bans {
+            some: self.bans.some(&search.id, ON_PAGE),
+            all: self.bans.len(),
+            are_kept: self.bans.is_kept(),
+        };
+        let page = Page {
+            form: session.map(|session| session.form.as_str()),
+            news: news.as_deref(),
+            warnings: Warnings {
+                is_overheard: visitor.is_overheard(),
+                is_unproved: self.is_unproved,
+                is_behind: self.bans.is_behind(),
+            },
+            look: &self.look(tenants),
+            search,
+            peers,
+            bans: &bans,
+        };
+        answers::page(StatusCode::OK, page.html())
+    }
+}
+
+/// The token that a script shows.
+fn shown_token(headers: &HeaderMap) -> Option<Token> {
+    let credentials = std::str::from_utf8(only(headers, &AUTHORIZATION)?).ok()?;
+    bearer(credentials)
+}
+
+async fn read(headers: &HeaderMap, body: Incoming, tenants: &Tenants) -> Result<Form, FormError> {
+    Form::read(headers, body, tenants.config().limits().handshake_timeout).await
+}
+
+fn no_form(error: FormError) -> Response<Body> {
+    let status = match error {
+        FormError::Type => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        FormError::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
+        FormError::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        FormError::Broken => StatusCode::BAD_REQUEST,
+    };
+    last(text(status, &error.to_string()))
+}
+
+/// What a stranger is answered.
+fn refuse(stranger: Stranger, route: Route, visitor: &Visitor) -> Response<Body> {
+    match stranger {
+        Stranger::ShowsNothing if route == Route::Front => {
+            answers::page(StatusCode::OK, page::login(visitor.is_overheard(), None))
+        }
+        Stranger::ShowsNothing => last(with_challenge(text(StatusCode::UNAUTHORIZED, NO_TOKEN))),
+        Stranger::IsWrong => {
+            let wrong = text(StatusCode::UNAUTHORIZED, &format!("{WRONG}\n"));
+            last(with_challenge(wrong))
+        }
+        Stranger::AsksTooOften => {
+            let often = text(StatusCode::TOO_MANY_REQUESTS, &format!("{TOO_OFTEN}\n"));
+            last(later(often))
+        }
+    }
+}
+
+/// Has the browser show this id from now on, for so many seconds.
+fn with_cookie(
+    mut response: Response<Body>,
+    id: &str,
+    seconds: u64,
+    is_secure: bool,
+) -> Response<Body> {
+    let secure = if is_secure { "; Secure" } else { "" };
+    let cookie = format!(
+        "{COOKIE_NAME}={id}; Path={PATH}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"
+    );
+    if let Ok(cookie) = HeaderValue::try_from(cookie) {
+        response.headers_mut().insert(SET_COOKIE, cookie);
+    }
+    response
+}

@@ -1,0 +1,21 @@
+//! Who has joined, for the operator's page.
+
+use super::Hub;
+use crate::rendezvous::registry::Joined;
+
+impl Hub {
+    /// Up to so many of the joins from an address on, each with the number of dials that its link has.
+    pub(in crate::rendezvous) fn joined_from(
+        &self,
+        from: &str,
+        max: usize,
+    ) -> Vec<(Joined, usize)> {
+        let state = self.lock();
+        let joined = state.registry.joined_from(from, max).into_iter();
+        let with_dials = |joined: Joined| {
+            let dials = state.registry.dials_of(joined.link);
+            (joined, dials)
+        };
+        joined.map(with_dials).collect()
+    }
+}

@@ -1,0 +1,84 @@
+//! The page where very many peers are.
+
+use futures::future::join_all;
+use libp2p_identity::PeerId;
+use libp2p_websocket_star::rendezvous::{Limits, Server};
+use serde_json::{Value, json};
+
+use crate::{
+    World,
+    client::{self, Client},
+};
+
+const PEERS: usize = 10_000;
+const LINKS: usize = 20;
+
+/// Has a link join so many addresses, and take what it is told.
+async fn join_many(server: &Server, number: usize) -> Client {
+    let mut client = Client::connect(server).await;
+    for _ in 0..number {
+        let id = PeerId::random();
+        let address = format!("/ip4/127.0.0.1/tcp/9090/ws/p2p-websocket-star/ipfs/{id}");
+        let joined = client.request(json!(["ss-join", address, ""])).await;
+        assert_eq!(joined[0], Value::Null, "{joined}");
+    }
+    client
+}
+
+/// When something was painted first, in milliseconds since the page was asked for.
+const FIRST_PAINT: &str =
+    "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null;";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_peers_are_a_page_of_a_hundred_that_is_there_at_once() {
+    let often = u32::MAX;
+    let limits = Limits::default()
+        .with_max_joins(PEERS)
+        .with_join_rate(often, often)
+        .with_origin_join_rate(often, often);
+    // Proofs would take most of the time.
+    let config = client::config().with_challenge(false).with_limits(limits);
+    let world = World::with(config).await;
+    let joining = (0..LINKS).map(|_| join_many(&world.server, PEERS / LINKS));
+    let _clients = join_all(joining).await;
+    world.log_in().await;
+    let tab = &world.tab;
+    let mut paints = Vec::new();
+    for _ in 0..5 {
+        tab.click("header a").await;
+        tab.until("#figures", "Peers10,000").await;
+        assert_eq!(tab.count(".peers tbody tr").await, 100);
+        let paint = first_paint(&world).await;
+        let size = tab
+            .run("return document.documentElement.outerHTML.length;", vec![])
+            .await;
+        let size = size.as_u64().expect("a number");
+        println!("{PEERS} peers: first paint after {paint:.0} ms, {size} bytes of HTML");
+        assert!(size < 200_000, "{size}");
+        paints.push(paint);
+    }
+    let best = paints.into_iter().fold(f64::MAX, f64::min);
+    assert!(best < 3000.0, "{best} ms");
+
+    let last = PeerId::random().to_base58();
+    tab.write("#id", &last[..8]).await;
+    tab.click("[role=search] button").await;
+    tab.until("#figures", "Peers10,000").await;
+    let paint = first_paint(&world).await;
+    println!("a search among {PEERS} peers: first paint after {paint:.0} ms");
+    assert!(paint < 5000.0, "{paint} ms");
+    world.end().await;
+}
+
+async fn first_paint(world: &World) -> f64 {
+    crate::support::within("a paint", async {
+        loop {
+            let paint = world.tab.run(FIRST_PAINT, vec![]).await;
+            if let Some(paint) = paint.as_f64() {
+                return paint;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await
+}

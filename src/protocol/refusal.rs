@@ -184,13 +184,8 @@ impl Refusal {
             return Some(Self::Malformed(reason.to_owned()));
         }
         if let Some((after, words)) = time_in(words) {
-            return Some(match words.strip_suffix(DAY_SPENT) {
-                Some(whose) => Self::day_spent(after, whose),
-                None => Self::NotAllowedNow {
-                    after,
-                    words: words.to_owned(),
-                },
-            });
+            let words = words.to_owned();
+            return Some(Self::NotAllowedNow { after, words });
         }
         let words = told(words.strip_prefix(NOT_ALLOWED)?)?;
         Some(Self::NotAllowed(words.to_owned()))
@@ -250,7 +245,6 @@ mod tests {
             Refusal::NotAllowed("now, again in 5 s: x".to_owned()),
             not_now(0, ""),
             not_now(u64::MAX, "the office is closed"),
-            Refusal::day_spent(3600, "a peer"),
         ];
         for refusal in Refusal::ALL.into_iter().chain(with_words) {
             assert_eq!(Refusal::of_words(&refusal.to_string()), Some(refusal));

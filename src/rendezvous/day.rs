@@ -14,6 +14,11 @@ impl Day {
     pub(crate) fn of(now: SystemTime) -> Self {
         Self(since_1970(now).as_secs() / SECONDS)
     }
+
+    /// Whether it is over by more than a moment when it is `other`: not the day before.
+    pub(crate) fn is_before(self, other: Self) -> bool {
+        self.0 + 1 < other.0
+    }
 }
 
 /// How long it is at `now` until the next day begins.

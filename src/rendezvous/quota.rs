@@ -4,6 +4,7 @@
 //! one for each link. [`Queue`] says whose turn it is, and is pure. The link whose item has waited longest has the timer for
 //! all of them, so there is no task for it: when that link has its turn or is gone, another one is woken and takes it over.
 
+mod books;
 mod buckets;
 mod days;
 mod lane;
@@ -113,6 +114,11 @@ pub(crate) struct Quotas {
 impl Quotas {
     /// Those of these settings, if there are any.
     pub(super) fn new(settings: QuotaSettings) -> Option<Arc<Self>> {
+        if settings.tenant.per_day.is_some() && settings.origin.per_day.is_none() {
+            tracing::warn!(
+                "one address may spend what all others may send in a day: it has no quota of its own"
+            );
+        }
         let quotas = || Self {
             tenant: 0,
             queue: Arc::new(Mutex::new(Queue::new(settings))),
@@ -140,8 +146,9 @@ impl Quotas {
         meter: &Arc<Meter>,
         bytes: usize,
     ) -> Pass {
+        let today = Day::of(SystemTime::now());
         let sender = Sender::new(self.tenant, claimant, meter.clone());
-        let ticket = self.lock().enter(sender, bytes as u64);
+        let ticket = self.lock().enter(sender, bytes as u64, today);
         Pass::new(self.clone(), ticket)
     }
 

@@ -200,14 +200,10 @@ impl Inbox {
             version if version == self.version => data,
             version => self.version.convert_binary(data, version),
         };
+        let counted = bytes + self.count_beside(destination.header.len());
         let parcel = Parcel::Item(destination.header.clone(), Message::Binary(data));
-        Ok(forward(
-            member,
-            &destination,
-            parcel,
-            Sent::Item(bytes),
-            bytes,
-        ))
+        let sent = Sent::Item(bytes);
+        Ok(forward(member, &destination, parcel, sent, counted))
     }
 
     /// Whether the peer's events are for us: it is connected to the namespace.
@@ -374,7 +370,7 @@ impl Inbox {
             Sent::Item(bytes) => bytes,
             Sent::Nothing | Sent::End(..) => 0,
         };
-        let beside = text.len().saturating_sub(item + destination.header.len());
+        let beside = text.len().saturating_sub(item);
         let counted = item + self.count_beside(beside);
         forward(member, &destination, Parcel::One(text), sent, counted)
     }

@@ -34,6 +34,11 @@ impl<K: Ord + Copy> Buckets<K> {
         self.until.get(&key).copied().filter(|until| *until > now)
     }
 
+    /// Until when it takes a key to pay, if that is remembered.
+    pub(super) fn until(&self, key: K) -> Option<Instant> {
+        self.until.get(&key).copied()
+    }
+
     /// A key has sent so many bytes, of so many a second.
     pub(super) fn charge(&mut self, key: K, bytes: u64, per_second: u64, now: Instant) {
         self.forget_paid(now);

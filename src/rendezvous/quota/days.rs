@@ -1,10 +1,11 @@
-//! What origins have sent today.
+//! What somebody has sent today.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::rendezvous::day::Day;
 
-/// How many are remembered, IPv6 /48 networks beside their /64 networks. Beyond that, whoever has sent least is forgotten: what it had sent counts for nobody then.
+/// How many are remembered. Beyond that, a newcomer takes the place of whoever has sent least, and what that one has sent counts
+/// for the newcomer: so nobody gets rid of what has been counted.
 const MOST: usize = 20_000;
 
 /// What each key has sent today.
@@ -34,20 +35,22 @@ impl<K: Ord + Copy> Days<K> {
 
     /// A key has sent so many bytes more.
     pub(super) fn count(&mut self, key: K, bytes: u64, today: Day) {
-        if today != self.today {
+        // Whoever has looked at the clock just before midnight comes too late.
+        if today > self.today || today.is_before(self.today) {
             *self = Self {
                 today,
                 ..Self::default()
             };
         }
-        let before = self.sent.get(&key).copied();
-        let sent = before.unwrap_or_default().saturating_add(bytes);
-        if let Some(before) = before {
+        let mut sent = bytes;
+        if let Some(before) = self.sent.get(&key).copied() {
             self.by_sent.remove(&(before, key));
+            sent = sent.saturating_add(before);
         } else if self.sent.len() >= MOST
-            && let Some((_, least)) = self.by_sent.pop_first()
+            && let Some((least, forgotten)) = self.by_sent.pop_first()
         {
-            self.sent.remove(&least);
+            self.sent.remove(&forgotten);
+            sent = sent.saturating_add(least);
         }
         self.sent.insert(key, sent);
         self.by_sent.insert((sent, key));
@@ -74,6 +77,33 @@ mod tests {
         assert_eq!(days.sent(1, day(4)), 0);
         days.count(2, 1, day(4));
         assert_eq!((days.sent(1, day(4)), days.sent(2, day(4))), (0, 1));
+    }
+
+    #[test]
+    fn a_clock_that_is_looked_at_too_late_begins_no_day() {
+        let mut days = Days::default();
+        days.count(1, 70, day(3));
+        days.count(1, 7, day(2));
+        assert_eq!(days.sent(1, day(3)), 77);
+        // A clock that was wrong, and is right again.
+        days.count(1, 5, day(1));
+        assert_eq!((days.sent(1, day(1)), days.sent(1, day(3))), (5, 0));
+    }
+
+    #[test]
+    fn whoever_takes_the_place_of_another_takes_what_that_one_has_sent() {
+        let mut days = Days::default();
+        for key in 0..MOST {
+            days.count(key, 100, day(3));
+        }
+        // Two that drive out each other all the time.
+        for _ in 0..10 {
+            days.count(MOST, 10, day(3));
+            days.count(MOST + 1, 10, day(3));
+        }
+        let both = [MOST, MOST + 1].map(|key| days.sent(key, day(3)));
+        assert!(both.iter().all(|sent| *sent >= 200), "{both:?}");
+        assert_eq!(days.sent.len(), MOST);
     }
 
     #[test]

@@ -8,6 +8,9 @@ use crate::rendezvous::{
     origin::{Claimant, Group, Origin},
 };
 
+/// What even the smallest item costs in turns: whoever sends single bytes is not to have all of them.
+const LEAST_COST: u64 = 1024;
+
 pub(super) type Ticket = u64;
 /// The number of a peer's meter.
 pub(super) type Peer = u64;
@@ -18,7 +21,7 @@ pub(super) type Flow = (Origin, Peer);
 #[derive(Debug, Default)]
 struct Waiting {
     place: Place,
-    /// With how many bytes each has.
+    /// With what each costs.
     items: VecDeque<(Ticket, u64)>,
     /// How many have passed whose links may be about to send the next one.
     served: usize,
@@ -55,7 +58,7 @@ impl Lane {
         self.fair.add(claimant);
         let peers = self.origins.entry(origin).or_default();
         let waiting = peers.waiting.entry(peer).or_default();
-        waiting.items.push_back((ticket, bytes));
+        waiting.items.push_back((ticket, bytes.max(LEAST_COST)));
         if waiting.items.len() == 1 {
             self.make_ready((origin, peer));
         }
@@ -84,6 +87,11 @@ impl Lane {
         self.make_ready(flow);
         self.has_come_back(origin);
         self.fair.remove(origin);
+    }
+
+    /// Whether something of an origin waits for its turn.
+    pub(super) fn wants(&self, origin: Origin) -> bool {
+        self.fair.wants(origin)
     }
 
     /// The origin whose turn it is.

@@ -13,9 +13,8 @@ use std::{
 };
 
 use super::{
-    Quota, QuotaSettings, Whose,
-    buckets::Buckets,
-    days::Days,
+    QuotaSettings, Whose,
+    books::Books,
     lane::{Flow, Lane, Peer},
 };
 use crate::rendezvous::{
@@ -53,56 +52,46 @@ impl Sender {
         }
     }
 
+    pub(super) fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
+    pub(super) fn claimant(&self) -> &Claimant {
+        &self.claimant
+    }
+
+    /// The number of its meter.
+    pub(super) fn peer(&self) -> Peer {
+        self.meter.number()
+    }
+
     fn flow(&self) -> Flow {
-        (self.claimant.origin, self.meter.number())
+        (self.claimant.origin, self.peer())
     }
 }
 
-/// Who has a quota.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Holder {
-    Peer(Peer),
-    Origin(Origin),
-    Group(Group),
-    Tenant(Tenant),
-}
+/// In which tenants each origin has items, and how many.
+#[derive(Debug, Default)]
+struct Places(BTreeMap<(Origin, Tenant), usize>);
 
-/// A quota as a tenant sees it: what an origin may send in a second is shared by the tenants where it has something to send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Key(Tenant, Holder);
-
-/// In which tenants somebody has items, and how many.
-#[derive(Debug)]
-struct Places<K>(BTreeMap<(K, Tenant), usize>);
-
-impl<K> Default for Places<K> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
-    }
-}
-
-impl<K: Copy + Ord> Places<K> {
-    fn enter(&mut self, who: K, tenant: Tenant) {
-        *self.0.entry((who, tenant)).or_default() += 1;
+impl Places {
+    fn enter(&mut self, origin: Origin, tenant: Tenant) {
+        *self.0.entry((origin, tenant)).or_default() += 1;
     }
 
-    fn leave(&mut self, who: K, tenant: Tenant) {
-        if let Entry::Occupied(mut items) = self.0.entry((who, tenant)) {
-            match *items.get() {
-                0 | 1 => {
-                    items.remove();
-                }
-                more => {
-                    items.insert(more - 1);
-                }
+    fn leave(&mut self, origin: Origin, tenant: Tenant) {
+        if let Entry::Occupied(mut items) = self.0.entry((origin, tenant)) {
+            *items.get_mut() -= 1;
+            if *items.get() == 0 {
+                items.remove();
             }
         }
     }
 
-    /// In how many tenants; at least one.
-    fn count(&self, who: K) -> u64 {
-        let all = self.0.range((who, 0)..=(who, Tenant::MAX));
-        (all.count() as u64).max(1)
+    /// The tenants where it has some.
+    fn of(&self, origin: Origin) -> impl Iterator<Item = Tenant> {
+        let all = self.0.range((origin, 0)..=(origin, Tenant::MAX));
+        all.map(|((_, tenant), _)| *tenant)
     }
 }
 
@@ -130,14 +119,14 @@ struct Item {
     bytes: u64,
     waker: Option<Waker>,
     passed: Option<Result<(), Whose>>,
+    /// Whether it has been in a lane.
+    has_waited: bool,
 }
 
 /// All who wait, and what they have sent.
 #[derive(Debug)]
 pub(super) struct Queue {
-    settings: QuotaSettings,
-    buckets: Buckets<Key>,
-    days: Days<Holder>,
+    books: Books,
     items: BTreeMap<Ticket, Item>,
     next: Ticket,
     /// Which of them wait.
@@ -146,9 +135,7 @@ pub(super) struct Queue {
     /// The lanes that may have something to do, and the one that was looked at last.
     open: BTreeSet<Tenant>,
     last: Tenant,
-    /// In which tenants each origin and each group has items, and how many.
-    of_origin: Places<Origin>,
-    of_group: Places<Group>,
+    places: Places,
     parked: BTreeSet<(Instant, Parked)>,
     in_debt: VecDeque<(Tenant, Flow)>,
     /// Who has the timer, and for when it is set.
@@ -158,63 +145,60 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn new(settings: QuotaSettings) -> Self {
         Self {
-            settings,
-            buckets: Buckets::default(),
-            days: Days::default(),
+            books: Books::new(settings),
             items: BTreeMap::new(),
             next: 0,
             waiting: BTreeSet::new(),
             lanes: BTreeMap::new(),
             open: BTreeSet::new(),
             last: 0,
-            of_origin: Places::default(),
-            of_group: Places::default(),
+            places: Places::default(),
             parked: BTreeSet::new(),
             in_debt: VecDeque::new(),
             keeper: None,
         }
     }
 
-    /// An item of so many bytes waits from now on. Then [`run`](Self::run) is to be called.
-    pub(super) fn enter(&mut self, sender: Sender, bytes: u64) -> Ticket {
+    /// An item of so many bytes waits from now on, unless it may not pass today. Then [`run`](Self::run) is to be called.
+    pub(super) fn enter(&mut self, sender: Sender, bytes: u64, today: Day) -> Ticket {
         let ticket = self.next;
         self.next += 1;
-        let lane = self.lanes.entry(sender.tenant).or_default();
-        lane.enter(&sender.claimant, sender.meter.number(), ticket, bytes);
-        self.open.insert(sender.tenant);
-        let origin = sender.claimant.origin;
-        self.of_origin.enter(origin, sender.tenant);
-        self.of_group.enter(origin.group(), sender.tenant);
-        self.items.insert(
-            ticket,
-            Item {
-                sender,
-                bytes,
-                waker: None,
-                passed: None,
-            },
-        );
-        self.waiting.insert(ticket);
+        let tenant = sender.tenant;
+        let spent = self.spent(&sender.claimant, Some(&sender.meter), tenant, today);
+        if spent.is_none() {
+            let lane = self.lanes.entry(tenant).or_default();
+            lane.enter(&sender.claimant, sender.peer(), ticket, bytes);
+            self.open.insert(tenant);
+            self.places.enter(sender.claimant.origin, tenant);
+            self.waiting.insert(ticket);
+        }
+        let item = Item {
+            sender,
+            bytes,
+            waker: None,
+            passed: spent.map(Err),
+            has_waited: spent.is_none(),
+        };
+        self.items.insert(ticket, item);
         ticket
     }
 
     /// An item is gone: it waits no more, or its sender does not go on now. Then [`run`](Self::run) is to be called.
     pub(super) fn leave(&mut self, ticket: Ticket) {
-        let Some(item) = self.items.remove(&ticket) else {
+        let Some(item) = self.items.remove(&ticket).filter(|item| item.has_waited) else {
             return;
         };
         let (tenant, flow) = (item.sender.tenant, item.sender.flow());
-        let has_waited = self.waiting.remove(&ticket);
+        let waits = self.waiting.remove(&ticket);
         if let Some(lane) = self.lanes.get_mut(&tenant) {
             match item.passed {
-                _ if has_waited => lane.drop_item(flow, ticket),
+                _ if waits => lane.drop_item(flow, ticket),
                 Some(Ok(())) => lane.end_turn(flow),
                 _ => lane.go_on(flow),
             }
         }
         self.open.insert(tenant);
-        self.of_origin.leave(flow.0, tenant);
-        self.of_group.leave(flow.0.group(), tenant);
+        self.places.leave(flow.0, tenant);
         self.rest_if_done(tenant, flow);
         if self.keeper.is_some_and(|(keeper, _)| keeper == ticket) {
             self.keeper = None;
@@ -257,37 +241,7 @@ impl Queue {
         of: Tenant,
         today: Day,
     ) -> Option<Whose> {
-        let QuotaSettings {
-            peer,
-            origin,
-            tenant,
-        } = self.settings;
-        let is_spent = |sent: u64, quota: Option<u64>, weight: u32| {
-            quota.is_some_and(|quota| sent >= quota.saturating_mul(weight.into()))
-        };
-        let sent = |holder| self.days.sent(holder, today);
-        let group = claimant.origin.group();
-        let by_peer = meter.map_or(0, |meter| meter.sent_on(today));
-        if is_spent(by_peer, peer.per_day, 1) {
-            Some(Whose::Peer)
-        } else if is_spent(
-            sent(Holder::Origin(claimant.origin)),
-            origin.per_day,
-            claimant.weight,
-        ) || is_spent(
-            sent(Holder::Group(group)),
-            origin.per_day,
-            claimant.group_limit,
-        ) {
-            Some(Whose::Origin)
-        } else {
-            is_spent(sent(Holder::Tenant(of)), tenant.per_day, 1).then_some(Whose::Tenant)
-        }
-    }
-
-    /// Whether others wait for what an origin sends.
-    fn is_shared(&self) -> bool {
-        self.settings.tenant.per_second.is_some() || self.settings.origin.per_second.is_some()
+        self.books.spent(claimant, meter, of, today)
     }
 
     /// Does the next thing there is to do; whether there was any.
@@ -305,10 +259,8 @@ impl Queue {
             return false;
         };
         self.last = tenant;
-        let whole = Key(tenant, Holder::Tenant(tenant));
-        if self.park_closed(whole, Parked::Tenant(tenant), now)
-            || !self.step_in(tenant, now, today, woken)
-        {
+        let opens = self.books.tenant_opens(tenant, now);
+        if self.park(opens, Parked::Tenant(tenant)) || !self.step_in(tenant, now, today, woken) {
             self.open.remove(&tenant);
         }
         true
@@ -330,18 +282,17 @@ impl Queue {
         let peer = lane.and_then(|lane| lane.first_peer(origin));
         let flow = peer.map(|peer| (origin, peer));
         let ticket = flow.and_then(|flow| lane?.first_item(flow));
-        let of_group = Parked::Group(tenant, group);
-        let of_origin = Parked::Origin(tenant, origin);
-        let is_group_closed = self.park_closed(Key(tenant, Holder::Group(group)), of_group, now);
-        let is_closed = is_group_closed
-            || self.park_closed(Key(tenant, Holder::Origin(origin)), of_origin, now)
-            || flow.is_none();
+        let opens = self.books.group_opens(group, now);
+        let is_group_closed = self.park(opens, Parked::Group(tenant, group));
+        let opens = self.books.origin_opens(tenant, origin, now);
+        let is_closed =
+            is_group_closed || self.park(opens, Parked::Origin(tenant, origin)) || flow.is_none();
         let parked = flow.filter(|_| ticket.is_some() && !is_closed);
-        let parked = parked.filter(|(_, peer)| {
-            let parked = Parked::Flow(tenant, (origin, *peer));
-            self.park_closed(Key(tenant, Holder::Peer(*peer)), parked, now)
+        let parked = parked.filter(|flow| {
+            let opens = self.books.peer_opens(flow.1, now);
+            self.park(opens, Parked::Flow(tenant, *flow))
         });
-        let waits_for_all = self.settings.tenant.per_second.is_some();
+        let waits_for_all = self.books.is_by_tenant();
         let Some(lane) = self.lanes.get_mut(&tenant) else {
             return false;
         };
@@ -357,9 +308,8 @@ impl Queue {
         true
     }
 
-    /// Whether a quota has no room now. Then whoever waits for it is looked at again when it has.
-    fn park_closed(&mut self, key: Key, parked: Parked, now: Instant) -> bool {
-        let opens = self.buckets.opens(key, now);
+    /// Whether a quota has no room before some time. Then whoever waits for it is looked at again.
+    fn park(&mut self, opens: Option<Instant>, parked: Parked) -> bool {
         self.parked.extend(opens.map(|at| (at, parked)));
         opens.is_some()
     }
@@ -393,12 +343,13 @@ impl Queue {
             meter,
         } = &sender;
         let spent = self.spent(claimant, Some(meter), *tenant, today);
-        let (flow, is_shared) = (sender.flow(), self.is_shared());
+        let (flow, is_shared) = (sender.flow(), self.books.is_shared());
         if let Some(lane) = self.lanes.get_mut(tenant) {
             lane.take_first(flow, spent.is_none(), is_shared);
         }
         if spent.is_none() {
-            self.charge(&sender, bytes, now, today);
+            let others = self.others(flow.0, *tenant);
+            self.books.charge(&sender, bytes, others, now, today);
         }
         self.rest_if_done(*tenant, flow);
         self.waiting.remove(&ticket);
@@ -411,46 +362,14 @@ impl Queue {
         }
     }
 
-    fn charge(&mut self, sender: &Sender, bytes: u64, now: Instant, today: Day) {
-        let (claimant, peer) = (&sender.claimant, sender.meter.number());
-        let origin = claimant.origin;
-        let group = Holder::Group(origin.group());
-        let QuotaSettings {
-            peer: of_peer,
-            origin: of_origin,
-            tenant: of_tenant,
-        } = self.settings;
-        // An IPv4 address is its own group.
-        let of_group = match origin {
-            Origin::V4(_) => Quota::default(),
-            Origin::V6(_) => of_origin,
+    /// In how many other tenants an origin has something that waits for its turn there.
+    fn others(&self, origin: Origin, tenant: Tenant) -> u64 {
+        let others = self.places.of(origin).filter(|other| *other != tenant);
+        let wants = |other: &Tenant| {
+            let lane = self.lanes.get(other);
+            lane.is_some_and(|lane| lane.wants(origin))
         };
-        let (of_origins, of_groups) = (
-            self.of_origin.count(origin),
-            self.of_group.count(origin.group()),
-        );
-        let holders = [
-            (Holder::Peer(peer), of_peer, 1, 1),
-            (
-                Holder::Origin(origin),
-                of_origin,
-                claimant.weight,
-                of_origins,
-            ),
-            (group, of_group, claimant.group_limit, of_groups),
-            (Holder::Tenant(sender.tenant), of_tenant, 1, 1),
-        ];
-        for (holder, quota, weight, places) in holders {
-            if let Some(rate) = quota.per_second {
-                let rate = rate.saturating_mul(weight.into()) / places;
-                let key = Key(sender.tenant, holder);
-                self.buckets.charge(key, bytes, rate.max(1), now);
-            }
-            // A peer's is counted with the peer.
-            if quota.per_day.is_some() && holder != Holder::Peer(peer) {
-                self.days.count(holder, bytes, today);
-            }
-        }
+        others.filter(wants).count() as u64
     }
 
     /// A peer that has nothing, and whose links are not about to go on, is forgotten when the others have had as much.
@@ -462,6 +381,10 @@ impl Queue {
             return;
         }
         lane.rest(flow);
+        // It may have waited for its own quota.
+        if let Some(at) = self.books.peer_pays_until(flow.1) {
+            self.parked.remove(&(at, Parked::Flow(tenant, flow)));
+        }
         if lane.note_debt(flow) {
             self.in_debt.push_back((tenant, flow));
         }

@@ -7,7 +7,10 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{super::buckets::BURST, *};
+use super::{
+    super::{Quota, buckets::BURST},
+    *,
+};
 use crate::rendezvous::{origin::Weights, usage::Usage};
 
 const KIB: u64 = 1024;
@@ -105,7 +108,7 @@ impl World {
         let mut has_sent = false;
         for link in &mut self.links {
             if link.waits.is_none() && link.spent.is_none() {
-                let ticket = self.queue.enter(link.sender.clone(), link.size);
+                let ticket = self.queue.enter(link.sender.clone(), link.size, self.today);
                 link.waits = Some(ticket);
                 if let Some(turn) = link.turn.take() {
                     self.queue.leave(turn);
@@ -203,6 +206,62 @@ fn each_tenant_has_a_rate_of_its_own_and_an_origin_one_in_all_of_them() {
     assert_near(sent[0], 5 * MIB / 2, MIB / 4);
     assert_near(sent[1], 5 * MIB / 2, MIB / 4);
     assert_near(sent[2], 5 * MIB, MIB / 4);
+}
+
+#[test]
+fn an_origin_gains_nothing_by_sending_here_and_there_in_turns() {
+    let mut world = World::new(Quota::default(), rate(MIB), Quota::default());
+    let senders: Vec<_> = (0..50)
+        .map(|tenant| {
+            let meter = world.usage.enter_unnamed().meter().clone();
+            Sender::new(tenant, &claimant("192.0.2.1"), meter)
+        })
+        .collect();
+    let mut sent = 0;
+    let end = world.now + 5 * SECOND;
+    while world.now < end {
+        // One at a time: no other tenant has anything of this origin then.
+        for sender in &senders {
+            let ticket = world.queue.enter(sender.clone(), 16 * KIB, world.today);
+            while world.queue.run(world.now, world.today, &mut Vec::new()) {}
+            if let Taken::Passed(Ok(())) = world.queue.poll(ticket, Waker::noop(), &mut Vec::new())
+            {
+                sent += 16 * KIB;
+            }
+            world.queue.leave(ticket);
+        }
+        world.now += Duration::from_millis(1);
+    }
+    assert_near(sent, 5 * MIB, MIB / 4);
+}
+
+#[test]
+fn whoever_sends_single_bytes_does_not_have_all_turns() {
+    let mut world = World::new(Quota::default(), Quota::default(), rate(MIB));
+    let bytes = world.peer("192.0.2.1", 1);
+    let large = world.peer("192.0.2.2", 16 * KIB);
+    world.run(5 * SECOND);
+    let sent = world.sent();
+    assert!(
+        sent[large] > 4 * MIB,
+        "{} beside {}",
+        sent[large],
+        sent[bytes]
+    );
+    assert!(sent[bytes] > 1000, "{}", sent[bytes]);
+}
+
+#[test]
+fn nothing_waits_for_a_rate_that_may_not_pass_today() {
+    let quota = rate(KIB).with_bytes_per_day(KIB);
+    let mut world = World::new(Quota::default(), quota, Quota::default());
+    let link = world.peer("192.0.2.1", 64 * KIB);
+    for _ in 0..3 {
+        world.send();
+    }
+    assert_eq!(world.links[link].spent, Some(Whose::Origin));
+    assert_eq!(world.links[link].sent, 64 * KIB);
+    assert_eq!(world.now, world.start);
 }
 
 #[test]
@@ -408,7 +467,7 @@ fn whoever_is_gone_with_its_turn_holds_up_nobody() {
     for _ in 0..3 {
         let link = world.peer("192.0.2.1", KIB);
         let sender = world.links[link].sender.clone();
-        tickets.push(world.queue.enter(sender, KIB));
+        tickets.push(world.queue.enter(sender, KIB, world.today));
     }
     world.links.clear();
     world.queue.run(world.now, world.today, &mut Vec::new());
@@ -465,7 +524,7 @@ proptest! {
         let mut open: Vec<Ticket> = Vec::new();
         for op in ops {
             match op {
-                Op::Enter(n, size) => open.push(world.queue.enter(senders[n].clone(), size)),
+                Op::Enter(n, size) => open.push(world.queue.enter(senders[n].clone(), size, world.today)),
                 Op::Leave(n) if !open.is_empty() => {
                     let ticket = open.swap_remove(n % open.len());
                     world.queue.leave(ticket);
@@ -493,9 +552,9 @@ proptest! {
             while world.queue.run(world.now, world.today, &mut Vec::new()) {}
         }
         prop_assert!(open.is_empty(), "{} wait", open.len());
-        let Queue { items, waiting, parked, lanes, of_origin, of_group, .. } = &world.queue;
+        let Queue { items, waiting, parked, lanes, places, .. } = &world.queue;
         prop_assert!(items.is_empty() && waiting.is_empty() && parked.is_empty());
-        prop_assert!(of_origin.0.is_empty() && of_group.0.is_empty());
+        prop_assert!(places.0.is_empty());
         let left: usize = lanes.values().map(Lane::left).sum();
         prop_assert!(left <= senders.len(), "{left}");
     }

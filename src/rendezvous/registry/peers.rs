@@ -386,7 +386,9 @@ impl Registry {
     /// Has it counted what the peer at an address sends.
     fn count_peer(&mut self, claimant: &Claimant, address: &str) {
         if let Some(usage) = &self.usage {
-            let seat = match ids::peer_in(address) {
+            // Who proves nothing may name anybody in its address.
+            let proved = ids::peer_in(address).filter(|_| self.settings.challenge);
+            let seat = match proved {
                 Some(peer) => usage.enter(peer, claimant.client),
                 None => usage.enter_unnamed(),
             };

@@ -169,6 +169,21 @@ async fn a_peer_that_hangs_up_while_its_item_waits_is_gone_at_once() {
 }
 
 #[tokio::test]
+async fn a_peer_that_hangs_up_behind_what_is_not_read_is_gone_when_it_takes_no_heartbeat() {
+    for eio in [Eio::V3, Eio::V4] {
+        let server = server().await;
+        let (mut dialer, mut listener) = waiting(&server, eio).await;
+        // Its header is read, and nothing behind it.
+        queue_item(&mut dialer, "d.dialer", ITEM).await;
+        tokio::time::sleep(SHORT).await;
+        drop(dialer);
+        let told = text(&mut listener).await;
+        let lost = "the other peer's link to the rendezvous was lost";
+        assert!(told.contains(lost), "{eio:?}: {told}");
+    }
+}
+
+#[tokio::test]
 async fn an_item_whose_stream_ends_while_it_waits_is_dropped_and_the_link_goes_on() {
     let server = slow().await;
     let (mut dialer, mut listener) = waiting(&server, Eio::V3).await;

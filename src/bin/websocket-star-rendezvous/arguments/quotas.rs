@@ -48,3 +48,42 @@ impl QuotaArguments {
             .with_tenant_quota(quota(self.tenant_rate, self.tenant_daily))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::{super::Arguments, *};
+
+    #[test]
+    fn quotas_come_to_the_config() {
+        let flags = [
+            "rendezvous",
+            "--peer-rate=1MiB",
+            "--peer-daily=2GiB",
+            "--origin-rate=3KiB",
+            "--origin-daily=4",
+            "--tenant-rate=5",
+            "--tenant-daily=6",
+        ];
+        let arguments = Arguments::try_parse_from(flags).expect("valid");
+        let quota = |per_second, per_day| {
+            let quota = Quota::default().with_bytes_per_second(per_second);
+            quota.with_bytes_per_day(per_day)
+        };
+        let expected = Config::default()
+            .with_peer_quota(quota(1 << 20, 2 << 30))
+            .with_origin_quota(quota(3072, 4))
+            .with_tenant_quota(quota(5, 6));
+        assert_eq!(
+            format!("{:?}", arguments.config().expect("no tenants")),
+            format!("{expected:?}")
+        );
+        for bad in ["--peer-rate=0", "--tenant-daily=1.5", "--origin-rate=-1"] {
+            assert!(
+                Arguments::try_parse_from(["rendezvous", bad]).is_err(),
+                "{bad}"
+            );
+        }
+    }
+}

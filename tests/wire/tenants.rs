@@ -81,6 +81,16 @@ async fn link_status(server: &Server, host: &str) -> u16 {
     head[9..12].parse().expect("a status")
 }
 
+/// Whether these are the hosts of the addresses that a server tells.
+#[track_caller]
+fn check_addresses(server: &Server, hosts: [&str; 4]) {
+    let port = server.local_addr().port();
+    let expected = hosts.map(|host| format!("{host}/tcp/{port}/ws/p2p-websocket-star"));
+    let addresses = server.addresses();
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, expected);
+}
+
 #[tokio::test]
 async fn peers_hear_of_those_of_their_tenant_and_reach_nobody_else() {
     let server = serving(config()).await;
@@ -192,17 +202,15 @@ async fn an_address_leads_to_no_other_tenant() {
             assert_eq!(answer.await[0], Value::Null, "{name} at {host}");
         }
     }
-    let port = server.local_addr().port();
-    let expected = [
-        "/ip4/127.0.0.1",
-        "/dns/blue.test",
-        "/ip6/::1",
-        "/dns/red.test",
-    ];
-    let expected = expected.map(|host| format!("{host}/tcp/{port}/ws/p2p-websocket-star"));
-    let addresses = server.addresses();
-    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    assert_eq!(addresses, expected);
+    check_addresses(
+        &server,
+        [
+            "/ip4/127.0.0.1",
+            "/dns/blue.test",
+            "/ip6/::1",
+            "/dns/red.test",
+        ],
+    );
 }
 
 #[tokio::test]
@@ -343,17 +351,15 @@ async fn many_tenants_are_served_as_few_are() {
 async fn public_names_are_those_of_nobody_elses() {
     let names = ["star.test", BLUE].map(|name| name.parse().expect("a name"));
     let server = serving(config().with_public_names(names)).await;
-    let port = server.local_addr().port();
-    let expected = [
-        "/dns/star.test",
-        "/dns/blue.test",
-        "/ip6/::1",
-        "/dns/red.test",
-    ];
-    let expected = expected.map(|host| format!("{host}/tcp/{port}/ws/p2p-websocket-star"));
-    let addresses = server.addresses();
-    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    assert_eq!(addresses, expected);
+    check_addresses(
+        &server,
+        [
+            "/dns/star.test",
+            "/dns/blue.test",
+            "/ip6/::1",
+            "/dns/red.test",
+        ],
+    );
     let mut client = at(&server, "star.test").await;
     let key = key();
     let public = hex::encode(key.public().encode_protobuf());

@@ -206,13 +206,16 @@ async fn run(
         handed.spawn(tenants.house(), &mut tasks);
     }
     let mut late = JoinSet::new();
-    let all = async { while tasks.join_next().await.is_some() {} };
+    let all = async {
+        while tasks.join_next().await.is_some() {}
+        tenants.rested().await;
+    };
     tokio::select! {
         () = all => {}
         // Whoever asks for its health is told meanwhile.
         () = accept(listener, &mut handed, &tenants, &mut late) => {}
         () = tokio::time::sleep(tenants.config().limits().shutdown_timeout) => {
-            tracing::info!("some links did not take what was queued for them in time");
+            tracing::info!("not all was done in time: some links did not take what was queued for them, or bans are not kept");
         }
     }
     tasks.shutdown().await;

@@ -100,6 +100,14 @@ impl Tenants {
         std::future::pending().await
     }
 
+    /// Waits until nothing is being written for the next start. Cancel safe.
+    pub(super) async fn rested(&self) {
+        #[cfg(feature = "rendezvous")]
+        if let Some(panel) = &self.panel {
+            panel.rested().await;
+        }
+    }
+
     /// Gives all their timeouts, for as long as the server runs.
     pub(super) async fn run_timers(&self) {
         // In most cases.

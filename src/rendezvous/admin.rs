@@ -192,7 +192,7 @@ impl Panel {
                 continue;
             }
             let live = match second % PICTURES_EVERY {
-                0 => Live::new(&self.look_at(now, tenants), second),
+                0 => Live::new(&self.look_at(now, tenants).await, second),
                 _ => self.live.borrow().with_figures(&now),
             };
             self.live.send_replace(Arc::new(live));
@@ -210,14 +210,15 @@ impl Panel {
         self.now_of(figures, rate)
     }
 
-    fn look(&self, tenants: &Tenants) -> Look {
+    async fn look(&self, tenants: &Tenants) -> Look {
         let rate = self.history().latest().rate;
         self.look_at(self.now_of(tenants.figures(), rate), tenants)
+            .await
     }
 
-    fn look_at(&self, now: Now, tenants: &Tenants) -> Look {
+    async fn look_at(&self, now: Now, tenants: &Tenants) -> Look {
         // Neither is looked up while the other is locked.
-        let users = tenants.house().top_peers(MOST_USERS);
+        let users = tenants.house().top_peers_in_turns(MOST_USERS).await;
         Look::new(now, &self.history(), users)
     }
 

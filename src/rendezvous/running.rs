@@ -194,10 +194,12 @@ async fn run(
 ) {
     let listener = listener.as_ref();
     let mut tasks = JoinSet::new();
+    // It takes no turns from those who connect, and ends with this.
+    let mut panel = JoinSet::new();
+    tenants.spawn_panel(&mut panel);
     tokio::select! {
         () = accept(listener, &mut handed, &tenants, &mut tasks) => {}
         () = tenants.run_timers() => {}
-        () = tenants.run_panel() => {}
         _ = stopped => {}
     }
     tenants.shut_down().await;

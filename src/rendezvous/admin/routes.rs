@@ -16,6 +16,7 @@ use super::{
     answers::{self, last, later, see_other, text, with_challenge},
     events,
     guesses::Guessed,
+    look::Look,
     page::{self, Bans, Page, Warnings},
     peers::{ON_PAGE, Peers},
     request::{
@@ -147,7 +148,10 @@ impl Panel {
                 let search = Search::of_uri(&parts.uri);
                 let peers = Peers::find(&tenants, &search).await;
                 match is_front {
-                    true => self.front(&authority, &visitor, &search, &peers, &tenants),
+                    true => {
+                        let look = self.look(&tenants).await;
+                        self.front(&authority, &visitor, &search, &peers, &look)
+                    }
                     false => {
                         let form = authority.session().map(|session| session.form.as_str());
                         answers::page(StatusCode::OK, page::peers(form, &search, &peers))
@@ -346,7 +350,7 @@ impl Panel {
         visitor: &Visitor,
         search: &Search,
         peers: &Peers,
-        tenants: &Tenants,
+        look: &Look,
     ) -> Response<Body> {
         let session = authority.session();
         let news = session.and_then(|session| self.sessions().take_news(&session.key, now()));
@@ -363,7 +367,7 @@ impl Panel {
                 is_unproved: self.is_unproved,
                 is_behind: self.bans.is_behind(),
             },
-            look: &self.look(tenants),
+            look,
             search,
             peers,
             bans: &bans,

@@ -21,7 +21,7 @@ mod sessions;
 mod units;
 
 use std::{
-    io,
+    fmt, io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -137,7 +137,6 @@ pub(super) fn warn_of_plain_http(config: &Config) {
 }
 
 /// The page of a running rendezvous.
-#[derive(Debug)]
 pub(super) struct Panel {
     bans: Arc<Bans>,
     guesses: Guesses,
@@ -148,6 +147,14 @@ pub(super) struct Panel {
     listeners: Arc<Semaphore>,
     started: Instant,
     is_unproved: bool,
+}
+
+impl fmt::Debug for Panel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Panel")
+            .field("bans", &self.bans)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Panel {

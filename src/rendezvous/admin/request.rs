@@ -1,6 +1,6 @@
 //! What a request for the operator's page says about itself.
 
-use std::{future::poll_fn, net::IpAddr, pin::pin, time::Duration};
+use std::{fmt, future::poll_fn, net::IpAddr, pin::pin, time::Duration};
 
 use hyper::{
     Uri,
@@ -87,9 +87,14 @@ pub(super) fn may_see(headers: &HeaderMap, is_front: bool) -> bool {
     }
 }
 
-/// A form that was sent.
-#[derive(Debug)]
+/// A form that was sent. It may have the token in it.
 pub(super) struct Form(String);
+
+impl fmt::Debug for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Form(…)")
+    }
+}
 
 /// Why there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use libp2p_websocket_star::rendezvous::{Limits, Server};
+use libp2p_websocket_star::rendezvous::{Limits, Rendezvous, Server};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -188,6 +188,32 @@ async fn no_secret_is_in_the_log_and_what_is_done_is() {
     for secret in [TOKEN, wrong, cookie, &form] {
         assert!(!log.contains(secret), "{log}");
     }
+}
+
+#[tokio::test]
+async fn no_secret_of_a_session_is_in_what_is_shown_of_a_server() {
+    let rendezvous = Rendezvous::start(config().with_admin(super::admin()));
+    let server = serving().await;
+    let operator = Operator::of(&server).await;
+    // There is something to be told of.
+    operator.post("/admin/ban", "peer=nonsense").await;
+    let (_, cookie) = operator.cookie.split_once('=').expect("a value");
+    for shown in [
+        format!("{server:?}"),
+        format!("{server:#?}"),
+        format!("{:?}", super::admin()),
+        format!("{rendezvous:?}"),
+        format!("{:?}", rendezvous.service()),
+    ] {
+        for secret in [TOKEN, cookie, &operator.form] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+    }
+    let shown = format!("{server:?}");
+    assert!(
+        shown.contains("Panel { bans: Bans { peers: 0, is_kept: false, .. }, .. }"),
+        "{shown}"
+    );
 }
 
 #[tokio::test]

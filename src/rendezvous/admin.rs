@@ -22,7 +22,7 @@ mod units;
 
 use std::{
     fmt, io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
     time::Instant,
 };
 
@@ -147,6 +147,8 @@ pub(super) struct Panel {
     listeners: Arc<Semaphore>,
     started: Instant,
     is_unproved: bool,
+    /// That a proxy is not trusted is logged once.
+    told_of_proxy: Once,
 }
 
 impl fmt::Debug for Panel {
@@ -169,6 +171,7 @@ impl Panel {
             listeners: Arc::new(Semaphore::new(MOST_LISTENERS)),
             started: now(),
             is_unproved: !config.challenge(),
+            told_of_proxy: Once::new(),
         }
     }
 

@@ -19,9 +19,7 @@ use super::{
     look::Look,
     page::{self, Bans, Page, Warnings},
     peers::{ON_PAGE, Peers},
-    request::{
-        COOKIE_NAME, Form, FormError, Search, Visitor, is_of_a_page, is_own, may_see, session_ids,
-    },
+    request::{Form, FormError, Search, Visitor, is_of_a_page, is_own, may_see, session_ids},
     sessions::{AGE, Session},
 };
 use crate::{
@@ -122,6 +120,14 @@ impl Panel {
         tenants: Arc<Tenants>,
         lasting: Arc<Mutex<()>>,
     ) -> Response<Body> {
+        if visitor.is_local() && visitor.is_of_untrusted_proxy {
+            self.told_of_proxy.call_once(|| {
+                tracing::warn!(
+                    "the operator's page is asked for through a proxy on this machine that is not trusted: whether that is over \
+                     TLS is not known, and all who come through it count as one: have it be a trusted one"
+                );
+            });
+        }
         let (parts, body) = request.into_parts();
         let Some(route) = Route::of(parts.uri.path()) else {
             return last(text(StatusCode::NOT_FOUND, "Not found\n"));
@@ -184,7 +190,7 @@ impl Panel {
             };
         }
         let mut sessions = self.sessions();
-        let session = session_ids(headers).find_map(|id| sessions.find(id, now()));
+        let session = session_ids(headers, visitor).find_map(|id| sessions.find(id, now()));
         session
             .map(Authority::Session)
             .ok_or(Stranger::ShowsNothing)
@@ -241,14 +247,14 @@ impl Panel {
         }
         let id = {
             let mut sessions = self.sessions();
-            let before = session_ids(headers).find_map(|id| sessions.find(id, now()));
+            let before = session_ids(headers, visitor).find_map(|id| sessions.find(id, now()));
             if let Some(before) = before {
                 sessions.end(&before.key);
             }
             sessions.begin(now())
         };
         tracing::info!(client = %visitor.client, "the operator has logged in");
-        with_cookie(see_other(PATH), &id, AGE.as_secs(), visitor.is_secure)
+        with_cookie(see_other(PATH), &id, AGE.as_secs(), visitor)
     }
 
     /// Reads a form that changes something, if it comes from a page of the server's, or with the token.
@@ -293,7 +299,7 @@ impl Panel {
         if let Authority::Session(session) = authority {
             self.sessions().end(&session.key);
         }
-        with_cookie(see_other(PATH), "", 0, visitor.is_secure)
+        with_cookie(see_other(PATH), "", 0, visitor)
     }
 
     async fn act(
@@ -419,12 +425,16 @@ fn with_cookie(
     mut response: Response<Body>,
     id: &str,
     seconds: u64,
-    is_secure: bool,
+    visitor: &Visitor,
 ) -> Response<Body> {
-    let secure = if is_secure { "; Secure" } else { "" };
-    let cookie = format!(
-        "{COOKIE_NAME}={id}; Path={PATH}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"
-    );
+    let name = visitor.cookie_name();
+    // The prefix of the name asks for the first of them.
+    let (path, secure) = match visitor.is_secure {
+        true => ("/", "; Secure"),
+        false => (PATH, ""),
+    };
+    let cookie =
+        format!("{name}={id}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
     if let Ok(cookie) = HeaderValue::try_from(cookie) {
         response.headers_mut().insert(SET_COOKIE, cookie);
     }

@@ -214,9 +214,11 @@ async fn without_encryption_the_log_warns_and_with_it_cookies_are_for_that_only(
     );
     stream.write_all(request.as_bytes()).await.expect("sent");
     let login = head(&mut stream).await.to_lowercase();
-    let flags = "; path=/admin; max-age=43200; httponly; samesite=strict; secure\r\n";
+    let flags = "; path=/; max-age=43200; httponly; samesite=strict; secure\r\n";
     assert!(
-        login.starts_with("http/1.1 303 ") && login.contains(flags),
+        login.starts_with("http/1.1 303 ")
+            && login.contains("\r\nset-cookie: __host-star_admin=")
+            && login.contains(flags),
         "{login}"
     );
 }

@@ -114,7 +114,23 @@ async fn cookies_without_end_are_no_session_and_hide_none() {
 
 /// Where a log is written to.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Has all of this thread go there until what is given is dropped.
+    pub(super) fn begin(&self) -> tracing::subscriber::DefaultGuard {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(self.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    pub(super) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("no panic").clone()).expect("UTF-8")
+    }
+}
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -138,12 +154,7 @@ impl MakeWriter<'_> for Log {
 #[tokio::test]
 async fn no_secret_is_in_the_log_and_what_is_done_is() {
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(log.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = log.begin();
     let server = serving().await;
     let operator = Operator::of(&server).await;
     let client = Client::joined(&server).await;
@@ -165,7 +176,7 @@ async fn no_secret_is_in_the_log_and_what_is_done_is() {
     let cookie = operator.cookie.clone();
     let form = operator.form.clone();
     server.shutdown().await;
-    let log = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("UTF-8");
+    let log = log.text();
     for done in ["has disconnected", "has banned", "has unbanned"] {
         let mut lines = log.lines();
         let line = lines.find(|line| line.contains(&format!("the operator {done} a peer")));

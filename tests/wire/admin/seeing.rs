@@ -235,7 +235,7 @@ async fn the_page_shows_what_the_rendezvous_does() {
         "<dt>Links</dt><dd>2</dd>",
         "<dt>Dials</dt><dd>1</dd>",
         "<dt>Relayed in all</dt><dd>2.93 KiB</dd>",
-        "<td class=\"number\" data-label=\"Sent today\">2.93 KiB</td>",
+        "<td role=\"cell\" class=\"number\" data-label=\"Sent today\">2.93 KiB</td>",
         "aria-label=\"Bytes a second in the last hour: ",
     ] {
         assert!(page.contains(figure), "{figure} in {page}");
@@ -250,7 +250,7 @@ async fn the_page_shows_what_the_rendezvous_does() {
     }
     dialer.request(serde_json::json!(["no such request"])).await;
     let page = operator.get("/admin").await.body;
-    let refused = "<th scope=\"row\">unknown request</th><td class=\"number\" data-label=\"How often\">1</td>";
+    let refused = "<th scope=\"row\" role=\"rowheader\">unknown request</th><td role=\"cell\" class=\"number\" data-label=\"How often\">1</td>";
     assert!(page.contains(refused), "{page}");
 }
 

@@ -156,7 +156,8 @@ impl Panel {
                 match is_front {
                     true => {
                         let look = self.look(&tenants).await;
-                        self.front(&authority, &visitor, &search, &peers, &look)
+                        let is_read = parts.method != Method::HEAD;
+                        self.front(&authority, &visitor, &search, &peers, &look, is_read)
                     }
                     false => {
                         let form = authority.session().map(|session| session.form.as_str());
@@ -357,9 +358,12 @@ impl Panel {
         search: &Search,
         peers: &Peers,
         look: &Look,
+        is_read: bool,
     ) -> Response<Body> {
         let session = authority.session();
-        let news = session.and_then(|session| self.sessions().take_news(&session.key, now()));
+        // They are told once, and not to whoever asks for the head only.
+        let told = session.filter(|_| is_read);
+        let news = told.and_then(|session| self.sessions().take_news(&session.key, now()));
         let bans = Bans {
             some: self.bans.some(&search.id, ON_PAGE),
             all: self.bans.len(),

@@ -45,6 +45,9 @@ async fn a_peer_is_disconnected_and_may_come_back() {
         (u16::from(code), reason.as_str()),
         (1008, "disconnected: disconnected by the operator")
     );
+    let cookie = [("Cookie", operator.cookie.as_str())];
+    let head = ask(&server, "HEAD /admin", &cookie, "").await;
+    assert_eq!((head.status(), head.body.as_str()), (200, ""));
     let expected = format!(
         "Disconnected {}: 1 link was closed. It may come back.",
         id(&key)

@@ -1,7 +1,7 @@
 //! Who is banned, and what that means for joins.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fmt,
     ops::Bound,
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -56,9 +56,8 @@ fn key(peer: &PeerId) -> PeerId {
 impl Banned {
     /// Nothing changes for one who is banned already, under whichever id.
     fn insert(&mut self, peer: PeerId) {
-        let key = key(&peer);
-        if !self.peers.contains_key(&key) {
-            self.peers.insert(key, peer);
+        if let Entry::Vacant(place) = self.peers.entry(key(&peer)) {
+            place.insert(peer);
             self.texts.insert(peer.to_base58().into());
         }
     }

@@ -283,7 +283,7 @@ pub(super) fn pictures(look: &Look) -> Markup {
     }
 }
 
-// Tables have their roles written out: what the style of narrow screens shows as blocks would have none.
+// Tables have their roles written out: some browsers give none to what the style of narrow screens shows as blocks.
 
 /// What was refused, the most frequent first.
 pub(super) fn refusals(now: &Now) -> Markup {

@@ -10,6 +10,7 @@ mod bans;
 mod events;
 mod guesses;
 mod history;
+mod keeper;
 mod look;
 mod page;
 mod peers;
@@ -20,8 +21,8 @@ mod sessions;
 mod units;
 
 use std::{
-    io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    fmt, io,
+    sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
     time::Instant,
 };
 
@@ -55,6 +56,8 @@ const MOST_LISTENERS: usize = 8;
 const MOST_USERS: usize = 10;
 /// How many seconds lie between two pictures that they are sent.
 const PICTURES_EVERY: u64 = 5;
+/// How many seconds lie between two attempts to keep bans that could not be kept.
+const KEEP_EVERY: u64 = 10;
 
 /// The operator's page, for [`Config::with_admin`](super::Config::with_admin).
 ///
@@ -93,19 +96,23 @@ impl Admin {
         }
         Ok(Self {
             secret: Secret::new(token),
-            bans: Arc::new(Bans::new([].into(), None)),
+            bans: Arc::new(Bans::new([], None)),
         })
     }
 
-    /// Bans these peers, and has `keep` called with all who are banned whenever that changes, for the next start. It may block.
-    /// When it fails, the page and the log say so, and the change holds until the process ends.
+    /// Bans these peers, and has `keep` called with all who are banned when that has changed, for the next start. Each peer is
+    /// there once, by the id by which it was banned.
+    ///
+    /// `keep` may block: it is called in a thread of its own, with the newest only, and no ban waits for it. When it fails, the
+    /// page and the log say so, the change holds until the process ends, and `keep` is called again every ten seconds.
+    /// [`Server::shutdown`](super::Server::shutdown) waits for it as long as for links.
     #[must_use]
     pub fn with_bans(
         self,
         banned: impl IntoIterator<Item = PeerId>,
         keep: impl Fn(&[PeerId]) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        let bans = Bans::new(banned.into_iter().collect(), Some(Arc::new(keep)));
+        let bans = Bans::new(banned, Some(Box::new(keep)));
         Self {
             bans: Arc::new(bans),
             ..self
@@ -130,7 +137,6 @@ pub(super) fn warn_of_plain_http(config: &Config) {
 }
 
 /// The page of a running rendezvous.
-#[derive(Debug)]
 pub(super) struct Panel {
     bans: Arc<Bans>,
     guesses: Guesses,
@@ -141,6 +147,16 @@ pub(super) struct Panel {
     listeners: Arc<Semaphore>,
     started: Instant,
     is_unproved: bool,
+    /// That a proxy is not trusted is logged once.
+    told_of_proxy: Once,
+}
+
+impl fmt::Debug for Panel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Panel")
+            .field("bans", &self.bans)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Panel {
@@ -155,6 +171,7 @@ impl Panel {
             listeners: Arc::new(Semaphore::new(MOST_LISTENERS)),
             started: now(),
             is_unproved: !config.challenge(),
+            told_of_proxy: Once::new(),
         }
     }
 
@@ -166,6 +183,11 @@ impl Panel {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until no change of the bans is being kept. Cancel safe.
+    pub(super) async fn rested(&self) {
+        self.bans.rested().await;
+    }
+
     /// Looks each second at what the rendezvous does, for as long as it runs.
     pub(super) async fn watch(&self, tenants: &Tenants) {
         let mut ticks = interval(STEP);
@@ -173,11 +195,14 @@ impl Panel {
         for second in 0_u64.. {
             ticks.tick().await;
             let now = self.sample(tenants);
+            if second % KEEP_EVERY == 0 {
+                self.bans.try_again();
+            }
             if self.live.receiver_count() == 0 {
                 continue;
             }
             let live = match second % PICTURES_EVERY {
-                0 => Live::new(&self.look_at(now, tenants), second),
+                0 => Live::new(&self.look_at(now, tenants).await, second),
                 _ => self.live.borrow().with_figures(&now),
             };
             self.live.send_replace(Arc::new(live));
@@ -195,14 +220,15 @@ impl Panel {
         self.now_of(figures, rate)
     }
 
-    fn look(&self, tenants: &Tenants) -> Look {
+    async fn look(&self, tenants: &Tenants) -> Look {
         let rate = self.history().latest().rate;
         self.look_at(self.now_of(tenants.figures(), rate), tenants)
+            .await
     }
 
-    fn look_at(&self, now: Now, tenants: &Tenants) -> Look {
+    async fn look_at(&self, now: Now, tenants: &Tenants) -> Look {
         // Neither is looked up while the other is locked.
-        let users = tenants.house().top_peers(MOST_USERS);
+        let users = tenants.house().top_peers_in_turns(MOST_USERS).await;
         Look::new(now, &self.history(), users)
     }
 

@@ -99,6 +99,16 @@ impl House {
         top.unwrap_or_default()
     }
 
+    /// The same. Other tasks get their turns in between.
+    #[cfg(feature = "rendezvous")]
+    pub(super) async fn top_peers_in_turns(&self, most: usize) -> Vec<PeerUsage> {
+        let today = Day::of(SystemTime::now());
+        match &self.usage {
+            Some(usage) => usage.top_in_turns(most, now(), today).await,
+            None => Vec::new(),
+        }
+    }
+
     /// How much may be sent in a tenant, if there is any bound.
     pub(super) fn quotas_of(&self, tenant: Option<TenantId>) -> Option<Arc<Quotas>> {
         let quotas = self.quotas.as_ref()?;

@@ -18,6 +18,8 @@ use futures::{
     FutureExt as _,
     future::{BoxFuture, Either},
 };
+#[cfg(feature = "rendezvous")]
+use hyper::header::{FORWARDED, VIA};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body as HttpBody, Incoming},
@@ -104,6 +106,7 @@ impl Caller {
             client: self.client,
             claimant: house.config().origin_weights().claimant(self.client),
             is_secure: house.tls().is_some() || (self.is_proxy && says_https(headers)),
+            is_of_untrusted_proxy: !self.is_proxy && is_forwarded(headers),
         }
     }
 
@@ -318,6 +321,9 @@ fn respond(
         && let Some(panel) = tenants.panel()
         && admin::is_asked_for(request.uri().path())
     {
+        if let Some(refusal) = admin_elsewhere(&request, tenants) {
+            return refusal.into();
+        }
         let visitor = caller.visitor(request.headers(), house);
         let panel = panel.clone();
         let answer = panel.respond(request, visitor, tenants.clone(), lasting.clone());
@@ -339,8 +345,8 @@ pub(super) fn reply<B: HttpBody>(
     is_secure: bool,
     tenants: &Tenants,
 ) -> Reply {
-    if tenants.are_several() && upgrade::has_bad_host(request) {
-        return Reply::Answer(refusal(StatusCode::BAD_REQUEST, "Bad host\n"));
+    if let Some(refusal) = refuse_bad_host(request, tenants) {
+        return Reply::Answer(refusal);
     }
     let config = tenants.config();
     let page = match request.uri().path() {
@@ -348,7 +354,7 @@ pub(super) fn reply<B: HttpBody>(
         "/" if config.page() => Page::Front,
         "/health" if config.health() => Page::Health,
         "/metrics" if config.metrics() => Page::Metrics,
-        _ => return Reply::Answer(refusal(StatusCode::NOT_FOUND, "Not found\n")),
+        _ => return Reply::Answer(not_found()),
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD\n");
@@ -385,6 +391,35 @@ fn reply_with_link<B: HttpBody>(request: &mut Request<B>, tenants: &Tenants) -> 
     }
 }
 
+/// The refusal of who asks for what cannot be a host, where it matters for which one.
+fn refuse_bad_host<B>(request: &Request<B>, tenants: &Tenants) -> Option<Response<String>> {
+    let is_bad = tenants.are_several() && upgrade::has_bad_host(request);
+    is_bad.then(|| refusal(StatusCode::BAD_REQUEST, "Bad host\n"))
+}
+
+/// What is answered in place of the operator's page at a host where there is none. It is about all tenants, so those of each
+/// see nothing of it at their own; but where there are no other hosts than theirs, it is at each.
+#[cfg(feature = "rendezvous")]
+fn admin_elsewhere<B>(request: &Request<B>, tenants: &Tenants) -> Option<Response<String>> {
+    let takes_unknown = tenants.config().takes_unknown_hosts();
+    let mut refused = match (
+        refuse_bad_host(request, tenants),
+        tenants.named(upgrade::host(request)),
+    ) {
+        (Some(bad), _) => bad,
+        (None, Some(_)) if takes_unknown => not_found(),
+        (None, None) if !takes_unknown => refuse_host(tenants),
+        _ => return None,
+    };
+    // It may have a body that nobody reads.
+    set_last(&mut refused);
+    Some(refused)
+}
+
+fn not_found() -> Response<String> {
+    refusal(StatusCode::NOT_FOUND, "Not found\n")
+}
+
 /// Refuses who asks for a host that nobody has here.
 fn refuse_host(tenants: &Tenants) -> Response<String> {
     let admission = tenants.house().admission();
@@ -416,6 +451,18 @@ fn says_https(headers: &HeaderMap) -> bool {
     // Each proxy adds how it was asked itself at the end.
     let scheme = schemes.and_then(|schemes| schemes.split(',').next());
     scheme.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"))
+}
+
+/// Whether a request says that a proxy has passed it on.
+#[cfg(feature = "rendezvous")]
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    let proxies_say = [
+        FORWARDED,
+        VIA,
+        FORWARDED_PROTO,
+        HeaderName::from_static("x-forwarded-for"),
+    ];
+    proxies_say.iter().any(|name| headers.contains_key(name))
 }
 
 fn health(tenants: &Tenants, hub: &Hub) -> Response<String> {

@@ -29,7 +29,7 @@ use super::{
     places::NoLink,
     quota::Quotas,
     refusals::Refused,
-    registry::{Action, FEW, LinkId, Registry, Route, Welcome},
+    registry::{Action, FEW, LinkId, Registry, Route, Welcome, behind},
     shared::{Guard, Name, Shared},
     snapshot::Snapshot,
     tenant::{Tenant, TenantId},
@@ -492,8 +492,7 @@ impl Hub {
             let is_last = some.len() < ADDRESSES_AT_ONCE;
             all.extend(some);
             match all.last() {
-                // The first string behind it.
-                Some(last) if !is_last => from = format!("{last}\0"),
+                Some(last) if !is_last => from = behind(last),
                 _ => return all,
             }
         }

@@ -277,6 +277,11 @@ struct Settings {
     dial_timeout: Duration,
 }
 
+/// The first text behind an address in their order: where a list goes on.
+pub(crate) fn behind(address: &str) -> String {
+    format!("{address}\0")
+}
+
 /// The server's state, apart from its sockets.
 #[derive(Debug)]
 pub(crate) struct Registry {

@@ -194,10 +194,12 @@ async fn run(
 ) {
     let listener = listener.as_ref();
     let mut tasks = JoinSet::new();
+    // It takes no turns from those who connect, and ends with this.
+    let mut panel = JoinSet::new();
+    tenants.spawn_panel(&mut panel);
     tokio::select! {
         () = accept(listener, &mut handed, &tenants, &mut tasks) => {}
         () = tenants.run_timers() => {}
-        () = tenants.run_panel() => {}
         _ = stopped => {}
     }
     tenants.shut_down().await;
@@ -206,13 +208,16 @@ async fn run(
         handed.spawn(tenants.house(), &mut tasks);
     }
     let mut late = JoinSet::new();
-    let all = async { while tasks.join_next().await.is_some() {} };
+    let all = async {
+        while tasks.join_next().await.is_some() {}
+        tenants.rested().await;
+    };
     tokio::select! {
         () = all => {}
         // Whoever asks for its health is told meanwhile.
         () = accept(listener, &mut handed, &tenants, &mut late) => {}
         () = tokio::time::sleep(tenants.config().limits().shutdown_timeout) => {
-            tracing::info!("some links did not take what was queued for them in time");
+            tracing::info!("not all was done in time: some links did not take what was queued for them, or bans are not kept");
         }
     }
     tasks.shutdown().await;

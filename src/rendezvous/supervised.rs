@@ -1,5 +1,7 @@
 //! Tasks whose end is noticed.
 
+#[cfg(feature = "rendezvous")]
+use std::time::Duration;
 use std::{any::Any, fmt, future::Future, panic::AssertUnwindSafe, sync::Arc};
 
 use futures::{
@@ -9,6 +11,10 @@ use futures::{
 use tokio::task::{AbortHandle, JoinError};
 
 use super::house::House;
+
+/// How long it takes until what has panicked begins again.
+#[cfg(feature = "rendezvous")]
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a server does not run any more, though nobody has stopped it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +74,19 @@ impl fmt::Debug for Supervised {
     }
 }
 
+/// Does what goes on for as long as the server. A panic ends it for a second, and nothing else.
+#[cfg(feature = "rendezvous")]
+pub(super) async fn again_after_panics<F: Future<Output = ()>>(
+    house: &House,
+    begin: impl Fn() -> F,
+) {
+    while let Err(panic) = AssertUnwindSafe(begin()).catch_unwind().await {
+        house.count_panic();
+        tracing::error!(panic = ?message(&*panic), "a task of the server panicked, and begins again");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 /// Serves one connection. A panic ends that and nothing else; what the connection held is given back as it is dropped.
 ///
 /// No `async fn`: that would have room for `serving` twice.
@@ -107,5 +126,21 @@ mod tests {
 
         let task = Supervised::spawn(std::future::ready(()));
         assert_eq!(task.end().await, Ok(()));
+    }
+
+    #[cfg(feature = "rendezvous")]
+    #[tokio::test(start_paused = true)]
+    async fn what_panics_begins_again_and_the_server_goes_on() {
+        let house = House::new(crate::rendezvous::Config::default());
+        let begun = std::cell::Cell::new(0);
+        let start = tokio::time::Instant::now();
+        again_after_panics(&house, || async {
+            begun.set(begun.get() + 1);
+            tokio::task::yield_now().await;
+            assert!(begun.get() > 2, "number {}", begun.get());
+        })
+        .await;
+        assert_eq!((begun.get(), house.panics()), (3, 2));
+        assert_eq!(start.elapsed(), PAUSE * 2);
     }
 }

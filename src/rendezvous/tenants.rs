@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use libp2p_identity::PeerId;
+use tokio::task::JoinSet;
 
 #[cfg(feature = "rendezvous")]
-use super::admin::Panel;
+use super::{admin::Panel, supervised::again_after_panics};
 use super::{
     config::Config,
     house::House,
@@ -91,13 +92,26 @@ impl Tenants {
         self.panel.as_ref()
     }
 
-    /// Keeps the operator's page up to date, for as long as the server runs.
-    pub(super) async fn run_panel(&self) {
+    /// Keeps the operator's page up to date, if there is one, in a task of its own.
+    pub(super) fn spawn_panel(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
+        #[cfg(feature = "rendezvous")]
+        if let Some(panel) = self.panel.clone() {
+            let tenants = self.clone();
+            tasks.spawn(async move {
+                let watch = || panel.watch(&tenants);
+                again_after_panics(&tenants.house, watch).await;
+            });
+        }
+        #[cfg(not(feature = "rendezvous"))]
+        let _ = tasks;
+    }
+
+    /// Waits until nothing is being written for the next start. Cancel safe.
+    pub(super) async fn rested(&self) {
         #[cfg(feature = "rendezvous")]
         if let Some(panel) = &self.panel {
-            panel.watch(self).await;
+            panel.rested().await;
         }
-        std::future::pending().await
     }
 
     /// Gives all their timeouts, for as long as the server runs.

@@ -109,28 +109,68 @@ impl Usage {
     /// Those of all tenants who have sent most today, at most so many, the largest first. Looks at some at a time; one that
     /// joins or leaves meanwhile may be there or not.
     pub(super) fn top(&self, most: usize, now: Instant, today: Day) -> Vec<PeerUsage> {
-        let mut top: Vec<PeerUsage> = Vec::new();
-        let mut last = None;
-        loop {
-            let look = |key: &Key, meter: &Meter, about: &About| {
-                let (sent_today, sent_per_second) = meter.sent(now, today);
-                if sent_today > 0 {
-                    top.push(PeerUsage {
-                        tenant: key.0.clone(),
-                        peer: about.peer,
-                        sent_today,
-                        sent_per_second,
-                        client: about.client,
-                    });
-                }
-            };
-            last = self.lock().look_from(last.as_ref(), AT_ONCE, look);
-            top.sort_by_key(|usage| std::cmp::Reverse(usage.sent_today));
-            top.truncate(most);
-            if last.is_none() {
-                return top;
-            }
+        let mut top = Top::new(most, now, today);
+        while top.look_on(self) {}
+        top.found
+    }
+
+    /// The same. Other tasks get their turns in between.
+    #[cfg(feature = "rendezvous")]
+    pub(super) async fn top_in_turns(
+        &self,
+        most: usize,
+        now: Instant,
+        today: Day,
+    ) -> Vec<PeerUsage> {
+        let mut top = Top::new(most, now, today);
+        while top.look_on(self) {
+            tokio::task::yield_now().await;
         }
+        top.found
+    }
+}
+
+/// Those who have sent most, as far as they are found.
+struct Top {
+    most: usize,
+    now: Instant,
+    today: Day,
+    found: Vec<PeerUsage>,
+    /// Up to whom all have been looked at.
+    last: Option<Key>,
+}
+
+impl Top {
+    fn new(most: usize, now: Instant, today: Day) -> Self {
+        Self {
+            most,
+            now,
+            today,
+            found: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// Looks at some more. Whether there may be others behind them.
+    fn look_on(&mut self, usage: &Usage) -> bool {
+        let (now, today, found) = (self.now, self.today, &mut self.found);
+        let look = |key: &Key, meter: &Meter, about: &About| {
+            let (sent_today, sent_per_second) = meter.sent(now, today);
+            if sent_today > 0 {
+                found.push(PeerUsage {
+                    tenant: key.0.clone(),
+                    peer: about.peer,
+                    sent_today,
+                    sent_per_second,
+                    client: about.client,
+                });
+            }
+        };
+        self.last = usage.lock().look_from(self.last.as_ref(), AT_ONCE, look);
+        self.found
+            .sort_by_key(|usage| std::cmp::Reverse(usage.sent_today));
+        self.found.truncate(self.most);
+        self.last.is_some()
     }
 }
 

@@ -107,3 +107,27 @@ fn a_hundred_thousand_keys_of_strangers_drive_out_no_big_user() {
     seen.retain(|bytes| *bytes != 5);
     assert!(seen.iter().all(|bytes| *bytes >= 899), "{:?}", seen.last());
 }
+
+#[cfg(feature = "rendezvous")]
+#[tokio::test]
+async fn others_get_their_turns_while_those_who_have_sent_most_are_looked_for() {
+    let usage = Usage::default();
+    for n in 0..1000 {
+        visit(&usage, PeerId::random(), n, today());
+    }
+    let others = std::cell::Cell::new(0);
+    let working = async {
+        loop {
+            others.set(others.get() + 1);
+            tokio::task::yield_now().await;
+        }
+    };
+    let now = Instant::now();
+    let top = tokio::select! {
+        top = usage.top_in_turns(4, now, today()) => top,
+        () = working => unreachable!("it has no end"),
+    };
+    assert_eq!(top, usage.top(4, now, today()));
+    assert_eq!(top.len(), 4);
+    assert!(others.get() >= 1000 / AT_ONCE, "{}", others.get());
+}

@@ -124,10 +124,48 @@ async fn the_keyboard_is_enough_and_the_focus_stays_where_it_is() {
     tab_to(tab, &button("Unban", &other)).await;
     tab.press(ENTER).await;
     tab.until("#news", "Unbanned").await;
-    tab_to(tab, "header button").await;
+    tab_to(tab, "header form button").await;
     tab.press(ENTER).await;
     tab.find("#token").await;
     world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_by_itself_can_be_stopped_by_keyboard_and_the_state_is_told_once() {
+    let world = World::start().await;
+    let tab = &world.tab;
+    world.log_in().await;
+    tab.until("#state", "live").await;
+    let watch = "
+        window.told = [];
+        const state = document.getElementById('state');
+        new MutationObserver(() => told.push(state.textContent)).observe(state, { childList: true });";
+    tab.run(watch, vec![]).await;
+    tab.until("#figures", "Peers0").await;
+    let _one = joined(&world.server, &Keypair::generate_ed25519()).await;
+    tab.until("#figures", "Peers1").await;
+    tab_to(tab, "#pause").await;
+    tab.press(ENTER).await;
+    tab.until("#state", "paused").await;
+    assert_eq!(tab.text("#pause").await, "Go on");
+    let before = tab.text("main").await;
+    let _other = joined(&world.server, &Keypair::generate_ed25519()).await;
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(tab.text("main").await, before);
+    tab.press(ENTER).await;
+    tab.until("#figures", "Peers2").await;
+    tab.until("#state", "live").await;
+    assert_eq!(tab.text("#pause").await, "Pause");
+    let told = tab.run("return window.told;", vec![]).await;
+    assert_eq!(told, json!(["paused", "not live", "live"]));
+    world.end().await;
+}
+
+/// What readers of screens take each element for.
+async fn roles(tab: &Tab, selector: &str) -> Vec<String> {
+    let mut roles = tab.roles(selector).await;
+    roles.dedup();
+    roles
 }
 
 async fn has_names(tab: &Tab) {
@@ -170,6 +208,22 @@ async fn the_page_fits_a_phone_has_names_for_all_and_can_be_read_by_day_and_by_n
         assert!(!scrolls_sideways(tab).await, "{width} pixels");
     }
     has_names(tab).await;
+    // So that nothing is replaced meanwhile.
+    tab.click("#pause").await;
+    tab.until("#state", "paused").await;
+    for width in [360, 1280] {
+        tab.resize(width, 740).await;
+        for (selector, role) in [
+            (".peers", "table"),
+            (".peers tbody tr", "row"),
+            (".peers tbody th", "rowheader"),
+            (".peers td", "cell"),
+            ("#refusals td", "cell"),
+            ("#refusals tbody tr", "row"),
+        ] {
+            assert_eq!(roles(tab, selector).await, [role], "{selector} at {width}");
+        }
+    }
     let told = "return [...document.querySelectorAll('svg[role=img]')].map(e => e.ariaLabel);";
     let told = tab.run(told, vec![]).await;
     assert_eq!(told.as_array().map(Vec::len), Some(4));

@@ -145,7 +145,7 @@ async fn the_operator_logs_in_sees_a_peer_come_and_disconnects_bans_and_unbans_i
     tab.press(ENTER).await;
     tab.until("main", "No id of a banned peer begins so.").await;
 
-    tab.click("header button").await;
+    tab.click("header form button").await;
     tab.find("#token").await;
     world.end().await;
 }
@@ -170,7 +170,7 @@ async fn without_script_all_can_be_done_with_forms() {
     let _client = joined(server, &key).await;
     tab.click("header a").await;
     tab.find(&button("Disconnect", &key)).await;
-    tab.click("header button").await;
+    tab.click("header form button").await;
     tab.find("#token").await;
     world.end().await;
 }

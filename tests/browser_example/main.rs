@@ -19,6 +19,7 @@ mod site;
 #[allow(dead_code, reason = "each test target uses its own part")]
 #[path = "../it/support/mod.rs"]
 mod support;
+#[allow(dead_code, reason = "each test target uses its own part")]
 mod tab;
 mod terminal;
 #[allow(dead_code, reason = "the page uses all of it")]

@@ -248,18 +248,31 @@ impl Tab {
 
     /// What a reader of screens calls each element for this selector that is shown, with its HTML.
     pub async fn labels(&self, selector: &str) -> Vec<(String, String)> {
+        self.computed("computedlabel", selector).await
+    }
+
+    /// What a reader of screens takes each element for this selector for that is shown.
+    pub async fn roles(&self, selector: &str) -> Vec<String> {
+        let roles = self.computed("computedrole", selector).await;
+        roles.into_iter().map(|(role, _)| role).collect()
+    }
+
+    async fn computed(&self, what: &'static str, selector: &str) -> Vec<(String, String)> {
         let elements = self.client.find_all(Locator::Css(selector)).await;
-        let mut labels = Vec::new();
+        let mut all = Vec::new();
         for element in elements.expect("a selector") {
             if !element.is_displayed().await.expect("it is there") {
                 continue;
             }
-            let asked = ComputedLabel(element.element_id().to_string());
-            let label = self.client.issue_cmd(asked).await.expect("a label");
+            let asked = Computed {
+                what,
+                element: element.element_id().to_string(),
+            };
+            let computed = self.client.issue_cmd(asked).await.expect("a text");
             let html = element.html(false).await.expect("it is there");
-            labels.push((label.as_str().unwrap_or_default().to_owned(), html));
+            all.push((computed.as_str().unwrap_or_default().to_owned(), html));
         }
-        labels
+        all
     }
 
     /// Tells the browser what a page cannot: a command of the DevTools protocol.
@@ -275,20 +288,22 @@ impl Tab {
     }
 }
 
-/// The accessible name of an element.
+/// The accessible name of an element, or its role.
 #[derive(Debug)]
-struct ComputedLabel(String);
+struct Computed {
+    what: &'static str,
+    element: String,
+}
 
-impl WebDriverCompatibleCommand for ComputedLabel {
+impl WebDriverCompatibleCommand for Computed {
     fn endpoint(
         &self,
         base: &url::Url,
         session: Option<&str>,
     ) -> Result<url::Url, url::ParseError> {
-        let (session, element) = (session.unwrap_or_default(), &self.0);
-        base.join(&format!(
-            "session/{session}/element/{element}/computedlabel"
-        ))
+        let Self { what, element } = self;
+        let session = session.unwrap_or_default();
+        base.join(&format!("session/{session}/element/{element}/{what}"))
     }
 
     fn method_and_body(&self, _: &url::Url) -> (Method, Option<String>) {

@@ -4,6 +4,7 @@ mod doing;
 mod events;
 mod guesses;
 mod hostile;
+mod hosts;
 mod seeing;
 
 use std::net::SocketAddr;

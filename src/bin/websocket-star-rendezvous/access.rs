@@ -5,6 +5,7 @@
 //! own beside those for all.
 
 mod admin;
+mod ban_file;
 mod callout;
 mod changes;
 mod counts;

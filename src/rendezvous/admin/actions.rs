@@ -72,6 +72,9 @@ impl fmt::Display for Holds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AfterRestart => f.write_str("That holds when the server is started again."),
+            Self::NotYetKept => f.write_str(
+                "That holds until the server ends. It is still being kept for the next start, which takes long.",
+            ),
             Self::UntilTheEnd => f.write_str("That holds until the server ends."),
             Self::NotKept(error) => write!(
                 f,
@@ -117,16 +120,18 @@ impl Action {
                 Ok(Done::Disconnected { peer, links })
             }
             Self::Ban => {
-                // First, so that it cannot come back in between.
-                let holds = panel.bans.add(peer).await?;
+                // First, so that it cannot come back in between. How long it takes to be kept does not matter here.
+                let change = panel.bans.add(peer)?;
                 let links = tenants.disconnect(&peer, BANNED).await;
                 tracing::info!(%peer, links, %client, "the operator has banned a peer");
+                let holds = change.holds().await;
                 Ok(Done::Banned { peer, links, holds })
             }
-            Self::Unban => match panel.bans.remove(&peer).await {
+            Self::Unban => match panel.bans.remove(&peer) {
                 None => Ok(Done::WasNotBanned(peer)),
-                Some(holds) => {
+                Some(change) => {
                     tracing::info!(%peer, %client, "the operator has unbanned a peer");
+                    let holds = change.holds().await;
                     Ok(Done::Unbanned { peer, holds })
                 }
             },

@@ -1,31 +1,25 @@
 //! Who is banned, and what that means for joins.
 
 use std::{
-    collections::BTreeSet,
-    fmt, io,
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    fmt,
     ops::Bound,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
 };
 
 use libp2p_identity::PeerId;
-use tokio::{
-    sync::{Mutex, OwnedMutexGuard},
-    task::spawn_blocking,
-};
 
-use crate::{
-    rendezvous::access::{Access, AccessCount, Join, Judgement, Verdict},
-    words::Words,
+use super::keeper::{Keep, Keeper};
+use crate::rendezvous::{
+    access::{Access, AccessCount, Join, Judgement, Verdict},
+    ids,
 };
 
 /// How many peers may be banned on the page; a deny list takes more.
 const MOST: usize = 10_000;
-
-/// Keeps all who are banned for the next start.
-type Keep = dyn Fn(&[PeerId]) -> io::Result<()> + Send + Sync;
+/// How long whoever makes a change waits to hear whether it is kept.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a peer cannot be banned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +31,8 @@ pub(super) struct TooMany;
 pub(super) enum Holds {
     /// It is kept.
     AfterRestart,
+    /// It is still being written.
+    NotYetKept,
     /// Nobody keeps it.
     UntilTheEnd,
     /// It could not be kept, for this reason.
@@ -46,19 +42,70 @@ pub(super) enum Holds {
 /// Those who are banned at one moment.
 #[derive(Debug, Clone, Default)]
 struct Banned {
-    peers: BTreeSet<PeerId>,
+    /// By the one id that stands for all of a key: the ids that were given.
+    peers: BTreeMap<PeerId, PeerId>,
     /// The same as text, to be looked through in order.
-    texts: BTreeSet<String>,
+    texts: BTreeSet<Arc<str>>,
+}
+
+/// The id that stands for all ids of a key.
+fn key(peer: &PeerId) -> PeerId {
+    ids::hashed_form(peer).unwrap_or(*peer)
+}
+
+impl Banned {
+    /// Nothing changes for one who is banned already, under whichever id.
+    fn insert(&mut self, peer: PeerId) {
+        if let Entry::Vacant(place) = self.peers.entry(key(&peer)) {
+            place.insert(peer);
+            self.texts.insert(peer.to_base58().into());
+        }
+    }
+
+    /// Whether it was there, under whichever id.
+    fn remove(&mut self, peer: &PeerId) -> bool {
+        let given = self.peers.remove(&key(peer));
+        if let Some(given) = &given {
+            self.texts.remove(given.to_base58().as_str());
+        }
+        given.is_some()
+    }
+
+    fn given(&self) -> Vec<PeerId> {
+        let mut given: Vec<_> = self.peers.values().copied().collect();
+        given.sort_unstable();
+        given
+    }
+}
+
+/// A change that holds already. Whether it is kept is another question.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Change {
+    keeping: Option<(Keeper, u64)>,
+}
+
+impl Change {
+    /// For how long it holds, as far as that is known within a while.
+    pub(super) async fn holds(self) -> Holds {
+        let Some((keeper, number)) = self.keeping else {
+            return Holds::UntilTheEnd;
+        };
+        match tokio::time::timeout(PATIENCE, keeper.written(number)).await {
+            Ok(Ok(())) => Holds::AfterRestart,
+            Ok(Err(error)) => Holds::NotKept(error),
+            Err(_) => Holds::NotYetKept,
+        }
+    }
 }
 
 /// Who is banned.
 pub(super) struct Bans {
-    /// It is replaced as a whole, so that nobody waits for a change to be made.
+    /// It is replaced as a whole, so that nobody who joins waits for a change to be made.
     banned: RwLock<Arc<Banned>>,
-    keep: Option<Arc<Keep>>,
     /// One change at a time, so that the last is the one that is kept.
-    changing: Arc<Mutex<()>>,
-    is_behind: Arc<AtomicBool>,
+    changing: Mutex<()>,
+    keeper: Option<Keeper>,
 }
 
 impl fmt::Debug for Bans {
@@ -71,24 +118,38 @@ impl fmt::Debug for Bans {
 }
 
 impl Bans {
-    pub(super) fn new(peers: BTreeSet<PeerId>, keep: Option<Arc<Keep>>) -> Self {
-        let texts = peers.iter().map(|peer| peer.to_base58()).collect();
+    pub(super) fn new(peers: impl IntoIterator<Item = PeerId>, keep: Option<Box<Keep>>) -> Self {
+        let mut banned = Banned::default();
+        peers.into_iter().for_each(|peer| banned.insert(peer));
         Self {
-            banned: RwLock::new(Arc::new(Banned { peers, texts })),
-            keep,
-            changing: Arc::default(),
-            is_behind: Arc::default(),
+            banned: RwLock::new(Arc::new(banned)),
+            changing: Mutex::default(),
+            keeper: keep.map(Keeper::new),
         }
     }
 
     /// Whether bans outlive the process.
     pub(super) fn is_kept(&self) -> bool {
-        self.keep.is_some()
+        self.keeper.is_some()
     }
 
     /// Whether the last change could not be kept.
     pub(super) fn is_behind(&self) -> bool {
-        self.is_behind.load(Ordering::Relaxed)
+        self.keeper.as_ref().is_some_and(Keeper::has_failed)
+    }
+
+    /// Keeps the last change, if that has failed.
+    pub(super) fn try_again(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.try_again();
+        }
+    }
+
+    /// Waits until no change is being kept. Cancel safe.
+    pub(super) async fn rested(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.rested().await;
+        }
     }
 
     fn banned(&self) -> Arc<Banned> {
@@ -106,63 +167,47 @@ impl Bans {
         let from = (Bound::Included(prefix), Bound::Unbounded);
         let behind = banned.texts.range::<str, _>(from);
         let found = behind.take_while(|text| text.starts_with(prefix));
-        found.take(max).cloned().collect()
+        found.take(max).map(|text| text.to_string()).collect()
     }
 
     fn contain(&self, join: &Join) -> bool {
         let banned = self.banned();
-        let is_banned = |peer| banned.peers.contains(&peer);
+        // The one that stands for all is among them.
+        let is_banned = |peer| banned.peers.contains_key(&peer);
         !banned.peers.is_empty() && join.peer_ids().any(is_banned)
     }
 
-    /// Bans a peer.
-    pub(super) async fn add(&self, peer: PeerId) -> Result<Holds, TooMany> {
-        let changing = self.changing.clone().lock_owned().await;
-        let mut banned = Banned::clone(&self.banned());
-        if banned.peers.len() >= MOST && !banned.peers.contains(&peer) {
-            return Err(TooMany);
-        }
-        banned.peers.insert(peer);
-        banned.texts.insert(peer.to_base58());
-        Ok(self.replace(banned, changing).await)
+    /// Bans a peer. That holds when this returns.
+    pub(super) fn add(&self, peer: PeerId) -> Result<Change, TooMany> {
+        let add = |banned: &mut Banned| {
+            let is_known = banned.peers.contains_key(&key(&peer));
+            if banned.peers.len() >= MOST && !is_known {
+                return Err(TooMany);
+            }
+            banned.insert(peer);
+            Ok(())
+        };
+        self.change(add)
     }
 
-    /// Bans a peer no more; `None` if it was not banned.
-    pub(super) async fn remove(&self, peer: &PeerId) -> Option<Holds> {
-        let changing = self.changing.clone().lock_owned().await;
-        let mut banned = Banned::clone(&self.banned());
-        if !banned.peers.remove(peer) {
-            return None;
-        }
-        banned.texts.remove(&peer.to_base58());
-        Some(self.replace(banned, changing).await)
+    /// Bans a peer no more, by whichever of its ids; `None` if it was not banned.
+    pub(super) fn remove(&self, peer: &PeerId) -> Option<Change> {
+        self.change(|banned| banned.remove(peer).then_some(()).ok_or(()))
+            .ok()
     }
 
-    /// Cancel safe: what has been begun is kept all the same, before the next change.
-    async fn replace(&self, banned: Banned, changing: OwnedMutexGuard<()>) -> Holds {
+    fn change<E>(&self, make: impl FnOnce(&mut Banned) -> Result<(), E>) -> Result<Change, E> {
+        let _turn = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut banned = Banned::clone(&self.banned());
+        make(&mut banned)?;
         let banned = Arc::new(banned);
         *self.banned.write().unwrap_or_else(PoisonError::into_inner) = banned.clone();
-        let Some(keep) = self.keep.clone() else {
-            return Holds::UntilTheEnd;
-        };
-        let is_behind = self.is_behind.clone();
-        let keeping = spawn_blocking(move || {
-            is_behind.store(true, Ordering::Relaxed);
-            let peers: Vec<_> = banned.peers.iter().copied().collect();
-            keep(&peers)?;
-            is_behind.store(false, Ordering::Relaxed);
-            drop(changing);
-            Ok(())
+        let keeper = self.keeper.clone();
+        let keeping = keeper.map(|keeper| {
+            let number = keeper.write(banned.given());
+            (keeper, number)
         });
-        let kept = keeping.await;
-        match kept.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Ok(()) => Holds::AfterRestart,
-            Err(error) => {
-                let error = Words(error).to_string();
-                tracing::error!(error, "the bans could not be kept");
-                Holds::NotKept(error)
-            }
-        }
+        Ok(Change { keeping })
     }
 }
 
@@ -235,10 +280,21 @@ mod tests {
         }
     }
 
+    fn bans() -> Bans {
+        Bans::new([], None)
+    }
+
+    async fn holds(changed: Option<Change>) -> Option<Holds> {
+        match changed {
+            Some(change) => Some(change.holds().await),
+            None => None,
+        }
+    }
+
     #[tokio::test]
     async fn whoever_is_banned_stays_out_by_each_of_its_ids_and_the_others_are_asked_about() {
         let (known, stranger) = (Join::new(peer(), HOME), Join::new(peer(), HOME));
-        let bans = Arc::new(Bans::new(BTreeSet::new(), None));
+        let bans = Arc::new(bans());
         let open = Banning::new(bans.clone(), None);
         let only = Only(known.peer().expect("an id"));
         let closed = Banning::new(bans.clone(), Some(Arc::new(only)));
@@ -247,36 +303,86 @@ mod tests {
         for id in ids {
             assert!(is_let_in(&open, &known) && is_let_in(&closed, &known));
             assert!(is_let_in(&open, &stranger) && !is_let_in(&closed, &stranger));
-            assert_eq!(bans.add(id).await, Ok(Holds::UntilTheEnd));
+            assert_eq!(holds(bans.add(id).ok()).await, Some(Holds::UntilTheEnd));
             assert!(!is_let_in(&open, &known) && !is_let_in(&closed, &known));
-            assert_eq!(bans.remove(&id).await, Some(Holds::UntilTheEnd));
-            assert_eq!(bans.remove(&id).await, None);
+            assert_eq!(holds(bans.remove(&id)).await, Some(Holds::UntilTheEnd));
+            assert!(bans.remove(&id).is_none());
         }
+    }
+
+    #[test]
+    fn two_ids_of_one_key_are_one_ban_which_is_shown_as_it_was_given() {
+        let id = peer();
+        let old = ids::hashed_form(&id).expect("another one");
+        for (given, other) in [(id, old), (old, id)] {
+            let bans = bans();
+            for peer in [given, other, given] {
+                drop(bans.add(peer).expect("there is room"));
+            }
+            assert_eq!(bans.len(), 1);
+            assert_eq!(bans.some("", 9), [given.to_base58()]);
+            assert_eq!(bans.banned().given(), [given]);
+            let join = Join::new(id, HOME);
+            assert!(bans.contain(&join));
+            assert!(bans.remove(&other).is_some());
+            assert!(!bans.contain(&join) && bans.len() == 0);
+            assert!(bans.some("", 9).is_empty());
+            assert!(bans.remove(&given).is_none());
+        }
+        // As a file may have them.
+        let bans = Bans::new([old, id], None);
+        assert_eq!(bans.some("", 9), [old.to_base58()]);
     }
 
     #[tokio::test]
     async fn what_cannot_be_kept_holds_all_the_same_and_is_told() {
-        let kept = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let kept = Arc::new(Mutex::new(Vec::new()));
         let keep = {
             let kept = kept.clone();
             move |peers: &[PeerId]| {
                 if peers.len() == 2 {
-                    return Err(io::Error::other("no room"));
+                    return Err(std::io::Error::other("no room"));
                 }
                 *kept.lock().expect("no panic") = peers.to_vec();
                 Ok(())
             }
         };
-        let bans = Bans::new(BTreeSet::new(), Some(Arc::new(keep)));
+        let bans = Bans::new([], Some(Box::new(keep)));
         let (one, other) = (peer(), peer());
-        assert_eq!(bans.add(one).await, Ok(Holds::AfterRestart));
+        assert_eq!(holds(bans.add(one).ok()).await, Some(Holds::AfterRestart));
         let failed = Holds::NotKept("no room".to_owned());
-        assert_eq!(bans.add(other).await, Ok(failed));
+        assert_eq!(holds(bans.add(other).ok()).await, Some(failed));
         assert!(bans.is_behind() && bans.len() == 2);
         assert_eq!(*kept.lock().expect("no panic"), [one]);
-        assert_eq!(bans.remove(&one).await, Some(Holds::AfterRestart));
+        bans.try_again();
+        bans.rested().await;
+        assert!(bans.is_behind());
+        assert_eq!(holds(bans.remove(&one)).await, Some(Holds::AfterRestart));
         assert!(!bans.is_behind());
         assert_eq!(*kept.lock().expect("no panic"), [other]);
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_holds_up_no_ban() {
+        let keep = |_: &[PeerId]| {
+            loop {
+                std::thread::park();
+            }
+        };
+        let bans = Bans::new([], Some(Box::new(keep)));
+        let peers = [peer(), peer(), peer()];
+        let changes = peers.map(|peer| bans.add(peer).expect("there is room"));
+        assert_eq!(bans.len(), 3);
+        for peer in peers {
+            assert!(bans.contain(&Join::new(peer, HOME)));
+        }
+        assert!(bans.remove(&peers[0]).is_some());
+        assert!(!bans.contain(&Join::new(peers[0], HOME)));
+        tokio::time::pause();
+        for change in changes {
+            assert_eq!(change.holds().await, Holds::NotYetKept);
+        }
+        assert!(!bans.is_behind(), "it has not failed");
     }
 
     #[tokio::test]
@@ -284,8 +390,8 @@ mod tests {
         let banned: BTreeSet<_> = (0..MOST).map(|_| PeerId::random()).collect();
         let first = *banned.first().expect("many");
         let bans = Bans::new(banned, None);
-        assert_eq!(bans.add(peer()).await, Err(TooMany));
-        assert_eq!(bans.add(first).await, Ok(Holds::UntilTheEnd));
+        assert_eq!(bans.add(peer()).err(), Some(TooMany));
+        assert_eq!(holds(bans.add(first).ok()).await, Some(Holds::UntilTheEnd));
         assert_eq!((bans.some("", 100).len(), bans.len()), (100, MOST));
         let text = first.to_base58();
         assert_eq!(bans.some(&text, 100), [text]);

@@ -79,7 +79,7 @@ impl Listener {
             State::IsOver => return None,
             State::Begins => {
                 self.state = State::GoesOn;
-                let live = Live::new(&self.panel.look(&self.tenants), self.number);
+                let live = Live::new(&self.panel.look(&self.tenants).await, self.number);
                 let all = [RETRY.as_bytes(), &live.figures, &live.others];
                 return Some(all.concat().into());
             }

@@ -1,6 +1,6 @@
 //! Compares what somebody shows with the token, so often and no more.
 //!
-//! An origin may be wrong 10 times at once, and once a second then. All together are wrong 640 times a second at most: each
+//! An origin may be wrong 10 times at once, and once a second then, whatever its neighbours do. All together are wrong 640 times a second at most: each
 //! comparison waits for its turn, which goes round among origins, and a wrong one holds its turn for 100 ms. So whoever knows
 //! the token waits for one guess of each stranger at most, and not for all that they send.
 
@@ -24,6 +24,15 @@ const AT_ONCE: u32 = 10;
 /// How many comparisons are under way at one time, and how long a wrong one takes.
 const TURNS: usize = 64;
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Somebody for whom only the own guesses count. Those of a whole IPv6 /48 are not bounded: or somebody else's would lock out
+/// the operator, and all together are bounded anyway.
+fn alone(who: &Claimant) -> Claimant {
+    Claimant {
+        group_limit: u32::MAX,
+        ..*who
+    }
+}
 
 /// The one token, of which a hash is kept.
 #[derive(Clone)]
@@ -94,12 +103,13 @@ impl Guesses {
 
     fn may_guess(&self, who: &Claimant) -> bool {
         let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        wrong.may_spend(who, now())
+        wrong.may_spend(&alone(who), now())
     }
 
     /// Both under one lock, so that no other guess comes between.
     fn compare(&self, shown: &[u8], who: &Claimant) -> Guessed {
         let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        let who = &alone(who);
         match wrong.may_spend(who, now()) {
             false => Guessed::TooOften,
             true if self.secret.is(shown) => Guessed::Right,
@@ -170,6 +180,22 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let guessed = guesses.guess(TOKEN.as_bytes(), &who).await;
         assert_eq!(guessed, Guessed::Right);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn neighbours_in_a_48_lock_nobody_out() {
+        let guesses = guesses();
+        for n in 1..=50 {
+            let who = claimant(&format!("2001:db8:0:{n}::1"));
+            let all = join_all((0..20).map(|_| guesses.guess(b"x", &who))).await;
+            let wrong = all.into_iter().filter(|g| *g == Guessed::Wrong).count();
+            assert!((10..=12).contains(&wrong), "{n}: {wrong}");
+        }
+        let operator = claimant("2001:db8:0:ffff::1");
+        let guessed = guesses.guess(TOKEN.as_bytes(), &operator).await;
+        assert_eq!(guessed, Guessed::Right);
+        let neighbour = guesses.guess(b"x", &claimant("2001:db8:0:50::2")).await;
+        assert_eq!(neighbour, Guessed::TooOften, "a /64 is one");
     }
 
     #[tokio::test(start_paused = true)]

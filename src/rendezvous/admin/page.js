@@ -9,12 +9,17 @@ const RETRY = 10000
 let shown = version()
 let isAsking = false
 let asked = 0
+let isPaused = false
+let events
+let retry
 
 function version () {
   return $('figures').firstElementChild.dataset.version
 }
 
+// What is set anew is read out anew.
 function say (text, isLive) {
+  if ($('state').textContent === text) return
   $('state').textContent = text
   $('state').className = isLive ? 'live' : ''
 }
@@ -29,7 +34,7 @@ async function refreshPeers () {
   try {
     const response = await fetch('/admin/peers' + location.search)
     const html = await response.text()
-    if (response.ok && !isInUse($('peers'))) {
+    if (response.ok && !isPaused && !isInUse($('peers'))) {
       $('peers').innerHTML = html
       shown = wanted
     }
@@ -41,7 +46,7 @@ async function refreshPeers () {
 }
 
 function listen () {
-  const events = new EventSource('/admin/events')
+  events = new EventSource('/admin/events')
   for (const part of ['figures', 'pictures', 'users', 'refusals']) {
     events.addEventListener(part, ({ data }) => {
       say('live', true)
@@ -51,12 +56,27 @@ function listen () {
   }
   events.addEventListener('over', () => {
     events.close()
+    $('pause').hidden = true
     say('you are logged out: reload', false)
   })
   events.addEventListener('error', () => {
     say('not live: trying again', false)
     // The browser tries again by itself unless the stream was refused.
-    if (events.readyState === EventSource.CLOSED) setTimeout(listen, RETRY)
+    if (events.readyState === EventSource.CLOSED) retry = setTimeout(listen, RETRY)
   })
 }
+
+$('pause').addEventListener('click', () => {
+  isPaused = !isPaused
+  $('pause').textContent = isPaused ? 'Go on' : 'Pause'
+  clearTimeout(retry)
+  events.close()
+  if (isPaused) {
+    say('paused', false)
+  } else {
+    say('not live', false)
+    listen()
+  }
+})
+$('pause').hidden = false
 listen()

@@ -44,7 +44,7 @@ impl Warnings {
             @if self.is_behind {
                 p class="warning" {
                     strong { "The bans were not kept. " }
-                    "The last change holds until the server ends. The log says what is wrong."
+                    "What has changed since holds until the server ends. It tries again, and the log says what is wrong."
                 }
             }
         }
@@ -125,6 +125,8 @@ impl Page<'_> {
             header {
                 h1 { "Rendezvous" }
                 p id="state" role="status" { "not live" }
+                // Shown by the script, without which nothing changes.
+                button type="button" id="pause" hidden { "Pause" }
                 a class="button" href=(self.search.path()) { "Reload" }
                 @if let Some(form) = self.form {
                     form method="post" action="/admin/logout" {
@@ -179,15 +181,17 @@ impl Page<'_> {
             are_kept,
         } = self.bans;
         let holds = match are_kept {
-            true => "Bans are kept in a file, and hold when the server is started again.",
-            false => {
-                "Bans hold until the server ends. Start it with --admin-ban-file to keep them."
-            }
+            true => "Bans are kept, and hold when the server is started again.",
+            false => "Bans hold until the server ends: it has not been told where to keep them.",
         };
         html! {
             section aria-labelledby="bans" {
                 h2 id="bans" { "Banned peers" }
-                p { (holds) " A peer that is banned may not join, and is cut off at once." }
+                p {
+                    (holds) " A peer that is banned may not join, and is cut off at once. "
+                    "Whoever makes a new key is a new peer: only a list of those who are allowed, tokens, or denied networks keep "
+                    "a person out."
+                }
                 form method="post" action="/admin/ban" class="line" {
                     (self.hidden())
                     label for="peer" { "Peer id" }
@@ -279,6 +283,8 @@ pub(super) fn pictures(look: &Look) -> Markup {
     }
 }
 
+// Tables have their roles written out: some browsers give none to what the style of narrow screens shows as blocks.
+
 /// What was refused, the most frequent first.
 pub(super) fn refusals(now: &Now) -> Markup {
     let refusals = now.figures.snapshot.refusals.iter();
@@ -288,13 +294,13 @@ pub(super) fn refusals(now: &Now) -> Markup {
         @if counted.is_empty() {
             p { "Nothing." }
         } @else {
-            table {
-                thead { tr { th scope="col" { "Reason" } th scope="col" class="number" { "How often" } } }
-                tbody {
+            table role="table" {
+                thead role="rowgroup" { tr role="row" { th scope="col" role="columnheader" { "Reason" } th scope="col" role="columnheader" class="number" { "How often" } } }
+                tbody role="rowgroup" {
                     @for (reason, count) in counted {
-                        tr {
-                            th scope="row" { (reason.to_string().replace('_', " ")) }
-                            td class="number" data-label="How often" { (units::count(count)) }
+                        tr role="row" {
+                            th scope="row" role="rowheader" { (reason.to_string().replace('_', " ")) }
+                            td role="cell" class="number" data-label="How often" { (units::count(count)) }
                         }
                     }
                 }
@@ -309,26 +315,26 @@ pub(super) fn users(users: &[PeerUsage]) -> Markup {
         @if users.is_empty() {
             p { "Nobody has sent anything." }
         } @else {
-            table {
-                thead {
-                    tr {
-                        th scope="col" { "Peer" }
-                        th scope="col" { "From" }
-                        th scope="col" class="number" { "Sent today" }
-                        th scope="col" class="number" { "A second" }
+            table role="table" {
+                thead role="rowgroup" {
+                    tr role="row" {
+                        th scope="col" role="columnheader" { "Peer" }
+                        th scope="col" role="columnheader" { "From" }
+                        th scope="col" role="columnheader" class="number" { "Sent today" }
+                        th scope="col" role="columnheader" class="number" { "A second" }
                     }
                 }
-                tbody {
+                tbody role="rowgroup" {
                     @for user in users {
                         @let search = Search { id: user.peer.to_base58(), ..Search::default() };
-                        tr {
-                            th scope="row" {
+                        tr role="row" {
+                            th scope="row" role="rowheader" {
                                 a href=(search.path()) { code { (search.id) } }
                                 @if let Some(tenant) = &user.tenant { span class="address" { "tenant " (tenant) } }
                             }
-                            td data-label="From" { (user.client) }
-                            td class="number" data-label="Sent today" { (units::bytes(user.sent_today)) }
-                            td class="number" data-label="A second" { (units::bytes(user.sent_per_second)) }
+                            td role="cell" data-label="From" { (user.client) }
+                            td role="cell" class="number" data-label="Sent today" { (units::bytes(user.sent_today)) }
+                            td role="cell" class="number" data-label="A second" { (units::bytes(user.sent_per_second)) }
                         }
                     }
                 }
@@ -355,16 +361,16 @@ pub(super) fn peers(form: Option<&str>, search: &Search, peers: &Peers) -> Marku
         } @else {
             form method="post" action="/admin/disconnect" {
                 (hidden(form, search))
-                table class="peers" {
-                    thead {
-                        tr {
-                            th scope="col" { "Peer, and its address" }
-                            th scope="col" { "From" }
-                            th scope="col" class="number" { "Dials" }
-                            th scope="col" { "Action" }
+                table class="peers" role="table" {
+                    thead role="rowgroup" {
+                        tr role="row" {
+                            th scope="col" role="columnheader" { "Peer, and its address" }
+                            th scope="col" role="columnheader" { "From" }
+                            th scope="col" role="columnheader" class="number" { "Dials" }
+                            th scope="col" role="columnheader" { "Action" }
                         }
                     }
-                    tbody { @for peer in &peers.some { (row(peer, peers.of_tenants)) } }
+                    tbody role="rowgroup" { @for peer in &peers.some { (row(peer, peers.of_tenants)) } }
                 }
             }
         }
@@ -378,14 +384,14 @@ pub(super) fn peers(form: Option<&str>, search: &Search, peers: &Peers) -> Marku
 fn row(peer: &Peer, of_tenants: bool) -> Markup {
     let id = peer.id.map(|id| id.to_base58());
     html! {
-        tr {
-            th scope="row" {
+        tr role="row" {
+            th scope="row" role="rowheader" {
                 @if let Some(id) = &id { code { (id) } }
                 span class="address" { (*peer.address) @if of_tenants { ", tenant " (peer.tenant) } }
             }
-            td data-label="From" { @if let Some(client) = peer.client { (client) } }
-            td class="number" data-label="Dials" { (units::count(peer.dials as u64)) }
-            td class="actions" {
+            td role="cell" data-label="From" { @if let Some(client) = peer.client { (client) } }
+            td role="cell" class="number" data-label="Dials" { (units::count(peer.dials as u64)) }
+            td role="cell" class="actions" {
                 @if let Some(id) = &id {
                     button type="submit" name="peer" value=(id) aria-label={ "Disconnect " (id) } { "Disconnect" }
                     button type="submit" name="peer" value=(id) aria-label={ "Ban " (id) } formaction="/admin/ban"

@@ -8,7 +8,7 @@ use super::request::Search;
 use crate::rendezvous::{
     hub::Hub,
     ids::{in_address, peer_in},
-    registry::Joined,
+    registry::{Joined, behind},
     tenants::Tenants,
 };
 
@@ -43,12 +43,13 @@ impl Peer {
             tenant: hub.name().to_owned(),
         }
     }
+}
 
-    /// Whether one of its ids begins with this.
-    fn begins_with(&self, prefix: &str) -> bool {
-        in_address(&self.address).starts_with(prefix)
-            || self.id.is_some_and(|id| id.to_base58().starts_with(prefix))
-    }
+/// Whether one of the ids of a peer begins with this: that in its address, or the one that it has proved.
+fn begins_with(joined: &Joined, prefix: &str) -> bool {
+    let proved = || joined.grant.as_ref()?.join().peer();
+    in_address(&joined.address).starts_with(prefix)
+        || proved().is_some_and(|id| id.to_base58().starts_with(prefix))
 }
 
 /// Some of them, in the order of tenants and of their addresses.
@@ -93,24 +94,18 @@ impl Peers {
             };
             from = behind(&last.address);
             for (joined, dials) in &some {
-                let peer = Peer::new(joined, *dials, hub);
-                if !peer.begins_with(id) {
+                if !begins_with(joined, id) {
                     continue;
                 }
                 if self.some.len() == ON_PAGE {
                     self.has_more = true;
                     return;
                 }
-                self.some.push(peer);
+                self.some.push(Peer::new(joined, *dials, hub));
             }
             // What has left meanwhile is dropped with it.
             drop(some);
             tokio::task::yield_now().await;
         }
     }
-}
-
-/// The first string behind it.
-fn behind(address: &str) -> String {
-    format!("{address}\0")
 }

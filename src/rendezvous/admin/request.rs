@@ -1,6 +1,6 @@
 //! What a request for the operator's page says about itself.
 
-use std::{future::poll_fn, net::IpAddr, pin::pin, time::Duration};
+use std::{fmt, future::poll_fn, net::IpAddr, pin::pin, time::Duration};
 
 use hyper::{
     Uri,
@@ -13,8 +13,10 @@ use crate::rendezvous::{
     origin::Claimant,
 };
 
-/// The cookie that has a session's id.
-pub(super) const COOKIE_NAME: &str = "star_admin";
+/// The cookie that has a session's id, over TLS and without. By its prefix no other host of the domain, and nobody without TLS,
+/// can have set the first: draft-ietf-httpbis-rfc6265bis, section 4.1.3.
+const SECURE_COOKIE: &str = "__Host-star_admin";
+const PLAIN_COOKIE: &str = "star_admin";
 /// How many cookies of that name are looked at: another site of the same domain may have set some.
 const MOST_COOKIES: usize = 4;
 /// How many bytes a form may have: a token of 512 characters, each as three.
@@ -33,23 +35,42 @@ pub(in crate::rendezvous) struct Visitor {
     pub(in crate::rendezvous) claimant: Claimant,
     /// Whether nobody on the way can read it, as far as is known.
     pub(in crate::rendezvous) is_secure: bool,
+    /// Whether it says that a proxy has passed it on, and that is none that is trusted.
+    pub(in crate::rendezvous) is_of_untrusted_proxy: bool,
 }
 
 impl Visitor {
-    /// Whether others may read the token on its way.
+    /// Whether others may read the token on its way. A proxy on this machine may have been asked from anywhere.
     pub(super) fn is_overheard(&self) -> bool {
-        !self.is_secure && !self.client.to_canonical().is_loopback()
+        !self.is_secure && (!self.is_local() || self.is_of_untrusted_proxy)
+    }
+
+    /// Whether it comes from this machine.
+    pub(super) fn is_local(&self) -> bool {
+        self.client.to_canonical().is_loopback()
+    }
+
+    /// The name of the cookie that has a session's id.
+    pub(super) fn cookie_name(&self) -> &'static str {
+        match self.is_secure {
+            true => SECURE_COOKIE,
+            false => PLAIN_COOKIE,
+        }
     }
 }
 
 /// The ids of sessions that a request shows.
-pub(super) fn session_ids(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+pub(super) fn session_ids<'a>(
+    headers: &'a HeaderMap,
+    visitor: &Visitor,
+) -> impl Iterator<Item = &'a str> + use<'a> {
+    let cookie = visitor.cookie_name();
     let values = headers.get_all(COOKIE).into_iter();
     values
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .filter_map(|(name, id)| (name == COOKIE_NAME).then_some(id))
+        .filter_map(move |(name, id)| (name == cookie).then_some(id))
         .take(MOST_COOKIES)
 }
 
@@ -87,9 +108,14 @@ pub(super) fn may_see(headers: &HeaderMap, is_front: bool) -> bool {
     }
 }
 
-/// A form that was sent.
-#[derive(Debug)]
+/// A form that was sent. It may have the token in it.
 pub(super) struct Form(String);
+
+impl fmt::Debug for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Form(…)")
+    }
+}
 
 /// Why there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -233,6 +259,7 @@ mod tests {
     use hyper::header::HeaderValue;
 
     use super::*;
+    use crate::rendezvous::origin::Weights;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let pairs = pairs.iter().map(|(name, value)| {
@@ -309,12 +336,46 @@ mod tests {
         let headers = headers(&[
             (
                 "cookie",
-                "a=b; star_admin=1;star_admin=2; xstar_admin=3; star_admin",
+                "a=b; star_admin=1;star_admin=2; xstar_admin=3; __Host-star_admin=3; star_admin",
             ),
             ("cookie", &many),
         ]);
-        let ids: Vec<_> = session_ids(&headers).collect();
+        let mut visitor = visitor("192.0.2.1");
+        let ids: Vec<_> = session_ids(&headers, &visitor).collect();
         assert_eq!(ids, ["1", "2", "x", "x"]);
+        visitor.is_secure = true;
+        let ids: Vec<_> = session_ids(&headers, &visitor).collect();
+        assert_eq!(ids, ["3"]);
+    }
+
+    fn visitor(client: &str) -> Visitor {
+        let client: IpAddr = client.parse().expect("an address");
+        Visitor {
+            client,
+            claimant: Weights::default().claimant(client),
+            is_secure: false,
+            is_of_untrusted_proxy: false,
+        }
+    }
+
+    #[test]
+    fn only_who_is_known_to_be_on_this_machine_is_not_overheard_without_tls() {
+        for (client, is_secure, is_of_untrusted_proxy, expected) in [
+            ("127.0.0.1", false, false, false),
+            ("::ffff:127.0.0.1", false, false, false),
+            ("::1", false, false, false),
+            ("::1", false, true, true),
+            ("127.0.0.1", false, true, true),
+            ("192.0.2.1", false, false, true),
+            ("192.0.2.1", true, false, false),
+        ] {
+            let visitor = Visitor {
+                is_secure,
+                is_of_untrusted_proxy,
+                ..visitor(client)
+            };
+            assert_eq!(visitor.is_overheard(), expected, "{visitor:?}");
+        }
     }
 
     #[test]

@@ -16,11 +16,10 @@ use super::{
     answers::{self, last, later, see_other, text, with_challenge},
     events,
     guesses::Guessed,
+    look::Look,
     page::{self, Bans, Page, Warnings},
     peers::{ON_PAGE, Peers},
-    request::{
-        COOKIE_NAME, Form, FormError, Search, Visitor, is_of_a_page, is_own, may_see, session_ids,
-    },
+    request::{Form, FormError, Search, Visitor, is_of_a_page, is_own, may_see, session_ids},
     sessions::{AGE, Session},
 };
 use crate::{
@@ -121,6 +120,14 @@ impl Panel {
         tenants: Arc<Tenants>,
         lasting: Arc<Mutex<()>>,
     ) -> Response<Body> {
+        if visitor.is_local() && visitor.is_of_untrusted_proxy {
+            self.told_of_proxy.call_once(|| {
+                tracing::warn!(
+                    "the operator's page is asked for through a proxy on this machine that is not trusted: whether that is over \
+                     TLS is not known, and all who come through it count as one: have it be a trusted one"
+                );
+            });
+        }
         let (parts, body) = request.into_parts();
         let Some(route) = Route::of(parts.uri.path()) else {
             return last(text(StatusCode::NOT_FOUND, "Not found\n"));
@@ -147,7 +154,11 @@ impl Panel {
                 let search = Search::of_uri(&parts.uri);
                 let peers = Peers::find(&tenants, &search).await;
                 match is_front {
-                    true => self.front(&authority, &visitor, &search, &peers, &tenants),
+                    true => {
+                        let look = self.look(&tenants).await;
+                        let is_read = parts.method != Method::HEAD;
+                        self.front(&authority, &visitor, &search, &peers, &look, is_read)
+                    }
                     false => {
                         let form = authority.session().map(|session| session.form.as_str());
                         answers::page(StatusCode::OK, page::peers(form, &search, &peers))
@@ -180,7 +191,7 @@ impl Panel {
             };
         }
         let mut sessions = self.sessions();
-        let session = session_ids(headers).find_map(|id| sessions.find(id, now()));
+        let session = session_ids(headers, visitor).find_map(|id| sessions.find(id, now()));
         session
             .map(Authority::Session)
             .ok_or(Stranger::ShowsNothing)
@@ -237,14 +248,14 @@ impl Panel {
         }
         let id = {
             let mut sessions = self.sessions();
-            let before = session_ids(headers).find_map(|id| sessions.find(id, now()));
+            let before = session_ids(headers, visitor).find_map(|id| sessions.find(id, now()));
             if let Some(before) = before {
                 sessions.end(&before.key);
             }
             sessions.begin(now())
         };
         tracing::info!(client = %visitor.client, "the operator has logged in");
-        with_cookie(see_other(PATH), &id, AGE.as_secs(), visitor.is_secure)
+        with_cookie(see_other(PATH), &id, AGE.as_secs(), visitor)
     }
 
     /// Reads a form that changes something, if it comes from a page of the server's, or with the token.
@@ -289,7 +300,7 @@ impl Panel {
         if let Authority::Session(session) = authority {
             self.sessions().end(&session.key);
         }
-        with_cookie(see_other(PATH), "", 0, visitor.is_secure)
+        with_cookie(see_other(PATH), "", 0, visitor)
     }
 
     async fn act(
@@ -346,10 +357,13 @@ impl Panel {
         visitor: &Visitor,
         search: &Search,
         peers: &Peers,
-        tenants: &Tenants,
+        look: &Look,
+        is_read: bool,
     ) -> Response<Body> {
         let session = authority.session();
-        let news = session.and_then(|session| self.sessions().take_news(&session.key, now()));
+        // They are told once, and not to whoever asks for the head only.
+        let told = session.filter(|_| is_read);
+        let news = told.and_then(|session| self.sessions().take_news(&session.key, now()));
         let bans = Bans {
             some: self.bans.some(&search.id, ON_PAGE),
             all: self.bans.len(),
@@ -363,7 +377,7 @@ impl Panel {
                 is_unproved: self.is_unproved,
                 is_behind: self.bans.is_behind(),
             },
-            look: &self.look(tenants),
+            look,
             search,
             peers,
             bans: &bans,
@@ -415,12 +429,16 @@ fn with_cookie(
     mut response: Response<Body>,
     id: &str,
     seconds: u64,
-    is_secure: bool,
+    visitor: &Visitor,
 ) -> Response<Body> {
-    let secure = if is_secure { "; Secure" } else { "" };
-    let cookie = format!(
-        "{COOKIE_NAME}={id}; Path={PATH}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"
-    );
+    let name = visitor.cookie_name();
+    // The prefix of the name asks for the first of them.
+    let (path, secure) = match visitor.is_secure {
+        true => ("/", "; Secure"),
+        false => (PATH, ""),
+    };
+    let cookie =
+        format!("{name}={id}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
     if let Ok(cookie) = HeaderValue::try_from(cookie) {
         response.headers_mut().insert(SET_COOKIE, cookie);
     }

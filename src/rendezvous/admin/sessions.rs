@@ -1,6 +1,9 @@
 //! Who has logged in. No IO.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -11,8 +14,14 @@ pub(super) const AGE: Duration = Duration::from_secs(12 * 60 * 60);
 const MOST: usize = 16;
 
 /// What is looked for: a hash, so that how long it takes to find it tells nothing of the id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct SessionKey([u8; 32]);
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionKey(…)")
+    }
+}
 
 impl SessionKey {
     fn of(id: &str) -> Self {
@@ -21,11 +30,17 @@ impl SessionKey {
 }
 
 /// A session that goes on.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Session {
     pub(super) key: SessionKey,
     /// What each form of its pages has in it, and no other page knows.
     pub(super) form: String,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
 }
 
 impl Session {

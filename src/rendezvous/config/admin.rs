@@ -11,6 +11,9 @@ impl Config {
     /// [trusted proxy](Self::with_trusted_proxies) that says so in `X-Forwarded-Proto`, speak TLS. Otherwise the log and the page
     /// warn of it, but on the server's own machine.
     ///
+    /// Where there are [tenants](Self::with_tenants), it is about all of them, and is answered at hosts of none, or at each host
+    /// if [others are refused](Self::with_known_hosts_only).
+    ///
     /// Those who are banned are kept out before the [access](Self::with_access) is asked about them.
     ///
     /// A [`Service`](crate::rendezvous::Service) answers `/admin` with 404, and keeps to the bans: an application has its own way to

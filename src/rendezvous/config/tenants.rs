@@ -47,8 +47,8 @@ impl Config {
         Ok(self)
     }
 
-    /// Whether a request for a link, or for the page, is refused with 421 if its host is that of no tenant. Default: no. It has
-    /// no effect without [tenants](Self::with_tenants).
+    /// Whether a request for a link, the page, or the operator's page is refused with 421 if its host is that of no tenant.
+    /// Default: no. It has no effect without [tenants](Self::with_tenants).
     #[must_use]
     pub fn with_known_hosts_only(mut self, only_known: bool) -> Self {
         self.tenants.only_known = only_known;

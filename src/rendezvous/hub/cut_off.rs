@@ -9,7 +9,7 @@ use crate::rendezvous::{
     access::Doorkeeper,
     ids::{is_same_peer, peer_in},
     outbox::CloseReason,
-    registry::{Joined, LinkId},
+    registry::{Joined, LinkId, behind},
 };
 
 /// How many joins are looked up with the lock held.
@@ -46,8 +46,7 @@ impl Hub {
             let Some(last) = some.last() else {
                 return links.len();
             };
-            // The first string behind it.
-            from = format!("{}\0", last.address);
+            from = behind(&last.address);
             let out = some.iter().filter(|joined| is_out(joined));
             let out: BTreeSet<_> = out.map(|joined| joined.link).collect();
             self.close_links(&out, reason);

@@ -1,4 +1,6 @@
 //! The operator's page of the binary: its token, and those who are banned there.
+//!
+//! `STAR_BAN_SECONDS` is within how many seconds a peer is to be cut off, on a machine that does nothing else.
 
 use std::{
     fs::{self, File},
@@ -83,7 +85,9 @@ async fn an_npm_client_and_ours_are_banned_and_stay_out_after_a_restart() {
     npm.expect_where("that it is cut off", is_cut_off).await;
     let took = began.elapsed();
     println!("an npm client was banned and cut off within {took:?}");
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    let bound = std::env::var("STAR_BAN_SECONDS").unwrap_or("10".to_owned());
+    let bound = bound.parse().expect("a number of seconds");
+    assert!(took < Duration::from_secs(bound), "{took:?}");
     let told = "1 link was closed. That holds when the server is started again.\n";
     assert!(
         answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(told),
@@ -214,9 +218,11 @@ async fn without_encryption_the_log_warns_and_with_it_cookies_are_for_that_only(
     );
     stream.write_all(request.as_bytes()).await.expect("sent");
     let login = head(&mut stream).await.to_lowercase();
-    let flags = "; path=/admin; max-age=43200; httponly; samesite=strict; secure\r\n";
+    let flags = "; path=/; max-age=43200; httponly; samesite=strict; secure\r\n";
     assert!(
-        login.starts_with("http/1.1 303 ") && login.contains(flags),
+        login.starts_with("http/1.1 303 ")
+            && login.contains("\r\nset-cookie: __host-star_admin=")
+            && login.contains(flags),
         "{login}"
     );
 }

@@ -3,10 +3,11 @@
 use std::{
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use libp2p_identity::{Keypair, PeerId};
-use libp2p_websocket_star::rendezvous::{Refused, Server, Tenant};
+use libp2p_websocket_star::rendezvous::{Limits, Refused, Server, Tenant};
 use serde_json::{Value, json};
 
 use super::{FORM, OWN, Operator, TOKEN, admin, ask, serving, serving_with};
@@ -44,6 +45,9 @@ async fn a_peer_is_disconnected_and_may_come_back() {
         (u16::from(code), reason.as_str()),
         (1008, "disconnected: disconnected by the operator")
     );
+    let cookie = [("Cookie", operator.cookie.as_str())];
+    let head = ask(&server, "HEAD /admin", &cookie, "").await;
+    assert_eq!((head.status(), head.body.as_str()), (200, ""));
     let expected = format!(
         "Disconnected {}: 1 link was closed. It may come back.",
         id(&key)
@@ -139,6 +143,38 @@ async fn who_was_banned_before_is_banned_from_the_start_and_changes_are_kept() {
     assert!(news.ends_with(expected), "{news}");
     let page = operator.get("/admin").await.body;
     assert!(page.contains("The bans were not kept."), "{page}");
+}
+
+#[tokio::test]
+async fn bans_hold_at_once_while_the_disk_hangs() {
+    let keep = |_: &[PeerId]| {
+        loop {
+            std::thread::park();
+        }
+    };
+    let config = config().with_admin(admin().with_bans([], keep));
+    let limits = Limits::default().with_shutdown_timeout(Duration::from_millis(200));
+    let server = Server::bind(config.with_limits(limits)).await;
+    let server = server.expect("a free port");
+    let operator = Operator::of(&server).await;
+    let keys = [Keypair::generate_ed25519(), Keypair::generate_ed25519()];
+    for key in &keys {
+        let mut client = joined(&server, key).await;
+        let fields = format!("peer={}", id(key));
+        let banning = operator.post("/admin/ban", &fields);
+        let cut_off = client.closed();
+        let (answer, reason) = futures::future::join(banning, cut_off).await;
+        assert_eq!(answer.status(), 303, "{answer:?}");
+        reason.expect("a reason");
+        let news = operator.news().await;
+        assert!(news.contains("It is still being kept"), "{news}");
+        let banned = json!(["Not allowed: you are banned"]);
+        assert_eq!(try_to_join(&server, key).await, banned);
+    }
+    let page = operator.get("/admin").await.body;
+    assert!(!page.contains("The bans were not kept."), "{page}");
+    // Nor does it hold up the end for longer than links may.
+    crate::client::soon("the end", server.shutdown()).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use libp2p_websocket_star::rendezvous::{Limits, Server};
+use libp2p_websocket_star::rendezvous::{Limits, Rendezvous, Server};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -114,7 +114,23 @@ async fn cookies_without_end_are_no_session_and_hide_none() {
 
 /// Where a log is written to.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Has all of this thread go there until what is given is dropped.
+    pub(super) fn begin(&self) -> tracing::subscriber::DefaultGuard {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(self.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    pub(super) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("no panic").clone()).expect("UTF-8")
+    }
+}
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -138,12 +154,7 @@ impl MakeWriter<'_> for Log {
 #[tokio::test]
 async fn no_secret_is_in_the_log_and_what_is_done_is() {
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(log.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = log.begin();
     let server = serving().await;
     let operator = Operator::of(&server).await;
     let client = Client::joined(&server).await;
@@ -165,7 +176,7 @@ async fn no_secret_is_in_the_log_and_what_is_done_is() {
     let cookie = operator.cookie.clone();
     let form = operator.form.clone();
     server.shutdown().await;
-    let log = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("UTF-8");
+    let log = log.text();
     for done in ["has disconnected", "has banned", "has unbanned"] {
         let mut lines = log.lines();
         let line = lines.find(|line| line.contains(&format!("the operator {done} a peer")));
@@ -188,6 +199,32 @@ async fn no_secret_is_in_the_log_and_what_is_done_is() {
     for secret in [TOKEN, wrong, cookie, &form] {
         assert!(!log.contains(secret), "{log}");
     }
+}
+
+#[tokio::test]
+async fn no_secret_of_a_session_is_in_what_is_shown_of_a_server() {
+    let rendezvous = Rendezvous::start(config().with_admin(super::admin()));
+    let server = serving().await;
+    let operator = Operator::of(&server).await;
+    // There is something to be told of.
+    operator.post("/admin/ban", "peer=nonsense").await;
+    let (_, cookie) = operator.cookie.split_once('=').expect("a value");
+    for shown in [
+        format!("{server:?}"),
+        format!("{server:#?}"),
+        format!("{:?}", super::admin()),
+        format!("{rendezvous:?}"),
+        format!("{:?}", rendezvous.service()),
+    ] {
+        for secret in [TOKEN, cookie, &operator.form] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+    }
+    let shown = format!("{server:?}");
+    assert!(
+        shown.contains("Panel { bans: Bans { peers: 0, is_kept: false, .. }, .. }"),
+        "{shown}"
+    );
 }
 
 #[tokio::test]

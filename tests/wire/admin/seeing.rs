@@ -112,8 +112,8 @@ async fn a_cookie_is_for_encrypted_requests_where_a_trusted_proxy_says_that_it_w
         (2, "https", "192.0.2.1", true, false),
         (2, "http", "192.0.2.1", false, true),
         (2, "http", "127.0.0.1", false, false),
-        // Nobody else is believed.
-        (3, "https", "192.0.2.1", false, false),
+        // Nobody else is believed, and somebody may be before that one.
+        (3, "https", "192.0.2.1", false, true),
     ] {
         let via = [("X-Forwarded-Proto", scheme), ("X-Forwarded-For", client)];
         let headers = [&via[..], &[FORM, ("Origin", "https://a:1")]].concat();
@@ -121,8 +121,22 @@ async fn a_cookie_is_for_encrypted_requests_where_a_trusted_proxy_says_that_it_w
         let set = answer
             .header("set-cookie")
             .unwrap_or_else(|| panic!("{answer:?}"));
-        assert_eq!(set.ends_with("; secure"), is_secure, "{set}");
-        let cookie = answer.cookie();
+        let flags = match is_secure {
+            true => "path=/; max-age=43200; httponly; samesite=strict; secure",
+            false => "path=/admin; max-age=43200; httponly; samesite=strict",
+        };
+        assert!(set.ends_with(&format!("; {flags}")), "{set}");
+        let name = match is_secure {
+            true => "__Host-star_admin=",
+            false => "star_admin=",
+        };
+        // Its name has capitals, and names of cookies are compared as they are.
+        let id = answer
+            .cookie()
+            .to_lowercase()
+            .replace(&name.to_lowercase(), "");
+        assert_eq!(id.len(), 64, "{set}");
+        let cookie = format!("{name}{id}");
         let cookie = [&via[..], &[("Cookie", &cookie)]].concat();
         for headers in [&via[..], &cookie] {
             let page = ask_from(host, to, "GET /admin", headers, "").await;
@@ -221,7 +235,7 @@ async fn the_page_shows_what_the_rendezvous_does() {
         "<dt>Links</dt><dd>2</dd>",
         "<dt>Dials</dt><dd>1</dd>",
         "<dt>Relayed in all</dt><dd>2.93 KiB</dd>",
-        "<td class=\"number\" data-label=\"Sent today\">2.93 KiB</td>",
+        "<td role=\"cell\" class=\"number\" data-label=\"Sent today\">2.93 KiB</td>",
         "aria-label=\"Bytes a second in the last hour: ",
     ] {
         assert!(page.contains(figure), "{figure} in {page}");
@@ -236,7 +250,7 @@ async fn the_page_shows_what_the_rendezvous_does() {
     }
     dialer.request(serde_json::json!(["no such request"])).await;
     let page = operator.get("/admin").await.body;
-    let refused = "<th scope=\"row\">unknown request</th><td class=\"number\" data-label=\"How often\">1</td>";
+    let refused = "<th scope=\"row\" role=\"rowheader\">unknown request</th><td role=\"cell\" class=\"number\" data-label=\"How often\">1</td>";
     assert!(page.contains(refused), "{page}");
 }
 

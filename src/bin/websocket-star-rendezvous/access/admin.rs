@@ -1,25 +1,16 @@
 //! The operator's page: its token, and the file of those who are banned there.
 
-use std::{
-    fs::{self, File},
-    io::{self, Write as _},
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf};
 
 use libp2p_identity::PeerId;
 use libp2p_websocket_star::rendezvous::{Admin, AdminError, Token};
 
 use super::{
+    ban_file::BanFile,
     file::{Comments, FileError, read},
     lists::token,
     peers,
 };
-
-/// What the file of bans begins with.
-const HEAD: &str = "\
-# Peers that are banned on the operator's page, as --deny-peers has them.
-# The server writes this file anew whenever that changes. Edit it only while the server is stopped.
-";
 
 /// Where the token is.
 #[derive(Debug, Clone)]
@@ -50,7 +41,7 @@ pub enum AdminFileError {
 }
 
 impl AdminSettings {
-    /// Reads the files. One of bans that is not there is made.
+    /// Reads the files, and writes the one of bans anew. If that is not there it is made.
     ///
     /// # Errors
     /// If one of them cannot be used, or the token is too short.
@@ -68,49 +59,30 @@ impl AdminSettings {
         let Some(path) = &self.bans else {
             return Ok(admin);
         };
-        if matches!(path.try_exists(), Ok(false)) {
-            write(path, &[]).map_err(|source| AdminFileError::Write {
-                path: path.clone(),
-                source,
-            })?;
+        let at = |source| AdminFileError::Write {
+            path: path.clone(),
+            source,
+        };
+        let file = BanFile::find(path).map_err(at)?;
+        let is_there = file.exists().map_err(at)?;
+        let banned: Vec<PeerId> = match is_there {
+            true => read(path, Comments::Anywhere, peers::parse)?,
+            false => Vec::new(),
+        };
+        // Where this fails, it would fail with the first ban.
+        file.write(&banned).map_err(at)?;
+        if !is_there {
+            let path = path.display();
+            tracing::warn!(%path, "there was no file of bans: it is made, and nobody is banned");
         }
-        let banned: Vec<PeerId> = read(path, Comments::Anywhere, peers::parse)?;
-        let path = path.clone();
-        Ok(admin.with_bans(banned, move |banned| write(&path, banned)))
+        Ok(admin.with_bans(banned, move |banned| file.write(banned)))
     }
-}
-
-/// Replaces the file at once: whoever reads it, and a server that ends meanwhile, has the old one or the new one.
-fn write(path: &Path, banned: &[PeerId]) -> io::Result<()> {
-    // The file itself, and not a link to it.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    let lines = banned.iter().map(|peer| format!("{peer}\n"));
-    let mut file = File::create(&new)?;
-    file.write_all(
-        [HEAD.to_owned()]
-            .into_iter()
-            .chain(lines)
-            .collect::<String>()
-            .as_bytes(),
-    )?;
-    file.sync_all()?;
-    fs::rename(&new, &path)?;
-    // So that the new name outlasts a loss of power.
-    #[cfg(unix)]
-    if let Some(folder) = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-    {
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
     use super::*;
 
     const TOKEN: &str = "a-token-that-nobody-guesses";
@@ -154,43 +126,42 @@ mod tests {
     }
 
     #[test]
-    fn bans_are_written_so_that_a_deny_list_can_be_made_of_them() {
+    fn the_file_of_bans_is_made_read_and_written_when_the_server_starts() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("bans");
         let token = folder.path().join("token");
         fs::write(&token, TOKEN).expect("written");
         let load = || settings(&token, Some(path.clone())).load();
         load().expect("the file is made");
-        assert_eq!(fs::read_to_string(&path).expect("there"), HEAD);
+        let made = fs::read_to_string(&path).expect("there");
+        assert!(made.starts_with("# Peers that are banned"), "{made}");
         let banned = [PeerId::random(), PeerId::random()];
-        write(&path, &banned).expect("written");
-        let read_again: Vec<PeerId> = read(&path, Comments::Anywhere, peers::parse).expect("good");
-        assert_eq!(read_again, banned);
+        let lines = banned.map(|peer| format!("{peer} # why\n")).concat();
+        fs::write(&path, lines).expect("written");
         let shown = format!("{:?}", load().expect("good"));
         assert!(shown.contains("Bans { peers: 2, is_kept: true"), "{shown}");
+        let written = fs::read_to_string(&path).expect("there");
+        let lines = banned.map(|peer| format!("{peer}\n")).concat();
+        assert_eq!(written, made + &lines);
         assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 2);
+    }
+
+    #[test]
+    fn a_file_of_bans_that_cannot_be_used_is_left_as_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("bans");
+        let token = folder.path().join("token");
+        fs::write(&token, TOKEN).expect("written");
         fs::write(&path, "nonsense").expect("written");
-        let error = load().expect_err("nonsense").to_string();
+        let error = settings(&token, Some(path.clone())).load();
+        let error = error.expect_err("nonsense").to_string();
         assert!(
             error.contains("bans, line 1: this is not a peer id"),
             "{error}"
         );
+        assert_eq!(fs::read_to_string(&path).expect("there"), "nonsense");
         let nowhere = settings(&token, Some("/nowhere/bans".into())).load();
         let error = nowhere.expect_err("no folder").to_string();
         assert!(error.starts_with("cannot write /nowhere/bans: "), "{error}");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_link_to_the_file_of_bans_stays_one() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
-        fs::write(&file, "").expect("written");
-        std::os::unix::fs::symlink(&file, &link).expect("a link");
-        let peer = PeerId::random();
-        write(&link, &[peer]).expect("written");
-        assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
-        let written = fs::read_to_string(&file).expect("there");
-        assert_eq!(written, format!("{HEAD}{peer}\n"));
     }
 }

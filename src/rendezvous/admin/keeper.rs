@@ -1,0 +1,209 @@
+//! Has those who are banned written down for the next start, by one writer at a time.
+//!
+//! Nobody waits for the writer who does not want to. While it writes, only the newest set is remembered for it. So one that hangs
+//! holds up no change, and nothing piles up behind it. It has a thread of its own, since a runtime that ends would wait for
+//! what it blocks.
+
+use std::{
+    fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+};
+
+use libp2p_identity::PeerId;
+use tokio::sync::watch;
+
+use crate::words::Words;
+
+/// Keeps all who are banned for the next start.
+pub(super) type Keep = dyn Fn(&[PeerId]) -> io::Result<()> + Send + Sync;
+
+#[derive(Default)]
+struct State {
+    /// The newest set, and its number.
+    newest: Arc<[PeerId]>,
+    number: u64,
+    /// The number of the set that was written last, or was tried to, and what was wrong then.
+    done: u64,
+    error: Option<String>,
+    is_writing: bool,
+}
+
+struct Shared {
+    keep: Box<Keep>,
+    state: watch::Sender<State>,
+}
+
+/// Clones have the same writer.
+#[derive(Clone)]
+pub(super) struct Keeper(Arc<Shared>);
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").finish_non_exhaustive()
+    }
+}
+
+impl Keeper {
+    pub(super) fn new(keep: Box<Keep>) -> Self {
+        let state = watch::Sender::new(State::default());
+        Self(Arc::new(Shared { keep, state }))
+    }
+
+    /// Has this set written in place of all before it; gives its number. Does not wait for that.
+    pub(super) fn write(&self, newest: Vec<PeerId>) -> u64 {
+        let (mut number, mut begins) = (0, false);
+        self.0.state.send_modify(|state| {
+            state.newest = newest.into();
+            state.number += 1;
+            number = state.number;
+            begins = !std::mem::replace(&mut state.is_writing, true);
+        });
+        if begins {
+            self.begin();
+        }
+        number
+    }
+
+    /// Writes the newest set once more if it could not be written.
+    pub(super) fn try_again(&self) {
+        let begins = self.0.state.send_if_modified(|state| {
+            let begins = state.error.is_some() && !state.is_writing;
+            state.is_writing |= begins;
+            begins
+        });
+        if begins {
+            self.begin();
+        }
+    }
+
+    /// Whether the last set that was tried could not be written.
+    pub(super) fn has_failed(&self) -> bool {
+        self.0.state.borrow().error.is_some()
+    }
+
+    /// Waits until this set, or a newer one, is written, or cannot be. Cancel safe.
+    pub(super) async fn written(&self, number: u64) -> Result<(), String> {
+        let mut state = self.0.state.subscribe();
+        let done = state.wait_for(|state| state.done >= number).await;
+        // It fails only without a sender, and that is our own.
+        let error = done.map_or(None, |state| state.error.clone());
+        error.map_or(Ok(()), Err)
+    }
+
+    /// Waits until nothing is being written. Cancel safe.
+    pub(super) async fn rested(&self) {
+        let mut state = self.0.state.subscribe();
+        // The sender is our own.
+        let _ = state.wait_for(|state| !state.is_writing).await;
+    }
+
+    fn begin(&self) {
+        let keeper = self.clone();
+        let writer = thread::Builder::new().name("bans".to_owned());
+        let begun = writer.spawn(move || while keeper.write_newest() {});
+        if let Err(error) = begun {
+            let newest = self.0.state.borrow().number;
+            // What is newer is tried with it, later.
+            self.done(newest, Err(error));
+            self.0.state.send_modify(|state| state.is_writing = false);
+        }
+    }
+
+    /// Whether there is a newer one then.
+    fn write_newest(&self) -> bool {
+        let (number, newest) = {
+            let state = self.0.state.borrow();
+            (state.number, state.newest.clone())
+        };
+        let written = catch_unwind(AssertUnwindSafe(|| (self.0.keep)(&newest)));
+        let written = written.unwrap_or_else(|_| Err(io::Error::other("a panic")));
+        self.done(number, written)
+    }
+
+    /// Notes what has come of a set. Whether there is a newer one, for the same writer.
+    fn done(&self, number: u64, written: io::Result<()>) -> bool {
+        let error = written.err().map(|error| Words(error).to_string());
+        let (mut before, mut goes_on) = (None, false);
+        self.0.state.send_modify(|state| {
+            state.done = number;
+            before = std::mem::replace(&mut state.error, error.clone());
+            goes_on = state.number > number;
+            state.is_writing = goes_on;
+        });
+        // It is tried again and again, and told once.
+        match (error, before) {
+            (Some(error), before) if before.as_ref() != Some(&error) => {
+                tracing::error!(error, "the bans could not be kept");
+            }
+            (None, Some(_)) => tracing::info!("the bans are kept again"),
+            _ => {}
+        }
+        goes_on
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn while_one_set_is_written_only_the_newest_waits() {
+        let (may_go_on, gate) = mpsc::sync_channel::<()>(1);
+        let (seen, sets) = mpsc::sync_channel(9);
+        let gate = std::sync::Mutex::new(gate);
+        let keeper = Keeper::new(Box::new(move |peers| {
+            seen.send(peers.len()).expect("looked at");
+            gate.lock().expect("no panic").recv().expect("the test");
+            Ok(())
+        }));
+        let peers: Vec<_> = (0..100).map(|_| PeerId::random()).collect();
+        keeper.write(peers[..1].to_vec());
+        // It is at work.
+        assert_eq!(sets.recv().expect("a set"), 1);
+        for number in 2..=100 {
+            assert_eq!(keeper.write(peers[..number].to_vec()), number as u64);
+        }
+        may_go_on.send(()).expect("a writer");
+        assert_eq!(keeper.written(1).await, Ok(()));
+        may_go_on.send(()).expect("a writer");
+        assert_eq!(keeper.written(100).await, Ok(()));
+        keeper.rested().await;
+        assert_eq!(sets.try_iter().collect::<Vec<_>>(), [100]);
+    }
+
+    #[tokio::test]
+    async fn what_failed_is_tried_again_and_what_did_not_is_left() {
+        let (answer, answers) = mpsc::sync_channel::<Option<&str>>(9);
+        let answers = std::sync::Mutex::new(answers);
+        let keeper = Keeper::new(Box::new(move |_| {
+            let answer = answers.lock().expect("no panic").try_recv();
+            match answer.expect("it is called no more often") {
+                None => Ok(()),
+                Some("a panic") => std::panic::resume_unwind(Box::new(())),
+                Some(error) => Err(io::Error::other(error)),
+            }
+        }));
+        for error in ["no room", "a panic"] {
+            answer.send(Some(error)).expect("a writer");
+        }
+        let number = keeper.write(vec![PeerId::random()]);
+        assert_eq!(keeper.written(number).await, Err("no room".to_owned()));
+        assert!(keeper.has_failed());
+        keeper.try_again();
+        keeper.rested().await;
+        assert_eq!(keeper.written(number).await, Err("a panic".to_owned()));
+        answer.send(None).expect("a writer");
+        keeper.try_again();
+        keeper.rested().await;
+        assert_eq!(keeper.written(number).await, Ok(()));
+        assert!(!keeper.has_failed());
+        // Nothing is left to be done, and nobody would answer.
+        keeper.try_again();
+        keeper.rested().await;
+        assert!(!keeper.has_failed());
+    }
+}

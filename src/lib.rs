@@ -35,8 +35,8 @@
 //! All are off by default.
 //!
 //! * `rendezvous-server`: the server as a library, to embed.
-//! * `rendezvous`: that, the stand-alone `websocket-star-rendezvous`, PFX files and encrypted keys for its TLS, and the PROXY
-//!   protocol.
+//! * `rendezvous`: that, the stand-alone `websocket-star-rendezvous`, PFX files and encrypted keys for its TLS, the PROXY
+//!   protocol, and the operator's page.
 //! * `tower`: the server as a `tower::Service`, to be mounted in axum and the like.
 //! * `preset`: [`preset::Star`], with noise and yamux.
 //! * `secio`: `/secio/1.0.0`, and the preset for networks of js-libp2p up to 0.26. Deprecated, and weaker than noise.

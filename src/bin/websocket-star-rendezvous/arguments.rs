@@ -322,8 +322,6 @@ impl Arguments {
 mod tests {
     use clap::CommandFactory as _;
 
-    use libp2p_websocket_star::rendezvous::Quota;
-
     use super::*;
 
     #[test]

@@ -16,6 +16,7 @@ const NOT_ALLOWED_NOW: &str = "Not allowed now, again in ";
 /// What stands behind it, with or without words.
 const SECONDS: &str = " s";
 /// What stands behind whoever has spent the quota of a day.
+#[cfg(feature = "rendezvous-server")]
 const DAY_SPENT: &str = " has sent what it may send in a day";
 /// What stands before such words.
 const BECAUSE: &str = ": ";
@@ -41,6 +42,7 @@ macro_rules! refusals {
                 words: String,
             },
             /// A dial: the quota of one of its peers is spent for today. It is told as not allowed now.
+            #[cfg(feature = "rendezvous-server")]
             DaySpent {
                 /// When it may come again, in seconds.
                 after: u64,
@@ -75,6 +77,7 @@ macro_rules! refusals {
                         write!(f, "{NOT_ALLOWED_NOW}{after}{SECONDS}")?;
                         because(words, f)
                     }
+                    #[cfg(feature = "rendezvous-server")]
                     Self::DaySpent { after, whose } => {
                         write!(f, "{NOT_ALLOWED_NOW}{after}{SECONDS}")?;
                         write!(f, "{BECAUSE}{whose}{DAY_SPENT}")
@@ -192,6 +195,7 @@ impl Refusal {
     }
 
     /// A dial: that one's quota is spent for today, of which so many seconds are left.
+    #[cfg(feature = "rendezvous-server")]
     pub(crate) fn day_spent(after: u64, whose: impl fmt::Display) -> Self {
         let whose = whose.to_string();
         Self::DaySpent { after, whose }
@@ -221,10 +225,11 @@ impl Refusal {
             | Self::DialTimedOut
             | Self::PeerLeft
             | Self::NotAllowedNow { .. }
-            | Self::DaySpent { .. }
             | Self::Undecided
             | Self::Overtaken
             | Self::ShuttingDown => false,
+            #[cfg(feature = "rendezvous-server")]
+            Self::DaySpent { .. } => false,
         }
     }
 }

@@ -24,6 +24,7 @@
 //! | [`protocol`] | packets, events, the client's session, streams: no IO, no clock; client and server |
 //! | `limited`, `time` | warnings that others can cause, one a second; bounds of durations |
 //! | `token` | the secrets that a rendezvous may ask for |
+//! | `percent` | text in URLs |
 //! | `hints` | what the behaviour tells the transport of its swarm |
 //! | `websocket`, `buffer` | messages over a byte stream, and the memory that they use again |
 //! | `crypto`, `certificate` | what encrypts TLS, and whom it trusts |
@@ -57,6 +58,8 @@ pub mod error;
 mod hints;
 mod limited;
 mod link;
+#[cfg(any(test, feature = "rendezvous", target_arch = "wasm32"))]
+mod percent;
 #[cfg(feature = "plaintext-insecure")]
 #[cfg_attr(docsrs, doc(cfg(feature = "plaintext-insecure")))]
 pub mod plaintext;

@@ -11,9 +11,6 @@ const MAX: usize = 512;
 #[cfg(not(target_arch = "wasm32"))]
 const PIECE: usize = 4;
 
-#[cfg(any(test, target_arch = "wasm32"))]
-const HEX: &[u8; 16] = b"0123456789ABCDEF";
-
 /// A secret that lets whoever knows it into a rendezvous: 1 to 512 visible ASCII characters.
 ///
 /// `Debug` does not show it, and there is no `Display`.
@@ -79,19 +76,7 @@ impl Token {
     /// As it is written in a URL.
     #[cfg(any(test, target_arch = "wasm32"))]
     pub(crate) fn percent_encoded(&self) -> String {
-        let mut text = String::with_capacity(self.0.len());
-        for byte in self.0.bytes() {
-            match byte {
-                // RFC 3986, section 2.3.
-                b'-' | b'.' | b'_' | b'~' => text.push(char::from(byte)),
-                _ if byte.is_ascii_alphanumeric() => text.push(char::from(byte)),
-                _ => {
-                    let digits = [byte >> 4, byte & 15].map(|digit| HEX[usize::from(digit)]);
-                    text.extend(['%'].into_iter().chain(digits.map(char::from)));
-                }
-            }
-        }
-        text
+        crate::percent::percent_encoded(&self.0)
     }
 }
 

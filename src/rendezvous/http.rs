@@ -36,7 +36,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::upgrade::Handshake;
 #[cfg(feature = "rendezvous")]
-pub(super) use self::upgrade::{Query, bearer, only};
+pub(super) use self::upgrade::{Query, text, token_shown};
 #[cfg(feature = "rendezvous")]
 use super::admin;
 use super::{
@@ -364,7 +364,7 @@ pub(super) fn reply<B: HttpBody>(
     }
     let host = upgrade::host(request);
     Reply::Answer(match page {
-        Page::Front => front_page(request, is_secure, tenants),
+        Page::Front => front_page(request.headers(), host, is_secure, tenants),
         Page::Health => health(tenants, tenants.known(host)),
         // Whoever looks after the server asks by its address.
         Page::Metrics => match tenants.named(host) {
@@ -428,14 +428,18 @@ fn refuse_host(tenants: &Tenants) -> Response<String> {
     refusal(StatusCode::MISDIRECTED_REQUEST, text)
 }
 
-fn front_page<B>(request: &Request<B>, is_secure: bool, tenants: &Tenants) -> Response<String> {
-    let headers = request.headers();
-    let Some(hub) = tenants.of(upgrade::host(request)) else {
+fn front_page(
+    headers: &HeaderMap,
+    host: Option<&str>,
+    is_secure: bool,
+    tenants: &Tenants,
+) -> Response<String> {
+    let Some(hub) = tenants.of(host) else {
         return refuse_host(tenants);
     };
     // Only the browser that asks sees what it says about itself, or its proxy about it.
     let is_secure = is_secure || says_https(headers);
-    let address = upgrade::host(request).and_then(|host| page::address(host, is_secure));
+    let address = host.and_then(|host| page::address(host, is_secure));
     let html = page::html(address.as_deref(), hub.figures().peers);
     let mut response = answer(StatusCode::OK, "text/html; charset=utf-8", html);
     let headers = response.headers_mut();

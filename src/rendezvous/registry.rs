@@ -22,6 +22,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use libp2p_identity::PeerId;
+
 use self::{
     dials::{CutDial, Dialled, Dials},
     gone::Gone,
@@ -34,6 +36,7 @@ use super::{
     challenge::{Challenge, Check, Checked},
     commons::Commons,
     config::Config,
+    ids,
     names::PublicNames,
     origin::Claimant,
     quota::{Quotas, Spent as DaySpent},
@@ -259,6 +262,18 @@ pub(crate) struct Joined {
     pub(crate) address: Arc<str>,
     pub(crate) link: LinkId,
     pub(crate) grant: Option<Arc<Grant>>,
+}
+
+impl Joined {
+    /// The peer that it has proved to be, if somebody was asked about it.
+    pub(crate) fn proved(&self) -> Option<PeerId> {
+        self.grant.as_ref()?.join().peer()
+    }
+
+    /// The same, or the one that its address says.
+    pub(crate) fn peer(&self) -> Option<PeerId> {
+        self.proved().or_else(|| ids::peer_in(&self.address))
+    }
 }
 
 #[derive(Debug, Clone)]

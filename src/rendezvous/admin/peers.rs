@@ -7,7 +7,7 @@ use libp2p_identity::PeerId;
 use super::request::Search;
 use crate::rendezvous::{
     hub::Hub,
-    ids::{in_address, peer_in},
+    ids::in_address,
     registry::{Joined, behind},
     tenants::Tenants,
 };
@@ -32,13 +32,11 @@ pub(super) struct Peer {
 
 impl Peer {
     fn new(joined: &Joined, dials: usize, hub: &Hub) -> Self {
-        let join = joined.grant.as_ref().map(|grant| grant.join());
+        let client = joined.grant.as_ref().map(|grant| grant.join().client());
         Self {
             address: joined.address.clone(),
-            id: join
-                .and_then(|join| join.peer())
-                .or_else(|| peer_in(&joined.address)),
-            client: join.map(|join| join.client()),
+            id: joined.peer(),
+            client,
             dials,
             tenant: hub.name().to_owned(),
         }
@@ -47,9 +45,10 @@ impl Peer {
 
 /// Whether one of the ids of a peer begins with this: that in its address, or the one that it has proved.
 fn begins_with(joined: &Joined, prefix: &str) -> bool {
-    let proved = || joined.grant.as_ref()?.join().peer();
     in_address(&joined.address).starts_with(prefix)
-        || proved().is_some_and(|id| id.to_base58().starts_with(prefix))
+        || joined
+            .proved()
+            .is_some_and(|id| id.to_base58().starts_with(prefix))
 }
 
 /// Some of them, in the order of tenants and of their addresses.

@@ -8,9 +8,12 @@ use hyper::{
     header::{CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, ORIGIN},
 };
 
-use crate::rendezvous::{
-    http::{Query, only},
-    origin::Claimant,
+use crate::{
+    percent::percent_encoded,
+    rendezvous::{
+        http::{Query, text},
+        origin::Claimant,
+    },
 };
 
 /// The cookie that has a session's id, over TLS and without. By its prefix no other host of the domain, and nobody without TLS,
@@ -72,11 +75,6 @@ pub(super) fn session_ids<'a>(
         .filter_map(|pair| pair.trim().split_once('='))
         .filter_map(move |(name, id)| (name == cookie).then_some(id))
         .take(MOST_COOKIES)
-}
-
-/// What a browser says about who has made the request.
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    std::str::from_utf8(only(headers, name)?).ok()
 }
 
 /// Whether a page of this server has made a request that changes something.
@@ -237,21 +235,10 @@ impl Search {
     }
 }
 
-/// A value as a query has it.
+/// A value as a query has it, where slashes mean nothing.
 fn escaped(value: &str) -> String {
-    let mut text = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        match byte {
-            // RFC 3986, section 2.3, and slashes, which mean nothing in a query.
-            b'-' | b'.' | b'_' | b'~' | b'/' => text.push(char::from(byte)),
-            _ if byte.is_ascii_alphanumeric() => text.push(char::from(byte)),
-            _ => {
-                text.push('%');
-                text.push_str(&hex::encode_upper([byte]));
-            }
-        }
-    }
-    text
+    let parts: Vec<_> = value.split('/').map(percent_encoded).collect();
+    parts.join("/")
 }
 
 #[cfg(test)]

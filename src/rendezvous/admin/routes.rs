@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
-    header::{AUTHORIZATION, HeaderMap, HeaderValue, SET_COOKIE},
+    header::{HeaderMap, HeaderValue, SET_COOKIE},
     http::request::Parts,
 };
 use tokio::sync::Mutex;
@@ -22,15 +22,8 @@ use super::{
     request::{Form, FormError, Search, Visitor, is_of_a_page, is_own, may_see, session_ids},
     sessions::{AGE, Session},
 };
-use crate::{
-    rendezvous::{
-        body::Body,
-        http::{bearer, only},
-        hub::now,
-        refusals::Refused,
-        tenants::Tenants,
-    },
-    token::Token,
+use crate::rendezvous::{
+    body::Body, http::token_shown, hub::now, refusals::Refused, tenants::Tenants,
 };
 
 const PATH: &str = "/admin";
@@ -183,7 +176,7 @@ impl Panel {
         visitor: &Visitor,
         tenants: &Tenants,
     ) -> Result<Authority, Stranger> {
-        if let Some(token) = shown_token(headers) {
+        if let Some(token) = token_shown(headers) {
             return match self.guess(token.reveal(), visitor, tenants).await {
                 Guessed::Right => Ok(Authority::Token),
                 Guessed::Wrong => Err(Stranger::IsWrong),
@@ -384,12 +377,6 @@ impl Panel {
         };
         answers::page(StatusCode::OK, page.html())
     }
-}
-
-/// The token that a script shows.
-fn shown_token(headers: &HeaderMap) -> Option<Token> {
-    let credentials = std::str::from_utf8(only(headers, &AUTHORIZATION)?).ok()?;
-    bearer(credentials)
 }
 
 async fn read(headers: &HeaderMap, body: Incoming, tenants: &Tenants) -> Result<Form, FormError> {

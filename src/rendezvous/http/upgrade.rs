@@ -112,11 +112,11 @@ pub(super) fn host<B>(request: &Request<B>) -> Option<&str> {
 
 /// Whether a request asks for a host that cannot be one, or for several. One that asks for none has none.
 pub(super) fn has_bad_host<B>(request: &Request<B>) -> bool {
-    let headers = request.headers().get_all(HOST).iter();
-    let is_empty = |request: &Request<B>| text(request.headers(), &HOST) == Some("");
+    let headers = request.headers();
+    let count = headers.get_all(HOST).iter().count();
     match host(request) {
-        Some(host) => headers.count() > 1 || tenant::asked_for(host).is_none(),
-        None => headers.count() > 0 && !is_empty(request),
+        Some(host) => count > 1 || tenant::asked_for(host).is_none(),
+        None => count > 0 && text(headers, &HOST) != Some(""),
     }
 }
 
@@ -125,18 +125,21 @@ pub(super) fn visit<B>(request: &Request<B>, tenant: Option<&Arc<str>>) -> Visit
     Visit {
         host: host(request).map(str::to_owned),
         tenant: tenant.cloned(),
-        token: text(request.headers(), &AUTHORIZATION)
-            .and_then(bearer)
-            .or_else(|| token_in(request.uri().query()?)),
+        token: token_shown(request.headers()).or_else(|| token_in(request.uri().query()?)),
     }
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+/// The text of a header that must be there once.
+pub(in crate::rendezvous) fn text<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Option<&'a str> {
     std::str::from_utf8(only(headers, name)?).ok()
 }
 
-pub(in crate::rendezvous) fn bearer(credentials: &str) -> Option<Token> {
-    let (scheme, token) = credentials.split_once(' ')?;
+/// The token in the headers of a request.
+pub(in crate::rendezvous) fn token_shown(headers: &HeaderMap) -> Option<Token> {
+    let (scheme, token) = text(headers, &AUTHORIZATION)?.split_once(' ')?;
     let is_bearer = scheme.eq_ignore_ascii_case(BEARER);
     is_bearer.then(|| token.trim_matches(' ').parse().ok())?
 }
@@ -240,10 +243,7 @@ fn unescape(text: &str) -> Cow<'_, [u8]> {
 }
 
 /// The value of a header that must be there once.
-pub(in crate::rendezvous) fn only<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> Option<&'a [u8]> {
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     let mut values = headers.get_all(name).into_iter();
     let value = values.next()?;
     values.next().is_none().then_some(value.as_bytes())

@@ -7,7 +7,7 @@ use libp2p_identity::PeerId;
 use super::Hub;
 use crate::rendezvous::{
     access::Doorkeeper,
-    ids::{is_same_peer, peer_in},
+    ids::is_same_peer,
     outbox::CloseReason,
     registry::{Joined, LinkId, behind},
 };
@@ -29,8 +29,7 @@ impl Hub {
     /// Closes the links on which a peer has joined, under whichever of its ids; how many that are.
     pub(in crate::rendezvous) async fn disconnect(&self, peer: &PeerId, words: &str) -> usize {
         let is_out = |joined: &Joined| {
-            let proved = joined.grant.as_ref().and_then(|grant| grant.join().peer());
-            let known = proved.or_else(|| peer_in(&joined.address));
+            let known = joined.peer();
             known.is_some_and(|known| is_same_peer(&known, peer))
         };
         let reason = CloseReason::Disconnected(words.into());

@@ -42,12 +42,6 @@ async fn watch(world: &World) {
         .await;
 }
 
-/// Whether anything is wider than the page.
-async fn scrolls_sideways(tab: &Tab) -> bool {
-    let script = "return document.documentElement.scrollWidth > innerWidth;";
-    tab.run(script, vec![]).await == json!(true)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_keeps_to_its_own_policy_which_stops_what_is_not_its_own() {
     let world = World::start().await;
@@ -190,7 +184,7 @@ async fn the_page_fits_a_phone_has_names_for_all_and_can_be_read_by_day_and_by_n
     let world = World::with(config.with_ping_interval(Duration::MAX)).await;
     let tab = &world.tab;
     tab.resize(360, 740).await;
-    assert!(!scrolls_sideways(tab).await, "to log in");
+    assert!(!tab.scrolls_sideways().await, "to log in");
     has_names(tab).await;
     world.log_in().await;
     let (mut dialer, mut listener) = dialled(&world.server).await;
@@ -205,7 +199,7 @@ async fn the_page_fits_a_phone_has_names_for_all_and_can_be_read_by_day_and_by_n
     tab.until("#refusals", "unknown request").await;
     for width in [320, 360, 768, 1280] {
         tab.resize(width, 740).await;
-        assert!(!scrolls_sideways(tab).await, "{width} pixels");
+        assert!(!tab.scrolls_sideways().await, "{width} pixels");
     }
     has_names(tab).await;
     // So that nothing is replaced meanwhile.
@@ -234,7 +228,7 @@ async fn the_page_fits_a_phone_has_names_for_all_and_can_be_read_by_day_and_by_n
     assert_eq!(users, json!([sender]));
     for scheme in ["light", "dark"] {
         tab.prefer(scheme).await;
-        assert_eq!(tab.run(FAINT, vec![]).await, json!([]), "{scheme}");
+        assert_eq!(tab.faint("script").await, json!([]), "{scheme}");
     }
     tab.prefer("light").await;
     if let Ok(folder) = std::env::var("STAR_SCREENSHOTS") {
@@ -242,30 +236,6 @@ async fn the_page_fits_a_phone_has_names_for_all_and_can_be_read_by_day_and_by_n
     }
     world.end().await;
 }
-
-/// The texts that are shown with a contrast to their ground of less than 4.5.
-const FAINT: &str = "
-    const light = colour => {
-        const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(part => part / 255)
-            .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
-        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
-    };
-    const ground = element => {
-        for (; element; element = element.parentElement) {
-            const colour = getComputedStyle(element).backgroundColor;
-            if (!/, 0\\)$/.test(colour)) return colour;
-        }
-    };
-    const hasText = element => [...element.childNodes]
-        .some(node => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
-    return [...document.body.querySelectorAll('*')]
-        .filter(element => hasText(element) && element.checkVisibility() && element.tagName !== 'SCRIPT')
-        .map(element => {
-            const pair = [getComputedStyle(element).color, ground(element)];
-            const [less, more] = pair.map(light).sort((one, other) => one - other);
-            return [element.textContent, ...pair, (more + 0.05) / (less + 0.05)];
-        })
-        .filter(found => found[3] < 4.5);";
 
 /// Has something happen for a while, and takes the picture for the README.
 async fn picture(world: &World, folder: &Path, dialer: &mut Client, listener: &mut Client) {

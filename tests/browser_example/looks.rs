@@ -14,12 +14,6 @@ use crate::{
     world::{self, World},
 };
 
-/// Whether anything is wider than the page.
-async fn scrolls_sideways(tab: &Tab) -> bool {
-    let script = "return document.documentElement.scrollWidth > innerWidth;";
-    tab.run(script, vec![]).await == json!(true)
-}
-
 async fn everything_has_a_name(tab: &Tab) {
     let labels = tab
         .labels("a[href], button, input, summary, [tabindex='0']")
@@ -34,7 +28,7 @@ async fn everything_has_a_name(tab: &Tab) {
 async fn the_page_fits_a_phone_has_names_for_all_and_needs_no_mouse() {
     let world = World::start().await;
     world.tabs[0].resize(390, 844).await;
-    assert!(!scrolls_sideways(&world.tabs[0]).await, "empty");
+    assert!(!world.tabs[0].scrolls_sideways().await, "empty");
     everything_has_a_name(&world.tabs[0]).await;
     world.meet().await;
     let (one, other) = (&world.tabs[0], &world.tabs[1]);
@@ -85,12 +79,12 @@ async fn the_page_fits_a_phone_has_names_for_all_and_needs_no_mouse() {
     one.until_file(long, "Do you want it?").await;
     for width in [320, 390, 1280] {
         one.resize(width, 844).await;
-        assert!(!scrolls_sideways(one).await, "{width} pixels");
+        assert!(!one.scrolls_sideways().await, "{width} pixels");
     }
     everything_has_a_name(one).await;
     for scheme in ["light", "dark"] {
         one.prefer(scheme).await;
-        assert_eq!(one.run(FAINT, vec![]).await, json!([]), "{scheme}");
+        assert_eq!(one.faint("[disabled]").await, json!([]), "{scheme}");
     }
     one.click_file(long, "decline").await;
     world::sent(sent).await.expect_err("it is declined");
@@ -99,30 +93,6 @@ async fn the_page_fits_a_phone_has_names_for_all_and_needs_no_mouse() {
         .await;
     world.end().await;
 }
-
-/// The texts that are shown with a contrast to their ground of less than 4.5.
-const FAINT: &str = "
-    const light = colour => {
-        const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(part => part / 255)
-            .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
-        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
-    };
-    const ground = element => {
-        for (; element; element = element.parentElement) {
-            const colour = getComputedStyle(element).backgroundColor;
-            if (!/, 0\\)$/.test(colour)) return colour;
-        }
-    };
-    const hasText = element => [...element.childNodes]
-        .some(node => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
-    return [...document.body.querySelectorAll('*')]
-        .filter(element => hasText(element) && element.checkVisibility() && !element.disabled)
-        .map(element => {
-            const pair = [getComputedStyle(element).color, ground(element)];
-            const [less, more] = pair.map(light).sort((one, other) => one - other);
-            return [element.textContent, ...pair, (more + 0.05) / (less + 0.05)];
-        })
-        .filter(found => found[3] < 4.5);";
 
 /// How high the page is. Nothing has the focus, and the chat shows what was said last.
 const HEIGHT: &str = "

@@ -25,6 +25,30 @@ const LOOK: Duration = Duration::from_millis(50);
 pub const ENTER: &str = "\u{e007}";
 pub const TAB: &str = "\u{e004}";
 
+/// The texts that are shown with a contrast to their ground of less than 4.5, but for elements that a selector names.
+const FAINT: &str = "
+    const light = colour => {
+        const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(part => part / 255)
+            .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+    };
+    const ground = element => {
+        for (; element; element = element.parentElement) {
+            const colour = getComputedStyle(element).backgroundColor;
+            if (!/, 0\\)$/.test(colour)) return colour;
+        }
+    };
+    const hasText = element => [...element.childNodes]
+        .some(node => node.nodeType === Node.TEXT_NODE && node.textContent.trim());
+    return [...document.body.querySelectorAll('*')]
+        .filter(element => hasText(element) && element.checkVisibility() && !element.matches(arguments[0]))
+        .map(element => {
+            const pair = [getComputedStyle(element).color, ground(element)];
+            const [less, more] = pair.map(light).sort((one, other) => one - other);
+            return [element.textContent, ...pair, (more + 0.05) / (less + 0.05)];
+        })
+        .filter(found => found[3] < 4.5);";
+
 /// A page in a browser of its own, which saves files in this folder.
 pub async fn open(driver: &Driver, page: &str, downloads: &Path) -> Tab {
     let options = json!({
@@ -54,6 +78,17 @@ impl Tab {
         // A promise is waited for.
         let ran = within("the page", self.client.execute(script, args)).await;
         ran.expect("the script runs")
+    }
+
+    /// Whether anything is wider than the page.
+    pub async fn scrolls_sideways(&self) -> bool {
+        let script = "return document.documentElement.scrollWidth > innerWidth;";
+        self.run(script, vec![]).await == json!(true)
+    }
+
+    /// The texts that are hard to read, but for elements with this selector.
+    pub async fn faint(&self, left_out: &str) -> Value {
+        self.run(FAINT, vec![json!(left_out)]).await
     }
 
     /// The first element there is for this selector.

@@ -53,7 +53,7 @@ fn under(host: &str, key: &Keypair) -> String {
 }
 
 /// A new peer at a host; with the peers of which it is told.
-async fn joined(server: &Server, host: &str) -> (Client, Value) {
+pub async fn joined(server: &Server, host: &str) -> (Client, Value) {
     let mut client = at(server, host).await;
     let key = key();
     let ack = client.prove_as(&key, under(host, &key)).await;

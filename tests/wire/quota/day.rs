@@ -4,7 +4,10 @@ use libp2p_websocket_star::rendezvous::{Refused, Server};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::client::{address, dialled, offer};
+use crate::{
+    client::{dialled, offer},
+    tenants::joined,
+};
 
 const ITEM: usize = 16 * KIB;
 
@@ -186,25 +189,14 @@ async fn what_is_sent_beside_items_counts_too_if_it_is_much() {
     assert!(server.snapshot().top_peers[0].sent_today >= 2 * ITEM as u64);
 }
 
-/// A new peer that has joined at a host.
-async fn joined_at(server: &Server, host: &str) -> Client {
-    let client = Client::upgrade_for(host, server.local_addr(), Eio::V3).await;
-    let mut client = client.greeted().await;
-    let key = Keypair::generate_ed25519();
-    let own = address(&key).replace("ip4/127.0.0.1", &format!("dns4/{host}"));
-    let ack = client.prove_as(&key, own).await;
-    assert_eq!(client.answer(ack).await[0], serde_json::Value::Null);
-    client
-}
-
 #[tokio::test]
 async fn the_day_of_one_tenant_is_not_that_of_another() {
     let tenants = ["blue=blue.test", "red=red.test"].map(|text| text.parse().expect("a tenant"));
     let config = config().with_tenants(tenants).expect("good ones");
     let server = bind(config.with_tenant_quota(day(8 * KIB))).await;
     for host in ["blue.test", "red.test"] {
-        let mut dialer = joined_at(&server, host).await;
-        let mut listener = joined_at(&server, host).await;
+        let mut dialer = joined(&server, host).await.0;
+        let mut listener = joined(&server, host).await.0;
         dial(&mut dialer, &mut listener, "d").await;
         for _ in 0..2 {
             queue_item(&mut dialer, "d.dialer", 4 * KIB).await;

@@ -118,6 +118,18 @@ fn spread(age: Duration) -> Duration {
     age - tenth.mul_f64(rand::random::<f64>())
 }
 
+/// How long to sleep until there is something to do for a link.
+fn pause(
+    pings: &Pings,
+    pulse: &Pulse,
+    too_old: Option<std::time::Instant>,
+    now: std::time::Instant,
+) -> Duration {
+    let pause = pings.pause(pulse.period(), now);
+    let left = too_old.map(|at| at.saturating_duration_since(now));
+    left.map_or(pause, |left| left.min(pause))
+}
+
 struct Link<S> {
     socket: WebSocket<S>,
     member: Member,
@@ -196,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             patience: None,
             beat: None,
             unflushed: false,
-            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            timer: Box::pin(tokio::time::sleep(pause(&pings, &pulse, too_old, now))),
             too_old,
             is_too_old: false,
             pulse,
@@ -346,13 +358,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         Ok(())
     }
 
-    /// How long to sleep until there is something to do.
-    fn pause(&self, now: std::time::Instant) -> Duration {
-        let pause = self.pings.pause(self.pulse.period(), now);
-        let left = self.too_old.map(|at| at.saturating_duration_since(now));
-        left.map_or(pause, |left| left.min(pause))
-    }
-
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
@@ -366,7 +371,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 self.patience = None;
             }
             self.check_age(now.into_std())?;
-            let pause = self.pause(now.into_std());
+            let pause = pause(&self.pings, &self.pulse, self.too_old, now.into_std());
             self.timer.as_mut().reset(now + pause);
             let vitals = Vitals {
                 read: self.socket.received(),

@@ -8,7 +8,7 @@ use super::{
     Ended, hub_now,
     joining::{self, Begun, Joining},
     limited::Limited,
-    way::{Destination, Sent, Waiting, forward, note_sent},
+    way::{Delivery, Destination, Sent, Waiting, forward, note_sent},
 };
 use crate::{
     protocol::{
@@ -202,8 +202,13 @@ impl Inbox {
         };
         let counted = bytes + self.count_beside(destination.header.len());
         let parcel = Parcel::Item(destination.header.clone(), Message::Binary(data));
-        let sent = Sent::Item(bytes);
-        Ok(forward(member, &destination, parcel, sent, counted))
+        let delivery = Delivery {
+            destination,
+            parcel,
+            sent: Sent::Item(bytes),
+            counted,
+        };
+        Ok(forward(member, delivery))
     }
 
     /// Whether the peer's events are for us: it is connected to the namespace.
@@ -349,12 +354,7 @@ impl Inbox {
             Some(_) => encode(stream, event.clone()),
         };
         let (text, sent) = match event {
-            StreamEvent::Accept(_) if receives => {
-                let accept = text(event);
-                let counted = self.count_beside(accept.len());
-                let accept = Parcel::Accept(accept);
-                return forward(member, &destination, accept, Sent::Nothing, counted);
-            }
+            StreamEvent::Accept(_) if receives => (text(event), Sent::Nothing),
             StreamEvent::Item(item) if sends => (text(event), Sent::Item(item.len())),
             StreamEvent::End(_) if sends || receives => (text(event), end()),
             StreamEvent::Malformed if sends => {
@@ -372,7 +372,17 @@ impl Inbox {
         };
         let beside = text.len().saturating_sub(item);
         let counted = item + self.count_beside(beside);
-        forward(member, &destination, Parcel::One(text), sent, counted)
+        let parcel = match event {
+            StreamEvent::Accept(_) => Parcel::Accept(text),
+            _ => Parcel::One(text),
+        };
+        let delivery = Delivery {
+            destination,
+            parcel,
+            sent,
+            counted,
+        };
+        forward(member, delivery)
     }
 
     /// Bytes that come beside items; how many count now.

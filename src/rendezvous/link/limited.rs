@@ -7,13 +7,12 @@ use std::{
 
 use super::{
     inbox::Handled,
-    way::{Destination, Sent, put},
+    way::{Delivery, put},
 };
 use crate::{
     protocol::event::DialId,
     rendezvous::{
         hub::Member,
-        outbox::Parcel,
         quota::{Pass, Spent},
         usage::Meter,
     },
@@ -24,11 +23,7 @@ use crate::{
 pub(super) struct Limited {
     pub(super) pass: Pass,
     pub(super) meter: Arc<Meter>,
-    pub(super) destination: Arc<Destination>,
-    pub(super) parcel: Parcel,
-    pub(super) sent: Sent,
-    /// How many bytes count for its sender.
-    pub(super) counted: usize,
+    pub(super) delivery: Delivery,
 }
 
 /// What has become of an item that waited.
@@ -46,12 +41,15 @@ pub(super) enum Passed {
 impl Limited {
     /// How many bytes wait.
     pub(super) fn cost(&self) -> usize {
-        self.parcel.cost()
+        self.delivery.parcel.cost()
     }
 
     /// Whether its stream has ended meanwhile.
     fn is_over(&self) -> bool {
-        self.sent.is_over(&self.destination.route)
+        let Delivery {
+            destination, sent, ..
+        } = &self.delivery;
+        sent.is_over(&destination.route)
     }
 
     fn poll_pass(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), Spent>>> {
@@ -78,14 +76,11 @@ pub(super) fn poll(
     let Limited {
         pass,
         meter,
-        destination,
-        parcel,
-        sent,
-        counted,
+        delivery,
     } = *limited;
     Poll::Ready(match result {
         None => Passed::Over,
-        Some(Ok(())) => Passed::On(put(member, &destination, parcel, sent, counted), pass),
+        Some(Ok(())) => Passed::On(put(member, delivery), pass),
         Some(Err(spent)) => Passed::Spent(Spending {
             spent,
             meter,

@@ -71,41 +71,42 @@ pub(super) struct Destination {
     pub(super) header: Message,
 }
 
-/// Hands a parcel on, of which so many bytes count for its sender.
-pub(super) fn forward(
-    member: &Member,
-    destination: &Arc<Destination>,
-    parcel: Parcel,
-    sent: Sent,
-    counted: usize,
-) -> Handled {
-    if counted > 0
+/// A parcel that is to be handed on.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub(super) destination: Arc<Destination>,
+    pub(super) parcel: Parcel,
+    pub(super) sent: Sent,
+    /// How many bytes count for its sender.
+    pub(super) counted: usize,
+}
+
+/// Hands a parcel on, when the quotas allow it.
+pub(super) fn forward(member: &Member, delivery: Delivery) -> Handled {
+    if delivery.counted > 0
         && let Some(quotas) = member.hub.quotas()
-        && let Some(meter) = &destination.route.meter
+        && let Some(meter) = &delivery.destination.route.meter
     {
         return Handled::Limit(Box::new(Limited {
-            pass: quotas.enter(&member.claimant, meter, counted),
+            pass: quotas.enter(&member.claimant, meter, delivery.counted),
             meter: meter.clone(),
-            destination: destination.clone(),
-            parcel,
-            sent,
-            counted,
+            delivery,
         }));
     }
-    put(member, destination, parcel, sent, counted)
+    put(member, delivery)
 }
 
 /// Puts a parcel in where it goes, if there is room.
-pub(super) fn put(
-    member: &Member,
-    destination: &Arc<Destination>,
-    parcel: Parcel,
-    sent: Sent,
-    counted: usize,
-) -> Handled {
+pub(super) fn put(member: &Member, delivery: Delivery) -> Handled {
+    let Delivery {
+        destination,
+        parcel,
+        sent,
+        counted,
+    } = delivery;
     let flow = destination.route.flow();
     match destination.outbox.try_push(flow, parcel) {
-        Ok(()) => note_sent(member, destination, &sent, counted),
+        Ok(()) => note_sent(member, &destination, &sent, counted),
         // The registry is about to tell this link.
         Err(TryPushError::Closed) => {}
         Err(TryPushError::Full(parcel)) => {
@@ -114,7 +115,7 @@ pub(super) fn put(
                 push,
                 sent,
                 counted,
-                destination: destination.clone(),
+                destination,
             });
         }
     }

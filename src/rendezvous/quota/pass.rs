@@ -40,10 +40,12 @@ impl Pass {
     /// Ready once, when the item may pass, or when it may not pass today.
     pub(in crate::rendezvous) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Spent>> {
         loop {
-            run(&self.quotas, |_| ());
-            let mut woken = Vec::new();
-            let taken = self.quotas.lock().poll(self.ticket, cx.waker(), &mut woken);
-            woken.into_iter().for_each(Waker::wake);
+            let ticket = self.ticket;
+            let taken = run(
+                &self.quotas,
+                |_| (),
+                |queue, woken| queue.poll(ticket, cx.waker(), woken),
+            );
             let look = match taken {
                 Taken::Passed(result) => {
                     self.timer = None;
@@ -70,29 +72,35 @@ impl Pass {
     }
 }
 
-/// Changes the queue, and lets pass what may pass then, some at a time.
-fn run(quotas: &Quotas, change: impl FnOnce(&mut Queue)) {
+/// Changes the queue, lets pass what may pass then, some at a time, and looks at what has come of it.
+fn run<R>(
+    quotas: &Quotas,
+    change: impl FnOnce(&mut Queue),
+    look: impl FnOnce(&mut Queue, &mut Vec<Waker>) -> R,
+) -> R {
     let (now, today) = (now(), Day::of(SystemTime::now()));
     let mut change = Some(change);
     loop {
         let mut woken: Vec<Waker> = Vec::new();
-        let has_more = {
-            let mut queue = quotas.lock();
-            if let Some(change) = change.take() {
-                change(&mut queue);
-            }
-            queue.run(now, today, &mut woken)
-        };
-        woken.into_iter().for_each(Waker::wake);
-        if !has_more {
-            return;
+        let mut queue = quotas.lock();
+        if let Some(change) = change.take() {
+            change(&mut queue);
         }
+        if queue.run(now, today, &mut woken) {
+            drop(queue);
+            woken.into_iter().for_each(Waker::wake);
+            continue;
+        }
+        let found = look(&mut queue, &mut woken);
+        drop(queue);
+        woken.into_iter().for_each(Waker::wake);
+        return found;
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
         let ticket = self.ticket;
-        run(&self.quotas, |queue| queue.leave(ticket));
+        run(&self.quotas, |queue| queue.leave(ticket), |_, _| ());
     }
 }

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use tokio::{sync::watch, time::error::Elapsed};
@@ -160,7 +160,7 @@ impl House {
     /// comes when that has begun may still ask for its health.
     pub(super) async fn in_time<F: Future>(&self, first: F) -> Option<Result<F::Output, Elapsed>> {
         let is_late = self.is_stopping();
-        let timeout: Duration = self.config.limits().handshake_timeout;
+        let timeout = self.config.limits().handshake_timeout;
         tokio::select! {
             first = tokio::time::timeout(timeout, first) => Some(first),
             () = self.stopping(), if !is_late => None,

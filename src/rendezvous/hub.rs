@@ -479,9 +479,15 @@ impl Hub {
         }
     }
 
+    /// The addresses that are joined, as text.
+    pub(super) fn peers(&self) -> Vec<String> {
+        let addresses = self.addresses();
+        addresses.iter().map(ToString::to_string).collect()
+    }
+
     /// The addresses that are joined; some at a time, so that it holds nobody up. One that joins or leaves
     /// meanwhile may be there or not.
-    pub(super) fn addresses(&self) -> Vec<Arc<str>> {
+    fn addresses(&self) -> Vec<Arc<str>> {
         let mut all: Vec<Arc<str>> = Vec::new();
         let mut from = String::new();
         loop {

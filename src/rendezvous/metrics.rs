@@ -235,25 +235,17 @@ impl Scrape {
                 _ => all.push((Labels::new(), whole.figures.refusals)),
             }
         }
-        let counts: Vec<_> = all
-            .iter()
-            .flat_map(|(labels, refusals)| {
-                refusals
-                    .iter()
-                    .map(move |(reason, count)| (labels, reason.to_string(), count))
-            })
-            .collect();
-        let counts = counts.iter().map(|(labels, reason, count)| {
-            let reason = ("reason", reason.as_str());
-            (labels.iter().copied().chain([reason]).collect(), *count)
-        });
-        numbers(
-            to,
-            "rendezvous_refusals_total",
-            help,
-            MetricType::Counter,
-            counts,
-        )
+        let name = "rendezvous_refusals_total";
+        let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, refusals) in &all {
+            for (reason, count) in refusals.iter() {
+                let reason = reason.to_string();
+                let mut labels = labels.clone();
+                labels.push(("reason", &reason));
+                family.encode_family(&labels)?.encode_gauge(&count)?;
+            }
+        }
+        Ok(())
     }
 
     fn encode_dial_time(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -158,10 +158,8 @@ impl Tenants {
 
     /// What they do together.
     pub(super) fn snapshot(&self) -> Snapshot {
-        let addresses = self.all().flat_map(|hub| hub.addresses());
-        let peers = addresses.map(|address| address.to_string()).collect();
         Snapshot {
-            peers,
+            peers: self.all().flat_map(|hub| hub.peers()).collect(),
             top_peers: self.house.top_peers(TOP_PEERS),
             ..self.figures().snapshot
         }
@@ -170,12 +168,8 @@ impl Tenants {
     /// What one of them does.
     pub(super) fn snapshot_of(&self, tenant: &str) -> Option<Snapshot> {
         let hub = self.all().find(|hub| hub.name() == tenant)?;
-        let addresses = hub.addresses();
         Some(Snapshot {
-            peers: addresses
-                .iter()
-                .map(|address| address.to_string())
-                .collect(),
+            peers: hub.peers(),
             ..hub.figures().snapshot
         })
     }

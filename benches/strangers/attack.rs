@@ -20,7 +20,7 @@ use tokio::{net::TcpStream, sync::Semaphore, time::Instant};
 use crate::{
     client::Client,
     options::{Plan, usage},
-    process,
+    other,
     source::{Family, Source},
 };
 
@@ -217,7 +217,7 @@ pub async fn run(target: Target) -> io::Result<()> {
     for flood in floods {
         tokio::spawn(flood::run(attacker.clone(), flood));
     }
-    process::tell(|| {
+    other::tell(|| {
         json!({
             "tried": attacker.tried.load(Ordering::Relaxed),
             "ready": attacker.ready.load(Ordering::Relaxed),

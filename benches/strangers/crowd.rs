@@ -16,7 +16,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use crate::{
     client::{Client, ORDINARY},
     options::Plan,
-    process,
+    other,
     source::Source,
 };
 
@@ -47,7 +47,7 @@ pub async fn run(plan: Plan, port: u16) -> io::Result<()> {
     while let Some(done) = tasks.join_next().await {
         done.map_err(io::Error::other)??;
     }
-    process::tell(|| json!({ "lost": lost.load(Ordering::Relaxed) })).await
+    other::tell(|| json!({ "lost": lost.load(Ordering::Relaxed) })).await
 }
 
 /// A new link with a new peer.

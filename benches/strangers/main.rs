@@ -14,6 +14,7 @@ mod crowd;
 #[path = "../star/machine.rs"]
 mod machine;
 mod options;
+mod other;
 mod process;
 mod source;
 #[path = "../star/spread.rs"]
@@ -26,7 +27,7 @@ use std::{io, process::ExitCode, time::Duration};
 use self::{
     attack::Target,
     options::{Options, Plan, number, usage},
-    process::Other,
+    other::Other,
     source::Family,
     table::Row,
     watch::Watch,

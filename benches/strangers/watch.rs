@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    client::Client, crowd::joined, options::Plan, process::Other, source::Source, spread::Spread,
+    client::Client, crowd::joined, options::Plan, other::Other, source::Source, spread::Spread,
 };
 
 /// How many links count what they hear.

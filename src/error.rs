@@ -216,4 +216,10 @@ pub enum LinkError {
     /// The rendezvous closed the link.
     #[error("the rendezvous closed the link{}", .0.as_ref().map(|reason| format!(": {}", Words(reason))).unwrap_or_default())]
     Closed(Option<String>),
+    /// The rendezvous closed the link because it is about to stop, and another one is in its place or will be. Of a listener that
+    /// had joined, that is no error: its address expires until it has joined again.
+    #[error(
+        "the rendezvous closed the link: it is about to stop, and there is another one in its place"
+    )]
+    Restarting,
 }

@@ -58,7 +58,12 @@ pub mod error;
 mod hints;
 mod limited;
 mod link;
-#[cfg(any(test, feature = "rendezvous", target_arch = "wasm32"))]
+#[cfg(any(
+    test,
+    feature = "cluster",
+    feature = "rendezvous",
+    target_arch = "wasm32"
+))]
 mod percent;
 #[cfg(feature = "plaintext-insecure")]
 #[cfg_attr(docsrs, doc(cfg(feature = "plaintext-insecure")))]

@@ -179,6 +179,7 @@ impl WebSocketStarTransport {
                         .push_back(TransportEvent::ListenerError { listener_id, error });
                 }
             }
+            LinkEvent::Left(listener_id) => self.expire(listener_id),
             LinkEvent::Closed(listener_id, error) => self.closed(listener_id, error),
             LinkEvent::Incoming {
                 listener: listener_id,

@@ -218,6 +218,15 @@ impl Client {
         Ok(&self.buffer[header..header + length])
     }
 
+    /// Passes over what has been read and not looked at; gives how much it was.
+    #[allow(dead_code, reason = "for the benchmark of clusters")]
+    pub fn take_unread(&mut self) -> usize {
+        self.buffer.advance(std::mem::take(&mut self.taken));
+        let unread = self.buffer.len();
+        self.buffer.clear();
+        unread
+    }
+
     /// Reads what comes without looking at it; gives how much it was.
     pub async fn skip(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.stream.read(buffer).await? {

@@ -281,9 +281,18 @@ impl Driver {
     /// Tells everybody that the link is not, or no longer, open.
     fn lost(&mut self, error: &Error) {
         for (listener, state) in &mut self.users.listeners {
-            state.left(now());
-            self.events
-                .push(LinkEvent::Failed(*listener, error.clone()));
+            let was_joined = state.left(now());
+            let is_restart = matches!(
+                error,
+                Error::Link {
+                    error: LinkError::Restarting,
+                    ..
+                }
+            );
+            self.events.push(match was_joined && is_restart {
+                true => LinkEvent::Left(*listener),
+                false => LinkEvent::Failed(*listener, error.clone()),
+            });
         }
         self.users.fail_dials(error);
     }

@@ -92,6 +92,8 @@ pub(crate) enum LinkEvent {
     Joined(ListenerId),
     /// The listener's address is not joined, or not any more; the link goes on trying.
     Failed(ListenerId, Error),
+    /// The listener's address is joined no more, which is no error; the link goes on trying.
+    Left(ListenerId),
     /// The listener's address cannot be joined, and trying again would not help.
     Closed(ListenerId, Error),
     /// A peer dialled us.

@@ -98,7 +98,7 @@ async fn begin(
 /// sections 5.5.1 and 7.1.7).
 pub(super) fn leave(ws: WebSocket, error: &LinkError) {
     let code = match error {
-        LinkError::Closed(_) => CloseCode::NORMAL,
+        LinkError::Closed(_) | LinkError::Restarting => CloseCode::NORMAL,
         LinkError::WebSocket(violation) => violation.close_code(),
         LinkError::Protocol(_) => CloseCode::PROTOCOL_ERROR,
         LinkError::MessageTooLong { .. } => CloseCode::MESSAGE_TOO_BIG,
@@ -171,6 +171,9 @@ fn unexpected(expected: &'static str, received: &str) -> LinkError {
 }
 
 pub(super) fn closed(close: Option<&(CloseCode, String)>) -> LinkError {
+    if matches!(close, Some((CloseCode::SERVICE_RESTART, _))) {
+        return LinkError::Restarting;
+    }
     LinkError::Closed(close.map(|(code, reason)| match &**reason {
         "" => format!("close code {}", u16::from(*code)),
         reason => reason.to_owned(),

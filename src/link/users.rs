@@ -87,12 +87,14 @@ impl Listener {
         self.retry = (!error.is_permanent()).then(|| now + wait);
     }
 
-    /// The waits begin anew after it was joined for long.
-    pub(super) fn left(&mut self, now: Instant) {
-        if let Some(since) = self.joined.take() {
+    /// The waits begin anew after it was joined for long. Whether it was joined.
+    pub(super) fn left(&mut self, now: Instant) -> bool {
+        let since = self.joined.take();
+        if let Some(since) = since {
             self.backoff.was_up(now.saturating_duration_since(since));
         }
         self.retry = None;
+        since.is_some()
     }
 }
 

@@ -5,9 +5,16 @@
 //! can therefore pass on the nonce of another one, and join there with our signature. The rendezvous of
 //! this crate sends two of version 8, and the second is a hash of the first and of the address that is
 //! joined: whoever passes that on asks for a signature of another address than ours.
+//!
+//! In a cluster the first one says in addition at which node it was made, and when: see `Stamp`.
 
 use sha2::{Digest as _, Sha256};
 
+/// How many bytes of the first UUID say when it was made, and at which node.
+#[cfg(feature = "cluster")]
+const TIME: usize = 6;
+#[cfg(feature = "cluster")]
+const NODE: usize = 5;
 /// The length of a UUID as text, in bytes.
 const UUID: usize = 36;
 /// Where a UUID says its version, and its variant.
@@ -36,6 +43,53 @@ pub(crate) fn new(address: &str) -> String {
     let first = uuid(rand::random(), 8);
     let second = bound(&first, address);
     first + &second
+}
+
+/// Where and when a nonce was made, as a node of a cluster writes it into its first UUID. The signature of such a nonce
+/// proves to the other nodes that its peer has joined at that node, and after which other joins.
+#[cfg(feature = "cluster")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Stamp {
+    /// Milliseconds since 1970.
+    pub(crate) time: u64,
+    /// Which node: a part of a hash of its id.
+    pub(crate) node: [u8; NODE],
+}
+
+#[cfg(feature = "cluster")]
+impl Stamp {
+    /// A new nonce with this stamp for a join of `address`.
+    pub(crate) fn nonce(self, address: &str) -> String {
+        // What is left of the random bytes has 34 bits. A signature of this nonce is of use at one node and in one
+        // millisecond only.
+        let mut bytes: [u8; 16] = rand::random();
+        bytes[..TIME].copy_from_slice(&self.time.to_be_bytes()[8 - TIME..]);
+        bytes[16 - NODE..].copy_from_slice(&self.node);
+        let first = uuid(bytes, 8);
+        let second = bound(&first, address);
+        first + &second
+    }
+
+    /// The stamp of a nonce that was made for `address` in this way.
+    ///
+    /// # Errors
+    /// If it was made for another address, or by somebody else.
+    pub(crate) fn of(nonce: &str, address: &str) -> Result<Self, NonceError> {
+        check(nonce, address)?;
+        let (first, _) = nonce.split_at_checked(UUID).ok_or(NonceError::Form)?;
+        if version(first) != Some(b'8') {
+            return Err(NonceError::Form);
+        }
+        let digits: String = first.chars().filter(|digit| *digit != '-').collect();
+        let bytes = hex::decode(digits).map_err(|_| NonceError::Form)?;
+        let (mut time, mut node) = ([0; 8], [0; NODE]);
+        time[8 - TIME..].copy_from_slice(bytes.get(..TIME).ok_or(NonceError::Form)?);
+        node.copy_from_slice(bytes.get(16 - NODE..).ok_or(NonceError::Form)?);
+        Ok(Self {
+            time: u64::from_be_bytes(time),
+            node,
+        })
+    }
 }
 
 /// Whether our key may sign `nonce` to join `address`, as it is written in `ss-join`.
@@ -182,7 +236,35 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "cluster")]
+    #[test]
+    fn a_stamp_is_in_a_nonce_that_every_client_signs() {
+        let stamp = Stamp {
+            time: 0x0192_3456_789a,
+            node: [1, 2, 3, 4, 255],
+        };
+        let nonce = stamp.nonce(ADDRESS);
+        assert_eq!(check(&nonce, ADDRESS), Ok(()));
+        assert_ne!(nonce, stamp.nonce(ADDRESS));
+        assert_eq!(Stamp::of(&nonce, ADDRESS), Ok(stamp));
+        assert_eq!(Stamp::of(&nonce, "/other"), Err(NonceError::OtherAddress));
+        assert_eq!(Stamp::of(NPM, ADDRESS), Err(NonceError::Form));
+    }
+
     proptest! {
+        #[cfg(feature = "cluster")]
+        #[test]
+        fn every_stamp_is_read_as_it_was_written(time in 0_u64..1 << 48, node: [u8; NODE]) {
+            let stamp = Stamp { time, node };
+            prop_assert_eq!(Stamp::of(&stamp.nonce(ADDRESS), ADDRESS), Ok(stamp));
+        }
+
+        #[cfg(feature = "cluster")]
+        #[test]
+        fn any_text_has_a_stamp_or_none(nonce in "[0-9a-f-]{0,80}|.{0,80}") {
+            let _ = Stamp::of(&nonce, ADDRESS);
+        }
+
         #[test]
         fn no_other_second_half_is_signed(bytes: [u8; 16]) {
             let nonce = new(ADDRESS);

@@ -18,6 +18,9 @@ const SECONDS: &str = " s";
 /// What stands behind whoever has spent the quota of a day.
 #[cfg(feature = "rendezvous-server")]
 const DAY_SPENT: &str = " has sent what it may send in a day";
+/// What stands before the reason why another node cannot be reached.
+#[cfg(feature = "cluster")]
+const UNREACHABLE: &str = "Peer cannot be reached at its rendezvous: ";
 /// What stands before such words.
 const BECAUSE: &str = ": ";
 
@@ -49,6 +52,9 @@ macro_rules! refusals {
                 /// Whose quota it is.
                 whose: String,
             },
+            /// A dial: the peer is at another node of the cluster, which cannot be reached, for this reason.
+            #[cfg(feature = "cluster")]
+            Unreachable(String),
         }
 
         impl Refusal {
@@ -82,6 +88,8 @@ macro_rules! refusals {
                         write!(f, "{NOT_ALLOWED_NOW}{after}{SECONDS}")?;
                         write!(f, "{BECAUSE}{whose}{DAY_SPENT}")
                     }
+                    #[cfg(feature = "cluster")]
+                    Self::Unreachable(words) => write!(f, "{UNREACHABLE}{words}"),
                 }
             }
         }
@@ -230,6 +238,8 @@ impl Refusal {
             | Self::ShuttingDown => false,
             #[cfg(feature = "rendezvous-server")]
             Self::DaySpent { .. } => false,
+            #[cfg(feature = "cluster")]
+            Self::Unreachable(_) => false,
         }
     }
 }

@@ -9,10 +9,14 @@ use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, Engine as _};
 use libp2p_identity::{PeerId, PublicKey};
 use sha2::{Digest as _, Sha256};
 
+#[cfg(feature = "cluster")]
+use super::cluster::{Clock, GuestCheck, JoinProof};
 use super::{
     access::{Grant, Join, Visit},
     ids,
 };
+#[cfg(feature = "cluster")]
+use crate::protocol::nonce::Stamp;
 use crate::protocol::{nonce, refusal::Refusal};
 
 /// The longest key or signature as text. An RSA-8192 key is 2.1 KiB in hex.
@@ -27,6 +31,34 @@ pub(crate) enum Check {
     Signature(SignatureCheck),
     /// The only one where the challenge is off, and somebody is to be asked about it.
     Claim(ClaimCheck),
+    /// The only one of a peer that has joined at another node.
+    #[cfg(feature = "cluster")]
+    Guest(GuestCheck),
+}
+
+/// Makes the nonces of a server.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Nonces {
+    /// What the other nodes read in them, if there are any.
+    #[cfg(feature = "cluster")]
+    clock: Option<Clock>,
+}
+
+impl Nonces {
+    /// Those of a node of a cluster.
+    #[cfg(feature = "cluster")]
+    pub(super) fn of_node(clock: Clock) -> Self {
+        Self { clock: Some(clock) }
+    }
+
+    /// A new one for a join of `address`.
+    fn make(&self, address: &str) -> String {
+        #[cfg(feature = "cluster")]
+        if let Some(clock) = &self.clock {
+            return clock.stamp(std::time::SystemTime::now()).nonce(address);
+        }
+        nonce::new(address)
+    }
 }
 
 #[derive(Debug)]
@@ -34,6 +66,7 @@ pub(crate) struct KeyCheck {
     pub(super) address: String,
     pub(super) ack: u64,
     pub(super) key: String,
+    pub(super) nonces: Nonces,
 }
 
 #[derive(Debug)]
@@ -79,6 +112,8 @@ impl Checked {
                 Some(Join::proved(challenge.peer, address(), client, visit))
             }
             Ok(Proof::Claim) => Some(Join::claimed(address(), client, visit)),
+            #[cfg(feature = "cluster")]
+            Ok(Proof::Guest(_)) => None,
             Ok(Proof::Key(_)) | Err(_) => None,
         }
     }
@@ -107,6 +142,9 @@ pub(crate) enum Proof {
     Possession(Box<Challenge>),
     /// The peer says who it is.
     Claim,
+    /// The peer has joined at another node.
+    #[cfg(feature = "cluster")]
+    Guest(Stamp),
 }
 
 /// What a peer must sign to join.
@@ -120,6 +158,9 @@ pub(crate) struct Challenge {
     /// Tells the challenges of a link apart.
     pub(super) number: u64,
     pub(super) nonce: String,
+    /// The signature of the nonce, when it has come.
+    #[cfg(feature = "cluster")]
+    signature: Box<[u8]>,
 }
 
 impl Challenge {
@@ -129,8 +170,18 @@ impl Challenge {
     }
 
     /// The same challenge with another nonce.
-    pub(super) fn renew(&mut self, address: &str) {
-        self.nonce = nonce::new(address);
+    pub(super) fn renew(&mut self, nonces: &Nonces, address: &str) {
+        self.nonce = nonces.make(address);
+    }
+
+    /// What proves to other nodes that its peer has joined here, if the nonce was made for that.
+    #[cfg(feature = "cluster")]
+    pub(super) fn join_proof(&self) -> JoinProof {
+        JoinProof {
+            key: self.key.encode_protobuf().into(),
+            nonce: self.nonce.as_str().into(),
+            signature: self.signature.clone(),
+        }
     }
 }
 
@@ -138,14 +189,21 @@ impl Check {
     /// Does the work. Takes 10 to 100 µs of a core.
     pub(crate) fn run(self) -> Checked {
         match self {
-            Self::Key(KeyCheck { address, ack, key }) => {
+            Self::Key(KeyCheck {
+                address,
+                ack,
+                key,
+                nonces,
+            }) => {
                 let result = check_key(&address, &key).map(|(public, peer)| {
                     Proof::Key(Box::new(Challenge {
                         key_text: Sha256::digest(&key).into(),
                         number: 0,
                         key: public,
                         peer,
-                        nonce: nonce::new(&address),
+                        nonce: nonces.make(&address),
+                        #[cfg(feature = "cluster")]
+                        signature: Box::default(),
                     }))
                 });
                 Checked {
@@ -158,8 +216,7 @@ impl Check {
                 }
             }
             Self::Signature(check) => Checked {
-                result: check_signature(&check.challenge, &check.signature)
-                    .map(|()| Proof::Possession(check.challenge)),
+                result: check_signature(check.challenge, &check.signature).map(Proof::Possession),
                 address: check.address,
                 ack: check.ack,
                 number: check.number,
@@ -176,6 +233,14 @@ impl Check {
                 result: Ok(Proof::Claim),
                 grant: None,
             },
+            #[cfg(feature = "cluster")]
+            Self::Guest(check) => Checked {
+                result: check.run().map(Proof::Guest),
+                address: check.address,
+                ack: check.ack,
+                number: 0,
+                grant: None,
+            },
         }
     }
 }
@@ -184,15 +249,8 @@ impl Check {
 fn check_key(address: &str, text: &str) -> Result<(PublicKey, PeerId), Refusal> {
     let bytes = decode_key(text).ok_or(Refusal::UnusableProof)?;
     let key = PublicKey::try_decode_protobuf(&bytes).map_err(|_| Refusal::UnusableProof)?;
-    let id = ids::in_address(address);
-    let peer = key.to_peer_id();
-    let hashed = || ids::hashed_form(&peer);
-    let is_of_key = |of_key: PeerId| of_key.to_base58() == id;
-    if is_of_key(peer) || hashed().is_some_and(is_of_key) {
-        Ok((key, peer))
-    } else {
-        Err(Refusal::WrongId)
-    }
+    let peer = ids::of_key(&key, address).ok_or(Refusal::WrongId)?;
+    Ok((key, peer))
 }
 
 /// Hex, as every published peer has it, or base64, as the specification has it.
@@ -206,16 +264,23 @@ fn decode_key(text: &str) -> Option<Vec<u8>> {
         .ok()
 }
 
-fn check_signature(challenge: &Challenge, text: &str) -> Result<(), Refusal> {
+#[cfg_attr(
+    not(feature = "cluster"),
+    allow(unused_mut, reason = "nobody else wants the signature")
+)]
+fn check_signature(mut challenge: Box<Challenge>, text: &str) -> Result<Box<Challenge>, Refusal> {
     if text.len() > MAX_TEXT {
         return Err(Refusal::WrongSignature);
     }
     let signature = hex::decode(text).map_err(|_| Refusal::WrongSignature)?;
-    if challenge.key.verify(challenge.nonce.as_bytes(), &signature) {
-        Ok(())
-    } else {
-        Err(Refusal::WrongSignature)
+    if !challenge.key.verify(challenge.nonce.as_bytes(), &signature) {
+        return Err(Refusal::WrongSignature);
     }
+    #[cfg(feature = "cluster")]
+    {
+        challenge.signature = signature.into();
+    }
+    Ok(challenge)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ fn check_key(id: &str, text: &str) -> Result<Proof, Refusal> {
         address: address(id),
         ack: 7,
         key: text.to_owned(),
+        nonces: Nonces::default(),
     });
     let checked = check.run();
     assert_eq!(checked.ack, 7);
@@ -136,7 +137,7 @@ fn a_renewed_challenge_has_another_nonce() {
         panic!("a key")
     };
     let first = challenge.nonce.clone();
-    challenge.renew(&address("a"));
+    challenge.renew(&Nonces::default(), &address("a"));
     let signature = key.sign(first.as_bytes()).expect("signs");
     let refused = check_signature(&challenge, &hex::encode(signature)).err();
     assert_eq!(refused, Some(Refusal::WrongSignature));

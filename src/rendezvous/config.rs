@@ -3,6 +3,8 @@
 mod access;
 #[cfg(feature = "rendezvous")]
 mod admin;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod pages;
 mod proxies;
 mod quotas;
@@ -14,6 +16,8 @@ use std::{
 };
 
 use self::{access::AccessSettings, pages::Pages, proxies::ProxySettings, tenants::TenantSettings};
+#[cfg(feature = "cluster")]
+use super::cluster::Cluster;
 use super::{
     names::{PublicName, PublicNames},
     origin::Weights,
@@ -57,6 +61,8 @@ pub struct Config {
     access: AccessSettings,
     tenants: TenantSettings,
     quotas: QuotaSettings,
+    #[cfg(feature = "cluster")]
+    cluster: Option<Cluster>,
     limits: Limits,
 }
 
@@ -95,6 +101,8 @@ impl Default for Config {
             access: AccessSettings::default(),
             tenants: TenantSettings::default(),
             quotas: QuotaSettings::default(),
+            #[cfg(feature = "cluster")]
+            cluster: None,
             limits: Limits::default(),
         }
     }

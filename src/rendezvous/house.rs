@@ -1,5 +1,7 @@
 //! What all tenants of a server share: who may come in, memory, the certificate, and the end.
 
+#[cfg(feature = "cluster")]
+use std::sync::atomic::AtomicBool;
 use std::{
     sync::{
         Arc,
@@ -10,6 +12,8 @@ use std::{
 
 use tokio::{sync::watch, time::error::Elapsed};
 
+#[cfg(feature = "cluster")]
+use super::cluster::Desk;
 use super::{
     access::Doorkeeper,
     admission::Admission,
@@ -36,8 +40,14 @@ pub(super) struct House {
     usage: Option<Usage>,
     /// How much may be sent, if there is any bound.
     quotas: Option<Arc<Quotas>>,
+    /// What this node and its cluster have for each other, if there is one.
+    #[cfg(feature = "cluster")]
+    desk: Option<Arc<Desk>>,
     stopping: watch::Sender<bool>,
-    links: AtomicU64,
+    /// Set when new links are to go elsewhere, before it stops.
+    #[cfg(feature = "cluster")]
+    draining: AtomicBool,
+    links: Arc<AtomicU64>,
     panics: AtomicU64,
     tls: Option<tls::Current>,
 }
@@ -55,9 +65,13 @@ impl House {
             commons: Commons::new(config.limits()),
             usage: config.counts_peers().then(Usage::default),
             quotas: Quotas::new(config.quotas()),
+            #[cfg(feature = "cluster")]
+            desk: config.cluster().map(|cluster| Arc::new(cluster.desk())),
             config,
             stopping: watch::Sender::new(false),
-            links: AtomicU64::new(0),
+            #[cfg(feature = "cluster")]
+            draining: AtomicBool::new(false),
+            links: Arc::default(),
             panics: AtomicU64::new(0),
         }
     }
@@ -123,6 +137,18 @@ impl House {
         self.tls.as_ref()
     }
 
+    /// What this node and its cluster have for each other, if there is one.
+    #[cfg(feature = "cluster")]
+    pub(super) fn desk(&self) -> Option<&Arc<Desk>> {
+        self.desk.as_ref()
+    }
+
+    /// The number of the next link.
+    #[cfg(feature = "cluster")]
+    pub(super) fn links(&self) -> &Arc<AtomicU64> {
+        &self.links
+    }
+
     /// A number that no other link has.
     pub(super) fn next_link(&self) -> u64 {
         self.links.fetch_add(1, Ordering::Relaxed)
@@ -139,6 +165,21 @@ impl House {
 
     pub(super) fn is_stopping(&self) -> bool {
         *self.stopping.borrow()
+    }
+
+    /// Whether new links are to go elsewhere: it stops, or is about to.
+    pub(super) fn is_leaving(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        if self.draining.load(Ordering::Relaxed) {
+            return true;
+        }
+        self.is_stopping()
+    }
+
+    /// Has new links go elsewhere from now on, and all else go on.
+    #[cfg(feature = "cluster")]
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
     }
 
     /// Lets no more links in.

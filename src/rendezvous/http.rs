@@ -45,7 +45,7 @@ use super::{
     body::Body,
     house::House,
     hub::{AdmitError, Hub, Member, now},
-    link::Upgraded,
+    link::{Partner, Upgraded},
     metrics, page,
     patient::Patient,
     refusals::Refused,
@@ -140,7 +140,11 @@ impl Wish {
             handshake,
             visit,
         } = self;
-        match hub.admit(place, client, handshake.version, visit) {
+        let admitted = match hub.is_leaving() {
+            true => Err(AdmitError::Stopping),
+            false => hub.admit(place, client, handshake.version, visit),
+        };
+        match admitted {
             Ok(member) => {
                 let begun = Begun {
                     stream,
@@ -238,6 +242,7 @@ where
         read: parts.read_buf,
         member: begun.member,
         base64: begun.base64,
+        end: Partner::Client,
     })
 }
 
@@ -471,7 +476,7 @@ fn is_forwarded(headers: &HeaderMap) -> bool {
 
 fn health(tenants: &Tenants, hub: &Hub) -> Response<String> {
     let figures = hub.figures();
-    let (status, text) = match tenants.house().is_stopping() {
+    let (status, text) = match tenants.house().is_leaving() {
         false => (StatusCode::OK, "ok"),
         true => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     };

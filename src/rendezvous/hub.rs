@@ -1,5 +1,7 @@
 //! What all links of one tenant share: the registry, and where each link's messages go.
 
+#[cfg(feature = "cluster")]
+mod cluster;
 mod cut_off;
 #[cfg(feature = "rendezvous")]
 mod joined;
@@ -103,7 +105,8 @@ struct State {
 impl State {
     /// Does what the registry wants done; whether something is announced. Nothing here waits, and the lock
     /// is held throughout, so that every link is told in the order in which the registry decided.
-    fn act(&mut self, feed: &Feed) -> bool {
+    fn act(&mut self, hub: &Hub) -> bool {
+        let feed = &hub.feed;
         let mut has_news = false;
         while let Some(action) = self.registry.poll_action() {
             match action {
@@ -157,6 +160,20 @@ impl State {
                         outbox.close(CloseReason::Idle);
                     }
                 }
+                #[cfg(feature = "cluster")]
+                Action::Open(new) => {
+                    let outbox = hub.new_way_outbox(new.claimant);
+                    self.outboxes.insert(new.way, outbox.clone());
+                    hub.open_way(new, outbox);
+                }
+                #[cfg(feature = "cluster")]
+                Action::CloseWay(way) => {
+                    if let Some(outbox) = self.outboxes.get(&way) {
+                        outbox.close(CloseReason::Unused);
+                    }
+                }
+                #[cfg(feature = "cluster")]
+                Action::Publish(publication) => hub.publish(publication),
             }
         }
         while let Some((link, dials)) = self.registry.poll_dialled() {
@@ -212,9 +229,17 @@ impl Hub {
         let config = house.config().of_tenant(id);
         let tenant = id.and_then(|id| house.config().tenants().name(id));
         let quotas = house.quotas_of(id);
+        let registry = Registry::new(&config, house.commons().clone())
+            .with_usage(house.usage_of(tenant.as_ref()), quotas.clone());
+        #[cfg(feature = "cluster")]
+        let registry = match house.desk() {
+            Some(desk) => {
+                registry.with_cluster(house.links().clone(), tenant.clone(), desk.clock().clone())
+            }
+            None => registry,
+        };
         let state = State {
-            registry: Registry::new(&config, house.commons().clone())
-                .with_usage(house.usage_of(tenant.as_ref()), quotas.clone()),
+            registry,
             outboxes: BTreeMap::new(),
             timer: None,
             gates: VecDeque::new(),
@@ -274,7 +299,7 @@ impl Hub {
     pub(super) fn with<R>(&self, change: impl FnOnce(&mut Registry) -> R) -> R {
         let mut state = self.lock();
         let result = change(&mut state.registry);
-        let has_news = state.act(&self.feed);
+        let has_news = state.act(self);
         let next = state.poll_timeout();
         let is_earlier = next.is_some_and(|next| state.timer.is_none_or(|timer| next < timer));
         if is_earlier {
@@ -337,12 +362,7 @@ impl Hub {
         visit: Option<Visit>,
     ) -> Result<Member, AdmitError> {
         let claimant = self.config.origin_weights().claimant(client);
-        let outbox = Arc::new_cyclic(|outbox| {
-            let account = self.house.budget().account(claimant, outbox.clone());
-            Outbox::new(self.config.limits().queue)
-                .with_version(version)
-                .with_account(account)
-        });
+        let outbox = self.new_outbox(claimant, version);
         let place = self
             .link_place(place, client, &outbox)
             .inspect_err(|error| {
@@ -365,7 +385,32 @@ impl Hub {
             claimant,
             visit: visit.map(Arc::new),
             outbox,
-            place,
+            place: Some(place),
+        })
+    }
+
+    /// Whether new links are to go elsewhere.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.house.is_leaving()
+    }
+
+    #[cfg(feature = "cluster")]
+    fn new_way_outbox(&self, claimant: Claimant) -> Arc<Outbox> {
+        Arc::new_cyclic(|outbox| {
+            let account = self.house.budget().account(claimant, outbox.clone());
+            Outbox::new(self.config.limits().queue)
+                .with_version(Version::V4)
+                .with_account(account)
+                .for_way()
+        })
+    }
+
+    fn new_outbox(&self, claimant: Claimant, version: Version) -> Arc<Outbox> {
+        Arc::new_cyclic(|outbox| {
+            let account = self.house.budget().account(claimant, outbox.clone());
+            Outbox::new(self.config.limits().queue)
+                .with_version(version)
+                .with_account(account)
         })
     }
 
@@ -559,8 +604,17 @@ pub(super) struct Member {
     /// What its request said, if somebody is asked about its joins.
     pub(super) visit: Option<Arc<Visit>>,
     pub(super) outbox: Arc<Outbox>,
-    /// Given back after the registry has forgotten the link.
-    pub(super) place: LinkPlace,
+    /// Given back after the registry has forgotten the link. Those of ours to other nodes have none.
+    pub(super) place: Option<LinkPlace>,
+}
+
+impl Member {
+    /// Whether an address is joined on the link.
+    pub(super) fn set_joined(&self, joined: bool) {
+        if let Some(place) = &self.place {
+            place.set_joined(joined);
+        }
+    }
 }
 
 impl Drop for Member {

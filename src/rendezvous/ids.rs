@@ -1,7 +1,7 @@
 //! The ids that a key goes by, and the ones that addresses end with.
 
 use libp2p_core::multihash::Multihash;
-use libp2p_identity::PeerId;
+use libp2p_identity::{PeerId, PublicKey};
 use sha2::{Digest as _, Sha256};
 
 /// SHA2-256, as a multihash code.
@@ -28,6 +28,15 @@ pub(super) fn hashed_form(peer: &PeerId) -> Option<PeerId> {
 /// Whether two ids are of one key.
 pub(super) fn is_same_peer(one: &PeerId, other: &PeerId) -> bool {
     one == other || hashed_form(one) == Some(*other) || hashed_form(other) == Some(*one)
+}
+
+/// The id that libp2p gives to a key today, if an address ends with that or with the one that old clients give to it.
+pub(super) fn of_key(key: &PublicKey, address: &str) -> Option<PeerId> {
+    let peer = key.to_peer_id();
+    let id = in_address(address);
+    let is_its = |of_key: PeerId| of_key.to_base58() == id;
+    let hashed = || hashed_form(&peer);
+    (is_its(peer) || hashed().is_some_and(is_its)).then_some(peer)
 }
 
 /// What an address ends with: the id of its peer, if it is a good one.

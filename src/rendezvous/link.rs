@@ -22,10 +22,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::ready;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::{Instant, Sleep},
-};
+use tokio::time::{Instant, Sleep};
 
 use self::{
     ended::Ended,
@@ -47,13 +44,16 @@ use crate::protocol::{
     event::uuid,
     socket_io,
 };
-use crate::websocket::{Message, Role, WebSocket};
+use crate::websocket::{CloseCode, Input, Message, Output, Role, WebSocket};
 
 /// How many bytes are taken from the queue at once and written with one flush. More gains nothing,
 /// and they are held beside the queue's own limit.
 const BATCH_BYTES: usize = 256 * 1024;
 /// How often in a row a link reads and writes before others get their turn.
 const ROUNDS: usize = 8;
+/// Longer than any link lasts.
+#[cfg(feature = "cluster")]
+const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 /// How long a link that is closed may take to hear why.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same where what it holds until then is scarce.
@@ -67,10 +67,24 @@ pub(super) struct Upgraded<S> {
     pub(super) member: Member,
     /// Whether the peer takes binary messages as text only.
     pub(super) base64: bool,
+    pub(super) end: Partner,
+}
+
+/// What is at the other end of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Partner {
+    /// A client.
+    Client,
+    /// Another node of the cluster, for dials from here. It needs no greeting and no heartbeats, nor does the next.
+    #[cfg(feature = "cluster")]
+    Way,
+    /// Another node of the cluster, for dials from there.
+    #[cfg(feature = "cluster")]
+    Guest,
 }
 
 /// Serves a link until it ends.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(upgraded: Upgraded<S>) {
+pub(super) async fn serve<S: Input + Output>(upgraded: Upgraded<S>) {
     let mut link = Link::new(upgraded);
     let ended = link.run().await;
     tracing::debug!(reason = %ended, "link ended");
@@ -78,10 +92,16 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(upgraded: Upgraded<
     if let Some(reason) = ended.reason() {
         member.hub.count_refused(reason);
     }
+    let code = match ended {
+        // Another node takes its place.
+        #[cfg(feature = "cluster")]
+        Ended::Shutdown if member.hub.config().cluster().is_some() => CloseCode::SERVICE_RESTART,
+        _ => ended.close_code(),
+    };
     // The other peers are told before this one is waited for.
     drop(member);
     // In a box: no living link is to have room for it.
-    let closing = Box::pin(close(socket, &ended));
+    let closing = Box::pin(close(socket, &ended, code));
     let timeout = match ended {
         Ended::Memory => SCARCE_CLOSE_TIMEOUT,
         _ => CLOSE_TIMEOUT,
@@ -90,16 +110,17 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(upgraded: Upgraded<
 }
 
 /// Tells the peer why its link ends, if it may still listen.
-async fn close<S: AsyncRead + AsyncWrite + Unpin>(
+async fn close<S: Input + Output>(
     mut socket: WebSocket<S>,
     ended: &Ended,
+    code: CloseCode,
 ) -> io::Result<()> {
     let reason = match ended {
         Ended::Lost(_) => return Ok(()),
         Ended::ByPeer => String::new(),
         ended => ended.to_string(),
     };
-    socket.finish(ended.close_code(), &reason).await
+    socket.finish(code, &reason).await
 }
 
 /// How long a message from a peer may be. One of version 4 must fit the links of version 3, where an
@@ -164,26 +185,39 @@ struct Link<S> {
     is_too_old: bool,
     message_limit: usize,
     base64: bool,
+    end: Partner,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+impl<S: Input + Output> Link<S> {
     fn new(upgraded: Upgraded<S>) -> Self {
         let Upgraded {
             io,
             read,
             member,
             base64,
+            end,
         } = upgraded;
         let config = member.hub.config();
         let message_limit = config.limits().message;
         let version = member.outbox.version();
         let longest = longest_message(version, message_limit);
-        let socket = WebSocket::new(io, Role::Server, longest, read.into());
         let now = hub_now();
-        let too_old = config.limits().link_age.map(|age| now + spread(age));
-        let pings = Pings::new(version, config.ping_interval(), now);
+        let (socket, pings, silence, age) = match end {
+            Partner::Client => (
+                WebSocket::new(io, Role::Server, longest, read.into()),
+                Pings::new(version, config.ping_interval(), now),
+                config.ping_interval(),
+                config.limits().link_age,
+            ),
+            // It is the trunk that has a heartbeat.
+            #[cfg(feature = "cluster")]
+            Partner::Way | Partner::Guest => {
+                (WebSocket::unmasked(io, longest), Pings::none(), NEVER, None)
+            }
+        };
+        let too_old = age.map(|age| now + spread(age));
         let pulse = Pulse::new(
-            config.ping_interval(),
+            silence,
             config.ping_timeout(),
             Drain {
                 stall: config.limits().stall_timeout,
@@ -193,7 +227,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         );
         Self {
             socket,
-            inbox: Inbox::new(version),
+            inbox: match end {
+                Partner::Client => Inbox::new(version),
+                #[cfg(feature = "cluster")]
+                Partner::Way | Partner::Guest => Inbox::connected(version, end),
+            },
+            end,
             limited: None,
             turn: None,
             spending: None,
@@ -232,6 +271,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     }
 
     fn greet(&self) {
+        if self.end != Partner::Client {
+            return;
+        }
         let config = self.member.hub.config();
         let version = self.member.outbox.version();
         let longest = longest_message(version, self.message_limit);
@@ -258,7 +300,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                     let waiting = waiting.map_or(0, |waiting| waiting.push.cost());
                     let limited = self.limited.as_ref().map_or(0, |limited| limited.cost());
                     let ahead = self.ahead.as_ref().map_or(0, |ahead| ahead.len());
-                    account.set_reading(self.socket.held() + waiting + limited + ahead);
+                    let held = self.socket.held(self.goes_on());
+                    account.set_reading(held + waiting + limited + ahead);
                 }
                 Poll::Pending
             }

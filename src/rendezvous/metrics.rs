@@ -2,6 +2,9 @@
 //!
 //! Nothing is kept for it but what is counted anyway: it is put together when it is asked for.
 
+#[cfg(feature = "cluster")]
+mod cluster;
+
 use std::{
     fmt,
     sync::Arc,
@@ -298,6 +301,10 @@ impl Whole {
             let help = "when the certificate expires, in seconds since 1970";
             let name = "rendezvous_certificate_expiry_seconds";
             number(to, name, help, MetricType::Gauge, expires)?;
+        }
+        #[cfg(feature = "cluster")]
+        if let Some(status) = &figures.cluster {
+            cluster::encode(status, to)?;
         }
         self.encode_top_peers(to)?;
         self.encode_access(to)

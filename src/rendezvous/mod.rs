@@ -39,6 +39,9 @@ mod admission;
 mod body;
 mod budget;
 mod challenge;
+#[cfg(feature = "cluster")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cluster")))]
+pub mod cluster;
 mod commons;
 mod config;
 mod day;

@@ -16,6 +16,9 @@ const GROUP_BITS: u32 = 48;
 /// least that a customer gets and all of it is one person's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Origin {
+    /// Another node of the cluster, for the peers there.
+    #[cfg(feature = "cluster")]
+    Node(u32),
     V4(Ipv4Addr),
     /// The upper half.
     V6(u64),
@@ -24,6 +27,9 @@ pub(super) enum Origin {
 /// What counts as one customer: an IPv4 address, or the /48 of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Group {
+    /// Another node of the cluster.
+    #[cfg(feature = "cluster")]
+    Node(u32),
     V4(Ipv4Addr),
     /// The upper 48 bits.
     V6(u64),
@@ -44,6 +50,8 @@ impl Origin {
         match self {
             Self::V4(ip) => Group::V4(ip),
             Self::V6(upper) => Group::V6(upper >> (ORIGIN_BITS - GROUP_BITS)),
+            #[cfg(feature = "cluster")]
+            Self::Node(number) => Group::Node(number),
         }
     }
 }
@@ -58,6 +66,19 @@ pub(super) struct Claimant {
     pub(super) weight: u32,
     /// What all origins of its group weigh together at most; at least `weight`.
     pub(super) group_limit: u32,
+}
+
+#[cfg(feature = "cluster")]
+impl Claimant {
+    /// All peers at another node: one origin.
+    pub(super) fn of_node(node: super::cluster::NodeNumber) -> Self {
+        Self {
+            client: std::net::Ipv4Addr::UNSPECIFIED.into(),
+            origin: Origin::Node(node.0),
+            weight: 1,
+            group_limit: 1,
+        }
+    }
 }
 
 /// What origins weigh, where it is not 1.

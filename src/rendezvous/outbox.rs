@@ -72,6 +72,9 @@ pub(super) enum CloseReason {
     Age,
     /// The server is shut down.
     Shutdown,
+    /// It is ours to another node, and of no use any more.
+    #[cfg(feature = "cluster")]
+    Unused,
 }
 
 impl CloseReason {
@@ -84,6 +87,8 @@ impl CloseReason {
             | Self::NoLongerAllowed
             | Self::Disconnected(_) => true,
             Self::Idle | Self::Age | Self::Shutdown => false,
+            #[cfg(feature = "cluster")]
+            Self::Unused => false,
         }
     }
 }
@@ -103,6 +108,8 @@ pub(super) struct Outbox {
     version: Version,
     /// What the link holds of the memory of all.
     account: Option<Arc<Account>>,
+    /// Whether it leads to several links, at another node.
+    is_way: bool,
     inner: Mutex<Inner>,
 }
 
@@ -237,6 +244,7 @@ impl Outbox {
             limit,
             version: Version::default(),
             account: None,
+            is_way: false,
             inner: Mutex::default(),
         }
     }
@@ -268,6 +276,18 @@ impl Outbox {
     pub(super) fn with_version(mut self, version: Version) -> Self {
         self.version = version;
         self
+    }
+
+    /// The same, for a link that leads to several ones at another node.
+    #[cfg(feature = "cluster")]
+    pub(super) fn for_way(mut self) -> Self {
+        self.is_way = true;
+        self
+    }
+
+    /// Whether it leads to several links, at another node.
+    pub(super) fn is_way(&self) -> bool {
+        self.is_way
     }
 
     /// In which version items are to be put in.

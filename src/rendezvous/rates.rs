@@ -133,6 +133,8 @@ impl Rates {
 /// How many there are of an origin and its group: an IPv4 address is its own group.
 fn levels(origin: Origin) -> usize {
     match origin {
+        #[cfg(feature = "cluster")]
+        Origin::Node(_) => 1,
         Origin::V4(_) => 1,
         Origin::V6(_) => 2,
     }

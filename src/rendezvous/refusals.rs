@@ -67,6 +67,8 @@ reasons! {
     DialTimedOut = "dial_timed_out",
     /// A dial: one of its peers left before it was answered.
     PeerLeft = "peer_left",
+    /// A dial: the peer is at another node of the cluster, which cannot be reached.
+    Unreachable = "unreachable",
     /// A dial that is reset: its receiver took too little for too long, and held up its sender.
     HeldUp = "held_up",
     /// A dial that is refused or ended: a peer of it, its address, or all together have sent what they may send in a day.
@@ -147,6 +149,8 @@ impl From<&Refusal> for Refused {
             Refusal::PeerLeft => Self::PeerLeft,
             Refusal::DaySpent { .. } => Self::DaySpent,
             Refusal::ShuttingDown => Self::ShuttingDown,
+            #[cfg(feature = "cluster")]
+            Refusal::Unreachable(_) => Self::Unreachable,
             Refusal::Malformed(_) => Self::MalformedRequest,
             Refusal::Unknown => Self::UnknownRequest,
         }

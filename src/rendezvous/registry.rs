@@ -10,6 +10,8 @@ mod gone;
 mod peers;
 mod quotas;
 mod rate;
+#[cfg(feature = "cluster")]
+mod remote;
 mod sample;
 mod turns;
 mod welcome;
@@ -24,6 +26,10 @@ use std::{
 
 use libp2p_identity::PeerId;
 
+#[cfg(feature = "cluster")]
+use self::remote::{Kind, Remotes};
+#[cfg(feature = "cluster")]
+pub(crate) use self::remote::{NewWay, Publication};
 use self::{
     dials::{CutDial, Dialled, Dials},
     gone::Gone,
@@ -31,9 +37,11 @@ use self::{
     rate::Spent,
     turns::{Audience, Turns},
 };
+#[cfg(feature = "cluster")]
+use super::cluster::NodeNumber;
 use super::{
     access::Grant,
-    challenge::{Challenge, Check, Checked},
+    challenge::{Challenge, Check, Checked, Nonces},
     commons::Commons,
     config::Config,
     ids,
@@ -156,6 +164,15 @@ pub(crate) enum Action {
     Left(LinkId),
     /// The link never joined: close it.
     Idle(LinkId),
+    /// Open a link to another node.
+    #[cfg(feature = "cluster")]
+    Open(NewWay),
+    /// The link to another node is not needed any more: close it.
+    #[cfg(feature = "cluster")]
+    CloseWay(LinkId),
+    /// Have the other nodes know.
+    #[cfg(feature = "cluster")]
+    Publish(Publication),
 }
 
 /// The announcement of a peer.
@@ -202,6 +219,9 @@ enum DeadlineKind {
     Challenge(LinkId, u64),
     /// The dial that the link has offered with this acknowledgement.
     Answer(LinkId, u64),
+    /// A way that had no dials.
+    #[cfg(feature = "cluster")]
+    Way(LinkId),
 }
 
 #[derive(Debug)]
@@ -227,6 +247,12 @@ struct Link {
     first_join: Option<Instant>,
     /// Until when nothing is to be read from it, because it was refused too often.
     rests_until: Option<Instant>,
+    /// What it is for.
+    #[cfg(feature = "cluster")]
+    kind: Kind,
+    /// The ways from here.
+    #[cfg(feature = "cluster")]
+    ways: BTreeMap<NodeNumber, LinkId>,
 }
 
 impl Link {
@@ -246,7 +272,19 @@ impl Link {
             next_ack: 0,
             first_join: None,
             rests_until: None,
+            #[cfg(feature = "cluster")]
+            kind: Kind::Client,
+            #[cfg(feature = "cluster")]
+            ways: BTreeMap::new(),
         }
+    }
+
+    /// Whether it is a client's: others are not announced, nor told of anybody.
+    fn is_clients(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        return matches!(self.kind, Kind::Client);
+        #[cfg(not(feature = "cluster"))]
+        true
     }
 
     /// How many dials may be open from one of its addresses, where `most` may be from any.
@@ -290,6 +328,7 @@ struct Settings {
     dial_rate: Rate,
     join_timeout: Duration,
     dial_timeout: Duration,
+    nonces: Nonces,
 }
 
 /// The first text behind an address in their order: where a list goes on.
@@ -338,6 +377,9 @@ pub(crate) struct Registry {
     usage: Option<Usage>,
     /// How much may be sent, if there is any bound.
     quotas: Option<Arc<Quotas>>,
+    /// The peers at other nodes, if there may be some.
+    #[cfg(feature = "cluster")]
+    remotes: Option<Box<Remotes>>,
     is_stopping: bool,
 }
 
@@ -357,6 +399,7 @@ impl Registry {
                 dial_rate: limits.dial_rate,
                 join_timeout: limits.join_timeout,
                 dial_timeout: limits.dial_timeout,
+                nonces: Nonces::default(),
             },
             links: BTreeMap::new(),
             peers: Peers::default(),
@@ -381,6 +424,8 @@ impl Registry {
             refusals: Refusals::default(),
             usage: None,
             quotas: None,
+            #[cfg(feature = "cluster")]
+            remotes: None,
             is_stopping: false,
         }
     }
@@ -413,6 +458,8 @@ impl Registry {
                 .remove(&(deadline, DeadlineKind::FirstJoin(link)));
         }
         self.forget_link(link, &state, Cut::LinkLost);
+        #[cfg(feature = "cluster")]
+        self.close_ways(link, &state);
         self.over.extend(state.grants.into_values());
     }
 
@@ -423,6 +470,8 @@ impl Registry {
             return;
         };
         self.forget_link(link, &state, Cut::Disconnected);
+        #[cfg(feature = "cluster")]
+        self.close_ways(link, &state);
         self.over.extend(state.grants.into_values());
         // What it has used up of its bounds is not given back.
         let state = Link {
@@ -430,6 +479,8 @@ impl Registry {
             dial_rate: state.dial_rate,
             next_ack: state.next_ack,
             first_join: state.first_join,
+            #[cfg(feature = "cluster")]
+            kind: state.kind,
             ..Link::new(state.claimant)
         };
         self.links.insert(link, Box::new(state));
@@ -441,11 +492,13 @@ impl Registry {
             let kind = DeadlineKind::Challenge(link, challenge.number);
             self.deadlines.remove(&(*expiry, kind));
         }
-        for address in &state.joins {
-            self.forget_peer(address);
-        }
-        if !state.joins.is_empty() {
-            self.has_left(link, state.claimant.origin);
+        if state.is_clients() {
+            for address in &state.joins {
+                self.forget_peer(address);
+            }
+            if !state.joins.is_empty() {
+                self.has_left(link, state.claimant.origin);
+            }
         }
         // The others may be very many: they come later, some at a time.
         let mut dials = state.dials.iter();
@@ -468,6 +521,7 @@ impl Registry {
         ack: Option<u64>,
         now: Instant,
     ) -> Option<Check> {
+        self.latest = Some(now);
         match (event, ack) {
             (Event::Join { address, data }, Some(ack)) => {
                 return self.join(link, address, data, ack, now);
@@ -531,6 +585,10 @@ impl Registry {
     pub(crate) fn handle_ack(&mut self, link: LinkId, ack: u64, json: &str) {
         let answer = DialAnswer::decode(json)
             .map_or_else(|error| Err(error.to_string()), |DialAnswer(answer)| answer);
+        #[cfg(feature = "cluster")]
+        if self.way_answered(link, ack, answer.is_ok()) {
+            return;
+        }
         self.dial_answered(link, ack, answer);
     }
 
@@ -542,6 +600,7 @@ impl Registry {
 
     /// Deals with what is overdue at `now`; if that is very much, with some of it.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.latest = Some(now);
         for _ in 0..OVERDUE_AT_ONCE {
             let Some(&(deadline, kind)) = self.deadlines.first() else {
                 break;
@@ -559,6 +618,8 @@ impl Registry {
                 }
                 DeadlineKind::Challenge(link, number) => self.challenge_timed_out(link, number),
                 DeadlineKind::Answer(link, ack) => self.dial_timed_out(link, ack),
+                #[cfg(feature = "cluster")]
+                DeadlineKind::Way(link) => self.way_timed_out(link),
             }
         }
         self.end_cut_dials();

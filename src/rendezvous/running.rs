@@ -24,6 +24,15 @@ use super::{
 /// How many connections and links that were accepted elsewhere may wait to be served.
 const HANDED: usize = 256;
 
+/// What a rendezvous listens on.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    pub(super) listener: Option<TcpListener>,
+    /// For the trunks of other nodes.
+    #[cfg(feature = "cluster")]
+    pub(super) trunks: Option<super::cluster::Bound>,
+}
+
 /// Why a connection that was accepted elsewhere is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -60,17 +69,23 @@ impl Rendezvous {
         if config.tls().is_some() {
             tracing::warn!("a certificate has no effect: TLS is up to the application");
         }
-        let rendezvous = Self::start_with(config.without_tls(), None);
+        #[cfg(feature = "cluster")]
+        if config.cluster().is_some() {
+            tracing::warn!("a cluster has no effect: only a `Server` is a node of one");
+        }
+        #[cfg(feature = "cluster")]
+        let config = config.without_cluster();
+        let rendezvous = Self::start_with(config.without_tls(), Sockets::default());
         tracing::info!("rendezvous started");
         rendezvous
     }
 
-    /// The same with a listener, if there is one.
-    pub(super) fn start_with(config: Config, listener: Option<TcpListener>) -> Self {
+    /// The same with sockets, as far as there are some.
+    pub(super) fn start_with(config: Config, sockets: Sockets) -> Self {
         let tenants = Arc::new(Tenants::new(config));
         let (stop, stopped) = oneshot::channel();
         let (handed, incoming) = mpsc::channel(HANDED);
-        let task = Supervised::spawn(run(listener, incoming, tenants.clone(), stopped));
+        let task = Supervised::spawn(run(sockets, incoming, tenants.clone(), stopped));
         Self {
             tenants,
             handed,
@@ -165,6 +180,8 @@ impl Rendezvous {
     ///
     /// The orderly stops of hyper and axum know nothing of links, which have left HTTP: stop both.
     ///
+    /// A node of a cluster drains first: for a while `/health` and new links are answered with 503, and all else goes on.
+    ///
     /// Not cancel safe in that dropping the future stops the rendezvous at once.
     pub async fn shutdown(mut self) {
         if let Some(stop) = self.stop.take() {
@@ -187,20 +204,32 @@ impl Drop for Rendezvous {
 }
 
 async fn run(
-    listener: Option<TcpListener>,
+    sockets: Sockets,
     mut handed: mpsc::Receiver<Handed>,
     tenants: Arc<Tenants>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let listener = listener.as_ref();
+    let listener = sockets.listener.as_ref();
     let mut tasks = JoinSet::new();
     // It takes no turns from those who connect, and ends with this.
     let mut panel = JoinSet::new();
     tenants.spawn_panel(&mut panel);
+    #[cfg(feature = "cluster")]
+    let node = sockets
+        .trunks
+        .and_then(|trunks| trunks.spawn(&tenants, &mut panel));
+    let told = async {
+        // An error is the end of whoever could tell.
+        let _ = stopped.await;
+        #[cfg(feature = "cluster")]
+        if let Some(node) = &node {
+            node.drain(&tenants).await;
+        }
+    };
     tokio::select! {
         () = accept(listener, &mut handed, &tenants, &mut tasks) => {}
         () = tenants.run_timers() => {}
-        _ = stopped => {}
+        () = told => {}
     }
     tenants.shut_down().await;
     // Links that were let in before are waited for, too.
@@ -211,6 +240,10 @@ async fn run(
     let all = async {
         while tasks.join_next().await.is_some() {}
         tenants.rested().await;
+        #[cfg(feature = "cluster")]
+        if let Some(node) = &node {
+            node.rested().await;
+        }
     };
     tokio::select! {
         () = all => {}

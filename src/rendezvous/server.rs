@@ -20,7 +20,7 @@ use super::{
     config::Config,
     house::House,
     names::PublicName,
-    running::{Rendezvous, ServeError},
+    running::{Rendezvous, ServeError, Sockets},
     snapshot::Snapshot,
     supervised::EndError,
     tenant::Tenant,
@@ -39,6 +39,10 @@ pub enum BindError {
         /// What the system says.
         source: io::Error,
     },
+    /// The node cannot be one of its cluster.
+    #[cfg(feature = "cluster")]
+    #[error("cannot be a node of a cluster")]
+    Cluster(#[from] super::cluster::JoinError),
     /// The certificate cannot be used now.
     #[error("cannot use TLS")]
     Tls(#[from] TlsError),
@@ -69,10 +73,17 @@ impl Server {
         let addr = config.listen_addr();
         #[cfg(feature = "rendezvous")]
         admin::warn_of_plain_http(&config);
+        #[cfg(feature = "cluster")]
+        let trunks = super::cluster::bind(&config)?;
         let listen = |source| BindError::Listen { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
-        let rendezvous = Rendezvous::start_with(config, Some(listener));
+        let sockets = Sockets {
+            listener: Some(listener),
+            #[cfg(feature = "cluster")]
+            trunks,
+        };
+        let rendezvous = Rendezvous::start_with(config, sockets);
         tracing::info!(%local_addr, "rendezvous started");
         Ok(Self {
             rendezvous,
@@ -184,6 +195,8 @@ impl Server {
 
     /// Stops: no new links, every stream ends with a reason, every link is closed when its peer has
     /// taken what is queued for it, or when the shutdown timeout is over.
+    ///
+    /// A node of a cluster drains first: for a while `/health` and new links are answered with 503, and all else goes on.
     ///
     /// Not cancel safe in that dropping the future stops the server at once.
     pub async fn shutdown(self) {

@@ -15,7 +15,7 @@ use super::{
     admission::Place,
     http::{self, Begun, Caller, Reply, Wish},
     hub::{AdmitError, now},
-    link::{self, Upgraded},
+    link::{self, Partner, Upgraded},
     refusals::Refused,
     tenants::Tenants,
 };
@@ -316,6 +316,7 @@ async fn open(begun: Begun, timeout: Duration, complaints: Arc<Complaints>) -> O
                 read,
                 member,
                 base64,
+                end: Partner::Client,
             })
         }
         Err(hidden) => Opened::Hidden(Upgraded {
@@ -324,6 +325,7 @@ async fn open(begun: Begun, timeout: Duration, complaints: Arc<Complaints>) -> O
             read: Bytes::new(),
             member,
             base64,
+            end: Partner::Client,
         }),
     })
 }

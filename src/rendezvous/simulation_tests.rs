@@ -369,6 +369,8 @@ impl World {
                         }
                     }
                 }
+                #[cfg(feature = "cluster")]
+                Action::Open(_) | Action::CloseWay(_) | Action::Publish(_) => {}
                 Action::Idle(link) => {
                     if let Some(peer) = self.clients.iter().position(|c| c.link == link) {
                         self.cut(peer);

@@ -35,6 +35,10 @@ pub struct Snapshot {
     pub relayed_bytes: u64,
     /// How many connections ended because the code that serves them panicked, which is a bug of this crate.
     pub panics: u64,
+    /// What it knows of its cluster, if it is a node of one.
+    #[cfg(feature = "cluster")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "cluster")))]
+    pub cluster: Option<super::cluster::ClusterStatus>,
 }
 
 impl Snapshot {

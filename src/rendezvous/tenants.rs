@@ -6,6 +6,8 @@ use futures::future::join_all;
 use libp2p_identity::PeerId;
 use tokio::task::JoinSet;
 
+#[cfg(feature = "cluster")]
+use super::cluster::ClusterStatus;
 #[cfg(feature = "rendezvous")]
 use super::{admin::Panel, supervised::again_after_panics};
 use super::{
@@ -73,6 +75,13 @@ impl Tenants {
     pub(super) fn named(&self, host: Option<&str>) -> Option<&Arc<Hub>> {
         let TenantId(number) = self.config().tenants().find(host?)?;
         self.hubs.get(number)
+    }
+
+    /// The tenant of that name, or the default one.
+    #[cfg(feature = "cluster")]
+    pub(super) fn with_name(&self, name: Option<&str>) -> Option<&Arc<Hub>> {
+        let mut all = self.all();
+        all.find(|hub| hub.tenant().map(|tenant| &**tenant) == name)
     }
 
     /// To whom somebody belongs who asks for the host; none if unknown hosts are refused.
@@ -193,6 +202,11 @@ impl Tenants {
             memory_bytes: house.budget().held(),
             refusals: snapshot.refusals.plus(house.admission().refusals()),
             panics: house.panics(),
+            #[cfg(feature = "cluster")]
+            cluster: house.desk().map(|desk| ClusterStatus {
+                unannounced: self.all().map(|hub| hub.unannounced()).sum(),
+                ..desk.status()
+            }),
             ..snapshot
         }
     }

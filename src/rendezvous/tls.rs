@@ -153,6 +153,11 @@ impl TlsConfig {
         Self::from_der(pem_chain(chain)?, key)
     }
 
+    #[cfg(feature = "cluster")]
+    pub(super) fn key(&self) -> CertifiedKey {
+        CertifiedKey::clone(&self.key)
+    }
+
     /// From when on the certificate is not valid any more.
     pub fn expires(&self) -> SystemTime {
         UNIX_EPOCH + self.not_after.to_unix_duration()

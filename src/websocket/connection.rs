@@ -6,11 +6,16 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 
 #[cfg(feature = "rendezvous-server")]
 use super::frame;
-use super::{CloseCode, Message, ReadError, frame::MAX_CONTROL, reader::Reader, writer::Writer};
+use super::{
+    CloseCode, Message, ReadError,
+    frame::MAX_CONTROL,
+    reader::{Input, Reader, Stream},
+    writer::{Output, Writer},
+};
 use crate::{buffer::Buffer, protocol::excerpt};
 
 /// Which end of the connection we are.
@@ -38,13 +43,25 @@ pub(crate) struct WebSocket<S> {
     pub(super) closed: Option<Option<CloseCode>>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
+impl<S: Input + Output> WebSocket<S> {
     /// One where `read` was read already, and no message may be longer than `limit` bytes.
     pub(crate) fn new(io: S, role: Role, limit: usize, read: BytesMut) -> Self {
         Self {
             io,
             reader: Reader::new(role, limit, read),
             writer: Writer::new(role),
+            ping: None,
+            closed: None,
+        }
+    }
+
+    /// One on which neither end masks: both belong to one operator, and what is below is encrypted.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn unmasked(io: S, limit: usize) -> Self {
+        Self {
+            io,
+            reader: Reader::new(Role::Client, limit, BytesMut::new()),
+            writer: Writer::new(Role::Server),
             ping: None,
             closed: None,
         }
@@ -58,8 +75,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     /// How many bytes of memory it holds of unfinished messages, and of what is not written.
     #[cfg(feature = "rendezvous-server")]
-    pub(crate) fn held(&self) -> usize {
-        self.reader.held() + self.writer.queued()
+    /// `reads` tells whether anything is read at the moment.
+    pub(crate) fn held(&mut self, reads: bool) -> usize {
+        self.reader.held() + self.writer.queued() + self.io.held(reads)
     }
 
     /// How many bytes were handed to the system so far.
@@ -150,7 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.reader.clear();
         self.send(Message::Close(close));
         std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
-        self.io.shutdown().await
+        std::future::poll_fn(|cx| self.io.poll_shutdown(cx)).await
     }
 
     /// [Closes](Self::close), and takes what the other end still sends until it hangs up, as a server does
@@ -158,7 +176,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     pub(crate) async fn finish(&mut self, code: CloseCode, reason: &str) -> io::Result<()> {
         self.close(code, reason).await?;
         let mut discarded = [0; 4096];
-        while self.io.read(&mut discarded).await? > 0 {}
+        while Stream(&mut self.io).read(&mut discarded).await? > 0 {}
         Ok(())
     }
 }

@@ -33,6 +33,10 @@ use bytes::Bytes;
 pub(crate) use self::connection::encode_text;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use self::connection::{Role, WebSocket};
+#[cfg(feature = "cluster")]
+pub(crate) use self::writer::Unwritten;
+#[cfg(feature = "rendezvous-server")]
+pub(crate) use self::{reader::Input, writer::Output};
 
 /// Why a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +51,8 @@ impl CloseCode {
     #[cfg(feature = "rendezvous-server")]
     pub(crate) const POLICY_VIOLATION: Self = Self(1008);
     pub(crate) const MESSAGE_TOO_BIG: Self = Self(1009);
+    /// Of the registry that RFC 6455 sets up, not of itself.
+    pub(crate) const SERVICE_RESTART: Self = Self(1012);
 
     /// A code that may be sent: RFC 6455, section 7.4, and the registry that it sets up.
     pub(crate) fn received(code: u16) -> Option<Self> {

@@ -50,6 +50,56 @@ pub(super) struct Reader {
 struct Large {
     header: Header,
     payload: Buffer,
+    /// The payload, if it has come as one piece.
+    whole: Option<Bytes>,
+}
+
+impl Large {
+    fn is_complete(&self) -> bool {
+        self.whole.is_some() || self.payload.len() == self.header.len
+    }
+
+    fn into_payload(self) -> Bytes {
+        match self.whole {
+            Some(whole) => whole,
+            None => self.payload.freeze(),
+        }
+    }
+}
+
+/// What frames are read from.
+pub(crate) trait Input {
+    fn poll_read(&mut self, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
+
+    /// How many bytes of memory it holds of what has come and is not read, or may hold before it is looked at again.
+    #[cfg(feature = "rendezvous-server")]
+    fn held(&mut self, _reads: bool) -> usize {
+        0
+    }
+
+    /// Gives exactly so many bytes without a copy, if that is what comes next as one piece of memory.
+    fn take_piece(&mut self, _: &mut Context<'_>, _: usize) -> Option<Bytes> {
+        None
+    }
+}
+
+impl<S: AsyncRead + Unpin> Input for S {
+    fn poll_read(&mut self, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self).poll_read(cx, to)
+    }
+}
+
+/// The same as a stream of bytes.
+pub(super) struct Stream<'a, I>(pub(super) &'a mut I);
+
+impl<I: Input> AsyncRead for Stream<'_, I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.0.poll_read(cx, to)
+    }
 }
 
 /// The frames of a message so far.
@@ -137,7 +187,7 @@ impl Reader {
     /// The next message; `None` at the end. Nothing comes after an error.
     pub(super) fn poll_next(
         &mut self,
-        io: &mut (impl AsyncRead + Unpin),
+        io: &mut impl Input,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Message, ReadError>>> {
         if self.over {
@@ -150,7 +200,7 @@ impl Reader {
 
     fn poll_message(
         &mut self,
-        io: &mut (impl AsyncRead + Unpin),
+        io: &mut impl Input,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Message>, ReadError>> {
         loop {
@@ -169,13 +219,9 @@ impl Reader {
     }
 
     /// Reads more into `pending`; whether there was more.
-    fn poll_more(
-        &mut self,
-        io: &mut (impl AsyncRead + Unpin),
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<bool>> {
+    fn poll_more(&mut self, io: &mut impl Input, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         self.pending.reserve(self.window);
-        let read = match pin!(io.read_buf(&mut self.pending)).poll(cx) {
+        let read = match pin!(Stream(io).read_buf(&mut self.pending)).poll(cx) {
             Poll::Ready(read) => read?,
             Poll::Pending => {
                 if self.pending.is_empty() {
@@ -196,23 +242,25 @@ impl Reader {
     }
 
     /// Reads the rest of the payload of a large frame.
-    fn poll_large(
-        &mut self,
-        io: &mut (impl AsyncRead + Unpin),
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        let Some(Large { header, payload }) = self.large.as_deref_mut() else {
+    fn poll_large(&mut self, io: &mut impl Input, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(large) = self.large.as_deref_mut() else {
             return Poll::Ready(Ok(()));
         };
-        while payload.len() < header.len {
+        let header = large.header;
+        if large.payload.is_empty() && header.mask.is_none() {
+            large.whole = io.take_piece(cx, header.len);
+            self.read += large.whole.as_ref().map_or(0, Bytes::len) as u64;
+        }
+        while !large.is_complete() {
+            let payload = &mut large.payload;
             let (offset, missing) = (payload.len(), header.len - payload.len());
             if payload.room().is_empty() {
-                payload.reserve(missing.min(offset));
+                payload.reserve(missing.min(offset.max(FIRST)));
             }
             let room = payload.room();
             let most = room.len().min(missing + BEHIND);
             let mut buf = ReadBuf::new(&mut room[..most]);
-            ready!(Pin::new(&mut *io).poll_read(cx, &mut buf))?;
+            ready!(io.poll_read(cx, &mut buf))?;
             let read = buf.filled_mut();
             if read.is_empty() {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
@@ -242,9 +290,8 @@ impl Reader {
             self.pending.advance(n);
             self.begin_large(header);
         }
-        let complete = |large: &mut Box<Large>| large.payload.len() == large.header.len;
-        let large = self.large.take_if(complete);
-        Ok(large.map(|large| (large.header, large.payload.freeze())))
+        let large = self.large.take_if(|large| large.is_complete());
+        Ok(large.map(|large| (large.header, large.into_payload())))
     }
 
     fn small_frame(&mut self, header: Header, at: usize) -> Option<(Header, Bytes)> {
@@ -259,13 +306,21 @@ impl Reader {
     fn begin_large(&mut self, header: Header) {
         self.window = WINDOW.0;
         let there = self.pending.len().min(header.len);
-        let mut payload = Buffer::with_capacity((header.len + BEHIND).min(FIRST).max(there));
+        let mut payload = match there {
+            // It may come in one piece.
+            0 => Buffer::default(),
+            there => Buffer::with_capacity((header.len + BEHIND).min(FIRST).max(there)),
+        };
         payload.extend_from_slice(&self.pending[..there]);
         self.pending.advance(there);
         if let Some(key) = header.mask {
             mask::apply(key, 0, &mut payload);
         }
-        self.large = Some(Box::new(Large { header, payload }));
+        self.large = Some(Box::new(Large {
+            header,
+            payload,
+            whole: None,
+        }));
     }
 
     fn check_length(&self, header: &Header) -> Result<(), ReadError> {

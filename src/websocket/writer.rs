@@ -60,6 +60,84 @@ impl Piece {
     }
 }
 
+/// What is not written yet, and not empty.
+#[derive(Debug)]
+pub(crate) struct Unwritten<'a> {
+    pieces: &'a mut VecDeque<Piece>,
+    /// How much of the first piece is written.
+    offset: usize,
+}
+
+impl Unwritten<'_> {
+    fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        let mut offset = self.offset;
+        self.pieces.iter().map(move |piece| {
+            let bytes = piece.bytes();
+            &bytes[std::mem::take(&mut offset).min(bytes.len())..]
+        })
+    }
+
+    /// The first piece, to be shared without a copy.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn first(&mut self) -> Bytes {
+        let Some(first) = self.pieces.front_mut() else {
+            return Bytes::new();
+        };
+        let bytes = match std::mem::replace(first, Piece::Shared(Bytes::new())) {
+            Piece::Gathered(bytes) => bytes.into(),
+            Piece::Shared(bytes) => bytes,
+            Piece::Own(bytes) => bytes.freeze(),
+        };
+        *first = Piece::Shared(bytes.clone());
+        bytes.slice(self.offset.min(bytes.len())..)
+    }
+}
+
+/// Where frames are written.
+pub(crate) trait Output {
+    /// Takes some of what is not written; how many bytes.
+    fn poll_write(
+        &mut self,
+        unwritten: &mut Unwritten<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>>;
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ends our direction.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// A stream of bytes, which takes as many pieces at once as the system allows.
+impl<S: AsyncWrite + Unpin> Output for S {
+    fn poll_write(
+        &mut self,
+        unwritten: &mut Unwritten<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let mut pieces = unwritten.slices();
+        if !self.is_write_vectored() {
+            let first = pieces.find(|piece| !piece.is_empty()).unwrap_or_default();
+            return Pin::new(self).poll_write(cx, first);
+        }
+        let mut slices = [IoSlice::new(&[]); AT_ONCE];
+        let mut n = 0;
+        for (slice, piece) in slices.iter_mut().zip(pieces) {
+            *slice = IoSlice::new(piece);
+            n += 1;
+        }
+        Pin::new(self).poll_write_vectored(cx, &slices[..n])
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self).poll_flush(cx)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self).poll_shutdown(cx)
+    }
+}
+
 impl Writer {
     pub(super) fn new(role: Role) -> Self {
         Self {
@@ -177,12 +255,16 @@ impl Writer {
     /// Writes all that there is.
     pub(super) fn poll_flush(
         &mut self,
-        io: &mut (impl AsyncWrite + Unpin),
+        io: &mut impl Output,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         self.seal();
         while self.queued > 0 {
-            let written = ready!(self.poll_write(Pin::new(&mut *io), cx))?;
+            let mut unwritten = Unwritten {
+                pieces: &mut self.pieces,
+                offset: self.offset,
+            };
+            let written = ready!(io.poll_write(&mut unwritten, cx))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -192,30 +274,7 @@ impl Writer {
         if self.pieces.capacity() > KEPT_SLOTS {
             self.pieces = VecDeque::new();
         }
-        Pin::new(io).poll_flush(cx)
-    }
-
-    fn poll_write(
-        &self,
-        io: Pin<&mut impl AsyncWrite>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        let mut offset = self.offset;
-        let mut pieces = self.pieces.iter().map(|piece| {
-            let bytes = piece.bytes();
-            &bytes[std::mem::take(&mut offset).min(bytes.len())..]
-        });
-        if !io.is_write_vectored() {
-            let first = pieces.find(|piece| !piece.is_empty()).unwrap_or_default();
-            return io.poll_write(cx, first);
-        }
-        let mut slices = [IoSlice::new(&[]); AT_ONCE];
-        let mut n = 0;
-        for (slice, piece) in slices.iter_mut().zip(pieces) {
-            *slice = IoSlice::new(piece);
-            n += 1;
-        }
-        io.poll_write_vectored(cx, &slices[..n])
+        io.poll_flush(cx)
     }
 
     fn advance(&mut self, written: usize) {

@@ -6,6 +6,8 @@ mod admin;
 mod admission;
 mod bounds;
 mod client;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod handed;
 mod http;
 mod memory;

@@ -56,6 +56,8 @@ impl Live {
             event("pictures", page::pictures(look)),
             event("users", page::users(&look.users)),
             event("refusals", page::refusals(&look.now)),
+            #[cfg(feature = "cluster")]
+            event("cluster", page::cluster(&look.now)),
         ];
         Self {
             figures: event("figures", page::figures(&look.now)).into(),

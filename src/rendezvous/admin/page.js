@@ -47,7 +47,9 @@ async function refreshPeers () {
 
 function listen () {
   events = new EventSource('/admin/events')
-  for (const part of ['figures', 'pictures', 'users', 'refusals']) {
+  for (const part of ['figures', 'pictures', 'users', 'refusals', 'cluster']) {
+    // A server that is no node of a cluster shows none.
+    if (!$(part)) continue
     events.addEventListener(part, ({ data }) => {
       say('live', true)
       if (part !== 'users' || !isInUse($(part))) $(part).innerHTML = data

@@ -146,6 +146,7 @@ impl Page<'_> {
                     div id="pictures" { (pictures(self.look)) }
                 }
                 (self.peers_section())
+                (cluster_section(&self.look.now))
                 section aria-labelledby="top" {
                     h2 id="top" { "Who has sent most today" }
                     div id="users" { (users(&self.look.users)) }
@@ -253,6 +254,81 @@ pub(super) fn figures(now: &Now) -> Markup {
             div { dt { "Connections" } dd { (count(snapshot.connections)) } }
             div { dt { "Memory of links" } dd { (units::bytes(snapshot.memory_bytes)) } }
             div { dt { "Runs for" } dd { (units::span(now.runs_for)) } }
+        }
+    }
+}
+
+/// What the server knows of its cluster, if it is a node of one.
+#[cfg(feature = "cluster")]
+fn cluster_section(now: &Now) -> Markup {
+    html! {
+        @if now.figures.snapshot.cluster.is_some() {
+            section aria-labelledby="nodes" {
+                h2 id="nodes" { "Other nodes of the cluster" }
+                div id="cluster" { (cluster(now)) }
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "cluster"))]
+fn cluster_section(_: &Now) -> Markup {
+    html! {}
+}
+
+/// The directory, and the other nodes.
+#[cfg(feature = "cluster")]
+pub(super) fn cluster(now: &Now) -> Markup {
+    let Some(status) = &now.figures.snapshot.cluster else {
+        return html! {};
+    };
+    let age = status
+        .directory_age
+        .map_or_else(|| "never".to_owned(), units::span);
+    let (remote, unwritten) = (status.remote_peers as u64, status.unwritten as u64);
+    html! {
+        p {
+            @if !status.is_watched {
+                strong { "The directory is not to be reached. " }
+            }
+            "Up to date " (age) @if status.directory_age.is_some() { " ago" } ". "
+            (units::counted(remote, "peer is", "peers are")) " joined at other nodes. "
+            (units::counted(unwritten, "change here is", "changes here are")) " not known to them yet. "
+            (units::counted(status.conflicts, "join", "joins")) " here lost against a later one elsewhere."
+        }
+        @if status.each.is_empty() {
+            p { "There is no other node." }
+        } @else {
+            table role="table" {
+                thead role="rowgroup" {
+                    tr role="row" {
+                        th scope="col" role="columnheader" { "Node" }
+                        th scope="col" role="columnheader" { "Trunk" }
+                        th scope="col" role="columnheader" class="number" { "Answers in" }
+                        th scope="col" role="columnheader" class="number" { "Streams" }
+                        th scope="col" role="columnheader" class="number" { "Stalled" }
+                        th scope="col" role="columnheader" class="number" { "Sent" }
+                        th scope="col" role="columnheader" class="number" { "Received" }
+                        th scope="col" role="columnheader" class="number" { "Cut" }
+                    }
+                }
+                tbody role="rowgroup" {
+                    @for trunk in &status.each {
+                        @let answer = trunk.round_trip.map_or_else(String::new, |time| format!("{:.1} ms", time.as_secs_f64() * 1000.0));
+                        @let cuts = trunk.cuts.iter().map(|(_, count)| count).sum();
+                        tr role="row" {
+                            th scope="row" role="rowheader" { (trunk.node) }
+                            td role="cell" data-label="Trunk" { @if trunk.is_open { "open" } @else { strong { "not open" } } }
+                            td role="cell" class="number" data-label="Answers in" { (answer) }
+                            td role="cell" class="number" data-label="Streams" { (units::count(trunk.streams as u64)) }
+                            td role="cell" class="number" data-label="Stalled" { (units::count(trunk.stalled as u64)) }
+                            td role="cell" class="number" data-label="Sent" { (units::bytes(trunk.sent_bytes)) }
+                            td role="cell" class="number" data-label="Received" { (units::bytes(trunk.received_bytes)) }
+                            td role="cell" class="number" data-label="Cut" { (units::count(cuts)) }
+                        }
+                    }
+                }
+            }
         }
     }
 }

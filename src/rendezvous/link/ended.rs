@@ -44,6 +44,9 @@ pub(super) enum Ended {
     Age,
     #[error("rendezvous is shutting down")]
     Shutdown,
+    #[cfg(feature = "cluster")]
+    #[error("not used any more")]
+    Unused,
 }
 
 impl Ended {
@@ -64,6 +67,8 @@ impl Ended {
             | Self::Disconnected(_)
             | Self::Idle => CloseCode::POLICY_VIOLATION,
             Self::Age | Self::Shutdown => CloseCode::GOING_AWAY,
+            #[cfg(feature = "cluster")]
+            Self::Unused => CloseCode::NORMAL,
         }
     }
 
@@ -83,6 +88,8 @@ impl Ended {
             Self::Age => Refused::LinkAge,
             Self::Violation(_) | Self::WebSocket(_) => Refused::ProtocolViolation,
             Self::ByPeer | Self::Lost(_) | Self::Shutdown => return None,
+            #[cfg(feature = "cluster")]
+            Self::Unused => return None,
         })
     }
 }
@@ -98,6 +105,8 @@ impl From<CloseReason> for Ended {
             CloseReason::Disconnected(words) => Self::Disconnected(words),
             CloseReason::Age => Self::Age,
             CloseReason::Shutdown => Self::Shutdown,
+            #[cfg(feature = "cluster")]
+            CloseReason::Unused => Self::Unused,
         }
     }
 }

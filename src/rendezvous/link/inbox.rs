@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use bytes::Bytes;
 
 use super::{
-    Ended, hub_now,
+    Ended, Partner, hub_now,
     joining::{self, Begun, Joining},
     limited::Limited,
     way::{Delivery, Destination, Sent, Waiting, forward, note_sent},
@@ -61,6 +61,7 @@ enum Namespace {
 #[derive(Debug)]
 pub(super) struct Inbox {
     version: Version,
+    end: Partner,
     namespace: Namespace,
     /// How many binary frames a text frame has announced that have not come.
     attachments: usize,
@@ -77,6 +78,7 @@ impl Inbox {
     pub(super) fn new(version: Version) -> Self {
         Self {
             version,
+            end: Partner::Client,
             namespace: match version {
                 Version::V3 => Namespace::Connected,
                 Version::V4 => Namespace::Due,
@@ -86,6 +88,16 @@ impl Inbox {
             routes: HashMap::new(),
             next_sweep: FIRST_SWEEP,
             beside: 0,
+        }
+    }
+
+    /// That of a link to another node, which needs not ask for the namespace.
+    #[cfg(feature = "cluster")]
+    pub(super) fn connected(version: Version, end: Partner) -> Self {
+        Self {
+            namespace: Namespace::Connected,
+            end,
+            ..Self::new(version)
         }
     }
 
@@ -275,7 +287,7 @@ impl Inbox {
         member
             .hub
             .with(|registry| registry.handle_disconnect(member.link));
-        member.place.set_joined(false);
+        member.set_joined(false);
     }
 
     fn expect_binary(
@@ -302,6 +314,9 @@ impl Inbox {
                 Ok(Event::Stream { stream, event }) => {
                     return Ok(self.handle_stream(member, stream, &event, ack, message));
                 }
+                // On a way, it is us who ask.
+                #[cfg(feature = "cluster")]
+                Ok(_) if self.end == Partner::Way => return Err(Ended::ByPeer),
                 Ok(event) => return Ok(request(member, event, ack)),
                 Err(error) => return Ok(malformed(member, ack, error)),
             },
@@ -318,6 +333,10 @@ impl Inbox {
             },
             socket_io::Packet::Ack { id, json } => {
                 member.hub.handle_ack(member.link, id, json);
+            }
+            // A node that has no use for it hangs up.
+            socket_io::Packet::Disconnect if self.end != Partner::Client => {
+                return Err(Ended::ByPeer);
             }
             socket_io::Packet::Disconnect => self.disconnect(member),
             // A server says it; the others are dealt with before.
@@ -466,7 +485,7 @@ fn request(member: &Member, event: Event<'_>, ack: Option<u64>) -> Handled {
         };
     }
     if may_join {
-        member.place.set_joined(joined);
+        member.set_joined(joined);
     }
     done_or_rest(rest)
 }

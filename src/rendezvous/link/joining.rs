@@ -101,6 +101,6 @@ fn finish(member: &Member, checked: Checked) -> Option<Instant> {
             registry.poll_rest(member.link),
         )
     });
-    member.place.set_joined(joined);
+    member.set_joined(joined);
     rest
 }

@@ -23,6 +23,15 @@ impl Pings {
         Self { interval, next }
     }
 
+    /// None at all.
+    #[cfg(feature = "cluster")]
+    pub(super) fn none() -> Self {
+        Self {
+            interval: Duration::ZERO,
+            next: None,
+        }
+    }
+
     /// Whether a ping is to be sent now; the next one is due an interval later.
     pub(super) fn poll(&mut self, now: Instant) -> bool {
         let is_due = self.next.is_some_and(|next| next <= now);

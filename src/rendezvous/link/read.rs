@@ -5,10 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use super::{
     Ended, Link, hub_now,
@@ -16,12 +13,12 @@ use super::{
     limited::{self, Passed},
     way::Waiting,
 };
-use crate::websocket::{Message, ReadError};
+use crate::websocket::{Input, Message, Output, ReadError};
 
 /// How many messages are read before it is looked whether there is something to write.
 const READS: usize = 32;
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+impl<S: Input + Output> Link<S> {
     /// Reads some messages; whether there may be more to do.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         if let Some(spending) = &mut self.spending {
@@ -113,7 +110,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
 
     fn wait(&mut self, waiting: Waiting) {
         let (taken, now) = (waiting.taken(), hub_now());
-        if self.holds.begin(waiting.to(), taken, now) && self.has_one_dial() {
+        if self.holds.begin(waiting.to(), taken, now) && (waiting.goes_on() || self.has_one_dial())
+        {
             self.holds.excuse(taken, now);
         }
         self.waiting = Some(waiting);
@@ -217,15 +215,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     fn look_at_holds(&mut self, now: std::time::Instant) {
         let taken = self.waiting.as_ref().map_or(0, Waiting::taken);
         let stall_timeout = self.member.hub.config().limits().stall_timeout;
-        if self.holds.waited(now) < stall_timeout && self.has_one_dial() {
+        let goes_on = self.waiting.as_ref().is_some_and(Waiting::goes_on);
+        if goes_on || self.holds.waited(now) < stall_timeout && self.has_one_dial() {
             self.holds.excuse(taken, now);
         } else {
             self.holds.pay(taken, now);
         }
     }
 
-    /// Whether there is nobody who can be held up.
+    /// Whether there is nobody who can be held up: all that comes over a way goes to one link.
     fn has_one_dial(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        if self.end == super::Partner::Way {
+            return true;
+        }
         self.member.hub.has_one_dial(self.member.link)
     }
 

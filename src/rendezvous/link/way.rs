@@ -30,6 +30,11 @@ impl Waiting {
         self.destination.route.to
     }
 
+    /// Whether it goes on from there to one of several links at another node, which judges those.
+    pub(super) fn goes_on(&self) -> bool {
+        self.destination.outbox.is_way()
+    }
+
     /// How many bytes that link has taken.
     pub(super) fn taken(&self) -> u64 {
         self.destination.outbox.taken()

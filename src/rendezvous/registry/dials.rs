@@ -293,7 +293,7 @@ impl Registry {
     }
 
     fn check_dial(
-        &self,
+        &mut self,
         link: LinkId,
         from: &str,
         to: &str,
@@ -302,10 +302,16 @@ impl Registry {
         if self.is_stopping {
             return Err(Refusal::ShuttingDown);
         }
-        if self.peers.owner(from) != Some(link) {
+        if !self.may_dial_from(link, from) {
             return Err(Refusal::NotAuthorized);
         }
-        let listener = self.peers.owner(to).ok_or(Refusal::PeerNotFound)?;
+        let listener = self.peers.owner(to);
+        #[cfg(not(feature = "cluster"))]
+        let listener = listener.ok_or(Refusal::PeerNotFound)?;
+        #[cfg(feature = "cluster")]
+        if listener.is_none() && self.remotes.is_none() {
+            return Err(Refusal::PeerNotFound);
+        }
         if self.dials.0.contains_key(dial_id) {
             return Err(Refusal::DialIdInUse);
         }
@@ -316,8 +322,21 @@ impl Registry {
         {
             return Err(Refusal::TooManyDials);
         }
+        #[cfg(feature = "cluster")]
+        let listener = match listener {
+            Some(listener) => listener,
+            None => self.way(link, to)?,
+        };
         self.check_day((link, from), (listener, to))?;
         Ok(listener)
+    }
+
+    /// Whether an address is one of the link's own.
+    fn may_dial_from(&self, link: LinkId, from: &str) -> bool {
+        match self.links.get(&link) {
+            Some(state) if !state.is_clients() => state.joins.contains(from),
+            _ => self.peers.owner(from) == Some(link),
+        }
     }
 
     /// Makes room for one more dial to a listener, if need be at the cost of whoever dials it most.
@@ -398,14 +417,23 @@ impl Registry {
         self.next_flow.0 += 1;
         self.dials.0.insert(dial_id.clone(), dial);
         tracing::debug!(link = %dialer, to = %listener, %dial_id, "a dial");
-        let event = Event::Incoming {
-            dial_id,
-            from: from.to_owned(),
+        let incoming = || {
+            let event = Event::Incoming {
+                dial_id: dial_id.clone(),
+                from: from.to_owned(),
+            };
+            event.encode(Some(listener_ack))
         };
+        #[cfg(feature = "cluster")]
+        let text = self
+            .offer_on_way(listener, (from, to), &dial_id, listener_ack)
+            .unwrap_or_else(incoming);
+        #[cfg(not(feature = "cluster"))]
+        let text = incoming();
         self.actions.push_back(Action::Offer {
             to: listener,
             ack: listener_ack,
-            text: event.encode(Some(listener_ack)),
+            text,
         });
     }
 
@@ -582,6 +610,8 @@ impl Registry {
                     listener.dialled_by = None;
                 }
             }
+            #[cfg(feature = "cluster")]
+            self.rest_way(dial.listener);
         }
     }
 }

@@ -29,6 +29,8 @@ use crate::{
     },
     words::{self, Words},
 };
+#[cfg(feature = "cluster")]
+use crate::{protocol::nonce::Stamp, rendezvous::cluster::PeerRecord};
 
 /// The longest address that is taken, in bytes; as [`StarAddr::from_wire`].
 const MAX_ADDRESS: usize = 512;
@@ -64,6 +66,9 @@ struct Peer {
     then: Option<Instant>,
     /// Where it is counted what it sends, if it is.
     seat: Option<Box<Seat>>,
+    /// What the other nodes know of it.
+    #[cfg(feature = "cluster")]
+    record: Option<(Arc<PeerRecord>, Stamp)>,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +105,19 @@ impl Peers {
     fn set_seat(&mut self, address: &str, seat: Seat) {
         if let Some(peer) = self.by_address.get_mut(address) {
             peer.seat = Some(Box::new(seat));
+        }
+    }
+
+    /// What the other nodes know of an address, and since which join.
+    #[cfg(feature = "cluster")]
+    pub(super) fn record(&self, address: &str) -> Option<&(Arc<PeerRecord>, Stamp)> {
+        self.by_address.get(address)?.record.as_ref()
+    }
+
+    #[cfg(feature = "cluster")]
+    pub(super) fn set_record(&mut self, address: &str, record: Arc<PeerRecord>, stamp: Stamp) {
+        if let Some(peer) = self.by_address.get_mut(address) {
+            peer.record = Some((record, stamp));
         }
     }
 
@@ -175,15 +193,15 @@ impl Registry {
         ack: u64,
         now: Instant,
     ) -> Result<Step, Refusal> {
-        let Settings {
-            strict_multiaddr,
-            public_names,
-            ..
-        } = &self.settings;
-        if !is_valid(address, *strict_multiaddr) || !public_names.admit(address) {
+        if !self.may_join(address) {
             return Err(Refusal::InvalidMultiaddr);
         }
         self.check_join_limit(link, address, now)?;
+        #[cfg(feature = "cluster")]
+        if let Some(check) = self.join_as_guest(link, address, &data, ack) {
+            self.check_join_rate(link, now)?;
+            return check.map(Step::Check);
+        }
         if !self.settings.challenge {
             self.check_join_rate(link, now)?;
             // Whoever comes last has it: its old link may be dead without our knowing.
@@ -207,14 +225,20 @@ impl Registry {
             // Before the work is done. Each nonce is good for one signature.
             self.check_join_rate(link, now)?;
             let key = data;
-            return Ok(Step::Check(Check::Key(KeyCheck { address, ack, key })));
+            let nonces = self.settings.nonces.clone();
+            return Ok(Step::Check(Check::Key(KeyCheck {
+                address,
+                ack,
+                key,
+                nonces,
+            })));
         };
         self.deadlines
             .remove(&(expiry, DeadlineKind::Challenge(link, challenge.number)));
         if challenge.has_key(&data) {
             // A peer that gave up waiting for its nonce begins anew.
             self.check_join_rate(link, now)?;
-            challenge.renew(&address);
+            challenge.renew(&self.settings.nonces, &address);
             return Ok(Step::Challenge(
                 self.open_challenge(link, address, challenge, now),
             ));
@@ -227,6 +251,16 @@ impl Registry {
             signature: data,
             number: self.next_request(),
         })))
+    }
+
+    /// Whether an address is one under which a peer may join, whoever it is.
+    pub(super) fn may_join(&self, address: &str) -> bool {
+        let Settings {
+            strict_multiaddr,
+            public_names,
+            ..
+        } = &self.settings;
+        is_valid(address, *strict_multiaddr) && public_names.admit(address)
     }
 
     fn next_request(&mut self) -> u64 {
@@ -292,6 +326,11 @@ impl Registry {
                 let nonce = self.open_challenge(link, address, challenge, now);
                 self.send(link, JoinAnswer::Nonce(nonce).encode(ack));
             }
+            #[cfg(feature = "cluster")]
+            Ok(Proof::Guest(stamp)) => match self.is_newest(&address, stamp) {
+                true => self.guest_joined(link, address, ack),
+                false => self.join_refused(link, ack, Refusal::NotAuthorized, now),
+            },
             // Whoever was not asked about has not been let in.
             Ok(_) if self.settings.access && grant.is_none() => {
                 let refusal = Refusal::NotAllowed(String::new());
@@ -302,9 +341,17 @@ impl Registry {
                 self.over.extend(grant);
                 self.join_refused(link, ack, Refusal::Overtaken, now);
             }
-            Ok(Proof::Possession(_) | Proof::Claim) => {
-                self.joined(link, address, number, grant, ack, now);
+            #[cfg(feature = "cluster")]
+            Ok(Proof::Possession(challenge)) => {
+                let proof = self.remotes.is_some().then(|| challenge.join_proof());
+                self.joined(link, address.clone(), number, grant, ack, now);
+                if let Some(proof) = proof {
+                    self.publish(link, &address.into(), proof);
+                }
             }
+            #[cfg(not(feature = "cluster"))]
+            Ok(Proof::Possession(_)) => self.joined(link, address, number, grant, ack, now),
+            Ok(Proof::Claim) => self.joined(link, address, number, grant, ack, now),
             Err(error) => self.join_refused(link, ack, error, now),
         }
     }
@@ -345,7 +392,7 @@ impl Registry {
         self.counters.joins += 1;
         let owner = self.peers.owner(&address);
         let others = self.others(&address, owner.is_some(), now);
-        let has_all = others.count() + usize::from(owner.is_some()) >= self.peers.len();
+        let has_all = others.count() + usize::from(owner.is_some()) >= self.all_peers();
         if is_first {
             self.joined += 1;
             self.joined_by.take(&claimant, 1);
@@ -362,7 +409,11 @@ impl Registry {
                 self.send(owner, event.encode(None));
                 tracing::debug!(%link, from = %owner, peer = %Words(&address), "a peer has moved");
             }
-            None => self.add_peer(link, &claimant, &address, now),
+            None => {
+                #[cfg(feature = "cluster")]
+                self.forget_remote(&address);
+                self.add_peer(link, &claimant, &address, now);
+            }
         }
         if self.settings.access {
             self.peers.set_request(&address, request);
@@ -462,6 +513,8 @@ impl Registry {
             turn,
             then,
             seat: None,
+            #[cfg(feature = "cluster")]
+            record: None,
         };
         self.peers.add(claimant, address.clone(), peer);
         if self.joined <= FEW {
@@ -478,14 +531,20 @@ impl Registry {
     }
 
     /// A link has one of its addresses no more; `false` if it had not.
-    fn leave_address(&mut self, link: LinkId, address: &str) -> bool {
+    pub(super) fn leave_address(&mut self, link: LinkId, address: &str) -> bool {
         let Some(state) = self.links.get_mut(&link) else {
             return false;
         };
         let had = state.joins.remove(address);
         self.over.extend(state.grants.remove(address));
-        if had && state.joins.is_empty() {
-            let origin = state.claimant.origin;
+        if !state.is_clients() {
+            return false;
+        }
+        let was_last = had && state.joins.is_empty();
+        let origin = state.claimant.origin;
+        #[cfg(feature = "cluster")]
+        self.forget_on_ways(link, address);
+        if was_last {
             self.has_left(link, origin);
         }
         had
@@ -504,6 +563,8 @@ impl Registry {
             return;
         };
         self.turns.remove(peer.origin, peer.turn);
+        #[cfg(feature = "cluster")]
+        self.unpublish(&address, peer.record.is_some());
         // Whoever has joined meanwhile was given it, unless it was not announced since it came back.
         let (told, due) = match (peer.told, peer.then) {
             (None, _) => return,
@@ -528,6 +589,10 @@ impl Registry {
 
     /// What is to be announced of a peer whose turn has come, which gets its next turn.
     fn call(&mut self, called: Called, now: Instant) -> Option<Announced> {
+        #[cfg(feature = "cluster")]
+        if !self.peers.by_address.contains_key(&called.address) {
+            return self.call_remote(&called, now);
+        }
         let Called { address, turn } = called;
         let peer = self.peers.by_address.get_mut(&address)?;
         let (hears, due) = match (peer.told, peer.then.take()) {
@@ -553,6 +618,14 @@ impl Registry {
         })
     }
 
+    /// How many peers there are, those at other nodes included.
+    fn all_peers(&self) -> usize {
+        #[cfg(feature = "cluster")]
+        return self.peers.len() + self.remote_peers();
+        #[cfg(not(feature = "cluster"))]
+        self.peers.len()
+    }
+
     /// The peers beside `address`, as many as an answer names: a fair sample of all. With very many peers it may name
     /// one that left a moment ago.
     fn others(&mut self, address: &str, is_known: bool, now: Instant) -> Arc<Others> {
@@ -566,6 +639,8 @@ impl Registry {
         let mut sample = self.peers.by_origin.pick(MAX_LIST + 1, rand::random());
         sample.retain(|other| **other != *address);
         sample.truncate(MAX_LIST);
+        #[cfg(feature = "cluster")]
+        self.add_remotes(&mut sample, MAX_LIST);
         let others = Arc::new(Others::new(sample));
         if is_shared {
             self.peers.latest = Some((now + SAMPLE_AGE, others.clone()));

@@ -63,6 +63,8 @@ impl Star {
                 }
                 Action::Joined { .. } | Action::Left(_) => Vec::new(),
                 Action::Idle(link) => vec![(Some(link), json!("idle"))],
+                #[cfg(feature = "cluster")]
+                Action::Open(_) | Action::CloseWay(_) | Action::Publish(_) => Vec::new(),
             })
             .collect()
     }

@@ -1,0 +1,86 @@
+//! Several rendezvous as one network, beside one alone: `cargo bench --bench cluster`, some 5 minutes; with `-- --quick` about
+//! one; `-- transfer`, `-- stalled` and `-- joins` for a part of it. With `--check`, it fails if a bound is missed. Linux only; it
+//! takes nats-server (`.ci/setup`).
+//!
+//! Each node is a process of its own, nats-server another, and all clients are in this one. With
+//! `--features _plain-trunks`, trunks without TLS are measured too.
+
+#[path = "../../tests/wire/cluster/authority.rs"]
+mod authority;
+#[path = "../rendezvous/client.rs"]
+#[allow(dead_code, reason = "the other benchmark needs more of it")]
+mod client;
+mod joins;
+#[allow(dead_code, reason = "each benchmark uses its own part")]
+#[path = "../star/machine.rs"]
+mod machine;
+#[allow(dead_code, reason = "the tests need more of it")]
+#[path = "../../tests/it/cluster/nats.rs"]
+mod nats;
+mod nodes;
+#[allow(dead_code, reason = "the other benchmark needs more of it")]
+#[path = "../strangers/other.rs"]
+mod other;
+#[path = "../star/spread.rs"]
+mod spread;
+mod stalled;
+mod transfer;
+
+use std::{io, process::ExitCode};
+
+fn main() -> io::Result<ExitCode> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let has = |name: &str| args.iter().any(|arg| arg == name);
+    let is_node = args.first().is_some_and(|first| first == nodes::SERVE);
+    if !is_node && !has("--bench") {
+        // `cargo test` starts benchmarks too.
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !cfg!(target_os = "linux") {
+        println!("The figures are taken from /proc, which is Linux'.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    // As many descriptors as we may have, for ten thousand links.
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    if is_node {
+        return runtime
+            .block_on(nodes::serve(&args))
+            .map(|()| ExitCode::SUCCESS);
+    }
+    let named = args.iter().any(|arg| !arg.starts_with("--"));
+    let only = |name: &str| !named || has(name);
+    let quick = has("--quick");
+    println!("# Several rendezvous, {}", load());
+    let met = runtime.block_on(async {
+        let mut met = true;
+        if only("transfer") {
+            met &= transfer::measure(quick).await?;
+        }
+        if only("stalled") {
+            met &= stalled::measure(quick).await?;
+        }
+        if only("joins") {
+            met &= joins::measure(quick).await?;
+        }
+        io::Result::Ok(met)
+    })?;
+    Ok(match met || !has("--check") {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+fn load() -> String {
+    format!("load {}", machine::load())
+}
+
+/// Prints whether a figure is within its bound.
+fn judge(what: &str, figure: f64, bound: f64, is_met: bool) -> bool {
+    let verdict = if is_met { "met" } else { "MISSED" };
+    println!(
+        "{what}: {}, bound {bound}: {verdict}",
+        spread::number(figure)
+    );
+    is_met
+}

@@ -1,0 +1,207 @@
+//! One stream: what it costs through two nodes, beside one.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    client::{Client, ORDINARY, item},
+    judge, load,
+    nodes::{Kind, Nodes},
+    spread::{Spread, number},
+};
+
+const ITEM: usize = 128 * 1024;
+const MIB: usize = 1024 * 1024;
+/// How many items are written, and how many bytes read, in one call: the clients' part in the processor time.
+const AT_ONCE: usize = 4;
+const READ: usize = 512 * 1024;
+/// How far the sender may be ahead.
+const WINDOW: usize = 4 * MIB;
+const WARM_UP: usize = 64;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    name: &'static str,
+    kind: Kind,
+    nodes: usize,
+    /// At which nodes the dialer and the listener are.
+    at: [usize; 2],
+    /// Processor time of all nodes ÷ that of one alone, at most.
+    bound: Option<f64>,
+}
+
+const ROWS: &[Row] = &[
+    Row {
+        name: "one node alone",
+        kind: Kind::Alone,
+        nodes: 1,
+        at: [0, 0],
+        bound: None,
+    },
+    Row {
+        name: "one of two nodes, both peers there",
+        kind: Kind::Tls,
+        nodes: 2,
+        at: [0, 0],
+        bound: Some(1.05),
+    },
+    Row {
+        name: "two nodes",
+        kind: Kind::Tls,
+        nodes: 2,
+        at: [0, 1],
+        bound: Some(3.0),
+    },
+    #[cfg(feature = "_plain-trunks")]
+    Row {
+        name: "two nodes, without TLS",
+        kind: Kind::Plain,
+        nodes: 2,
+        at: [0, 1],
+        bound: Some(2.2),
+    },
+];
+
+#[derive(Debug)]
+struct Figures {
+    /// MiB/s.
+    rate: f64,
+    cpu_per_gib: f64,
+    /// Of 64 bytes there and back, the median, in µs.
+    round_trip: f64,
+}
+
+/// Two peers with a dial, which is `d`.
+pub async fn dialled(nodes: &mut Nodes, at: [usize; 2], id: &str) -> io::Result<(Client, Client)> {
+    let mut dialer = Client::joined(nodes.addr(at[0]), ORDINARY).await?;
+    let mut listener = Client::joined(nodes.addr(at[1]), ORDINARY).await?;
+    nodes.know(2).await?;
+    dialer.dial(&mut listener, id).await?;
+    Ok((dialer, listener))
+}
+
+async fn one(row: &Row, mib: usize) -> io::Result<Figures> {
+    let mut nodes = Nodes::start(row.kind, row.nodes).await?;
+    let pair = dialled(&mut nodes, row.at, "d").await?;
+    let (mut dialer, mut listener) = send(pair, WARM_UP).await?;
+    let round_trip = round_trips(&mut dialer, &mut listener).await?;
+    let (started, before) = (Instant::now(), nodes.cpu());
+    send((dialer, listener), mib).await?;
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Figures {
+        rate: mib as f64 / seconds,
+        cpu_per_gib: (nodes.cpu() - before) * 1024.0 / mib as f64,
+        round_trip,
+    })
+}
+
+async fn round_trips(dialer: &mut Client, listener: &mut Client) -> io::Result<f64> {
+    let (forth, back) = (item("d.dialer", &[1; 64]), item("d.listener", &[2; 64]));
+    let mut times = Vec::new();
+    for _ in 0..500 {
+        let start = Instant::now();
+        dialer.write(&forth).await?;
+        listener
+            .expect(|data| data == [&[4][..], &[1; 64]].concat())
+            .await?;
+        listener.write(&back).await?;
+        dialer
+            .expect(|data| data == [&[4][..], &[2; 64]].concat())
+            .await?;
+        times.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(Spread::of(times).map_or(f64::NAN, |times| times.median))
+}
+
+/// Sends so much one way, with the reader never far behind.
+pub async fn send(
+    (mut dialer, mut listener): (Client, Client),
+    mib: usize,
+) -> io::Result<(Client, Client)> {
+    let frames = item("d.dialer", &vec![7; ITEM]).repeat(AT_ONCE);
+    let rounds = mib * MIB / (AT_ONCE * ITEM);
+    // As it comes: the header of a frame from the server has no mask.
+    let bytes = rounds * (frames.len() - AT_ONCE * 8);
+    let progress = Arc::new((AtomicUsize::new(0), Notify::new()));
+    let received = progress.clone();
+    let reader = tokio::spawn(async move {
+        let mut buffer = vec![0; READ];
+        let mut total = listener.take_unread();
+        while total < bytes {
+            // Announcements are counted in, which nobody can see beside the items.
+            let read = listener.skip(&mut buffer).await;
+            total += *read.as_ref().unwrap_or(&bytes);
+            received.0.store(total, Ordering::Release);
+            received.1.notify_one();
+            read?;
+        }
+        io::Result::Ok(listener)
+    });
+    let mut sent: usize = 0;
+    for _ in 0..rounds {
+        while sent.saturating_sub(progress.0.load(Ordering::Acquire)) >= WINDOW {
+            progress.1.notified().await;
+        }
+        dialer.write(&frames).await?;
+        sent += AT_ONCE * ITEM;
+    }
+    let listener = reader.await.map_err(io::Error::other)??;
+    Ok((dialer, listener))
+}
+
+pub async fn measure(quick: bool) -> io::Result<bool> {
+    let (rounds, mib) = if quick { (3, 512) } else { (7, 2048) };
+    println!(
+        "\n## One way, items of {} KiB: medians of {rounds} rounds, least–most\n",
+        ITEM / 1024
+    );
+    println!("| | MiB/s | | CPU s/GiB, all nodes | | ÷ alone | | 64 B there and back, µs | |");
+    println!("|---|---|---|---|---|---|---|---|---|");
+    let mut figures: Vec<Vec<Figures>> = ROWS.iter().map(|_| Vec::new()).collect();
+    for round in 0..rounds {
+        for n in 0..ROWS.len() {
+            // What comes first has it easier or harder.
+            let n = (n + round) % ROWS.len();
+            figures[n].push(one(&ROWS[n], mib).await?);
+        }
+    }
+    let mut met = true;
+    let mut verdicts = Vec::new();
+    for (row, of) in ROWS.iter().zip(&figures) {
+        let cells = |values: Option<Spread>| {
+            values.map_or(String::new(), |values| {
+                format!("{} | {values}", number(values.median))
+            })
+        };
+        let spread = |of_one: fn(&Figures) -> f64| Spread::of(of.iter().map(of_one));
+        let ratios = of.iter().zip(&figures[0]);
+        let ratios = Spread::of(ratios.map(|(of, alone)| of.cpu_per_gib / alone.cpu_per_gib));
+        println!(
+            "| {} | {} | {} | {} | {} |",
+            row.name,
+            cells(spread(|f| f.rate)),
+            cells(spread(|f| f.cpu_per_gib)),
+            cells(ratios),
+            cells(spread(|f| f.round_trip)),
+        );
+        if let (Some(bound), Some(ratios)) = (row.bound, ratios) {
+            verdicts.push((row.name, ratios, bound));
+        }
+    }
+    println!();
+    for (name, ratios, bound) in verdicts {
+        let what = format!("{name}: CPU ÷ one node alone ({ratios})");
+        met &= judge(&what, ratios.median, bound, ratios.median <= bound);
+    }
+    println!("{}", load());
+    Ok(met)
+}

@@ -1,0 +1,105 @@
+//! The time that nodes write into nonces.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::node::NodeId;
+use crate::protocol::nonce::Stamp;
+
+/// How far the clock of another node may be ahead of ours. What it says of a later time is refused, or whoever holds that
+/// node could keep a peer for as long as it likes.
+pub(super) const MAX_AHEAD: Duration = Duration::from_secs(30);
+
+/// Gives each nonce a later time than those that this node has heard of, so that whoever joins here later has joined
+/// later, whatever the clocks of other nodes say.
+#[derive(Debug, Clone)]
+pub(in crate::rendezvous) struct Clock {
+    tag: [u8; super::node::TAG],
+    latest: Arc<AtomicU64>,
+}
+
+/// Milliseconds since 1970.
+pub(super) fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Clock {
+    pub(super) fn new(node: &NodeId) -> Self {
+        Self {
+            tag: node.tag(),
+            latest: Arc::default(),
+        }
+    }
+
+    /// That of another node, which goes exactly like this one.
+    #[cfg(test)]
+    pub(super) fn of(&self, node: &NodeId) -> Self {
+        Self {
+            tag: node.tag(),
+            latest: self.latest.clone(),
+        }
+    }
+
+    /// The stamp of a new nonce.
+    pub(in crate::rendezvous) fn stamp(&self, now: SystemTime) -> Stamp {
+        let now = millis(now);
+        let later = |latest: u64| latest.saturating_add(1).max(now);
+        let before = self
+            .latest
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |latest| {
+                Some(later(latest))
+            })
+            .unwrap_or_default();
+        Stamp {
+            time: later(before),
+            node: self.tag,
+        }
+    }
+
+    /// Another node has made a nonce at that time; `false` if that is too far in the future.
+    pub(super) fn hear(&self, time: u64, now: SystemTime) -> bool {
+        if time > millis(now + MAX_AHEAD) {
+            return false;
+        }
+        // Ours goes no further ahead than that, or those whose clock is behind would refuse what comes from here.
+        let time = time.min(millis(now + MAX_AHEAD / 2));
+        self.latest.fetch_max(time, Ordering::Relaxed);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_stamp_is_later_than_all_that_was_heard_of() {
+        let clock = Clock::new(&"a".parse().expect("a name"));
+        assert_eq!(clock.stamp(at(1000)).time, 1000);
+        assert_eq!(clock.stamp(at(1000)).time, 1001);
+        assert!(clock.hear(5000, at(1000)));
+        assert_eq!(clock.stamp(at(1001)).time, 5001);
+        assert!(clock.hear(4000, at(1000)));
+        assert_eq!(clock.stamp(at(9000)).time, 9000);
+    }
+
+    #[test]
+    fn the_future_is_refused_and_forgotten() {
+        let clock = Clock::new(&"a".parse().expect("a name"));
+        assert!(clock.hear(31_000, at(1000)));
+        assert!(!clock.hear(31_001, at(1000)));
+        assert!(!clock.hear(u64::MAX, at(1000)));
+        // Nor does what is far ahead take ours with it all the way.
+        assert_eq!(clock.stamp(at(1000)).time, 16_001);
+    }
+}

@@ -1,0 +1,354 @@
+//! The trunks of other nodes to us.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use h2::{
+    RecvStream,
+    server::{self, SendResponse},
+};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
+
+use super::{
+    CLIENT, CONNECTION_WINDOW, FRAME, NODE, OPEN_TIMEOUT, PATH, REFUSAL, STREAM_WINDOW, STREAMS,
+    TENANT, TrunkTls, ping, stream::H2Stream, tls::Proved,
+};
+use crate::{
+    protocol::engine_io::Version,
+    rendezvous::{
+        cluster::node::NodeId,
+        hub::now,
+        link::{self, Partner, Upgraded},
+        prepare_socket,
+        tenants::Tenants,
+    },
+    words::Words,
+};
+
+/// How many connections may be under way whose certificate was not seen yet: of one address, and of all.
+const STRANGERS: (usize, usize) = (8, 512);
+/// How many trunks one certificate may have: the old one may not be noticed to be dead yet.
+const TRUNKS_OF_ONE: usize = 2;
+
+/// Those who connect, and have shown no certificate yet.
+#[derive(Debug, Default)]
+struct Strangers(Mutex<BTreeMap<IpAddr, usize>>);
+
+/// The place of one of them.
+#[derive(Debug)]
+struct Stranger {
+    strangers: Arc<Strangers>,
+    ip: IpAddr,
+}
+
+impl Strangers {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(self: &Arc<Self>, ip: IpAddr) -> Option<Stranger> {
+        let mut by_ip = self.lock();
+        let (of_one, of_all) = STRANGERS;
+        let is_full = by_ip.values().sum::<usize>() >= of_all;
+        let count = by_ip.entry(ip).or_default();
+        if *count >= of_one || is_full {
+            if *count == 0 {
+                by_ip.remove(&ip);
+            }
+            return None;
+        }
+        *count += 1;
+        Some(Stranger {
+            strangers: self.clone(),
+            ip,
+        })
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let mut by_ip = self.strangers.lock();
+        if let Some(count) = by_ip.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                by_ip.remove(&self.ip);
+            }
+        }
+    }
+}
+
+/// The trunks that are open, by what their nodes have proved: the newest of each last.
+#[derive(Debug, Default)]
+struct Open(Mutex<BTreeMap<Vec<u8>, Vec<Arc<Notify>>>>);
+
+/// One of them.
+#[derive(Debug)]
+struct Opened {
+    open: Arc<Open>,
+    proof: Vec<u8>,
+    /// Told when it is to make room for a newer one.
+    over: Arc<Notify>,
+}
+
+impl Open {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Vec<u8>, Vec<Arc<Notify>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(self: &Arc<Self>, proof: Vec<u8>) -> Opened {
+        let over = Arc::new(Notify::new());
+        let mut by_proof = self.lock();
+        let its = by_proof.entry(proof.clone()).or_default();
+        if its.len() >= TRUNKS_OF_ONE {
+            its.remove(0).notify_one();
+        }
+        its.push(over.clone());
+        Opened {
+            open: self.clone(),
+            proof,
+            over,
+        }
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let mut by_proof = self.open.lock();
+        if let Some(its) = by_proof.get_mut(&self.proof) {
+            its.retain(|over| !Arc::ptr_eq(over, &self.over));
+            if its.is_empty() {
+                by_proof.remove(&self.proof);
+            }
+        }
+    }
+}
+
+/// Why a node cannot have a trunk, or has it no more.
+#[derive(Debug, thiserror::Error)]
+enum IncomingError {
+    #[error("not opened in time")]
+    Late,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("HTTP/2: {0}")]
+    Http2(#[from] h2::Error),
+    #[error("does not answer")]
+    Silent,
+    #[error("it has opened another one")]
+    Replaced,
+}
+
+/// Why a stream is refused.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("unknown request")]
+    Unknown,
+    #[error("the certificate is for other nodes")]
+    OtherNode,
+    #[error("no such tenant here")]
+    Tenant,
+    #[error("one node may not have more links here")]
+    Full,
+    #[error("{0}")]
+    NotPlaced(String),
+}
+
+impl Refused {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Unknown => StatusCode::NOT_FOUND,
+            Self::OtherNode => StatusCode::FORBIDDEN,
+            Self::Tenant => StatusCode::MISDIRECTED_REQUEST,
+            Self::Full | Self::NotPlaced(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// Takes the trunks of other nodes.
+#[derive(Debug, Clone)]
+pub(in crate::rendezvous::cluster) struct Incoming {
+    tenants: Arc<Tenants>,
+    tls: TrunkTls,
+    open: Arc<Open>,
+}
+
+impl Incoming {
+    pub(in crate::rendezvous::cluster) fn new(tenants: Arc<Tenants>, tls: TrunkTls) -> Self {
+        Self {
+            tenants,
+            tls,
+            open: Arc::default(),
+        }
+    }
+
+    /// Serves whoever comes, until it is dropped.
+    pub(in crate::rendezvous::cluster) async fn run(self, listener: TcpListener) {
+        let mut tasks = tokio::task::JoinSet::new();
+        let complaints = crate::limited::Limited::default();
+        let strangers = Arc::new(Strangers::default());
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                Some(_) = tasks.join_next() => continue,
+            };
+            match accepted {
+                Ok((stream, remote)) => {
+                    // Who has no certificate cannot keep the nodes out, unless it has very many addresses.
+                    let Some(place) = strangers.enter(remote.ip()) else {
+                        continue;
+                    };
+                    let incoming = self.clone();
+                    tasks.spawn(async move {
+                        if let Err(error) = incoming.serve(stream, place).await {
+                            tracing::debug!(%remote, error = %Words(error), "a trunk of another node has ended");
+                        }
+                    });
+                }
+                Err(error) => {
+                    if let Some(left_out) = complaints.admit(now()) {
+                        tracing::warn!(%error, left_out, "cannot accept a trunk");
+                    }
+                    tokio::time::sleep(super::PING_INTERVAL).await;
+                }
+            }
+        }
+    }
+
+    /// Serves a connection, which is a stranger's until its certificate was seen.
+    async fn serve(self, stream: TcpStream, place: Stranger) -> Result<(), IncomingError> {
+        prepare_socket(&stream);
+        let opening = async {
+            let (stream, proved) = self.tls.accept(stream).await?;
+            let connection = server::Builder::new()
+                .initial_window_size(STREAM_WINDOW)
+                .max_send_buffer_size(STREAM_WINDOW as usize)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_frame_size(FRAME)
+                .max_concurrent_streams(STREAMS)
+                .handshake::<_, Bytes>(stream)
+                .await?;
+            Ok::<_, IncomingError>((connection, proved))
+        };
+        let opened = tokio::time::timeout(OPEN_TIMEOUT, opening).await;
+        drop(place);
+        let (mut connection, proved) = opened.map_err(|_| IncomingError::Late)??;
+        let pings = connection.ping_pong();
+        let silent = async {
+            match pings {
+                Some(pings) => ping(pings, |_| ()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut silent = std::pin::pin!(silent);
+        let opened = self.open.enter(proved.bytes().to_vec());
+        let mut links = tokio::task::JoinSet::new();
+        loop {
+            let request = tokio::select! {
+                request = connection.accept() => request,
+                Some(_) = links.join_next() => continue,
+                () = &mut silent => return Err(IncomingError::Silent),
+                () = opened.over.notified() => return Err(IncomingError::Replaced),
+            };
+            let Some(request) = request else {
+                return Ok(());
+            };
+            let (request, respond) = request?;
+            self.begin(request, respond, &proved, &mut links);
+        }
+    }
+
+    /// Begins to serve a stream, or refuses it.
+    fn begin(
+        &self,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+        proved: &Proved,
+        links: &mut tokio::task::JoinSet<()>,
+    ) {
+        let (head, receive) = request.into_parts();
+        let is_known = head.method == Method::POST && head.uri.path() == PATH;
+        let asked = match is_known {
+            true => Asked::of(&head.headers).ok_or(Refused::Unknown),
+            false => Err(Refused::Unknown),
+        };
+        let begun = asked.and_then(|asked| match proved.is(&asked.node) {
+            true => self.link(asked, receive, &mut respond, links),
+            false => Err(Refused::OtherNode),
+        });
+        if let Err(refused) = begun {
+            let mut response = Response::new(());
+            *response.status_mut() = refused.status();
+            if let Ok(words) = refused.to_string().parse() {
+                response.headers_mut().insert(REFUSAL, words);
+            }
+            // The trunk may be gone.
+            let _ = respond.send_response(response, true);
+        }
+    }
+
+    fn link(
+        &self,
+        asked: Asked,
+        receive: RecvStream,
+        respond: &mut SendResponse<Bytes>,
+        links: &mut tokio::task::JoinSet<()>,
+    ) -> Result<(), Refused> {
+        let hub = self.tenants.with_name(asked.tenant.as_deref());
+        let hub = hub.ok_or(Refused::Tenant)?;
+        // One node cannot take all places from the others.
+        if links.len() >= self.tenants.config().limits().links / 2 {
+            return Err(Refused::Full);
+        }
+        let admission = self.tenants.house().admission();
+        let place = admission.enter(asked.client, false, now());
+        let place = place.map_err(|reason| Refused::NotPlaced(reason.to_string()))?;
+        let member = hub.admit(&place, asked.client, Version::V4, None);
+        let member = member.map_err(|error| Refused::NotPlaced(error.to_string()))?;
+        hub.set_guest(member.link, asked.node);
+        let Ok(send) = respond.send_response(Response::new(()), false) else {
+            // The trunk is gone.
+            return Ok(());
+        };
+        let ticket = place.ticket();
+        let task = links.spawn(async move {
+            let upgraded = Upgraded {
+                io: H2Stream::new(send, receive),
+                read: Bytes::new(),
+                member,
+                base64: false,
+                end: Partner::Guest,
+            };
+            link::serve(upgraded).await;
+            drop(place);
+        });
+        ticket.served_by(task);
+        Ok(())
+    }
+}
+
+/// What a request asks for.
+struct Asked {
+    node: NodeId,
+    tenant: Option<String>,
+    client: IpAddr,
+}
+
+impl Asked {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        Some(Self {
+            node: text(NODE)?.parse().ok()?,
+            tenant: text(TENANT).map(str::to_owned),
+            client: text(CLIENT)?.parse().ok()?,
+        })
+    }
+}

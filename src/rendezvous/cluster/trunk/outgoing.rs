@@ -1,0 +1,236 @@
+//! Our trunk to another node.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use h2::client::{self, SendRequest};
+use http::{Method, Request, StatusCode};
+use rand::RngExt as _;
+use tokio::{
+    net::TcpStream,
+    sync::{Semaphore, watch},
+};
+
+use super::{
+    CLIENT, CONNECTION_WINDOW, FRAME, NODE, OPEN_TIMEOUT, PATH, REFUSAL, STREAM_WINDOW, STREAMS,
+    TENANT, TrunkTls, ping, stream::H2Stream, tls::Line,
+};
+use crate::{
+    limited::Limited,
+    rendezvous::{
+        cluster::{
+            node::NodeId,
+            status::{Cut, TrunkCounts, TrunkStatus},
+        },
+        prepare_socket,
+    },
+    words::Words,
+};
+
+/// How long to wait before a trunk is opened again, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why there is no way to another node.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::rendezvous::cluster) enum WayError {
+    #[error("the trunk to that node is not open")]
+    Closed,
+    #[error("too many links have a stream on the trunk to that node")]
+    Full,
+    #[error("that node did not answer")]
+    Silent,
+    #[error("that node refuses it: {0}")]
+    Refused(String),
+    #[error("the trunk to that node was cut: {0}")]
+    Cut(#[from] h2::Error),
+}
+
+/// Why a trunk cannot be opened, or does not stay open.
+#[derive(Debug, thiserror::Error)]
+enum TrunkError {
+    #[error("cannot be opened in time")]
+    Late,
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("HTTP/2: {0}")]
+    Http2(#[from] h2::Error),
+    #[error("does not answer")]
+    Silent,
+    #[error("closed by that node")]
+    Closed,
+}
+
+impl TrunkError {
+    fn cut(&self) -> Cut {
+        match self {
+            Self::Closed => Cut::Closed,
+            Self::Silent => Cut::Silent,
+            Self::Late | Self::Io(_) | Self::Http2(_) => Cut::Lost,
+        }
+    }
+}
+
+/// A trunk that is kept open for as long as this lives.
+#[derive(Debug, Clone)]
+pub(in crate::rendezvous::cluster) struct Trunk {
+    /// As long as it is open.
+    current: watch::Receiver<Option<SendRequest<Bytes>>>,
+    own: NodeId,
+    node: NodeId,
+    counts: Arc<TrunkCounts>,
+    /// For as many streams as it may have: HTTP/2 would let more of them wait for ever.
+    places: Arc<Semaphore>,
+}
+
+/// What keeps a trunk open.
+pub(in crate::rendezvous::cluster) struct Keeper {
+    current: watch::Sender<Option<SendRequest<Bytes>>>,
+    node: NodeId,
+    address: String,
+    tls: TrunkTls,
+    counts: Arc<TrunkCounts>,
+}
+
+impl Trunk {
+    /// The trunk from one node to another at an address, and what keeps it open.
+    pub(in crate::rendezvous::cluster) fn new(
+        own: NodeId,
+        node: NodeId,
+        address: String,
+        tls: TrunkTls,
+        counts: Arc<TrunkCounts>,
+    ) -> (Self, Keeper) {
+        let (sender, current) = watch::channel(None);
+        let keeper = Keeper {
+            current: sender,
+            node: node.clone(),
+            address,
+            tls,
+            counts: counts.clone(),
+        };
+        let trunk = Self {
+            current,
+            own,
+            node,
+            counts,
+            places: Arc::new(Semaphore::new(STREAMS as usize)),
+        };
+        (trunk, keeper)
+    }
+
+    pub(in crate::rendezvous::cluster) fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// What it does at the moment.
+    pub(in crate::rendezvous::cluster) fn status(&self) -> TrunkStatus {
+        let is_open = self.current.borrow().is_some();
+        self.counts.status(self.node.clone(), is_open)
+    }
+
+    /// Opens a stream for a client's link. Cancel safe: it is then cut, if it was opened.
+    pub(in crate::rendezvous::cluster) async fn open(
+        &self,
+        tenant: Option<&str>,
+        client: IpAddr,
+    ) -> Result<H2Stream, WayError> {
+        let current = self.current.borrow().clone();
+        let requests = current.ok_or(WayError::Closed)?;
+        let place = self.places.clone().try_acquire_owned();
+        let place = place.map_err(|_| WayError::Full)?;
+        let uri = format!("https://{}{PATH}", self.node);
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(uri)
+            .header(NODE, self.own.as_str())
+            .header(CLIENT, client.to_string());
+        if let Some(tenant) = tenant {
+            request = request.header(TENANT, tenant);
+        }
+        // Nothing in there can be wrong but the name of a tenant, which has been checked.
+        let request = request.body(()).map_err(|_| WayError::Closed)?;
+        let answer = async {
+            let mut requests = requests.ready().await?;
+            let (answer, send) = requests.send_request(request, false)?;
+            Ok::<_, WayError>((answer.await?, send))
+        };
+        let answer = tokio::time::timeout(OPEN_TIMEOUT, answer).await;
+        let (answer, send) = answer.map_err(|_| WayError::Silent)??;
+        let (head, receive) = answer.into_parts();
+        if head.status == StatusCode::OK {
+            return Ok(H2Stream::new(send, receive).counted(self.counts.clone(), place));
+        }
+        let words = head.headers.get(REFUSAL);
+        let words = words.and_then(|words| words.to_str().ok());
+        let words = words.unwrap_or_else(|| head.status.as_str());
+        Err(WayError::Refused(Words(words).to_string()))
+    }
+}
+
+impl Keeper {
+    /// Keeps the trunk open until it is dropped, and tells whenever it opens or is cut.
+    pub(in crate::rendezvous::cluster) async fn run(
+        self,
+        changed: impl Fn(bool) -> BoxFuture<'static, ()>,
+    ) {
+        let answered = |time| self.counts.answered(time);
+        let complaints = Arc::new(Limited::default());
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let error = match tokio::time::timeout(OPEN_TIMEOUT, self.open()).await {
+                Err(_) => TrunkError::Late,
+                Ok(Err(error)) => error,
+                Ok(Ok((requests, mut connection))) => {
+                    pause = FIRST_PAUSE;
+                    tracing::info!(node = %self.node, "a trunk is open");
+                    let pings = connection.ping_pong();
+                    self.current.send_replace(Some(requests));
+                    changed(true).await;
+                    let silent = async {
+                        match pings {
+                            Some(pings) => ping(pings, answered).await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    let error = tokio::select! {
+                        end = connection => match end {
+                            Ok(()) => TrunkError::Closed,
+                            Err(error) => error.into(),
+                        },
+                        () = silent => TrunkError::Silent,
+                    };
+                    self.current.send_replace(None);
+                    self.counts.cut(error.cut());
+                    changed(false).await;
+                    error
+                }
+            };
+            if let Some(left_out) = complaints.admit(crate::rendezvous::hub::now()) {
+                let error = Words(&error);
+                tracing::warn!(node = %self.node, address = %Words(&self.address), %error, left_out, "no trunk to a node");
+            }
+            let jitter = rand::rng().random_range(0.5..1.0);
+            tokio::time::sleep(pause.mul_f64(jitter)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn open(
+        &self,
+    ) -> Result<(SendRequest<Bytes>, client::Connection<Box<dyn Line>>), TrunkError> {
+        let stream = TcpStream::connect(&self.address).await?;
+        prepare_socket(&stream);
+        let stream = self.tls.connect(&self.node, stream).await?;
+        let opened = client::Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .max_send_buffer_size(STREAM_WINDOW as usize)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME)
+            .enable_push(false)
+            .handshake(stream)
+            .await?;
+        Ok(opened)
+    }
+}

@@ -1,0 +1,226 @@
+//! Who may have a trunk: nodes whose certificate the cluster's own authority has signed for their name.
+
+use std::{fmt, io, sync::Arc};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::{
+    TlsAcceptor, TlsConnector,
+    rustls::{
+        self, ClientConfig, RootCertStore, ServerConfig,
+        client::verify_server_name,
+        pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+        server::{ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier},
+        sign::SingleCertAndKey,
+    },
+};
+
+use crate::{
+    crypto,
+    rendezvous::{
+        cluster::node::NodeId,
+        read_ahead::ReadAhead,
+        tls::{TlsConfig, TlsError},
+    },
+};
+
+/// How much is encrypted before it is written, in bytes: one item of the usual length.
+const AT_ONCE: usize = 256 * 1024;
+/// What both ends of a trunk speak.
+const ALPN: &[u8] = b"h2";
+
+/// Why certificates cannot be used for trunks.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrunkTlsError {
+    /// The node's own certificate, or its key.
+    #[error("the node's certificate: {0}")]
+    Own(#[from] TlsError),
+    /// The authority's certificates are no PEM.
+    #[error("the authority's certificate is no PEM: {0}")]
+    Pem(#[source] rustls::pki_types::pem::Error),
+    /// There is no certificate of an authority.
+    #[error("no certificate of an authority (PEM begins with `-----BEGIN CERTIFICATE-----`)")]
+    NoAuthority,
+    /// The authority's certificate is none that can be trusted.
+    #[error("the authority's certificate cannot be used: {0}")]
+    Authority(#[source] rustls::Error),
+    /// No node could be verified with it.
+    #[error("no node can be verified with the authority's certificate: {0}")]
+    Verifier(#[source] VerifierBuilderError),
+    /// The node's certificate is for other names.
+    #[error(
+        "the node's certificate is not for the name `{0}` (as a DNS name in its subjectAltName)"
+    )]
+    OtherName(NodeId),
+}
+
+/// A node's certificate with its key, and the authority that has signed those of all nodes of the cluster. The authority is to
+/// sign for nobody else.
+#[derive(Clone)]
+pub struct TrunkTls {
+    own: TlsConfig,
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+    #[cfg(feature = "_plain-trunks")]
+    is_plain: bool,
+}
+
+/// What a trunk is spoken over.
+pub(super) trait Line: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Line for T {}
+
+/// Which nodes whoever has opened a trunk may speak for.
+#[derive(Debug)]
+pub(super) enum Proved {
+    /// Those of a certificate.
+    Certificate(CertificateDer<'static>),
+    /// Nothing is proved.
+    #[cfg(feature = "_plain-trunks")]
+    Nothing,
+}
+
+impl Proved {
+    /// What was proved, as bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Certificate(certificate) => certificate,
+            #[cfg(feature = "_plain-trunks")]
+            Self::Nothing => &[],
+        }
+    }
+
+    /// Whether that is a node of that name.
+    pub(super) fn is(&self, node: &NodeId) -> bool {
+        match self {
+            Self::Certificate(certificate) => is_for(certificate, node),
+            #[cfg(feature = "_plain-trunks")]
+            Self::Nothing => true,
+        }
+    }
+}
+
+impl fmt::Debug for TrunkTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrunkTls")
+            .field("own", &self.own)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a certificate is for a node of that name.
+fn is_for(certificate: &CertificateDer<'_>, node: &NodeId) -> bool {
+    let Ok(certificate) = ParsedCertificate::try_from(certificate) else {
+        return false;
+    };
+    let name = server_name(node);
+    name.is_some_and(|name| verify_server_name(&certificate, &name).is_ok())
+}
+
+fn server_name(node: &NodeId) -> Option<ServerName<'static>> {
+    ServerName::try_from(node.as_str().to_owned()).ok()
+}
+
+impl TrunkTls {
+    /// The node's own certificate, and those of the authority in PEM.
+    ///
+    /// # Errors
+    /// If there is no certificate of an authority, or it cannot be used.
+    pub fn new(own: TlsConfig, authority: &[u8]) -> Result<Self, TrunkTlsError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(authority) {
+            let certificate = certificate.map_err(TrunkTlsError::Pem)?;
+            roots.add(certificate).map_err(TrunkTlsError::Authority)?;
+        }
+        if roots.is_empty() {
+            return Err(TrunkTlsError::NoAuthority);
+        }
+        let roots = Arc::new(roots);
+        let key = Arc::new(SingleCertAndKey::from(own.key()));
+        let mut client = ClientConfig::builder_with_provider(crypto::provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(TrunkTlsError::Authority)?
+            .with_root_certificates(roots.clone())
+            .with_client_cert_resolver(key.clone());
+        client.alpn_protocols = vec![ALPN.to_vec()];
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, crypto::provider());
+        let verifier = verifier.build().map_err(TrunkTlsError::Verifier)?;
+        let mut server = ServerConfig::builder_with_provider(crypto::provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(TrunkTlsError::Authority)?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(key);
+        server.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(Self {
+            own,
+            client: Arc::new(client),
+            server: Arc::new(server),
+            #[cfg(feature = "_plain-trunks")]
+            is_plain: false,
+        })
+    }
+
+    /// Whether the certificate is good for a node of that name.
+    pub(in crate::rendezvous::cluster) fn check(&self, node: &NodeId) -> Result<(), TrunkTlsError> {
+        self.own.check_validity(std::time::SystemTime::now())?;
+        let own = self.own.key();
+        let is_its = own.cert.first().is_some_and(|own| is_for(own, node));
+        is_its
+            .then_some(())
+            .ok_or_else(|| TrunkTlsError::OtherName(node.clone()))
+    }
+
+    /// Trunks without TLS, for the benchmark only: whoever connects is believed to be any node.
+    #[cfg(feature = "_plain-trunks")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_tls(mut self) -> Self {
+        self.is_plain = true;
+        self
+    }
+
+    /// Begins a trunk to a node.
+    pub(super) async fn connect(
+        &self,
+        node: &NodeId,
+        stream: TcpStream,
+    ) -> io::Result<Box<dyn Line>> {
+        #[cfg(feature = "_plain-trunks")]
+        if self.is_plain {
+            return Ok(Box::new(stream));
+        }
+        let name = server_name(node);
+        let name =
+            name.ok_or_else(|| io::Error::other("the name is none that a certificate can have"))?;
+        let connector = TlsConnector::from(self.client.clone());
+        Ok(Box::new(
+            connector
+                .connect_with(name, ReadAhead::new(stream), |tls| {
+                    tls.set_buffer_limit(Some(AT_ONCE))
+                })
+                .await?,
+        ))
+    }
+
+    /// Begins a trunk of another node.
+    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<(Box<dyn Line>, Proved)> {
+        #[cfg(feature = "_plain-trunks")]
+        if self.is_plain {
+            return Ok((Box::new(stream), Proved::Nothing));
+        }
+        let acceptor = TlsAcceptor::from(self.server.clone());
+        let stream = acceptor
+            .accept_with(ReadAhead::new(stream), |tls| {
+                tls.set_buffer_limit(Some(AT_ONCE))
+            })
+            .await?;
+        let (_, session) = stream.get_ref();
+        let certificate = session.peer_certificates().and_then(<[_]>::first);
+        let certificate = certificate.ok_or_else(|| io::Error::other("it has no certificate"))?;
+        let proved = Proved::Certificate(certificate.clone().into_owned());
+        Ok((Box::new(stream), proved))
+    }
+}

@@ -1,0 +1,133 @@
+//! What a node knows of its cluster.
+
+use std::fmt;
+
+use prometheus_client::{encoding::DescriptorEncoder, metrics::MetricType};
+
+use super::{number, numbers};
+use crate::rendezvous::cluster::{ClusterStatus, TrunkStatus};
+
+pub(super) fn encode(status: &ClusterStatus, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    for (name, help, value) in [
+        (
+            "rendezvous_cluster_nodes",
+            "other nodes that live",
+            status.nodes as u64,
+        ),
+        (
+            "rendezvous_cluster_trunks",
+            "trunks to other nodes that are open",
+            status.trunks as u64,
+        ),
+        (
+            "rendezvous_cluster_remote_peers",
+            "peers joined at other nodes, in all tenants",
+            status.remote_peers as u64,
+        ),
+        (
+            "rendezvous_cluster_unwritten",
+            "joins and leaves of which the directory does not know yet",
+            status.unwritten as u64,
+        ),
+        (
+            "rendezvous_cluster_unannounced",
+            "peers at other nodes whose announcement waits, because there are more than are announced",
+            status.unannounced as u64,
+        ),
+        (
+            "rendezvous_cluster_watched",
+            "1 while changes of the directory are heard of",
+            status.is_watched.into(),
+        ),
+    ] {
+        number(to, name, help, MetricType::Gauge, value)?;
+    }
+    for (name, help, value) in [
+        (
+            "rendezvous_cluster_conflicts_total",
+            "joins that lost against a later one at another node",
+            status.conflicts,
+        ),
+        (
+            "rendezvous_cluster_trunk_cuts_total",
+            "trunks to other nodes that were cut",
+            status.cuts,
+        ),
+        (
+            "rendezvous_cluster_bad_records_total",
+            "records of other nodes that were of no use",
+            status.bad_records,
+        ),
+    ] {
+        number(to, name, help, MetricType::Counter, value)?;
+    }
+    if let Some(age) = status.directory_age {
+        let name = "rendezvous_cluster_directory_age_seconds";
+        let help = "time since the directory has shown that it is up to date";
+        let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        family.encode_gauge(&age.as_secs_f64())?;
+    }
+    encode_trunks(&status.each, to)
+}
+
+/// What there is of each trunk.
+fn encode_trunks(trunks: &[TrunkStatus], to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    type Number = fn(&TrunkStatus) -> u64;
+    let all: [(&str, &str, MetricType, Number); 5] = [
+        (
+            "rendezvous_cluster_trunk_open",
+            "1 while the trunk to that node is open",
+            MetricType::Gauge,
+            |trunk| trunk.is_open.into(),
+        ),
+        (
+            "rendezvous_cluster_trunk_streams",
+            "links here with a stream to that node",
+            MetricType::Gauge,
+            |trunk| trunk.streams as u64,
+        ),
+        (
+            "rendezvous_cluster_trunk_stalled_streams",
+            "streams with more to send than that node takes",
+            MetricType::Gauge,
+            |trunk| trunk.stalled as u64,
+        ),
+        (
+            "rendezvous_cluster_trunk_sent_bytes_total",
+            "bytes sent to that node",
+            MetricType::Counter,
+            |trunk| trunk.sent_bytes,
+        ),
+        (
+            "rendezvous_cluster_trunk_received_bytes_total",
+            "bytes received from that node",
+            MetricType::Counter,
+            |trunk| trunk.received_bytes,
+        ),
+    ];
+    for (name, help, kind, number) in all {
+        let each = trunks.iter();
+        let each = each.map(|trunk| (vec![("node", trunk.node.as_str())], number(trunk)));
+        numbers(to, name, help, kind, each)?;
+    }
+    let name = "rendezvous_cluster_trunk_cuts_by_reason_total";
+    let help = "how often the trunk to that node was cut, by reason";
+    let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for trunk in trunks {
+        for (why, count) in &trunk.cuts {
+            let labels = [("node", trunk.node.as_str()), ("reason", &why.to_string())];
+            family.encode_family(&labels)?.encode_gauge(count)?;
+        }
+    }
+    let name = "rendezvous_cluster_trunk_round_trip_seconds";
+    let help = "how long that node took to answer the last time";
+    let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for trunk in trunks {
+        if let Some(time) = trunk.round_trip {
+            let labels = [("node", trunk.node.as_str())];
+            let mut member = family.encode_family(&labels)?;
+            member.encode_gauge(&time.as_secs_f64())?;
+        }
+    }
+    Ok(())
+}

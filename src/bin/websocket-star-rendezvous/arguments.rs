@@ -2,6 +2,8 @@
 
 mod access;
 mod admin;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod limits;
 mod quotas;
 mod tenants;
@@ -10,8 +12,12 @@ mod values;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Parser, ValueEnum};
+#[cfg(feature = "cluster")]
+use libp2p_websocket_star::rendezvous::cluster::NodeIdError;
 use libp2p_websocket_star::rendezvous::{Config, Network, PublicName, TenantError, TokenError};
 
+#[cfg(feature = "cluster")]
+use self::cluster::ClusterArguments;
 use self::{
     access::AccessArguments,
     admin::{AdminArguments, BansAlone},
@@ -21,6 +27,8 @@ use self::{
     values::{duration, positive_duration, weight},
 };
 use crate::access::{AdminSettings, CalloutSettings, EndpointError, RuleFiles};
+#[cfg(feature = "cluster")]
+use crate::cluster::ClusterSettings;
 
 const ABOUT: &str =
     "A websocket-star rendezvous: libp2p peers find and reach each other through it.";
@@ -136,6 +144,10 @@ pub struct Arguments {
     #[command(flatten)]
     pub tenants: TenantArguments,
 
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    cluster: ClusterArguments,
+
     #[command(flatten)]
     admin: AdminArguments,
 
@@ -197,6 +209,18 @@ pub enum ArgumentError {
         "--admin-ban-file is of no use without the operator's page: add --admin-token-file FILE (or ADMIN_TOKEN)"
     )]
     BansWithoutPage,
+    #[cfg(feature = "cluster")]
+    #[error("{0} is of no use without a cluster: add --cluster URL (or CLUSTER)")]
+    NoCluster(&'static str),
+    #[cfg(feature = "cluster")]
+    #[error("a node of a cluster needs more: add {0}")]
+    ClusterNeeds(&'static str),
+    #[cfg(feature = "cluster")]
+    #[error("{0:?} cannot be the --node-id (or NODE_ID): {1}")]
+    NodeId(String, NodeIdError),
+    #[cfg(feature = "cluster")]
+    #[error("{0:?} is not an IP address and a port (--cluster-listen or CLUSTER_LISTEN)")]
+    ClusterListen(String),
     #[error("there is a passphrase but nothing to use it for: add --pfx FILE, or --cert and --key")]
     PassphraseAlone,
 }
@@ -238,6 +262,10 @@ impl Arguments {
         if !self.admin.has_file() {
             let token = text_variable("ADMIN_TOKEN")?;
             self.admin.token = token.map(|token| token.parse()).transpose()?;
+        }
+        #[cfg(feature = "cluster")]
+        {
+            self.cluster = self.cluster.with_environment()?;
         }
         Ok(self)
     }
@@ -291,6 +319,12 @@ impl Arguments {
         settings.map_err(|BansAlone| ArgumentError::BansWithoutPage)
     }
 
+    /// The cluster.
+    #[cfg(feature = "cluster")]
+    pub fn cluster(&self) -> Result<Option<ClusterSettings>, ArgumentError> {
+        self.cluster.settings()
+    }
+
     /// All but where to listen, the certificate, the operator's page, and who may use the server.
     ///
     /// # Errors
@@ -342,6 +376,8 @@ mod tests {
             let expected = match argument.get_id().as_str() {
                 "host" => Some(arguments.host()),
                 "port" => Some(port.as_str()),
+                #[cfg(feature = "cluster")]
+                "cluster_listen" => Some(cluster::LISTEN),
                 _ => None,
             };
             let told = told.map(|(_, default)| default.trim_end_matches(']'));

@@ -5,6 +5,8 @@
 mod access;
 mod arguments;
 mod certificate;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod descriptors;
 mod output;
 mod signals;
@@ -57,6 +59,9 @@ enum StartError {
     },
     #[error("the host {0:?} to listen on has no address")]
     NoAddress(String),
+    #[cfg(feature = "cluster")]
+    #[error(transparent)]
+    Cluster(#[from] cluster::ClusterError),
     #[error(transparent)]
     Bind(#[from] BindError),
     #[error("cannot handle signals")]
@@ -158,6 +163,10 @@ async fn start(arguments: Arguments, console: &Console) -> Result<Running, Start
     if let Some(files) = &files {
         config = config.with_tls(files.load()?);
     }
+    #[cfg(feature = "cluster")]
+    if let Some(settings) = arguments.cluster()? {
+        config = config.with_cluster(settings.load().await?);
+    }
     // Before anybody can know that it runs, and stop it.
     let signals = Signals::new().map_err(StartError::Signals)?;
     let server = Server::bind(config).await?;
@@ -231,7 +240,8 @@ impl Running {
 fn log_as(format: LogFormat, output: &Output) -> Result<(), ParseError> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter)?,
-        _ => EnvFilter::new("info"),
+        // What its connections do is told by ours.
+        _ => EnvFilter::new("info,async_nats=off"),
     };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)

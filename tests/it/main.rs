@@ -2,6 +2,8 @@
 
 mod access;
 mod as_npm;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod compat;
 mod corpus;
 mod durations;

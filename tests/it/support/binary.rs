@@ -17,8 +17,17 @@ use tokio::{
 use super::within;
 
 /// What the binary reads from its environment, which is not to come from that of the tests.
-const VARIABLES: [&str; 11] = [
+const VARIABLES: [&str; 20] = [
     "ADMIN_TOKEN",
+    "CLUSTER",
+    "CLUSTER_ADVERTISE",
+    "CLUSTER_CA",
+    "CLUSTER_CERT",
+    "CLUSTER_CREDENTIALS",
+    "CLUSTER_KEY",
+    "CLUSTER_LISTEN",
+    "CLUSTER_NATS_CA",
+    "NODE_ID",
     "HOST",
     "PORT",
     "KEY",

@@ -162,7 +162,7 @@ impl State {
                 }
                 #[cfg(feature = "cluster")]
                 Action::Open(new) => {
-                    let outbox = hub.new_way_outbox(new.claimant);
+                    let outbox = hub.new_outbox(new.claimant, Version::V4, true);
                     self.outboxes.insert(new.way, outbox.clone());
                     hub.open_way(new, outbox);
                 }
@@ -362,7 +362,7 @@ impl Hub {
         visit: Option<Visit>,
     ) -> Result<Member, AdmitError> {
         let claimant = self.config.origin_weights().claimant(client);
-        let outbox = self.new_outbox(claimant, version);
+        let outbox = self.new_outbox(claimant, version, false);
         let place = self
             .link_place(place, client, &outbox)
             .inspect_err(|error| {
@@ -394,23 +394,14 @@ impl Hub {
         self.house.is_leaving()
     }
 
-    #[cfg(feature = "cluster")]
-    fn new_way_outbox(&self, claimant: Claimant) -> Arc<Outbox> {
-        Arc::new_cyclic(|outbox| {
-            let account = self.house.budget().account(claimant, outbox.clone());
-            Outbox::new(self.config.limits().queue)
-                .with_version(Version::V4)
-                .with_account(account)
-                .for_way()
-        })
-    }
-
-    fn new_outbox(&self, claimant: Claimant, version: Version) -> Arc<Outbox> {
+    /// What is to go to a link; a way leads to several ones at another node.
+    fn new_outbox(&self, claimant: Claimant, version: Version, is_way: bool) -> Arc<Outbox> {
         Arc::new_cyclic(|outbox| {
             let account = self.house.budget().account(claimant, outbox.clone());
             Outbox::new(self.config.limits().queue)
                 .with_version(version)
                 .with_account(account)
+                .with_way(is_way)
         })
     }
 

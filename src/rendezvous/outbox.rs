@@ -278,10 +278,9 @@ impl Outbox {
         self
     }
 
-    /// The same, for a link that leads to several ones at another node.
-    #[cfg(feature = "cluster")]
-    pub(super) fn for_way(mut self) -> Self {
-        self.is_way = true;
+    /// The same, for a link that may lead to several ones at another node.
+    pub(super) fn with_way(mut self, is_way: bool) -> Self {
+        self.is_way = is_way;
         self
     }
 

@@ -73,9 +73,9 @@ impl<S: Input + Output> WebSocket<S> {
         self.reader.read()
     }
 
-    /// How many bytes of memory it holds of unfinished messages, and of what is not written.
+    /// How many bytes of memory it holds of unfinished messages, and of what is not written. `reads` tells whether anything is
+    /// read at the moment.
     #[cfg(feature = "rendezvous-server")]
-    /// `reads` tells whether anything is read at the moment.
     pub(crate) fn held(&mut self, reads: bool) -> usize {
         self.reader.held() + self.writer.queued() + self.io.held(reads)
     }

@@ -96,10 +96,12 @@ impl Desk {
         }
     }
 
-    pub(super) fn set_status(&self, status: ClusterStatus, trunks: Vec<Trunk>) {
-        let mut trays = self.lock();
-        trays.status = status;
-        trays.trunks = trunks;
+    pub(super) fn set_status(&self, status: ClusterStatus) {
+        self.lock().status = status;
+    }
+
+    pub(super) fn set_trunks(&self, trunks: Vec<Trunk>) {
+        self.lock().trunks = trunks;
     }
 
     /// The directory has shown that it is up to date.

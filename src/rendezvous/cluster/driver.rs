@@ -191,7 +191,7 @@ impl Driver {
             is_watched: self.is_watched.load(Ordering::Relaxed),
             ..status
         };
-        self.desk.set_status(status, self.trunks());
+        self.desk.set_status(status);
         if is_superseded && !self.is_leaving.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 node = %self.own.node,
@@ -240,8 +240,10 @@ impl Driver {
                 }
             }
             Event::Gone { node } => {
-                if let Some((_, keeper)) = lock(&self.trunks).remove(node) {
+                let gone = lock(&self.trunks).remove(node);
+                if let Some((_, keeper)) = gone {
                     keeper.abort();
+                    self.desk.set_trunks(self.trunks());
                 }
             }
         }
@@ -392,6 +394,7 @@ impl Driver {
         if let Some((_, before)) = before {
             before.abort();
         }
+        self.desk.set_trunks(self.trunks());
     }
 
     /// Writes the lease, again and again.

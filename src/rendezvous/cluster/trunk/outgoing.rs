@@ -176,7 +176,7 @@ impl Keeper {
         changed: impl Fn(bool) -> BoxFuture<'static, ()>,
     ) {
         let answered = |time| self.counts.answered(time);
-        let complaints = Arc::new(Limited::default());
+        let complaints = Limited::default();
         let mut pause = FIRST_PAUSE;
         loop {
             let error = match tokio::time::timeout(OPEN_TIMEOUT, self.open()).await {

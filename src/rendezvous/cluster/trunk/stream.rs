@@ -16,9 +16,6 @@ use crate::{
     websocket::{Input, Output, Unwritten},
 };
 
-/// How many bytes are handed to HTTP/2 at once.
-const MOST_AT_ONCE: usize = 256 * 1024;
-
 /// Both directions of a stream of HTTP/2. To drop it before both have ended cuts it, which the other end learns.
 #[derive(Debug)]
 pub(in crate::rendezvous::cluster) struct H2Stream {
@@ -80,7 +77,7 @@ impl H2Stream {
 
     /// How many bytes of so many may be handed over now.
     fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
-        let wanted = wanted.min(MOST_AT_ONCE);
+        let wanted = wanted.min(STREAM_WINDOW as usize);
         self.send.reserve_capacity(wanted);
         // It tells of room that is new only.
         while self.send.capacity() == 0 {
@@ -92,18 +89,7 @@ impl H2Stream {
         }
         Poll::Ready(Ok(self.send.capacity().min(wanted)))
     }
-}
 
-fn io_error(error: h2::Error) -> io::Error {
-    match error.is_io() {
-        true => error
-            .into_io()
-            .unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()),
-        false => io::Error::new(io::ErrorKind::ConnectionReset, error),
-    }
-}
-
-impl H2Stream {
     /// Ready when there is something to read, or nothing will be.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.read.is_empty() {
@@ -125,6 +111,15 @@ impl H2Stream {
             .flow_control()
             .release_capacity(len)
             .map_err(io_error)
+    }
+}
+
+fn io_error(error: h2::Error) -> io::Error {
+    match error.is_io() {
+        true => error
+            .into_io()
+            .unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()),
+        false => io::Error::new(io::ErrorKind::ConnectionReset, error),
     }
 }
 

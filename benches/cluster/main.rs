@@ -11,6 +11,8 @@ mod authority;
 #[allow(dead_code, reason = "the other benchmark needs more of it")]
 mod client;
 mod joins;
+#[path = "../rendezvous/limits.rs"]
+mod limits;
 #[allow(dead_code, reason = "each benchmark uses its own part")]
 #[path = "../star/machine.rs"]
 mod machine;
@@ -24,6 +26,8 @@ mod other;
 #[path = "../star/spread.rs"]
 mod spread;
 mod stalled;
+#[path = "../rendezvous/stream.rs"]
+mod stream;
 mod transfer;
 
 use std::{io, process::ExitCode};

@@ -8,7 +8,7 @@ use std::{
 };
 
 use libp2p_websocket_star::rendezvous::{
-    Config, Limits, Server, TlsConfig,
+    Config, Server, TlsConfig,
     cluster::{Cluster, NatsConfig, NatsDirectory, TrunkTls},
 };
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::{
     authority::{Authority, Certified},
+    limits,
     nats::Nats,
     other::{Other, tell},
 };
@@ -133,17 +134,8 @@ pub async fn serve(arguments: &[String]) -> io::Result<()> {
     let [_, kind, name, dir, url] = arguments else {
         return Err(io::Error::other("not so"));
     };
-    let limits = Limits::default()
-        .with_max_links(20_000)
-        // A thousand queues are full in one of the works.
-        .with_max_memory(8 << 30)
-        .with_max_links_per_ip(20_000)
-        .with_connection_rate(1_000_000, 1_000_000)
-        .with_http_rate(1_000_000, 1_000_000)
-        .with_join_rate(1_000_000, 1_000_000)
-        .with_origin_join_rate(1_000_000, 1_000_000)
-        .with_dial_rate(1_000_000, 1_000_000)
-        .with_origin_dial_rate(1_000_000, 1_000_000);
+    // A thousand queues are full in one of the works.
+    let limits = limits::unrefused().with_max_memory(8 << 30);
     let mut config = Config::default()
         .with_listen_addr((Ipv4Addr::LOCALHOST, 0).into())
         .with_limits(limits);

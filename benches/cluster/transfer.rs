@@ -1,30 +1,16 @@
 //! One stream: what it costs through two nodes, beside one.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Instant,
-};
-
-use tokio::sync::Notify;
+use std::{io, time::Instant};
 
 use crate::{
     client::{Client, ORDINARY, item},
     judge, load,
     nodes::{Kind, Nodes},
     spread::{Spread, number},
+    stream::{self, Load},
 };
 
 const ITEM: usize = 128 * 1024;
-const MIB: usize = 1024 * 1024;
-/// How many items are written, and how many bytes read, in one call: the clients' part in the processor time.
-const AT_ONCE: usize = 4;
-const READ: usize = 512 * 1024;
-/// How far the sender may be ahead.
-const WINDOW: usize = 4 * MIB;
 const WARM_UP: usize = 64;
 
 /// What is measured.
@@ -123,39 +109,9 @@ async fn round_trips(dialer: &mut Client, listener: &mut Client) -> io::Result<f
 }
 
 /// Sends so much one way, with the reader never far behind.
-pub async fn send(
-    (mut dialer, mut listener): (Client, Client),
-    mib: usize,
-) -> io::Result<(Client, Client)> {
-    let frames = item("d.dialer", &vec![7; ITEM]).repeat(AT_ONCE);
-    let rounds = mib * MIB / (AT_ONCE * ITEM);
-    // As it comes: the header of a frame from the server has no mask.
-    let bytes = rounds * (frames.len() - AT_ONCE * 8);
-    let progress = Arc::new((AtomicUsize::new(0), Notify::new()));
-    let received = progress.clone();
-    let reader = tokio::spawn(async move {
-        let mut buffer = vec![0; READ];
-        let mut total = listener.take_unread();
-        while total < bytes {
-            // Announcements are counted in, which nobody can see beside the items.
-            let read = listener.skip(&mut buffer).await;
-            total += *read.as_ref().unwrap_or(&bytes);
-            received.0.store(total, Ordering::Release);
-            received.1.notify_one();
-            read?;
-        }
-        io::Result::Ok(listener)
-    });
-    let mut sent: usize = 0;
-    for _ in 0..rounds {
-        while sent.saturating_sub(progress.0.load(Ordering::Acquire)) >= WINDOW {
-            progress.1.notified().await;
-        }
-        dialer.write(&frames).await?;
-        sent += AT_ONCE * ITEM;
-    }
-    let listener = reader.await.map_err(io::Error::other)??;
-    Ok((dialer, listener))
+pub async fn send(pair: (Client, Client), mib: usize) -> io::Result<(Client, Client)> {
+    let load = Load { item: ITEM, mib };
+    stream::send(pair, load, load.bytes_from_ours()).await
 }
 
 pub async fn measure(quick: bool) -> io::Result<bool> {

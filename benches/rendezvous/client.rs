@@ -219,7 +219,6 @@ impl Client {
     }
 
     /// Passes over what has been read and not looked at; gives how much it was.
-    #[allow(dead_code, reason = "for the benchmark of clusters")]
     pub fn take_unread(&mut self) -> usize {
         self.buffer.advance(std::mem::take(&mut self.taken));
         let unread = self.buffer.len();

@@ -16,6 +16,7 @@ mod access;
 mod churn;
 mod client;
 mod growth;
+mod limits;
 mod links;
 #[allow(dead_code, reason = "each benchmark uses its own part")]
 #[path = "../star/machine.rs"]
@@ -24,6 +25,7 @@ mod process;
 mod secure;
 #[path = "../star/spread.rs"]
 mod spread;
+mod stream;
 mod transfer;
 
 use std::{io, time::Duration};

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use libp2p_websocket_star::rendezvous::{Config, Limits, Server};
+use libp2p_websocket_star::rendezvous::{Config, Server};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    access,
+    access, limits,
     secure::{Place, self_signed},
 };
 
@@ -217,18 +217,9 @@ pub fn measure_locks() {
 /// The hidden half of this program: our server with its defaults, but for what a benchmark may not be
 /// refused.
 pub async fn serve(kind: Kind) -> io::Result<()> {
-    let limits = Limits::default()
-        .with_max_links(20_000)
-        .with_max_links_per_ip(20_000)
-        .with_connection_rate(1_000_000, 1_000_000)
-        .with_http_rate(1_000_000, 1_000_000)
-        .with_join_rate(1_000_000, 1_000_000)
-        .with_origin_join_rate(1_000_000, 1_000_000)
-        .with_dial_rate(1_000_000, 1_000_000)
-        .with_origin_dial_rate(1_000_000, 1_000_000);
     let config = Config::default()
         .with_listen_addr((Ipv4Addr::LOCALHOST, 0).into())
-        .with_limits(limits);
+        .with_limits(limits::unrefused());
     let (config, certificate) = match kind {
         Kind::OursTls => {
             let (tls, certificate) = self_signed()?;

@@ -2,28 +2,17 @@
 
 use std::{
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     time::{Duration, Instant},
 };
-
-use tokio::sync::Notify;
 
 use crate::{
     client::{Client, ORDINARY, item},
     process::{Kind, Rendezvous},
+    stream::{self, Load},
 };
 
 const ITEM: usize = 64 * 1024;
 const MIB: usize = 1024 * 1024;
-/// How many items are written, and how many bytes read, in one call: the clients' part in the processor
-/// time that there is.
-const AT_ONCE: usize = 4;
-const READ: usize = 512 * 1024;
-/// How far the sender may be ahead: the npm server would take everything at once.
-const WINDOW: usize = 4 * MIB;
 const WARM_UP: usize = 32;
 /// How much is sent to a reader that does not read.
 const STALLED: usize = 64;
@@ -58,35 +47,9 @@ async fn dialled(server: &Rendezvous) -> io::Result<(Client, Client)> {
     Ok((dialer, listener))
 }
 
-async fn send(
-    (mut dialer, mut listener): (Client, Client),
-    mib: usize,
-) -> io::Result<(Client, Client)> {
-    let bytes = mib * MIB;
-    let progress = Arc::new((AtomicUsize::new(0), Notify::new()));
-    let received = progress.clone();
-    let reader = tokio::spawn(async move {
-        let mut buffer = vec![0; READ];
-        let mut total = 0;
-        while total < bytes {
-            // Announcements' texts are counted in, which nobody can see beside the items.
-            total += listener.skip(&mut buffer).await?;
-            received.0.store(total, Ordering::Release);
-            received.1.notify_one();
-        }
-        io::Result::Ok(listener)
-    });
-    let frames = item("d.dialer", &vec![7; ITEM]).repeat(AT_ONCE);
-    let mut sent: usize = 0;
-    while sent < bytes {
-        while sent.saturating_sub(progress.0.load(Ordering::Acquire)) >= WINDOW {
-            progress.1.notified().await;
-        }
-        dialer.write(&frames).await?;
-        sent += AT_ONCE * ITEM;
-    }
-    let listener = reader.await.map_err(io::Error::other)??;
-    Ok((dialer, listener))
+async fn send(pair: (Client, Client), mib: usize) -> io::Result<(Client, Client)> {
+    let load = Load { item: ITEM, mib };
+    stream::send(pair, load, load.bytes()).await
 }
 
 /// How many bytes more than before the server had at its worst, for a reader that stalls before 64 MiB.

@@ -1,0 +1,16 @@
+//! What a benchmark may not be refused.
+
+use libp2p_websocket_star::rendezvous::Limits;
+
+/// The defaults, but for how many links there may be and how much a second may be asked for. For both benchmarks.
+pub fn unrefused() -> Limits {
+    Limits::default()
+        .with_max_links(20_000)
+        .with_max_links_per_ip(20_000)
+        .with_connection_rate(1_000_000, 1_000_000)
+        .with_http_rate(1_000_000, 1_000_000)
+        .with_join_rate(1_000_000, 1_000_000)
+        .with_origin_join_rate(1_000_000, 1_000_000)
+        .with_dial_rate(1_000_000, 1_000_000)
+        .with_origin_dial_rate(1_000_000, 1_000_000)
+}

@@ -1,0 +1,87 @@
+//! One stream that is sent as fast as its reader takes it. For both benchmarks.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+use crate::client::{Client, item};
+
+const MIB: usize = 1024 * 1024;
+/// How many items are written, and how many bytes read, in one call: the clients' part in the processor
+/// time that there is.
+const AT_ONCE: usize = 4;
+const READ: usize = 512 * 1024;
+/// How far the sender may be ahead: the npm server would take everything at once.
+const WINDOW: usize = 4 * MIB;
+
+/// What is sent, on the dial `d`.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// How long an item is, in bytes.
+    pub item: usize,
+    pub mib: usize,
+}
+
+impl Load {
+    fn frames(self) -> Vec<u8> {
+        item("d.dialer", &vec![7; self.item]).repeat(AT_ONCE)
+    }
+
+    /// How often that many items are written.
+    fn rounds(self) -> usize {
+        (self.mib * MIB).div_ceil(AT_ONCE * self.item)
+    }
+
+    /// How many bytes come of it from a server of ours, whose frames have no masks.
+    #[allow(dead_code, reason = "npm's may have other headers")]
+    pub fn bytes_from_ours(self) -> usize {
+        self.rounds() * (self.frames().len() - AT_ONCE * 8)
+    }
+
+    /// How many bytes of data that are.
+    #[allow(dead_code, reason = "each benchmark waits for its own")]
+    pub fn bytes(self) -> usize {
+        self.mib * MIB
+    }
+}
+
+/// Sends a load, and waits until so many bytes have come.
+pub async fn send(
+    (mut dialer, mut listener): (Client, Client),
+    load: Load,
+    bytes: usize,
+) -> io::Result<(Client, Client)> {
+    let progress = Arc::new((AtomicUsize::new(0), Notify::new()));
+    let received = progress.clone();
+    let reader = tokio::spawn(async move {
+        let mut buffer = vec![0; READ];
+        let mut total = listener.take_unread();
+        while total < bytes {
+            // Announcements' texts are counted in, which nobody can see beside the items.
+            let read = listener.skip(&mut buffer).await;
+            // The sender waits for it no more if it fails.
+            total += *read.as_ref().unwrap_or(&bytes);
+            received.0.store(total, Ordering::Release);
+            received.1.notify_one();
+            read?;
+        }
+        io::Result::Ok(listener)
+    });
+    let frames = load.frames();
+    let mut sent: usize = 0;
+    for _ in 0..load.rounds() {
+        while sent.saturating_sub(progress.0.load(Ordering::Acquire)) >= WINDOW {
+            progress.1.notified().await;
+        }
+        dialer.write(&frames).await?;
+        sent += AT_ONCE * load.item;
+    }
+    let listener = reader.await.map_err(io::Error::other)??;
+    Ok((dialer, listener))
+}

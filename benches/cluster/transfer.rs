@@ -11,7 +11,8 @@ use crate::{
 };
 
 const ITEM: usize = 128 * 1024;
-const WARM_UP: usize = 64;
+/// How many MiB go before what is measured.
+pub const WARM_UP: usize = 64;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +68,7 @@ struct Figures {
 }
 
 /// Two peers with a dial, which is `d`.
-pub async fn dialled(nodes: &mut Nodes, at: [usize; 2], id: &str) -> io::Result<(Client, Client)> {
+async fn dialled(nodes: &mut Nodes, at: [usize; 2], id: &str) -> io::Result<(Client, Client)> {
     let mut dialer = Client::joined(nodes.addr(at[0]), ORDINARY).await?;
     let mut listener = Client::joined(nodes.addr(at[1]), ORDINARY).await?;
     nodes.know(2).await?;

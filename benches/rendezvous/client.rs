@@ -134,11 +134,16 @@ fn source() -> SocketAddr {
     (Ipv4Addr::new(127, 0, 0, 2 + n as u8), 0).into()
 }
 
-/// A connection from one of the loopback addresses.
-pub async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
+/// What is to be a connection from one of the loopback addresses.
+pub fn socket() -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(source())?;
-    socket.connect(server).await
+    Ok(socket)
+}
+
+/// A connection from one of the loopback addresses.
+pub async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
+    socket()?.connect(server).await
 }
 
 impl Client {

@@ -162,7 +162,7 @@ impl State {
                 }
                 #[cfg(feature = "cluster")]
                 Action::Open(new) => {
-                    let outbox = hub.new_outbox(new.claimant, Version::V4, true);
+                    let outbox = hub.new_outbox(new.claimant, super::link::Partner::VERSION, true);
                     self.outboxes.insert(new.way, outbox.clone());
                     hub.open_way(new, outbox);
                 }

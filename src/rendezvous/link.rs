@@ -83,6 +83,13 @@ pub(super) enum Partner {
     Guest,
 }
 
+#[cfg(feature = "cluster")]
+impl Partner {
+    /// What nodes speak with each other: the version of most clients, whose items then need no byte before them that they did not
+    /// come with, for which they would have to be copied.
+    pub(super) const VERSION: Version = Version::V3;
+}
+
 /// Serves a link until it ends.
 pub(super) async fn serve<S: Input + Output>(upgraded: Upgraded<S>) {
     let mut link = Link::new(upgraded);

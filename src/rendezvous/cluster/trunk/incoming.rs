@@ -23,7 +23,6 @@ use super::{
     TENANT, TrunkTls, ping, stream::H2Stream, tls::Proved,
 };
 use crate::{
-    protocol::engine_io::Version,
     rendezvous::{
         cluster::node::NodeId,
         hub::now,
@@ -311,7 +310,7 @@ impl Incoming {
         let admission = self.tenants.house().admission();
         let place = admission.enter(asked.client, false, now());
         let place = place.map_err(|reason| Refused::NotPlaced(reason.to_string()))?;
-        let member = hub.admit(&place, asked.client, Version::V4, None);
+        let member = hub.admit(&place, asked.client, Partner::VERSION, None);
         let member = member.map_err(|error| Refused::NotPlaced(error.to_string()))?;
         hub.set_guest(member.link, asked.node);
         let Ok(send) = respond.send_response(Response::new(()), false) else {

@@ -10,7 +10,7 @@ use bytes::{Buf as _, Bytes};
 use h2::{RecvStream, SendStream};
 use tokio::{io::ReadBuf, sync::OwnedSemaphorePermit};
 
-use super::STREAM_WINDOW;
+use super::{FRAME, STREAM_WINDOW};
 use crate::{
     rendezvous::cluster::status::TrunkCounts,
     websocket::{Input, Output, Unwritten},
@@ -75,19 +75,20 @@ impl H2Stream {
         self
     }
 
-    /// How many bytes of so many may be handed over now.
+    /// How many bytes of so many may be handed over now: all, unless they do not fit a frame. What comes in two pieces would have to
+    /// be copied into one.
     fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
-        let wanted = wanted.min(STREAM_WINDOW as usize);
+        let wanted = wanted.min(FRAME as usize);
         self.send.reserve_capacity(wanted);
         // It tells of room that is new only.
-        while self.send.capacity() == 0 {
+        while self.send.capacity() < wanted {
             match ready!(self.send.poll_capacity(cx)) {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Poll::Ready(Err(io_error(error))),
                 None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             }
         }
-        Poll::Ready(Ok(self.send.capacity().min(wanted)))
+        Poll::Ready(Ok(wanted))
     }
 
     /// Ready when there is something to read, or nothing will be.

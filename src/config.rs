@@ -9,6 +9,8 @@ use multiaddr::Multiaddr;
 
 #[cfg(not(target_arch = "wasm32"))]
 use crate::certificate;
+#[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
+use crate::proxy::Proxies;
 use crate::{
     StarAddr,
     error::Error,
@@ -53,6 +55,8 @@ pub struct Config {
     pub(crate) tokens: Tokens,
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) root_certificates: Vec<CertificateDer<'static>>,
+    #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
+    pub(crate) proxies: Proxies,
 }
 
 impl Default for Config {
@@ -72,6 +76,8 @@ impl Default for Config {
             tokens: Tokens::default(),
             #[cfg(not(target_arch = "wasm32"))]
             root_certificates: Vec::new(),
+            #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
+            proxies: Proxies::default(),
         }
     }
 }
@@ -228,6 +234,58 @@ impl Config {
         self.root_certificates.extend(certificates);
         Ok(self)
     }
+
+    /// Reaches all rendezvous through a proxy. Default none.
+    ///
+    /// * `http://proxy.example:3128`: HTTP CONNECT, for `ws` as well as for `wss`. Many proxies let that through to port 443 only.
+    /// * `https://proxy.example`: the same over TLS. The certificate is verified as that of a rendezvous is.
+    /// * `socks5://proxy.example:1080`, or `socks5h` in place of `socks5`: SOCKS 5.
+    ///
+    /// A user name and a password go before the host: `http://user:password@proxy.example:3128`. Characters other than
+    /// letters, digits and `-._~` are percent-encoded there. Over `http` and `socks5` everybody on the way to the proxy can
+    /// read them. Neither `Debug` nor an error nor the log shows them.
+    ///
+    /// The proxy looks up the names of rendezvous; here, only its own is. What they mean is not known then, so that a name
+    /// passes that [`with_allow_local_rendezvous`](Self::with_allow_local_rendezvous) would refuse by its address: the proxy
+    /// has to know what is not to be reached through it. `/dns4` and `/dns6` do not choose the family.
+    ///
+    /// A proxy that inspects TLS puts its own certificates in place of those of rendezvous: trust its root by
+    /// [`with_root_certificate`](Self::with_root_certificate).
+    ///
+    /// libp2p's DNS transport looks up the names in addresses to dial by itself: leave out `SwarmBuilder::with_dns` where
+    /// nothing is to be looked up.
+    ///
+    /// # Errors
+    /// [`Error::Proxy`] if that is no URL of such a proxy.
+    ///
+    /// ```
+    /// use libp2p_websocket_star::Config;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = Config::default().with_proxy("http://proxy.example:3128")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
+    pub fn with_proxy(mut self, url: impl AsRef<str>) -> Result<Self, Error> {
+        self.proxies = Proxies::one(url.as_ref())?;
+        Ok(self)
+    }
+
+    /// Reaches rendezvous through the proxies that environment variables name now, as curl has them: `HTTPS_PROXY` for `wss`,
+    /// `http_proxy` for `ws`, `ALL_PROXY` for both; `NO_PROXY` lists who is reached without one, by names with all that ends
+    /// so, addresses, networks such as `10.0.0.0/8`, or `*`. All but `http_proxy` may be in either case, and in capitals first;
+    /// one that is empty counts as not there. The values are those of [`with_proxy`](Self::with_proxy).
+    ///
+    /// # Errors
+    /// [`Error::Proxy`] if one of them cannot be used. It is not passed over, or a node would go around the proxy.
+    #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
+    pub fn with_proxy_from_env(mut self) -> Result<Self, Error> {
+        self.proxies = Proxies::from_variables(std::env::var_os)?;
+        Ok(self)
+    }
 }
 
 impl fmt::Debug for Config {
@@ -251,6 +309,8 @@ impl fmt::Debug for Config {
             .field("tokens", &self.tokens.len());
         #[cfg(not(target_arch = "wasm32"))]
         debug.field("root_certificates", &self.root_certificates.len());
+        #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
+        debug.field("proxies", &self.proxies);
         debug.finish()
     }
 }

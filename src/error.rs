@@ -9,6 +9,8 @@ use tokio_rustls::rustls;
 
 use crate::words::Words;
 
+#[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
+pub use crate::proxy::ProxyConfigError;
 pub use crate::{
     address::AddressError,
     protocol::{
@@ -78,6 +80,11 @@ pub enum Error {
     /// Local: what was given as a root certificate is none.
     #[error("not a root certificate: {0}")]
     Certificate(#[from] CertificateError),
+    /// Local: what was given as a proxy cannot be used.
+    #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
+    #[error("cannot use a proxy: {0}")]
+    Proxy(#[from] ProxyConfigError),
     /// Local: what was given as a token cannot be used.
     #[error("cannot use the token: {0}")]
     Token(#[from] TokenError),
@@ -133,6 +140,17 @@ pub enum LinkError {
          listens there (or with allow_local_rendezvous)"
     )]
     NotPublic(IpAddr),
+    /// The proxy gave no connection to the rendezvous.
+    #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
+    #[error("the proxy {proxy}: {error}")]
+    Proxy {
+        /// Its URL, without credentials.
+        proxy: Arc<str>,
+        /// Why.
+        #[source]
+        error: ProxyError,
+    },
     /// TCP could not connect.
     #[error("cannot connect: {0}")]
     Connect(#[source] Arc<io::Error>),
@@ -222,4 +240,57 @@ pub enum LinkError {
         "the rendezvous closed the link: it is about to stop, and there is another one in its place"
     )]
     Restarting,
+}
+
+/// Why a proxy gave no connection to a rendezvous.
+#[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
+#[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProxyError {
+    /// Its name could not be resolved.
+    #[error("cannot resolve its name: {}", Words(.0))]
+    Resolve(#[source] Arc<io::Error>),
+    /// TCP could not connect to it.
+    #[error("cannot connect to it: {0}")]
+    Connect(#[source] Arc<io::Error>),
+    /// The TLS handshake with it failed: for example, nobody trusts its certificate.
+    #[error("the TLS handshake with it: {}", Words(.0))]
+    Tls(#[source] Arc<io::Error>),
+    /// It wants a user name and a password, or others than those it was given (HTTP status 407 or 401).
+    #[error("{}", if *.given {
+        "it does not accept the user name and the password"
+    } else {
+        "it asks for a user name and a password"
+    })]
+    Credentials {
+        /// Whether it was given any.
+        given: bool,
+    },
+    /// It refuses, with this HTTP status. Many let CONNECT through to port 443 only.
+    #[error("it answers with HTTP status {status}{}{}", if .reason.is_empty() { "" } else { ": " }, Words(.reason))]
+    Refused {
+        /// Such as 403.
+        status: u16,
+        /// What it said beside that, at most 100 bytes.
+        reason: String,
+    },
+    /// It speaks SOCKS and refuses, with this reason of RFC 1928, section 6.
+    #[error("it answers: {}", Words(.0))]
+    Socks(String),
+    /// The user name, the password and the name of the rendezvous are too long to be said together: more than some 240 bytes.
+    #[error("the credentials and the name of the rendezvous are too long together")]
+    TooLong,
+    /// What answers does not speak what the URL of the proxy says.
+    #[error("no proxy of that kind answers: {}", Words(.0))]
+    NoProxy(String),
+    /// It hung up without an answer.
+    #[error("it hung up without an answer")]
+    HungUp,
+    /// Local: there is a token for the rendezvous, and no encryption, so that the proxy could read it.
+    #[error("the token for this rendezvous would pass it without encryption")]
+    Token,
+    /// The socket failed.
+    #[error("{}", Words(.0))]
+    Io(#[source] Arc<io::Error>),
 }

@@ -24,6 +24,7 @@
 //! | [`protocol`] | packets, events, the client's session, streams: no IO, no clock; client and server |
 //! | `limited`, `time` | warnings that others can cause, one a second; bounds of durations |
 //! | `token` | the secrets that a rendezvous may ask for |
+//! | `proxy` (feature `proxy`) | which proxy leads to a rendezvous |
 //! | `percent` | text in URLs |
 //! | `hints` | what the behaviour tells the transport of its swarm |
 //! | `websocket`, `buffer` | messages over a byte stream, and the memory that they use again |
@@ -39,6 +40,7 @@
 //! * `rendezvous`: that, the stand-alone `websocket-star-rendezvous`, PFX files and encrypted keys for its TLS, the PROXY
 //!   protocol, and the operator's page.
 //! * `tower`: the server as a `tower::Service`, to be mounted in axum and the like.
+//! * `proxy`: rendezvous that are reached through a proxy, by HTTP CONNECT or SOCKS 5; not in a browser, which has its own.
 //! * `preset`: [`preset::Star`], with noise and yamux.
 //! * `secio`: `/secio/1.0.0`, and the preset for networks of js-libp2p up to 0.26. Deprecated, and weaker than noise.
 //! * `plaintext-insecure`: `/plaintext/1.0.0`, neither encrypted nor authenticated, for closed test networks.
@@ -72,6 +74,8 @@ pub mod plaintext;
 #[cfg_attr(docsrs, doc(cfg(feature = "preset")))]
 pub mod preset;
 pub mod protocol;
+#[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
+mod proxy;
 #[cfg(feature = "rendezvous-server")]
 pub mod rendezvous;
 mod runtime;

@@ -57,7 +57,11 @@ impl Links {
         }
         let opening = opening.into_iter().map(|(rendezvous, _)| rendezvous);
         let opening = opening.filter(is_vouched_for);
-        let looked_up = named.iter().cloned().chain(opening).take(MAX_LOOKUPS);
+        let looked_up = named.iter().cloned().chain(opening);
+        // What a proxy is asked for is asked of nobody here.
+        #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
+        let looked_up = looked_up.filter(|named| !self.context.socket.is_proxied(named));
+        let looked_up = looked_up.take(MAX_LOOKUPS);
         if let Some(found) = self.lookups.first_at(ip, looked_up.collect()).await {
             return self.same_server(found);
         }

@@ -14,8 +14,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-pub(super) use self::order::Routes;
 use self::order::{Attempts, Step};
+pub(super) use self::order::{Route, Routes};
 
 /// Connects to one of the addresses, and tells to which. Dropping the future ends all attempts.
 ///

@@ -107,7 +107,7 @@ async fn what_failed_or_was_too_slow_is_tried_last_next_time() {
     let ways = [BlackHole, Bad(0), Good(0), Good(0)];
     let (won, _) = simulate(&ways, &mut routes).await;
     assert_eq!(won.expect("connected"), 2);
-    routes.good(addr(2));
+    routes.good(Route::Direct(addr(2)));
     let (won, began) = simulate(&ways, &mut routes).await;
     assert_eq!((won.expect("connected"), began), (2, vec![(2, 0)]));
     // It connects, and leads to no link.

@@ -29,7 +29,10 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::{
-        super::kept::{MAX_KEPT, tests::rendezvous},
+        super::{
+            connect::Route,
+            kept::{MAX_KEPT, tests::rendezvous},
+        },
         *,
     };
 
@@ -53,7 +56,7 @@ mod tests {
             routes.tried(addr);
             all.keep(&rendezvous(number), routes);
             let mut good = Routes::default();
-            good.good(addr);
+            good.good(Route::Direct(addr));
             all.keep(&rendezvous(number + 1000), good);
         }
         assert_eq!(all.0.len(), MAX_KEPT);

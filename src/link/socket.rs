@@ -42,7 +42,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(crate) struct SocketConfig {
     #[cfg(not(target_arch = "wasm32"))]
-    trust: imp::Trust,
+    native: imp::Native,
     connect_timeout: Duration,
     message_bytes: usize,
     tokens: Tokens,
@@ -52,11 +52,17 @@ impl SocketConfig {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             #[cfg(not(target_arch = "wasm32"))]
-            trust: imp::Trust::new(config),
+            native: imp::Native::new(config),
             connect_timeout: config.connect_timeout,
             message_bytes: config.limits.message_bytes,
             tokens: config.tokens.clone(),
         }
+    }
+
+    /// Whether a rendezvous is reached through a proxy, which looks up its name.
+    #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
+    pub(super) fn is_proxied(&self, rendezvous: &Rendezvous) -> bool {
+        self.native.is_proxied(rendezvous)
     }
 }
 

@@ -9,6 +9,8 @@ mod corpus;
 mod durations;
 mod embedded;
 mod flood;
+#[cfg(feature = "proxy")]
+mod forward_proxies;
 mod hostile;
 mod js_libp2p;
 mod mounted;

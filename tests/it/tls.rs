@@ -25,6 +25,8 @@ use tokio_rustls::{
     },
 };
 
+#[cfg(feature = "proxy")]
+use crate::operations::certificates::Certificate;
 use crate::support::{
     ed25519, hasty,
     js::{Peer, Rendezvous, RendezvousOptions},
@@ -61,6 +63,18 @@ impl Root {
         hasty()
             .with_root_certificate(self.certificate.der())
             .expect("a certificate")
+    }
+
+    /// One for a proxy that makes certificates, with its key.
+    #[cfg(feature = "proxy")]
+    pub fn for_proxy() -> Certificate {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, PeerId::random().to_string());
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Certificate::signed(params, &key)
     }
 
     fn certify(

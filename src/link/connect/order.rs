@@ -11,12 +11,22 @@ pub(super) const DELAY: Duration = Duration::from_millis(250);
 /// How many addresses of a host are tried for one link. The next link tries the others first.
 pub(super) const MAX_ADDRESSES: usize = 16;
 
+/// Over which address a link was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::link) enum Route {
+    /// The rendezvous' own.
+    Direct(SocketAddr),
+    /// That of a proxy, which is where no rendezvous is.
+    #[cfg(feature = "proxy")]
+    Proxy(SocketAddr),
+}
+
 /// What is known of a rendezvous' addresses from earlier links.
 #[derive(Debug, Default)]
 pub(in crate::link) struct Routes {
     /// The addresses that were tried and came to nothing, those of the last attempt at the end.
     in_vain: Vec<SocketAddr>,
-    /// The address over which the last link was opened.
+    /// The rendezvous' address over which the last link was opened.
     latest: Option<SocketAddr>,
 }
 
@@ -43,9 +53,14 @@ impl Routes {
     }
 
     /// A link was opened over this address.
-    pub(in crate::link) fn good(&mut self, addr: SocketAddr) {
+    pub(in crate::link) fn good(&mut self, route: Route) {
+        let (addr, latest) = match route {
+            Route::Direct(addr) => (addr, Some(addr)),
+            #[cfg(feature = "proxy")]
+            Route::Proxy(addr) => (addr, None),
+        };
         self.in_vain.retain(|tried| *tried != addr);
-        self.latest = Some(addr);
+        self.latest = latest;
     }
 
     /// Whether any address has come to nothing.
@@ -169,7 +184,7 @@ mod tests {
         assert_eq!(routes.order(&resolved), [v6(1), v6(2), v4(1)]);
         routes.tried(v6(1));
         assert_eq!(routes.order(&resolved), [v6(2), v4(1), v6(1)]);
-        routes.good(v6(1));
+        routes.good(Route::Direct(v6(1)));
         assert_eq!(routes.order(&resolved), [v6(1), v6(2), v4(1)]);
     }
 

@@ -1,5 +1,8 @@
 //! Over TCP and TLS, with the codec of this crate.
 
+#[cfg(feature = "proxy")]
+mod proxied;
+
 use std::{
     io::{self, IoSlice},
     net::SocketAddr,
@@ -33,6 +36,7 @@ use crate::{
     websocket::{self, CloseCode, upgrade},
     words::Words,
 };
+use connect::Route;
 pub(in crate::link) use connect::Routes;
 
 /// Bytes of frames that are gathered before the socket is written: two full items.
@@ -42,11 +46,25 @@ pub(in crate::link) type WebSocket = websocket::WebSocket<Io>;
 
 /// What opening a link takes from the configuration, beside what all sockets take.
 #[derive(Clone)]
-pub(crate) struct Trust(Arc<ClientConfig>);
+pub(crate) struct Native {
+    tls: Arc<ClientConfig>,
+    #[cfg(feature = "proxy")]
+    proxies: crate::proxy::Proxies,
+}
 
-impl Trust {
+impl Native {
     pub(crate) fn new(config: &Config) -> Self {
-        Self(tls_config(&config.root_certificates))
+        Self {
+            tls: tls_config(&config.root_certificates),
+            #[cfg(feature = "proxy")]
+            proxies: config.proxies.clone(),
+        }
+    }
+
+    /// Whether a rendezvous is reached through a proxy, which looks up its name.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn is_proxied(&self, rendezvous: &Rendezvous) -> bool {
+        !matches!(self.proxies.of(rendezvous), Ok(None))
     }
 }
 
@@ -67,14 +85,34 @@ fn tls_config(extra: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
 /// Name resolution, TCP, TLS and the WebSocket upgrade. Tells over which address, too.
 ///
 /// `permitted` is given the addresses of the host, and gives those that may be connected to; `routes` keeps
-/// which of them were of use.
+/// which of them were of use. What a name means to a proxy, only that knows.
 pub(super) async fn connect(
     rendezvous: &Rendezvous,
     config: &super::SocketConfig,
     routes: &mut Routes,
     deadline: &Deadline,
     permitted: impl FnOnce(Vec<SocketAddr>) -> Result<Vec<SocketAddr>, LinkError>,
-) -> Result<(WebSocket, SocketAddr), LinkError> {
+) -> Result<(WebSocket, Route), LinkError> {
+    #[cfg(feature = "proxy")]
+    if let Some(proxy) = config.native.proxies.of(rendezvous)? {
+        let known = proxied::known_address(rendezvous);
+        permitted(
+            known
+                .map(|ip| (ip, rendezvous.port()).into())
+                .into_iter()
+                .collect(),
+        )?;
+        let token = config.tokens.of(rendezvous);
+        if token.is_some() && !rendezvous.is_secure() {
+            return Err(LinkError::Proxy {
+                proxy: proxy.0.to_string().into(),
+                error: crate::error::ProxyError::Token,
+            });
+        }
+        let through = proxied::connect_through(&proxy, &config.native.tls, routes, deadline);
+        let (io, route) = through.await?;
+        return Ok((open_over(rendezvous, config, deadline, io).await?, route));
+    }
     let addresses = deadline
         .stage("name resolution", resolve(rendezvous))
         .await?;
@@ -89,19 +127,27 @@ pub(super) async fn connect_to(
     routes: &mut Routes,
     deadline: &Deadline,
     addresses: &[SocketAddr],
-) -> Result<(WebSocket, SocketAddr), LinkError> {
+) -> Result<(WebSocket, Route), LinkError> {
     let connecting = connect_tcp(addresses, routes);
-    let (tcp, route) = deadline.stage("connecting", connecting).await?;
-    let io = if rendezvous.is_secure() {
-        let handshake = tls_handshake(rendezvous, &config.trust.0, tcp);
+    let (tcp, addr) = deadline.stage("connecting", connecting).await?;
+    let ws = open_over(rendezvous, config, deadline, Io::Plain(tcp)).await?;
+    Ok((ws, Route::Direct(addr)))
+}
+
+/// TLS, if it is to be, and the upgrade.
+async fn open_over(
+    rendezvous: &Rendezvous,
+    config: &super::SocketConfig,
+    deadline: &Deadline,
+    mut io: Io,
+) -> Result<WebSocket, LinkError> {
+    if rendezvous.is_secure() {
+        let handshake = tls_handshake(rendezvous, &config.native.tls, io);
         let tls = deadline.stage("the TLS handshake", handshake).await?;
-        Io::Tls(Box::new(tls))
-    } else {
-        Io::Plain(tcp)
-    };
+        io = Io::Tls(Box::new(tls));
+    }
     let upgrade = upgrade(rendezvous, config, io);
-    let ws = deadline.stage("the WebSocket upgrade", upgrade).await?;
-    Ok((ws, route))
+    deadline.stage("the WebSocket upgrade", upgrade).await
 }
 
 /// Closes it, in a task.
@@ -146,8 +192,8 @@ async fn connect_tcp(
 async fn tls_handshake(
     rendezvous: &Rendezvous,
     config: &Arc<ClientConfig>,
-    tcp: TcpStream,
-) -> Result<TlsStream<TcpStream>, LinkError> {
+    io: Io,
+) -> Result<TlsStream<Io>, LinkError> {
     let name = match (rendezvous.server_name(), rendezvous.host().ip()) {
         (Some(name), _) => ServerName::try_from(name.to_owned()).ok(),
         (None, ip) => ip.map(ServerName::from),
@@ -160,7 +206,7 @@ async fn tls_handshake(
         )),
     })?;
     let connector = TlsConnector::from(config.clone());
-    let connected = connector.connect(name, tcp).await;
+    let connected = connector.connect(name, io).await;
     connected.map_err(|error| tls_error(rendezvous, error))
 }
 
@@ -208,11 +254,11 @@ async fn upgrade(
     upgraded.await.map_err(failed)
 }
 
-/// TCP, with or without TLS.
+/// TCP, with or without TLS, and with TLS twice where one is with a proxy.
 #[derive(Debug)]
 pub(in crate::link) enum Io {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Self>>),
 }
 
 impl AsyncRead for Io {

@@ -6,7 +6,7 @@ use p12_keystore::{EncryptionAlgorithm, KeyStore, KeyStoreEntry, PrivateKey, Pri
 use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
-/// A certificate for the loopback address, signed by itself.
+/// A certificate for loopback addresses, signed by itself.
 pub struct Certificate {
     pub der: Vec<u8>,
     pub pem: String,
@@ -22,12 +22,19 @@ impl Certificate {
     /// Valid from the beginning of one year to that of another.
     pub fn valid(from: i32, to: i32) -> Self {
         let key = KeyPair::generate().expect("a key");
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        // A server's, and that of a proxy on the way to it.
+        let names = ["localhost", "127.0.0.1", "127.0.0.78"];
+        let names = names.map(str::to_owned).to_vec();
         let mut params = CertificateParams::new(names).expect("names");
         params.not_before = date_time_ymd(from, 1, 1);
         params.not_after = date_time_ymd(to, 1, 1);
         params.distinguished_name.push(DnType::CommonName, "test");
-        let certificate = params.self_signed(&key).expect("signed");
+        Self::signed(params, &key)
+    }
+
+    /// Signed by itself.
+    pub fn signed(params: CertificateParams, key: &KeyPair) -> Self {
+        let certificate = params.self_signed(key).expect("signed");
         Self {
             der: certificate.der().to_vec(),
             pem: certificate.pem(),

@@ -1,0 +1,259 @@
+//! Connections to a rendezvous through a proxy: HTTP CONNECT (RFC 9110, section 9.3.6) or SOCKS 5 (RFC 1928), by hyper-util.
+
+use std::{
+    error::Error as _,
+    future::{Ready, ready},
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use http::Uri;
+use hyper_util::{
+    client::legacy::connect::proxy::{SocksV5, Tunnel},
+    rt::TokioIo,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{ClientConfig, pki_types::ServerName},
+};
+use tower_service::Service;
+
+use super::{Deadline, Io, Route, Routes, connect};
+use crate::{
+    address::Rendezvous,
+    error::{LinkError, ProxyError},
+    protocol::excerpt,
+    proxy::{Proxy, Speaks},
+};
+
+/// How much of what a proxy says is kept, in bytes, to tell why it refuses.
+const KEPT: usize = 512;
+/// How much of a refusal is quoted, in bytes.
+const MAX_STORY: usize = 100;
+const MAX_HEADERS: usize = 64;
+/// How SOCKS 5 says that none of the ways to prove oneself will do.
+const NO_METHOD: [u8; 2] = [5, 0xff];
+/// How SOCKS 5 asks for a user name and a password.
+const PASSWORD: [u8; 2] = [5, 2];
+
+/// The address of a host, where the proxy does not look it up.
+pub(super) fn known_address(rendezvous: &Rendezvous) -> Option<IpAddr> {
+    let is_local = |name: &str| {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        name == "localhost" || name.ends_with(".localhost")
+    };
+    let local = rendezvous.host().name().filter(|name| is_local(name));
+    let ip = rendezvous.host().ip();
+    ip.or_else(|| local.map(|_| Ipv4Addr::LOCALHOST.into()))
+}
+
+/// Connects to the proxy, and has it connect to the rendezvous.
+pub(super) async fn connect_through(
+    (proxy, destination): &(Proxy, Uri),
+    tls: &Arc<ClientConfig>,
+    routes: &mut Routes,
+    deadline: &Deadline,
+) -> Result<(Io, Route), LinkError> {
+    let failed = |error| LinkError::Proxy {
+        proxy: proxy.to_string().into(),
+        error,
+    };
+    let lookup = async {
+        let found = tokio::net::lookup_host((proxy.host(), proxy.port())).await;
+        let found = found.map_err(|error| failed(ProxyError::Resolve(Arc::new(error))))?;
+        Ok(found.collect::<Vec<SocketAddr>>())
+    };
+    let addresses = deadline.stage("looking up the proxy", lookup).await?;
+    let connecting = async {
+        let connected = connect::connect(&addresses, routes).await;
+        let connected =
+            connected.and_then(|(tcp, addr)| tcp.set_nodelay(true).map(|()| (tcp, addr)));
+        connected.map_err(|error| failed(ProxyError::Connect(Arc::new(error))))
+    };
+    let (tcp, addr) = deadline
+        .stage("connecting to the proxy", connecting)
+        .await?;
+    let mut io = Io::Plain(tcp);
+    if proxy.is_secure() {
+        let handshake = async {
+            let name = ServerName::try_from(proxy.host().to_owned());
+            let name = name.map_err(io::Error::other)?;
+            TlsConnector::from(tls.clone()).connect(name, io).await
+        };
+        let handshake =
+            async { (handshake.await).map_err(|error| failed(ProxyError::Tls(Arc::new(error)))) };
+        let tls = deadline.stage("the TLS handshake with the proxy", handshake);
+        io = Io::Tls(Box::new(tls.await?));
+    }
+    let asked = async { ask(proxy, destination.clone(), io).await.map_err(failed) };
+    let io = deadline.stage("the answer of the proxy", asked).await?;
+    Ok((io, Route::Proxy(addr)))
+}
+
+/// Asks the proxy for a connection.
+async fn ask(proxy: &Proxy, destination: Uri, io: Io) -> Result<Io, ProxyError> {
+    let said = Said::default();
+    let io = TokioIo::new(Recorded {
+        io,
+        said: said.clone(),
+    });
+    let connected = Connected(Some(io));
+    match proxy.speaks.clone() {
+        Speaks::Http(credentials) => {
+            let mut tunnel = Tunnel::new(proxy.uri.clone(), connected);
+            if let Some(credentials) = credentials {
+                tunnel = tunnel.with_auth(credentials);
+            }
+            let answer = tunnel.call(destination).await;
+            let io = answer.map_err(|error| {
+                let io = error.source().and_then(|source| source.downcast_ref());
+                said.http_error(proxy, io)
+            })?;
+            Ok(io.into_inner().io)
+        }
+        Speaks::Socks5(credentials) => {
+            let mut socks = SocksV5::new(proxy.uri.clone(), connected);
+            if let Some((user, password)) = credentials {
+                socks = socks.with_auth(user, password);
+            }
+            let answer = socks.call(destination).await;
+            let io = answer.map_err(|error| said.socks_error(proxy, &error.to_string()))?;
+            Ok(io.into_inner().io)
+        }
+    }
+}
+
+/// Hands over a connection that is there.
+struct Connected(Option<TokioIo<Recorded>>);
+
+impl Service<Uri> for Connected {
+    type Response = TokioIo<Recorded>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        ready(
+            self.0
+                .take()
+                .ok_or_else(|| io::ErrorKind::NotConnected.into()),
+        )
+    }
+}
+
+/// The beginning of what a proxy said: what asks it tells only that it was not good.
+#[derive(Debug, Clone, Default)]
+struct Said(Arc<Mutex<Vec<u8>>>);
+
+impl Said {
+    fn add(&self, bytes: &[u8]) {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = KEPT - said.len();
+        said.extend(bytes.iter().take(room));
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        said.clone()
+    }
+
+    /// Why an HTTP proxy gave no connection.
+    fn http_error(&self, proxy: &Proxy, io: Option<&io::Error>) -> ProxyError {
+        let said = self.bytes();
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut answer = httparse::Response::new(&mut headers);
+        // The beginning of a long head will do.
+        let _ = answer.parse(&said);
+        match (answer.code, answer.reason) {
+            // Tinyproxy says 401 of a wrong password.
+            (Some(401 | 407), _) => ProxyError::Credentials {
+                given: proxy.has_credentials(),
+            },
+            (Some(status), reason) if status != 200 => {
+                // Some repeat what they were asked.
+                let reason = reason.filter(|reason| !proxy.is_given_away_by(reason));
+                let reason = excerpt(reason.unwrap_or_default(), MAX_STORY);
+                ProxyError::Refused { status, reason }
+            }
+            _ => self.no_answer(io),
+        }
+    }
+
+    /// Why a SOCKS proxy gave no connection; in `words`, what hyper-util says of it.
+    fn socks_error(&self, proxy: &Proxy, words: &str) -> ProxyError {
+        let said = self.bytes();
+        let given = proxy.has_credentials();
+        let is_password_refused =
+            said.starts_with(&PASSWORD) && said.get(3).is_some_and(|no| *no != 0);
+        if said.starts_with(&NO_METHOD) || (given && is_password_refused) {
+            return ProxyError::Credentials { given };
+        }
+        let reply = if given { 4 } else { 2 };
+        match said.get(reply..reply + 2) {
+            Some([5, 1..=8]) => {
+                let words = words.strip_prefix("SOCKS error: ").unwrap_or(words);
+                ProxyError::Socks(words.to_owned())
+            }
+            _ if said.first().is_some_and(|version| *version != 5) => self.no_answer(None),
+            _ if words.contains("serialize") => ProxyError::TooLong,
+            _ => self.no_answer(None),
+        }
+    }
+
+    fn no_answer(&self, io: Option<&io::Error>) -> ProxyError {
+        let said = self.bytes();
+        match io {
+            Some(error) => {
+                ProxyError::Io(Arc::new(io::Error::new(error.kind(), error.to_string())))
+            }
+            None if said.is_empty() => ProxyError::HungUp,
+            None => ProxyError::NoProxy(excerpt(&String::from_utf8_lossy(&said), MAX_STORY)),
+        }
+    }
+}
+
+/// A connection that keeps the beginning of what comes over it.
+#[derive(Debug)]
+struct Recorded {
+    io: Io,
+    said: Said,
+}
+
+impl AsyncRead for Recorded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        self.said
+            .add(buf.filled().get(before..).unwrap_or_default());
+        read
+    }
+}
+
+impl AsyncWrite for Recorded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

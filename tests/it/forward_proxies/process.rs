@@ -1,0 +1,253 @@
+//! squid, tinyproxy and microsocks, each a process of its own that ends with the test.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Stdio,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpStream,
+    process::{Child, Command},
+};
+
+use super::{PASSWORD, USER};
+use crate::{
+    operations::certificates::{Certificate, Folder, text},
+    support::within,
+};
+
+/// Where the proxies listen: at this address nobody else has a port.
+const LISTEN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 78);
+/// A name that only squid can look up here.
+pub const NAME: &str = "star.invalid";
+/// What makes certificates for squid.
+const CERTIFICATES: &str = "/usr/lib/squid/security_file_certgen";
+/// What judges the user name and the password for squid.
+const JUDGE: &str = "#!/bin/sh\nwhile read -r who; do\n\
+    if [ \"$who\" = \"USER PASSWORD\" ]; then echo OK; else echo ERR; fi\ndone\n";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Squid,
+    /// It is spoken with over TLS.
+    SquidOverTls,
+    /// It puts certificates of its own in place of those of servers.
+    SquidInspecting,
+    /// It connects nobody.
+    SquidRefusing,
+    Tinyproxy,
+    Microsocks,
+}
+
+impl Kind {
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::SquidOverTls => "https",
+            Self::Microsocks => "socks5",
+            _ => "http",
+        }
+    }
+}
+
+/// A proxy.
+pub struct Proxy {
+    kind: Kind,
+    addr: SocketAddr,
+    /// The name of squid's memory that is shared.
+    name: String,
+    folder: Folder,
+    child: Child,
+}
+
+impl Proxy {
+    pub async fn start(kind: Kind) -> Self {
+        Self::begin(kind, None, false).await
+    }
+
+    /// One that asks for a user name and a password.
+    pub async fn with_password(kind: Kind) -> Self {
+        Self::begin(kind, None, true).await
+    }
+
+    /// One that has a certificate, or an authority for them.
+    pub async fn certified(kind: Kind, certificate: &Certificate) -> Self {
+        Self::begin(kind, Some(certificate), false).await
+    }
+
+    async fn begin(kind: Kind, certificate: Option<&Certificate>, asks: bool) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("star{}x{n}", std::process::id());
+        let folder = Folder::new();
+        // squid gives up being root.
+        open_to_all(&folder.path(""));
+        if let Some(certificate) = certificate {
+            let both = [&*certificate.pem, &certificate.key_pem].concat();
+            folder.write("both.pem", both);
+        }
+        let judge = JUDGE.replace("USER", USER).replace("PASSWORD", PASSWORD);
+        open_to_all(&folder.write("judge", judge));
+        let addr = free_addr();
+        let mut command = match kind {
+            Kind::Tinyproxy => tinyproxy(&folder, addr, asks),
+            Kind::Microsocks => microsocks(addr, asks),
+            _ => squid(kind, &folder, addr, asks, &name),
+        };
+        let log = fs::File::create(folder.path("said")).expect("a file");
+        let same = log.try_clone().expect("a descriptor");
+        let child = command.stdout(log).stderr(same).spawn();
+        let child = child.expect("squid, tinyproxy and microsocks are installed: run `.ci/setup`");
+        let mut proxy = Self {
+            kind,
+            addr,
+            name,
+            folder,
+            child,
+        };
+        within("a proxy that listens", proxy.listening()).await;
+        proxy
+    }
+
+    async fn listening(&mut self) {
+        while TcpStream::connect(self.addr).await.is_err() {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                let said = ["said", "log"].map(|name| fs::read(self.folder.path(name)));
+                let said = said.map(Result::unwrap_or_default).concat();
+                panic!(
+                    "a proxy ended ({status}):\n{}",
+                    String::from_utf8_lossy(&said)
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Its URL, by the name for which it has a certificate if it has one.
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.kind.scheme(), self.addr)
+    }
+
+    /// The same with a user name and a password.
+    pub fn url_with(&self, credentials: &str) -> String {
+        format!("{}://{credentials}@{}", self.kind.scheme(), self.addr)
+    }
+
+    pub async fn kill(&mut self) {
+        self.child.kill().await.expect("it runs");
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // What squid shares is left behind when it is killed.
+        for entry in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            if entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with(&format!("{}-", self.name))
+            {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+fn squid(kind: Kind, folder: &Folder, addr: SocketAddr, asks: bool, name: &str) -> Command {
+    let path = |name| text(&folder.path(name));
+    folder.write("hosts", format!("127.0.0.1 localhost {NAME}\n"));
+    let listen = match kind {
+        Kind::SquidOverTls => format!("https_port {addr} tls-cert={}", path("both.pem")),
+        Kind::SquidInspecting => {
+            let mut made = std::process::Command::new(CERTIFICATES);
+            made.args(["-c", "-s", &path("certificates"), "-M", "4MB"]);
+            let made = made.stdout(Stdio::null()).status().expect("squid-openssl");
+            assert!(made.success());
+            open_to_all(&folder.path("certificates"));
+            format!(
+                "http_port {addr} ssl-bump generate-host-certificates=on tls-cert={}\n\
+                 sslcrtd_program {CERTIFICATES} -s {} -M 4MB\nsslcrtd_children 1 startup=1 idle=1\n\
+                 ssl_bump bump all\nsslproxy_cert_error allow all\n\
+                 http_upgrade_request_protocols websocket allow all",
+                path("both.pem"),
+                path("certificates"),
+            )
+        }
+        _ => format!("http_port {addr}"),
+    };
+    let access = match (kind, asks) {
+        (Kind::SquidRefusing, _) => "http_access deny all".to_owned(),
+        (_, false) => "http_access allow all".to_owned(),
+        (_, true) => format!(
+            "auth_param basic program {}\nauth_param basic children 1 startup=1 idle=1\n\
+             acl known proxy_auth REQUIRED\nhttp_access allow known\nhttp_access deny all",
+            path("judge")
+        ),
+    };
+    let config = format!(
+        "{listen}\n{access}\nhosts_file {}\ncache_log stdio:{}\naccess_log none\ncache deny all\n\
+         memory_cache_shared off\npid_filename none\nnetdb_filename none\nvisible_hostname squid.test\n\
+         pinger_enable off\nshutdown_lifetime 0 seconds\n",
+        path("hosts"),
+        path("log"),
+    );
+    let mut command = command("squid");
+    command.args(["-N", "-n", name, "-f"]);
+    command.arg(folder.write("squid.conf", config));
+    command
+}
+
+fn tinyproxy(folder: &Folder, addr: SocketAddr, asks: bool) -> Command {
+    let mut config = format!(
+        "Listen {}\nPort {}\nTimeout 600\nMaxClients 100\nLogLevel Connect\n",
+        addr.ip(),
+        addr.port()
+    );
+    if asks {
+        config += &format!("BasicAuth {USER} {PASSWORD}\n");
+    }
+    let mut command = command("tinyproxy");
+    command.arg("-d").arg("-c");
+    command.arg(folder.write("tinyproxy.conf", config));
+    command
+}
+
+fn microsocks(addr: SocketAddr, asks: bool) -> Command {
+    let mut command = command("microsocks");
+    command.args(["-i", &addr.ip().to_string(), "-p", &addr.port().to_string()]);
+    if asks {
+        command.args(["-u", USER, "-P", PASSWORD]);
+    }
+    command
+}
+
+/// Runs a program that is killed when it is dropped, and when the thread that has started it ends.
+fn command(program: &str) -> Command {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", program])
+        // Where Debian has what is not for every user.
+        .env("PATH", format!("{path}:/usr/sbin"))
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// Lets every user in, to what is in there too.
+fn open_to_all(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("ours");
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        open_to_all(&entry.path());
+    }
+}
+
+fn free_addr() -> SocketAddr {
+    let listener = std::net::TcpListener::bind((LISTEN, 0));
+    let bound = listener.and_then(|listener| listener.local_addr());
+    bound.expect("a free port")
+}

@@ -15,6 +15,7 @@
 //! | [`Behaviour`], [`Discovery`] | the peers at the rendezvous, for a swarm and as a stream |
 //! | [`AddressGuard`] | identify that takes no rendezvous' address for one of the node's |
 //! | [`Connection`] | `AsyncRead` and `AsyncWrite` of one dial |
+//! | [`metrics`] | what links and connections do, counted |
 //! | `link` | one WebSocket to one rendezvous: its task, reconnection, heartbeat; its socket is ours or the browser's |
 //! | `runtime` | the clock, timers and tasks: Tokio's, or the browser's |
 //! | `rendezvous` (feature `rendezvous-server`) | the server |
@@ -40,6 +41,7 @@
 //! * `rendezvous`: that, the stand-alone `websocket-star-rendezvous`, PFX files and encrypted keys for its TLS, the PROXY
 //!   protocol, and the operator's page.
 //! * `tower`: the server as a `tower::Service`, to be mounted in axum and the like.
+//! * `metrics`: what the transport counts, for the registries of prometheus-client and of libp2p-metrics.
 //! * `proxy`: rendezvous that are reached through a proxy, by HTTP CONNECT or SOCKS 5; not in a browser, which has its own.
 //! * `preset`: [`preset::Star`], with noise and yamux.
 //! * `secio`: `/secio/1.0.0`, and the preset for networks of js-libp2p up to 0.26. Deprecated, and weaker than noise.
@@ -60,6 +62,7 @@ pub mod error;
 mod hints;
 mod limited;
 mod link;
+pub mod metrics;
 #[cfg(any(
     test,
     feature = "cluster",
@@ -96,6 +99,7 @@ pub use config::{Config, Limits, MAX_ITEM};
 pub use connection::Connection;
 pub use discovery::{Discovery, Event};
 pub use error::Error;
+pub use metrics::{Metrics, Snapshot};
 pub use protocol::session::KeyEncoding;
 pub use transport::WebSocketStarTransport;
 /// What the fuzz target `websocket` checks.

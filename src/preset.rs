@@ -35,18 +35,18 @@ use libp2p_yamux as yamux;
 #[cfg(feature = "secio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "secio")))]
 pub use self::old::{Identify, is_understood, transport};
-use crate::{Behaviour, Config, Discovery, WebSocketStarTransport};
+use crate::{Behaviour, Config, Discovery, Metrics, WebSocketStarTransport};
 
 /// The transport of a swarm and its behaviour. They have one key, because the swarm gives it, once.
 #[derive(Debug)]
 pub struct Star {
     config: Config,
-    discovery: Mutex<Option<Discovery>>,
+    made: Mutex<Option<(Discovery, Metrics)>>,
 }
 
 /// The transport was not made yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("Star::transport must be called before Star::behaviour and Star::discovery")]
+#[error("Star::transport must be called before the rest of Star")]
 pub struct NoTransport;
 
 impl Star {
@@ -54,7 +54,7 @@ impl Star {
     pub fn new(config: Config) -> Self {
         Self {
             config,
-            discovery: Mutex::default(),
+            made: Mutex::default(),
         }
     }
 
@@ -68,7 +68,7 @@ impl Star {
     ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Box<dyn Error + Send + Sync>> {
         let noise = noise::Config::new(keypair)?;
         let star = WebSocketStarTransport::new(keypair, self.config.clone());
-        *self.lock() = Some(star.discovery());
+        *self.lock() = Some((star.discovery(), star.metrics()));
         let upgraded = star
             .upgrade(Version::V1Lazy)
             .authenticate(noise)
@@ -89,13 +89,21 @@ impl Star {
     /// # Errors
     /// [`NoTransport`] if none was made.
     pub fn discovery(&self) -> Result<Discovery, NoTransport> {
-        self.lock().clone().ok_or(NoTransport)
+        let made = self.lock().clone();
+        made.map(|(discovery, _)| discovery).ok_or(NoTransport)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Discovery>> {
-        self.discovery
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// What the transport that was made last counts.
+    ///
+    /// # Errors
+    /// [`NoTransport`] if none was made.
+    pub fn metrics(&self) -> Result<Metrics, NoTransport> {
+        let made = self.lock().clone();
+        made.map(|(_, metrics)| metrics).ok_or(NoTransport)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Discovery, Metrics)>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -109,7 +117,7 @@ mod tests {
         let error = star.behaviour().expect_err("no transport").to_string();
         assert_eq!(
             error,
-            "Star::transport must be called before Star::behaviour and Star::discovery"
+            "Star::transport must be called before the rest of Star"
         );
         star.transport(&Keypair::generate_ed25519())
             .expect("the key signs");

@@ -23,6 +23,7 @@ use crate::{
     error::Error,
     hints::Hints,
     link::{Context as LinkContext, LinkEvent, Links, Listening, Orphans, SocketConfig},
+    metrics::{Metrics, Snapshot},
     protocol::{session::Settings, stream::Budgets},
 };
 
@@ -86,6 +87,7 @@ pub struct WebSocketStarTransport {
     link_events: mpsc::Receiver<LinkEvent>,
     announcer: Announcer,
     hints: Arc<Hints>,
+    metrics: Metrics,
     listeners: HashMap<ListenerId, Listener>,
     /// Listeners whose link was not told yet: that takes a runtime, which polling has for certain.
     starting: VecDeque<ListenerId>,
@@ -111,6 +113,7 @@ impl WebSocketStarTransport {
             config.limits.known_peers,
         );
         let (events, link_events) = mpsc::channel(EVENTS);
+        let metrics = Metrics::default();
         let links = Links::new(LinkContext {
             settings: Settings {
                 keypair: keypair.clone(),
@@ -139,6 +142,7 @@ impl WebSocketStarTransport {
             announcer: announcer.clone(),
             events,
             orphans: Orphans::default(),
+            counts: metrics.0.clone(),
         });
         Self {
             local_peer,
@@ -146,6 +150,7 @@ impl WebSocketStarTransport {
             link_events,
             announcer,
             hints: discovery.hints(),
+            metrics,
             listeners: HashMap::new(),
             starting: VecDeque::new(),
             events: VecDeque::new(),
@@ -157,6 +162,16 @@ impl WebSocketStarTransport {
     /// a [`Behaviour`](crate::Behaviour), or use it as a stream.
     pub fn discovery(&self) -> Discovery {
         self.announcer.subscribe()
+    }
+
+    /// What the transport counts, to be looked at later: a swarm takes the transport itself.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
+    /// What the transport has done so far.
+    pub fn snapshot(&self) -> Snapshot {
+        self.metrics.snapshot()
     }
 
     fn link_event(&mut self, event: LinkEvent) {

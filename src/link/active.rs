@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     error::LinkError,
+    metrics::OpenLink,
     protocol::{engine_io, session::Session, stream::StreamError},
     runtime::{Changed, Timer, now},
 };
@@ -66,6 +67,9 @@ pub(super) struct Active<'d> {
     ws: WebSocket,
     session: Session,
     heartbeat: Heartbeat,
+    counts: OpenLink,
+    /// When the heartbeat was given to be sent that has no answer yet.
+    pinged: Option<Instant>,
     /// Bytes that had been received when the link last gave a sign of life.
     received: u64,
     /// Whether only a new link can be joined on, and nothing is lost with this one.
@@ -91,6 +95,8 @@ impl<'d> Active<'d> {
             now,
             session: Session::new(driver.context.settings.clone()),
             heartbeat: Heartbeat::new(open, now),
+            counts: driver.context.counts.open_link(driver.url.clone()),
+            pinged: None,
             received: 0,
             stale: false,
             channels: Channels::default(),
@@ -249,7 +255,10 @@ impl<'d> Active<'d> {
             Due::Nothing => {}
             // With so many unwritten, one more would not be read either.
             Due::Ping if self.beats.len() >= MAX_ANSWERS => {}
-            Due::Ping => self.beats.push_back(engine_io::Packet::Ping("").encode()),
+            Due::Ping => {
+                self.beats.push_back(engine_io::Packet::Ping("").encode());
+                self.pinged = Some(self.now);
+            }
             Due::Dead(time) => return Err(LinkError::Heartbeat(time)),
         }
         Ok(())

@@ -16,6 +16,7 @@ use super::{
     pledges::{Pledges, Share},
     turns::{self, Turn},
 };
+use crate::metrics::OpenStream;
 use crate::protocol::{
     credit::{FIRST, Grant},
     event::{DialId, End, Side, StreamName},
@@ -32,6 +33,7 @@ pub(crate) struct Channel {
     budgets: Budgets,
     state: Mutex<State>,
     mailbox: Arc<Mailbox>,
+    counted: OpenStream,
 }
 
 /// What a channel sends in one turn.
@@ -69,6 +71,8 @@ struct State {
     /// Since when something waits for the other peer to accept our stream.
     unaccepted_since: Option<Instant>,
     our_end: OurEnd,
+    /// Nobody has the connection any more.
+    is_dropped: bool,
 }
 
 /// What has become of the end of our direction.
@@ -200,6 +204,7 @@ impl Channel {
     pub(crate) fn dropped(self: &Arc<Self>) {
         let mut state = lock(&self.state);
         state.pair.dropped();
+        state.is_dropped = true;
         (state.reader, state.writer) = (None, None);
         if std::mem::take(&mut state.parked) {
             self.mailbox.wake();
@@ -215,6 +220,7 @@ impl Channel {
         side: Side,
         budgets: Budgets,
         mailbox: Arc<Mailbox>,
+        counted: OpenStream,
     ) -> Arc<Self> {
         let stream = StreamName {
             dial_id: dial_id.as_str(),
@@ -240,8 +246,10 @@ impl Channel {
                 hold_ups: HoldUps::default(),
                 unaccepted_since: None,
                 our_end: OurEnd::Ahead,
+                is_dropped: false,
             }),
             mailbox,
+            counted,
         })
     }
 
@@ -267,8 +275,12 @@ impl Channel {
 
     /// Takes an item in. Without room it is given back, and the link is woken when there is some.
     pub(super) fn deliver(self: &Arc<Self>, now: Instant, item: Bytes) -> Result<(), Refused> {
+        let len = item.len();
         let mut state = lock(&self.state);
         let result = state.pair.source.receive(now, item);
+        if result.is_ok() {
+            self.counted.received(len);
+        }
         state.parked = matches!(result, Err(Refused::Full(_)));
         state.wake_reader();
         self.schedule_grant(&mut state);
@@ -277,8 +289,12 @@ impl Channel {
 
     /// Takes in an item that was given back.
     pub(super) fn redeliver(&self, item: Bytes) -> Result<(), Bytes> {
+        let len = item.len();
         let mut state = lock(&self.state);
         let result = state.pair.source.push(item);
+        if result.is_ok() {
+            self.counted.received(len);
+        }
         state.parked = result.is_err();
         state.wake_reader();
         result
@@ -361,6 +377,9 @@ impl Channel {
 
     pub(super) fn ended(&self, end: End) {
         let mut state = lock(&self.state);
+        if let End::Error(reason) = &end {
+            self.count_reset(&state, &StreamError::ResetByPeer(reason.clone()));
+        }
         state.pair.ended(end);
         state.wake_both();
     }
@@ -376,15 +395,24 @@ impl Channel {
         if matches!(state.our_end, OurEnd::WithLink) {
             state.our_end = OurEnd::Lost(error.clone());
         }
+        self.count_reset(&state, &error);
         state.pair.reset(error);
         state.returned = 0;
         state.parked = false;
         state.wake_both();
     }
 
+    /// Counts a reset, unless the connection was over, or given up here.
+    fn count_reset(&self, state: &State, error: &StreamError) {
+        if !state.is_dropped && !state.pair.is_over() {
+            self.counted.reset(error);
+        }
+    }
+
     /// Resets, and tells the other peer why.
     pub(super) fn abort(self: &Arc<Self>, error: StreamError, reason: &str) {
         let mut state = lock(&self.state);
+        self.count_reset(&state, &error);
         state.pair.abort(error, reason);
         state.parked = false;
         state.wake_both();
@@ -405,6 +433,8 @@ impl Channel {
             Transmit::Item(item) => item.len(),
             Transmit::End(_) | Transmit::Stop => 0,
         };
+        // The first byte of an item says what it is.
+        self.counted.sent(bytes.saturating_sub(1));
         state.last_turn = turn.end(bytes);
         Some(Sent {
             what,

@@ -16,13 +16,25 @@ impl Wake for Wakes {
 }
 
 /// A channel with data that is closed, and all of it taken by the link.
+fn counted() -> OpenStream {
+    Arc::<crate::metrics::Counts>::default()
+        .open_link("ws://a".into())
+        .open_stream()
+}
+
 fn closing() -> (Arc<Channel>, Arc<Wakes>) {
     let budgets = Budgets {
         receive: 1000,
         send: 1000,
         item: 100,
     };
-    let channel = Channel::new(DialId::random(), Side::Dialer, budgets, Arc::default());
+    let channel = Channel::new(
+        DialId::random(),
+        Side::Dialer,
+        budgets,
+        Arc::default(),
+        counted(),
+    );
     let wakes = Arc::new(Wakes::default());
     channel.accepted(None);
     assert!(poll(&wakes, |cx| channel.poll_write(cx, b"data")).is_ready());
@@ -74,7 +86,13 @@ fn opened(mailbox: &Arc<Mailbox>) -> Arc<Channel> {
         send: 1000,
         item: 100,
     };
-    let channel = Channel::new(DialId::random(), Side::Dialer, budgets, mailbox.clone());
+    let channel = Channel::new(
+        DialId::random(),
+        Side::Dialer,
+        budgets,
+        mailbox.clone(),
+        counted(),
+    );
     channel.accepted(Some(Grant::FIRST));
     channel
 }

@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     pin::pin,
     sync::Arc,
+    sync::atomic::Ordering::Relaxed,
     task::{Context as TaskContext, Poll},
     time::Duration,
 };
@@ -34,7 +35,7 @@ use crate::{
 /// The task of one link.
 pub(super) struct Driver {
     pub(super) rendezvous: Rendezvous,
-    url: Arc<str>,
+    pub(super) url: Arc<str>,
     routes: socket::Routes,
     pub(super) context: Arc<Context>,
     pub(super) mailbox: Arc<Mailbox>,
@@ -93,6 +94,7 @@ impl Driver {
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "the link cannot be opened");
+                    self.context.counts.links_failed.fetch_add(1, Relaxed);
                     self.lost(&self.link_error(error));
                 }
                 Some(Ok((ws, open))) => {
@@ -114,6 +116,7 @@ impl Driver {
                         Lost::Failed(error) => self.link_error(error),
                     };
                     tracing::debug!(%error, "the link is lost");
+                    self.context.counts.links_lost.fetch_add(1, Relaxed);
                     self.closed();
                     self.backoff.was_up(now().saturating_duration_since(since));
                     self.lost(&error);
@@ -232,7 +235,7 @@ impl Driver {
         }
         if let Some(error) = self.refusal(now) {
             let error = self.dial_error(DialError::Join(error));
-            self.users.fail_dials(&error);
+            self.fail_dials(&error);
         }
     }
 
@@ -262,6 +265,7 @@ impl Driver {
             },
             Command::Dial { dial_id, to, reply } => {
                 if self.users.dials.len() >= self.context.connections {
+                    self.context.counts.dials_failed.fetch_add(1, Relaxed);
                     // The dialler may have gone.
                     let _ = reply.send(Err(self.dial_error(DialError::TooMany)));
                     return Change::None;
@@ -294,7 +298,14 @@ impl Driver {
                 false => LinkEvent::Failed(*listener, error.clone()),
             });
         }
-        self.users.fail_dials(error);
+        self.fail_dials(error);
+    }
+
+    /// Tells all dials that they have failed.
+    fn fail_dials(&mut self, error: &Error) {
+        let failed = self.users.fail_dials(error);
+        let counted = &self.context.counts.dials_failed;
+        counted.fetch_add(failed as u64, Relaxed);
     }
 
     /// Tells everybody that the link is not open and will not be.

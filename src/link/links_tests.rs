@@ -38,6 +38,7 @@ pub(super) fn links(config: &Config) -> Links {
         announcer,
         events,
         orphans: Orphans::default(),
+        counts: Arc::default(),
     })
 }
 

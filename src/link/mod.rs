@@ -64,6 +64,7 @@ use crate::{
     connection::Connection,
     discovery::Announcer,
     error::{Error, LinkError},
+    metrics::Counts,
     protocol::{event::DialId, session::Settings, stream::Budgets},
     runtime::{Handle, now},
 };
@@ -146,6 +147,7 @@ pub(crate) struct Context {
     pub(crate) announcer: Announcer,
     pub(crate) events: mpsc::Sender<LinkEvent>,
     pub(crate) orphans: Orphans,
+    pub(crate) counts: Arc<Counts>,
 }
 
 impl Context {

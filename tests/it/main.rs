@@ -13,6 +13,8 @@ mod flood;
 mod forward_proxies;
 mod hostile;
 mod js_libp2p;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod mounted;
 mod npm;
 mod older;

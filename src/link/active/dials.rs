@@ -1,6 +1,6 @@
 //! What an open link is asked to do, and what its session tells: joins, dials, peers.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use libp2p_identity::PeerId;
 
@@ -25,6 +25,18 @@ const MAX_EVENTS: usize = 256;
 
 impl Active<'_> {
     pub(super) fn handle_command(&mut self, command: Command) {
+        self.change(command);
+        self.note_joined();
+    }
+
+    /// Counts the listeners that have joined.
+    fn note_joined(&self) {
+        let listeners = self.driver.users.listeners.iter();
+        let joined = listeners.filter(|(_, listener)| listener.is_joined());
+        self.counts.set_joined(joined.count());
+    }
+
+    fn change(&mut self, command: Command) {
         match self.driver.apply(command) {
             Change::Listen(address) => self.session.listen(self.now, &address),
             Change::Leave(address) => self.session.leave(&address),
@@ -75,7 +87,8 @@ impl Active<'_> {
 
     fn open_channel(&mut self, dial_id: DialId, side: Side) -> Arc<Channel> {
         let (budgets, mailbox) = (self.driver.context.budgets, self.driver.mailbox.clone());
-        let channel = Channel::new(dial_id, side, budgets, mailbox);
+        let stream = self.counts.open_stream();
+        let channel = Channel::new(dial_id, side, budgets, mailbox, stream);
         self.channels.insert(channel.clone());
         channel
     }
@@ -114,7 +127,9 @@ impl Active<'_> {
         if let Some((listener, state)) = self.driver.users.listener_at(address) {
             state.joined(self.now);
             self.driver.events.push(LinkEvent::Joined(listener));
+            self.driver.context.counts.joins.fetch_add(1, Relaxed);
         }
+        self.note_joined();
     }
 
     fn note_refusal(&self, error: &JoinError) {
@@ -127,6 +142,11 @@ impl Active<'_> {
             return;
         };
         state.failed(self.now, &error);
+        self.driver
+            .context
+            .counts
+            .joins_failed
+            .fetch_add(1, Relaxed);
         let permanent = error.is_permanent();
         let error = self.driver.join_error(error);
         if permanent {
@@ -135,6 +155,7 @@ impl Active<'_> {
         } else {
             self.driver.events.push(LinkEvent::Failed(listener, error));
         }
+        self.note_joined();
     }
 
     fn handle_dialed(&mut self, dial_id: &DialId, result: Result<(), DialError>) {
@@ -165,6 +186,12 @@ impl Active<'_> {
             drop(result.map(Connection::new));
             return;
         };
+        let counts = &self.driver.context.counts;
+        let counted = match &result {
+            Ok(_) => &counts.dials,
+            Err(_) => &counts.dials_failed,
+        };
+        counted.fetch_add(1, Relaxed);
         let result = result
             .map(Connection::new)
             .map_err(|error| self.driver.dial_error(error));
@@ -195,6 +222,7 @@ impl Active<'_> {
         } else if let (Some((listener, _)), Some(peer)) = (joined, from.peer()) {
             let listener = *listener;
             self.session.accept(&dial_id, ack);
+            self.driver.context.counts.accepted.fetch_add(1, Relaxed);
             let channel = self.open_channel(dial_id, Side::Listener);
             channel.accepting();
             self.driver.events.push(LinkEvent::Incoming {
@@ -206,6 +234,7 @@ impl Active<'_> {
         } else {
             "not listening"
         };
+        self.driver.context.counts.refused.fetch_add(1, Relaxed);
         tracing::debug!(%dial_id, reason, "an incoming dial is refused");
         self.session.refuse(ack, reason);
     }

@@ -25,6 +25,8 @@ use crate::{
     words::Words,
 };
 
+/// How the answer to a heartbeat begins.
+const PONG: &str = "3";
 /// Messages read before the socket is written again.
 const READ_BATCH: usize = 64;
 
@@ -97,13 +99,24 @@ impl Active<'_> {
     fn handle_text(&mut self, text: &str) -> Result<(), LinkError> {
         match self.session.handle_text(self.now, text)? {
             // Before the next message: that may be the end of a dial that this one has begun.
-            Received::Handled => self.handle_outputs(),
+            Received::Handled => {
+                self.note_answer(text);
+                self.handle_outputs();
+            }
             Received::Stream(stream, event) => self.handle_stream_event(stream, event),
             Received::Item(item) => self.handle_item(item),
             Received::Ping(pong) => self.answer_ping(pong)?,
             Received::Close => return Err(LinkError::Closed(None)),
         }
         Ok(())
+    }
+
+    /// Notes how long a heartbeat took, if that is the answer to one.
+    fn note_answer(&mut self, text: &str) {
+        if let Some(pinged) = self.pinged.take_if(|_| text.starts_with(PONG)) {
+            let took = self.now.saturating_duration_since(pinged);
+            self.counts.answered(took);
+        }
     }
 
     fn answer_ping(&mut self, pong: String) -> Result<(), LinkError> {

@@ -1,0 +1,160 @@
+//! The side of the local port: opens a stream for each TCP connection.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt as _;
+use libp2p::{
+    PeerId, Swarm,
+    core::transport::TransportError,
+    swarm::{
+        ConnectionError, DialError, SwarmEvent,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use libp2p_stream::{Behaviour, Control, OpenStreamError};
+use libp2p_websocket_star::StarAddr;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc, oneshot},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    Fallible,
+    carry::{Frames, PROTOCOL, carry, frames, guarded},
+};
+
+/// TCP connections at once; others wait. yamux ends a whole connection that has more than 512 streams.
+const CONNECTIONS: usize = 256;
+/// How often a stream is opened that ends before it is answered. Its connection may have just been lost, and the far
+/// libp2p-stream drops a stream that comes before the last one was taken, as streams of several peers do.
+const TRIES: u32 = 10;
+/// The wait after the first try. It doubles each time.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How long all may take until a TCP connection leads to the service.
+const OPEN: Duration = Duration::from_secs(60);
+
+/// Hears that the peer is connected, or why it cannot be.
+type Wanted = oneshot::Sender<Result<(), String>>;
+
+/// Leads each connection to the listener to the service of the peer, and dials the peer when one comes.
+pub async fn run(
+    mut swarm: Swarm<Behaviour>,
+    address: &StarAddr,
+    listener: TcpListener,
+) -> Fallible<()> {
+    let peer = address
+        .peer()
+        .ok_or("the address does not end with /p2p/<peer id>")?;
+    println!("this is {}", swarm.local_peer_id());
+    println!("{} leads to {peer}", listener.local_addr()?);
+    let (dialler, mut wants) = mpsc::channel(1);
+    let control = swarm.behaviour().new_control();
+    tokio::spawn(accept(listener, peer, control, dialler));
+    let mut waiting = Vec::<Wanted>::new();
+    loop {
+        let outcome = tokio::select! {
+            Some(wanted) = wants.recv() => {
+                waiting.push(wanted);
+                let opts = DialOpts::peer_id(peer)
+                    .condition(PeerCondition::DisconnectedAndNotDialing)
+                    .addresses(vec![address.to_multiaddr()]);
+                match swarm.dial(opts.build()) {
+                    Err(DialError::DialPeerConditionFalse(_)) if swarm.is_connected(&peer) => Ok(()),
+                    Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => continue,
+                    Err(error) => Err(unreachable(&error)),
+                }
+            }
+            event = swarm.select_next_some() => match event {
+                SwarmEvent::ConnectionEstablished { .. } => Ok(()),
+                SwarmEvent::OutgoingConnectionError { error, .. } => Err(unreachable(&error)),
+                SwarmEvent::ConnectionClosed { cause: Some(ConnectionError::IO(error)), .. } => {
+                    println!("the connection to {peer} is lost: {error}");
+                    continue;
+                }
+                _ => continue,
+            },
+        };
+        for wanted in waiting.drain(..) {
+            // Whoever waited may have given up.
+            let _ = wanted.send(outcome.clone());
+        }
+    }
+}
+
+/// Why there is no connection. There was one address to dial, which the words of libp2p would repeat.
+fn unreachable(error: &DialError) -> String {
+    let why = match error {
+        DialError::Transport(failed) => match failed.first() {
+            Some((_, TransportError::Other(error))) => error.to_string(),
+            _ => error.to_string(),
+        },
+        _ => error.to_string(),
+    };
+    format!("the peer cannot be reached: {why}")
+}
+
+async fn accept(
+    listener: TcpListener,
+    peer: PeerId,
+    control: Control,
+    dialler: mpsc::Sender<Wanted>,
+) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    while let Ok(place) = room.clone().acquire_owned().await {
+        let accepted = listener.accept().await;
+        let (tcp, from) = match accepted.and_then(|(tcp, from)| Ok((guarded(tcp)?, from))) {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                println!("a TCP connection failed: {error}");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (control, dialler) = (control.clone(), dialler.clone());
+        tokio::spawn(async move {
+            let led = async {
+                let opened = timeout(OPEN, open(peer, control, dialler)).await;
+                carry(tcp, opened.map_err(|_| "the service does not answer")??).await
+            };
+            if let Err(error) = led.await {
+                println!("{from}: {error}");
+            }
+            drop(place);
+        });
+    }
+}
+
+/// Opens a stream to the service. It can do so again as long as nothing was sent.
+async fn open(
+    peer: PeerId,
+    mut control: Control,
+    dialler: mpsc::Sender<Wanted>,
+) -> Fallible<Frames> {
+    let mut failed = String::new();
+    for tries in 0..TRIES {
+        if tries > 0 {
+            sleep(PAUSE * 2_u32.pow(tries - 1)).await;
+        }
+        let (wanted, connected) = oneshot::channel();
+        dialler.send(wanted).await?;
+        connected.await??;
+        let mut stream = match control.open_stream(peer, PROTOCOL).await {
+            Ok(stream) => frames(stream),
+            Err(error @ OpenStreamError::UnsupportedProtocol(_)) => return Err(error.into()),
+            Err(error) => {
+                failed = error.to_string();
+                continue;
+            }
+        };
+        if let Some(Ok(why)) = stream.next().await {
+            if why.is_empty() {
+                return Ok(stream);
+            }
+            let why: String = String::from_utf8_lossy(&why).chars().take(200).collect();
+            return Err(format!("{peer} says: {}", why.escape_debug()).into());
+        }
+        failed = format!("{peer} ends streams without an answer");
+    }
+    Err(failed.into())
+}

@@ -18,3 +18,4 @@ mod spellings;
 #[allow(dead_code, reason = "each test target uses its own part")]
 #[path = "../it/support/mod.rs"]
 mod support;
+mod tunnel;

@@ -273,10 +273,11 @@ impl Config {
         Ok(self)
     }
 
-    /// Reaches rendezvous through the proxies that environment variables name now, as curl has them: `HTTPS_PROXY` for `wss`,
-    /// `http_proxy` for `ws`, `ALL_PROXY` for both; `NO_PROXY` lists who is reached without one, by names with all that ends
-    /// so, addresses, networks such as `10.0.0.0/8`, or `*`. All but `http_proxy` may be in either case, and in capitals first;
-    /// one that is empty counts as not there. The values are those of [`with_proxy`](Self::with_proxy).
+    /// Reaches rendezvous through the proxies that environment variables name now: `HTTPS_PROXY` for `wss`, `HTTP_PROXY` for `ws`,
+    /// `ALL_PROXY` for what has none of these; `NO_PROXY` lists who is reached without one, by names with all that ends so,
+    /// addresses, networks such as `10.0.0.0/8`, or `*`. Each may be in small letters instead; one that is empty counts as not
+    /// there. The values are those of [`with_proxy`](Self::with_proxy). Where only `HTTPS_PROXY` is set, `ws` goes without one. In
+    /// a program that a server runs by CGI, `HTTP_PROXY` is what a client says, and is not heeded.
     ///
     /// # Errors
     /// [`Error::Proxy`] if one of them cannot be used. It is not passed over, or a node would go around the proxy.

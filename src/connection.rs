@@ -46,6 +46,7 @@ pub struct Connection {
 
 impl Connection {
     pub(crate) fn new(channel: Arc<Channel>) -> Self {
+        channel.taken();
         Self {
             channel,
             claim: None,

@@ -282,8 +282,11 @@ pub enum ProxyError {
     #[error("the credentials and the name of the rendezvous are too long together")]
     TooLong,
     /// What answers does not speak what the URL of the proxy says.
-    #[error("no proxy of that kind answers: {}", Words(.0))]
-    NoProxy(String),
+    #[error("no proxy of that kind answers{}{}", if .0.is_empty() { "" } else { ": " }, Words(.0))]
+    NoProxy(
+        /// What it said, at most 100 bytes. Empty if it was given a password, which some repeat.
+        String,
+    ),
     /// It hung up without an answer.
     #[error("it hung up without an answer")]
     HungUp,

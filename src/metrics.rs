@@ -51,7 +51,7 @@ pub struct Snapshot {
     pub joins_failed: u64,
     /// Dials that have become a connection.
     pub dials: u64,
-    /// Dials that have failed, those included for which no link could be opened. One that was cancelled is none of either.
+    /// Dials that have failed, for whatever reason. One that was cancelled is none of either.
     pub dials_failed: u64,
     /// Connections of peers that have dialled us.
     pub accepted: u64,

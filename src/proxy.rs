@@ -7,12 +7,13 @@ use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 
 use crate::{address::Rendezvous, error::LinkError};
 
-/// The longest user name or password that SOCKS can say, in bytes.
-const MAX_SOCKS: usize = 255;
-/// Where the variables come from that are asked, and what they are for.
+/// What a user name and a password for SOCKS may have together, in bytes: hyper-util has room for so much, and for a short name.
+const MAX_SOCKS_TOGETHER: usize = 200;
+/// The variables that are asked, and what they are for.
 const SECURE: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
-/// Not `HTTP_PROXY`: a server that runs programs by CGI sets that to what a client says.
-const PLAIN: [&str; 1] = ["http_proxy"];
+const PLAIN: [&str; 2] = ["HTTP_PROXY", "http_proxy"];
+/// There if a server runs this program by CGI. It sets `HTTP_PROXY` to what a client says then.
+const CGI: &str = "REQUEST_METHOD";
 const ALL: [&str; 2] = ["ALL_PROXY", "all_proxy"];
 const NONE: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
@@ -40,7 +41,9 @@ pub enum ProxyConfigError {
         from: &'static str,
     },
     /// SOCKS has no room for a user name or password that is empty or so long.
-    #[error("the user name and the password for {from} must have 1 to 255 bytes each")]
+    #[error(
+        "{from} has a user name or a password that is empty, or they have more than {MAX_SOCKS_TOGETHER} bytes together"
+    )]
     Credentials {
         /// What names it.
         from: &'static str,
@@ -111,13 +114,14 @@ impl Proxies {
             check(from, &url)?;
             Ok(url)
         };
-        let built = Matcher::builder()
-            .https(proxy(&SECURE)?)
-            .http(proxy(&PLAIN)?)
-            .all(proxy(&ALL)?)
-            .no(first(&NONE)?.map_or_else(String::new, |(_, text)| text))
-            .build();
-        Ok(Self(Some(Arc::new(built))))
+        let plain = &PLAIN[usize::from(get(CGI).is_some())..];
+        let (secure, plain, all) = (proxy(&SECURE)?, proxy(plain)?, proxy(&ALL)?);
+        if [&secure, &plain, &all].iter().all(|url| url.is_empty()) {
+            return Ok(Self(None));
+        }
+        let none = first(&NONE)?.map_or_else(String::new, |(_, list)| plain_list(&list));
+        let built = Matcher::builder().https(secure).http(plain).all(all);
+        Ok(Self(Some(Arc::new(built.no(none).build()))))
     }
 
     /// The proxy for a rendezvous, and what it is to be asked for. `None` if it is reached without one.
@@ -154,8 +158,42 @@ impl Proxies {
     }
 }
 
+/// What `NO_PROXY` lists, as the matcher knows it: with commas only, and without ports, brackets, `*.` and final dots.
+fn plain_list(list: &str) -> String {
+    let entries = list
+        .split([',', ' ', '\t'])
+        .filter(|entry| !entry.is_empty());
+    let plain = entries.map(|entry| {
+        let host = match entry.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+                let is_port = port.bytes().all(|digit| digit.is_ascii_digit());
+                if is_port { host } else { entry }
+            }
+            _ => entry,
+        };
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        let host = bare.unwrap_or(host);
+        let host = host.strip_prefix("*.").unwrap_or(host);
+        host.trim_end_matches('.')
+    });
+    plain.collect::<Vec<_>>().join(",")
+}
+
+/// Whether a URL has anything else than a user, a host and a port that a proxy could be meant by, or has them in a way that can be
+/// read in two.
+fn is_ambiguous(url: &str) -> bool {
+    let (_, rest) = url.split_once("://").unwrap_or(("", url));
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    authority.contains(['/', '?', '#', '\\']) || authority.matches('@').count() > 1
+}
+
 /// Whether the URL of a proxy can be used.
 fn check(from: &'static str, url: &str) -> Result<(), ProxyConfigError> {
+    if is_ambiguous(url) {
+        return Err(ProxyConfigError::Url { from });
+    }
     let matcher = Matcher::builder().all(url).build();
     let intercept = matcher.intercept(&Uri::from_static("https://star.example/"));
     let intercept = intercept.ok_or(ProxyConfigError::Url { from })?;
@@ -167,9 +205,12 @@ fn check(from: &'static str, url: &str) -> Result<(), ProxyConfigError> {
         return Err(ProxyConfigError::Url { from });
     }
     let proxy = Proxy::of(&intercept).ok_or(ProxyConfigError::Socks4 { from })?;
-    let is_good = |part: &String| (1..=MAX_SOCKS).contains(&part.len());
     match &proxy.speaks {
-        Speaks::Socks5(Some((user, password))) if !is_good(user) || !is_good(password) => {
+        Speaks::Socks5(Some((user, password)))
+            if user.is_empty()
+                || password.is_empty()
+                || user.len() + password.len() > MAX_SOCKS_TOGETHER =>
+        {
             Err(ProxyConfigError::Credentials { from })
         }
         _ => Ok(()),
@@ -339,6 +380,22 @@ mod tests {
     }
 
     #[test]
+    fn a_url_that_can_be_read_in_two_ways_is_refused() {
+        for url in [
+            "http://user:p@ss@proxy.example:3128",
+            "http://CORP/alice:secret@proxy.example:3128",
+            "http://user:12/34@proxy.example:3128",
+            "http://proxy.example:3128/path",
+            "http://proxy.example?x",
+            "http://proxy.example#x",
+            "http://proxy.example:",
+        ] {
+            let error = Proxies::one(url).expect_err(url);
+            assert_eq!(error, ProxyConfigError::Url { from: "the proxy" }, "{url}");
+        }
+    }
+
+    #[test]
     fn variables_name_a_proxy_for_each_scheme_and_who_needs_none() {
         let proxies = from(&[
             ("HTTPS_PROXY", "http://secure.example:1"),
@@ -347,7 +404,7 @@ mod tests {
             ("all_proxy", "socks5://all.example:2"),
             (
                 "NO_PROXY",
-                "star.test, .inner.test ,10.0.0.0/8,2001:db8::/32,192.0.2.7",
+                "star.test, .inner.test ,10.0.0.0/8,2001:db8::/32 192.0.2.7,port.test:443,*.under.test,dot.test.,[2001:dc8::1]",
             ),
         ]);
         let proxies = proxies.expect("proxies");
@@ -364,6 +421,10 @@ mod tests {
             ("dns4/star.test./tcp/443/wss", None),
             ("dns/a.star.test/tcp/443/wss", None),
             ("dns6/a.inner.test/tcp/80/ws", None),
+            ("dns4/port.test/tcp/443/wss", None),
+            ("dns4/a.under.test/tcp/443/wss", None),
+            ("dns4/dot.test/tcp/443/wss", None),
+            ("ip6/2001:dc8::1/tcp/443/wss", None),
             ("ip4/10.1.2.3/tcp/443/wss", None),
             ("ip4/11.1.2.3/tcp/443/wss", secure),
             ("ip4/192.0.2.7/tcp/80/ws", None),
@@ -376,6 +437,21 @@ mod tests {
         let address = "dns4/star.example/tcp/443/wss";
         assert_eq!(shown(&everybody.expect("proxies"), address), None);
         assert_eq!(shown(&from(&[]).expect("none"), address), None);
+        // Nothing is asked of names then.
+        let unicode = "dns4/bücher.example/tcp/443/wss";
+        assert_eq!(
+            shown(&from(&[("NO_PROXY", "a")]).expect("none"), unicode),
+            None
+        );
+        let plain = "dns4/star.example/tcp/80/ws";
+        let capitals = [("HTTP_PROXY", "http://proxy.example:1")];
+        let by_cgi = [capitals[0], ("REQUEST_METHOD", "GET")];
+        let expected = Some("http://proxy.example:1");
+        assert_eq!(
+            shown(&from(&capitals).expect("a proxy"), plain).as_deref(),
+            expected
+        );
+        assert_eq!(shown(&from(&by_cgi).expect("none"), plain), None);
     }
 
     #[test]
@@ -406,8 +482,13 @@ mod tests {
                 from: "https_proxy"
             }
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_variable_that_is_no_text_is_an_error() {
+        use std::os::unix::ffi::OsStringExt as _;
         let error = Proxies::from_variables(|name| {
-            use std::os::unix::ffi::OsStringExt as _;
             (name == "ALL_PROXY").then(|| OsString::from_vec(vec![0xff]))
         });
         let error = error.expect_err("no text");

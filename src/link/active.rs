@@ -257,7 +257,7 @@ impl<'d> Active<'d> {
             Due::Ping if self.beats.len() >= MAX_ANSWERS => {}
             Due::Ping => {
                 self.beats.push_back(engine_io::Packet::Ping("").encode());
-                self.pinged = Some(self.now);
+                self.pinged.get_or_insert(self.now);
             }
             Due::Dead(time) => return Err(LinkError::Heartbeat(time)),
         }

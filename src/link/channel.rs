@@ -71,8 +71,8 @@ struct State {
     /// Since when something waits for the other peer to accept our stream.
     unaccepted_since: Option<Instant>,
     our_end: OurEnd,
-    /// Nobody has the connection any more.
-    is_dropped: bool,
+    /// Somebody has the connection, and it was not reset yet.
+    is_whole: bool,
 }
 
 /// What has become of the end of our direction.
@@ -127,6 +127,11 @@ impl State {
 
 /// For the connection.
 impl Channel {
+    /// Somebody has the connection now.
+    pub(crate) fn taken(&self) {
+        lock(&self.state).is_whole = true;
+    }
+
     pub(crate) fn poll_read(
         self: &Arc<Self>,
         cx: &mut Context<'_>,
@@ -204,7 +209,7 @@ impl Channel {
     pub(crate) fn dropped(self: &Arc<Self>) {
         let mut state = lock(&self.state);
         state.pair.dropped();
-        state.is_dropped = true;
+        state.is_whole = false;
         (state.reader, state.writer) = (None, None);
         if std::mem::take(&mut state.parked) {
             self.mailbox.wake();
@@ -246,7 +251,7 @@ impl Channel {
                 hold_ups: HoldUps::default(),
                 unaccepted_since: None,
                 our_end: OurEnd::Ahead,
-                is_dropped: false,
+                is_whole: false,
             }),
             mailbox,
             counted,
@@ -378,7 +383,7 @@ impl Channel {
     pub(super) fn ended(&self, end: End) {
         let mut state = lock(&self.state);
         if let End::Error(reason) = &end {
-            self.count_reset(&state, &StreamError::ResetByPeer(reason.clone()));
+            self.count_reset(&mut state, &StreamError::ResetByPeer(reason.clone()));
         }
         state.pair.ended(end);
         state.wake_both();
@@ -395,16 +400,16 @@ impl Channel {
         if matches!(state.our_end, OurEnd::WithLink) {
             state.our_end = OurEnd::Lost(error.clone());
         }
-        self.count_reset(&state, &error);
+        self.count_reset(&mut state, &error);
         state.pair.reset(error);
         state.returned = 0;
         state.parked = false;
         state.wake_both();
     }
 
-    /// Counts a reset, unless the connection was over, or given up here.
-    fn count_reset(&self, state: &State, error: &StreamError) {
-        if !state.is_dropped && !state.pair.is_over() {
+    /// Counts a reset, once, unless the connection was over, or nobody has it.
+    fn count_reset(&self, state: &mut State, error: &StreamError) {
+        if std::mem::take(&mut state.is_whole) && !state.pair.is_over() {
             self.counted.reset(error);
         }
     }
@@ -412,7 +417,7 @@ impl Channel {
     /// Resets, and tells the other peer why.
     pub(super) fn abort(self: &Arc<Self>, error: StreamError, reason: &str) {
         let mut state = lock(&self.state);
-        self.count_reset(&state, &error);
+        self.count_reset(&mut state, &error);
         state.pair.abort(error, reason);
         state.parked = false;
         state.wake_both();

@@ -92,7 +92,8 @@ pub(super) struct Open {
 
 /// Which link is to give way when all places are taken: the one that has been without a connection for the longest time, if that
 /// was [`GRACE`]; else the one that has been connected for the longest time of those that lead to one network,
-/// where most of them do. A name is soon made, and so one network has one place that is safe.
+/// where most of them do. A name is soon made, and so one network has one place that is safe. Those of which nobody here knows where
+/// they lead, in a browser or through a proxy, count as one.
 pub(super) fn gives_way(open: &[Open], now: Instant) -> Option<&Rendezvous> {
     let has_had_its_time = |link: &&Open| {
         let since = link.standing.since;
@@ -105,9 +106,9 @@ pub(super) fn gives_way(open: &[Open], now: Instant) -> Option<&Rendezvous> {
     }
     let crowd = |link: &Open| {
         let network = link.standing.network();
-        let same = open.iter().filter(|other| {
-            other.standing.connected && network.is_some() && other.standing.network() == network
-        });
+        let same = open
+            .iter()
+            .filter(|other| other.standing.connected && other.standing.network() == network);
         same.count()
     };
     let connected = open.iter().filter(|link| link.standing.connected);

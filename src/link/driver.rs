@@ -235,7 +235,7 @@ impl Driver {
         }
         if let Some(error) = self.refusal(now) {
             let error = self.dial_error(DialError::Join(error));
-            self.fail_dials(&error);
+            self.users.fail_dials(&error);
         }
     }
 
@@ -265,7 +265,6 @@ impl Driver {
             },
             Command::Dial { dial_id, to, reply } => {
                 if self.users.dials.len() >= self.context.connections {
-                    self.context.counts.dials_failed.fetch_add(1, Relaxed);
                     // The dialler may have gone.
                     let _ = reply.send(Err(self.dial_error(DialError::TooMany)));
                     return Change::None;
@@ -298,14 +297,7 @@ impl Driver {
                 false => LinkEvent::Failed(*listener, error.clone()),
             });
         }
-        self.fail_dials(error);
-    }
-
-    /// Tells all dials that they have failed.
-    fn fail_dials(&mut self, error: &Error) {
-        let failed = self.users.fail_dials(error);
-        let counted = &self.context.counts.dials_failed;
-        counted.fetch_add(failed as u64, Relaxed);
+        self.users.fail_dials(error);
     }
 
     /// Tells everybody that the link is not open and will not be.

@@ -195,6 +195,11 @@ impl Links {
         }
     }
 
+    /// What all links count.
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.context.counts
+    }
+
     /// Has the link to `rendezvous` join for a listener. It is spawned if it does not exist yet.
     ///
     /// # Errors

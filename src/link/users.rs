@@ -141,14 +141,12 @@ impl Users {
         listeners.any(|(_, listener)| listener.rests_until(now).is_none())
     }
 
-    /// Tells all dials that they have failed, and gives how many they were.
-    pub(super) fn fail_dials(&mut self, error: &Error) -> usize {
-        let failed = self.dials.len();
+    /// Tells all dials that they have failed.
+    pub(super) fn fail_dials(&mut self, error: &Error) {
         for (_, dial) in self.dials.drain() {
             // The dialler may have gone.
             let _ = dial.reply.send(Err(error.clone()));
         }
-        failed
     }
 
     pub(super) fn take_listener(&mut self, listener: ListenerId) -> Option<Listener> {

@@ -1,6 +1,6 @@
 //! For Prometheus.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use prometheus_client::{
     collector::Collector,
@@ -8,7 +8,7 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
-use super::{LinkSnapshot, Metrics, Snapshot};
+use super::{Metrics, Snapshot};
 
 impl Collector for Metrics {
     /// Everything begins with `websocket_star_`. The label `rendezvous` is that of links that are open: as many as there may be.
@@ -26,14 +26,24 @@ impl Collector for Metrics {
             let label = [("reason", reason)];
             ConstCounter::new(count).encode(family.encode_family(&label)?)?;
         }
-        for (name, help, number) in GAUGES {
-            let name = format!("websocket_star_{name}");
-            let mut family = to.encode_descriptor(&name, help, None, MetricType::Gauge)?;
-            for link in &now.links {
-                let Some(number) = number(link) else {
+        // Links that differ in what they look up, or where they connect, have one URL.
+        let mut links: BTreeMap<&str, [Option<f64>; GAUGES.len()]> = BTreeMap::new();
+        for link in &now.links {
+            let sums = links.entry(&link.rendezvous).or_default();
+            let round_trip = link.round_trip.map(|time| time.as_secs_f64());
+            let numbers = [1.0, link.joined as f64, link.streams as f64];
+            for (sum, number) in sums.iter_mut().zip(numbers) {
+                *sum = Some(sum.unwrap_or_default() + number);
+            }
+            sums[3] = round_trip.or(sums[3]);
+        }
+        for (n, (name, help)) in GAUGES.into_iter().enumerate() {
+            let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (rendezvous, numbers) in &links {
+                let Some(number) = numbers[n] else {
                     continue;
                 };
-                let label = [("rendezvous", &*link.rendezvous)];
+                let label = [("rendezvous", *rendezvous)];
                 ConstGauge::new(number).encode(family.encode_family(&label)?)?;
             }
         }
@@ -41,20 +51,13 @@ impl Collector for Metrics {
     }
 }
 
-type Gauge = (&'static str, &'static str, fn(&LinkSnapshot) -> Option<f64>);
-
-const GAUGES: [Gauge; 4] = [
-    ("links", "Links to rendezvous that are open", |_| Some(1.0)),
-    ("joined", "Listeners that have joined", |link| {
-        Some(link.joined as f64)
-    }),
-    ("streams", "Connections, and dials under way", |link| {
-        Some(link.streams as f64)
-    }),
+const GAUGES: [(&str, &str); 4] = [
+    ("websocket_star_links", "Links to rendezvous that are open"),
+    ("websocket_star_joined", "Listeners that have joined"),
+    ("websocket_star_streams", "Connections, and dials under way"),
     (
-        "round_trip_seconds",
+        "websocket_star_round_trip_seconds",
         "How long the answer to the last heartbeat took",
-        |link| Some(link.round_trip?.as_secs_f64()),
     ),
 ];
 

@@ -1,6 +1,6 @@
 //! One dial, from its first poll on.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use futures::channel::oneshot;
 use libp2p_identity::PeerId;
@@ -22,13 +22,29 @@ pub(super) async fn dial(
     peer: PeerId,
     to: StarAddr,
 ) -> Result<Connection, Error> {
+    let result = dial_uncounted(&links, &hints, peer, to).await;
+    let counts = links.counts();
+    let counted = match &result {
+        Ok(_) => &counts.dials,
+        Err(_) => &counts.dials_failed,
+    };
+    counted.fetch_add(1, Relaxed);
+    result
+}
+
+async fn dial_uncounted(
+    links: &Arc<Links>,
+    hints: &Arc<Hints>,
+    peer: PeerId,
+    to: StarAddr,
+) -> Result<Connection, Error> {
     if Handle::try_current().is_err() {
         return Err(Error::NoRuntime);
     }
     let names = || hints.names(&peer);
     let rendezvous = links.rendezvous_meant(&to, names).await;
-    let claim = claim(&hints, peer, &rendezvous).await?;
-    let result = ask(links, rendezvous, to).await;
+    let claim = claim(hints, peer, &rendezvous).await?;
+    let result = ask(links.clone(), rendezvous, to).await;
     match (result, claim) {
         (Ok(mut connection), Some(claim)) => {
             claim.connected();

@@ -5,11 +5,14 @@ mod hostile;
 mod nodes;
 mod partitions;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use libp2p_identity::Keypair;
 use libp2p_websocket_star::rendezvous::{
-    BindError, Refused, Server, Tenant,
+    BindError, Limits, Refused, Server, Tenant,
     cluster::{Cluster, JoinError, MemoryDirectory, TrunkTlsError},
 };
 use serde_json::{Value, json};
@@ -62,6 +65,42 @@ async fn who_joins_anywhere_is_announced_everywhere_and_is_in_the_list() {
     let (second, listed) = nodes.joined_with_list(1).await;
     assert_eq!(listed, json!([first.address]));
     assert_eq!(first.announced().await, second.address);
+}
+
+#[tokio::test]
+async fn peers_of_all_nodes_are_announced_within_the_rate_of_each() {
+    const PEERS: usize = 12;
+    const NODES: usize = 3;
+    const RATE: usize = 20_000;
+    let often = || {
+        config()
+            .with_announce_interval(Duration::from_millis(20))
+            .with_limits(Limits::default().with_announce_rate(RATE))
+    };
+    let nodes = Nodes::start_with(NODES, often).await;
+    let mut peers = Vec::new();
+    for n in 0..PEERS {
+        peers.push(nodes.joined(n % NODES).await);
+    }
+    nodes.know(PEERS).await;
+    let watcher = &mut peers[0];
+    // Newcomers come at once, and so does what has waited.
+    let mut heard = HashSet::new();
+    while heard.len() < PEERS - 1 {
+        heard.insert(watcher.announced().await);
+    }
+    heard.clear();
+    let (start, mut bytes) = (Instant::now(), 0);
+    for _ in 0..4 * PEERS {
+        let announced = watcher.announced().await;
+        bytes += announced.len();
+        heard.insert(announced);
+    }
+    // All links of a node get as much; what was already under way when the clock started is forgiven.
+    let links = PEERS / NODES;
+    let rate = (bytes * links) as f64 / start.elapsed().as_secs_f64();
+    assert!(rate < 2.0 * RATE as f64, "{rate} bytes a second");
+    assert_eq!(heard.len(), PEERS - 1, "everyone has its turn");
 }
 
 #[tokio::test]

@@ -186,12 +186,6 @@ impl Active<'_> {
             drop(result.map(Connection::new));
             return;
         };
-        let counts = &self.driver.context.counts;
-        let counted = match &result {
-            Ok(_) => &counts.dials,
-            Err(_) => &counts.dials_failed,
-        };
-        counted.fetch_add(1, Relaxed);
         let result = result
             .map(Connection::new)
             .map_err(|error| self.driver.dial_error(error));

@@ -86,6 +86,10 @@ async fn serve(mut tcp: TcpStream, does: Does, note: tokio::sync::mpsc::Sender<V
                 let _ = copy_bidirectional(&mut tcp, &mut server).await;
             }
         }
-        _ => {}
+        _ => {
+            // With something unread, the connection would be reset.
+            let _ = tcp.shutdown().await;
+            while matches!(tcp.read(&mut buffer).await, Ok(1..)) {}
+        }
     }
 }

@@ -28,6 +28,7 @@ use crate::{
     error::{LinkError, ProxyError},
     protocol::excerpt,
     proxy::{Proxy, Speaks},
+    words::Words,
 };
 
 /// How much of what a proxy says is kept, in bytes, to tell why it refuses.
@@ -35,20 +36,37 @@ const KEPT: usize = 512;
 /// How much of a refusal is quoted, in bytes.
 const MAX_STORY: usize = 100;
 const MAX_HEADERS: usize = 64;
+/// What its answers from 1 on mean (RFC 1928, section 6).
+const SOCKS_REASONS: [&str; 8] = [
+    "general failure",
+    "connection not allowed",
+    "network unreachable",
+    "host unreachable",
+    "connection refused",
+    "time to live expired",
+    "command not supported",
+    "address type not supported",
+];
 /// How SOCKS 5 says that none of the ways to prove oneself will do.
 const NO_METHOD: [u8; 2] = [5, 0xff];
 /// How SOCKS 5 asks for a user name and a password.
 const PASSWORD: [u8; 2] = [5, 2];
 
-/// The address of a host, where the proxy does not look it up.
+/// The address of a host, where the proxy does not look it up: also that of a name which is an address, or leads to the
+/// proxy's own machine.
 pub(super) fn known_address(rendezvous: &Rendezvous) -> Option<IpAddr> {
-    let is_local = |name: &str| {
-        let name = name.trim_end_matches('.').to_ascii_lowercase();
-        name == "localhost" || name.ends_with(".localhost")
+    let Some(name) = rendezvous.host().name() else {
+        return rendezvous.host().ip();
     };
-    let local = rendezvous.host().name().filter(|name| is_local(name));
-    let ip = rendezvous.host().ip();
-    ip.or_else(|| local.map(|_| Ipv4Addr::LOCALHOST.into()))
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    if let Ok(ip) = name.parse() {
+        return Some(ip);
+    }
+    // Such as 127.1 and 0x7f000001, which many take for addresses. No domain ends so.
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let is_number = last.starts_with(|first: char| first.is_ascii_digit());
+    let is_local = last == "localhost" || is_number;
+    is_local.then_some(Ipv4Addr::LOCALHOST.into())
 }
 
 /// Connects to the proxy, and has it connect to the rendezvous.
@@ -84,14 +102,20 @@ pub(super) async fn connect_through(
             let name = name.map_err(io::Error::other)?;
             TlsConnector::from(tls.clone()).connect(name, io).await
         };
-        let handshake =
-            async { (handshake.await).map_err(|error| failed(ProxyError::Tls(Arc::new(error)))) };
+        let handshake = async {
+            (handshake.await).map_err(|error| failed(ProxyError::Tls(Arc::new(plain(error)))))
+        };
         let tls = deadline.stage("the TLS handshake with the proxy", handshake);
         io = Io::Tls(Box::new(tls.await?));
     }
     let asked = async { ask(proxy, destination.clone(), io).await.map_err(failed) };
     let io = deadline.stage("the answer of the proxy", asked).await?;
     Ok((io, Route::Proxy(addr)))
+}
+
+/// The same with nothing in it that a stranger has written but in its words.
+fn plain(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), Words(error).to_string())
 }
 
 /// Asks the proxy for a connection.
@@ -182,11 +206,11 @@ impl Said {
                 let reason = excerpt(reason.unwrap_or_default(), MAX_STORY);
                 ProxyError::Refused { status, reason }
             }
-            _ => self.no_answer(io),
+            _ => self.no_answer(proxy, io),
         }
     }
 
-    /// Why a SOCKS proxy gave no connection; in `words`, what hyper-util says of it.
+    /// Why a SOCKS proxy gave no connection; hyper-util says it in `words`.
     fn socks_error(&self, proxy: &Proxy, words: &str) -> ProxyError {
         let said = self.bytes();
         let given = proxy.has_credentials();
@@ -196,24 +220,28 @@ impl Said {
             return ProxyError::Credentials { given };
         }
         let reply = if given { 4 } else { 2 };
-        match said.get(reply..reply + 2) {
-            Some([5, 1..=8]) => {
-                let words = words.strip_prefix("SOCKS error: ").unwrap_or(words);
-                ProxyError::Socks(words.to_owned())
-            }
-            _ if said.first().is_some_and(|version| *version != 5) => self.no_answer(None),
-            _ if words.contains("serialize") => ProxyError::TooLong,
-            _ => self.no_answer(None),
+        let code = said.get(reply..reply + 2).filter(|answer| answer[0] == 5);
+        let reason =
+            code.and_then(|answer| SOCKS_REASONS.get(usize::from(answer[1]).checked_sub(1)?));
+        match (reason, &said[..]) {
+            (Some(reason), _) => ProxyError::Socks((*reason).to_owned()),
+            // It speaks SOCKS, and stopped.
+            (None, [5, method]) if (*method == 2) == given => ProxyError::HungUp,
+            (None, [5, 2, 1, 0]) if given => ProxyError::HungUp,
+            (None, []) if words.contains("serialize") => ProxyError::TooLong,
+            _ => self.no_answer(proxy, None),
         }
     }
 
-    fn no_answer(&self, io: Option<&io::Error>) -> ProxyError {
+    fn no_answer(&self, proxy: &Proxy, io: Option<&io::Error>) -> ProxyError {
         let said = self.bytes();
         match io {
             Some(error) => {
                 ProxyError::Io(Arc::new(io::Error::new(error.kind(), error.to_string())))
             }
             None if said.is_empty() => ProxyError::HungUp,
+            // Some repeat what they were asked.
+            None if proxy.has_credentials() => ProxyError::NoProxy(String::new()),
             None => ProxyError::NoProxy(excerpt(&String::from_utf8_lossy(&said), MAX_STORY)),
         }
     }

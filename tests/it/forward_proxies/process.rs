@@ -18,7 +18,10 @@ use tokio::{
 use super::{PASSWORD, USER};
 use crate::{
     operations::certificates::{Certificate, Folder, text},
-    support::within,
+    support::{
+        program::{command, free_addr},
+        within,
+    },
 };
 
 /// Where the proxies listen: at this address nobody else has a port.
@@ -92,7 +95,7 @@ impl Proxy {
         }
         let judge = JUDGE.replace("USER", USER).replace("PASSWORD", PASSWORD);
         open_to_all(&folder.write("judge", judge));
-        let addr = free_addr();
+        let addr = free_addr(LISTEN);
         let mut command = match kind {
             Kind::Tinyproxy => tinyproxy(&folder, addr, asks),
             Kind::Microsocks => microsocks(addr, asks),
@@ -225,29 +228,10 @@ fn microsocks(addr: SocketAddr, asks: bool) -> Command {
     command
 }
 
-/// Runs a program that is killed when it is dropped, and when the thread that has started it ends.
-fn command(program: &str) -> Command {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--pdeathsig", "KILL", program])
-        // Where Debian has what is not for every user.
-        .env("PATH", format!("{path}:/usr/sbin"))
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    command
-}
-
 /// Lets every user in, to what is in there too.
 fn open_to_all(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("ours");
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         open_to_all(&entry.path());
     }
-}
-
-fn free_addr() -> SocketAddr {
-    let listener = std::net::TcpListener::bind((LISTEN, 0));
-    let bound = listener.and_then(|listener| listener.local_addr());
-    bound.expect("a free port")
 }

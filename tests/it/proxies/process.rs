@@ -1,6 +1,10 @@
 //! The proxies, each a process of its own that ends with the test.
 
-use std::{fs, net::SocketAddr, process::Stdio, time::Duration};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use tokio::{
     net::TcpStream,
@@ -9,7 +13,10 @@ use tokio::{
 
 use crate::{
     operations::certificates::{Certificate, Folder, text},
-    support::within,
+    support::{
+        program::{command, free_addr},
+        within,
+    },
 };
 
 pub const NGINX: &str = include_str!("nginx.conf");
@@ -18,7 +25,7 @@ pub const HAPROXY_TCP: &str = include_str!("haproxy-tcp.cfg");
 pub const CADDY: &str = include_str!("Caddyfile");
 
 /// Where the proxies listen: at this address nobody else has a port.
-const LISTEN: [u8; 4] = [127, 0, 0, 77];
+const LISTEN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 77);
 
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
@@ -44,7 +51,7 @@ impl Proxy {
         let folder = Folder::with(certificate);
         let both = [certificate.pem.as_str(), &certificate.key_pem].concat();
         folder.write("both.pem", both);
-        let addr = free_addr();
+        let addr = free_addr(LISTEN);
         let place = Place {
             folder: &folder,
             addr,
@@ -196,23 +203,4 @@ impl Place<'_> {
             .env("XDG_CONFIG_HOME", self.path("config"));
         command
     }
-}
-
-/// Runs a program that is killed when it is dropped, and when the thread that has started it ends.
-fn command(program: &str) -> Command {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--pdeathsig", "KILL", program])
-        // Where Debian has what is not for every user.
-        .env("PATH", format!("{path}:/usr/sbin"))
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    command
-}
-
-fn free_addr() -> SocketAddr {
-    let listener = std::net::TcpListener::bind((std::net::IpAddr::from(LISTEN), 0));
-    let bound = listener.and_then(|listener| listener.local_addr());
-    bound.expect("a free port")
 }

@@ -6,6 +6,7 @@ pub mod js;
 pub mod libp2p_js;
 pub mod node;
 pub mod peer;
+pub mod program;
 pub mod raw;
 pub mod scripted;
 pub mod several;

@@ -171,14 +171,19 @@ fn plain_list(list: &str) -> String {
             }
             _ => entry,
         };
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        let host = bare.unwrap_or(host);
+        let host = without_brackets(host);
         let host = host.strip_prefix("*.").unwrap_or(host);
         host.trim_end_matches('.')
     });
     plain.collect::<Vec<_>>().join(",")
+}
+
+/// A host without the brackets that an IPv6 address has in a URL.
+fn without_brackets(host: &str) -> &str {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    bare.unwrap_or(host)
 }
 
 /// Whether a URL has anything else than a user, a host and a port that a proxy could be meant by, or has them in a way that can be
@@ -236,11 +241,7 @@ impl Proxy {
 
     /// Its host, without the brackets of an IPv6 address.
     pub(crate) fn host(&self) -> &str {
-        let host = self.uri.host().unwrap_or_default();
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        bare.unwrap_or(host)
+        without_brackets(self.uri.host().unwrap_or_default())
     }
 
     pub(crate) fn port(&self) -> u16 {

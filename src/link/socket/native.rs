@@ -11,6 +11,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures::TryFutureExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -129,6 +130,7 @@ pub(super) async fn connect_to(
     addresses: &[SocketAddr],
 ) -> Result<(WebSocket, Route), LinkError> {
     let connecting = connect_tcp(addresses, routes);
+    let connecting = connecting.map_err(|error| LinkError::Connect(Arc::new(error)));
     let (tcp, addr) = deadline.stage("connecting", connecting).await?;
     let ws = open_over(rendezvous, config, deadline, Io::Plain(tcp)).await?;
     Ok((ws, Route::Direct(addr)))
@@ -181,12 +183,10 @@ pub(in crate::link) async fn resolve(
 async fn connect_tcp(
     addresses: &[SocketAddr],
     routes: &mut Routes,
-) -> Result<(TcpStream, SocketAddr), LinkError> {
-    let failed = |error| LinkError::Connect(Arc::new(error));
-    let connected = connect::connect(addresses, routes).await;
-    let (tcp, route) = connected.map_err(failed)?;
-    tcp.set_nodelay(true).map_err(failed)?;
-    Ok((tcp, route))
+) -> io::Result<(TcpStream, SocketAddr)> {
+    let (tcp, addr) = connect::connect(addresses, routes).await?;
+    tcp.set_nodelay(true)?;
+    Ok((tcp, addr))
 }
 
 async fn tls_handshake(

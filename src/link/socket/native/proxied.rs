@@ -4,12 +4,13 @@ use std::{
     error::Error as _,
     future::{Ready, ready},
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
+use futures::TryFutureExt as _;
 use http::Uri;
 use hyper_util::{
     client::legacy::connect::proxy::{SocksV5, Tunnel},
@@ -18,14 +19,16 @@ use hyper_util::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{
     TlsConnector,
+    client::TlsStream,
     rustls::{ClientConfig, pki_types::ServerName},
 };
 use tower_service::Service;
 
-use super::{Deadline, Io, Route, Routes, connect};
+use super::{Deadline, Io, Route, Routes, connect_tcp};
 use crate::{
     address::Rendezvous,
     error::{LinkError, ProxyError},
+    link::lock,
     protocol::excerpt,
     proxy::{Proxy, Speaks},
     words::Words,
@@ -80,37 +83,35 @@ pub(super) async fn connect_through(
         proxy: proxy.to_string().into(),
         error,
     };
-    let lookup = async {
-        let found = tokio::net::lookup_host((proxy.host(), proxy.port())).await;
-        let found = found.map_err(|error| failed(ProxyError::Resolve(Arc::new(error))))?;
-        Ok(found.collect::<Vec<SocketAddr>>())
-    };
-    let addresses = deadline.stage("looking up the proxy", lookup).await?;
-    let connecting = async {
-        let connected = connect::connect(&addresses, routes).await;
-        let connected =
-            connected.and_then(|(tcp, addr)| tcp.set_nodelay(true).map(|()| (tcp, addr)));
-        connected.map_err(|error| failed(ProxyError::Connect(Arc::new(error))))
-    };
+    let lookup = tokio::net::lookup_host((proxy.host(), proxy.port()));
+    let lookup = lookup.map_err(|error| failed(ProxyError::Resolve(Arc::new(error))));
+    let found = deadline.stage("looking up the proxy", lookup).await?;
+    let addresses: Vec<_> = found.collect();
+    let connecting = connect_tcp(&addresses, routes);
+    let connecting = connecting.map_err(|error| failed(ProxyError::Connect(Arc::new(error))));
     let (tcp, addr) = deadline
         .stage("connecting to the proxy", connecting)
         .await?;
     let mut io = Io::Plain(tcp);
     if proxy.is_secure() {
-        let handshake = async {
-            let name = ServerName::try_from(proxy.host().to_owned());
-            let name = name.map_err(io::Error::other)?;
-            TlsConnector::from(tls.clone()).connect(name, io).await
-        };
-        let handshake = async {
-            (handshake.await).map_err(|error| failed(ProxyError::Tls(Arc::new(plain(error)))))
-        };
+        let handshake = tls_handshake(proxy, tls, io);
+        let handshake = handshake.map_err(|error| failed(ProxyError::Tls(Arc::new(plain(error)))));
         let tls = deadline.stage("the TLS handshake with the proxy", handshake);
         io = Io::Tls(Box::new(tls.await?));
     }
-    let asked = async { ask(proxy, destination.clone(), io).await.map_err(failed) };
+    let asked = ask(proxy, destination.clone(), io).map_err(failed);
     let io = deadline.stage("the answer of the proxy", asked).await?;
     Ok((io, Route::Proxy(addr)))
+}
+
+async fn tls_handshake(
+    proxy: &Proxy,
+    tls: &Arc<ClientConfig>,
+    io: Io,
+) -> io::Result<TlsStream<Io>> {
+    let name = ServerName::try_from(proxy.host().to_owned());
+    let name = name.map_err(io::Error::other)?;
+    TlsConnector::from(tls.clone()).connect(name, io).await
 }
 
 /// The same with nothing in it that a stranger has written but in its words.
@@ -178,14 +179,13 @@ struct Said(Arc<Mutex<Vec<u8>>>);
 
 impl Said {
     fn add(&self, bytes: &[u8]) {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = lock(&self.0);
         let room = KEPT - said.len();
         said.extend(bytes.iter().take(room));
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        said.clone()
+        lock(&self.0).clone()
     }
 
     /// Why an HTTP proxy gave no connection.

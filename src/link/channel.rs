@@ -16,7 +16,7 @@ use super::{
     pledges::{Pledges, Share},
     turns::{self, Turn},
 };
-use crate::metrics::OpenStream;
+use crate::metrics::{OpenStream, Reset};
 use crate::protocol::{
     credit::{FIRST, Grant},
     event::{DialId, End, Side, StreamName},
@@ -382,8 +382,8 @@ impl Channel {
 
     pub(super) fn ended(&self, end: End) {
         let mut state = lock(&self.state);
-        if let End::Error(reason) = &end {
-            self.count_reset(&mut state, &StreamError::ResetByPeer(reason.clone()));
+        if matches!(end, End::Error(_)) {
+            self.count_reset(&mut state, Some(Reset::ByPeer));
         }
         state.pair.ended(end);
         state.wake_both();
@@ -400,7 +400,7 @@ impl Channel {
         if matches!(state.our_end, OurEnd::WithLink) {
             state.our_end = OurEnd::Lost(error.clone());
         }
-        self.count_reset(&mut state, &error);
+        self.count_reset(&mut state, Reset::of(&error));
         state.pair.reset(error);
         state.returned = 0;
         state.parked = false;
@@ -408,16 +408,17 @@ impl Channel {
     }
 
     /// Counts a reset, once, unless the connection was over, or nobody has it.
-    fn count_reset(&self, state: &mut State, error: &StreamError) {
-        if std::mem::take(&mut state.is_whole) && !state.pair.is_over() {
-            self.counted.reset(error);
+    fn count_reset(&self, state: &mut State, reason: Option<Reset>) {
+        let is_whole = std::mem::take(&mut state.is_whole) && !state.pair.is_over();
+        if let Some(reason) = reason.filter(|_| is_whole) {
+            self.counted.reset(reason);
         }
     }
 
     /// Resets, and tells the other peer why.
     pub(super) fn abort(self: &Arc<Self>, error: StreamError, reason: &str) {
         let mut state = lock(&self.state);
-        self.count_reset(&mut state, &error);
+        self.count_reset(&mut state, Reset::of(&error));
         state.pair.abort(error, reason);
         state.parked = false;
         state.wake_both();

@@ -8,7 +8,7 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
-use super::{Metrics, Snapshot};
+use super::{LinkSnapshot, Metrics, RESETS, Snapshot};
 
 impl Collector for Metrics {
     /// Everything begins with `websocket_star_`. The label `rendezvous` is that of links that are open: as many as there may be.
@@ -22,42 +22,58 @@ impl Collector for Metrics {
         }
         let (name, help) = ("websocket_star_resets", "Connections that were reset");
         let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (_, reason, count) in now.all_resets() {
-            let label = [("reason", reason)];
+        for ((_, reason), count) in RESETS.iter().zip(now.resets) {
+            let label = [("reason", *reason)];
             ConstCounter::new(count).encode(family.encode_family(&label)?)?;
         }
         // Links that differ in what they look up, or where they connect, have one URL.
-        let mut links: BTreeMap<&str, [Option<f64>; GAUGES.len()]> = BTreeMap::new();
+        let mut links: BTreeMap<&str, Vec<&LinkSnapshot>> = BTreeMap::new();
         for link in &now.links {
-            let sums = links.entry(&link.rendezvous).or_default();
-            let round_trip = link.round_trip.map(|time| time.as_secs_f64());
-            let numbers = [1.0, link.joined as f64, link.streams as f64];
-            for (sum, number) in sums.iter_mut().zip(numbers) {
-                *sum = Some(sum.unwrap_or_default() + number);
-            }
-            sums[3] = round_trip.or(sums[3]);
+            links.entry(&link.rendezvous).or_default().push(link);
         }
-        for (n, (name, help)) in GAUGES.into_iter().enumerate() {
+        for (name, help, number) in GAUGES {
             let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for (rendezvous, numbers) in &links {
-                let Some(number) = numbers[n] else {
-                    continue;
-                };
-                let label = [("rendezvous", *rendezvous)];
-                ConstGauge::new(number).encode(family.encode_family(&label)?)?;
+            for (rendezvous, links) in &links {
+                if let Some(number) = number(links) {
+                    let label = [("rendezvous", *rendezvous)];
+                    ConstGauge::new(number).encode(family.encode_family(&label)?)?;
+                }
             }
         }
         Ok(())
     }
 }
 
-const GAUGES: [(&str, &str); 4] = [
-    ("websocket_star_links", "Links to rendezvous that are open"),
-    ("websocket_star_joined", "Listeners that have joined"),
-    ("websocket_star_streams", "Connections, and dials under way"),
+/// A name, what it is, and the number of the links to one rendezvous.
+type Gauge = (
+    &'static str,
+    &'static str,
+    fn(&[&LinkSnapshot]) -> Option<f64>,
+);
+
+const GAUGES: [Gauge; 4] = [
+    (
+        "websocket_star_links",
+        "Links to rendezvous that are open",
+        |links| Some(links.len() as f64),
+    ),
+    (
+        "websocket_star_joined",
+        "Listeners that have joined",
+        |links| Some(links.iter().map(|link| link.joined as f64).sum()),
+    ),
+    (
+        "websocket_star_streams",
+        "Connections, and dials under way",
+        |links| Some(links.iter().map(|link| link.streams as f64).sum()),
+    ),
     (
         "websocket_star_round_trip_seconds",
         "How long the answer to the last heartbeat took",
+        |links| {
+            let latest = links.iter().rev().find_map(|link| link.round_trip);
+            latest.map(|time| time.as_secs_f64())
+        },
     ),
 ];
 

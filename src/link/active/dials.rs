@@ -25,21 +25,12 @@ const MAX_EVENTS: usize = 256;
 
 impl Active<'_> {
     pub(super) fn handle_command(&mut self, command: Command) {
-        self.change(command);
-        self.note_joined();
-    }
-
-    /// Counts the listeners that have joined.
-    fn note_joined(&self) {
-        let listeners = self.driver.users.listeners.iter();
-        let joined = listeners.filter(|(_, listener)| listener.is_joined());
-        self.counts.set_joined(joined.count());
-    }
-
-    fn change(&mut self, command: Command) {
         match self.driver.apply(command) {
             Change::Listen(address) => self.session.listen(self.now, &address),
-            Change::Leave(address) => self.session.leave(&address),
+            Change::Leave(address) => {
+                self.session.leave(&address);
+                self.note_joined();
+            }
             Change::Dial(dial_id) => self.start_dial(dial_id),
             Change::CancelDial(dial_id) => {
                 self.session.cancel_dial(&dial_id);
@@ -120,6 +111,13 @@ impl Active<'_> {
                 Output::Peer(address) => self.handle_peer(&address),
             }
         }
+    }
+
+    /// Counts the listeners that have joined.
+    fn note_joined(&self) {
+        let listeners = self.driver.users.listeners.iter();
+        let joined = listeners.filter(|(_, listener)| listener.is_joined());
+        self.counts.set_joined(joined.count());
     }
 
     fn handle_joined(&mut self, address: &StarAddr) {

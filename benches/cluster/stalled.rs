@@ -148,12 +148,8 @@ pub async fn measure(quick: bool) -> io::Result<bool> {
 
 /// What two newcomers send each other beside so many pairs, in MiB/s: the median of so many rounds.
 async fn rates(nodes: &mut Nodes, pairs: usize, rounds: usize, mib: usize) -> io::Result<f64> {
-    let mut pair = (
-        Client::joined(nodes.addr(0), ORDINARY).await?,
-        Client::joined(nodes.addr(1), ORDINARY).await?,
-    );
-    nodes.know(2 * pairs as u64 + 2).await?;
-    pair.0.dial(&mut pair.1, "d").await?;
+    let others = 2 * pairs as u64;
+    let mut pair = transfer::dialled(nodes, [0, 1], others).await?;
     pair = transfer::send(pair, WARM_UP).await?;
     let mut rates = Vec::new();
     for _ in 0..rounds {
@@ -162,6 +158,6 @@ async fn rates(nodes: &mut Nodes, pairs: usize, rounds: usize, mib: usize) -> io
         rates.push(mib as f64 / start.elapsed().as_secs_f64());
     }
     drop(pair);
-    nodes.know(2 * pairs as u64).await?;
+    nodes.know(others).await?;
     Ok(Spread::of(rates).map_or(f64::NAN, |rates| rates.median))
 }

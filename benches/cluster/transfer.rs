@@ -67,18 +67,22 @@ struct Figures {
     round_trip: f64,
 }
 
-/// Two peers with a dial, which is `d`.
-async fn dialled(nodes: &mut Nodes, at: [usize; 2], id: &str) -> io::Result<(Client, Client)> {
+/// Two newcomers with a dial, which is `d`, beside so many other peers.
+pub async fn dialled(
+    nodes: &mut Nodes,
+    at: [usize; 2],
+    others: u64,
+) -> io::Result<(Client, Client)> {
     let mut dialer = Client::joined(nodes.addr(at[0]), ORDINARY).await?;
     let mut listener = Client::joined(nodes.addr(at[1]), ORDINARY).await?;
-    nodes.know(2).await?;
-    dialer.dial(&mut listener, id).await?;
+    nodes.know(others + 2).await?;
+    dialer.dial(&mut listener, "d").await?;
     Ok((dialer, listener))
 }
 
 async fn one(row: &Row, mib: usize) -> io::Result<Figures> {
     let mut nodes = Nodes::start(row.kind, row.nodes).await?;
-    let pair = dialled(&mut nodes, row.at, "d").await?;
+    let pair = dialled(&mut nodes, row.at, 0).await?;
     let (mut dialer, mut listener) = send(pair, WARM_UP).await?;
     let round_trip = round_trips(&mut dialer, &mut listener).await?;
     let (started, before) = (Instant::now(), nodes.cpu());

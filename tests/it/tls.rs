@@ -46,12 +46,7 @@ pub struct Root {
 impl Root {
     pub fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::default();
-        // OpenSSL takes a certificate with the name of its issuer for a self-signed one.
-        params
-            .distinguished_name
-            .push(DnType::CommonName, PeerId::random().to_string());
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let params = authority();
         Self {
             certificate: params.self_signed(&key).expect("a certificate"),
             issuer: Issuer::new(params, key),
@@ -68,13 +63,8 @@ impl Root {
     /// One for a proxy that makes certificates, with its key.
     #[cfg(feature = "proxy")]
     pub fn for_proxy() -> Certificate {
-        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
-        let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, PeerId::random().to_string());
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Certificate::signed(params, &key)
+        let key = KeyPair::generate().expect("a key");
+        Certificate::signed(authority(), &key)
     }
 
     fn certify(
@@ -99,6 +89,17 @@ impl Root {
     pub fn for_names(&self, names: &[&str]) -> TlsAcceptor {
         self.certify(&params(names), rustls::ALL_VERSIONS)
     }
+}
+
+/// What an authority has in its certificate.
+fn authority() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    // OpenSSL takes a certificate with the name of its issuer for a self-signed one.
+    params
+        .distinguished_name
+        .push(DnType::CommonName, PeerId::random().to_string());
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
 }
 
 fn params(names: &[&str]) -> CertificateParams {

@@ -7,21 +7,14 @@ use std::{
     path::Path,
     process::Stdio,
     sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
 };
 
-use tokio::{
-    net::TcpStream,
-    process::{Child, Command},
-};
+use tokio::process::{Child, Command};
 
 use super::{PASSWORD, USER};
 use crate::{
     operations::certificates::{Certificate, Folder, text},
-    support::{
-        program::{command, free_addr},
-        within,
-    },
+    support::program::{self, command, free_addr},
 };
 
 /// Where the proxies listen: at this address nobody else has a port.
@@ -63,7 +56,7 @@ pub struct Proxy {
     addr: SocketAddr,
     /// The name of squid's memory that is shared.
     name: String,
-    folder: Folder,
+    _folder: Folder,
     child: Child,
 }
 
@@ -101,36 +94,17 @@ impl Proxy {
             Kind::Microsocks => microsocks(addr, asks),
             _ => squid(kind, &folder, addr, asks, &name),
         };
-        let log = fs::File::create(folder.path("said")).expect("a file");
-        let same = log.try_clone().expect("a descriptor");
-        let child = command.stdout(log).stderr(same).spawn();
-        let child = child.expect("squid, tinyproxy and microsocks are installed: run `.ci/setup`");
-        let mut proxy = Self {
+        let child = program::start(&mut command, &folder.path(""), &["log"], addr).await;
+        Self {
             kind,
             addr,
             name,
-            folder,
+            _folder: folder,
             child,
-        };
-        within("a proxy that listens", proxy.listening()).await;
-        proxy
-    }
-
-    async fn listening(&mut self) {
-        while TcpStream::connect(self.addr).await.is_err() {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                let said = ["said", "log"].map(|name| fs::read(self.folder.path(name)));
-                let said = said.map(Result::unwrap_or_default).concat();
-                panic!(
-                    "a proxy ended ({status}):\n{}",
-                    String::from_utf8_lossy(&said)
-                );
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Its URL, by the name for which it has a certificate if it has one.
+    /// Its URL.
     pub fn url(&self) -> String {
         format!("{}://{}", self.kind.scheme(), self.addr)
     }
@@ -149,10 +123,11 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         // What squid shares is left behind when it is killed.
         for entry in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
-            if entry
-                .file_name()
-                .to_string_lossy()
-                .starts_with(&format!("{}-", self.name))
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name
+                .strip_prefix(&*self.name)
+                .is_some_and(|rest| rest.starts_with('-'))
             {
                 let _ = fs::remove_file(entry.path());
             }

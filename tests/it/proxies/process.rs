@@ -1,22 +1,12 @@
 //! The proxies, each a process of its own that ends with the test.
 
-use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::net::{Ipv4Addr, SocketAddr};
 
-use tokio::{
-    net::TcpStream,
-    process::{Child, Command},
-};
+use tokio::process::{Child, Command};
 
 use crate::{
     operations::certificates::{Certificate, Folder, text},
-    support::{
-        program::{command, free_addr},
-        within,
-    },
+    support::program::{self, command, free_addr},
 };
 
 pub const NGINX: &str = include_str!("nginx.conf");
@@ -26,6 +16,9 @@ pub const CADDY: &str = include_str!("Caddyfile");
 
 /// Where the proxies listen: at this address nobody else has a port.
 const LISTEN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 77);
+
+/// What else they write to than their output.
+const LOGS: &[&str] = &["star.log", "star-error.log", "error.log"];
 
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
@@ -42,7 +35,7 @@ pub enum Kind {
 pub struct Proxy {
     addr: SocketAddr,
     folder: Folder,
-    child: Child,
+    _child: Child,
 }
 
 impl Proxy {
@@ -67,25 +60,11 @@ impl Proxy {
             }
             Kind::Caddy => place.caddy(),
         };
-        let log = fs::File::create(folder.path("said")).expect("a file");
-        let same = log.try_clone().expect("a descriptor");
-        let child = command.stdout(log).stderr(same).spawn();
-        let child = child.expect("nginx, haproxy and caddy are installed: run `.ci/setup`");
-        let mut proxy = Self {
+        let child = program::start(&mut command, &folder.path(""), LOGS, addr).await;
+        Self {
             addr,
             folder,
-            child,
-        };
-        within("a proxy that listens", proxy.listening()).await;
-        proxy
-    }
-
-    async fn listening(&mut self) {
-        while TcpStream::connect(self.addr).await.is_err() {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                panic!("a proxy ended ({status}):\n{}", self.logged());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            _child: child,
         }
     }
 
@@ -95,10 +74,7 @@ impl Proxy {
 
     /// All that it has written so far, to its log and otherwise.
     pub fn logged(&self) -> String {
-        let files = ["said", "star.log", "star-error.log", "error.log"];
-        let read = |name| fs::read(self.folder.path(name)).unwrap_or_default();
-        let all = files.map(read).concat();
-        String::from_utf8_lossy(&all).into_owned()
+        program::logged(&self.folder.path(""), LOGS)
     }
 }
 

@@ -1,11 +1,22 @@
 //! Programs of others, each a process of its own that ends with the test.
 
 use std::{
+    fs,
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
     process::Stdio,
+    time::Duration,
 };
 
-use tokio::process::Command;
+use tokio::{
+    net::TcpStream,
+    process::{Child, Command},
+};
+
+use super::within;
+
+/// What a program says goes to this file of its folder.
+const SAID: &str = "said";
 
 /// Runs a program that is killed when it is dropped, and when the thread that has started it ends.
 pub fn command(program: &str) -> Command {
@@ -25,4 +36,30 @@ pub fn free_addr(listen: Ipv4Addr) -> SocketAddr {
     let listener = std::net::TcpListener::bind((listen, 0));
     let bound = listener.and_then(|listener| listener.local_addr());
     bound.expect("a free port")
+}
+
+/// Starts it, and waits until it listens there. If it ends before that, tells what it has said, and written to these files.
+pub async fn start(command: &mut Command, folder: &Path, logs: &[&str], addr: SocketAddr) -> Child {
+    let log = fs::File::create(folder.join(SAID)).expect("a file");
+    let same = log.try_clone().expect("a descriptor");
+    let child = command.stdout(log).stderr(same).spawn();
+    let mut child = child.expect("it is installed: run `.ci/setup`");
+    let listening = async {
+        while TcpStream::connect(addr).await.is_err() {
+            if let Ok(Some(status)) = child.try_wait() {
+                panic!("it ended ({status}):\n{}", logged(folder, logs));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("a program that listens", listening).await;
+    child
+}
+
+/// What a program has said, and written to these files.
+pub fn logged(folder: &Path, logs: &[&str]) -> String {
+    let files = [&[SAID], logs].concat();
+    let read = |name: &&str| fs::read(folder.join(name)).unwrap_or_default();
+    let all: Vec<_> = files.iter().flat_map(read).collect();
+    String::from_utf8_lossy(&all).into_owned()
 }

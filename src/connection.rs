@@ -9,6 +9,8 @@ use std::{
 
 use futures::{AsyncRead, AsyncWrite};
 
+#[cfg(feature = "direct")]
+use crate::activity::Crossed;
 use crate::{hints::Claim, link::Channel, protocol::stream::StreamError};
 
 /// A reliable, ordered stream of bytes in both directions, as
@@ -42,6 +44,9 @@ pub struct Connection {
     channel: Arc<Channel>,
     /// Keeps other dials of the same attempt waiting while this one is upgraded.
     claim: Option<Claim>,
+    /// Where its bytes are counted.
+    #[cfg(feature = "direct")]
+    crossed: Option<Arc<Crossed>>,
 }
 
 impl Connection {
@@ -50,12 +55,29 @@ impl Connection {
         Self {
             channel,
             claim: None,
+            #[cfg(feature = "direct")]
+            crossed: None,
         }
     }
 
     /// Holds the place of its dial, until the attempt is over or the connection dropped.
     pub(crate) fn hold(&mut self, claim: Claim) {
         self.claim = Some(claim);
+    }
+
+    /// The same, with its bytes counted there from now on.
+    #[cfg(feature = "direct")]
+    pub(crate) fn counted(mut self, crossed: Arc<Crossed>) -> Self {
+        self.crossed = Some(crossed);
+        self
+    }
+
+    /// So many bytes were read or written.
+    #[cfg(feature = "direct")]
+    fn crossed(&self, bytes: usize) {
+        if let Some(crossed) = &self.crossed {
+            crossed.add(bytes);
+        }
     }
 }
 
@@ -65,7 +87,10 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        self.channel.poll_read(cx, buf).map_err(reset)
+        let read = ready!(self.channel.poll_read(cx, buf)).map_err(reset)?;
+        #[cfg(feature = "direct")]
+        self.crossed(read);
+        Poll::Ready(Ok(read))
     }
 }
 
@@ -76,10 +101,13 @@ impl AsyncWrite for Connection {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(self.channel.poll_write(cx, buf));
-        Poll::Ready(written.map_err(|error| match error {
+        let written = written.map_err(|error| match error {
             Some(error) => reset(error),
             None => io::Error::new(io::ErrorKind::BrokenPipe, "written after the close"),
-        }))
+        })?;
+        #[cfg(feature = "direct")]
+        self.crossed(written);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {

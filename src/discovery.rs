@@ -117,6 +117,8 @@ struct Shared {
     /// All announcers are gone.
     closed: bool,
     hints: Arc<Hints>,
+    #[cfg(feature = "direct")]
+    activity: Arc<crate::activity::Activity>,
 }
 
 /// What a [`Discovery`] has reported. It is told of nothing that the table has dropped, so `told` is
@@ -144,6 +146,8 @@ pub(crate) fn channel(
         next_id: 0,
         closed: false,
         hints: Arc::default(),
+        #[cfg(feature = "direct")]
+        activity: Arc::default(),
     }));
     let discovery = Discovery::subscribe(&shared);
     (Announcer(Arc::new(Source(shared))), discovery)
@@ -212,6 +216,12 @@ impl Discovery {
     /// Where the behaviour tells the transport of its swarm.
     pub(crate) fn hints(&self) -> Arc<Hints> {
         lock(&self.shared).hints.clone()
+    }
+
+    /// What crosses the transport's connections.
+    #[cfg(feature = "direct")]
+    pub(crate) fn activity(&self) -> Arc<crate::activity::Activity> {
+        lock(&self.shared).activity.clone()
     }
 }
 

@@ -48,6 +48,8 @@
 //! * `plaintext-insecure`: `/plaintext/1.0.0`, neither encrypted nor authenticated, for closed test networks.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(all(feature = "direct", not(target_arch = "wasm32")))]
+mod activity;
 pub mod address;
 mod behaviour;
 mod buffer;
@@ -57,6 +59,9 @@ mod config;
 mod connection;
 #[cfg(not(target_arch = "wasm32"))]
 mod crypto;
+#[cfg(all(feature = "direct", not(target_arch = "wasm32")))]
+#[cfg_attr(docsrs, doc(cfg(feature = "direct")))]
+pub mod direct;
 mod discovery;
 pub mod error;
 mod hints;

@@ -84,6 +84,16 @@ impl Star {
         Ok(Behaviour::of(self.discovery()?))
     }
 
+    /// Upgrades the connections of the transport that was made last to direct ones.
+    ///
+    /// # Errors
+    /// [`NoTransport`] if none was made.
+    #[cfg(feature = "direct")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "direct")))]
+    pub fn direct(&self) -> Result<crate::direct::Behaviour, Box<dyn Error + Send + Sync>> {
+        Ok(crate::direct::Behaviour::new(&self.discovery()?))
+    }
+
     /// What the transport that was made last discovers, as a stream.
     ///
     /// # Errors

@@ -10,6 +10,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+#[cfg(feature = "direct")]
+use futures::TryFutureExt as _;
 use futures::{StreamExt as _, channel::mpsc, future::BoxFuture};
 use libp2p_core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
 use libp2p_identity::{Keypair, PeerId};
@@ -87,6 +89,8 @@ pub struct WebSocketStarTransport {
     link_events: mpsc::Receiver<LinkEvent>,
     announcer: Announcer,
     hints: Arc<Hints>,
+    #[cfg(feature = "direct")]
+    activity: Arc<crate::activity::Activity>,
     metrics: Metrics,
     listeners: HashMap<ListenerId, Listener>,
     /// Listeners whose link was not told yet: that takes a runtime, which polling has for certain.
@@ -150,6 +154,8 @@ impl WebSocketStarTransport {
             link_events,
             announcer,
             hints: discovery.hints(),
+            #[cfg(feature = "direct")]
+            activity: discovery.activity(),
             metrics,
             listeners: HashMap::new(),
             starting: VecDeque::new(),
@@ -201,6 +207,8 @@ impl WebSocketStarTransport {
                 from,
                 connection,
             } => {
+                #[cfg(feature = "direct")]
+                let connection = connection.counted(self.activity.of(from));
                 // Of a listener that was removed, the connection is dropped, and so reset.
                 if let Some(listener) = self.listeners.get(&listener_id) {
                     self.events.push_back(TransportEvent::Incoming {
@@ -332,7 +340,13 @@ impl Transport for WebSocketStarTransport {
             Some(peer) => {
                 self.hints.asked(&peer);
                 let (links, hints) = (self.links.clone(), self.hints.clone());
-                Ok(Box::pin(dial::dial(links, hints, peer, to)))
+                let dial = dial::dial(links, hints, peer, to);
+                #[cfg(feature = "direct")]
+                let dial = {
+                    let activity = self.activity.clone();
+                    dial.map_ok(move |connection| connection.counted(activity.of(peer)))
+                };
+                Ok(Box::pin(dial))
             }
         }
     }

@@ -3,6 +3,7 @@
 mod autonat;
 mod contract;
 mod dcutr;
+mod direct;
 mod example;
 mod full_node;
 mod kad;

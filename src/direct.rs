@@ -1,0 +1,780 @@
+//! From a connection through a rendezvous on to a direct one.
+//!
+//! A rendezvous is the best start of a connection, and carries every byte of it. [`Behaviour`] has two nodes that are
+//! connected through one try each other's addresses, through their NATs at the same time ([DCUtR], by libp2p's own
+//! `dcutr`). If that succeeds, the connection through the rendezvous is closed; if it does not, it stays as it is.
+//!
+//! **It shows each peer this node's IP addresses**, and has this node dial addresses that a peer names: off by default.
+//!
+//! # What a node needs
+//!
+//! * A transport beside websocket-star, on which it listens: QUIC, TCP or both.
+//! * To know its public address, behind a NAT: identify with a node that is reached directly and not through a rendezvous, such as an
+//!   *observer* beside the rendezvous (`examples/observer.rs`). Put [`AddressGuard`](crate::AddressGuard) around identify.
+//! * The same behaviour at the other node.
+//!
+//! NATs that give each destination another port cannot be punched, nor can firewalls that let nothing but HTTP out. Those
+//! pairs stay on the rendezvous.
+//!
+//! # What happens when
+//!
+//! 1. Two nodes are connected through a rendezvous. The one that was dialled asks the other one for its addresses, tells its own,
+//!    and both dial at the same time, up to three times. If the other one has no addresses yet, it is asked again after 2, 10 and 60
+//!    seconds.
+//! 2. [`Event::Connected`]: there is a direct connection, beside the one through the rendezvous. libp2p prefers neither, so new
+//!    streams may take either.
+//! 3. Once nothing but pings and identify's messages has crossed the connection through the rendezvous for the
+//!    [grace period](Behaviour::with_grace_period), it is closed: [`Event::Upgraded`]. Streams that are open and have been quiet for
+//!    that long end with it. **A connection that never idles stays.**
+//! 4. A direct connection of these that answers no ping for some seconds ([`with_probe`](Behaviour::with_probe)) is closed, since its path is
+//!    gone, and so it is with one that the system reports as broken: [`Event::Lost`]. The nodes dial each other through the
+//!    rendezvous again. The next upgrade waits for 10 seconds, and twice as long after each further loss.
+//!
+//! Private addresses (a LAN) are told and tried as well, those of this machine only if the rendezvous is on this machine. Names are not, and
+//! nor are link-local addresses and groups. A peer is told eight addresses at most, and can have this node dial eight at a
+//! time, twelve times for each connection through a rendezvous.
+//!
+//! [DCUtR]: https://github.com/libp2p/specs/blob/master/relay/DCUtR.md
+
+mod back;
+mod candidates;
+mod handler;
+mod peer;
+mod quiet;
+mod upgrade;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use either::Either;
+use libp2p_core::{ConnectedPoint, Endpoint, transport::PortUse};
+use libp2p_dcutr as dcutr;
+use libp2p_identity::PeerId;
+use libp2p_ping as ping;
+use libp2p_swarm::{
+    CloseConnection, ConnectionDenied, ConnectionId, DialError, DialFailure, FromSwarm,
+    ListenError, NetworkBehaviour, NotifyHandler, THandler, THandlerInEvent, THandlerOutEvent,
+    ToSwarm,
+    behaviour::{
+        ConnectionClosed, ConnectionEstablished, ExpiredListenAddr, ExternalAddrConfirmed,
+        ExternalAddrExpired, ListenFailure, NewExternalAddrCandidate, NewListenAddr,
+    },
+    dial_opts::{DialOpts, PeerCondition},
+    dummy,
+};
+use multiaddr::{Multiaddr, Protocol};
+use web_time::Instant;
+
+use self::{
+    back::{Losses, is_loss},
+    candidates::{Candidates, to_dial},
+    handler::{Command, Handler},
+    peer::{Direct, Peer},
+    upgrade::{Outcome, Upgrade},
+};
+use crate::{
+    Discovery, StarAddr,
+    activity::Activity,
+    runtime::{Timer, now},
+    time,
+};
+
+/// How often connections are looked at, while there is anything to look for.
+const TICK: Duration = Duration::from_millis(200);
+const GRACE_PERIOD: Duration = Duration::from_secs(1);
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(2500);
+/// Shorter ones would be more pings than use.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What becomes of connections through a rendezvous.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// There is a direct connection beside the one through the rendezvous.
+    Connected {
+        /// The node at the other end.
+        peer: PeerId,
+        /// The direct connection.
+        connection: ConnectionId,
+    },
+    /// The last connection through a rendezvous is closed, and the direct one is left: all goes there now.
+    Upgraded {
+        /// The node at the other end.
+        peer: PeerId,
+    },
+    /// No direct connection came of it. What goes through the rendezvous goes on. The node that was dialled through
+    /// the rendezvous reports it, and one that refuses the direct connection.
+    Failed {
+        /// The node at the other end.
+        peer: PeerId,
+        /// Why.
+        error: Error,
+    },
+    /// The direct connection is lost, and the rendezvous is tried again.
+    Lost {
+        /// The node at the other end.
+        peer: PeerId,
+    },
+}
+
+/// Why there is no direct connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Neither node reaches the other one: a NAT or a firewall is in between that cannot be punched.
+    #[error("the nodes do not reach each other directly")]
+    Unreachable,
+    /// A behaviour of this node refuses a second connection, for example for a limit of one for each peer.
+    #[error("a behaviour of this node refuses the direct connection")]
+    Denied,
+    /// The nodes did not agree on an attempt: the other one has no such behaviour, or no address to tell.
+    #[error("the other node takes no part: {0}")]
+    Handshake(String),
+}
+
+/// Takes connections through rendezvous on to direct ones; see the [module](self).
+pub struct Behaviour {
+    local: PeerId,
+    activity: Arc<Activity>,
+    grace_period: Duration,
+    probe_interval: Duration,
+    probe_timeout: Duration,
+    candidates: Candidates,
+    probes: ping::Behaviour,
+    /// Those with a connection through a rendezvous, or with a direct one that came of such.
+    peers: HashMap<PeerId, Peer>,
+    /// Upgrades of connections that other behaviours may still refuse.
+    starting: HashMap<ConnectionId, dcutr::Behaviour>,
+    /// Dials of upgrades.
+    dials: HashMap<ConnectionId, Dial>,
+    losses: Losses,
+    actions: VecDeque<ToSwarm<Event, THandlerInEvent<Self>>>,
+    tick: Option<Instant>,
+    timer: Timer,
+}
+
+/// A dial of an upgrade.
+#[derive(Debug, Clone)]
+struct Dial {
+    peer: PeerId,
+    /// The connection that is upgraded.
+    star: ConnectionId,
+    /// What dcutr calls the dial.
+    id: ConnectionId,
+    /// The role at the transport, and what is left of the addresses, if some of them are not dialled.
+    instead: Option<(Endpoint, Vec<Multiaddr>)>,
+}
+
+/// The addresses of a dial are not all such as to be dialled.
+#[derive(Debug, thiserror::Error)]
+#[error("the peer has told addresses that are not dialled")]
+struct NotAll;
+
+impl Behaviour {
+    /// Upgrades connections of the transport that `discovery` belongs to.
+    pub fn new(discovery: &Discovery) -> Self {
+        let behaviour = Self {
+            local: discovery.local_peer(),
+            activity: discovery.activity(),
+            grace_period: GRACE_PERIOD,
+            probe_interval: PROBE_INTERVAL,
+            probe_timeout: PROBE_TIMEOUT,
+            candidates: Candidates::default(),
+            probes: ping::Behaviour::default(),
+            peers: HashMap::new(),
+            starting: HashMap::new(),
+            dials: HashMap::new(),
+            losses: Losses::default(),
+            actions: VecDeque::new(),
+            tick: None,
+            timer: Timer::default(),
+        };
+        behaviour.with_probe(PROBE_INTERVAL, PROBE_TIMEOUT)
+    }
+
+    /// For how long nothing but pings and identify's messages may have crossed a connection through a rendezvous before it is
+    /// closed, where there is a direct one. Default 1 s. It is looked at five times a second.
+    #[must_use]
+    pub fn with_grace_period(mut self, grace_period: Duration) -> Self {
+        self.grace_period = time::timeout(grace_period);
+        self
+    }
+
+    /// How often direct connections that came of an upgrade are pinged, and how much later than usual an answer may be before the
+    /// connection is given up. Default 1 s and 2.5 s. On lines with long queues, give them more time.
+    ///
+    /// "Usual" is twice what the last answer took. An interval under 100 ms is one of 100 ms.
+    #[must_use]
+    pub fn with_probe(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.probe_interval = time::interval(interval, SHORTEST_INTERVAL);
+        self.probe_timeout = time::timeout(timeout);
+        // The deadline is kept here: an answer that is late is one.
+        let config = ping::Config::new()
+            .with_interval(self.probe_interval)
+            .with_timeout(time::NEVER);
+        self.probes = ping::Behaviour::new(config);
+        self
+    }
+
+    fn act(&mut self, action: ToSwarm<Event, THandlerInEvent<Self>>) {
+        self.actions.push_back(action);
+    }
+
+    fn report(&mut self, event: Event) {
+        self.act(ToSwarm::GenerateEvent(event));
+    }
+
+    fn tell(&mut self, peer_id: PeerId, id: ConnectionId, command: Command) {
+        self.act(ToSwarm::NotifyHandler {
+            peer_id,
+            handler: NotifyHandler::One(id),
+            event: Either::Left(command),
+        });
+    }
+
+    fn close(&mut self, peer_id: PeerId, id: ConnectionId) {
+        self.act(ToSwarm::CloseConnection {
+            peer_id,
+            connection: CloseConnection::One(id),
+        });
+    }
+
+    /// There will be something to look at.
+    fn look_soon(&mut self) {
+        self.tick.get_or_insert_with(|| now() + TICK);
+    }
+}
+
+/// Connections that come and go.
+impl Behaviour {
+    /// The handler of a new connection.
+    fn handler(
+        &mut self,
+        peer: PeerId,
+        id: ConnectionId,
+        endpoint: &ConnectedPoint,
+    ) -> THandler<Self> {
+        if let Some(star) = leads_to(endpoint) {
+            // What begins later finds the other node's handler ready.
+            let begun = self.begun(peer, id, endpoint, star.rendezvous().is_loopback());
+            let handler = begun.map(|(dcutr, handler)| {
+                self.starting.insert(id, dcutr);
+                handler
+            });
+            return Either::Left(Handler::new(handler));
+        }
+        let probed = !endpoint.is_relayed() && self.peers.contains_key(&peer);
+        Either::Right(if probed {
+            let address = endpoint.get_remote_address();
+            // It never refuses.
+            let handler = self
+                .probes
+                .handle_established_inbound_connection(id, peer, address, address);
+            handler.map_or(Either::Right(dummy::ConnectionHandler), Either::Left)
+        } else {
+            Either::Right(dummy::ConnectionHandler)
+        })
+    }
+
+    /// An upgrade that can begin on the connection: there is something to tell, and no loss to wait for.
+    fn begun(
+        &self,
+        peer: PeerId,
+        id: ConnectionId,
+        endpoint: &ConnectedPoint,
+        loopback: bool,
+    ) -> Option<(dcutr::Behaviour, THandler<dcutr::Behaviour>)> {
+        let waits = endpoint.is_listener() && self.losses.wait_for(&peer, now()).is_some();
+        let candidates = self.candidates.to_tell(loopback);
+        if waits || candidates.is_empty() {
+            return None;
+        }
+        upgrade::begin(self.local, (peer, id), endpoint, &candidates)
+    }
+
+    fn established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
+        if let Some(dial) = self.dials.remove(&id)
+            && let Some(upgrade) = self.upgrade(dial.peer, dial.star)
+        {
+            upgrade.dialling = false;
+        }
+        if let Some(star) = leads_to(endpoint) {
+            self.star_established(peer, id, endpoint, star);
+        } else if !endpoint.is_relayed() {
+            self.direct_established(peer, id);
+        }
+    }
+
+    fn star_established(
+        &mut self,
+        peer: PeerId,
+        id: ConnectionId,
+        endpoint: &ConnectedPoint,
+        star: StarAddr,
+    ) {
+        let mut upgrade = Upgrade::new(endpoint.clone(), star.rendezvous().is_loopback());
+        let no_streams = upgrade.no_streams();
+        match self.starting.remove(&id) {
+            Some(dcutr) => upgrade.begin(dcutr),
+            None => upgrade.next = self.losses.wait_for(&peer, now()),
+        }
+        let known = self.peers.entry(peer).or_default();
+        known.back = None;
+        known.star = Some((star.to_multiaddr(), endpoint.is_dialer()));
+        known.stars.insert(id, upgrade);
+        known.watch(now());
+        self.tell(peer, id, Command::Watch(no_streams));
+        self.look_soon();
+    }
+
+    fn direct_established(&mut self, peer: PeerId, id: ConnectionId) {
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        known.back = None;
+        let first = known.directs.is_empty();
+        known.directs.insert(id, Direct::new(now()));
+        known.watch(now());
+        // What is still being tried would be one connection more.
+        known.stars.values_mut().for_each(Upgrade::stop);
+        if first && !known.stars.is_empty() {
+            tracing::debug!(%peer, "there is a direct connection");
+            self.report(Event::Connected {
+                peer,
+                connection: id,
+            });
+        }
+        self.look_soon();
+    }
+
+    fn closed(&mut self, closed: &ConnectionClosed<'_>) {
+        let (peer, id) = (closed.peer_id, closed.connection_id);
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        if known.stars.remove(&id).is_some() {
+            if known.stars.is_empty() && !known.directs.is_empty() {
+                tracing::debug!(%peer, "all goes directly");
+                self.report(Event::Upgraded { peer });
+            }
+        } else if let Some(direct) = known.directs.remove(&id)
+            && known.directs.is_empty()
+            && (direct.given_up || is_loss(closed.cause))
+        {
+            self.lost(peer, closed.remaining_established == 0);
+        }
+        self.forget_if_gone(peer);
+    }
+
+    fn lost(&mut self, peer: PeerId, alone: bool) {
+        tracing::debug!(%peer, "the direct connection is lost");
+        self.losses.add(peer, now());
+        let until = self.losses.wait_for(&peer, now());
+        let mut follow = Vec::new();
+        if let Some(known) = self.peers.get_mut(&peer) {
+            follow = known.lost(now(), until, alone);
+        }
+        self.report(Event::Lost { peer });
+        for id in follow {
+            self.begin(peer, id);
+        }
+        self.look_soon();
+    }
+
+    fn forget_if_gone(&mut self, peer: PeerId) {
+        if self.peers.get(&peer).is_some_and(Peer::is_gone) {
+            self.peers.remove(&peer);
+        }
+    }
+}
+
+/// Handshakes and their dials.
+impl Behaviour {
+    /// Begins an upgrade of a connection that is there.
+    fn begin(&mut self, peer: PeerId, id: ConnectionId) {
+        let Some(upgrade) = self.upgrade(peer, id) else {
+            return;
+        };
+        upgrade.next = upgrade.next.filter(|next| *next > now());
+        let (endpoint, loopback) = (upgrade.endpoint.clone(), upgrade.loopback);
+        let Some((dcutr, handler)) = self.begun(peer, id, &endpoint, loopback) else {
+            return;
+        };
+        if let Some(upgrade) = self.upgrade(peer, id) {
+            upgrade.begin(dcutr);
+        }
+        self.tell(peer, id, Command::Begin(Box::new(handler)));
+    }
+
+    fn upgrade(&mut self, peer: PeerId, id: ConnectionId) -> Option<&mut Upgrade> {
+        self.peers.get_mut(&peer)?.stars.get_mut(&id)
+    }
+
+    /// This node has learned an address: upgrades that wait for one begin, and those that wait for the other node
+    /// have it.
+    fn learned(&mut self) {
+        let mut waiting = Vec::new();
+        for (peer, known) in &self.peers {
+            if known.directs.is_empty() {
+                let stars = known.stars.iter();
+                let waits = stars.filter(|(_, upgrade)| upgrade.waits_for_addresses());
+                waiting.extend(waits.map(|(id, _)| (*peer, *id)));
+            }
+        }
+        for (peer, id) in waiting {
+            self.begin(peer, id);
+        }
+    }
+
+    /// Does what the connection's dcutr wants.
+    fn grant(&mut self, peer: PeerId, id: ConnectionId) {
+        while let Some(wish) = self.upgrade(peer, id).and_then(Upgrade::wish) {
+            match wish {
+                ToSwarm::Dial { opts } => self.dial(peer, id, opts),
+                ToSwarm::NotifyHandler { event, .. } => {
+                    self.tell(peer, id, Command::Inner(event));
+                }
+                ToSwarm::GenerateEvent(dcutr::Event {
+                    result: Err(error), ..
+                }) => self.handshake_failed(peer, id, &error.to_string()),
+                // It is not told of successes, and wants nothing else.
+                _ => {}
+            }
+        }
+    }
+
+    fn dial(&mut self, peer: PeerId, star: ConnectionId, opts: DialOpts) {
+        if !self.upgrade(peer, star).is_some_and(Upgrade::may_dial) {
+            tracing::debug!(%peer, "the peer asks for more dials than it may");
+            return;
+        }
+        let id = opts.connection_id();
+        let dial = Dial {
+            peer,
+            star,
+            id,
+            instead: None,
+        };
+        self.dials.insert(id, dial);
+        self.act(ToSwarm::Dial { opts });
+    }
+
+    /// A dial of an upgrade has failed, or was put aside for one with other addresses.
+    fn dial_failed(&mut self, dial: Dial, error: &DialError) {
+        let Dial { peer, star, id, .. } = dial;
+        match dial.instead {
+            Some((role, addresses)) if !addresses.is_empty() => {
+                let opts = DialOpts::peer_id(peer)
+                    .condition(PeerCondition::Always)
+                    .addresses(addresses);
+                let opts = match role {
+                    Endpoint::Dialer => opts.build(),
+                    Endpoint::Listener => opts.override_role().build(),
+                };
+                let dial = Dial {
+                    peer,
+                    star,
+                    id,
+                    instead: None,
+                };
+                self.dials.insert(opts.connection_id(), dial);
+                self.act(ToSwarm::Dial { opts });
+            }
+            None if matches!(error, DialError::Denied { .. }) => self.denied(peer, star),
+            _ => {
+                tracing::debug!(%peer, %error, "the peer is not reached directly");
+                if let Some(upgrade) = self.upgrade(peer, star) {
+                    upgrade.dial_failed(peer, id, error);
+                }
+                self.grant(peer, star);
+            }
+        }
+    }
+
+    /// Another behaviour refuses a connection that the peer has made. A dial to the same end comes to nothing, too.
+    fn refused(&mut self, peer: PeerId) {
+        let Some(known) = self.peers.get(&peer) else {
+            return;
+        };
+        let stars = known.stars.iter();
+        let dialling = stars.filter(|(_, upgrade)| upgrade.dialling);
+        let dialling: Vec<_> = dialling.map(|(id, _)| *id).collect();
+        for id in dialling {
+            self.denied(peer, id);
+        }
+    }
+
+    /// Another behaviour refuses a direct connection, and would again.
+    fn denied(&mut self, peer: PeerId, star: ConnectionId) {
+        if self.upgrade(peer, star).is_some_and(Upgrade::give_up) {
+            let error = Error::Denied;
+            self.report(Event::Failed { peer, error });
+        }
+    }
+
+    fn handshake_failed(&mut self, peer: PeerId, id: ConnectionId, error: &str) {
+        tracing::debug!(%peer, error, "an attempt at a direct connection has failed");
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let direct = !known.directs.is_empty();
+        let Some(upgrade) = known.stars.get_mut(&id) else {
+            return;
+        };
+        match upgrade.handshake_failed(now()) {
+            Outcome::Over { dialled } if !direct && upgrade.leads() => {
+                let error = if dialled {
+                    Error::Unreachable
+                } else {
+                    Error::Handshake(error.to_owned())
+                };
+                self.report(Event::Failed { peer, error });
+            }
+            Outcome::Over { .. } | Outcome::Again => self.look_soon(),
+        }
+    }
+}
+
+/// What is looked at from time to time.
+impl Behaviour {
+    fn look(&mut self) {
+        let now = now();
+        let late = self.probe_interval + self.probe_timeout;
+        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
+        let mut more = false;
+        for peer in peers {
+            more |= self.look_at(peer, now, late);
+            self.forget_if_gone(peer);
+        }
+        self.tick = more.then(|| now + TICK);
+    }
+
+    /// Tells whether there will be something to look at again.
+    fn look_at(&mut self, peer: PeerId, now: Instant, late: Duration) -> bool {
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return false;
+        };
+        let gone = known.without_answer(now, late);
+        let due = known.due(now);
+        let quiet = known.quiet_for(now, self.activity.look(&peer));
+        let stars: Vec<ConnectionId> = known.stars.keys().copied().collect();
+        let back = known.back.as_mut().filter(|back| back.is_due(now));
+        let back = back.map(|back| {
+            let opts = DialOpts::peer_id(peer)
+                .condition(PeerCondition::DisconnectedAndNotDialing)
+                .addresses(vec![back.address.clone()])
+                .extend_addresses_through_behaviour()
+                .build();
+            back.dials(opts.connection_id());
+            opts
+        });
+        let more = known.is_watched();
+        if let Some(opts) = back {
+            self.act(ToSwarm::Dial { opts });
+        }
+        for id in gone {
+            self.close(peer, id);
+        }
+        for id in due {
+            self.begin(peer, id);
+        }
+        match quiet {
+            Some(quiet) if quiet >= self.grace_period => {
+                for id in stars {
+                    self.close(peer, id);
+                }
+            }
+            Some(_) => {
+                for id in stars {
+                    self.tell(peer, id, Command::Look);
+                }
+            }
+            None => {}
+        }
+        more
+    }
+
+    /// A dial of another behaviour's or of ours on the way back to a rendezvous has failed.
+    fn other_dial_failed(&mut self, peer: PeerId, id: ConnectionId) {
+        if let Some(known) = self.peers.get_mut(&peer)
+            && let Some(back) = known.back.as_mut()
+            && back.dialling == Some(id)
+            && !back.failed(now())
+        {
+            known.back = None;
+            self.forget_if_gone(peer);
+        }
+    }
+}
+
+/// Where a peer is to be dialled that is connected through a rendezvous.
+fn leads_to(endpoint: &ConnectedPoint) -> Option<StarAddr> {
+    match endpoint {
+        ConnectedPoint::Dialer { address, .. } => StarAddr::try_from(address).ok(),
+        ConnectedPoint::Listener {
+            local_addr,
+            send_back_addr,
+        } => {
+            let listener = StarAddr::try_from(local_addr).ok()?;
+            match send_back_addr.iter().last() {
+                Some(Protocol::P2p(peer)) => Some(listener.with_peer(peer)),
+                _ => None,
+            }
+        }
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler =
+        Either<Handler, Either<THandler<ping::Behaviour>, dummy::ConnectionHandler>>;
+    type ToSwarm = Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        local_addr: &Multiaddr,
+        remote_addr: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        let endpoint = ConnectedPoint::Listener {
+            local_addr: local_addr.clone(),
+            send_back_addr: remote_addr.clone(),
+        };
+        Ok(self.handler(peer, id, &endpoint))
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        _: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        let Some(dial) = self.dials.get_mut(&id) else {
+            return Ok(Vec::new());
+        };
+        let upgrade = self.peers.get(&dial.peer);
+        let upgrade = upgrade.and_then(|known| known.stars.get(&dial.star));
+        let dialled = to_dial(addresses, upgrade.is_some_and(|upgrade| upgrade.loopback));
+        if dialled.len() == addresses.len() {
+            return Ok(Vec::new());
+        }
+        // What dcutr has put into its order cannot be changed.
+        dial.instead = Some((role, dialled));
+        Err(ConnectionDenied::new(NotAll))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role_override: Endpoint,
+        port_use: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        let endpoint = ConnectedPoint::Dialer {
+            address: address.clone(),
+            role_override,
+            port_use,
+        };
+        Ok(self.handler(peer, id, &endpoint))
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        id: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        match event {
+            Either::Left(event) => {
+                if let Some(upgrade) = self.upgrade(peer, id) {
+                    upgrade.heard(peer, id, event);
+                }
+                self.grant(peer, id);
+            }
+            Either::Right(Either::Left(answer)) => {
+                if let Some(known) = self.peers.get_mut(&peer)
+                    && let Some(direct) = known.directs.get_mut(&id)
+                {
+                    direct.heard(now(), &answer);
+                }
+            }
+            Either::Right(Either::Right(never)) => libp2p_core::util::unreachable(never),
+        }
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            }) => self.established(peer_id, connection_id, endpoint),
+            FromSwarm::ConnectionClosed(closed) => self.closed(&closed),
+            FromSwarm::DialFailure(DialFailure {
+                peer_id,
+                error,
+                connection_id,
+            }) => {
+                self.starting.remove(&connection_id);
+                if let Some(dial) = self.dials.remove(&connection_id) {
+                    self.dial_failed(dial, error);
+                } else if let Some(peer) = peer_id {
+                    self.other_dial_failed(peer, connection_id);
+                }
+            }
+            FromSwarm::ListenFailure(ListenFailure {
+                connection_id,
+                peer_id,
+                error,
+                ..
+            }) => {
+                self.starting.remove(&connection_id);
+                if let (Some(peer), ListenError::Denied { .. }) = (peer_id, error) {
+                    self.refused(peer);
+                }
+            }
+            FromSwarm::NewExternalAddrCandidate(NewExternalAddrCandidate { addr })
+            | FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed { addr })
+                if self.candidates.observed(addr) =>
+            {
+                self.learned();
+            }
+            FromSwarm::NewListenAddr(NewListenAddr { addr, .. })
+                if self.candidates.listened(addr) =>
+            {
+                self.learned();
+            }
+            FromSwarm::ExternalAddrExpired(ExternalAddrExpired { addr })
+            | FromSwarm::ExpiredListenAddr(ExpiredListenAddr { addr, .. }) => {
+                self.candidates.expired(addr);
+            }
+            _ => {}
+        }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        loop {
+            if let Some(action) = self.actions.pop_front() {
+                return Poll::Ready(action);
+            }
+            let Some(tick) = self.tick else {
+                return Poll::Pending;
+            };
+            if self.timer.poll(tick, cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.look();
+        }
+    }
+}

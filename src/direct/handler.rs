@@ -1,0 +1,130 @@
+//! What happens on one connection through a rendezvous: the handshake of an upgrade, and whether any stream is open.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use either::Either;
+use libp2p_dcutr as dcutr;
+use libp2p_swarm::{
+    ConnectionHandler, ConnectionHandlerEvent, SubstreamProtocol, THandler, THandlerInEvent, dummy,
+    handler::ConnectionEvent,
+};
+use web_time::Instant;
+
+use crate::runtime::{Timer, now};
+
+/// The handler that dcutr makes for a connection that it takes for a relayed one.
+type Inner = THandler<dcutr::Behaviour>;
+
+/// An idle connection is kept for so long after a handshake can begin on it.
+const KEPT: Duration = Duration::from_secs(20);
+
+/// The handler of one connection through a rendezvous.
+pub struct Handler {
+    inner: Inner,
+    no_streams: Arc<AtomicBool>,
+    /// Until when the connection is to be kept.
+    kept: Option<Instant>,
+    timer: Timer,
+}
+
+impl Handler {
+    /// With the handler of an upgrade that begins with the connection, if one does.
+    pub(super) fn new(inner: Option<Inner>) -> Self {
+        Self {
+            kept: inner.is_some().then(|| now() + KEPT),
+            inner: inner.unwrap_or(Either::Right(dummy::ConnectionHandler)),
+            no_streams: Arc::default(),
+            timer: Timer::default(),
+        }
+    }
+}
+
+/// What the behaviour tells the handler.
+pub enum Command {
+    /// Tell there whether the connection has no streams but pings and identify's.
+    Watch(Arc<AtomicBool>),
+    /// Look whether it has.
+    Look,
+    /// Another upgrade begins.
+    Begin(Box<Inner>),
+    /// From dcutr.
+    Inner(THandlerInEvent<dcutr::Behaviour>),
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Watch(_) => "Watch",
+            Self::Look => "Look",
+            Self::Begin(_) => "Begin",
+            Self::Inner(_) => "Inner",
+        })
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = Command;
+    type ToBehaviour = <Inner as ConnectionHandler>::ToBehaviour;
+    type InboundProtocol = <Inner as ConnectionHandler>::InboundProtocol;
+    type OutboundProtocol = <Inner as ConnectionHandler>::OutboundProtocol;
+    type InboundOpenInfo = <Inner as ConnectionHandler>::InboundOpenInfo;
+    type OutboundOpenInfo = <Inner as ConnectionHandler>::OutboundOpenInfo;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol, Self::InboundOpenInfo> {
+        self.inner.listen_protocol()
+    }
+
+    /// The swarm asks only if the connection has no stream that counts, which those of ping and identify do not.
+    fn connection_keep_alive(&self) -> bool {
+        self.no_streams.store(true, Relaxed);
+        self.kept.is_some()
+    }
+
+    fn on_behaviour_event(&mut self, command: Command) {
+        match command {
+            Command::Watch(no_streams) => self.no_streams = no_streams,
+            // That the connection is polled is all it takes.
+            Command::Look => {}
+            Command::Begin(inner) => {
+                self.inner = *inner;
+                self.kept = Some(now() + KEPT);
+            }
+            Command::Inner(event) => self.inner.on_behaviour_event(event),
+        }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<
+        ConnectionHandlerEvent<Self::OutboundProtocol, Self::OutboundOpenInfo, Self::ToBehaviour>,
+    > {
+        if let Some(until) = self.kept
+            && self.timer.poll(until, cx).is_ready()
+        {
+            self.kept = None;
+        }
+        self.inner.poll(cx)
+    }
+
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<
+            '_,
+            Self::InboundProtocol,
+            Self::OutboundProtocol,
+            Self::InboundOpenInfo,
+            Self::OutboundOpenInfo,
+        >,
+    ) {
+        self.inner.on_connection_event(event);
+    }
+}

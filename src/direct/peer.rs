@@ -1,0 +1,144 @@
+//! A peer with a connection through a rendezvous, or with a direct one that came of such.
+
+use std::{collections::HashMap, time::Duration};
+
+use libp2p_ping as ping;
+use libp2p_swarm::ConnectionId;
+use multiaddr::Multiaddr;
+use web_time::Instant;
+
+use super::{back::Back, quiet::Quiet, upgrade::Upgrade};
+use crate::activity::Seen;
+
+#[derive(Default)]
+pub(super) struct Peer {
+    pub(super) stars: HashMap<ConnectionId, Upgrade>,
+    pub(super) directs: HashMap<ConnectionId, Direct>,
+    /// Where it was reached through a rendezvous last, and whether this node had dialled.
+    pub(super) star: Option<(Multiaddr, bool)>,
+    pub(super) back: Option<Back>,
+    /// While there are connections of both kinds.
+    quiet: Option<Quiet>,
+}
+
+/// A direct connection.
+#[derive(Debug)]
+pub(super) struct Direct {
+    /// When the last ping was answered.
+    answered: Instant,
+    /// How long that took.
+    took: Duration,
+    /// It answers pings at all.
+    proven: bool,
+    /// The peer knows no pings.
+    silent: bool,
+    /// It did not answer in time, and is closed.
+    pub(super) given_up: bool,
+}
+
+impl Direct {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            answered: now,
+            took: Duration::ZERO,
+            proven: false,
+            silent: false,
+            given_up: false,
+        }
+    }
+
+    pub(super) fn heard(&mut self, now: Instant, answer: &Result<Duration, ping::Failure>) {
+        match answer {
+            Ok(took) => {
+                self.answered = now;
+                self.took = *took;
+                self.proven = true;
+            }
+            Err(ping::Failure::Unsupported) => self.silent = true,
+            // The next one may be answered, and the deadline stands.
+            Err(_) => {}
+        }
+    }
+
+    /// Whether an answer is overdue: it may be so late, and twice as long as the last one took.
+    fn is_overdue(&self, now: Instant, late: Duration) -> bool {
+        !self.silent && now.saturating_duration_since(self.answered) > late + 2 * self.took
+    }
+
+    fn is_well(&self) -> bool {
+        (self.proven || self.silent) && !self.given_up
+    }
+}
+
+impl Peer {
+    /// Looks from now on whether it is quiet, if there are connections of both kinds.
+    pub(super) fn watch(&mut self, now: Instant) {
+        self.quiet = (!self.stars.is_empty() && !self.directs.is_empty()).then(|| Quiet::new(now));
+    }
+
+    /// For how long it has been quiet on the connections through rendezvous, if a direct one can take over.
+    pub(super) fn quiet_for(&mut self, now: Instant, seen: Option<Seen>) -> Option<Duration> {
+        // All are asked, so that none tells later of what was long ago.
+        let asked = self.stars.values().map(Upgrade::had_streams);
+        let streams = asked.fold(false, |had, has| had | has);
+        let well = self.directs.values().any(Direct::is_well);
+        let quiet = self.quiet.as_mut()?.look(now, seen, streams);
+        (well && !self.stars.is_empty()).then_some(quiet)
+    }
+
+    /// Direct connections whose answer is overdue now.
+    pub(super) fn without_answer(&mut self, now: Instant, late: Duration) -> Vec<ConnectionId> {
+        let overdue = self.directs.iter_mut();
+        let overdue =
+            overdue.filter(|(_, direct)| !direct.given_up && direct.is_overdue(now, late));
+        overdue
+            .map(|(id, direct)| {
+                direct.given_up = true;
+                *id
+            })
+            .collect()
+    }
+
+    /// Connections whose next handshake is due.
+    pub(super) fn due(&self, now: Instant) -> Vec<ConnectionId> {
+        if !self.directs.is_empty() {
+            return Vec::new();
+        }
+        let stars = self.stars.iter();
+        let due = stars.filter(|(_, upgrade)| upgrade.next.is_some_and(|next| next <= now));
+        due.map(|(id, _)| *id).collect()
+    }
+
+    /// The last direct connection is lost. Upgrades begin again after `until`. If the peer is `alone`, it is to be
+    /// reached through its rendezvous again. Gives the connections on which the peer may begin one.
+    pub(super) fn lost(
+        &mut self,
+        now: Instant,
+        until: Option<Instant>,
+        alone: bool,
+    ) -> Vec<ConnectionId> {
+        self.quiet = None;
+        let mut follow = Vec::new();
+        for (id, upgrade) in &mut self.stars {
+            if upgrade.leads() {
+                upgrade.next = until;
+            } else {
+                follow.push(*id);
+            }
+        }
+        if let Some((address, dialled)) = self.star.clone().filter(|_| alone) {
+            self.back = Some(Back::new(now, address, dialled));
+        }
+        follow
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        let upgrades = self.stars.values().any(|upgrade| upgrade.next.is_some());
+        upgrades || !self.directs.is_empty() || self.back.is_some()
+    }
+
+    /// Whether nothing is left of it.
+    pub(super) fn is_gone(&self) -> bool {
+        self.stars.is_empty() && self.directs.is_empty() && self.back.is_none()
+    }
+}

@@ -1,0 +1,215 @@
+//! One connection through a rendezvous, and its upgrade by dcutr.
+//!
+//! dcutr takes connections for relayed ones by `/p2p-circuit` in their address, so it is shown that. It is told of nothing
+//! else: it counts direct connections only to take the count down again, and panics over one that it does not know. Each
+//! connection has a dcutr of its own, whose memory ends with it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use libp2p_core::ConnectedPoint;
+use libp2p_dcutr as dcutr;
+use libp2p_identity::PeerId;
+use libp2p_swarm::{
+    ConnectionId, DialError, DialFailure, FromSwarm, NetworkBehaviour, NewExternalAddrCandidate,
+    THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+};
+use multiaddr::{Multiaddr, Protocol};
+use web_time::Instant;
+
+/// When the next handshake begins after one that came to no dial: the other node may learn its addresses meanwhile.
+const AGAIN: [Duration; 3] = [
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+    Duration::from_secs(60),
+];
+/// The other node can ask for so many dials on one connection. A handshake has three at most.
+const MAX_DIALS: u8 = 12;
+
+/// What dcutr wants.
+pub(super) type Wish = ToSwarm<dcutr::Event, THandlerInEvent<dcutr::Behaviour>>;
+
+/// A dcutr for the upgrade of the connection `id`, and its handler. The other node is told the `candidates`.
+pub(super) fn begin(
+    local: PeerId,
+    (peer, id): (PeerId, ConnectionId),
+    endpoint: &ConnectedPoint,
+    candidates: &[Multiaddr],
+) -> Option<(dcutr::Behaviour, THandler<dcutr::Behaviour>)> {
+    let mut dcutr = dcutr::Behaviour::new(local);
+    for addr in candidates {
+        let candidate = NewExternalAddrCandidate { addr };
+        dcutr.on_swarm_event(FromSwarm::NewExternalAddrCandidate(candidate));
+    }
+    let relayed = |address: &Multiaddr| address.clone().with(Protocol::P2pCircuit);
+    let handler = match endpoint {
+        ConnectedPoint::Dialer {
+            address,
+            role_override,
+            port_use,
+        } => dcutr.handle_established_outbound_connection(
+            id,
+            peer,
+            &relayed(address),
+            *role_override,
+            *port_use,
+        ),
+        ConnectedPoint::Listener {
+            local_addr,
+            send_back_addr,
+        } => dcutr.handle_established_inbound_connection(
+            id,
+            peer,
+            &relayed(local_addr),
+            send_back_addr,
+        ),
+    };
+    Some((dcutr, handler.ok()?))
+}
+
+/// One connection through a rendezvous.
+pub(super) struct Upgrade {
+    pub(super) endpoint: ConnectedPoint,
+    /// The rendezvous is on this machine, and so may be the other node.
+    pub(super) loopback: bool,
+    dcutr: Option<dcutr::Behaviour>,
+    /// Handshakes that have led to nothing.
+    failed: usize,
+    /// When the next handshake begins.
+    pub(super) next: Option<Instant>,
+    /// A dial is under way.
+    pub(super) dialling: bool,
+    /// Dials of the handshake that is under way, and of all.
+    dials: (u8, u8),
+    no_streams: Arc<AtomicBool>,
+}
+
+/// What a handshake that led to nothing means for the upgrade.
+pub(super) enum Outcome {
+    /// It is tried again.
+    Again,
+    /// It is over; tells whether anything was dialled.
+    Over { dialled: bool },
+}
+
+impl Upgrade {
+    pub(super) fn new(endpoint: ConnectedPoint, loopback: bool) -> Self {
+        Self {
+            endpoint,
+            loopback,
+            dcutr: None,
+            failed: 0,
+            next: None,
+            dialling: false,
+            dials: (0, 0),
+            no_streams: Arc::default(),
+        }
+    }
+
+    /// Where its handler tells whether streams are open.
+    pub(super) fn no_streams(&self) -> Arc<AtomicBool> {
+        self.no_streams.clone()
+    }
+
+    /// Whether streams that count were open since this was asked last.
+    pub(super) fn had_streams(&self) -> bool {
+        !self.no_streams.swap(false, Relaxed)
+    }
+
+    /// Whether this node begins the handshakes: the one that was dialled does.
+    pub(super) fn leads(&self) -> bool {
+        self.endpoint.is_listener()
+    }
+
+    /// Whether an address that is new is of use: nothing has begun, or the other node may begin with it.
+    pub(super) fn waits_for_addresses(&self) -> bool {
+        let idle = self.dcutr.is_none() && self.failed < AGAIN.len();
+        idle || (!self.leads() && !self.dialling)
+    }
+
+    pub(super) fn begin(&mut self, dcutr: dcutr::Behaviour) {
+        self.dcutr = Some(dcutr);
+        self.next = None;
+        self.dialling = false;
+        self.dials.0 = 0;
+    }
+
+    /// The handler has something for dcutr.
+    pub(super) fn heard(
+        &mut self,
+        peer: PeerId,
+        id: ConnectionId,
+        event: THandlerOutEvent<dcutr::Behaviour>,
+    ) {
+        if let Some(dcutr) = &mut self.dcutr {
+            dcutr.on_connection_handler_event(peer, id, event);
+        }
+    }
+
+    /// A dial of dcutr's has failed, which may lead to another one.
+    pub(super) fn dial_failed(&mut self, peer: PeerId, id: ConnectionId, error: &DialError) {
+        self.dialling = false;
+        if let Some(dcutr) = &mut self.dcutr {
+            let failure = DialFailure {
+                peer_id: Some(peer),
+                error,
+                connection_id: id,
+            };
+            dcutr.on_swarm_event(FromSwarm::DialFailure(failure));
+        }
+    }
+
+    /// The next thing that dcutr wants.
+    pub(super) fn wish(&mut self) -> Option<Wish> {
+        // It has a queue, and wakes nobody.
+        match self
+            .dcutr
+            .as_mut()?
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
+            Poll::Ready(wish) => Some(wish),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Takes one of the dials that are left, unless one is under way.
+    pub(super) fn may_dial(&mut self) -> bool {
+        let may = !self.dialling && self.dials.1 < MAX_DIALS;
+        if may {
+            self.dialling = true;
+            self.dials = (self.dials.0 + 1, self.dials.1 + 1);
+        }
+        may
+    }
+
+    /// The handshake has led to nothing.
+    pub(super) fn handshake_failed(&mut self, now: Instant) -> Outcome {
+        let dialled = self.dials.0 > 0;
+        let again = AGAIN.get(self.failed);
+        let Some(wait) = again.filter(|_| self.leads() && !dialled) else {
+            return Outcome::Over { dialled };
+        };
+        self.failed += 1;
+        self.next = Some(now + *wait);
+        Outcome::Again
+    }
+
+    /// Nothing is tried for now.
+    pub(super) fn stop(&mut self) {
+        self.dcutr = None;
+        self.next = None;
+    }
+
+    /// Nothing is tried on this connection any more. Tells whether something was until now.
+    pub(super) fn give_up(&mut self) -> bool {
+        self.next = None;
+        self.failed = AGAIN.len();
+        self.dcutr.take().is_some()
+    }
+}

@@ -1,0 +1,345 @@
+//! A node that is at a rendezvous and directly reachable, driven in a task of its own.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
+use libp2p::{
+    Multiaddr, PeerId, Stream, StreamProtocol, Swarm, SwarmBuilder,
+    connection_limits::{self, ConnectionLimits},
+    gossipsub, identify,
+    identity::Keypair,
+    noise, ping,
+    request_response::{self, ProtocolSupport},
+    swarm::{DialError, NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
+    tcp, yamux,
+};
+use libp2p_stream::Control;
+use libp2p_websocket_star::{AddressGuard, Behaviour, direct, preset::Star, rendezvous::Server};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+
+use crate::{
+    node::{IDLE, join},
+    support::{ed25519, hasty, node::Bulk, pattern, within},
+};
+
+const ECHO: StreamProtocol = StreamProtocol::new("/test/echo/1");
+
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    Tcp,
+    Quic,
+}
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub kind: Kind,
+    pub listens: bool,
+    pub direct: bool,
+    pub ping: Duration,
+    /// So many connections a peer.
+    pub limit: Option<u32>,
+    pub gossipsub: bool,
+}
+
+impl Options {
+    pub fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            listens: true,
+            direct: true,
+            ping: Duration::from_secs(15),
+            limit: None,
+            gossipsub: false,
+        }
+    }
+}
+
+#[derive(NetworkBehaviour)]
+pub struct Inner {
+    limits: connection_limits::Behaviour,
+    star: Behaviour,
+    identify: AddressGuard<identify::Behaviour>,
+    ping: ping::Behaviour,
+    streams: libp2p_stream::Behaviour,
+    pub gossipsub: Toggle<gossipsub::Behaviour>,
+    pub requests: request_response::Behaviour<Bulk>,
+    direct: Toggle<direct::Behaviour>,
+}
+
+impl Inner {
+    fn new(key: &Keypair, star: &Star, options: &Options) -> Self {
+        let identify = identify::Config::new("/test/1".to_owned(), key.public());
+        let limits = ConnectionLimits::default().with_max_established_per_peer(options.limit);
+        let gossipsub = options.gossipsub.then(|| {
+            let signed = gossipsub::MessageAuthenticity::Signed(key.clone());
+            gossipsub::Behaviour::new(signed, gossipsub::Config::default()).expect("a behaviour")
+        });
+        let direct = options.direct.then(|| star.direct().expect("a transport"));
+        let requests = [(StreamProtocol::new("/test/bulk/1"), ProtocolSupport::Full)];
+        Self {
+            limits: connection_limits::Behaviour::new(limits),
+            star: star.behaviour().expect("a transport"),
+            identify: AddressGuard::new(identify::Behaviour::new(identify)),
+            ping: ping::Behaviour::new(ping::Config::new().with_interval(options.ping)),
+            streams: libp2p_stream::Behaviour::new(),
+            gossipsub: gossipsub.into(),
+            requests: request_response::Behaviour::with_codec(
+                Bulk,
+                requests,
+                request_response::Config::default(),
+            ),
+            direct: direct.into(),
+        }
+    }
+}
+
+pub fn swarm(options: &Options) -> Swarm<Inner> {
+    let star = Star::new(hasty());
+    SwarmBuilder::with_existing_identity(ed25519())
+        .with_tokio()
+        .with_tcp(
+            tcp::Config::default(),
+            noise::Config::new,
+            yamux::Config::default,
+        )
+        .expect("the key signs")
+        .with_quic()
+        .with_other_transport(|key| star.transport(key))
+        .expect("the key signs")
+        .with_behaviour(|key| Inner::new(key, &star, options))
+        .expect("a behaviour")
+        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
+        .build()
+}
+
+fn direct_address(kind: Kind) -> Multiaddr {
+    let address = match kind {
+        Kind::Tcp => "/ip4/127.0.0.1/tcp/0",
+        Kind::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
+    };
+    address.parse().expect("an address")
+}
+
+type Order = Box<dyn FnOnce(&mut Swarm<Inner>) + Send>;
+
+/// A swarm in its task, which ends with this.
+pub struct Node {
+    pub peer: PeerId,
+    pub control: Control,
+    events: mpsc::UnboundedReceiver<InnerEvent>,
+    orders: mpsc::UnboundedSender<Order>,
+    dials: Arc<AtomicUsize>,
+    failed: Arc<Mutex<Vec<Vec<Multiaddr>>>>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Node {
+    pub fn new(mut swarm: Swarm<Inner>) -> Self {
+        let peer = *swarm.local_peer_id();
+        let mut control = swarm.behaviour().streams.new_control();
+        let mut incoming = control.accept(ECHO).expect("accepted once");
+        let (to, events) = mpsc::unbounded_channel();
+        let (orders, mut ordered) = mpsc::unbounded_channel::<Order>();
+        let dials = Arc::<AtomicUsize>::default();
+        let counted = dials.clone();
+        let failed = Arc::<Mutex<Vec<Vec<Multiaddr>>>>::default();
+        let failures = failed.clone();
+        let driver = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    event = swarm.select_next_some() => match event {
+                        SwarmEvent::Behaviour(event) => {
+                            let _ = to.send(event);
+                        }
+                        SwarmEvent::Dialing { .. } => {
+                            counted.fetch_add(1, Relaxed);
+                        }
+                        SwarmEvent::OutgoingConnectionError {
+                            error: DialError::Transport(errors),
+                            ..
+                        } => {
+                            let dialled = errors.into_iter().map(|(address, _)| address);
+                            failures.lock().expect("not poisoned").push(dialled.collect());
+                        }
+                        event => tracing::debug!(?event, "swarm"),
+                    },
+                    Some(order) = ordered.recv() => order(&mut swarm),
+                }
+            }
+        });
+        let echo = tokio::spawn(async move {
+            while let Some((_, stream)) = incoming.next().await {
+                tokio::spawn(async move {
+                    let (mut reads, mut writes) = stream.split();
+                    let _ = futures::io::copy(&mut reads, &mut writes).await;
+                    let _ = writes.close().await;
+                });
+            }
+        });
+        Self {
+            peer,
+            control,
+            events,
+            orders,
+            dials,
+            failed,
+            tasks: [driver, echo],
+        }
+    }
+
+    pub fn order(&self, order: impl FnOnce(&mut Swarm<Inner>) + Send + 'static) {
+        let sent = self.orders.send(Box::new(order));
+        assert!(sent.is_ok(), "the task runs");
+    }
+
+    pub fn listen(&self, kind: Kind) {
+        self.order(move |swarm| {
+            swarm.listen_on(direct_address(kind)).expect("an address");
+        });
+    }
+
+    pub fn dial(&self, at: Multiaddr) {
+        self.order(move |swarm| swarm.dial(at).expect("an address"));
+    }
+
+    /// How many dials it has begun, the first one through the rendezvous included.
+    pub fn dials(&self) -> usize {
+        self.dials.load(Relaxed)
+    }
+
+    /// The addresses of its dials that have failed.
+    pub fn failed_dials(&self) -> Vec<Vec<Multiaddr>> {
+        self.failed.lock().expect("not poisoned").clone()
+    }
+
+    pub async fn event<T>(
+        &mut self,
+        what: &str,
+        mut seen: impl FnMut(InnerEvent) -> Option<T>,
+    ) -> T {
+        within(what, async {
+            loop {
+                let event = self.events.recv().await.expect("the task runs");
+                if let Some(found) = seen(event) {
+                    return found;
+                }
+            }
+        })
+        .await
+    }
+
+    /// It is connected to a peer, which has told of itself.
+    pub async fn identified(&mut self) {
+        self.event("identify", |event| match event {
+            InnerEvent::Identify(identify::Event::Received { .. }) => Some(()),
+            _ => None,
+        })
+        .await;
+    }
+
+    /// An event that has come already.
+    pub fn seen(&mut self) -> Option<InnerEvent> {
+        self.events.try_recv().ok()
+    }
+
+    /// The next event of the upgrade.
+    async fn direct(&mut self, what: &str) -> direct::Event {
+        self.event(what, |event| match event {
+            InnerEvent::Direct(event) => Some(event),
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn connected(&mut self, other: PeerId) {
+        match self.direct("the direct connection").await {
+            direct::Event::Connected { peer, .. } if peer == other => {}
+            event => panic!("{event:?}"),
+        }
+    }
+
+    /// It has a direct connection, and then no other one.
+    pub async fn upgraded(&mut self, other: PeerId) {
+        self.connected(other).await;
+        self.left_the_rendezvous(other).await;
+    }
+
+    pub async fn left_the_rendezvous(&mut self, other: PeerId) {
+        let event = self.direct("the end of the other connection").await;
+        assert_eq!(event, direct::Event::Upgraded { peer: other });
+    }
+
+    pub async fn failed(&mut self, other: PeerId) -> direct::Error {
+        match self.direct("the failure").await {
+            direct::Event::Failed { peer, error } if peer == other => error,
+            event => panic!("{event:?}"),
+        }
+    }
+
+    /// There is no event of an upgrade meanwhile.
+    pub async fn quiet_for(&mut self, time: Duration) {
+        if let Ok(event) = timeout(time, self.direct("nothing")).await {
+            panic!("{event:?}");
+        }
+    }
+
+    /// Opens a stream to an echo.
+    pub async fn open(&mut self, peer: PeerId) -> Stream {
+        let opened = self.control.open_stream(peer, ECHO);
+        within("a stream", opened).await.expect("a stream")
+    }
+
+    /// Sends so many bytes on a stream of their own, and compares what comes back.
+    pub async fn send(&mut self, peer: PeerId, len: usize) {
+        let (mut reads, mut writes) = self.open(peer).await.split();
+        let sent = pattern(0, len);
+        let write = async {
+            writes.write_all(&sent).await.expect("no reset");
+            writes.close().await.expect("no reset");
+        };
+        let mut received = Vec::new();
+        let read = reads.read_to_end(&mut received);
+        let (read, ()) = within("the echo", futures::future::join(read, write)).await;
+        read.expect("no reset");
+        assert!(received == sent, "{} bytes of {len}", received.len());
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Two nodes, the second of which has dialled the first one through the rendezvous.
+pub async fn pair(server: &Server, options: [Options; 2]) -> [Node; 2] {
+    let mut swarms = options.each_ref().map(swarm);
+    let mut at = Vec::new();
+    for (swarm, options) in swarms.iter_mut().zip(&options) {
+        if options.listens {
+            let address = direct_address(options.kind);
+            let id = swarm.listen_on(address).expect("an address");
+            within("the listener", async {
+                loop {
+                    if let SwarmEvent::NewListenAddr { listener_id, .. } =
+                        swarm.select_next_some().await
+                        && listener_id == id
+                    {
+                        break;
+                    }
+                }
+            })
+            .await;
+        }
+        at.push(join(swarm, server).await);
+    }
+    let nodes = swarms.map(Node::new);
+    nodes[1].dial(at.swap_remove(0));
+    nodes
+}

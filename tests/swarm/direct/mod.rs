@@ -1,7 +1,9 @@
-//! From connections through a rendezvous on to direct ones, on loopback. Through NATs: `tests/nat`.
+//! From connections through a rendezvous on to direct ones, on loopback, and through NATs.
 
 mod behaviours;
 mod hostile;
+#[cfg(target_os = "linux")]
+mod nat;
 mod node;
 mod traffic;
 

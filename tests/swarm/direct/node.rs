@@ -29,6 +29,9 @@ use crate::{
 };
 
 const ECHO: StreamProtocol = StreamProtocol::new("/test/echo/1");
+/// Reads all, and answers with the sum of it.
+const SUM: StreamProtocol = StreamProtocol::new("/test/sum/1");
+const PIECE: usize = 1 << 16;
 
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
@@ -136,7 +139,7 @@ pub struct Node {
     orders: mpsc::UnboundedSender<Order>,
     dials: Arc<AtomicUsize>,
     failed: Arc<Mutex<Vec<Vec<Multiaddr>>>>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
 }
 
 impl Node {
@@ -173,6 +176,12 @@ impl Node {
                 }
             }
         });
+        let mut summed = control.accept(SUM).expect("accepted once");
+        let sum = tokio::spawn(async move {
+            while let Some((_, stream)) = summed.next().await {
+                tokio::spawn(answer_with_sum(stream));
+            }
+        });
         let echo = tokio::spawn(async move {
             while let Some((_, stream)) = incoming.next().await {
                 tokio::spawn(async move {
@@ -189,7 +198,7 @@ impl Node {
             orders,
             dials,
             failed,
-            tasks: [driver, echo],
+            tasks: [driver, echo, sum],
         }
     }
 
@@ -275,6 +284,11 @@ impl Node {
         assert_eq!(event, direct::Event::Upgraded { peer: other });
     }
 
+    pub async fn lost(&mut self, other: PeerId) {
+        let event = self.direct("the loss").await;
+        assert_eq!(event, direct::Event::Lost { peer: other });
+    }
+
     pub async fn failed(&mut self, other: PeerId) -> direct::Error {
         match self.direct("the failure").await {
             direct::Event::Failed { peer, error } if peer == other => error,
@@ -295,6 +309,24 @@ impl Node {
         within("a stream", opened).await.expect("a stream")
     }
 
+    /// Sends so many pieces of 64 KiB one way, and compares their sum.
+    pub async fn send_pieces(&mut self, peer: PeerId, pieces: usize) {
+        let opened = self.control.open_stream(peer, SUM);
+        let mut stream = within("a stream", opened).await.expect("a stream");
+        let mut sum = Sum::default();
+        for number in 0..pieces {
+            let piece = pattern(number, PIECE);
+            sum.add(&piece);
+            let written = stream.write_all(&piece);
+            within("room", written).await.expect("no reset");
+        }
+        within("the end", stream.close()).await.expect("no reset");
+        let mut answer = [0; 8];
+        let read = stream.read_exact(&mut answer);
+        within("the sum", read).await.expect("no reset");
+        assert_eq!(u64::from_be_bytes(answer), sum.0);
+    }
+
     /// Sends so many bytes on a stream of their own, and compares what comes back.
     pub async fn send(&mut self, peer: PeerId, len: usize) {
         let (mut reads, mut writes) = self.open(peer).await.split();
@@ -309,6 +341,28 @@ impl Node {
         read.expect("no reset");
         assert!(received == sent, "{} bytes of {len}", received.len());
     }
+}
+
+/// A sum that depends on each byte and its place.
+#[derive(Default)]
+struct Sum(u64);
+
+impl Sum {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.wrapping_mul(31).wrapping_add(u64::from(*byte));
+        }
+    }
+}
+
+async fn answer_with_sum(mut stream: Stream) {
+    let (mut sum, mut piece) = (Sum::default(), vec![0; PIECE]);
+    // The sender sees what comes of a reset.
+    while let Ok(read @ 1..) = stream.read(&mut piece).await {
+        sum.add(&piece[..read]);
+    }
+    let _ = stream.write_all(&sum.0.to_be_bytes()).await;
+    let _ = stream.close().await;
 }
 
 impl Drop for Node {

@@ -88,6 +88,8 @@ const TICK: Duration = Duration::from_millis(200);
 const GRACE_PERIOD: Duration = Duration::from_secs(1);
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(2500);
+/// See [`Behaviour::crosses`].
+const CROSSED: Duration = Duration::from_millis(500);
 /// Shorter ones would be more pings than use.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -261,7 +263,10 @@ impl Behaviour {
     ) -> THandler<Self> {
         if let Some(star) = leads_to(endpoint) {
             // What begins later finds the other node's handler ready.
-            let begun = self.begun(peer, id, endpoint, star.rendezvous().is_loopback());
+            let begun = match self.crosses(peer, endpoint) {
+                Some(_) => None,
+                None => self.begun(peer, id, endpoint, star.rendezvous().is_loopback()),
+            };
             let handler = begun.map(|(dcutr, handler)| {
                 self.starting.insert(id, dcutr);
                 handler
@@ -279,6 +284,22 @@ impl Behaviour {
         } else {
             Either::Right(dummy::ConnectionHandler)
         })
+    }
+
+    /// How long this node waits before it leads an upgrade beside another connection through a rendezvous with the same peer, which
+    /// may be upgraded meanwhile. If both nodes have dialled, each leads on one of them, and two upgrades at once get in each
+    /// other's way.
+    fn crosses(&self, peer: PeerId, endpoint: &ConnectedPoint) -> Option<Duration> {
+        let others = self
+            .peers
+            .get(&peer)
+            .is_some_and(|known| !known.stars.is_empty());
+        let wait = if self.local < peer {
+            CROSSED
+        } else {
+            4 * CROSSED
+        };
+        (others && endpoint.is_listener()).then_some(wait)
     }
 
     /// An upgrade that can begin on the connection: there is something to tell, and no loss to wait for.
@@ -321,7 +342,10 @@ impl Behaviour {
         let no_streams = upgrade.no_streams();
         match self.starting.remove(&id) {
             Some(dcutr) => upgrade.begin(dcutr),
-            None => upgrade.next = self.losses.wait_for(&peer, now()),
+            None => {
+                let crossed = self.crosses(peer, endpoint).map(|wait| now() + wait);
+                upgrade.next = self.losses.wait_for(&peer, now()).max(crossed);
+            }
         }
         let known = self.peers.entry(peer).or_default();
         known.back = None;

@@ -14,6 +14,7 @@
 //! | [`WebSocketStarTransport`], `transport` | libp2p's contract: listeners, dials, events, wakers |
 //! | [`Behaviour`], [`Discovery`] | the peers at the rendezvous, for a swarm and as a stream |
 //! | [`AddressGuard`] | identify that takes no rendezvous' address for one of the node's |
+//! | `direct` (feature `direct`) | from connections through a rendezvous on to direct ones, for a swarm |
 //! | [`Connection`] | `AsyncRead` and `AsyncWrite` of one dial |
 //! | [`metrics`] | what links and connections do, counted |
 //! | `link` | one WebSocket to one rendezvous: its task, reconnection, heartbeat; its socket is ours or the browser's |
@@ -30,6 +31,7 @@
 //! | `hints` | what the behaviour tells the transport of its swarm |
 //! | `websocket`, `buffer` | messages over a byte stream, and the memory that they use again |
 //! | `crypto`, `certificate` | what encrypts TLS, and whom it trusts |
+//! | `activity` | what crosses the connections with each peer, for `direct` |
 //! | `words` | what others said, as it may be shown |
 //! | [`address`], [`Config`], [`error`] | what all of them speak of |
 //!
@@ -43,12 +45,13 @@
 //! * `tower`: the server as a `tower::Service`, to be mounted in axum and the like.
 //! * `metrics`: what the transport counts, for the registries of prometheus-client and of libp2p-metrics.
 //! * `proxy`: rendezvous that are reached through a proxy, by HTTP CONNECT or SOCKS 5; not in a browser, which has its own.
+//! * `direct`: [`direct::Behaviour`], which takes connections on to direct ones. It tells peers this node's IP addresses.
 //! * `preset`: [`preset::Star`], with noise and yamux.
 //! * `secio`: `/secio/1.0.0`, and the preset for networks of js-libp2p up to 0.26. Deprecated, and weaker than noise.
 //! * `plaintext-insecure`: `/plaintext/1.0.0`, neither encrypted nor authenticated, for closed test networks.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(all(feature = "direct", not(target_arch = "wasm32")))]
+#[cfg(feature = "direct")]
 mod activity;
 pub mod address;
 mod behaviour;
@@ -59,7 +62,7 @@ mod config;
 mod connection;
 #[cfg(not(target_arch = "wasm32"))]
 mod crypto;
-#[cfg(all(feature = "direct", not(target_arch = "wasm32")))]
+#[cfg(feature = "direct")]
 #[cfg_attr(docsrs, doc(cfg(feature = "direct")))]
 pub mod direct;
 mod discovery;

@@ -99,9 +99,9 @@ impl Peer {
             .collect()
     }
 
-    /// Connections whose next handshake is due.
+    /// Connections whose next handshake is due, unless there is a direct connection or a dial for one.
     pub(super) fn due(&self, now: Instant) -> Vec<ConnectionId> {
-        if !self.directs.is_empty() {
+        if !self.directs.is_empty() || self.stars.values().any(|upgrade| upgrade.dialling) {
             return Vec::new();
         }
         let stars = self.stars.iter();

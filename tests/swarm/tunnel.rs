@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     example,
-    support::{address, ed25519, embedded, pattern, within},
+    support::{address, ed25519, embedded, pattern, program, within},
 };
 
 /// One side of the tunnel. It is killed when this is dropped.
@@ -214,6 +214,40 @@ async fn a_thousand_connections_reach_an_http_server_over_one_of_the_peers() {
         .count();
     assert_eq!(within("the answers", right).await, 1000);
     assert_eq!(server.snapshot().counters.dials, 1);
+    server.shutdown().await;
+}
+
+/// Sets a key and asks for it again, on a connection of its own.
+async fn set_and_get(port: SocketAddr, number: usize) {
+    let value = format!("{number} ").repeat(number * 37 % 4_000 + 1);
+    let mut tcp = dial(port).await;
+    let len = value.len();
+    let request = format!(
+        "*3\r\n$3\r\nSET\r\n${}\r\n{number}\r\n${len}\r\n{value}\r\nGET {number}\r\nQUIT\r\n",
+        number.to_string().len()
+    );
+    tcp.write_all(request.as_bytes()).await.expect("written");
+    let answer = rest(&mut tcp).await.expect("a proper end");
+    let expected = format!("+OK\r\n${len}\r\n{value}\r\n+OK\r\n");
+    assert_eq!(String::from_utf8(answer).expect("UTF-8"), expected);
+}
+
+#[tokio::test]
+async fn a_thousand_connections_reach_redis() {
+    let (server, folder) = (embedded().await, tempdir());
+    let redis = program::free_addr(Ipv4Addr::new(127, 0, 0, 79));
+    let (port, ip) = (redis.port().to_string(), redis.ip().to_string());
+    let mut command = program::command("redis-server");
+    command
+        .current_dir(&folder)
+        .args(["--port", &port, "--bind", &ip, "--save", ""]);
+    let _redis = program::start(&mut command, folder.path(), &[], redis).await;
+    let (_far, at) = Side::serve(redis, &address(&server), &["--allow-anyone"]).await;
+    let (_near, local) = Side::connect(&at, &[]).await;
+
+    let all = stream::iter(0..1000);
+    let all = all.for_each_concurrent(64, |number| set_and_get(local, number));
+    within("the answers", all).await;
     server.shutdown().await;
 }
 

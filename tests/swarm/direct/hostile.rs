@@ -89,7 +89,7 @@ async fn a_peer_cannot_have_a_node_dial_without_end_nor_wherever_it_likes() {
             dialled.len() == 8
                 && dialled
                     .iter()
-                    .all(|address| expected.iter().any(|to| address.starts_with(*to))),
+                    .all(|address| expected.iter().any(|to| address.starts_with(to))),
             "{dialled:?}"
         );
     }

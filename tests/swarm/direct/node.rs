@@ -21,7 +21,11 @@ use libp2p::{
 };
 use libp2p_stream::Control;
 use libp2p_websocket_star::{AddressGuard, Behaviour, direct, preset::Star, rendezvous::Server};
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    task::JoinHandle,
+    time::timeout,
+};
 
 use crate::{
     node::{IDLE, join},
@@ -32,6 +36,8 @@ const ECHO: StreamProtocol = StreamProtocol::new("/test/echo/1");
 /// Reads all, and answers with the sum of it.
 const SUM: StreamProtocol = StreamProtocol::new("/test/sum/1");
 const PIECE: usize = 1 << 16;
+/// So many events may wait for a test.
+const EVENTS: usize = 4096;
 
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
@@ -135,8 +141,8 @@ type Order = Box<dyn FnOnce(&mut Swarm<Inner>) + Send>;
 pub struct Node {
     pub peer: PeerId,
     pub control: Control,
-    events: mpsc::UnboundedReceiver<InnerEvent>,
-    orders: mpsc::UnboundedSender<Order>,
+    events: mpsc::Receiver<InnerEvent>,
+    orders: mpsc::Sender<Order>,
     dials: Arc<AtomicUsize>,
     failed: Arc<Mutex<Vec<Vec<Multiaddr>>>>,
     tasks: [JoinHandle<()>; 3],
@@ -147,8 +153,8 @@ impl Node {
         let peer = *swarm.local_peer_id();
         let mut control = swarm.behaviour().streams.new_control();
         let mut incoming = control.accept(ECHO).expect("accepted once");
-        let (to, events) = mpsc::unbounded_channel();
-        let (orders, mut ordered) = mpsc::unbounded_channel::<Order>();
+        let (to, events) = mpsc::channel(EVENTS);
+        let (orders, mut ordered) = mpsc::channel::<Order>(EVENTS);
         let dials = Arc::<AtomicUsize>::default();
         let counted = dials.clone();
         let failed = Arc::<Mutex<Vec<Vec<Multiaddr>>>>::default();
@@ -158,7 +164,8 @@ impl Node {
                 tokio::select! {
                     event = swarm.select_next_some() => match event {
                         SwarmEvent::Behaviour(event) => {
-                            let _ = to.send(event);
+                            let full = matches!(to.try_send(event), Err(TrySendError::Full(_)));
+                            assert!(!full, "nobody reads the events");
                         }
                         SwarmEvent::Dialing { .. } => {
                             counted.fetch_add(1, Relaxed);
@@ -203,7 +210,7 @@ impl Node {
     }
 
     pub fn order(&self, order: impl FnOnce(&mut Swarm<Inner>) + Send + 'static) {
-        let sent = self.orders.send(Box::new(order));
+        let sent = self.orders.try_send(Box::new(order));
         assert!(sent.is_ok(), "the task runs");
     }
 

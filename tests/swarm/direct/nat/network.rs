@@ -164,7 +164,7 @@ impl Host {
     fn new(name: &str) -> Self {
         let namespace = File::open(format!("/run/netns/{name}")).expect("a namespace");
         let (stop, stopped) = oneshot::channel();
-        let (to, started) = mpsc::channel();
+        let (to, started) = mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
                 .expect("root in the namespaces");

@@ -10,9 +10,11 @@ use std::{
 
 use libp2p_identity::PeerId;
 
-/// A ping of libp2p, or its answer, on a stream that is open: 32 bytes, with yamux's header of 12, and with noise's
+/// A frame of yamux without data, such as the ping with which it measures the round trip: a header of 12 bytes, with noise's
 /// length of 2 and tag of 16.
-const PING: usize = 32 + 12 + 2 + 16;
+const HEADER: usize = 12 + 2 + 16;
+/// A ping of libp2p, or its answer, on a stream that is open: 32 bytes in such a frame.
+const PING: usize = 32 + HEADER;
 /// So many peers are remembered before those without a connection are looked for.
 const PRUNE_AT: usize = 64;
 
@@ -74,7 +76,7 @@ pub(crate) struct Crossed {
 impl Crossed {
     /// A read or a write of so many bytes is done.
     pub(crate) fn add(&self, bytes: usize) {
-        let count = if bytes == PING {
+        let count = if bytes == PING || bytes == HEADER {
             &self.pings
         } else {
             &self.other

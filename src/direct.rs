@@ -9,8 +9,8 @@
 //! # What a node needs
 //!
 //! * A transport beside websocket-star, on which it listens: QUIC, TCP or both.
-//! * To know its public address, behind a NAT: identify with a node that is reached directly and not through a rendezvous, such as an
-//!   *observer* beside the rendezvous (`examples/observer.rs`). Put [`AddressGuard`](crate::AddressGuard) around identify.
+//! * To know its public address, behind a NAT. A node tells it by identify that is reached directly and not through a
+//!   rendezvous, such as an *observer* beside the rendezvous (`examples/direct`). Put [`AddressGuard`](crate::AddressGuard) around identify.
 //! * The same behaviour at the other node.
 //!
 //! NATs that give each destination another port cannot be punched, nor can firewalls that let nothing but HTTP out. Those
@@ -18,20 +18,22 @@
 //!
 //! # What happens when
 //!
-//! 1. Two nodes are connected through a rendezvous. The one that was dialled asks the other one for its addresses, tells its own,
-//!    and both dial at the same time, up to three times. If the other one has no addresses yet, it is asked again after 2, 10 and 60
-//!    seconds.
+//! 1. Two nodes are connected through a rendezvous. The one that was dialled leads: it asks the other one for its addresses, tells its
+//!    own, and both dial at the same time, up to three times. It tries again after 2, 10 and 60 seconds if the other node has no addresses yet,
+//!    once more after a minute if the dials fail, and as soon as it learns another address of its own.
 //! 2. [`Event::Connected`]: there is a direct connection, beside the one through the rendezvous. libp2p prefers neither, so new
-//!    streams may take either.
-//! 3. Once nothing but pings and identify's messages has crossed the connection through the rendezvous for the
-//!    [grace period](Behaviour::with_grace_period), it is closed: [`Event::Upgraded`]. Streams that are open and have been quiet for
-//!    that long end with it. **A connection that never idles stays.**
-//! 4. A direct connection of these that answers no ping for some seconds ([`with_probe`](Behaviour::with_probe)) is closed, since its path is
-//!    gone, and so it is with one that the system reports as broken: [`Event::Lost`]. The nodes dial each other through the
-//!    rendezvous again. The next upgrade waits for 10 seconds, and twice as long after each further loss.
+//!    streams may take either. If TCP and QUIC both succeed, both connections stay.
+//! 3. The connection through the rendezvous is closed once nothing but pings has crossed it for the
+//!    [grace period](Behaviour::with_grace_period), or for four of them while streams are open on it: [`Event::Upgraded`]. Those
+//!    streams end with it, and so does a request whose answer takes longer, a reservation at a relay that is reached there, and what the other
+//!    node sends in that very moment. **A connection that never idles stays.**
+//! 4. A direct connection that was made beside one through a rendezvous is pinged. If no answer comes for some seconds
+//!    ([`with_probe`](Behaviour::with_probe)), it is closed. If its path is gone, by that or as the system reports it, there is
+//!    [`Event::Lost`], and the nodes dial each other through the rendezvous again, up to six times in a minute. The next upgrade waits for 10 seconds, and
+//!    twice as long after each further loss.
 //!
-//! Private addresses (a LAN) are told and tried as well, those of this machine only if the rendezvous is on this machine. Names are not, and
-//! nor are link-local addresses and groups. A peer is told eight addresses at most, and can have this node dial eight at a
+//! Private addresses (a LAN) are told and tried as well. Those of this machine are if the rendezvous is on this machine. Names,
+//! link-local addresses and groups are never. A peer is told eight addresses at most, and can have this node dial eight at a
 //! time, twelve times for each connection through a rendezvous.
 //!
 //! [DCUtR]: https://github.com/libp2p/specs/blob/master/relay/DCUtR.md
@@ -40,11 +42,12 @@ mod back;
 mod candidates;
 mod handler;
 mod peer;
+mod probe;
 mod quiet;
 mod upgrade;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -73,7 +76,8 @@ use self::{
     back::{Losses, is_loss},
     candidates::{Candidates, to_dial},
     handler::{Command, Handler},
-    peer::{Direct, Peer},
+    peer::{Direct, Peer, SOON},
+    probe::TakenOver,
     upgrade::{Outcome, Upgrade},
 };
 use crate::{
@@ -83,11 +87,13 @@ use crate::{
     time,
 };
 
-/// How often connections are looked at, while there is anything to look for.
-const TICK: Duration = Duration::from_millis(200);
 const GRACE_PERIOD: Duration = Duration::from_secs(1);
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(2500);
+/// While streams are open on a connection through a rendezvous, it has to be quiet for so many grace periods.
+const WITH_STREAMS: u32 = 4;
+/// If the swarm was not polled for so long, answers may be waiting.
+const STALLED: Duration = Duration::from_secs(1);
 /// See [`Behaviour::crosses`].
 const CROSSED: Duration = Duration::from_millis(500);
 /// Shorter ones would be more pings than use.
@@ -109,8 +115,9 @@ pub enum Event {
         /// The node at the other end.
         peer: PeerId,
     },
-    /// No direct connection came of it. What goes through the rendezvous goes on. The node that was dialled through
-    /// the rendezvous reports it, and one that refuses the direct connection.
+    /// No direct connection came of it. What goes through the rendezvous goes on. It may be tried once more, in a minute, and
+    /// with an address that is learned later. The node that was dialled through the rendezvous reports it, and one that
+    /// refuses the direct connection.
     Failed {
         /// The node at the other end.
         peer: PeerId,
@@ -134,9 +141,9 @@ pub enum Error {
     /// A behaviour of this node refuses a second connection, for example for a limit of one for each peer.
     #[error("a behaviour of this node refuses the direct connection")]
     Denied,
-    /// The nodes did not agree on an attempt: the other one has no such behaviour, or no address to tell.
-    #[error("the other node takes no part: {0}")]
-    Handshake(String),
+    /// The other node has no such behaviour, or no address to tell.
+    #[error("the other node takes no part")]
+    NoPart,
 }
 
 /// Takes connections through rendezvous on to direct ones; see the [module](self).
@@ -152,6 +159,8 @@ pub struct Behaviour {
     peers: HashMap<PeerId, Peer>,
     /// Upgrades of connections that other behaviours may still refuse.
     starting: HashMap<ConnectionId, dcutr::Behaviour>,
+    /// Direct connections with peers that had none through a rendezvous then: there is nothing to upgrade.
+    others: HashMap<PeerId, HashSet<ConnectionId>>,
     /// Dials of upgrades.
     dials: HashMap<ConnectionId, Dial>,
     losses: Losses,
@@ -190,6 +199,7 @@ impl Behaviour {
             probes: ping::Behaviour::default(),
             peers: HashMap::new(),
             starting: HashMap::new(),
+            others: HashMap::new(),
             dials: HashMap::new(),
             losses: Losses::default(),
             actions: VecDeque::new(),
@@ -199,8 +209,8 @@ impl Behaviour {
         behaviour.with_probe(PROBE_INTERVAL, PROBE_TIMEOUT)
     }
 
-    /// For how long nothing but pings and identify's messages may have crossed a connection through a rendezvous before it is
-    /// closed, where there is a direct one. Default 1 s. It is looked at five times a second.
+    /// For how long nothing but pings may have crossed a connection through a rendezvous before it is closed, where there is
+    /// a direct one; four times as long while streams are open on it. Default 1 s. It is looked at five times a second.
     #[must_use]
     pub fn with_grace_period(mut self, grace_period: Duration) -> Self {
         self.grace_period = time::timeout(grace_period);
@@ -210,7 +220,7 @@ impl Behaviour {
     /// How often direct connections that came of an upgrade are pinged, and how much later than usual an answer may be before the
     /// connection is given up. Default 1 s and 2.5 s. On lines with long queues, give them more time.
     ///
-    /// "Usual" is twice what the last answer took. An interval under 100 ms is one of 100 ms.
+    /// Usual is twice what the last answer took. An interval under 100 ms is one of 100 ms.
     #[must_use]
     pub fn with_probe(mut self, interval: Duration, timeout: Duration) -> Self {
         self.probe_interval = time::interval(interval, SHORTEST_INTERVAL);
@@ -248,7 +258,8 @@ impl Behaviour {
 
     /// There will be something to look at.
     fn look_soon(&mut self) {
-        self.tick.get_or_insert_with(|| now() + TICK);
+        let soon = now() + SOON;
+        self.tick = Some(self.tick.map_or(soon, |tick| tick.min(soon)));
     }
 }
 
@@ -280,7 +291,9 @@ impl Behaviour {
             let handler = self
                 .probes
                 .handle_established_inbound_connection(id, peer, address, address);
-            handler.map_or(Either::Right(dummy::ConnectionHandler), Either::Left)
+            handler.map_or(Either::Right(dummy::ConnectionHandler), |ping| {
+                Either::Left(probe::Handler::new(ping))
+            })
         } else {
             Either::Right(dummy::ConnectionHandler)
         })
@@ -310,9 +323,14 @@ impl Behaviour {
         endpoint: &ConnectedPoint,
         loopback: bool,
     ) -> Option<(dcutr::Behaviour, THandler<dcutr::Behaviour>)> {
-        let waits = endpoint.is_listener() && self.losses.wait_for(&peer, now()).is_some();
+        let waits = self.losses.wait_for(&peer, now()).is_some();
+        let direct = self.others.contains_key(&peer)
+            || self
+                .peers
+                .get(&peer)
+                .is_some_and(|known| !known.directs.is_empty());
         let candidates = self.candidates.to_tell(loopback);
-        if waits || candidates.is_empty() {
+        if waits || direct || candidates.is_empty() {
             return None;
         }
         upgrade::begin(self.local, (peer, id), endpoint, &candidates)
@@ -324,11 +342,15 @@ impl Behaviour {
         {
             upgrade.dialling = false;
         }
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.back = None;
+        }
         if let Some(star) = leads_to(endpoint) {
             self.star_established(peer, id, endpoint, star);
         } else if !endpoint.is_relayed() {
             self.direct_established(peer, id);
         }
+        self.forget_if_gone(peer);
     }
 
     fn star_established(
@@ -348,7 +370,6 @@ impl Behaviour {
             }
         }
         let known = self.peers.entry(peer).or_default();
-        known.back = None;
         known.star = Some((star.to_multiaddr(), endpoint.is_dialer()));
         known.stars.insert(id, upgrade);
         known.watch(now());
@@ -358,15 +379,17 @@ impl Behaviour {
 
     fn direct_established(&mut self, peer: PeerId, id: ConnectionId) {
         let Some(known) = self.peers.get_mut(&peer) else {
+            self.others.entry(peer).or_default().insert(id);
             return;
         };
-        known.back = None;
         let first = known.directs.is_empty();
         known.directs.insert(id, Direct::new(now()));
         known.watch(now());
         // What is still being tried would be one connection more.
         known.stars.values_mut().for_each(Upgrade::stop);
-        if first && !known.stars.is_empty() {
+        if known.stars.is_empty() {
+            self.taken_over(peer);
+        } else if first {
             tracing::debug!(%peer, "there is a direct connection");
             self.report(Event::Connected {
                 peer,
@@ -376,36 +399,69 @@ impl Behaviour {
         self.look_soon();
     }
 
+    /// The peer's direct connections are the only ones.
+    fn taken_over(&mut self, peer: PeerId) {
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        known.watch(now());
+        let probed = known.directs.keys().copied();
+        self.actions.extend(probed.map(|id| ToSwarm::NotifyHandler {
+            peer_id: peer,
+            handler: NotifyHandler::One(id),
+            event: Either::Right(Either::Left(TakenOver)),
+        }));
+    }
+
     fn closed(&mut self, closed: &ConnectionClosed<'_>) {
         let (peer, id) = (closed.peer_id, closed.connection_id);
+        self.other_closed(peer, id);
         let Some(known) = self.peers.get_mut(&peer) else {
             return;
         };
         if known.stars.remove(&id).is_some() {
             if known.stars.is_empty() && !known.directs.is_empty() {
                 tracing::debug!(%peer, "all goes directly");
+                self.taken_over(peer);
                 self.report(Event::Upgraded { peer });
             }
         } else if let Some(direct) = known.directs.remove(&id)
             && known.directs.is_empty()
-            && (direct.given_up || is_loss(closed.cause))
         {
-            self.lost(peer, closed.remaining_established == 0);
+            let lost = direct.given_up || is_loss(closed.cause);
+            self.direct_ended(peer, lost, closed.remaining_established == 0);
         }
         self.forget_if_gone(peer);
     }
 
-    fn lost(&mut self, peer: PeerId, alone: bool) {
-        tracing::debug!(%peer, "the direct connection is lost");
-        self.losses.add(peer, now());
-        let until = self.losses.wait_for(&peer, now());
-        let mut follow = Vec::new();
-        if let Some(known) = self.peers.get_mut(&peer) {
-            follow = known.lost(now(), until, alone);
+    /// A connection has ended that may have been a direct one that was there first.
+    fn other_closed(&mut self, peer: PeerId, id: ConnectionId) {
+        let Some(others) = self.others.get_mut(&peer) else {
+            return;
+        };
+        others.remove(&id);
+        if others.is_empty() {
+            self.others.remove(&peer);
+            self.direct_ended(peer, false, false);
         }
-        self.report(Event::Lost { peer });
-        for id in follow {
-            self.begin(peer, id);
+    }
+
+    fn direct_ended(&mut self, peer: PeerId, lost: bool, alone: bool) {
+        let now = now();
+        if lost {
+            tracing::debug!(%peer, "the direct connection is lost");
+            self.losses.add(peer, now);
+            self.report(Event::Lost { peer });
+        }
+        let until = self.losses.wait_for(&peer, now).unwrap_or(now);
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        if known.directs.is_empty() {
+            known.direct_ended(until);
+        }
+        if lost && alone {
+            known.goes_back(now);
         }
         self.look_soon();
     }
@@ -429,10 +485,16 @@ impl Behaviour {
         let Some((dcutr, handler)) = self.begun(peer, id, &endpoint, loopback) else {
             return;
         };
-        if let Some(upgrade) = self.upgrade(peer, id) {
-            upgrade.begin(dcutr);
-        }
-        self.tell(peer, id, Command::Begin(Box::new(handler)));
+        let Some(upgrade) = self.upgrade(peer, id) else {
+            return;
+        };
+        upgrade.begin(dcutr);
+        let handler = Box::new(handler);
+        let command = match upgrade.leads() {
+            true => Command::Lead(handler),
+            false => Command::Follow(handler),
+        };
+        self.tell(peer, id, command);
     }
 
     fn upgrade(&mut self, peer: PeerId, id: ConnectionId) -> Option<&mut Upgrade> {
@@ -443,12 +505,10 @@ impl Behaviour {
     /// have it.
     fn learned(&mut self) {
         let mut waiting = Vec::new();
-        for (peer, known) in &self.peers {
-            if known.directs.is_empty() {
-                let stars = known.stars.iter();
-                let waits = stars.filter(|(_, upgrade)| upgrade.waits_for_addresses());
-                waiting.extend(waits.map(|(id, _)| (*peer, *id)));
-            }
+        for (peer, known) in &mut self.peers {
+            let stars = known.stars.iter_mut();
+            let waits = stars.filter_map(|(id, upgrade)| upgrade.learned().then_some(*id));
+            waiting.extend(waits.map(|id| (*peer, id)));
         }
         for (peer, id) in waiting {
             self.begin(peer, id);
@@ -465,7 +525,10 @@ impl Behaviour {
                 }
                 ToSwarm::GenerateEvent(dcutr::Event {
                     result: Err(error), ..
-                }) => self.handshake_failed(peer, id, &error.to_string()),
+                }) => {
+                    tracing::debug!(%peer, %error, "an attempt at a direct connection has failed");
+                    self.handshake_failed(peer, id);
+                }
                 // It is not told of successes, and wants nothing else.
                 _ => {}
             }
@@ -473,8 +536,15 @@ impl Behaviour {
     }
 
     fn dial(&mut self, peer: PeerId, star: ConnectionId, opts: DialOpts) {
-        if !self.upgrade(peer, star).is_some_and(Upgrade::may_dial) {
-            tracing::debug!(%peer, "the peer asks for more dials than it may");
+        let Some(upgrade) = self.upgrade(peer, star) else {
+            return;
+        };
+        if !upgrade.may_dial() {
+            tracing::debug!(%peer, "no dials are left, or one is under way");
+            if upgrade.leads() && upgrade.give_up() {
+                let error = Error::Unreachable;
+                self.report(Event::Failed { peer, error });
+            }
             return;
         }
         let id = opts.connection_id();
@@ -541,26 +611,19 @@ impl Behaviour {
         }
     }
 
-    fn handshake_failed(&mut self, peer: PeerId, id: ConnectionId, error: &str) {
-        tracing::debug!(%peer, error, "an attempt at a direct connection has failed");
-        let Some(known) = self.peers.get_mut(&peer) else {
+    fn handshake_failed(&mut self, peer: PeerId, id: ConnectionId) {
+        let Some(upgrade) = self.upgrade(peer, id) else {
             return;
         };
-        let direct = !known.directs.is_empty();
-        let Some(upgrade) = known.stars.get_mut(&id) else {
-            return;
+        let error = match upgrade.handshake_failed(now()) {
+            Outcome::Dialled => Some(Error::Unreachable),
+            Outcome::Over => Some(Error::NoPart),
+            Outcome::Again => None,
         };
-        match upgrade.handshake_failed(now()) {
-            Outcome::Over { dialled } if !direct && upgrade.leads() => {
-                let error = if dialled {
-                    Error::Unreachable
-                } else {
-                    Error::Handshake(error.to_owned())
-                };
-                self.report(Event::Failed { peer, error });
-            }
-            Outcome::Over { .. } | Outcome::Again => self.look_soon(),
+        if let Some(error) = error {
+            self.report(Event::Failed { peer, error });
         }
+        self.look_soon();
     }
 }
 
@@ -569,24 +632,23 @@ impl Behaviour {
     fn look(&mut self) {
         let now = now();
         let late = self.probe_interval + self.probe_timeout;
+        let stalled = self.tick.is_some_and(|tick| now > tick + STALLED);
+        let late = (!stalled).then_some(late);
         let peers: Vec<PeerId> = self.peers.keys().copied().collect();
-        let mut more = false;
+        let mut next = None;
         for peer in peers {
-            more |= self.look_at(peer, now, late);
+            let look = self.look_at(peer, now, late);
+            next = [next, look].into_iter().flatten().min();
             self.forget_if_gone(peer);
         }
-        self.tick = more.then(|| now + TICK);
+        self.tick = next.map(|next| now + next);
     }
 
-    /// Tells whether there will be something to look at again.
-    fn look_at(&mut self, peer: PeerId, now: Instant, late: Duration) -> bool {
-        let Some(known) = self.peers.get_mut(&peer) else {
-            return false;
-        };
-        let gone = known.without_answer(now, late);
+    /// Gives how soon there may be something to look at again. Direct connections whose answer is `late` are closed.
+    fn look_at(&mut self, peer: PeerId, now: Instant, late: Option<Duration>) -> Option<Duration> {
+        let known = self.peers.get_mut(&peer)?;
+        let gone = late.map(|late| known.without_answer(now, late));
         let due = known.due(now);
-        let quiet = known.quiet_for(now, self.activity.look(&peer));
-        let stars: Vec<ConnectionId> = known.stars.keys().copied().collect();
         let back = known.back.as_mut().filter(|back| back.is_due(now));
         let back = back.map(|back| {
             let opts = DialOpts::peer_id(peer)
@@ -597,33 +659,46 @@ impl Behaviour {
             back.dials(opts.connection_id());
             opts
         });
-        let more = known.is_watched();
+        let next = known.next_look();
+        if known.has_both() {
+            self.look_whether_quiet(peer, now);
+        }
         if let Some(opts) = back {
             self.act(ToSwarm::Dial { opts });
         }
-        for id in gone {
+        for id in gone.into_iter().flatten() {
             self.close(peer, id);
         }
         for id in due {
             self.begin(peer, id);
         }
-        match quiet {
-            Some(quiet) if quiet >= self.grace_period => {
-                for id in stars {
-                    self.close(peer, id);
-                }
-            }
-            Some(_) => {
-                for id in stars {
-                    self.tell(peer, id, Command::Look);
-                }
-            }
-            None => {}
-        }
-        more
+        next
     }
 
-    /// A dial of another behaviour's or of ours on the way back to a rendezvous has failed.
+    /// Closes the peer's connections through rendezvous if they have been quiet for long enough.
+    fn look_whether_quiet(&mut self, peer: PeerId, now: Instant) {
+        let seen = self.activity.look(&peer);
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let stars: Vec<ConnectionId> = known.stars.keys().copied().collect();
+        let Some((quiet, streams)) = known.quiet_for(now, seen) else {
+            return;
+        };
+        let enough = match streams {
+            true => self.grace_period.saturating_mul(WITH_STREAMS),
+            false => self.grace_period,
+        };
+        for id in stars {
+            if quiet >= enough {
+                self.close(peer, id);
+            } else {
+                self.tell(peer, id, Command::Look);
+            }
+        }
+    }
+
+    /// A dial of another behaviour, or on the way back to a rendezvous, has failed.
     fn other_dial_failed(&mut self, peer: PeerId, id: ConnectionId) {
         if let Some(known) = self.peers.get_mut(&peer)
             && let Some(back) = known.back.as_mut()
@@ -654,8 +729,7 @@ fn leads_to(endpoint: &ConnectedPoint) -> Option<StarAddr> {
 }
 
 impl NetworkBehaviour for Behaviour {
-    type ConnectionHandler =
-        Either<Handler, Either<THandler<ping::Behaviour>, dummy::ConnectionHandler>>;
+    type ConnectionHandler = Either<Handler, Either<probe::Handler, dummy::ConnectionHandler>>;
     type ToSwarm = Event;
 
     fn handle_established_inbound_connection(
@@ -758,16 +832,22 @@ impl NetworkBehaviour for Behaviour {
                 connection_id,
                 peer_id,
                 error,
+                local_addr,
                 ..
             }) => {
                 self.starting.remove(&connection_id);
-                if let (Some(peer), ListenError::Denied { .. }) = (peer_id, error) {
+                let star = StarAddr::try_from(local_addr).is_ok();
+                if let (Some(peer), ListenError::Denied { .. }, false) = (peer_id, error, star) {
                     self.refused(peer);
                 }
             }
             FromSwarm::NewExternalAddrCandidate(NewExternalAddrCandidate { addr })
-            | FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed { addr })
                 if self.candidates.observed(addr) =>
+            {
+                self.learned();
+            }
+            FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed { addr })
+                if self.candidates.confirmed(addr) =>
             {
                 self.learned();
             }

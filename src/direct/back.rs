@@ -9,9 +9,9 @@ use web_time::Instant;
 
 /// The peer that has dialled through the rendezvous does so again at once, the other one later if it has not.
 const SECOND: Duration = Duration::from_secs(1);
-/// Between two attempts.
+/// Between the first two attempts; twice as long each further time. The link to the rendezvous may have to be opened again first.
 const AGAIN: Duration = Duration::from_secs(2);
-const ATTEMPTS: u8 = 3;
+const ATTEMPTS: u8 = 6;
 
 /// The attempts to reach a peer through its rendezvous again.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Back {
     /// The dial has failed. Tells whether there will be another one.
     pub(super) fn failed(&mut self, now: Instant) -> bool {
         self.dialling = None;
-        self.at = now + AGAIN;
+        self.at = now + AGAIN * 2_u32.pow(u32::from(ATTEMPTS - 1 - self.left));
         self.left > 0
     }
 }

@@ -6,14 +6,16 @@ use multiaddr::{Multiaddr, Protocol};
 
 /// So many addresses are told to a peer, and dialled for one: as many as a swarm dials at a time.
 const MAX_TOLD: usize = 8;
-/// So many observed addresses are remembered, the newest.
-const MAX_OBSERVED: usize = 8;
+/// So many of them are such as are confirmed, and as others have seen: whoever this node is connected with can say that it has seen another one.
+const MAX_OF_OTHERS: usize = 3;
 /// So many listen addresses are remembered.
 const MAX_LISTENED: usize = 16;
 
 /// The addresses at which this node may be reached directly.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
+    /// Tested, or given by the application; the newest first.
+    confirmed: VecDeque<Multiaddr>,
     /// As others see this node, the newest first.
     observed: VecDeque<Multiaddr>,
     listened: Vec<Multiaddr>,
@@ -22,16 +24,12 @@ pub(super) struct Candidates {
 impl Candidates {
     /// Others see this node at `address`. Tells whether that is new.
     pub(super) fn observed(&mut self, address: &Multiaddr) -> bool {
-        if !is_direct(address, true) {
-            return false;
-        }
-        let known = self.observed.iter().position(|known| known == address);
-        if let Some(known) = known {
-            self.observed.remove(known);
-        }
-        self.observed.push_front(address.clone());
-        self.observed.truncate(MAX_OBSERVED);
-        known.is_none()
+        is_direct(address, true) && put_first(&mut self.observed, address)
+    }
+
+    /// This node is certainly reached at `address`. Tells whether that is new.
+    pub(super) fn confirmed(&mut self, address: &Multiaddr) -> bool {
+        is_direct(address, true) && put_first(&mut self.confirmed, address)
     }
 
     /// This node listens at `address`. Tells whether that is new.
@@ -47,6 +45,7 @@ impl Candidates {
 
     /// This node is no longer to be found at `address`.
     pub(super) fn expired(&mut self, address: &Multiaddr) {
+        self.confirmed.retain(|known| known != address);
         self.observed.retain(|known| known != address);
         self.listened.retain(|known| known != address);
     }
@@ -54,7 +53,8 @@ impl Candidates {
     /// What to tell a peer, the best first.
     pub(super) fn to_tell(&self, loopback: bool) -> Vec<Multiaddr> {
         let mut told: Vec<Multiaddr> = Vec::new();
-        for address in self.observed.iter().chain(&self.listened) {
+        let of_others = self.confirmed.iter().chain(&self.observed);
+        for address in of_others.chain(&self.listened) {
             if is_direct(address, loopback) && !told.contains(address) {
                 told.push(address.clone());
             }
@@ -62,6 +62,17 @@ impl Candidates {
         told.truncate(MAX_TOLD);
         told
     }
+}
+
+/// Puts an address in front, and drops the oldest ones. Tells whether it is new.
+fn put_first(addresses: &mut VecDeque<Multiaddr>, address: &Multiaddr) -> bool {
+    let known = addresses.iter().position(|known| known == address);
+    if let Some(known) = known {
+        addresses.remove(known);
+    }
+    addresses.push_front(address.clone());
+    addresses.truncate(MAX_OF_OTHERS);
+    known.is_none()
 }
 
 /// Of the addresses that a peer has told, those that are dialled.
@@ -150,8 +161,12 @@ mod tests {
         for port in 10..10_000 {
             candidates.observed(&address(&format!("/ip4/192.0.2.1/tcp/{port}")));
         }
-        assert_eq!(candidates.to_tell(true).len(), MAX_TOLD);
-        assert_eq!(candidates.observed.len(), MAX_OBSERVED);
+        assert!(candidates.confirmed(&address("/ip4/192.0.2.1/tcp/9")));
+        let told = candidates.to_tell(false);
+        let expected =
+            ["9", "9999", "9998", "9997"].map(|port| format!("/ip4/192.0.2.1/tcp/{port}"));
+        assert_eq!(told[..4], expected.map(|text| address(&text)));
+        assert_eq!(told[4..], [address("/ip4/10.0.0.7/tcp/4001")]);
     }
 
     #[test]

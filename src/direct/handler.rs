@@ -23,12 +23,17 @@ use crate::runtime::{Timer, now};
 /// The handler that dcutr makes for a connection that it takes for a relayed one.
 type Inner = THandler<dcutr::Behaviour>;
 
+/// So many handshakes of the other node are dealt with on one connection. dcutr counts them in one byte, and keeps something of each.
+const MAX_HANDSHAKES: u8 = 32;
 /// An idle connection is kept for so long after a handshake can begin on it.
 const KEPT: Duration = Duration::from_secs(20);
 
 /// The handler of one connection through a rendezvous.
 pub struct Handler {
     inner: Inner,
+    /// What takes over with the next handshake of the other node.
+    next: Option<Box<Inner>>,
+    handshakes: u8,
     no_streams: Arc<AtomicBool>,
     /// Until when the connection is to be kept.
     kept: Option<Instant>,
@@ -41,6 +46,8 @@ impl Handler {
         Self {
             kept: inner.is_some().then(|| now() + KEPT),
             inner: inner.unwrap_or(Either::Right(dummy::ConnectionHandler)),
+            next: None,
+            handshakes: 0,
             no_streams: Arc::default(),
             timer: Timer::default(),
         }
@@ -49,12 +56,14 @@ impl Handler {
 
 /// What the behaviour tells the handler.
 pub enum Command {
-    /// Tell there whether the connection has no streams but pings and identify's.
+    /// Tell there whether the connection has no streams but those of pings.
     Watch(Arc<AtomicBool>),
     /// Look whether it has.
     Look,
-    /// Another upgrade begins.
-    Begin(Box<Inner>),
+    /// Another upgrade begins, which this node leads.
+    Lead(Box<Inner>),
+    /// The other node may begin another upgrade.
+    Follow(Box<Inner>),
     /// From dcutr.
     Inner(THandlerInEvent<dcutr::Behaviour>),
 }
@@ -64,7 +73,8 @@ impl fmt::Debug for Command {
         f.write_str(match self {
             Self::Watch(_) => "Watch",
             Self::Look => "Look",
-            Self::Begin(_) => "Begin",
+            Self::Lead(_) => "Lead",
+            Self::Follow(_) => "Follow",
             Self::Inner(_) => "Inner",
         })
     }
@@ -82,7 +92,7 @@ impl ConnectionHandler for Handler {
         self.inner.listen_protocol()
     }
 
-    /// The swarm asks only if the connection has no stream that counts, which those of ping and identify do not.
+    /// The swarm asks only if the connection has no stream that counts, which those of ping do not.
     fn connection_keep_alive(&self) -> bool {
         self.no_streams.store(true, Relaxed);
         self.kept.is_some()
@@ -93,8 +103,16 @@ impl ConnectionHandler for Handler {
             Command::Watch(no_streams) => self.no_streams = no_streams,
             // That the connection is polled is all it takes.
             Command::Look => {}
-            Command::Begin(inner) => {
+            Command::Lead(inner) => {
                 self.inner = *inner;
+                self.kept = Some(now() + KEPT);
+            }
+            Command::Follow(inner) => {
+                // A handshake that is under way goes on.
+                match self.inner {
+                    Either::Left(_) => self.next = Some(inner),
+                    Either::Right(_) => self.inner = *inner,
+                }
                 self.kept = Some(now() + KEPT);
             }
             Command::Inner(event) => self.inner.on_behaviour_event(event),
@@ -125,6 +143,15 @@ impl ConnectionHandler for Handler {
             Self::OutboundOpenInfo,
         >,
     ) {
+        if let ConnectionEvent::FullyNegotiatedInbound(_) = event {
+            if self.handshakes == MAX_HANDSHAKES {
+                return;
+            }
+            self.handshakes += 1;
+            if let Some(next) = self.next.take() {
+                self.inner = *next;
+            }
+        }
         self.inner.on_connection_event(event);
     }
 }

@@ -10,6 +10,10 @@ use web_time::Instant;
 use super::{back::Back, quiet::Quiet, upgrade::Upgrade};
 use crate::activity::Seen;
 
+/// How often a peer is looked at whose connections may change, and one that is only to answer pings.
+pub(super) const SOON: Duration = Duration::from_millis(200);
+const LATER: Duration = Duration::from_millis(400);
+
 #[derive(Default)]
 pub(super) struct Peer {
     pub(super) stars: HashMap<ConnectionId, Upgrade>,
@@ -76,14 +80,24 @@ impl Peer {
         self.quiet = (!self.stars.is_empty() && !self.directs.is_empty()).then(|| Quiet::new(now));
     }
 
-    /// For how long it has been quiet on the connections through rendezvous, if a direct one can take over.
-    pub(super) fn quiet_for(&mut self, now: Instant, seen: Option<Seen>) -> Option<Duration> {
+    /// Whether there are connections of both kinds.
+    pub(super) fn has_both(&self) -> bool {
+        self.quiet.is_some()
+    }
+
+    /// For how long it has been quiet on the connections through rendezvous, and whether streams are open there, if a
+    /// direct connection can take over.
+    pub(super) fn quiet_for(
+        &mut self,
+        now: Instant,
+        seen: Option<Seen>,
+    ) -> Option<(Duration, bool)> {
         // All are asked, so that none tells later of what was long ago.
         let asked = self.stars.values().map(Upgrade::had_streams);
         let streams = asked.fold(false, |had, has| had | has);
         let well = self.directs.values().any(Direct::is_well);
         let quiet = self.quiet.as_mut()?.look(now, seen, streams);
-        (well && !self.stars.is_empty()).then_some(quiet)
+        well.then_some((quiet, streams))
     }
 
     /// Direct connections whose answer is overdue now.
@@ -109,32 +123,29 @@ impl Peer {
         due.map(|(id, _)| *id).collect()
     }
 
-    /// The last direct connection is lost. Upgrades begin again after `until`. If the peer is `alone`, it is to be
-    /// reached through its rendezvous again. Gives the connections on which the peer may begin one.
-    pub(super) fn lost(
-        &mut self,
-        now: Instant,
-        until: Option<Instant>,
-        alone: bool,
-    ) -> Vec<ConnectionId> {
+    /// The last direct connection has ended. Upgrades begin again after `until`.
+    pub(super) fn direct_ended(&mut self, until: Instant) {
         self.quiet = None;
-        let mut follow = Vec::new();
-        for (id, upgrade) in &mut self.stars {
-            if upgrade.leads() {
-                upgrade.next = until;
-            } else {
-                follow.push(*id);
-            }
+        for upgrade in self.stars.values_mut() {
+            upgrade.next = Some(until);
         }
-        if let Some((address, dialled)) = self.star.clone().filter(|_| alone) {
-            self.back = Some(Back::new(now, address, dialled));
-        }
-        follow
     }
 
-    pub(super) fn is_watched(&self) -> bool {
+    /// The last connection is lost: the peer is to be reached through its rendezvous again.
+    pub(super) fn goes_back(&mut self, now: Instant) {
+        if let Some((address, dialled)) = self.star.clone() {
+            self.back = Some(Back::new(now, address, dialled));
+        }
+    }
+
+    /// How soon there may be something to look at, if there is anything.
+    pub(super) fn next_look(&self) -> Option<Duration> {
         let upgrades = self.stars.values().any(|upgrade| upgrade.next.is_some());
-        upgrades || !self.directs.is_empty() || self.back.is_some()
+        if self.quiet.is_some() || self.back.is_some() || upgrades {
+            Some(SOON)
+        } else {
+            (!self.directs.is_empty()).then_some(LATER)
+        }
     }
 
     /// Whether nothing is left of it.

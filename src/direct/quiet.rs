@@ -20,14 +20,15 @@ impl Quiet {
         }
     }
 
-    /// Looks at what has crossed, and whether streams other than those of ping and identify were open meanwhile: a
+    /// Looks at what has crossed, and whether streams other than those of pings were open all the time: a
     /// message on such a stream may be as long as a ping. Gives for how long it has been quiet.
     pub(super) fn look(&mut self, now: Instant, seen: Option<Seen>, streams: bool) -> Duration {
         let quiet = match (self.seen, seen) {
             (Some(before), Some(seen)) => {
                 seen.other == before.other && (seen.pings == before.pings || !streams)
             }
-            (before, seen) => before == seen,
+            // The first look, or connections of another transport: nobody knows.
+            _ => false,
         };
         self.seen = seen;
         if !quiet {
@@ -67,6 +68,16 @@ mod tests {
     fn pings_do_not_while_no_other_stream_is_open() {
         let crossed = [(0, 9, false), (62, 9, false), (124, 9, false)];
         assert_eq!(looks(&crossed), [0, 1, 2]);
+    }
+
+    #[test]
+    fn what_nobody_counts_is_not_quiet() {
+        let start = Instant::now();
+        let mut quiet = Quiet::new(start);
+        for tick in 1..9 {
+            let quiet = quiet.look(start + tick * TICK, None, false);
+            assert_eq!(quiet, Duration::ZERO);
+        }
     }
 
     #[test]

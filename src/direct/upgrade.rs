@@ -23,7 +23,7 @@ use libp2p_swarm::{
 use multiaddr::{Multiaddr, Protocol};
 use web_time::Instant;
 
-/// When the next handshake begins after one that came to no dial: the other node may learn its addresses meanwhile.
+/// When the next handshake begins after one that has led to nothing: either node may learn its addresses meanwhile.
 const AGAIN: [Duration; 3] = [
     Duration::from_secs(2),
     Duration::from_secs(10),
@@ -81,6 +81,12 @@ pub(super) struct Upgrade {
     dcutr: Option<dcutr::Behaviour>,
     /// Handshakes that have led to nothing.
     failed: usize,
+    /// A handshake has led to dials in vain.
+    dialled: bool,
+    /// Nothing is tried any more.
+    given_up: bool,
+    /// This node has learned an address that the last handshake did not tell.
+    fresh: bool,
     /// When the next handshake begins.
     pub(super) next: Option<Instant>,
     /// A dial is under way.
@@ -90,12 +96,15 @@ pub(super) struct Upgrade {
     no_streams: Arc<AtomicBool>,
 }
 
-/// What a handshake that led to nothing means for the upgrade.
+/// What came of a handshake that led to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// It is tried again.
+    /// Both nodes have dialled in vain. It may be tried once more.
+    Dialled,
+    /// It did not come to a dial, and is tried again.
     Again,
-    /// It is over; tells whether anything was dialled.
-    Over { dialled: bool },
+    /// It did not come to a dial, and is not tried again.
+    Over,
 }
 
 impl Upgrade {
@@ -105,6 +114,9 @@ impl Upgrade {
             loopback,
             dcutr: None,
             failed: 0,
+            dialled: false,
+            given_up: false,
+            fresh: false,
             next: None,
             dialling: false,
             dials: (0, 0),
@@ -117,7 +129,7 @@ impl Upgrade {
         self.no_streams.clone()
     }
 
-    /// Whether streams that count were open since this was asked last.
+    /// Whether a stream that counts was open all the time since this was asked last.
     pub(super) fn had_streams(&self) -> bool {
         !self.no_streams.swap(false, Relaxed)
     }
@@ -127,15 +139,18 @@ impl Upgrade {
         self.endpoint.is_listener()
     }
 
-    /// Whether an address that is new is of use: nothing has begun, or the other node may begin with it.
-    pub(super) fn waits_for_addresses(&self) -> bool {
-        let idle = self.dcutr.is_none() && self.failed < AGAIN.len();
-        idle || (!self.leads() && !self.dialling)
+    /// This node has learned an address. Tells whether an upgrade is to begin with it now; otherwise it does when
+    /// what is under way has ended.
+    pub(super) fn learned(&mut self) -> bool {
+        let now = !self.given_up && (self.dcutr.is_none() || !self.leads());
+        self.fresh = !now;
+        now
     }
 
     pub(super) fn begin(&mut self, dcutr: dcutr::Behaviour) {
         self.dcutr = Some(dcutr);
         self.next = None;
+        self.fresh = false;
         self.dialling = false;
         self.dials.0 = 0;
     }
@@ -180,7 +195,7 @@ impl Upgrade {
 
     /// Takes one of the dials that are left, unless one is under way.
     pub(super) fn may_dial(&mut self) -> bool {
-        let may = !self.dialling && self.dials.1 < MAX_DIALS;
+        let may = !self.given_up && !self.dialling && self.dials.1 < MAX_DIALS;
         if may {
             self.dialling = true;
             self.dials = (self.dials.0 + 1, self.dials.1 + 1);
@@ -191,25 +206,39 @@ impl Upgrade {
     /// The handshake has led to nothing.
     pub(super) fn handshake_failed(&mut self, now: Instant) -> Outcome {
         let dialled = self.dials.0 > 0;
-        let again = AGAIN.get(self.failed);
-        let Some(wait) = again.filter(|_| self.leads() && !dialled) else {
-            return Outcome::Over { dialled };
+        if !self.leads() {
+            // The other node may begin another one.
+            return Outcome::Again;
+        }
+        self.dcutr = None;
+        let wait = match dialled {
+            // Once more, in a while: addresses that were learned meanwhile are told then.
+            true if !std::mem::replace(&mut self.dialled, true) => AGAIN.last(),
+            true => None,
+            false => AGAIN.get(self.failed),
         };
         self.failed += 1;
-        self.next = Some(now + *wait);
-        Outcome::Again
+        self.next = wait.map(|wait| now + *wait);
+        if std::mem::take(&mut self.fresh) {
+            self.next = Some(now);
+        }
+        match dialled {
+            true => Outcome::Dialled,
+            false if self.next.is_some() => Outcome::Again,
+            false => Outcome::Over,
+        }
     }
 
-    /// Nothing is tried for now.
+    /// There is a direct connection, or nothing to tell.
     pub(super) fn stop(&mut self) {
         self.dcutr = None;
         self.next = None;
+        self.dialling = false;
     }
 
     /// Nothing is tried on this connection any more. Tells whether something was until now.
     pub(super) fn give_up(&mut self) -> bool {
-        self.next = None;
-        self.failed = AGAIN.len();
-        self.dcutr.take().is_some()
+        self.stop();
+        !std::mem::replace(&mut self.given_up, true)
     }
 }

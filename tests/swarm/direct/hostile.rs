@@ -71,7 +71,7 @@ async fn a_peer_cannot_have_a_node_dial_without_end_nor_wherever_it_likes() {
         .map(|text| text.parse().expect("an address"));
     let addresses: Vec<Multiaddr> = addresses.collect();
     let mut asked_well = 0;
-    for _ in 0..40 {
+    for _ in 0..300 {
         let opened = hostile.control.open_stream(victim.peer, DCUTR);
         let mut stream = within("a stream", opened).await.expect("a stream");
         let asked = within("the answer", ask(&mut stream, &addresses)).await;
@@ -80,7 +80,7 @@ async fn a_peer_cannot_have_a_node_dial_without_end_nor_wherever_it_likes() {
         sleep(Duration::from_millis(20)).await;
     }
     // As many as one peer may ask for.
-    assert_eq!((victim.dials(), asked_well), (12, 40));
+    assert_eq!((victim.dials(), asked_well), (12, 32));
     let failed = victim.failed_dials();
     assert_eq!(failed.len(), 12);
     for dialled in failed {

@@ -51,6 +51,8 @@ pub struct Options {
     pub listens: bool,
     pub direct: bool,
     pub ping: Duration,
+    /// When a connection without streams ends.
+    pub idle: Duration,
     /// So many connections a peer.
     pub limit: Option<u32>,
     pub gossipsub: bool,
@@ -63,6 +65,7 @@ impl Options {
             listens: true,
             direct: true,
             ping: Duration::from_secs(15),
+            idle: IDLE,
             limit: None,
             gossipsub: false,
         }
@@ -123,7 +126,7 @@ pub fn swarm(options: &Options) -> Swarm<Inner> {
         .expect("the key signs")
         .with_behaviour(|key| Inner::new(key, &star, options))
         .expect("a behaviour")
-        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
+        .with_swarm_config(|config| config.with_idle_connection_timeout(options.idle))
         .build()
 }
 

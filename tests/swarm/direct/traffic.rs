@@ -66,7 +66,9 @@ async fn busy_until_connected(node: &mut Node, other: libp2p::PeerId, round: usi
 async fn a_connection_in_use_stays_until_it_is_not() {
     log();
     let server = embedded().await;
-    let options = Options::of(Kind::Tcp);
+    let mut options = Options::of(Kind::Tcp);
+    // The direct connection, which nobody uses yet, is kept all the same.
+    options.idle = Duration::from_secs(1);
     let [mut one, mut two] = pair(&server, [options.clone(), options]).await;
     // Before there is another connection.
     let (mut reads, mut writes) = two.open(one.peer).await.split();

@@ -1,0 +1,78 @@
+//! Pings of direct connections, apart from those of the application.
+
+use std::task::{Context, Poll};
+
+use libp2p_core::upgrade::ReadyUpgrade;
+use libp2p_ping as ping;
+use libp2p_swarm::{
+    ConnectionHandler, ConnectionHandlerEvent, StreamProtocol, SubstreamProtocol, THandler,
+    handler::ConnectionEvent,
+};
+
+/// libp2p's ping under another name: one connection has one of each name that is answered.
+const PROTOCOL: StreamProtocol = StreamProtocol::new("/websocket-star/probe/1.0.0");
+
+type Ping = THandler<ping::Behaviour>;
+
+/// The handler of one direct connection.
+pub struct Handler {
+    ping: Ping,
+    /// It is to take over from a connection through a rendezvous, and so is not to end because it is idle.
+    kept: bool,
+}
+
+impl Handler {
+    pub(super) fn new(ping: Ping) -> Self {
+        Self { ping, kept: true }
+    }
+
+    fn offer() -> SubstreamProtocol<ReadyUpgrade<StreamProtocol>> {
+        SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ())
+    }
+}
+
+/// The connection has taken over, and is one like any other.
+#[derive(Debug)]
+pub struct TakenOver;
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = TakenOver;
+    type ToBehaviour = <Ping as ConnectionHandler>::ToBehaviour;
+    type InboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = ();
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
+        Self::offer()
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        self.kept
+    }
+
+    fn on_behaviour_event(&mut self, TakenOver: TakenOver) {
+        self.kept = false;
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, (), Self::ToBehaviour>> {
+        self.ping.poll(cx).map(|event| match event {
+            ConnectionHandlerEvent::OutboundSubstreamRequest { .. } => {
+                ConnectionHandlerEvent::OutboundSubstreamRequest {
+                    protocol: Self::offer(),
+                }
+            }
+            other => other,
+        })
+    }
+
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol>,
+    ) {
+        self.ping.on_connection_event(event);
+    }
+}

@@ -38,13 +38,14 @@ use std::{
 use futures::TryFutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::rustls::{
-    self, ClientConfig, DigitallySignedStruct, ProtocolVersion, SignatureScheme,
+    self, ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::{ServerName, UnixTime},
 };
+pub use tokio_rustls::rustls::{ProtocolVersion, pki_types::CertificateDer};
 
 use super::{Io, WebSocket, connect_tcp, resolve, roots, tls_handshake, upgrade};
 #[cfg(feature = "proxy")]

@@ -1,0 +1,101 @@
+//! What a pipe tells on standard error: how far it is, on a terminal, and what it has done, for scripts.
+
+use std::{
+    io::IsTerminal as _,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use super::carry::Moved;
+use crate::{
+    failure::Failure,
+    output::{note, with_sources},
+};
+
+/// How often it is looked at.
+const TICK: Duration = Duration::from_millis(200);
+const WITH_END: &str =
+    "{msg} [{wide_bar}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+const WITHOUT_END: &str = "{msg} {binary_bytes_per_sec} {elapsed}";
+
+/// The progress on a terminal, if there is one.
+pub struct Report(Option<(ProgressBar, tokio::task::JoinHandle<()>)>);
+
+impl Report {
+    /// Shows how far it is from now on. `len` is how much is sent, where that is known.
+    pub fn new(wanted: bool, len: Option<u64>, moved: Arc<Moved>) -> Self {
+        if !wanted || !std::io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let target = ProgressDrawTarget::stderr_with_hz(5);
+        let bar = ProgressBar::with_draw_target(len, target);
+        let template = if len.is_some() { WITH_END } else { WITHOUT_END };
+        // Both templates are good: a test makes them.
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        let shown = bar.clone();
+        let task = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(TICK);
+            loop {
+                ticks.tick().await;
+                show(&shown, len.is_some(), &moved);
+            }
+        });
+        Self(Some((bar, task)))
+    }
+
+    /// Leaves the last state where it is, and the next line free.
+    pub fn end(self) {
+        if let Self(Some((bar, task))) = self {
+            task.abort();
+            bar.abandon();
+        }
+    }
+}
+
+fn show(bar: &ProgressBar, has_end: bool, moved: &Moved) {
+    let (sent, received) = (moved.sent.load(Relaxed), moved.received.load(Relaxed));
+    let both = format!(
+        "sent {}, received {}",
+        BinaryBytes(sent),
+        BinaryBytes(received)
+    );
+    match has_end {
+        true => {
+            bar.set_message(format!("received {}", BinaryBytes(received)));
+            bar.set_position(sent);
+        }
+        false => {
+            bar.set_message(both);
+            bar.set_position(sent + received);
+        }
+    }
+}
+
+/// Prints what was done, and why it has failed, if it has.
+pub fn print_json(moved: &Moved, took: Duration, failure: Option<&Failure>) {
+    let end = json!({
+        "event": "end",
+        "sent": moved.sent.load(Relaxed),
+        "received": moved.received.load(Relaxed),
+        "seconds": took.as_secs_f64(),
+        "error": failure.map(|failure| with_sources(failure)),
+    });
+    note(&end.to_string());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_templates_are_good() {
+        for template in [WITH_END, WITHOUT_END] {
+            ProgressStyle::with_template(template).expect(template);
+        }
+    }
+}

@@ -11,11 +11,16 @@ use libp2p_swarm::{
     dial_opts::{DialOpts, PeerCondition},
 };
 use libp2p_websocket_star::{
-    self as star, Config, Metrics, StarAddr, error::DialError as StarDialError, preset::Star,
+    self as star, Config, Metrics, StarAddr,
+    error::{DialError as StarDialError, JoinError, LinkError},
+    preset::Star,
 };
 use multiaddr::Multiaddr;
 
-use crate::failure::{Failure, StartError};
+use crate::{
+    failure::{Failure, StartError},
+    output::words,
+};
 
 /// How long a connection without a stream is kept.
 const IDLE: Duration = Duration::from_secs(10);
@@ -161,56 +166,68 @@ fn without_peer(address: &StarAddr) -> Multiaddr {
 
 /// Why a rendezvous could not be joined.
 #[derive(Debug)]
-pub struct JoinFailure(pub Box<dyn Error + Send + Sync>);
+pub struct JoinFailure(Box<dyn Error + Send + Sync>);
 
 impl JoinFailure {
-    /// The transport's error.
-    pub fn star(&self) -> Option<&star::Error> {
-        star_error(&*self.0)
+    pub fn cause(&self) -> Option<Cause<'_>> {
+        Cause::of(&*self.0)
+    }
+
+    pub fn told(&self) -> String {
+        told(&*self.0)
     }
 }
 
 impl From<JoinFailure> for Failure {
-    fn from(JoinFailure(error): JoinFailure) -> Self {
-        Self::Rendezvous(told(&*error))
+    fn from(failure: JoinFailure) -> Self {
+        Self::Rendezvous(failure.told())
     }
 }
 
-/// The transport's error in the words of the transport, which tell the whole story.
-pub fn told(error: &(dyn Error + 'static)) -> String {
-    match star_error(error) {
-        Some(error) => error.to_string(),
-        None => error.to_string(),
-    }
+/// What the transport says that has failed.
+#[derive(Debug, Clone, Copy)]
+pub enum Cause<'a> {
+    Link(&'a LinkError),
+    Join(&'a JoinError),
+    Dial(&'a StarDialError),
 }
 
-/// The transport's error in one of libp2p's.
-pub fn star_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a star::Error> {
-    let mut error = Some(error);
-    while let Some(this) = error {
-        if let Some(found) = this.downcast_ref() {
-            return Some(found);
+impl<'a> Cause<'a> {
+    /// Looks for it in one of libp2p's errors, some of which show only the source of what is in them.
+    pub fn of(error: &'a (dyn Error + 'static)) -> Option<Self> {
+        let mut error = Some(error);
+        while let Some(this) = error {
+            let link = this.downcast_ref().map(Self::Link);
+            let join = || this.downcast_ref().map(Self::Join);
+            let dial = || this.downcast_ref().map(Self::Dial);
+            if let Some(found) = link.or_else(join).or_else(dial) {
+                return Some(found);
+            }
+            // The source of an IO error is that of the error in it.
+            let inner = this.downcast_ref::<std::io::Error>();
+            error = match inner.and_then(|io| io.get_ref()) {
+                Some(inner) => Some(inner),
+                None => this.source(),
+            };
         }
-        // An IO error is transparent: its source is that of the error in it.
-        let inner = this.downcast_ref::<std::io::Error>();
-        let inner = inner.and_then(|io| io.get_ref());
-        error = match inner {
-            Some(inner) => Some(inner),
-            None => this.source(),
-        };
+        None
     }
-    None
+
+    /// The same of a dial.
+    pub fn of_dial(error: &'a DialError) -> Option<Self> {
+        let DialError::Transport(failed) = error else {
+            return None;
+        };
+        failed.iter().find_map(|(_, error)| match error {
+            TransportError::Other(error) => Self::of(error),
+            TransportError::MultiaddrNotSupported(_) => None,
+        })
+    }
 }
 
-/// The transport's error of a dial.
-pub fn of_dial(error: &DialError) -> Option<&star::Error> {
-    match error {
-        DialError::Transport(failed) => failed.iter().find_map(|(_, error)| match error {
-            TransportError::Other(error) => star_error(error),
-            TransportError::MultiaddrNotSupported(_) => None,
-        }),
-        _ => None,
-    }
+/// An error of libp2p's in one line. The transport's own tell the whole story.
+pub fn told(error: &(dyn Error + 'static)) -> String {
+    words(&error.to_string())
 }
 
 /// Why a dial has failed. There was one address, which the words of libp2p would repeat.
@@ -220,28 +237,17 @@ pub fn dial_error(error: &DialError) -> String {
             format!("another peer answers at its address: {obtained}")
         }
         DialError::Transport(failed) => match failed.first() {
-            Some((_, TransportError::Other(error))) => of_transport(error),
-            _ => error.to_string(),
+            Some((_, TransportError::Other(error))) => told(error),
+            _ => told(error),
         },
-        _ => error.to_string(),
-    }
-}
-
-fn of_transport(error: &(dyn Error + 'static)) -> String {
-    match star_error(error) {
-        Some(star::Error::Dial {
-            error: StarDialError::PeerNotFound,
-            rendezvous,
-        }) => format!("it is not at {rendezvous} now"),
-        Some(error) => error.to_string(),
-        None => crate::output::words(&error.to_string()),
+        _ => told(error),
     }
 }
 
 /// Why a connection has ended, if it is known.
 pub fn of_end(cause: Option<&ConnectionError>) -> String {
     match cause {
-        Some(ConnectionError::IO(error)) => crate::output::words(&error.to_string()),
+        Some(ConnectionError::IO(error)) => words(&error.to_string()),
         Some(ConnectionError::KeepAliveTimeout) => "it was not used".to_owned(),
         None => "it was closed".to_owned(),
     }

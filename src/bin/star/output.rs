@@ -8,7 +8,7 @@ use std::{
 use crate::failure::Failure;
 
 /// How many characters of a stranger's words are shown.
-const MAX_WORDS: usize = 300;
+const MAX_WORDS: usize = 512;
 
 /// Writes a line to standard output, and waits until it is taken.
 ///
@@ -44,8 +44,8 @@ pub fn words(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars().take(MAX_WORDS) {
         match c {
-            // They end nothing here.
-            '"' | '\'' => shown.push(c),
+            // They end nothing here, and a backslash may be of what was escaped already.
+            '"' | '\'' | '\\' => shown.push(c),
             c => shown.extend(c.escape_debug()),
         }
     }

@@ -21,7 +21,7 @@ use crate::{
     address::{self, Place},
     arguments::DoctorArguments,
     failure::{Failure, StartError},
-    node::{Habits, JoinFailure, Node},
+    node::{Cause, Habits, JoinFailure, Node},
     output::{milliseconds, with_sources},
     signals::Stop,
 };
@@ -177,15 +177,10 @@ fn failed(error: &LinkError) -> Finding {
 
 /// A node could not join.
 fn refused(failure: &JoinFailure) -> Finding {
-    match failure.star() {
-        Some(Error::Join { error, .. }) => {
-            Finding::failed(error.to_string(), advice::of_join(error))
-        }
-        Some(Error::Link { error, .. }) => failed(error),
-        Some(error) => Finding::failed(error.to_string(), "Look at the identity and the address"),
-        None => Finding::failed(
-            failure.0.to_string(),
-            "Look at the identity and the address",
-        ),
-    }
+    let advice = match failure.cause() {
+        Some(Cause::Join(error)) => advice::of_join(error),
+        Some(Cause::Link(error)) => advice::of_link(error),
+        _ => "Look at the identity and the address",
+    };
+    Finding::failed(failure.told(), advice)
 }

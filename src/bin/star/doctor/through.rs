@@ -10,7 +10,7 @@ use libp2p_identity::{Keypair, PeerId};
 use libp2p_stream::{Control, IncomingStreams};
 use libp2p_swarm::{DialError as SwarmDialError, StreamProtocol, SwarmEvent};
 use libp2p_websocket_star::{
-    Error, StarAddr,
+    StarAddr,
     error::{DialError, JoinError},
 };
 use multiaddr::Multiaddr;
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     failure::{Failure, StartError},
-    node::{BehaviourEvent, Habits, Node, dial_error, of_dial},
+    node::{BehaviourEvent, Cause, Habits, Node, dial_error},
     output::milliseconds,
 };
 
@@ -107,18 +107,19 @@ async fn dial(second: &mut Node, to: PeerId, address: &StarAddr) -> Result<(), F
 
 fn not_dialled(error: &SwarmDialError) -> Finding {
     let seen = dial_error(error);
-    match of_dial(error) {
+    match Cause::of_dial(error) {
         // The first was let in by its peer id, and this is another.
-        Some(Error::Dial {
-            error: DialError::Join(JoinError::Refused(_)),
-            ..
-        }) => Finding::warning(
+        Some(
+            Cause::Join(JoinError::Refused(_))
+            | Cause::Dial(DialError::Join(JoinError::Refused(_))),
+        ) => Finding::warning(
             format!("a second node, with a key of its own, may not join: {seen}"),
             "Where peers are let in by their id, this is as it should be, and cannot be tried",
         ),
-        Some(Error::Dial { error, .. }) => Finding::failed(seen, advice::of_dial(error)),
-        Some(Error::Link { error, .. }) => Finding::failed(seen, advice::of_link(error)),
-        _ => Finding::failed(
+        Some(Cause::Dial(error)) => Finding::failed(seen, advice::of_dial(error)),
+        Some(Cause::Join(error)) => Finding::failed(seen, advice::of_join(error)),
+        Some(Cause::Link(error)) => Finding::failed(seen, advice::of_link(error)),
+        None => Finding::failed(
             seen,
             "What comes through the rendezvous is not what was sent: is something between that changes it?",
         ),

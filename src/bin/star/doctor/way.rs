@@ -1,6 +1,9 @@
 //! The way to a rendezvous, before anything is asked of it: the address, the proxy, DNS, TCP and TLS.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use libp2p_websocket_star::{
     StarAddr,
@@ -51,7 +54,7 @@ pub async fn check(patient: &Patient, report: &mut Report) -> Result<Option<Wire
     let wire = match probe.proxy() {
         Ok(None) => {
             report.tell("proxy", &Finding::ok(NO_PROXY_NEEDED))?;
-            directly(probe, report).await?
+            directly(patient, report).await?
         }
         Ok(Some(proxy)) => {
             let begin = Instant::now();
@@ -77,9 +80,9 @@ pub async fn check(patient: &Patient, report: &mut Report) -> Result<Option<Wire
     encrypted(patient, wire, report).await
 }
 
-async fn directly(probe: &Probe, report: &mut Report) -> Result<Option<Wire>, Failure> {
+async fn directly(patient: &Patient, report: &mut Report) -> Result<Option<Wire>, Failure> {
     let begin = Instant::now();
-    let found = match probe.resolve().await {
+    let found = match patient.probe.resolve().await {
         Ok(found) => found,
         Err(error) => {
             report.tell("dns", &failed(&error).since(begin))?;
@@ -87,14 +90,21 @@ async fn directly(probe: &Probe, report: &mut Report) -> Result<Option<Wire>, Fa
             return Ok(None);
         }
     };
-    let listed: Vec<_> = found.iter().map(|addr| addr.ip().to_string()).collect();
-    let took = milliseconds(begin.elapsed());
-    let seen = format!("{}, in {took}", listed.join(", "));
-    report.tell("dns", &Finding::ok(seen).since(begin))?;
+    let finding = match patient.star.rendezvous().host().name() {
+        Some(_) => Finding::ok(listed(&found, begin.elapsed())).since(begin),
+        None => Finding::skipped("the address has no name"),
+    };
+    report.tell("dns", &finding)?;
     let begin = Instant::now();
-    let (wire, finding) = connect(probe, &found).await;
+    let (wire, finding) = connect(&patient.probe, &found).await;
     report.tell("tcp", &finding.since(begin))?;
     Ok(wire)
+}
+
+fn listed(found: &[SocketAddr], took: Duration) -> String {
+    let shown = found.iter().take(ADDRESSES);
+    let shown: Vec<_> = shown.map(|addr| addr.ip().to_string()).collect();
+    format!("{}, in {}", shown.join(", "), milliseconds(took))
 }
 
 /// Connects to each of the addresses, at once, and keeps one connection.

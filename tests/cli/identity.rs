@@ -49,9 +49,12 @@ async fn a_file_that_is_no_identity_is_refused() {
     let folder = Folder::new();
     let path = folder.write("key", "nonsense");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("ours");
+    let inner = folder.path("folder");
+    fs::create_dir(&inner).expect("made");
+    fs::set_permissions(&inner, fs::Permissions::from_mode(0o700)).expect("ours");
     for (path, expected) in [
         (text(&path), "is no identity: "),
-        (text(&folder.path("")), "cannot read the identity"),
+        (text(&inner), "cannot read the identity"),
         (
             "/nowhere/key".to_owned(),
             "cannot make the identity /nowhere/key: No such file",

@@ -136,12 +136,25 @@ async fn failed(end: &mut Running) -> (Option<i32>, String) {
     (code, said)
 }
 
-/// Memory of a process that is in use, in bytes; the most it ever was.
-fn most_resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.expect("on Linux").trim().trim_end_matches(" kB");
-    kib.parse::<u64>().expect("a number") << 10
+/// Memory of a process that is in use, in bytes; the most it ever was. `None` if it has ended.
+fn most_resident(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let mut lines = status.lines();
+    let kib = lines.find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib = kib.trim().trim_end_matches(" kB");
+    Some(kib.parse::<u64>().expect("a number") << 10)
+}
+
+/// The same, until it ends.
+fn watch_resident(pid: u32) -> std::thread::JoinHandle<u64> {
+    std::thread::spawn(move || {
+        let mut most = 0;
+        while let Some(now) = most_resident(pid) {
+            most = now;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        most
+    })
 }
 
 async fn every_byte_arrives(star: &str, mib: u64) {
@@ -159,13 +172,14 @@ async fn every_byte_arrives(star: &str, mib: u64) {
     let fed_back = feed(other.stdin.take().expect("piped"), 2, back);
     let came = drain(other.stdout.take().expect("piped"));
     let came_back = drain(one.stdout.take().expect("piped"));
+    let resident = [one.id(), other.id()].map(watch_resident);
     let ended = tokio::task::spawn_blocking(move || {
         for (len, fed, came) in [(there, fed, came), (back, fed_back, came_back)] {
             let (received, hash) = came.join().expect("read");
             assert_eq!(received, len << 20);
             assert_eq!(hash, fed.join().expect("written"));
         }
-        let most = [most_resident(one.id()), most_resident(other.id())];
+        let most = resident.map(|watched| watched.join().expect("no panic"));
         (one.wait(), other.wait(), most)
     });
     let (one, other, most) = ended.await.expect("no panic");
@@ -250,7 +264,7 @@ async fn a_writer_waits_for_its_reader_and_memory_is_bounded() {
     write(&mut other, b"meanwhile\n").await;
     one.says("meanwhile").await;
     for end in [&one, &other] {
-        let most = most_resident(end.pid());
+        let most = most_resident(end.pid()).expect("it runs");
         println!(
             "{} MiB are on their way, {} MiB are resident",
             written >> 20,

@@ -163,9 +163,9 @@ async fn pipe_shows_how_far_it_is_and_types_both_ways() {
         .expect("it reads");
     drop(stdin);
     terminal.shows("what comes back").await;
-    terminal.shows("status 0").await;
     let received = there.says("x").await;
     assert_eq!(received.len(), 3 << 20);
+    terminal.shows("status 0").await;
     assert_eq!(there.code().await, Some(0));
 }
 

@@ -5,8 +5,10 @@ mod view;
 
 use std::time::{Duration, Instant};
 
+use libp2p_identity::PeerId;
 use libp2p_swarm::SwarmEvent;
 use libp2p_websocket_star as star;
+use multiaddr::Multiaddr;
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::{
@@ -55,6 +57,7 @@ pub async fn run(arguments: PeersArguments, stop: &mut Stop) -> Result<(), Failu
         introduced: arguments.once.then(|| now + INTRODUCED),
         end: arguments.r#for.map(|time| now + time),
     };
+    watch.already_known()?;
     let watched = tokio::select! {
         watched = watch.run() => watched,
         () = stop.wanted() => Ok(()),
@@ -72,6 +75,22 @@ struct Watch {
 }
 
 impl Watch {
+    /// Tells of those who were announced with the join.
+    fn already_known(&mut self) -> Result<(), Failure> {
+        let known = self.node.swarm.behaviour().discovery.discovered();
+        let known: Vec<_> = known
+            .map(|(peer, address)| (*peer, address.clone()))
+            .collect();
+        known
+            .into_iter()
+            .try_for_each(|(peer, address)| self.discovered(peer, address))
+    }
+
+    fn discovered(&mut self, peer: PeerId, address: Multiaddr) -> Result<(), Failure> {
+        self.measures.add(peer, &address);
+        self.view.tell(&News::Discovered(peer, address))
+    }
+
     async fn run(&mut self) -> Result<(), Failure> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -104,10 +123,7 @@ impl Watch {
             SwarmEvent::Behaviour(BehaviourEvent::Discovery(star::Event::Discovered {
                 peer,
                 address,
-            })) => {
-                self.measures.add(peer, &address);
-                News::Discovered(peer, address)
-            }
+            })) => return self.discovered(peer, address),
             SwarmEvent::Behaviour(BehaviourEvent::Discovery(star::Event::Expired {
                 peer, ..
             })) => {

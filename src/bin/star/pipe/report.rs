@@ -27,7 +27,9 @@ pub struct Report(Option<(ProgressBar, tokio::task::JoinHandle<()>)>);
 impl Report {
     /// Shows how far it is from now on. `len` is how much is sent, where that is known.
     pub fn new(wanted: bool, len: Option<u64>, moved: Arc<Moved>) -> Self {
-        if !wanted || !std::io::stderr().is_terminal() {
+        let is_typed = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        // It would stand between what people type to each other.
+        if !wanted || is_typed || !std::io::stderr().is_terminal() {
             return Self(None);
         }
         let target = ProgressDrawTarget::stderr_with_hz(5);

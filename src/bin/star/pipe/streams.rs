@@ -192,8 +192,13 @@ mod handle {
         file(io::stdin())
     }
 
+    /// The only handle of standard output, so that it is closed when this is dropped: whoever reads it is to see its end
+    /// though the other direction goes on.
     pub fn stdout() -> io::Result<File> {
-        file(io::stdout())
+        let stdout = file(io::stdout())?;
+        let nothing = File::options().write(true).open("/dev/null")?;
+        rustix::stdio::dup2_stdout(nothing)?;
+        Ok(stdout)
     }
 
     /// How many bytes are left in it, if it is a file.

@@ -52,10 +52,12 @@ fn run(command: Command) -> Result<(), Failure> {
             log()?;
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             let runtime = builder.enable_all().build().map_err(StartError::Threads)?;
-            let done = runtime.block_on(online(command));
+            // On a thread of the runtime, where waking a task wakes no other thread.
+            let done = runtime.block_on(runtime.spawn(online(command)));
             // A name that is being looked up is not waited for.
             runtime.shutdown_background();
-            done
+            // The panic was told.
+            done.unwrap_or(Err(Failure::Told))
         }
     }
 }

@@ -62,6 +62,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Carry<R, W> {
             moved: &self.moved,
             sent: 0,
             told: 0,
+            is_unsent: false,
         };
         // What the other end says is looked at first: it explains why it does not listen.
         let carried = tokio::try_join!(
@@ -124,6 +125,8 @@ struct Sending<'a, W> {
     sent: u64,
     /// What the other end was told that is written out.
     told: u64,
+    /// Something was written since the last flush.
+    is_unsent: bool,
 }
 
 /// What is to be sent next.
@@ -149,7 +152,7 @@ impl<W: AsyncWrite + Unpin> Sending<'_, W> {
     async fn send_all(&mut self, stop: &mut Stop) -> Result<(), PipeError> {
         let (mut is_ended, mut is_done) = (false, false);
         while !(is_ended && is_done) {
-            match self.next(is_ended, is_done, stop).await {
+            match self.next(is_ended, is_done, stop).await? {
                 Next::Piece(Some(piece)) => {
                     let piece = piece.map_err(PipeError::Input)?;
                     // Before the other end can tell that it has it.
@@ -165,19 +168,29 @@ impl<W: AsyncWrite + Unpin> Sending<'_, W> {
                 Next::Stop => return Err(PipeError::Interrupted),
             }
         }
-        Ok(())
+        self.writer.flush().await
     }
 
-    async fn next(&mut self, is_ended: bool, is_done: bool, stop: &mut Stop) -> Next {
+    async fn next(
+        &mut self,
+        is_ended: bool,
+        is_done: bool,
+        stop: &mut Stop,
+    ) -> Result<Next, PipeError> {
         loop {
             let taken = self.takes.borrow_and_update().written;
             let has_credit = self.sent - taken < WINDOW;
             tokio::select! {
                 biased;
-                () = stop.wanted() => return Next::Stop,
+                () = stop.wanted() => return Ok(Next::Stop),
                 // It ends when the output does, of which it has told then.
-                _ = self.progress.changed(), if !is_done => return Next::Progress,
-                piece = self.input.next(), if !is_ended && has_credit => return Next::Piece(piece),
+                _ = self.progress.changed(), if !is_done => return Ok(Next::Progress),
+                piece = self.input.next(), if !is_ended && has_credit => return Ok(Next::Piece(piece)),
+                // Nothing more comes now.
+                flushed = self.writer.flush(), if self.is_unsent => {
+                    flushed?;
+                    self.is_unsent = false;
+                }
                 // It lasts as long as this.
                 _ = self.takes.changed() => {}
             }
@@ -201,9 +214,10 @@ impl<W: AsyncWrite + Unpin> Sending<'_, W> {
         Ok(progress.is_done)
     }
 
-    /// Sends a frame whole, or nothing can follow it.
+    /// Writes a frame whole, or nothing can follow it.
     async fn send(&mut self, frame: &Frame<'_>, stop: &mut Stop) -> Result<(), PipeError> {
-        let mut sending = pin!(self.writer.send(frame));
+        self.is_unsent = true;
+        let mut sending = pin!(self.writer.write(frame));
         tokio::select! {
             biased;
             sent = &mut sending => sent,

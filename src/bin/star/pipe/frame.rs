@@ -147,11 +147,27 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// # Errors
     /// [`PipeError::Broken`] if it cannot be sent.
     pub async fn send(&mut self, frame: &Frame<'_>) -> Result<(), PipeError> {
+        self.write(frame).await?;
+        self.flush().await
+    }
+
+    /// Writes a frame, which [`flush`](Self::flush) has sent. Not cancel safe.
+    ///
+    /// # Errors
+    /// [`PipeError::Broken`] if it cannot be sent.
+    pub async fn write(&mut self, frame: &Frame<'_>) -> Result<(), PipeError> {
         self.encoded.clear();
         frame.encode(&mut self.encoded);
-        let broken = |_| PipeError::Broken;
-        self.to.write_all(&self.encoded).await.map_err(broken)?;
-        self.to.flush().await.map_err(broken)
+        let written = self.to.write_all(&self.encoded).await;
+        written.map_err(|_| PipeError::Broken)
+    }
+
+    /// Has what was written sent. Cancel safe.
+    ///
+    /// # Errors
+    /// [`PipeError::Broken`] if it cannot be sent.
+    pub async fn flush(&mut self) -> Result<(), PipeError> {
+        self.to.flush().await.map_err(|_| PipeError::Broken)
     }
 
     /// Says that nothing follows.

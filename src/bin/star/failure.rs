@@ -9,14 +9,12 @@ use std::{
 use libp2p_websocket_star::{Error as StarError, preset::NoTransport};
 
 use crate::{
-    address::PlaceError,
-    identity::IdentityError,
-    output::{note, with_sources},
+    address::PlaceError, errors::with_sources, identity::IdentityError, output::note,
     pipe::PipeError,
 };
 
 /// The exit status of what could not be begun as it was asked for.
-const UNUSABLE: u8 = 2;
+pub const UNUSABLE: u8 = 2;
 
 /// Why a command cannot be begun.
 #[derive(Debug, thiserror::Error)]

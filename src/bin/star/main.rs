@@ -5,6 +5,8 @@
 mod address;
 mod arguments;
 mod doctor;
+#[path = "../common/errors.rs"]
+mod errors;
 mod failure;
 mod identity;
 mod node;
@@ -17,30 +19,43 @@ mod signals;
 
 use std::{io::IsTerminal as _, path::Path, process::ExitCode};
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
 
 use self::{
     arguments::{Arguments, Command},
-    failure::{Failure, StartError},
+    errors::one_line,
+    failure::{Failure, StartError, UNUSABLE},
     signals::Stop,
 };
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(told) => {
-            // Help and the version are errors to clap; nobody may be there to read them.
-            let _ = told.print();
-            return match told.use_stderr() {
-                true => ExitCode::from(2),
-                false => ExitCode::SUCCESS,
-            };
-        }
+        Err(wrong) => return unusable(&wrong),
     };
     match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.told(),
+    }
+}
+
+/// What clap says to this command line.
+fn unusable(wrong: &clap::Error) -> ExitCode {
+    match wrong.kind() {
+        // Help and the version are errors to clap; nobody may be there to read them.
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = wrong.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = wrong.print();
+            ExitCode::from(UNUSABLE)
+        }
+        _ => {
+            output::note(&format!("star: {}", one_line(&wrong.to_string())));
+            ExitCode::from(UNUSABLE)
+        }
     }
 }
 

@@ -1,9 +1,6 @@
 //! What is said on standard output and standard error, any of which may be closed or full.
 
-use std::{
-    error::Error,
-    io::{self, Write as _},
-};
+use std::io::{self, Write as _};
 
 use crate::failure::Failure;
 
@@ -23,20 +20,6 @@ pub fn say(line: &str) -> Result<(), Failure> {
 /// Writes a line to standard error, if it can be written.
 pub fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
-}
-
-/// An error and its causes, unless it tells of them itself.
-pub fn with_sources(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// What a stranger has said, in one line that commands no terminal.

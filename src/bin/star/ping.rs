@@ -140,11 +140,9 @@ impl Pings {
                 }
             };
             match event {
-                SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) if event.peer == self.peer => {
-                    if *self.connection.get_or_insert(event.connection) == event.connection {
-                        self.result(event.result)?;
-                        due = Instant::now() + self.round;
-                    }
+                SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) if self.counts(&event) => {
+                    self.result(event.result)?;
+                    due = Instant::now() + self.round;
                 }
                 SwarmEvent::ConnectionClosed {
                     peer_id,
@@ -162,6 +160,12 @@ impl Pings {
             }
         }
         Ok(())
+    }
+
+    /// Whether it is of the peer, and of the connection that is looked at.
+    fn counts(&mut self, event: &ping::Event) -> bool {
+        event.peer == self.peer
+            && *self.connection.get_or_insert(event.connection) == event.connection
     }
 
     fn result(&mut self, result: Result<Duration, ping::Failure>) -> Result<(), Failure> {

@@ -20,9 +20,10 @@ use self::report::{Finding, Report};
 use crate::{
     address::{self, Place},
     arguments::DoctorArguments,
+    errors::with_sources,
     failure::{Failure, StartError},
     node::{Cause, Habits, JoinFailure, Node},
-    output::{milliseconds, with_sources},
+    output::milliseconds,
     signals::Stop,
 };
 
@@ -157,10 +158,10 @@ impl Patient {
         let mut node = Node::new(&self.key, self.config.clone(), Habits::default())?;
         let begin = Instant::now();
         match node.join(&self.star).await {
-            Ok(own) => {
+            Ok(_) => {
                 let seen = format!("as {}, in {}", node.peer(), milliseconds(begin.elapsed()));
                 report.tell("join", &Finding::ok(seen).since(begin))?;
-                through::check(self, node, &own, report).await
+                through::check(self, node, report).await
             }
             Err(error) => {
                 report.tell("join", &refused(&error).since(begin))?;

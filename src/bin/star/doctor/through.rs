@@ -13,7 +13,6 @@ use libp2p_websocket_star::{
     StarAddr,
     error::{DialError, JoinError},
 };
-use multiaddr::Multiaddr;
 use tokio::{task::JoinSet, time::timeout};
 
 use super::{
@@ -39,16 +38,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Slower than this is told: 1 MiB/s.
 const SLOW: f64 = 1.0;
 
-/// Checks what goes through the rendezvous to `first`, which has joined as `own`.
+/// Checks what goes through the rendezvous to `first`, which has joined there.
 ///
 /// # Errors
 /// If standard output cannot be written.
-pub async fn check(
-    patient: &Patient,
-    first: Node,
-    own: &Multiaddr,
-    report: &mut Report,
-) -> Result<(), Failure> {
+pub async fn check(patient: &Patient, first: Node, report: &mut Report) -> Result<(), Failure> {
     let to = first.peer();
     let address = patient.star.with_peer(to);
     let mut control = first.swarm.behaviour().streams.new_control();
@@ -62,10 +56,8 @@ pub async fn check(
     let begin = Instant::now();
     match timeout(PATIENCE, dial(&mut second, to, &address)).await {
         Ok(Ok(())) => {
-            let seen = format!(
-                "another node reaches this one at {own}, in {}",
-                milliseconds(begin.elapsed())
-            );
+            let took = milliseconds(begin.elapsed());
+            let seen = format!("another node reaches this one, in {took}");
             report.tell("dial", &Finding::ok(seen).since(begin))?;
         }
         Ok(Err(finding)) => {

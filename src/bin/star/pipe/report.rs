@@ -10,10 +10,7 @@ use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use super::carry::Moved;
-use crate::{
-    failure::Failure,
-    output::{note, with_sources},
-};
+use crate::{errors::with_sources, failure::Failure, output::note};
 
 /// How often it is looked at.
 const TICK: Duration = Duration::from_millis(200);

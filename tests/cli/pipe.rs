@@ -348,6 +348,24 @@ async fn an_interrupt_is_told_to_the_other_end() {
 }
 
 #[tokio::test]
+async fn who_only_waits_for_the_other_end_can_be_interrupted() {
+    let server = embedded().await;
+    let (mut one, mut other) = connected(&address(&server)).await;
+    // More than the pipes take, and nobody reads it.
+    write(&mut one, &[b'x'; 1 << 20]).await;
+    one.child.stdin = None;
+    other.child.stdin = None;
+    let end = within("the end", one.stdout.next_line()).await;
+    assert_eq!(end.expect("UTF-8"), None);
+    one.signal("INT").await;
+    let (code, said) = failed(&mut one).await;
+    assert_eq!((code, &*said), (Some(1), "star: interrupted\n"));
+    let (code, said) = failed(&mut other).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(said, "star: the other end gave up: it was interrupted\n");
+}
+
+#[tokio::test]
 async fn an_output_that_fails_is_told_to_the_other_end() {
     let server = embedded().await;
     let star = address(&server);

@@ -10,7 +10,6 @@ use crate::{
     operations::certificates::{Certificate, Folder, text},
     star::run,
     support::{
-        address,
         binary::Binary,
         ed25519, embedded, hasty,
         js::{Rendezvous, RendezvousOptions},
@@ -87,7 +86,7 @@ async fn over_tls(
 }
 
 fn localhost(port: u16) -> String {
-    format!("wss://localhost:{port}")
+    format!("/dns4/localhost/tcp/{port}/wss/p2p-websocket-star")
 }
 
 #[tokio::test]
@@ -340,7 +339,7 @@ async fn a_clock_that_is_wrong() {
 async fn an_address_without_tls_that_leads_elsewhere_is_a_warning() {
     let server = embedded().await;
     let port = server.local_addr().port();
-    let found = Found::run(&[&format!("ws://localhost:{port}"), "--no-bulk"]).await;
+    let star = format!("/dns4/localhost/tcp/{port}/ws/p2p-websocket-star");
+    let found = Found::run(&[&star, "--no-bulk"]).await;
     found.only_warning("address", "ws://localhost", "Without TLS");
-    let _ = address(&server);
 }

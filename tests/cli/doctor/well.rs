@@ -12,6 +12,11 @@ use crate::{
     },
 };
 
+/// By a name that has one address, everywhere.
+fn by_name(port: u16) -> String {
+    format!("/dns4/localhost/tcp/{port}/wss/p2p-websocket-star")
+}
+
 #[tokio::test]
 async fn our_rendezvous_is_well() {
     let server = embedded().await;
@@ -31,7 +36,7 @@ async fn our_rendezvous_with_tls_is_well() {
     let flags = folder.flags();
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
     let star = Binary::start(&flags).await;
-    let url = format!("wss://localhost:{}", star.local_addr().port());
+    let url = by_name(star.local_addr().port());
     let root = text(&folder.path("cert.pem"));
     let found = Found::run(&[&url, "--root-certificate", &root]).await;
     found.all_right(&[]);
@@ -75,7 +80,7 @@ async fn a_certificate_that_ends_soon_is_a_warning() {
     let folder = Folder::with(&certificate);
     let server = embedded().await;
     let tls = Served::over_tls(&certificate, server.local_addr()).await;
-    let url = format!("wss://localhost:{}", tls.addr.port());
+    let url = by_name(tls.addr.port());
     let root = text(&folder.path("cert.pem"));
     let found = Found::run(&[&url, "--root-certificate", &root, "--no-bulk"]).await;
     found.only_warning("tls", "has 3 days left", "Renew it");

@@ -47,7 +47,7 @@ impl Status {
 /// What a check has found, and what is to be done about it.
 #[derive(Debug)]
 pub struct Finding {
-    status: Status,
+    pub status: Status,
     seen: String,
     advice: Option<String>,
     took: Option<Duration>,

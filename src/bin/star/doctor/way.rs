@@ -184,3 +184,36 @@ fn failed_tls(error: &LinkError, issuer: Option<&str>) -> Finding {
     };
     Finding::failed(seen, advice::of_link(error))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use libp2p_websocket_star::Config;
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::{super::report::Status, *};
+
+    #[tokio::test]
+    async fn an_address_that_leads_nowhere_beside_one_that_does_is_a_warning() {
+        let listening = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let good = listening.and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let (good, _listener) = good.expect("a free port");
+        let refusing = TcpSocket::new_v4().expect("a socket");
+        // Bound, and nobody listens.
+        let bound = refusing.bind((Ipv4Addr::LOCALHOST, 0).into());
+        let bad = bound
+            .and_then(|()| refusing.local_addr())
+            .expect("a free port");
+        let star = "/dns4/star.example/tcp/80/ws/p2p-websocket-star".parse();
+        let probe = Probe::new(&Config::default(), &star.expect("an address"));
+        for (found, has_wire, expected) in [
+            (&[good][..], true, Status::Ok),
+            (&[bad, good], true, Status::Warning),
+            (&[bad], false, Status::Failed),
+        ] {
+            let (wire, finding) = connect(&probe, found).await;
+            assert_eq!((wire.is_some(), finding.status), (has_wire, expected));
+        }
+    }
+}

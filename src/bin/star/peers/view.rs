@@ -204,3 +204,36 @@ impl Table {
         lines
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_fits_its_terminal_and_tells_how_many_are_left_out() {
+        console::set_colors_enabled(false);
+        let mut table = Table::new("wss://star.example".to_owned());
+        assert_eq!(table.lines(2), ["0 peers at wss://star.example"]);
+        let peers: Vec<_> = (0..5).map(|_| PeerId::random()).collect();
+        let address: Multiaddr = "/ip4/127.0.0.1".parse().expect("an address");
+        for peer in &peers {
+            table.apply(&News::Discovered(*peer, address.clone()));
+        }
+        table.apply(&News::Lost("it is gone".to_owned()));
+        let lines = table.lines(2);
+        let head = "5 peers at wss://star.example, it is gone; joining again";
+        assert_eq!(
+            (lines.len(), &*lines[0], &*lines[3]),
+            (4, head, "and 3 more")
+        );
+        for peer in &peers[1..] {
+            table.apply(&News::Expired(*peer));
+        }
+        table.apply(&News::Joined(address));
+        table.apply(&News::RoundTrip(peers[0], Duration::from_millis(2)));
+        // Who has gone does not come back by it.
+        table.apply(&News::RoundTrip(peers[1], Duration::from_millis(2)));
+        let row = format!("{}  2.00 ms", peers[0]);
+        assert_eq!(table.lines(2), ["1 peer at wss://star.example", &row]);
+    }
+}

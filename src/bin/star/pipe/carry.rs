@@ -148,7 +148,7 @@ impl<W: AsyncWrite + Unpin> Sending<'_, W> {
         Err(failed)
     }
 
-    /// Sends the input and its end, and how much was written out, to its end.
+    /// Sends the input and its end, and how much was written out, to its end; and waits until the other end has written all.
     async fn send_all(&mut self, stop: &mut Stop) -> Result<(), PipeError> {
         let (mut is_ended, mut is_done) = (false, false);
         while !(is_ended && is_done) {
@@ -168,7 +168,12 @@ impl<W: AsyncWrite + Unpin> Sending<'_, W> {
                 Next::Stop => return Err(PipeError::Interrupted),
             }
         }
-        self.writer.flush().await
+        self.writer.flush().await?;
+        tokio::select! {
+            () = stop.wanted() => Err(PipeError::Interrupted),
+            // Who tells of it lasts as long as this.
+            _ = self.takes.wait_for(|taken| taken.is_done) => Ok(()),
+        }
     }
 
     async fn next(

@@ -123,8 +123,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
     /// Waits until the other end has closed the stream, or the stream has broken.
     pub async fn closed(&mut self) {
-        let mut rest = [0; 64];
-        while matches!(self.from.read(&mut rest).await, Ok(1..)) {}
+        self.body.resize(DATA, 0);
+        while matches!(self.from.read(&mut self.body).await, Ok(1..)) {}
     }
 }
 

@@ -347,22 +347,38 @@ async fn an_interrupt_is_told_to_the_other_end() {
     assert_eq!(said, "star: the other end gave up: it was interrupted\n");
 }
 
-#[tokio::test]
-async fn who_only_waits_for_the_other_end_can_be_interrupted() {
-    let server = embedded().await;
-    let (mut one, mut other) = connected(&address(&server)).await;
-    // More than the pipes take, and nobody reads it.
+/// Two ends whose inputs have ended, of which the one waits for the other to write all out. Nobody reads that.
+async fn only_writing_out(star: &str) -> (Running, Running) {
+    let (mut one, mut other) = connected(star).await;
+    // More than pipes take.
     write(&mut one, &[b'x'; 1 << 20]).await;
     one.child.stdin = None;
     other.child.stdin = None;
     let end = within("the end", one.stdout.next_line()).await;
     assert_eq!(end.expect("UTF-8"), None);
+    (one, other)
+}
+
+#[tokio::test]
+async fn who_only_waits_for_the_other_end_can_be_interrupted() {
+    let server = embedded().await;
+    let (mut one, mut other) = only_writing_out(&address(&server)).await;
     one.signal("INT").await;
     let (code, said) = failed(&mut one).await;
     assert_eq!((code, &*said), (Some(1), "star: interrupted\n"));
     let (code, said) = failed(&mut other).await;
     assert_eq!(code, Some(1), "{said}");
     assert_eq!(said, "star: the other end gave up: it was interrupted\n");
+}
+
+#[tokio::test]
+async fn who_only_writes_out_notices_the_end_of_the_other_end() {
+    let server = embedded().await;
+    let (one, mut other) = only_writing_out(&address(&server)).await;
+    one.signal("KILL").await;
+    let (code, said) = failed(&mut other).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("broke off"), "{said}");
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! Both directions of a pipe, each to its own end.
 
 use std::{
+    convert::Infallible,
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -29,6 +30,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub struct Moved {
     pub sent: AtomicU64,
     pub received: AtomicU64,
+    /// The other end was told that all it has sent was written out.
+    done: AtomicBool,
 }
 
 /// A pipe with both its ends.
@@ -64,30 +67,38 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Carry<R, W> {
             told: 0,
             is_unsent: false,
         };
-        // What the other end says is looked at first: it explains why it does not listen.
-        let carried = tokio::try_join!(
+        let carried = tokio::select! {
+            // What the other end says is looked at first: it explains why it does not listen.
             biased;
-            receive(&mut self.reader, &self.output, &taken, &self.moved),
-            sending.run(stop)
-        );
+            never = receive(&mut self.reader, &self.output, &taken, &self.moved) => match never {
+                Err(error) => Err(error),
+                Ok(never) => match never {},
+            },
+            sent = sending.run(stop) => sent,
+        };
         // This end has all that it wants, or wants nothing more. As long as the other has not, it may need us.
         self.writer.close().await;
         let _ = timeout(GOODBYE, self.reader.closed()).await;
-        carried.map(drop)
+        carried
     }
 }
 
-/// Takes what the other end sends, until it has sent and written all.
+/// Takes what the other end sends, for as long as anything is sent to it. So it is noticed if that goes.
 async fn receive<R: AsyncRead + Unpin>(
     reader: &mut Reader<R>,
     output: &Output,
     taken: &watch::Sender<Taken>,
     moved: &Moved,
-) -> Result<(), PipeError> {
+) -> Result<Infallible, PipeError> {
     let progress = output.progress();
     let (mut received, mut is_ended) = (0, false);
     loop {
-        match reader.next().await? {
+        let next = reader.next().await;
+        if next.is_err() && taken.borrow().is_done && moved.done.load(Relaxed) {
+            // It has all that it wants, and closes the stream. So has this end.
+            return std::future::pending().await;
+        }
+        match next? {
             Frame::Data(data) if !is_ended => {
                 received += data.len() as u64;
                 if received - progress.borrow().written > WINDOW + DATA as u64 {
@@ -108,9 +119,6 @@ async fn receive<R: AsyncRead + Unpin>(
             }
             Frame::Failed(why) => return Err(PipeError::Peer(words(why))),
             _ => return Err(PipeError::Protocol("it sent a frame out of turn")),
-        }
-        if is_ended && taken.borrow().is_done {
-            return Ok(());
         }
     }
 }
@@ -215,6 +223,7 @@ impl<W: AsyncWrite + Unpin> Sending<'_, W> {
         }
         if progress.is_done {
             self.send(&Frame::Done, stop).await?;
+            self.moved.done.store(true, Relaxed);
         }
         Ok(progress.is_done)
     }

@@ -7,6 +7,17 @@ use libp2p_websocket_star::error::{
 };
 use tokio_rustls::rustls::{self, CertificateError};
 
+/// What an error of the way to a rendezvous tells, without the advice that some have in them.
+pub fn seen(error: &LinkError) -> String {
+    match error {
+        LinkError::NotTls(_) => "the server does not speak TLS on this port".to_owned(),
+        LinkError::Upgrade(error) if matches!(**error, UpgradeError::Tls) => {
+            "the server speaks TLS on this port".to_owned()
+        }
+        error => error.to_string(),
+    }
+}
+
 /// Of the way to a rendezvous.
 pub fn of_link(error: &LinkError) -> &'static str {
     match error {

@@ -27,8 +27,8 @@ use crate::{
     signals::Stop,
 };
 
-/// What is checked once there is a connection, in this order.
-const LATER: [&str; 7] = [
+/// What cannot be checked without a connection, without a link, without a node, and without another node that reaches it.
+const WITHOUT_WIRE: &[&str] = &[
     "upgrade",
     "open",
     "join",
@@ -37,6 +37,9 @@ const LATER: [&str; 7] = [
     "bulk",
     "clock",
 ];
+const WITHOUT_LINK: &[&str] = &["join", "dial", "round trip", "bulk"];
+const WITHOUT_NODE: &[&str] = &["dial", "round trip", "bulk"];
+const WITHOUT_DIAL: &[&str] = &["round trip", "bulk"];
 
 /// Checks everything, as far as it goes.
 ///
@@ -74,7 +77,7 @@ async fn check(arguments: &DoctorArguments, report: &mut Report) -> Result<(), F
     let wire = way::check(&patient, report).await?;
     match wire {
         Some(wire) => patient.at_the_rendezvous(wire, report).await,
-        None => skip(&LATER, "there is no connection", report),
+        None => skip(WITHOUT_WIRE, "there is no connection", report),
     }
 }
 
@@ -123,7 +126,7 @@ impl Patient {
         let opened = self.open(wire, report).await?;
         match opened {
             true => self.join(report).await?,
-            false => skip(&LATER[2..6], "no link can be opened", report)?,
+            false => skip(WITHOUT_LINK, "no link can be opened", report)?,
         }
         report.tell("clock", &clock::check(self).await)
     }
@@ -165,7 +168,7 @@ impl Patient {
             }
             Err(error) => {
                 report.tell("join", &refused(&error).since(begin))?;
-                skip(&LATER[3..6], "no node could join", report)
+                skip(WITHOUT_NODE, "no node could join", report)
             }
         }
     }
@@ -173,7 +176,7 @@ impl Patient {
 
 /// A stage of the way to the rendezvous has failed.
 fn failed(error: &LinkError) -> Finding {
-    Finding::failed(error.to_string(), advice::of_link(error))
+    Finding::failed(advice::seen(error), advice::of_link(error))
 }
 
 /// A node could not join.

@@ -16,7 +16,7 @@ use libp2p_websocket_star::{
 use tokio::{task::JoinSet, time::timeout};
 
 use super::{
-    Patient, advice,
+    Patient, WITHOUT_DIAL, advice,
     report::{Finding, Report},
     skip,
 };
@@ -47,12 +47,12 @@ pub async fn check(patient: &Patient, first: Node, report: &mut Report) -> Resul
     let address = patient.star.with_peer(to);
     let mut control = first.swarm.behaviour().streams.new_control();
     let incoming = control.accept(PROTOCOL).map_err(StartError::Stream)?;
+    let second = Keypair::generate_ed25519();
+    let mut second = Node::new(&second, patient.config.clone(), Habits::default())?;
     // Both end with this.
     let mut tasks = JoinSet::new();
     tasks.spawn(serve(first));
-    tasks.spawn(take(incoming));
-    let second = Keypair::generate_ed25519();
-    let mut second = Node::new(&second, patient.config.clone(), Habits::default())?;
+    tasks.spawn(take(incoming, second.peer()));
     let begin = Instant::now();
     match timeout(PATIENCE, dial(&mut second, to, &address)).await {
         Ok(Ok(())) => {
@@ -62,12 +62,12 @@ pub async fn check(patient: &Patient, first: Node, report: &mut Report) -> Resul
         }
         Ok(Err(finding)) => {
             report.tell("dial", &finding.since(begin))?;
-            return skip(&["round trip", "bulk"], "no node could be dialled", report);
+            return skip(WITHOUT_DIAL, "no node could be dialled", report);
         }
         Err(_) => {
             let finding = Finding::failed("no connection in time", "Is the rendezvous overloaded?");
             report.tell("dial", &finding.since(begin))?;
-            return skip(&["round trip", "bulk"], "no node could be dialled", report);
+            return skip(WITHOUT_DIAL, "no node could be dialled", report);
         }
     }
     report.tell("round trip", &round_trip(&mut second).await)?;
@@ -146,9 +146,12 @@ async fn round_trip(second: &mut Node) -> Finding {
     }
 }
 
-/// Counts what comes, and answers with it.
-async fn take(mut incoming: IncomingStreams) {
-    while let Some((_, mut stream)) = incoming.next().await {
+/// Takes what comes from one peer, and says so when all is there. Others have no business here.
+async fn take(mut incoming: IncomingStreams, from: PeerId) {
+    while let Some((peer, mut stream)) = incoming.next().await {
+        if peer != from {
+            continue;
+        }
         let counted = async {
             let (mut left, mut piece) = (BULK, vec![0; PIECE]);
             while left > 0 {

@@ -20,7 +20,6 @@ use crate::{failure::Failure, output::milliseconds};
 
 /// Addresses of one name that are tried.
 const ADDRESSES: usize = 16;
-const NO_PROXY_NEEDED: &str = "none is used";
 
 /// What is to be said of an address that is one.
 pub fn address(star: &StarAddr) -> Finding {
@@ -53,7 +52,7 @@ pub async fn check(patient: &Patient, report: &mut Report) -> Result<Option<Wire
     let probe = &patient.probe;
     let wire = match probe.proxy() {
         Ok(None) => {
-            report.tell("proxy", &Finding::ok(NO_PROXY_NEEDED))?;
+            report.tell("proxy", &Finding::ok("none is used"))?;
             directly(patient, report).await?
         }
         Ok(Some(proxy)) => {
@@ -179,8 +178,8 @@ async fn encrypted(
 
 fn failed_tls(error: &LinkError, issuer: Option<&str>) -> Finding {
     let seen = match issuer {
-        Some(issuer) => format!("{error} (issued by {issuer})"),
-        None => error.to_string(),
+        Some(issuer) => format!("{} (issued by {issuer})", advice::seen(error)),
+        None => advice::seen(error),
     };
     Finding::failed(seen, advice::of_link(error))
 }

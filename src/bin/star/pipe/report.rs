@@ -8,6 +8,7 @@ use std::{
 
 use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
+use tokio::{task::JoinHandle, time::interval};
 
 use super::carry::Moved;
 use crate::{errors::with_sources, failure::Failure, output::note};
@@ -19,7 +20,18 @@ const WITH_END: &str =
 const WITHOUT_END: &str = "{msg} {binary_bytes_per_sec} {elapsed}";
 
 /// The progress on a terminal, if there is one.
-pub struct Report(Option<(ProgressBar, tokio::task::JoinHandle<()>)>);
+pub struct Report(Option<Shown>);
+
+struct Shown {
+    progress: Progress,
+    task: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+struct Progress {
+    bar: ProgressBar,
+    moved: Arc<Moved>,
+}
 
 impl Report {
     /// Shows how far it is from now on. `len` is how much is sent, where that is known.
@@ -36,40 +48,38 @@ impl Report {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        let shown = bar.clone();
+        let progress = Progress { bar, moved };
+        let shown = progress.clone();
         let task = tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(TICK);
+            let mut ticks = interval(TICK);
             loop {
                 ticks.tick().await;
-                show(&shown, len.is_some(), &moved);
+                shown.show();
             }
         });
-        Self(Some((bar, task)))
+        Self(Some(Shown { progress, task }))
     }
 
     /// Leaves the last state where it is, and the next line free.
     pub fn end(self) {
-        if let Self(Some((bar, task))) = self {
+        if let Self(Some(Shown { progress, task })) = self {
             task.abort();
-            bar.abandon();
+            progress.show();
+            progress.bar.abandon();
         }
     }
 }
 
-fn show(bar: &ProgressBar, has_end: bool, moved: &Moved) {
-    let (sent, received) = (moved.sent.load(Relaxed), moved.received.load(Relaxed));
-    let both = format!(
-        "sent {}, received {}",
-        BinaryBytes(sent),
-        BinaryBytes(received)
-    );
-    match has_end {
-        true => {
+impl Progress {
+    fn show(&self) {
+        let (bar, moved) = (&self.bar, &self.moved);
+        let (sent, received) = (moved.sent.load(Relaxed), moved.received.load(Relaxed));
+        if bar.length().is_some() {
             bar.set_message(format!("received {}", BinaryBytes(received)));
             bar.set_position(sent);
-        }
-        false => {
-            bar.set_message(both);
+        } else {
+            let (to, from) = (BinaryBytes(sent), BinaryBytes(received));
+            bar.set_message(format!("sent {to}, received {from}"));
             bar.set_position(sent + received);
         }
     }

@@ -516,6 +516,10 @@ async fn scripts_are_told_in_json() {
         address.as_str().expect("text"),
         code.as_str().expect("text"),
     );
+    let wrong = run(&["pipe", address]).await;
+    assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    let refused: Value = serde_json::from_str(&one.notes("{").await).expect("JSON");
+    assert_eq!(refused["event"], "refused", "{refused}");
     write(&mut one, b"12345").await;
     one.child.stdin = None;
     let said: Said = run(&["pipe", address, "--code", code, "--json"]).await;

@@ -23,6 +23,21 @@ Environment (a flag wins over its variable; an empty variable counts as unset):
 Connections are encrypted and authenticated with noise, always.
 Exit status: 0 if all went well, 1 if what was asked for failed, 2 if it could not be begun.";
 
+const PEERS_HELP: &str = "\
+On a terminal, a table that is drawn anew. In a pipe, a line for each event:
+  + PEER          it is here
+  = PEER TIME     how long a round trip to it takes
+  ! PEER REASON   it cannot be reached
+  - PEER          it has not been heard of lately
+At most 16 peers are dialled at once, and each at most once a minute.";
+
+const PIPE_HELP: &str = "\
+One end runs `star pipe --listen RENDEZVOUS`, and prints the command for the other on standard error. Whoever knows the code in
+that, once, or is one of the peers that --allow names, is the other end.
+
+Each input ends its own direction only. The status is 0 if both ends have written out all that came, and 1 if anything else
+has ended one of them; then both say why. With --json, standard error has one JSON object a line, the last of which is the end.";
+
 #[derive(Debug, Parser)]
 #[command(name = "star", version, about = ABOUT, after_help = AFTER_HELP)]
 pub struct Arguments {
@@ -33,10 +48,12 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Shows who is at a rendezvous, and how long a round trip to each takes
+    #[command(after_help = PEERS_HELP)]
     Peers(PeersArguments),
     /// Measures round trips to a peer
     Ping(PingArguments),
     /// Carries standard input to a peer, and what comes from it to standard output
+    #[command(after_help = PIPE_HELP)]
     Pipe(PipeArguments),
     /// Looks for what is wrong between here and a rendezvous
     Doctor(DoctorArguments),

@@ -109,12 +109,12 @@ pub async fn listen(arguments: &PipeArguments) -> Result<Met, Failure> {
     };
     let joined = node.join(&star).await?;
     invite(&joined, &door, &arguments.node);
-    let mut candidates = Candidates::new(door);
+    let mut candidates = Candidates::new(door, arguments.node.json);
     loop {
         tokio::select! {
             event = node.next() => match event {
                 // The transport joins again by itself.
-                SwarmEvent::ListenerError { error, .. } => note(&format!("star: {}; joining again", told(&error))),
+                SwarmEvent::ListenerError { error, .. } => lost(&told(&error), arguments.node.json),
                 SwarmEvent::ListenerClosed { reason: Err(error), .. } => {
                     return Err(Failure::Rendezvous(told(&error)));
                 }
@@ -147,9 +147,26 @@ fn invite(joined: &Multiaddr, door: &Door, arguments: &NodeArguments) {
     }
 }
 
+fn lost(why: &str, json: bool) {
+    match json {
+        true => note(&json!({"event": "lost", "reason": why}).to_string()),
+        false => note(&format!("star: {why}; joining again")),
+    }
+}
+
+fn refused(peer: PeerId, why: &str, json: bool) {
+    match json {
+        true => {
+            note(&json!({"event": "refused", "peer": peer.to_string(), "reason": why}).to_string())
+        }
+        false => note(&format!("star: {peer} was refused: {why}")),
+    }
+}
+
 /// Those who want to be the other end.
 struct Candidates {
     door: Arc<Door>,
+    json: bool,
     judged: JoinSet<Option<(PeerId, Reading, Writing)>>,
     handles: VecDeque<AbortHandle>,
     /// When a refusal was shown last: strangers do not fill the terminal.
@@ -157,9 +174,10 @@ struct Candidates {
 }
 
 impl Candidates {
-    fn new(door: Door) -> Self {
+    fn new(door: Door, json: bool) -> Self {
         Self {
             door: Arc::new(door),
+            json,
             judged: JoinSet::new(),
             handles: VecDeque::new(),
             shown: None,
@@ -179,7 +197,8 @@ impl Candidates {
         if is_shown {
             self.shown = Some(Instant::now());
         }
-        let judged = judge(self.door.clone(), peer, stream, is_shown);
+        let shown = is_shown.then_some(self.json);
+        let judged = judge(self.door.clone(), peer, stream, shown);
         self.handles.push_back(self.judged.spawn(judged));
     }
 
@@ -194,23 +213,23 @@ impl Candidates {
     }
 }
 
-/// Lets a candidate in, or tells it why not.
+/// Lets a candidate in, or tells it why not; and shows that here, as JSON or not, if it is to be `shown`.
 async fn judge(
     door: Arc<Door>,
     peer: PeerId,
     stream: Stream,
-    is_shown: bool,
+    shown: Option<bool>,
 ) -> Option<(PeerId, Reading, Writing)> {
     let (mut reader, mut writer) = halves(stream);
-    let refused = match timeout(HELLO, reader.next()).await {
+    let judged = match timeout(HELLO, reader.next()).await {
         Ok(Ok(Frame::Hello(code))) => door.judge(peer, code),
         _ => return None,
     };
-    let Err(why) = refused else {
+    let Err(why) = judged else {
         return Some((peer, reader, writer));
     };
-    if is_shown {
-        note(&format!("star: {peer} was refused: {why}"));
+    if let Some(json) = shown {
+        refused(peer, why, json);
     }
     let _ = timeout(HELLO, async {
         writer.send(&Frame::Failed(why)).await?;

@@ -8,10 +8,11 @@ mod streams;
 
 use std::{io, sync::Arc, time::Duration};
 
+use libp2p_identity::PeerId;
 use libp2p_swarm::{StreamProtocol, SwarmEvent};
 use tokio::{
     sync::watch,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout},
 };
 
 use self::{
@@ -115,7 +116,7 @@ async fn carried(
     let input = Input::stdin().map_err(StartError::Streams)?;
     let output = Output::stdout().map_err(StartError::Streams)?;
     let report = Report::new(!arguments.node.json, input.len, moved.clone());
-    let (lost, mut why) = watch::channel(None);
+    let (lost, why) = watch::channel(None);
     let driving = tokio::spawn(drive(node, peer, lost));
     let carry = Carry {
         reader,
@@ -127,17 +128,19 @@ async fn carried(
     let carried = carry.run(stop).await;
     report.end();
     let carried = match carried {
-        Err(PipeError::Broken) => {
-            // The swarm tells why a moment later.
-            let known = why.wait_for(Option::is_some);
-            let known = timeout_at(Instant::now() + REASON, known).await;
-            let known = known.ok().and_then(Result::ok).and_then(|why| why.clone());
-            Err(known.map_or(PipeError::Broken, PipeError::BrokenBy))
-        }
+        Err(PipeError::Broken) => Err(broken(why).await),
         carried => carried,
     };
     driving.abort();
     carried.map_err(closed_quietly)
+}
+
+/// Why the stream has broken: the swarm tells a moment later.
+async fn broken(mut why: watch::Receiver<Option<String>>) -> PipeError {
+    match timeout(REASON, why.wait_for(Option::is_some)).await {
+        Ok(Ok(why)) => why.clone().map_or(PipeError::Broken, PipeError::BrokenBy),
+        _ => PipeError::Broken,
+    }
 }
 
 /// Whoever has closed our standard output knows; the other end was told.
@@ -149,7 +152,7 @@ fn closed_quietly(error: PipeError) -> Failure {
 }
 
 /// Has the node do its work, and tells why it has lost the peer.
-async fn drive(mut node: Node, peer: libp2p_identity::PeerId, lost: watch::Sender<Option<String>>) {
+async fn drive(mut node: Node, peer: PeerId, lost: watch::Sender<Option<String>>) {
     let mut rendezvous = None;
     loop {
         match node.next().await {
@@ -157,6 +160,7 @@ async fn drive(mut node: Node, peer: libp2p_identity::PeerId, lost: watch::Sende
             | SwarmEvent::ListenerClosed {
                 reason: Err(error), ..
             } => rendezvous = Some(told(&error)),
+            SwarmEvent::NewListenAddr { .. } => rendezvous = None,
             SwarmEvent::ConnectionClosed {
                 peer_id,
                 num_established: 0,

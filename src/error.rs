@@ -15,7 +15,7 @@ pub use crate::{
     address::AddressError,
     protocol::{
         ProtocolError,
-        session::{DialError, JoinError},
+        session::{DialError, JoinError, JoinRefusal},
         stream::StreamError,
     },
     token::TokenError,

@@ -27,6 +27,7 @@
 //! | `limited`, `time` | warnings that others can cause, one a second; bounds of durations |
 //! | `token` | the secrets that a rendezvous may ask for |
 //! | `proxy` (feature `proxy`) | which proxy leads to a rendezvous |
+//! | `probe` (feature `probe`) | the stages of opening a link, one after the other |
 //! | `percent` | text in URLs |
 //! | `hints` | what the behaviour tells the transport of its swarm |
 //! | `websocket`, `buffer` | messages over a byte stream, and the memory that they use again |
@@ -47,6 +48,8 @@
 //! * `proxy`: rendezvous that are reached through a proxy, by HTTP CONNECT or SOCKS 5; not in a browser, which has its own.
 //! * `direct`: [`direct::Behaviour`], which takes connections on to direct ones. It tells peers this node's IP addresses.
 //! * `preset`: [`preset::Star`], with noise and yamux.
+//! * `probe`: [`probe::Probe`], which takes the way to a rendezvous one stage after the other, to see where it ends.
+//! * `cli`: the command-line node `star`.
 //! * `secio`: `/secio/1.0.0`, and the preset for networks of js-libp2p up to 0.26. Deprecated, and weaker than noise.
 //! * `plaintext-insecure`: `/plaintext/1.0.0`, neither encrypted nor authenticated, for closed test networks.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -107,6 +110,9 @@ pub use config::{Config, Limits, MAX_ITEM};
 pub use connection::Connection;
 pub use discovery::{Discovery, Event};
 pub use error::Error;
+#[cfg(all(feature = "probe", not(target_arch = "wasm32")))]
+#[cfg_attr(docsrs, doc(cfg(feature = "probe")))]
+pub use link::probe;
 pub use metrics::{Metrics, Snapshot};
 pub use protocol::session::KeyEncoding;
 pub use transport::WebSocketStarTransport;

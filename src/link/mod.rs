@@ -49,6 +49,8 @@ use libp2p_core::transport::ListenerId;
 use libp2p_identity::PeerId;
 use tracing::Instrument as _;
 
+#[cfg(all(feature = "probe", not(target_arch = "wasm32")))]
+pub use self::socket::probe;
 pub(crate) use self::{
     channel::Channel, dial_links::Listening, refusals::Refusals, routes::KeptRoutes,
     socket::SocketConfig,

@@ -28,6 +28,8 @@ use crate::{
     websocket::{CloseCode, Message, ReadError},
 };
 
+#[cfg(all(feature = "probe", not(target_arch = "wasm32")))]
+pub use self::imp::probe;
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) use self::imp::resolve;
 

@@ -114,6 +114,27 @@ impl JoinError {
         }
     }
 
+    /// What kind of refusal it is, if the rendezvous refused in words that are known.
+    pub fn refusal(&self) -> Option<JoinRefusal> {
+        let Self::Refused(reason) = self else {
+            return None;
+        };
+        match Refusal::of_words(reason)? {
+            Refusal::InvalidMultiaddr => Some(JoinRefusal::Address),
+            Refusal::NotAllowed(_)
+            | Refusal::NotAllowedNow { .. }
+            | Refusal::Undecided
+            | Refusal::Overtaken => Some(JoinRefusal::NotAllowed),
+            Refusal::NoKey
+            | Refusal::UnusableProof
+            | Refusal::WrongId
+            | Refusal::WrongSignature
+            | Refusal::Unnamed => Some(JoinRefusal::Identity),
+            Refusal::TooManyJoins | Refusal::JoinRate => Some(JoinRefusal::TooMany),
+            _ => None,
+        }
+    }
+
     /// The same, where so much is left of the time that the rendezvous has named.
     pub(crate) fn with_time_left(&self, left: Duration) -> Self {
         match self {
@@ -130,6 +151,20 @@ impl From<NonceError> for JoinError {
             NonceError::OtherAddress => Self::ForeignNonce,
         }
     }
+}
+
+/// What kind of refusal a rendezvous answers to a join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JoinRefusal {
+    /// Nobody joins there under this address: of this crate's rendezvous, because it goes by other names.
+    Address,
+    /// It does not take the key or the signature. The npm server says the same of some addresses.
+    Identity,
+    /// Whoever runs it does not let this peer in, or not now.
+    NotAllowed,
+    /// There are too many joins, on one link or in a second.
+    TooMany,
 }
 
 /// Why a dial failed.

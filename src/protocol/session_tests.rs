@@ -594,3 +594,25 @@ fn the_server_may_ping_and_close() {
         );
     }
 }
+
+#[test]
+fn a_refused_join_is_of_a_kind_if_its_words_are_known() {
+    let kind = |words: &str| JoinError::Refused(words.to_owned()).refusal();
+    for (words, expected) in [
+        ("Invalid multiaddr", Some(JoinRefusal::Address)),
+        ("Id is not matching", Some(JoinRefusal::Identity)),
+        ("{}", Some(JoinRefusal::Identity)),
+        ("Not allowed", Some(JoinRefusal::NotAllowed)),
+        ("Not allowed: who are you?", Some(JoinRefusal::NotAllowed)),
+        (
+            "Not allowed now, again in 60 s",
+            Some(JoinRefusal::NotAllowed),
+        ),
+        ("Too many joins a second", Some(JoinRefusal::TooMany)),
+        ("Peer not found", None),
+        ("no", None),
+    ] {
+        assert_eq!(kind(words), expected, "{words}");
+    }
+    assert_eq!(JoinError::Displaced.refusal(), None);
+}

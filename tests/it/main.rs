@@ -19,6 +19,7 @@ mod mounted;
 mod npm;
 mod older;
 mod operations;
+mod probe;
 mod proxies;
 mod quotas;
 mod refused;

@@ -8,11 +8,12 @@ mod certificate;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod descriptors;
+#[path = "../common/errors.rs"]
+mod errors;
 mod output;
 mod signals;
 
 use std::{
-    error::Error,
     io::{IsTerminal as _, Write as _},
     net::SocketAddr,
     panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind},
@@ -30,6 +31,7 @@ use self::{
     access::{AccessError, AccessWatch, AdminFileError},
     arguments::{ArgumentError, Arguments, LogFormat},
     certificate::{CertificateError, Watch},
+    errors::{one_line, with_sources},
     output::Output,
     signals::{Signal, Signals},
 };
@@ -284,32 +286,6 @@ async fn resolve(host: &str, port: u16) -> Result<SocketAddr, StartError> {
 
 fn failure(line: &str) -> String {
     format!("websocket-star-rendezvous: {line}")
-}
-
-/// The error and its causes, unless it tells of them itself.
-fn with_sources(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
-/// What clap says, without its usage.
-fn one_line(error: &str) -> String {
-    let lines = error.lines().map(str::trim);
-    let told: Vec<_> = lines
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
-        .filter(|line| !line.is_empty())
-        .collect();
-    let told = told.join("; ");
-    let told = told.strip_prefix("error: ").unwrap_or(&told);
-    format!("{told} (--help says more)")
 }
 
 #[cfg(test)]

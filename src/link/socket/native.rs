@@ -1,5 +1,7 @@
 //! Over TCP and TLS, with the codec of this crate.
 
+#[cfg(feature = "probe")]
+pub mod probe;
 #[cfg(feature = "proxy")]
 mod proxied;
 
@@ -69,12 +71,18 @@ impl Native {
     }
 }
 
-/// The TLS configuration: the web's roots and `extra`.
-fn tls_config(extra: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
+/// The web's roots and `extra`.
+fn roots(extra: &[CertificateDer<'static>]) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     // All of them were read when they were configured.
     roots.add_parsable_certificates(extra.iter().cloned());
+    roots
+}
+
+/// The TLS configuration with these roots.
+fn tls_config(extra: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
+    let roots = roots(extra);
     let config = ClientConfig::builder_with_provider(crypto::provider())
         .with_safe_default_protocol_versions()
         .expect("its suites are of the default protocol versions")
@@ -95,7 +103,7 @@ pub(super) async fn connect(
     permitted: impl FnOnce(Vec<SocketAddr>) -> Result<Vec<SocketAddr>, LinkError>,
 ) -> Result<(WebSocket, Route), LinkError> {
     #[cfg(feature = "proxy")]
-    if let Some(proxy) = config.native.proxies.of(rendezvous)? {
+    if let Some(proxy) = checked_proxy(rendezvous, config)? {
         let known = proxied::known_address(rendezvous);
         permitted(
             known
@@ -103,13 +111,6 @@ pub(super) async fn connect(
                 .into_iter()
                 .collect(),
         )?;
-        let token = config.tokens.of(rendezvous);
-        if token.is_some() && !rendezvous.is_secure() {
-            return Err(LinkError::Proxy {
-                proxy: proxy.0.to_string().into(),
-                error: crate::error::ProxyError::Token,
-            });
-        }
         let through = proxied::connect_through(&proxy, &config.native.tls, routes, deadline);
         let (io, route) = through.await?;
         return Ok((open_over(rendezvous, config, deadline, io).await?, route));
@@ -119,6 +120,23 @@ pub(super) async fn connect(
         .await?;
     let addresses = permitted(addresses)?;
     connect_to(rendezvous, config, routes, deadline, &addresses).await
+}
+
+/// The proxy for a rendezvous, if there is one, which can read no token on its way.
+#[cfg(feature = "proxy")]
+fn checked_proxy(
+    rendezvous: &Rendezvous,
+    config: &super::SocketConfig,
+) -> Result<Option<(crate::proxy::Proxy, http::Uri)>, LinkError> {
+    let proxy = config.native.proxies.of(rendezvous)?;
+    let is_read = config.tokens.of(rendezvous).is_some() && !rendezvous.is_secure();
+    match proxy {
+        Some((proxy, _)) if is_read => Err(LinkError::Proxy {
+            proxy: proxy.to_string().into(),
+            error: crate::error::ProxyError::Token,
+        }),
+        proxy => Ok(proxy),
+    }
 }
 
 /// The part that comes after name resolution.

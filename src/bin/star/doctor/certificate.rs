@@ -1,0 +1,60 @@
+//! What is in a certificate, as far as people ask.
+
+use std::time::{Duration, SystemTime};
+
+use libp2p_websocket_star::probe::ProtocolVersion;
+use x509_cert::{
+    Certificate,
+    der::{Decode as _, Error},
+};
+
+use super::report::Finding;
+
+/// A certificate that is valid for less is to be renewed: those of 90 days are renewed a month before.
+const SOON: u64 = 14;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A certificate that was shown.
+pub struct Shown {
+    pub issuer: String,
+    not_after: SystemTime,
+}
+
+/// Reads a certificate.
+///
+/// # Errors
+/// If it is none.
+pub fn read(der: &[u8]) -> Result<Shown, Error> {
+    let certificate = Certificate::from_der(der)?;
+    let certificate = certificate.tbs_certificate();
+    Ok(Shown {
+        issuer: certificate.issuer().to_string(),
+        not_after: certificate
+            .validity()
+            .not_after
+            .to_date_time()
+            .to_system_time(),
+    })
+}
+
+impl Shown {
+    /// What is to be said of it, when it was accepted.
+    pub fn finding(&self, version: Option<ProtocolVersion>) -> Finding {
+        let left = self.not_after.duration_since(SystemTime::now());
+        let days = left.unwrap_or_default().as_secs() / DAY.as_secs();
+        let version = match version {
+            Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
+            Some(ProtocolVersion::TLSv1_2) => "TLS 1.2",
+            _ => "TLS",
+        };
+        let unit = if days == 1 { "day" } else { "days" };
+        let seen = format!(
+            "{version}, the certificate of {} has {days} {unit} left",
+            self.issuer
+        );
+        match days < SOON {
+            true => Finding::warning(seen, "Renew it, or see why it is not renewed by itself"),
+            false => Finding::ok(seen),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! `star doctor`: what is wrong between here and a rendezvous, one check after the other.
+
+mod advice;
+mod certificate;
+mod clock;
+mod report;
+mod through;
+mod way;
+
+use std::time::Instant;
+
+use libp2p_identity::Keypair;
+use libp2p_websocket_star::{
+    Config, Error, StarAddr,
+    error::LinkError,
+    probe::{Probe, Wire},
+};
+
+use self::report::{Finding, Report};
+use crate::{
+    address::{self, Place},
+    arguments::DoctorArguments,
+    errors::with_sources,
+    failure::{Failure, StartError},
+    node::{Cause, Habits, JoinFailure, Node},
+    output::milliseconds,
+    signals::Stop,
+};
+
+/// What cannot be checked without a connection, without a link, without a node, and without another node that reaches it.
+const WITHOUT_WIRE: &[&str] = &[
+    "upgrade",
+    "open",
+    "join",
+    "dial",
+    "round trip",
+    "bulk",
+    "clock",
+];
+const WITHOUT_LINK: &[&str] = &["join", "dial", "round trip", "bulk"];
+const WITHOUT_NODE: &[&str] = &["dial", "round trip", "bulk"];
+const WITHOUT_DIAL: &[&str] = &["round trip", "bulk"];
+
+/// Checks everything, as far as it goes.
+///
+/// # Errors
+/// [`Failure::Told`] if a check has failed; others if the checks could not be begun.
+pub async fn run(arguments: DoctorArguments, stop: &mut Stop) -> Result<(), Failure> {
+    let mut report = Report::new(arguments.node.json);
+    tokio::select! {
+        checked = check(&arguments, &mut report) => checked?,
+        () = stop.wanted() => return Err(Failure::Told),
+    }
+    report.end()
+}
+
+/// What the checks are about.
+struct Patient {
+    star: StarAddr,
+    key: Keypair,
+    config: Config,
+    probe: Probe,
+    bulk: bool,
+}
+
+async fn check(arguments: &DoctorArguments, report: &mut Report) -> Result<(), Failure> {
+    let Some((star, config)) = address_and_config(arguments, report)? else {
+        return Ok(());
+    };
+    let patient = Patient {
+        probe: Probe::new(&config, &star),
+        key: arguments.node.key()?,
+        star,
+        config,
+        bulk: !arguments.no_bulk,
+    };
+    let wire = way::check(&patient, report).await?;
+    match wire {
+        Some(wire) => patient.at_the_rendezvous(wire, report).await,
+        None => skip(WITHOUT_WIRE, "there is no connection", report),
+    }
+}
+
+fn skip(checks: &[&str], why: &str, report: &mut Report) -> Result<(), Failure> {
+    for check in checks {
+        report.tell(check, &Finding::skipped(why))?;
+    }
+    Ok(())
+}
+
+/// The address, and what a node there would be configured with. `None` if there is no such address.
+fn address_and_config(
+    arguments: &DoctorArguments,
+    report: &mut Report,
+) -> Result<Option<(StarAddr, Config)>, Failure> {
+    let text = address::rendezvous_text(arguments.rendezvous.clone())?;
+    let place = text.parse::<Place>();
+    let star = match place.and_then(|place| address::rendezvous(Some(place))) {
+        Ok(star) => star,
+        Err(error) => {
+            let finding = Finding::failed(
+                with_sources(&error),
+                "Ask whoever runs the rendezvous for its address",
+            );
+            report.tell("address", &finding)?;
+            return Ok(None);
+        }
+    };
+    match arguments.node.config(&star) {
+        Ok(config) => {
+            report.tell("address", &way::address(&star))?;
+            Ok(Some((star, config)))
+        }
+        Err(StartError::Config(Error::Token(error))) => {
+            let finding = Finding::failed(error.to_string(), "Take the address with wss");
+            report.tell("address", &finding)?;
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Patient {
+    /// What can be checked with a connection.
+    async fn at_the_rendezvous(&self, wire: Wire, report: &mut Report) -> Result<(), Failure> {
+        let opened = self.open(wire, report).await?;
+        match opened {
+            true => self.join(report).await?,
+            false => skip(WITHOUT_LINK, "no link can be opened", report)?,
+        }
+        report.tell("clock", &clock::check(self).await)
+    }
+
+    /// The upgrade, and the first packets. Tells whether a link can be opened.
+    async fn open(&self, wire: Wire, report: &mut Report) -> Result<bool, Failure> {
+        let begin = Instant::now();
+        let upgraded = match self.probe.upgrade(wire).await {
+            Ok(upgraded) => upgraded,
+            Err(error) => {
+                report.tell("upgrade", &failed(&error).since(begin))?;
+                report.tell("open", &Finding::skipped("there is no WebSocket"))?;
+                return Ok(false);
+            }
+        };
+        let seen = format!("it is a WebSocket, in {}", milliseconds(begin.elapsed()));
+        report.tell("upgrade", &Finding::ok(seen).since(begin))?;
+        let begin = Instant::now();
+        let opened = upgraded.opened().await;
+        let finding = match &opened {
+            Ok(open) => Finding::ok(format!(
+                "it speaks Engine.IO 3 and wants a heartbeat every {} s",
+                open.ping_interval.as_secs()
+            )),
+            Err(error) => failed(error),
+        };
+        report.tell("open", &finding.since(begin))?;
+        Ok(opened.is_ok())
+    }
+
+    async fn join(&self, report: &mut Report) -> Result<(), Failure> {
+        let mut node = Node::new(&self.key, self.config.clone(), Habits::default())?;
+        let begin = Instant::now();
+        match node.join(&self.star).await {
+            Ok(_) => {
+                let seen = format!("as {}, in {}", node.peer(), milliseconds(begin.elapsed()));
+                report.tell("join", &Finding::ok(seen).since(begin))?;
+                through::check(self, node, report).await
+            }
+            Err(error) => {
+                report.tell("join", &refused(&error).since(begin))?;
+                skip(WITHOUT_NODE, "no node could join", report)
+            }
+        }
+    }
+}
+
+/// A stage of the way to the rendezvous has failed.
+fn failed(error: &LinkError) -> Finding {
+    Finding::failed(advice::seen(error), advice::of_link(error))
+}
+
+/// A node could not join.
+fn refused(failure: &JoinFailure) -> Finding {
+    let advice = match failure.cause() {
+        Some(Cause::Join(error)) => advice::of_join(error),
+        Some(Cause::Link(error)) => advice::of_link(error),
+        _ => "Look at the identity and the address",
+    };
+    Finding::failed(failure.told(), advice)
+}

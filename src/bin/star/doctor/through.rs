@@ -1,0 +1,235 @@
+//! Through a rendezvous: a second node dials the first, pings it, and sends it bulk.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
+use libp2p_identity::{Keypair, PeerId};
+use libp2p_stream::{Control, IncomingStreams};
+use libp2p_swarm::{DialError as SwarmDialError, StreamProtocol, SwarmEvent};
+use libp2p_websocket_star::{
+    StarAddr,
+    error::{DialError, JoinError},
+};
+use tokio::{task::JoinSet, time::timeout};
+
+use super::{
+    Patient, WITHOUT_DIAL, advice,
+    report::{Finding, Report},
+    skip,
+};
+use crate::{
+    failure::{Failure, StartError},
+    node::{BehaviourEvent, Cause, Habits, Node, dial_error},
+    output::milliseconds,
+};
+
+const PROTOCOL: StreamProtocol = StreamProtocol::new("/websocket-star/doctor/1");
+/// Bytes of bulk: enough that the beginning does not count.
+const BULK: u64 = 8 << 20;
+/// What is written at once.
+const PIECE: usize = 64 << 10;
+/// How long bulk may take: 140 kB/s.
+const BULK_TIME: Duration = Duration::from_secs(60);
+/// How long anything else may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Slower than this is told: 1 MiB/s.
+const SLOW: f64 = 1.0;
+
+/// Checks what goes through the rendezvous to `first`, which has joined there.
+///
+/// # Errors
+/// If standard output cannot be written.
+pub async fn check(patient: &Patient, first: Node, report: &mut Report) -> Result<(), Failure> {
+    let to = first.peer();
+    let address = patient.star.with_peer(to);
+    let mut control = first.swarm.behaviour().streams.new_control();
+    let incoming = control.accept(PROTOCOL).map_err(StartError::Stream)?;
+    let second = Keypair::generate_ed25519();
+    let mut second = Node::new(&second, patient.config.clone(), Habits::default())?;
+    // Both end with this.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve(first));
+    tasks.spawn(take(incoming, second.peer()));
+    let begin = Instant::now();
+    match timeout(PATIENCE, dial(&mut second, to, &address)).await {
+        Ok(Ok(())) => {
+            let took = milliseconds(begin.elapsed());
+            let seen = format!("another node reaches this one, in {took}");
+            report.tell("dial", &Finding::ok(seen).since(begin))?;
+        }
+        Ok(Err(finding)) => {
+            report.tell("dial", &finding.since(begin))?;
+            return skip(WITHOUT_DIAL, "no node could be dialled", report);
+        }
+        Err(_) => {
+            let finding = Finding::failed("no connection in time", "Is the rendezvous overloaded?");
+            report.tell("dial", &finding.since(begin))?;
+            return skip(WITHOUT_DIAL, "no node could be dialled", report);
+        }
+    }
+    report.tell("round trip", &round_trip(&mut second).await)?;
+    let finding = match patient.bulk {
+        true => bulk(&mut second, to).await,
+        false => Finding::skipped("--no-bulk"),
+    };
+    report.tell("bulk", &finding)
+}
+
+/// Has a node do its work.
+async fn serve(mut node: Node) {
+    loop {
+        node.next().await;
+    }
+}
+
+async fn dial(second: &mut Node, to: PeerId, address: &StarAddr) -> Result<(), Finding> {
+    let failed = |error: &Failure| Finding::failed(error.to_string(), "Try again");
+    second.dial(to, address).map_err(|error| failed(&error))?;
+    loop {
+        match second.next().await {
+            SwarmEvent::ConnectionEstablished { .. } => return Ok(()),
+            SwarmEvent::OutgoingConnectionError { error, .. } => return Err(not_dialled(&error)),
+            _ => {}
+        }
+    }
+}
+
+fn not_dialled(error: &SwarmDialError) -> Finding {
+    let seen = dial_error(error);
+    match Cause::of_dial(error) {
+        // The first was let in by its peer id, and this is another.
+        Some(
+            Cause::Join(JoinError::Refused(_))
+            | Cause::Dial(DialError::Join(JoinError::Refused(_))),
+        ) => Finding::warning(
+            format!("a second node, with a key of its own, may not join: {seen}"),
+            "Where peers are let in by their id, this is as it should be, and cannot be tried",
+        ),
+        Some(Cause::Dial(error)) => Finding::failed(seen, advice::of_dial(error)),
+        Some(Cause::Join(error)) => Finding::failed(seen, advice::of_join(error)),
+        Some(Cause::Link(error)) => Finding::failed(seen, advice::of_link(error)),
+        None => Finding::failed(
+            seen,
+            "What comes through the rendezvous is not what was sent: is something between that changes it?",
+        ),
+    }
+}
+
+/// The first ping of the connection.
+async fn round_trip(second: &mut Node) -> Finding {
+    let pinged = timeout(PATIENCE, async {
+        loop {
+            if let SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) = second.next().await {
+                return event.result;
+            }
+        }
+    });
+    match pinged.await {
+        Ok(Ok(time)) => {
+            let seen = format!(
+                "{} from node to node and back, through the rendezvous twice",
+                milliseconds(time)
+            );
+            Finding::ok(seen)
+        }
+        Ok(Err(error)) => Finding::failed(
+            error.to_string(),
+            "Look at the rendezvous: is it overloaded?",
+        ),
+        Err(_) => Finding::failed(
+            "no answer to a ping",
+            "Look at the rendezvous: is it overloaded?",
+        ),
+    }
+}
+
+/// Takes what comes from one peer, and says so when all is there. Others have no business here.
+async fn take(mut incoming: IncomingStreams, from: PeerId) {
+    while let Some((peer, mut stream)) = incoming.next().await {
+        if peer != from {
+            continue;
+        }
+        let counted = async {
+            let (mut left, mut piece) = (BULK, vec![0; PIECE]);
+            while left > 0 {
+                let len = stream.read(&mut piece).await?;
+                if len == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                left = left.saturating_sub(len as u64);
+            }
+            stream.write_all(&[1]).await?;
+            stream.close().await
+        };
+        // The other end tells.
+        let _ = timeout(BULK_TIME, counted).await;
+    }
+}
+
+async fn bulk(second: &mut Node, to: PeerId) -> Finding {
+    let control = second.swarm.behaviour().streams.new_control();
+    let begin = Instant::now();
+    let sent = tokio::select! {
+        sent = timeout(BULK_TIME, send(control, to)) => sent,
+        () = lost(second, to) => Ok(Err(io::Error::other("the connection was lost"))),
+    };
+    let took = begin.elapsed();
+    let rate = (BULK >> 20) as f64 / took.as_secs_f64();
+    let seen = format!(
+        "{} MiB in {}, which is {rate:.1} MiB/s",
+        BULK >> 20,
+        milliseconds(took)
+    );
+    let finding = match sent {
+        Ok(Ok(())) if rate >= SLOW => Finding::ok(seen),
+        Ok(Ok(())) => Finding::warning(
+            seen,
+            "It is slow: the way there, a proxy, or a quota of the rendezvous",
+        ),
+        Ok(Err(error)) => {
+            let advice = "The rendezvous, or a proxy, ends connections that carry much: look at its quotas and its log";
+            Finding::failed(format!("it broke off: {error}"), advice)
+        }
+        Err(_) => {
+            let seen = format!(
+                "{} MiB take longer than {} s",
+                BULK >> 20,
+                BULK_TIME.as_secs()
+            );
+            Finding::warning(
+                seen,
+                "It is very slow: the way there, a proxy, or a quota of the rendezvous",
+            )
+        }
+    };
+    finding.since(begin)
+}
+
+async fn send(mut control: Control, to: PeerId) -> io::Result<()> {
+    let opened = control.open_stream(to, PROTOCOL).await;
+    let mut stream = opened.map_err(io::Error::other)?;
+    let piece = vec![0x5a; PIECE];
+    for _ in 0..BULK / PIECE as u64 {
+        stream.write_all(&piece).await?;
+    }
+    stream.flush().await?;
+    stream.read_exact(&mut [0]).await
+}
+
+/// Returns when the peer is not connected any more.
+async fn lost(node: &mut Node, peer: PeerId) {
+    loop {
+        if let SwarmEvent::ConnectionClosed {
+            peer_id,
+            num_established: 0,
+            ..
+        } = node.next().await
+            && peer_id == peer
+        {
+            return;
+        }
+    }
+}

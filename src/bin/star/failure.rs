@@ -1,0 +1,108 @@
+//! How a command ends badly.
+
+use std::{
+    io::{self, ErrorKind},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use libp2p_websocket_star::{Error as StarError, preset::NoTransport};
+
+use crate::{
+    address::PlaceError, errors::with_sources, identity::IdentityError, output::note,
+    pipe::PipeError,
+};
+
+/// The exit status of what could not be begun as it was asked for.
+pub const UNUSABLE: u8 = 2;
+
+/// Why a command cannot be begun.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("cannot read {}: {error}", .path.display())]
+    File { path: PathBuf, error: io::Error },
+    #[error("{} is too long", .0.display())]
+    TooLong(PathBuf),
+    #[error("STAR_TOKEN is no Unicode text")]
+    Token,
+    #[error(transparent)]
+    Config(#[from] StarError),
+    #[error(transparent)]
+    Transport(#[from] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    NoTransport(#[from] NoTransport),
+    #[error("cannot start the threads to run on: {0}")]
+    Threads(#[source] io::Error),
+    #[error("cannot handle signals: {0}")]
+    Signals(#[source] io::Error),
+    #[error("too many arguments: {0}")]
+    Extra(String),
+    #[error(transparent)]
+    Stream(#[from] libp2p_stream::AlreadyRegistered),
+    #[error("cannot use the standard streams: {0}")]
+    Streams(#[source] io::Error),
+    #[error("RUST_LOG cannot be understood: {0}")]
+    Log(#[from] tracing_subscriber::filter::ParseError),
+}
+
+/// Why a command has failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// It was not begun.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The rendezvous, in the words of the transport.
+    #[error("{0}")]
+    Rendezvous(String),
+    /// A peer cannot be reached.
+    #[error("the peer cannot be reached: {0}")]
+    Unreachable(String),
+    /// The connection to a peer was lost.
+    #[error("the connection to the peer is lost{}{}", if .0.is_empty() { "" } else { ": " }, .0)]
+    Lost(String),
+    #[error("the peer does not answer pings")]
+    NoPings,
+    #[error("no answer")]
+    NoAnswer,
+    #[error(transparent)]
+    Pipe(#[from] PipeError),
+    #[error("cannot write to standard output: {0}")]
+    Output(#[source] io::Error),
+    /// Nobody reads standard output any more. Whoever closed it knows.
+    #[error("standard output is closed")]
+    Closed,
+    /// All was said already.
+    #[error("it has failed")]
+    Told,
+}
+
+impl From<PlaceError> for Failure {
+    fn from(error: PlaceError) -> Self {
+        Self::Start(error.into())
+    }
+}
+
+impl Failure {
+    /// Of an error of standard output.
+    pub fn from_output(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Output(error),
+        }
+    }
+
+    /// Tells of it on standard error, unless nobody needs to be told, and gives the status to end with.
+    pub fn told(&self) -> ExitCode {
+        if !matches!(self, Self::Closed | Self::Told) {
+            note(&format!("star: {}", with_sources(self)));
+        }
+        match self {
+            Self::Start(_) => ExitCode::from(UNUSABLE),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! How the two ends of a pipe find each other.
+
+use std::{
+    collections::VecDeque,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{
+    AsyncReadExt as _, StreamExt as _,
+    io::{ReadHalf, WriteHalf},
+};
+use libp2p_identity::PeerId;
+use libp2p_stream::{Control, OpenStreamError};
+use libp2p_swarm::{Stream, SwarmEvent};
+use multiaddr::Multiaddr;
+use serde_json::json;
+use subtle::ConstantTimeEq as _;
+use tokio::{
+    task::{AbortHandle, JoinSet},
+    time::{sleep, timeout},
+};
+
+use super::{
+    PROTOCOL, PipeError,
+    frame::{Frame, Reader, Writer},
+};
+use crate::{
+    address,
+    arguments::{NodeArguments, PipeArguments},
+    failure::{Failure, StartError},
+    node::{Habits, Node, told},
+    output::{note, words},
+};
+
+/// Bytes of a code, which nobody guesses.
+const CODE: usize = 16;
+/// Those who have opened a stream and are not judged yet. The longest there goes first.
+const CANDIDATES: usize = 16;
+/// How long a candidate may take.
+const HELLO: Duration = Duration::from_secs(10);
+/// How often a stream is opened that ends without an answer: libp2p-stream drops one that comes right behind another.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(200);
+const NOT_ALLOWED: &str =
+    "this peer may not connect; it is to be started with an --identity that --allow names there";
+const WRONG_CODE: &str = "the code is not the one that it has printed";
+
+type Reading = Reader<ReadHalf<Stream>>;
+type Writing = Writer<WriteHalf<Stream>>;
+
+/// Two ends that have agreed.
+pub struct Met {
+    pub node: Node,
+    pub peer: PeerId,
+    pub reader: Reading,
+    pub writer: Writing,
+}
+
+/// Who may connect: peers that are named, or whoever knows the code.
+enum Door {
+    Peers(Vec<PeerId>),
+    Code(String),
+}
+
+impl Door {
+    fn judge(&self, peer: PeerId, code: &[u8]) -> Result<(), &'static str> {
+        match self {
+            Self::Peers(allowed) if allowed.contains(&peer) => Ok(()),
+            Self::Peers(_) => Err(NOT_ALLOWED),
+            // In a time that tells nothing of it.
+            Self::Code(expected) if bool::from(expected.as_bytes().ct_eq(code)) => Ok(()),
+            Self::Code(_) => Err(WRONG_CODE),
+        }
+    }
+
+    fn code(&self) -> Option<&str> {
+        match self {
+            Self::Peers(_) => None,
+            Self::Code(code) => Some(code),
+        }
+    }
+}
+
+fn halves(stream: Stream) -> (Reading, Writing) {
+    let (reader, writer) = stream.split();
+    (Reader::new(reader), Writer::new(writer))
+}
+
+/// Waits for the other end at a rendezvous.
+///
+/// # Errors
+/// If it cannot be joined.
+pub async fn listen(arguments: &PipeArguments) -> Result<Met, Failure> {
+    let place = match &arguments.to.to[..] {
+        [] => None,
+        [place] => Some(place.parse()?),
+        [_, extra, ..] => return Err(Failure::Start(StartError::Extra(words(extra)))),
+    };
+    let star = address::rendezvous(place)?;
+    let (key, config) = (arguments.node.key()?, arguments.node.config(&star)?);
+    let mut node = Node::new(&key, config, Habits::default())?;
+    let mut control = node.swarm.behaviour().streams.new_control();
+    let mut incoming = control.accept(PROTOCOL).map_err(StartError::Stream)?;
+    let door = match arguments.allow.is_empty() {
+        true => Door::Code(hex::encode(rand::random::<[u8; CODE]>())),
+        false => Door::Peers(arguments.allow.clone()),
+    };
+    let joined = node.join(&star).await?;
+    invite(&joined, &door, &arguments.node);
+    let mut candidates = Candidates::new(door, arguments.node.json);
+    loop {
+        tokio::select! {
+            event = node.next() => match event {
+                // The transport joins again by itself.
+                SwarmEvent::ListenerError { error, .. } => lost(&told(&error), arguments.node.json),
+                SwarmEvent::ListenerClosed { reason: Err(error), .. } => {
+                    return Err(Failure::Rendezvous(told(&error)));
+                }
+                _ => {}
+            },
+            Some((peer, stream)) = incoming.next() => candidates.add(peer, stream),
+            Some((peer, reader, mut writer)) = candidates.next() => {
+                // Whoever has gone meanwhile does not count.
+                if writer.send(&Frame::Accept).await.is_ok() {
+                    return Ok(Met { node, peer, reader, writer });
+                }
+            }
+        }
+    }
+}
+
+/// Prints what the other end is to be started with.
+fn invite(joined: &Multiaddr, door: &Door, arguments: &NodeArguments) {
+    if arguments.json {
+        let listening = json!({
+            "event": "listening",
+            "address": joined.to_string(),
+            "code": door.code(),
+        });
+        return note(&listening.to_string());
+    }
+    match door {
+        Door::Code(code) => note(&format!("star pipe {joined} --code {code}")),
+        Door::Peers(_) => note(&format!("star pipe {joined} --identity FILE")),
+    }
+}
+
+fn lost(why: &str, json: bool) {
+    match json {
+        true => note(&json!({"event": "lost", "reason": why}).to_string()),
+        false => note(&format!("star: {why}; joining again")),
+    }
+}
+
+fn refused(peer: PeerId, why: &str, json: bool) {
+    match json {
+        true => {
+            note(&json!({"event": "refused", "peer": peer.to_string(), "reason": why}).to_string())
+        }
+        false => note(&format!("star: {peer} was refused: {why}")),
+    }
+}
+
+/// Those who want to be the other end.
+struct Candidates {
+    door: Arc<Door>,
+    json: bool,
+    judged: JoinSet<Option<(PeerId, Reading, Writing)>>,
+    handles: VecDeque<AbortHandle>,
+    /// When a refusal was shown last: strangers do not fill the terminal.
+    shown: Option<Instant>,
+}
+
+impl Candidates {
+    fn new(door: Door, json: bool) -> Self {
+        Self {
+            door: Arc::new(door),
+            json,
+            judged: JoinSet::new(),
+            handles: VecDeque::new(),
+            shown: None,
+        }
+    }
+
+    fn add(&mut self, peer: PeerId, stream: Stream) {
+        self.handles.retain(|handle| !handle.is_finished());
+        if self.handles.len() >= CANDIDATES
+            && let Some(oldest) = self.handles.pop_front()
+        {
+            oldest.abort();
+        }
+        let is_shown = self
+            .shown
+            .is_none_or(|shown| shown.elapsed() > Duration::from_secs(1));
+        if is_shown {
+            self.shown = Some(Instant::now());
+        }
+        let shown = is_shown.then_some(self.json);
+        let judged = judge(self.door.clone(), peer, stream, shown);
+        self.handles.push_back(self.judged.spawn(judged));
+    }
+
+    /// The next who may connect; `None` if nobody is there now. Cancel safe.
+    async fn next(&mut self) -> Option<(PeerId, Reading, Writing)> {
+        while let Some(judged) = self.judged.join_next().await {
+            if let Ok(Some(found)) = judged {
+                return Some(found);
+            }
+        }
+        None
+    }
+}
+
+/// Lets a candidate in, or tells it why not; and shows that here, as JSON or not, if it is to be `shown`.
+async fn judge(
+    door: Arc<Door>,
+    peer: PeerId,
+    stream: Stream,
+    shown: Option<bool>,
+) -> Option<(PeerId, Reading, Writing)> {
+    let (mut reader, mut writer) = halves(stream);
+    let judged = match timeout(HELLO, reader.next()).await {
+        Ok(Ok(Frame::Hello(code))) => door.judge(peer, code),
+        _ => return None,
+    };
+    let Err(why) = judged else {
+        return Some((peer, reader, writer));
+    };
+    if let Some(json) = shown {
+        refused(peer, why, json);
+    }
+    let _ = timeout(HELLO, async {
+        writer.send(&Frame::Failed(why)).await?;
+        writer.close().await;
+        reader.closed().await;
+        Ok::<_, PipeError>(())
+    })
+    .await;
+    None
+}
+
+/// Connects to the end that listens.
+///
+/// # Errors
+/// If it cannot be reached, or refuses.
+pub async fn dial(arguments: &PipeArguments) -> Result<Met, Failure> {
+    let (address, peer) = address::peer(&arguments.to.to)?;
+    let (key, config) = (arguments.node.key()?, arguments.node.config(&address)?);
+    let mut node = Node::new(&key, config, Habits::default())?;
+    node.join(&address).await?;
+    node.connect(peer, &address).await?;
+    let control = node.swarm.behaviour().streams.new_control();
+    let code = arguments.code.as_deref().unwrap_or_default();
+    let opening = open(control, peer, code.as_bytes());
+    let mut opening = pin!(timeout(arguments.node.timeout, opening));
+    let opened = loop {
+        tokio::select! {
+            opened = &mut opening => break opened,
+            _ = node.next() => {}
+        }
+    };
+    let (reader, writer) = opened.map_err(|_| Failure::NoAnswer)??;
+    Ok(Met {
+        node,
+        peer,
+        reader,
+        writer,
+    })
+}
+
+/// Opens a stream, and waits until it is accepted.
+async fn open(
+    mut control: Control,
+    peer: PeerId,
+    code: &[u8],
+) -> Result<(Reading, Writing), PipeError> {
+    for _ in 0..TRIES {
+        let opened = match control.open_stream(peer, PROTOCOL).await {
+            Ok(stream) => greet(stream, code).await,
+            Err(OpenStreamError::UnsupportedProtocol(_)) => return Err(PipeError::NoPipe),
+            Err(_) => Err(PipeError::Broken),
+        };
+        match opened {
+            Err(PipeError::Broken) => sleep(PAUSE).await,
+            opened => return opened,
+        }
+    }
+    Err(PipeError::NoPipe)
+}
+
+async fn greet(stream: Stream, code: &[u8]) -> Result<(Reading, Writing), PipeError> {
+    let (mut reader, mut writer) = halves(stream);
+    writer.send(&Frame::Hello(code)).await?;
+    match reader.next().await? {
+        Frame::Accept => {}
+        Frame::Failed(why) => return Err(PipeError::Refused(words(why))),
+        _ => return Err(PipeError::Protocol("it sent a frame out of turn")),
+    }
+    Ok((reader, writer))
+}

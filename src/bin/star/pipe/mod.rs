@@ -1,0 +1,176 @@
+//! `star pipe`: standard input to a peer, and what comes from it to standard output.
+
+mod carry;
+mod frame;
+mod meet;
+mod report;
+mod streams;
+
+use std::{io, sync::Arc, time::Duration};
+
+use libp2p_identity::PeerId;
+use libp2p_swarm::{StreamProtocol, SwarmEvent};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use self::{
+    carry::{Carry, Moved},
+    meet::Met,
+    report::Report,
+    streams::{Input, Output},
+};
+use crate::{
+    arguments::PipeArguments,
+    failure::{Failure, StartError},
+    node::{Node, of_end, told},
+    signals::Stop,
+};
+
+const PROTOCOL: StreamProtocol = StreamProtocol::new("/websocket-star/pipe/1");
+/// How long the reason of a broken stream is waited for.
+const REASON: Duration = Duration::from_secs(1);
+
+/// Why a pipe has broken.
+#[derive(Debug, thiserror::Error)]
+pub enum PipeError {
+    #[error("cannot read standard input: {0}")]
+    Input(#[source] io::Error),
+    #[error("cannot write to standard output: {0}")]
+    Output(#[source] Arc<io::Error>),
+    /// The other end says why.
+    #[error("the other end gave up: {0}")]
+    Peer(String),
+    /// The other end does not take the pipe, and says why.
+    #[error("the other end refuses: {0}")]
+    Refused(String),
+    #[error(
+        "the other end has no pipe for us: `star pipe --listen` does not run there, or another peer has taken it"
+    )]
+    NoPipe,
+    /// The stream has ended before its end.
+    #[error("the connection to the other end broke off")]
+    Broken,
+    /// The same, and why.
+    #[error("the connection to the other end broke off: {0}")]
+    BrokenBy(String),
+    #[error("the other end does not keep to the protocol: {0}")]
+    Protocol(&'static str),
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl PipeError {
+    /// What the other end is told, if it can be told anything.
+    fn words(&self) -> Option<String> {
+        match self {
+            Self::Input(error) => Some(format!("it cannot read its standard input: {error}")),
+            Self::Output(error) => Some(format!("it cannot write to its standard output: {error}")),
+            Self::Interrupted => Some("it was interrupted".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Carries both directions to their ends.
+///
+/// # Errors
+/// If the other end cannot be reached, or anything fails before both ends have written all out.
+pub async fn run(arguments: PipeArguments, stop: &mut Stop) -> Result<(), Failure> {
+    let json = arguments.node.json;
+    let moved = Arc::new(Moved::default());
+    let begin = Instant::now();
+    let done = carried(arguments, &moved, stop).await;
+    if json {
+        report::print_json(&moved, begin.elapsed(), done.as_ref().err());
+        return done.map_err(|failure| match failure {
+            Failure::Start(_) => failure,
+            _ => Failure::Told,
+        });
+    }
+    done
+}
+
+async fn carried(
+    arguments: PipeArguments,
+    moved: &Arc<Moved>,
+    stop: &mut Stop,
+) -> Result<(), Failure> {
+    let meeting = async {
+        match arguments.listen {
+            true => meet::listen(&arguments).await,
+            false => meet::dial(&arguments).await,
+        }
+    };
+    let met = tokio::select! {
+        met = meeting => met?,
+        () = stop.wanted() => return Err(PipeError::Interrupted.into()),
+    };
+    let Met {
+        node,
+        peer,
+        reader,
+        writer,
+    } = met;
+    let input = Input::stdin().map_err(StartError::Streams)?;
+    let output = Output::stdout().map_err(StartError::Streams)?;
+    let report = Report::new(!arguments.node.json, input.len, moved.clone());
+    let (lost, why) = watch::channel(None);
+    let driving = tokio::spawn(drive(node, peer, lost));
+    let carry = Carry {
+        reader,
+        writer,
+        input,
+        output,
+        moved: moved.clone(),
+    };
+    let carried = carry.run(stop).await;
+    report.end();
+    let carried = match carried {
+        Err(PipeError::Broken) => Err(broken(why).await),
+        carried => carried,
+    };
+    driving.abort();
+    carried.map_err(closed_quietly)
+}
+
+/// Why the stream has broken: the swarm tells a moment later.
+async fn broken(mut why: watch::Receiver<Option<String>>) -> PipeError {
+    match timeout(REASON, why.wait_for(Option::is_some)).await {
+        Ok(Ok(why)) => why.clone().map_or(PipeError::Broken, PipeError::BrokenBy),
+        _ => PipeError::Broken,
+    }
+}
+
+/// Whoever has closed our standard output knows; the other end was told.
+fn closed_quietly(error: PipeError) -> Failure {
+    match &error {
+        PipeError::Output(why) if why.kind() == io::ErrorKind::BrokenPipe => Failure::Closed,
+        _ => error.into(),
+    }
+}
+
+/// Has the node do its work, and tells why it has lost the peer.
+async fn drive(mut node: Node, peer: PeerId, lost: watch::Sender<Option<String>>) {
+    let mut rendezvous = None;
+    loop {
+        match node.next().await {
+            SwarmEvent::ListenerError { error, .. }
+            | SwarmEvent::ListenerClosed {
+                reason: Err(error), ..
+            } => rendezvous = Some(told(&error)),
+            SwarmEvent::NewListenAddr { .. } => rendezvous = None,
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                num_established: 0,
+                cause,
+                ..
+            } if peer_id == peer => {
+                let why = rendezvous.take().unwrap_or_else(|| of_end(cause.as_ref()));
+                lost.send_replace(Some(why));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! The way to a rendezvous, one stage after the other: for those who look for what is wrong with it.
+//!
+//! A transport takes all stages in one go, and tells of the one that failed. A [`Probe`] takes the same with the same
+//! [`Config`]: its proxies, its root certificates, its token.
+//!
+//! ```
+//! use libp2p_websocket_star::{Config, StarAddr, error::LinkError, probe::Probe};
+//!
+//! async fn opens(star: &StarAddr) -> Result<(), LinkError> {
+//!     let probe = Probe::new(&Config::default(), star);
+//!     let mut wire = match probe.proxy()? {
+//!         Some(proxy) => probe.connect_through(&proxy).await?,
+//!         None => {
+//!             let found = probe.resolve().await?;
+//!             let first = found.into_iter().next();
+//!             let first = first.ok_or(LinkError::NoAddress(star.rendezvous().host().to_string()))?;
+//!             probe.connect(first).await?
+//!         }
+//!     };
+//!     if star.rendezvous().is_secure() {
+//!         wire = probe.encrypt(wire).await.outcome?.wire;
+//!     }
+//!     let open = probe.upgrade(wire).await?.opened().await?;
+//!     println!("the rendezvous wants a heartbeat every {:?}", open.ping_interval);
+//!     Ok(())
+//! }
+//! ```
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::TryFutureExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::rustls::{
+    self, ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    pki_types::{ServerName, UnixTime},
+};
+pub use tokio_rustls::rustls::{ProtocolVersion, pki_types::CertificateDer};
+
+use super::{Io, WebSocket, connect_tcp, resolve, roots, tls_handshake, upgrade};
+#[cfg(feature = "proxy")]
+use super::{checked_proxy, proxied};
+use crate::{
+    StarAddr,
+    address::Rendezvous,
+    config::Config,
+    crypto,
+    error::LinkError,
+    link::{
+        connect::Routes,
+        lock,
+        socket::{Deadline, SocketConfig, begin, leave},
+    },
+};
+
+/// The stages of opening a link to a rendezvous, each of which may take the connect timeout of the configuration.
+///
+/// It connects to wherever the rendezvous is, to addresses that are not public too: whoever makes it names the rendezvous.
+///
+/// # Panics
+/// The futures of its methods panic outside of a Tokio runtime with time and IO enabled.
+///
+/// # Cancel safety
+/// Dropping any of the futures abandons the stage, and the connection that it was given.
+pub struct Probe {
+    rendezvous: Rendezvous,
+    config: SocketConfig,
+    verifier: Arc<WebPkiServerVerifier>,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Probe")
+            .field("rendezvous", &self.rendezvous.to_string())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The proxy that leads to a rendezvous. `Display` gives its URL without credentials.
+#[cfg(feature = "proxy")]
+#[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
+pub struct Proxy(crate::proxy::Proxy, http::Uri);
+
+#[cfg(feature = "proxy")]
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(feature = "proxy")]
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxy({self})")
+    }
+}
+
+/// Bytes to and from a rendezvous, with or without TLS.
+#[derive(Debug)]
+pub struct Wire(Io);
+
+/// What came of a TLS handshake.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Handshake {
+    /// The server's own certificate, if it has shown one; whether or not it was accepted.
+    pub certificate: Option<CertificateDer<'static>>,
+    /// The encrypted connection, or why there is none.
+    pub outcome: Result<Encrypted, LinkError>,
+}
+
+/// A connection with TLS.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Encrypted {
+    /// What goes through it.
+    pub wire: Wire,
+    /// The version of TLS.
+    pub version: Option<ProtocolVersion>,
+}
+
+/// A WebSocket to a rendezvous, on which nothing was said yet.
+pub struct Upgraded {
+    ws: WebSocket,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Upgraded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upgraded").finish_non_exhaustive()
+    }
+}
+
+/// What a rendezvous says when a link opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Opened {
+    /// How often it wants a heartbeat.
+    pub ping_interval: Duration,
+    /// How long an answer to one may take.
+    pub ping_timeout: Duration,
+}
+
+impl Probe {
+    /// Of the rendezvous of `star`, as a transport with `config` would open a link to it.
+    pub fn new(config: &Config, star: &StarAddr) -> Self {
+        let roots = Arc::new(roots(&config.root_certificates));
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, crypto::provider());
+        Self {
+            rendezvous: star.rendezvous().clone(),
+            config: SocketConfig::new(config),
+            // The web's roots are always there, and there are no lists of revoked certificates.
+            verifier: verifier.build().expect("there are roots"),
+            timeout: config.connect_timeout,
+        }
+    }
+
+    fn deadline(&self) -> Deadline {
+        Deadline::after(self.timeout)
+    }
+
+    /// The proxy that leads there, if one does. Then, the proxy looks up the name of the rendezvous.
+    ///
+    /// # Errors
+    /// * [`LinkError::Resolve`] if no proxy can be asked for a host of that name.
+    /// * [`LinkError::Proxy`] if there is a token, and no encryption that would keep it from the proxy.
+    #[cfg(feature = "proxy")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
+    pub fn proxy(&self) -> Result<Option<Proxy>, LinkError> {
+        let proxy = checked_proxy(&self.rendezvous, &self.config)?;
+        Ok(proxy.map(|(proxy, uri)| Proxy(proxy, uri)))
+    }
+
+    /// Connects through a proxy.
+    ///
+    /// # Errors
+    /// [`LinkError::Proxy`], or [`LinkError::TimedOut`].
+    #[cfg(feature = "proxy")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
+    pub async fn connect_through(&self, proxy: &Proxy) -> Result<Wire, LinkError> {
+        let (through, tls) = ((proxy.0.clone(), proxy.1.clone()), &self.config.native.tls);
+        let (mut routes, deadline) = (Routes::default(), self.deadline());
+        let connecting = proxied::connect_through(&through, tls, &mut routes, &deadline);
+        Ok(Wire(connecting.await?.0))
+    }
+
+    /// The addresses of the host, at least one.
+    ///
+    /// # Errors
+    /// [`LinkError::Resolve`], [`LinkError::NoAddress`], or [`LinkError::TimedOut`].
+    pub async fn resolve(&self) -> Result<Vec<SocketAddr>, LinkError> {
+        let resolving = resolve(&self.rendezvous);
+        self.deadline().stage("name resolution", resolving).await
+    }
+
+    /// Connects to one address.
+    ///
+    /// # Errors
+    /// [`LinkError::Connect`], or [`LinkError::TimedOut`].
+    pub async fn connect(&self, addr: SocketAddr) -> Result<Wire, LinkError> {
+        let (addresses, mut routes) = ([addr], Routes::default());
+        let connecting = connect_tcp(&addresses, &mut routes);
+        let connecting = connecting.map_err(|error| LinkError::Connect(Arc::new(error)));
+        let (tcp, _) = self.deadline().stage("connecting", connecting).await?;
+        Ok(Wire(Io::Plain(tcp)))
+    }
+
+    /// Does the TLS handshake, which a rendezvous at `wss` wants first.
+    ///
+    /// The outcome may be [`LinkError::Tls`], [`LinkError::TlsWithoutName`], [`LinkError::NotTls`],
+    /// [`LinkError::TlsHandshake`], [`LinkError::Resolve`] for a name that no certificate can have, or
+    /// [`LinkError::TimedOut`].
+    pub async fn encrypt(&self, wire: Wire) -> Handshake {
+        let seen = Arc::new(Recording {
+            verifier: self.verifier.clone(),
+            certificate: Mutex::default(),
+        });
+        let config = ClientConfig::builder_with_provider(crypto::provider())
+            .with_safe_default_protocol_versions()
+            .expect("its suites are of the default protocol versions")
+            // It verifies as the transport does.
+            .dangerous()
+            .with_custom_certificate_verifier(seen.clone())
+            .with_no_client_auth();
+        let config = Arc::new(config);
+        let handshake = tls_handshake(&self.rendezvous, &config, wire.0);
+        let outcome = self.deadline().stage("the TLS handshake", handshake).await;
+        let certificate = lock(&seen.certificate).take();
+        Handshake {
+            certificate,
+            outcome: outcome.map(|tls| Encrypted {
+                version: tls.get_ref().1.protocol_version(),
+                wire: Wire(Io::Tls(Box::new(tls))),
+            }),
+        }
+    }
+
+    /// Asks for a WebSocket, and shows the token that is for this rendezvous.
+    ///
+    /// # Errors
+    /// [`LinkError::Upgrade`], or [`LinkError::TimedOut`].
+    pub async fn upgrade(&self, wire: Wire) -> Result<Upgraded, LinkError> {
+        let upgrade = upgrade(&self.rendezvous, &self.config, wire.0);
+        let upgraded = self
+            .deadline()
+            .stage("the WebSocket upgrade", upgrade)
+            .await;
+        upgraded.map(|ws| Upgraded {
+            ws,
+            timeout: self.timeout,
+        })
+    }
+}
+
+impl Upgraded {
+    /// Waits for the packets that open a link, and closes it.
+    ///
+    /// # Errors
+    /// [`LinkError::Protocol`] if what answers speaks something else over WebSocket, [`LinkError::Closed`],
+    /// [`LinkError::TimedOut`], or what else can happen to a WebSocket.
+    pub async fn opened(self) -> Result<Opened, LinkError> {
+        let (ws, open) = begin(self.ws, &Deadline::after(self.timeout)).await?;
+        leave(ws, &LinkError::Closed(None));
+        Ok(Opened {
+            ping_interval: open.ping_interval,
+            ping_timeout: open.ping_timeout,
+        })
+    }
+}
+
+/// Keeps the certificate that it judges.
+#[derive(Debug)]
+struct Recording {
+    verifier: Arc<WebPkiServerVerifier>,
+    certificate: Mutex<Option<CertificateDer<'static>>>,
+}
+
+impl ServerCertVerifier for Recording {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *lock(&self.certificate) = Some(end_entity.clone().into_owned());
+        let verifier = &self.verifier;
+        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,182 @@
+//! Servers that stand where a rendezvous should.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use futures::{SinkExt as _, StreamExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
+    net::{TcpListener, TcpSocket, TcpStream},
+    process::Child,
+    task::JoinSet,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    },
+};
+
+use tokio_websockets::{Message, ServerBuilder};
+
+use crate::{
+    operations::certificates::{Certificate, Folder, text},
+    support::program::{self, free_addr},
+};
+
+/// Where nginx listens: at this address nobody else has a port.
+const NGINX: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 79);
+
+/// A server on a loopback port, which ends when it is dropped.
+pub struct Served {
+    pub addr: SocketAddr,
+    _tasks: JoinSet<()>,
+}
+
+impl Served {
+    async fn start<F: Future<Output = ()> + Send + 'static>(
+        serve: impl Fn(TcpStream) -> F + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.expect("a free port");
+        let addr = listener.local_addr().expect("bound");
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut links = JoinSet::new();
+            while let Ok((tcp, _)) = listener.accept().await {
+                links.spawn(serve(tcp));
+            }
+        });
+        Self {
+            addr,
+            _tasks: tasks,
+        }
+    }
+
+    /// It says nothing.
+    pub async fn silent() -> Self {
+        Self::start(|mut tcp| async move {
+            let mut piece = [0; 1024];
+            while matches!(tcp.read(&mut piece).await, Ok(1..)) {}
+        })
+        .await
+    }
+
+    /// It gives each request this answer, and hangs up.
+    pub async fn answering(answer: impl Into<String>) -> Self {
+        let answer: Arc<str> = answer.into().into();
+        Self::start(move |mut tcp| {
+            let answer = answer.clone();
+            async move {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    if !matches!(tcp.read_buf(&mut request).await, Ok(1..)) {
+                        return;
+                    }
+                }
+                // Whoever asks may have gone.
+                let _ = tcp.write_all(answer.as_bytes()).await;
+                let _ = tcp.shutdown().await;
+            }
+        })
+        .await
+    }
+
+    /// It speaks WebSocket, and nothing of ours.
+    pub async fn websocket() -> Self {
+        Self::start(|tcp| async move {
+            let Ok((_, mut ws)) = ServerBuilder::new().accept(tcp).await else {
+                return;
+            };
+            // Whoever asks may have gone.
+            let _ = ws.send(Message::text("welcome")).await;
+            while let Some(Ok(_)) = ws.next().await {}
+        })
+        .await
+    }
+
+    /// It takes TLS off with this certificate, for a server behind it.
+    pub async fn over_tls(certificate: &Certificate, behind: SocketAddr) -> Self {
+        let chain = vec![CertificateDer::from(certificate.der.clone())];
+        let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.as_bytes()).expect("a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("known versions")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("a key for its certificate");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Self::start(move |tcp| {
+            let acceptor = acceptor.clone();
+            async move {
+                // A client that does not trust it hangs up.
+                let Ok(mut tls) = acceptor.accept(tcp).await else {
+                    return;
+                };
+                if let Ok(mut plain) = TcpStream::connect(behind).await {
+                    let _ = copy_bidirectional(&mut tls, &mut plain).await;
+                }
+            }
+        })
+        .await
+    }
+
+    pub fn url(&self) -> String {
+        format!("ws://{}", self.addr)
+    }
+}
+
+/// A port on which nobody listens, and which nobody else gets.
+pub fn refusing() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind((Ipv4Addr::LOCALHOST, 0).into())
+        .expect("a free port");
+    let addr = socket.local_addr().expect("bound");
+    (socket, addr)
+}
+
+/// nginx with these directives for all that it is asked.
+pub struct Nginx {
+    pub addr: SocketAddr,
+    _folder: Folder,
+    _child: Child,
+}
+
+impl Nginx {
+    pub async fn start(directives: &str) -> Self {
+        let folder = Folder::new();
+        let path = |name: &str| text(&folder.path(name));
+        let addr = free_addr(NGINX);
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+        let temporary = temporary.map(|name| format!("{name}_temp_path {};\n", path(name)));
+        let config = format!(
+            "daemon off;\nmaster_process off;\npid {};\nerror_log {};\nevents {{}}\n\
+             http {{\n{}access_log off;\nserver {{ listen {addr}; location / {{ {directives} }} }}\n}}\n",
+            path("pid"),
+            path("error.log"),
+            temporary.concat(),
+        );
+        let config = folder.write("nginx.conf", config);
+        let mut command = program::command("nginx");
+        command
+            .arg("-e")
+            .arg(path("error.log"))
+            .arg("-c")
+            .arg(config);
+        let child = program::start(&mut command, &folder.path(""), &["error.log"], addr).await;
+        Self {
+            addr,
+            _folder: folder,
+            _child: child,
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("ws://{}", self.addr)
+    }
+}

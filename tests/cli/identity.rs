@@ -1,0 +1,68 @@
+//! The file that keeps a key.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use libp2p::identity::Keypair;
+
+use crate::{
+    operations::certificates::{Folder, text},
+    star::run,
+};
+
+#[tokio::test]
+async fn a_new_identity_is_for_its_owner_only_and_stays_the_same() {
+    let folder = Folder::new();
+    let path = folder.path("key");
+    let first = run(&["id", &text(&path)]).await;
+    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    let mode = fs::metadata(&path).expect("made").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    let again = run(&["id", &text(&path)]).await;
+    assert_eq!(again.stdout, first.stdout);
+    let key = fs::read(&path).expect("readable");
+    let key = Keypair::from_protobuf_encoding(&key).expect("as libp2p writes it");
+    assert_eq!(
+        first.stdout.trim_end(),
+        key.public().to_peer_id().to_string()
+    );
+}
+
+#[tokio::test]
+async fn an_identity_that_others_can_read_is_refused() {
+    let folder = Folder::new();
+    let key = Keypair::generate_ed25519().to_protobuf_encoding();
+    let path = folder.write("key", key.expect("encoded"));
+    for mode in [0o644, 0o640, 0o604] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("ours");
+        let refused = run(&["id", &text(&path)]).await;
+        assert_eq!((refused.code, &*refused.stdout), (Some(2), ""));
+        assert_eq!(refused.stderr.lines().count(), 1, "{}", refused.stderr);
+        let expected = format!("(mode {mode:04o}): chmod 600 it");
+        assert!(refused.stderr.contains(&expected), "{}", refused.stderr);
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).expect("ours");
+    assert_eq!(run(&["id", &text(&path)]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_identity_is_refused() {
+    let folder = Folder::new();
+    let path = folder.write("key", "nonsense");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("ours");
+    let inner = folder.path("folder");
+    fs::create_dir(&inner).expect("made");
+    fs::set_permissions(&inner, fs::Permissions::from_mode(0o700)).expect("ours");
+    for (path, expected) in [
+        (text(&path), "is no identity: "),
+        (text(&inner), "cannot read the identity"),
+        (
+            "/nowhere/key".to_owned(),
+            "cannot make the identity /nowhere/key: No such file",
+        ),
+    ] {
+        let refused = run(&["id", &path]).await;
+        assert_eq!(refused.code, Some(2));
+        assert!(refused.stderr.starts_with("star: "), "{}", refused.stderr);
+        assert!(refused.stderr.contains(expected), "{}", refused.stderr);
+    }
+}

@@ -20,17 +20,19 @@
 //!
 //! 1. Two nodes are connected through a rendezvous. The one that was dialled leads: it asks the other one for its addresses, tells its
 //!    own, and both dial at the same time, up to three times. It tries again after 2, 10 and 60 seconds if the other node has no addresses yet,
-//!    once more after a minute if the dials fail, and as soon as it learns another address of its own.
+//!    after a minute if the dials fail, when it learns another address of its own, and then every ten minutes.
 //! 2. [`Event::Connected`]: there is a direct connection, beside the one through the rendezvous. libp2p prefers neither, so new
-//!    streams may take either. If TCP and QUIC both succeed, both connections stay.
+//!    streams may take either. If TCP and QUIC both succeed, both connections stay. Where a direct connection was there first, nothing
+//!    is upgraded.
 //! 3. The connection through the rendezvous is closed once nothing but pings has crossed it for the
 //!    [grace period](Behaviour::with_grace_period), or for four of them while streams are open on it: [`Event::Upgraded`]. Those
 //!    streams end with it, and so does a request whose answer takes longer, a reservation at a relay that is reached there, and what the other
 //!    node sends in that very moment. **A connection that never idles stays.**
 //! 4. A direct connection that was made beside one through a rendezvous is pinged. If no answer comes for some seconds
 //!    ([`with_probe`](Behaviour::with_probe)), it is closed. If its path is gone, by that or as the system reports it, there is
-//!    [`Event::Lost`], and the nodes dial each other through the rendezvous again, up to six times in a minute. The next upgrade waits for 10 seconds, and
-//!    twice as long after each further loss.
+//!    [`Event::Lost`], and the nodes dial each other through the rendezvous again, up to six times in a minute. At a node that was sending,
+//!    the system may take minutes to let the connection go; streams that libp2p tries there meanwhile fail at once. The next upgrade
+//!    waits for 10 seconds, and twice as long after each further loss.
 //!
 //! Private addresses (a LAN) are told and tried as well. Those of this machine are if the rendezvous is on this machine. Names,
 //! link-local addresses and groups are never. A peer is told eight addresses at most, and can have this node dial eight at a
@@ -59,9 +61,9 @@ use libp2p_dcutr as dcutr;
 use libp2p_identity::PeerId;
 use libp2p_ping as ping;
 use libp2p_swarm::{
-    CloseConnection, ConnectionDenied, ConnectionId, DialError, DialFailure, FromSwarm,
-    ListenError, NetworkBehaviour, NotifyHandler, THandler, THandlerInEvent, THandlerOutEvent,
-    ToSwarm,
+    CloseConnection, ConnectionDenied, ConnectionError, ConnectionId, DialError, DialFailure,
+    FromSwarm, ListenError, NetworkBehaviour, NotifyHandler, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
     behaviour::{
         ConnectionClosed, ConnectionEstablished, ExpiredListenAddr, ExternalAddrConfirmed,
         ExternalAddrExpired, ListenFailure, NewExternalAddrCandidate, NewListenAddr,
@@ -77,7 +79,6 @@ use self::{
     candidates::{Candidates, to_dial},
     handler::{Command, Handler},
     peer::{Direct, Peer, SOON},
-    probe::TakenOver,
     upgrade::{Outcome, Upgrade},
 };
 use crate::{
@@ -132,7 +133,7 @@ pub enum Event {
 }
 
 /// Why there is no direct connection.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Neither node reaches the other one: a NAT or a firewall is in between that cannot be punched.
@@ -363,17 +364,25 @@ impl Behaviour {
         let mut upgrade = Upgrade::new(endpoint.clone(), star.rendezvous().is_loopback());
         let no_streams = upgrade.no_streams();
         match self.starting.remove(&id) {
-            Some(dcutr) => upgrade.begin(dcutr),
+            Some(dcutr) => upgrade.begin(dcutr, now()),
             None => {
                 let crossed = self.crosses(peer, endpoint).map(|wait| now() + wait);
-                upgrade.next = self.losses.wait_for(&peer, now()).max(crossed);
+                let until = self.losses.wait_for(&peer, now()).max(crossed);
+                if let Some(until) = until {
+                    upgrade.wait_until(until);
+                }
             }
         }
         let known = self.peers.entry(peer).or_default();
         known.star = Some((star.to_multiaddr(), endpoint.is_dialer()));
         known.stars.insert(id, upgrade);
         known.watch(now());
+        let direct = known.directs.keys().next().copied();
         self.tell(peer, id, Command::Watch(no_streams));
+        if let Some(connection) = direct {
+            self.tell_directs(peer, probe::Command::Keep);
+            self.report(Event::Connected { peer, connection });
+        }
         self.look_soon();
     }
 
@@ -386,7 +395,7 @@ impl Behaviour {
         known.directs.insert(id, Direct::new(now()));
         known.watch(now());
         // What is still being tried would be one connection more.
-        known.stars.values_mut().for_each(Upgrade::stop);
+        known.stars.values_mut().for_each(Upgrade::succeeded);
         if known.stars.is_empty() {
             self.taken_over(peer);
         } else if first {
@@ -405,12 +414,20 @@ impl Behaviour {
             return;
         };
         known.watch(now());
-        let probed = known.directs.keys().copied();
-        self.actions.extend(probed.map(|id| ToSwarm::NotifyHandler {
-            peer_id: peer,
-            handler: NotifyHandler::One(id),
-            event: Either::Right(Either::Left(TakenOver)),
-        }));
+        self.tell_directs(peer, probe::Command::TakenOver);
+    }
+
+    fn tell_directs(&mut self, peer_id: PeerId, command: probe::Command) {
+        let Some(known) = self.peers.get(&peer_id) else {
+            return;
+        };
+        let directs = known.directs.keys();
+        self.actions
+            .extend(directs.map(|id| ToSwarm::NotifyHandler {
+                peer_id,
+                handler: NotifyHandler::One(*id),
+                event: Either::Right(Either::Left(command)),
+            }));
     }
 
     fn closed(&mut self, closed: &ConnectionClosed<'_>) {
@@ -428,7 +445,12 @@ impl Behaviour {
         } else if let Some(direct) = known.directs.remove(&id)
             && known.directs.is_empty()
         {
-            let lost = direct.given_up || is_loss(closed.cause);
+            // Not all transports tell in a way that can be told apart that a path is gone.
+            let unanswered = direct.is_overdue(now(), 2 * self.probe_interval);
+            let lost = match closed.cause {
+                Some(ConnectionError::IO(_)) => unanswered || is_loss(closed.cause),
+                _ => false,
+            };
             self.direct_ended(peer, lost, closed.remaining_established == 0);
         }
         self.forget_if_gone(peer);
@@ -442,15 +464,22 @@ impl Behaviour {
         others.remove(&id);
         if others.is_empty() {
             self.others.remove(&peer);
-            self.direct_ended(peer, false, false);
+            if let Some(known) = self.peers.get_mut(&peer) {
+                known
+                    .stars
+                    .values_mut()
+                    .for_each(|upgrade| upgrade.learned(now()));
+                self.look_soon();
+            }
         }
     }
 
     fn direct_ended(&mut self, peer: PeerId, lost: bool, alone: bool) {
         let now = now();
+        // One that ends before it has taken over would do so again.
+        self.losses.add(peer, now);
         if lost {
             tracing::debug!(%peer, "the direct connection is lost");
-            self.losses.add(peer, now);
             self.report(Event::Lost { peer });
         }
         let until = self.losses.wait_for(&peer, now).unwrap_or(now);
@@ -488,7 +517,7 @@ impl Behaviour {
         let Some(upgrade) = self.upgrade(peer, id) else {
             return;
         };
-        upgrade.begin(dcutr);
+        upgrade.begin(dcutr, now());
         let handler = Box::new(handler);
         let command = match upgrade.leads() {
             true => Command::Lead(handler),
@@ -504,14 +533,12 @@ impl Behaviour {
     /// This node has learned an address: upgrades that wait for one begin, and those that wait for the other node
     /// have it.
     fn learned(&mut self) {
-        let mut waiting = Vec::new();
-        for (peer, known) in &mut self.peers {
-            let stars = known.stars.iter_mut();
-            let waits = stars.filter_map(|(id, upgrade)| upgrade.learned().then_some(*id));
-            waiting.extend(waits.map(|id| (*peer, id)));
-        }
-        for (peer, id) in waiting {
-            self.begin(peer, id);
+        let now = now();
+        let peers = self.peers.values_mut();
+        let upgrades = peers.flat_map(|known| known.stars.values_mut());
+        upgrades.for_each(|upgrade| upgrade.learned(now));
+        if !self.peers.is_empty() {
+            self.look_soon();
         }
     }
 
@@ -541,7 +568,7 @@ impl Behaviour {
         };
         if !upgrade.may_dial() {
             tracing::debug!(%peer, "no dials are left, or one is under way");
-            if upgrade.leads() && upgrade.give_up() {
+            if upgrade.leads() && upgrade.is_spent() && upgrade.give_up() {
                 let error = Error::Unreachable;
                 self.report(Event::Failed { peer, error });
             }
@@ -562,7 +589,7 @@ impl Behaviour {
     fn dial_failed(&mut self, dial: Dial, error: &DialError) {
         let Dial { peer, star, id, .. } = dial;
         match dial.instead {
-            Some((role, addresses)) if !addresses.is_empty() => {
+            Some((role, addresses)) if !addresses.is_empty() && self.is_dialling(peer, star) => {
                 let opts = DialOpts::peer_id(peer)
                     .condition(PeerCondition::Always)
                     .addresses(addresses);
@@ -588,6 +615,11 @@ impl Behaviour {
                 self.grant(peer, star);
             }
         }
+    }
+
+    fn is_dialling(&mut self, peer: PeerId, star: ConnectionId) -> bool {
+        self.upgrade(peer, star)
+            .is_some_and(|upgrade| upgrade.dialling)
     }
 
     /// Another behaviour refuses a connection that the peer has made. A dial to the same end comes to nothing, too.
@@ -620,7 +652,7 @@ impl Behaviour {
             Outcome::Over => Some(Error::NoPart),
             Outcome::Again => None,
         };
-        if let Some(error) = error {
+        if let Some(error) = error.filter(|error| upgrade.is_news(*error)) {
             self.report(Event::Failed { peer, error });
         }
         self.look_soon();
@@ -631,28 +663,29 @@ impl Behaviour {
 impl Behaviour {
     fn look(&mut self) {
         let now = now();
-        let late = self.probe_interval + self.probe_timeout;
-        let stalled = self.tick.is_some_and(|tick| now > tick + STALLED);
-        let late = (!stalled).then_some(late);
+        if self.tick.is_some_and(|tick| now > tick + STALLED) {
+            self.peers.values_mut().for_each(|known| known.forgive(now));
+        }
         let peers: Vec<PeerId> = self.peers.keys().copied().collect();
-        let mut next = None;
+        // What is done here may want to be looked at sooner.
+        self.tick = None;
         for peer in peers {
-            let look = self.look_at(peer, now, late);
-            next = [next, look].into_iter().flatten().min();
+            let next = self.look_at(peer, now).map(|next| now + next);
+            self.tick = [self.tick, next].into_iter().flatten().min();
             self.forget_if_gone(peer);
         }
-        self.tick = next.map(|next| now + next);
     }
 
-    /// Gives how soon there may be something to look at again. Direct connections whose answer is `late` are closed.
-    fn look_at(&mut self, peer: PeerId, now: Instant, late: Option<Duration>) -> Option<Duration> {
+    /// Gives how soon there may be something to look at again.
+    fn look_at(&mut self, peer: PeerId, now: Instant) -> Option<Duration> {
+        self.give_up_overdue(peer, now);
         let known = self.peers.get_mut(&peer)?;
-        let gone = late.map(|late| known.without_answer(now, late));
         let due = known.due(now);
         let back = known.back.as_mut().filter(|back| back.is_due(now));
         let back = back.map(|back| {
             let opts = DialOpts::peer_id(peer)
-                .condition(PeerCondition::DisconnectedAndNotDialing)
+                // One that is being closed still counts as a connection.
+                .condition(PeerCondition::NotDialing)
                 .addresses(vec![back.address.clone()])
                 .extend_addresses_through_behaviour()
                 .build();
@@ -666,13 +699,27 @@ impl Behaviour {
         if let Some(opts) = back {
             self.act(ToSwarm::Dial { opts });
         }
-        for id in gone.into_iter().flatten() {
-            self.close(peer, id);
-        }
         for id in due {
             self.begin(peer, id);
         }
         next
+    }
+
+    /// Closes direct connections whose answer is overdue.
+    fn give_up_overdue(&mut self, peer: PeerId, now: Instant) {
+        let late = self.probe_interval + self.probe_timeout;
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let overdue = known.take_overdue(now, late);
+        let ended = !overdue.is_empty() && known.directs.is_empty();
+        let alone = known.stars.is_empty();
+        for id in overdue {
+            self.close(peer, id);
+        }
+        if ended {
+            self.direct_ended(peer, true, alone);
+        }
     }
 
     /// Closes the peer's connections through rendezvous if they have been quiet for long enough.

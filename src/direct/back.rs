@@ -70,7 +70,9 @@ impl Losses {
     pub(super) fn add(&mut self, peer: PeerId, now: Instant) {
         self.0.retain(|_, loss| now < loss.until + LONGEST_WAIT);
         if self.0.len() >= MAX_LOSSES && !self.0.contains_key(&peer) {
-            return;
+            let soonest = self.0.iter().min_by_key(|(_, loss)| loss.until);
+            let soonest = soonest.map(|(peer, _)| *peer);
+            soonest.and_then(|peer| self.0.remove(&peer));
         }
         let before = self.0.get(&peer).map(|loss| loss.wait);
         let wait = before.map_or(FIRST_WAIT, |wait| (wait * 2).min(LONGEST_WAIT));

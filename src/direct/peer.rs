@@ -36,8 +36,6 @@ pub(super) struct Direct {
     proven: bool,
     /// The peer knows no pings.
     silent: bool,
-    /// It did not answer in time, and is closed.
-    pub(super) given_up: bool,
 }
 
 impl Direct {
@@ -47,7 +45,6 @@ impl Direct {
             took: Duration::ZERO,
             proven: false,
             silent: false,
-            given_up: false,
         }
     }
 
@@ -65,12 +62,12 @@ impl Direct {
     }
 
     /// Whether an answer is overdue: it may be so late, and twice as long as the last one took.
-    fn is_overdue(&self, now: Instant, late: Duration) -> bool {
+    pub(super) fn is_overdue(&self, now: Instant, late: Duration) -> bool {
         !self.silent && now.saturating_duration_since(self.answered) > late + 2 * self.took
     }
 
     fn is_well(&self) -> bool {
-        (self.proven || self.silent) && !self.given_up
+        self.proven || self.silent
     }
 }
 
@@ -100,17 +97,15 @@ impl Peer {
         well.then_some((quiet, streams))
     }
 
-    /// Direct connections whose answer is overdue now.
-    pub(super) fn without_answer(&mut self, now: Instant, late: Duration) -> Vec<ConnectionId> {
-        let overdue = self.directs.iter_mut();
-        let overdue =
-            overdue.filter(|(_, direct)| !direct.given_up && direct.is_overdue(now, late));
+    /// Takes out the direct connections whose answer is overdue. Closing them may take the system a long time.
+    pub(super) fn take_overdue(&mut self, now: Instant, late: Duration) -> Vec<ConnectionId> {
+        let overdue = self.directs.iter();
+        let overdue = overdue.filter(|(_, direct)| direct.is_overdue(now, late));
+        let overdue: Vec<ConnectionId> = overdue.map(|(id, _)| *id).collect();
+        for id in &overdue {
+            self.directs.remove(id);
+        }
         overdue
-            .map(|(id, direct)| {
-                direct.given_up = true;
-                *id
-            })
-            .collect()
     }
 
     /// Connections whose next handshake is due, unless there is a direct connection or a dial for one.
@@ -127,7 +122,14 @@ impl Peer {
     pub(super) fn direct_ended(&mut self, until: Instant) {
         self.quiet = None;
         for upgrade in self.stars.values_mut() {
-            upgrade.next = Some(until);
+            upgrade.wait_until(until);
+        }
+    }
+
+    /// The swarm was not polled for a while: answers may be waiting.
+    pub(super) fn forgive(&mut self, now: Instant) {
+        for direct in self.directs.values_mut() {
+            direct.answered = now;
         }
     }
 

@@ -31,12 +31,17 @@ impl Handler {
     }
 }
 
-/// The connection has taken over, and is one like any other.
-#[derive(Debug)]
-pub struct TakenOver;
+/// What the behaviour tells the handler.
+#[derive(Debug, Clone, Copy)]
+pub enum Command {
+    /// The connection is to take over from one through a rendezvous.
+    Keep,
+    /// It has, and is one like any other.
+    TakenOver,
+}
 
 impl ConnectionHandler for Handler {
-    type FromBehaviour = TakenOver;
+    type FromBehaviour = Command;
     type ToBehaviour = <Ping as ConnectionHandler>::ToBehaviour;
     type InboundProtocol = ReadyUpgrade<StreamProtocol>;
     type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
@@ -51,8 +56,8 @@ impl ConnectionHandler for Handler {
         self.kept
     }
 
-    fn on_behaviour_event(&mut self, TakenOver: TakenOver) {
-        self.kept = false;
+    fn on_behaviour_event(&mut self, command: Command) {
+        self.kept = matches!(command, Command::Keep);
     }
 
     fn poll(

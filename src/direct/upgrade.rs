@@ -23,12 +23,16 @@ use libp2p_swarm::{
 use multiaddr::{Multiaddr, Protocol};
 use web_time::Instant;
 
+use super::Error;
+
 /// When the next handshake begins after one that has led to nothing: either node may learn its addresses meanwhile.
 const AGAIN: [Duration; 3] = [
     Duration::from_secs(2),
     Duration::from_secs(10),
     Duration::from_secs(60),
 ];
+/// And after those.
+const SLOWLY: Duration = Duration::from_secs(600);
 /// The other node can ask for so many dials on one connection. A handshake has three at most.
 const MAX_DIALS: u8 = 12;
 
@@ -87,6 +91,11 @@ pub(super) struct Upgrade {
     given_up: bool,
     /// This node has learned an address that the last handshake did not tell.
     fresh: bool,
+    /// When the last handshake began.
+    begun: Option<Instant>,
+    not_before: Option<Instant>,
+    /// What was reported last.
+    reported: Option<Error>,
     /// When the next handshake begins.
     pub(super) next: Option<Instant>,
     /// A dial is under way.
@@ -117,6 +126,9 @@ impl Upgrade {
             dialled: false,
             given_up: false,
             fresh: false,
+            begun: None,
+            not_before: None,
+            reported: None,
             next: None,
             dialling: false,
             dials: (0, 0),
@@ -139,20 +151,42 @@ impl Upgrade {
         self.endpoint.is_listener()
     }
 
-    /// This node has learned an address. Tells whether an upgrade is to begin with it now; otherwise it does when
-    /// what is under way has ended.
-    pub(super) fn learned(&mut self) -> bool {
-        let now = !self.given_up && (self.dcutr.is_none() || !self.leads());
-        self.fresh = !now;
-        now
+    /// This node has learned an address: a handshake tells it soon, but not one after the other without a wait.
+    pub(super) fn learned(&mut self, now: Instant) {
+        if self.leads() && self.dcutr.is_some() {
+            self.fresh = true;
+        } else if !self.given_up {
+            self.next = Some(self.soonest(now));
+        }
     }
 
-    pub(super) fn begin(&mut self, dcutr: dcutr::Behaviour) {
+    /// When the next handshake may begin.
+    fn soonest(&self, now: Instant) -> Instant {
+        let wait = AGAIN[self.failed.min(AGAIN.len() - 1)];
+        let after_last = self.begun.map(|begun| begun + wait);
+        [after_last, self.not_before]
+            .into_iter()
+            .flatten()
+            .fold(now, Instant::max)
+    }
+
+    /// No handshake begins before that.
+    pub(super) fn wait_until(&mut self, until: Instant) {
+        if !self.given_up {
+            self.not_before = Some(until);
+            self.next = Some(until);
+        }
+    }
+
+    pub(super) fn begin(&mut self, dcutr: dcutr::Behaviour, now: Instant) {
         self.dcutr = Some(dcutr);
+        self.begun = Some(now);
         self.next = None;
         self.fresh = false;
-        self.dialling = false;
-        self.dials.0 = 0;
+        if self.leads() {
+            self.dialling = false;
+            self.dials.0 = 0;
+        }
     }
 
     /// The handler has something for dcutr.
@@ -212,25 +246,42 @@ impl Upgrade {
         }
         self.dcutr = None;
         let wait = match dialled {
-            // Once more, in a while: addresses that were learned meanwhile are told then.
+            // Addresses that were learned meanwhile are told then.
             true if !std::mem::replace(&mut self.dialled, true) => AGAIN.last(),
             true => None,
             false => AGAIN.get(self.failed),
         };
-        self.failed += 1;
-        self.next = wait.map(|wait| now + *wait);
-        if std::mem::take(&mut self.fresh) {
-            self.next = Some(now);
-        }
+        self.failed = self.failed.saturating_add(1);
+        self.next = Some(match std::mem::take(&mut self.fresh) {
+            true => self.soonest(now),
+            false => now + wait.copied().unwrap_or(SLOWLY),
+        });
         match dialled {
             true => Outcome::Dialled,
-            false if self.next.is_some() => Outcome::Again,
+            false if wait.is_some() => Outcome::Again,
             false => Outcome::Over,
         }
     }
 
-    /// There is a direct connection, or nothing to tell.
-    pub(super) fn stop(&mut self) {
+    /// Whether an error is not the one that was reported last.
+    pub(super) fn is_news(&mut self, error: Error) -> bool {
+        self.reported.replace(error) != Some(error)
+    }
+
+    /// There is a direct connection.
+    pub(super) fn succeeded(&mut self) {
+        self.stop();
+        self.failed = 0;
+        self.dialled = false;
+        self.reported = None;
+    }
+
+    /// Whether all dials of this connection are used up.
+    pub(super) fn is_spent(&self) -> bool {
+        self.dials.1 >= MAX_DIALS
+    }
+
+    fn stop(&mut self) {
         self.dcutr = None;
         self.next = None;
         self.dialling = false;

@@ -137,7 +137,7 @@ pub struct PipeArguments {
     /// With --listen: the peer that may connect, without a code; may be given several times
     #[arg(long, value_name = "PEER", requires = "listen")]
     pub allow: Vec<PeerId>,
-    /// The code that the listening end has printed
+    /// The code that the listening end has printed; others on this machine can read it here, but not in STAR_CODE [env: STAR_CODE]
     #[arg(long, value_name = "CODE", conflicts_with = "listen")]
     pub code: Option<String>,
     #[command(flatten)]
@@ -169,6 +169,9 @@ pub struct To {
     pub to: Vec<String>,
 }
 
+/// The longest time that makes sense anywhere, and that no clock overflows with.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A number of seconds, or with a unit: ms, s or m.
 fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "must be a time such as 500ms, 10s or 5m".to_owned();
@@ -186,6 +189,9 @@ fn duration(text: &str) -> Result<Duration, String> {
     let time = time.ok_or_else(wrong)?;
     if time.is_zero() {
         return Err("must be more than nothing".to_owned());
+    }
+    if time > LONGEST {
+        return Err("must be a day at most".to_owned());
     }
     Ok(time)
 }
@@ -225,6 +231,8 @@ mod tests {
             "0",
             "99999999999999999999",
             "18446744073709551615m",
+            "18446744073709551615",
+            "86401",
         ] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }

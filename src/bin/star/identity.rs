@@ -1,6 +1,7 @@
 //! The key of a node, in a file that nobody else can read.
 
 use std::{
+    ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read as _, Write as _},
     path::{Path, PathBuf},
@@ -34,11 +35,19 @@ pub fn load(path: &Path) -> Result<Keypair, IdentityError> {
         path: path.to_owned(),
         error,
     };
-    match File::open(path) {
+    match open(path) {
         Ok(file) => read(path, &file),
         Err(error) if error.kind() == ErrorKind::NotFound => make(path),
         Err(error) => Err(failed(error)),
     }
+}
+
+/// What is no file might never end, or begin.
+fn open(path: &Path) -> io::Result<File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    File::open(path)
 }
 
 fn read(path: &Path, file: &File) -> Result<Keypair, IdentityError> {
@@ -77,6 +86,7 @@ fn check_mode(_: &Path, _: &File) -> Result<(), IdentityError> {
     Ok(())
 }
 
+/// Makes a key, whole or not at all. If somebody else makes one meanwhile, gives that.
 fn make(path: &Path) -> Result<Keypair, IdentityError> {
     let failed = |error| IdentityError::Make {
         path: path.to_owned(),
@@ -85,16 +95,25 @@ fn make(path: &Path) -> Result<Keypair, IdentityError> {
     let key = Keypair::generate_ed25519();
     let encoded = key.to_protobuf_encoding();
     let encoded = encoded.map_err(|error| failed(io::Error::other(error)))?;
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{:016x}", rand::random::<u64>()));
+    let unfinished = path.with_file_name(name);
+    let made = write(&unfinished, &encoded).and_then(|()| fs::hard_link(&unfinished, path));
+    // It may not have been made.
+    let _ = fs::remove_file(&unfinished);
+    match made {
+        Ok(()) => Ok(key),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => load(path),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let made = options.write(true).create_new(true).open(path);
-    let mut file = made.map_err(failed)?;
-    let written = file.write_all(&encoded).and_then(|()| file.sync_all());
-    if let Err(error) = written {
-        // Half a key would be refused the next time.
-        let _ = fs::remove_file(path);
-        return Err(failed(error));
-    }
-    Ok(key)
+    let mut file = options.write(true).create_new(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }

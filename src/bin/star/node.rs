@@ -3,7 +3,10 @@
 use std::{error::Error, time::Duration};
 
 use futures::StreamExt as _;
-use libp2p_core::transport::TransportError;
+use libp2p_core::{
+    Transport as _,
+    transport::{TransportError, timeout::TransportTimeout},
+};
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_ping as ping;
 use libp2p_swarm::{
@@ -24,6 +27,8 @@ use crate::{
 
 /// How long a connection without a stream is kept.
 const IDLE: Duration = Duration::from_secs(10);
+/// How long a connection may take until it is secured and multiplexed: the other end may say nothing.
+const UPGRADE: Duration = Duration::from_secs(10);
 
 #[derive(NetworkBehaviour)]
 #[behaviour(prelude = "libp2p_swarm::derive_prelude")]
@@ -48,6 +53,8 @@ pub struct Habits {
     pub ping_timeout: Duration,
     /// How long a connection without a stream is kept.
     pub idle: Duration,
+    /// How long a connection may take until it is secured and multiplexed.
+    pub upgrade: Duration,
 }
 
 impl Default for Habits {
@@ -56,6 +63,17 @@ impl Default for Habits {
             ping_interval: Duration::from_secs(15),
             ping_timeout: Duration::from_secs(20),
             idle: IDLE,
+            upgrade: UPGRADE,
+        }
+    }
+}
+
+impl Habits {
+    /// The usual ones, with such a bound for a connection to be secured and multiplexed.
+    pub fn within(upgrade: Duration) -> Self {
+        Self {
+            upgrade,
+            ..Self::default()
         }
     }
 }
@@ -67,7 +85,7 @@ impl Node {
     /// If the key cannot be used.
     pub fn new(key: &Keypair, config: Config, habits: Habits) -> Result<Self, StartError> {
         let star = Star::new(config);
-        let transport = star.transport(key)?;
+        let transport = TransportTimeout::new(star.transport(key)?, habits.upgrade).boxed();
         let pings = ping::Config::new()
             .with_interval(habits.ping_interval)
             .with_timeout(habits.ping_timeout);

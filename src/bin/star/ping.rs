@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use libp2p_identity::PeerId;
 use libp2p_ping as ping;
 use libp2p_swarm::{ConnectionId, SwarmEvent};
 use libp2p_websocket_star::{Config, StarAddr, probe::Probe};
 use serde_json::json;
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout};
 
 use crate::{
     address,
@@ -32,18 +33,23 @@ pub async fn run(arguments: PingArguments, stop: &mut Stop) -> Result<(), Failur
         ping_interval: arguments.interval,
         ping_timeout: arguments.node.timeout,
         idle: Duration::MAX,
+        upgrade: arguments.node.timeout,
     };
-    let nearer = rendezvous(&config, &address);
+    let nearer = tokio::spawn(timeout(
+        arguments.node.timeout,
+        rendezvous(config.clone(), address.clone()),
+    ));
     let mut node = Node::new(&key, config.clone(), habits)?;
     let begin = Instant::now();
     let connecting = async {
         node.join(&address).await?;
         node.connect(peer, &address).await
     };
-    let nearer = tokio::select! {
-        (connected, nearer) = futures::future::join(connecting, nearer) => connected.map(|()| nearer)?,
+    tokio::select! {
+        connected = connecting => connected?,
         () = stop.wanted() => return Err(Failure::NoAnswer),
-    };
+    }
+    let took = begin.elapsed();
     let mut pings = Pings {
         node,
         peer,
@@ -51,14 +57,16 @@ pub async fn run(arguments: PingArguments, stop: &mut Stop) -> Result<(), Failur
         round: arguments.interval + arguments.node.timeout + GRACE,
         count: arguments.count,
         connection: None,
-        nearer,
+        nearer: None,
         times: Times::default(),
     };
-    pings.greet(&address.rendezvous().to_string(), begin.elapsed())?;
+    pings.greet(&address.rendezvous().to_string(), took)?;
     let ended = tokio::select! {
         ended = pings.run() => ended,
         () = stop.wanted() => Ok(()),
     };
+    // What has not come by now is left out.
+    pings.nearer = nearer.now_or_never().and_then(|nearer| nearer.ok()?.ok()?);
     pings.sum_up()?;
     ended?;
     match pings.times.answered {
@@ -82,8 +90,8 @@ struct Pings {
 }
 
 /// How long TCP takes to connect to the rendezvous, which is one round trip. `None` where a proxy would answer.
-async fn rendezvous(config: &Config, address: &StarAddr) -> Option<Duration> {
-    let probe = Probe::new(config, address);
+async fn rendezvous(config: Config, address: StarAddr) -> Option<Duration> {
+    let probe = Probe::new(&config, &address);
     if probe.proxy().ok()?.is_some() {
         return None;
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use libp2p_websocket_star::direct::Error;
 
-use self::node::{Kind, Options, pair};
+use self::node::{Kind, Options, apart, pair};
 use crate::support::{embedded, log, panics};
 
 /// The grace period, many times over.
@@ -40,6 +40,25 @@ async fn goes_over(kind: Kind) {
     // What ends the connection there may still be on its way.
     let relayed = server.snapshot().relayed_bytes - before;
     assert!(relayed < 1000, "{relayed} bytes");
+    assert_eq!(panics(), 0);
+    server.shutdown().await;
+}
+
+/// Two connections through the rendezvous come of it, and each node would lead on one of them.
+#[tokio::test]
+async fn two_nodes_that_dial_each_other_at_once_go_over() {
+    log();
+    let server = embedded().await;
+    for kind in [Kind::Tcp, Kind::Quic] {
+        let options = [Options::of(kind), Options::of(kind)];
+        let ([mut one, mut two], at) = apart(&server, options).await;
+        let [at_one, at_two] = at;
+        one.dial(at_two);
+        two.dial(at_one);
+        one.upgraded(two.peer).await;
+        two.upgraded(one.peer).await;
+        one.send(two.peer, 1 << 16).await;
+    }
     assert_eq!(panics(), 0);
     server.shutdown().await;
 }

@@ -19,12 +19,12 @@ use libp2p::{
     swarm::{DialError, NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
     tcp, yamux,
 };
-use libp2p_stream::Control;
+use libp2p_stream::{Control, OpenStreamError};
 use libp2p_websocket_star::{AddressGuard, Behaviour, direct, preset::Star, rendezvous::Server};
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -315,8 +315,18 @@ impl Node {
 
     /// Opens a stream to an echo.
     pub async fn open(&mut self, peer: PeerId) -> Stream {
-        let opened = self.control.open_stream(peer, ECHO);
-        within("a stream", opened).await.expect("a stream")
+        let opened = async {
+            loop {
+                match self.control.open_stream(peer, ECHO).await {
+                    Ok(stream) => return stream,
+                    // A connection that is being closed is still one to choose from.
+                    Err(OpenStreamError::Io(error)) => tracing::debug!(%error, "again"),
+                    Err(error) => panic!("{error}"),
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within("a stream", opened).await
     }
 
     /// Sends so many pieces of 64 KiB one way, and compares their sum.
@@ -375,6 +385,16 @@ async fn answer_with_sum(mut stream: Stream) {
     let _ = stream.close().await;
 }
 
+/// Sends until that fails.
+pub async fn send_without_end(control: &mut Control, peer: PeerId) -> std::io::Result<()> {
+    let opened = control.open_stream(peer, SUM).await;
+    let mut stream = opened.map_err(std::io::Error::other)?;
+    let piece = pattern(0, PIECE);
+    loop {
+        stream.write_all(&piece).await?;
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
@@ -383,27 +403,38 @@ impl Drop for Node {
 
 /// Two nodes, the second of which has dialled the first one through the rendezvous.
 pub async fn pair(server: &Server, options: [Options; 2]) -> [Node; 2] {
-    let mut swarms = options.each_ref().map(swarm);
-    let mut at = Vec::new();
-    for (swarm, options) in swarms.iter_mut().zip(&options) {
-        if options.listens {
-            let address = direct_address(options.kind);
-            let id = swarm.listen_on(address).expect("an address");
-            within("the listener", async {
-                loop {
-                    if let SwarmEvent::NewListenAddr { listener_id, .. } =
-                        swarm.select_next_some().await
-                        && listener_id == id
-                    {
-                        break;
-                    }
-                }
-            })
-            .await;
-        }
-        at.push(join(swarm, server).await);
-    }
-    let nodes = swarms.map(Node::new);
-    nodes[1].dial(at.swap_remove(0));
+    let (nodes, [at, _]) = apart(server, options).await;
+    nodes[1].dial(at);
     nodes
+}
+
+/// Two nodes at the rendezvous, and their addresses there.
+pub async fn apart(server: &Server, options: [Options; 2]) -> ([Node; 2], [Multiaddr; 2]) {
+    let [one, two] = options;
+    let ((one, at_one), (two, at_two)) = (
+        at_the_rendezvous(server, one).await,
+        at_the_rendezvous(server, two).await,
+    );
+    ([one, two], [at_one, at_two])
+}
+
+async fn at_the_rendezvous(server: &Server, options: Options) -> (Node, Multiaddr) {
+    let mut swarm = swarm(&options);
+    if options.listens {
+        let address = direct_address(options.kind);
+        let id = swarm.listen_on(address).expect("an address");
+        within("the listener", async {
+            loop {
+                if let SwarmEvent::NewListenAddr { listener_id, .. } =
+                    swarm.select_next_some().await
+                    && listener_id == id
+                {
+                    break;
+                }
+            }
+        })
+        .await;
+    }
+    let joined = join(&mut swarm, server).await;
+    (Node::new(swarm), joined)
 }

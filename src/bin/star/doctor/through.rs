@@ -11,7 +11,7 @@ use libp2p_stream::{Control, IncomingStreams};
 use libp2p_swarm::{DialError as SwarmDialError, StreamProtocol, SwarmEvent};
 use libp2p_websocket_star::{
     StarAddr,
-    error::{DialError, JoinError},
+    error::{DialError, JoinRefusal},
 };
 use tokio::{task::JoinSet, time::timeout};
 
@@ -101,13 +101,15 @@ fn not_dialled(error: &SwarmDialError) -> Finding {
     let seen = dial_error(error);
     match Cause::of_dial(error) {
         // The first was let in by its peer id, and this is another.
-        Some(
-            Cause::Join(JoinError::Refused(_))
-            | Cause::Dial(DialError::Join(JoinError::Refused(_))),
-        ) => Finding::warning(
-            format!("a second node, with a key of its own, may not join: {seen}"),
-            "Where peers are let in by their id, this is as it should be, and cannot be tried",
-        ),
+        Some(Cause::Join(error) | Cause::Dial(DialError::Join(error)))
+            if error.refusal() == Some(JoinRefusal::NotAllowed) =>
+        {
+            Finding::warning(
+                format!("a second node, with a key of its own, may not join: {seen}"),
+                "Where peers are let in by their id, this is as it should be, and cannot be tried",
+            )
+        }
+        Some(Cause::Dial(DialError::Join(error))) => Finding::failed(seen, advice::of_join(error)),
         Some(Cause::Dial(error)) => Finding::failed(seen, advice::of_dial(error)),
         Some(Cause::Join(error)) => Finding::failed(seen, advice::of_join(error)),
         Some(Cause::Link(error)) => Finding::failed(seen, advice::of_link(error)),

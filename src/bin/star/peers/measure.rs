@@ -100,8 +100,11 @@ impl Measures {
             let until = now + self.timeout;
             self.running
                 .insert(opts.connection_id(), Running { peer, until });
-            // What fails at once is told as an event, too.
-            let _ = node.swarm.dial(opts);
+            let id = opts.connection_id();
+            if let Err(error) = node.swarm.dial(opts) {
+                tracing::debug!(%peer, %error, "not dialled");
+                self.ended(id);
+            }
         }
     }
 

@@ -30,6 +30,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub struct Moved {
     pub sent: AtomicU64,
     pub received: AtomicU64,
+    /// The other end is told that nothing more is sent.
+    ended: AtomicBool,
     /// The other end was told that all it has sent was written out.
     done: AtomicBool,
 }
@@ -66,6 +68,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Carry<R, W> {
             sent: 0,
             told: 0,
             is_unsent: false,
+            is_cut: false,
         };
         let carried = tokio::select! {
             // What the other end says is looked at first: it explains why it does not listen.
@@ -77,8 +80,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Carry<R, W> {
             sent = sending.run(stop) => sent,
         };
         // This end has all that it wants, or wants nothing more. As long as the other has not, it may need us.
-        self.writer.close().await;
-        let _ = timeout(GOODBYE, self.reader.closed()).await;
+        let goodbye = async {
+            self.writer.close().await;
+            self.reader.closed().await;
+        };
+        tokio::select! {
+            _ = timeout(GOODBYE, goodbye) => {}
+            () = stop.wanted() => {}
+        }
         carried
     }
 }
@@ -114,7 +123,10 @@ async fn receive<R: AsyncRead + Unpin>(
             Frame::Written(written) if written <= moved.sent.load(Relaxed) => {
                 taken.send_modify(|taken| taken.written = written.max(taken.written));
             }
-            Frame::Done if taken.borrow().written == moved.sent.load(Relaxed) => {
+            Frame::Done
+                if moved.ended.load(Relaxed)
+                    && taken.borrow().written == moved.sent.load(Relaxed) =>
+            {
                 taken.send_modify(|taken| taken.is_done = true);
             }
             Frame::Failed(why) => return Err(PipeError::Peer(words(why))),
@@ -135,6 +147,8 @@ struct Sending<'a, W> {
     told: u64,
     /// Something was written since the last flush.
     is_unsent: bool,
+    /// A frame was given up in the middle, and nothing can follow it.
+    is_cut: bool,
 }
 
 /// What is to be sent next.
@@ -150,7 +164,7 @@ impl<W: AsyncWrite + Unpin> Sending<'_, W> {
             Ok(()) => return Ok(()),
             Err(failed) => failed,
         };
-        if let Some(words) = failed.words() {
+        if let Some(words) = failed.words().filter(|_| !self.is_cut) {
             let _ = timeout(GOODBYE, self.writer.send(&Frame::Failed(&words))).await;
         }
         Err(failed)
@@ -170,6 +184,8 @@ impl<W: AsyncWrite + Unpin> Sending<'_, W> {
                 }
                 Next::Piece(None) => {
                     is_ended = true;
+                    // Before the other end can tell that it has it.
+                    self.moved.ended.store(true, Relaxed);
                     self.send(&Frame::End(self.sent), stop).await?;
                 }
                 Next::Progress => is_done = self.tell(stop).await?,
@@ -238,7 +254,10 @@ impl<W: AsyncWrite + Unpin> Sending<'_, W> {
             () = stop.wanted() => match timeout(GOODBYE, sending).await {
                 Ok(Ok(())) => Err(PipeError::Interrupted),
                 Ok(Err(error)) => Err(error),
-                Err(_) => Err(PipeError::Broken),
+                Err(_) => {
+                    self.is_cut = true;
+                    Err(PipeError::Interrupted)
+                }
             },
         }
     }

@@ -100,7 +100,7 @@ pub async fn listen(arguments: &PipeArguments) -> Result<Met, Failure> {
     };
     let star = address::rendezvous(place)?;
     let (key, config) = (arguments.node.key()?, arguments.node.config(&star)?);
-    let mut node = Node::new(&key, config, Habits::default())?;
+    let mut node = Node::new(&key, config, Habits::within(arguments.node.timeout))?;
     let mut control = node.swarm.behaviour().streams.new_control();
     let mut incoming = control.accept(PROTOCOL).map_err(StartError::Stream)?;
     let door = match arguments.allow.is_empty() {
@@ -248,11 +248,15 @@ async fn judge(
 pub async fn dial(arguments: &PipeArguments) -> Result<Met, Failure> {
     let (address, peer) = address::peer(&arguments.to.to)?;
     let (key, config) = (arguments.node.key()?, arguments.node.config(&address)?);
-    let mut node = Node::new(&key, config, Habits::default())?;
+    let mut node = Node::new(&key, config, Habits::within(arguments.node.timeout))?;
     node.join(&address).await?;
     node.connect(peer, &address).await?;
     let control = node.swarm.behaviour().streams.new_control();
-    let code = arguments.code.as_deref().unwrap_or_default();
+    let code = arguments
+        .code
+        .clone()
+        .or_else(|| std::env::var("STAR_CODE").ok());
+    let code = code.unwrap_or_default();
     let opening = open(control, peer, code.as_bytes());
     let mut opening = pin!(timeout(arguments.node.timeout, opening));
     let opened = loop {

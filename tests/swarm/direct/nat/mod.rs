@@ -15,7 +15,7 @@ use libp2p_websocket_star::{
 
 use self::network::{Host, Nat, Network, RENDEZVOUS, network};
 use super::{
-    node::{Kind, Node, Options, swarm},
+    node::{Kind, Node, Options, send_without_end, swarm},
     traffic::{go_over_busily, upgrades},
 };
 use crate::{
@@ -228,6 +228,10 @@ async fn a_path_that_is_cut_leads_back_to_the_rendezvous() {
         a.upgraded(b.peer).await;
         b.upgraded(a.peer).await;
         b.send(a.peer, 1 << 20).await;
+        // Its writes wait when nothing is acknowledged any more, and it must not hold up the end.
+        let (mut control, to) = (b.control.clone(), a.peer);
+        let bulk = tokio::spawn(async move { send_without_end(&mut control, to).await });
+        tokio::time::sleep(Duration::from_millis(500)).await;
         network.cut();
         let began = Instant::now();
         let (a_peer, b_peer) = (a.peer, b.peer);
@@ -237,6 +241,7 @@ async fn a_path_that_is_cut_leads_back_to_the_rendezvous() {
         println!("{kind:?}: back at the rendezvous after {took:?}");
         assert!(took < bound("STAR_BACK_SECONDS"), "{took:?}");
         network.mend();
+        bulk.abort();
     }
     server.shutdown().await;
 }

@@ -66,3 +66,20 @@ async fn a_file_that_is_no_identity_is_refused() {
         assert!(refused.stderr.contains(expected), "{}", refused.stderr);
     }
 }
+
+#[tokio::test]
+async fn all_who_make_an_identity_at_once_have_the_same() {
+    let folder = Folder::new();
+    let path = text(&folder.path("key"));
+    let ids = futures::future::join_all((0..8).map(|_| {
+        let path = path.clone();
+        async move { run(&["id", &path]).await }
+    }));
+    let ids = ids.await;
+    for said in &ids {
+        let expected = (Some(0), &ids[0].stdout);
+        assert_eq!((said.code, &said.stdout), expected, "{said:?}");
+    }
+    let left = fs::read_dir(folder.path("key").parent().expect("a folder"));
+    assert_eq!(left.expect("a folder").count(), 1);
+}

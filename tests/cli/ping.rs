@@ -5,8 +5,9 @@ use libp2p::PeerId;
 use crate::{
     star::{Running, command, ended, run},
     support::{
-        address, embedded,
+        address, ed25519, embedded, hasty,
         js::{Rendezvous, RendezvousOptions},
+        raw::Raw,
     },
 };
 
@@ -146,4 +147,26 @@ async fn a_peer_that_stops_is_lost_pings() {
     there.signal("STOP").await;
     pings.says("no answer ").await;
     there.signal("KILL").await;
+}
+
+/// It takes the dial, and says nothing of noise, ever.
+#[tokio::test]
+async fn a_peer_that_says_nothing_is_given_up_in_time() {
+    let server = embedded().await;
+    let mut mute = Raw::with(&ed25519(), hasty());
+    let (_, at) = mute.listen(&address(&server)).await;
+    let at = at.to_string();
+    let silent = tokio::spawn(async move {
+        let mut taken = Vec::new();
+        loop {
+            taken.push(mute.accept().await);
+        }
+    });
+    for command in ["ping", "pipe"] {
+        let said = run(&[command, &at, "--timeout", "2s"]).await;
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.stderr.contains("imeout"), "{said:?}");
+    }
+    silent.abort();
+    server.shutdown().await;
 }

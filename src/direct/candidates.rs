@@ -4,6 +4,8 @@ use std::{collections::VecDeque, net::IpAddr};
 
 use multiaddr::{Multiaddr, Protocol};
 
+use crate::link::embedded_v4;
+
 /// So many addresses are told to a peer, and dialled for one: as many as a swarm dials at a time.
 const MAX_TOLD: usize = 8;
 /// So many of them are such as are confirmed, and as others have seen: whoever this node is connected with can say that it has seen another one.
@@ -88,7 +90,7 @@ fn is_direct(address: &Multiaddr, loopback: bool) -> bool {
     let mut parts = address.iter();
     let ip = match parts.next() {
         Some(Protocol::Ip4(ip)) => IpAddr::V4(ip),
-        Some(Protocol::Ip6(ip)) => ip.to_canonical(),
+        Some(Protocol::Ip6(ip)) => embedded_v4(ip).map_or(IpAddr::V6(ip), IpAddr::V4),
         _ => return false,
     };
     let relayed = parts.any(|part| {
@@ -135,6 +137,8 @@ mod tests {
             "/ip4/127.0.0.1/tcp/22".to_owned(),
             "/ip6/::1/tcp/22".to_owned(),
             "/ip6/::ffff:127.0.0.1/tcp/22".to_owned(),
+            "/ip6/64:ff9b::169.254.169.254/tcp/80".to_owned(),
+            "/ip6/2002:7f00:1::/tcp/22".to_owned(),
             "/ip4/169.254.169.254/tcp/80".to_owned(),
             "/ip6/fe80::1/tcp/80".to_owned(),
             "/ip4/224.0.0.1/udp/4001/quic-v1".to_owned(),

@@ -31,7 +31,7 @@ fn is_global_v4(ip: Ipv4Addr) -> bool {
 }
 
 /// The IPv4 address that is reached under an IPv6 address: mapped, through NAT64 or through 6to4.
-fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+pub(crate) fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     match ip.segments() {
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
             Some(v4(high, low))

@@ -49,6 +49,8 @@ use libp2p_core::transport::ListenerId;
 use libp2p_identity::PeerId;
 use tracing::Instrument as _;
 
+#[cfg(feature = "direct")]
+pub(crate) use self::global::embedded_v4;
 #[cfg(all(feature = "probe", not(target_arch = "wasm32")))]
 pub use self::socket::probe;
 pub(crate) use self::{

@@ -100,19 +100,21 @@ pub(super) struct Upgrade {
     pub(super) next: Option<Instant>,
     /// A dial is under way.
     pub(super) dialling: bool,
-    /// Dials of the handshake that is under way, and of all.
-    dials: (u8, u8),
+    /// The handshake that is under way has come to a dial.
+    has_dialled: bool,
+    /// Dials so far.
+    dials: u8,
     no_streams: Arc<AtomicBool>,
 }
 
 /// What came of a handshake that led to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Both nodes have dialled in vain. It may be tried once more.
+    /// Both nodes have dialled in vain.
     Dialled,
     /// It did not come to a dial, and is tried again.
     Again,
-    /// It did not come to a dial, and is not tried again.
+    /// It did not come to a dial, again and again.
     Over,
 }
 
@@ -131,7 +133,8 @@ impl Upgrade {
             reported: None,
             next: None,
             dialling: false,
-            dials: (0, 0),
+            has_dialled: false,
+            dials: 0,
             no_streams: Arc::default(),
         }
     }
@@ -185,7 +188,7 @@ impl Upgrade {
         self.fresh = false;
         if self.leads() {
             self.dialling = false;
-            self.dials.0 = 0;
+            self.has_dialled = false;
         }
     }
 
@@ -229,17 +232,18 @@ impl Upgrade {
 
     /// Takes one of the dials that are left, unless one is under way.
     pub(super) fn may_dial(&mut self) -> bool {
-        let may = !self.given_up && !self.dialling && self.dials.1 < MAX_DIALS;
+        let may = !self.given_up && !self.dialling && !self.is_spent();
         if may {
             self.dialling = true;
-            self.dials = (self.dials.0 + 1, self.dials.1 + 1);
+            self.has_dialled = true;
+            self.dials += 1;
         }
         may
     }
 
     /// The handshake has led to nothing.
     pub(super) fn handshake_failed(&mut self, now: Instant) -> Outcome {
-        let dialled = self.dials.0 > 0;
+        let dialled = self.has_dialled;
         if !self.leads() {
             // The other node may begin another one.
             return Outcome::Again;
@@ -278,7 +282,7 @@ impl Upgrade {
 
     /// Whether all dials of this connection are used up.
     pub(super) fn is_spent(&self) -> bool {
-        self.dials.1 >= MAX_DIALS
+        self.dials >= MAX_DIALS
     }
 
     fn stop(&mut self) {

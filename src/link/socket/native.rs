@@ -22,7 +22,7 @@ use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        self, CertificateError, ClientConfig, RootCertStore,
+        self, CertificateError, ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier,
         pki_types::{CertificateDer, ServerName},
     },
 };
@@ -80,12 +80,17 @@ fn roots(extra: &[CertificateDer<'static>]) -> RootCertStore {
     roots
 }
 
+/// The beginning of each TLS configuration.
+fn tls_builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    ClientConfig::builder_with_provider(crypto::provider())
+        .with_safe_default_protocol_versions()
+        .expect("its suites are of the default protocol versions")
+}
+
 /// The TLS configuration with these roots.
 fn tls_config(extra: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
     let roots = roots(extra);
-    let config = ClientConfig::builder_with_provider(crypto::provider())
-        .with_safe_default_protocol_versions()
-        .expect("its suites are of the default protocol versions")
+    let config = tls_builder()
         .with_root_certificates(roots)
         .with_no_client_auth();
     Arc::new(config)

@@ -38,7 +38,7 @@ use std::{
 use futures::TryFutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::rustls::{
-    self, ClientConfig, DigitallySignedStruct, SignatureScheme,
+    self, DigitallySignedStruct, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -47,7 +47,7 @@ use tokio_rustls::rustls::{
 };
 pub use tokio_rustls::rustls::{ProtocolVersion, pki_types::CertificateDer};
 
-use super::{Io, WebSocket, connect_tcp, resolve, roots, tls_handshake, upgrade};
+use super::{Io, WebSocket, connect_tcp, resolve, roots, tls_builder, tls_handshake, upgrade};
 #[cfg(feature = "proxy")]
 use super::{checked_proxy, proxied};
 use crate::{
@@ -226,9 +226,7 @@ impl Probe {
             verifier: self.verifier.clone(),
             certificate: Mutex::default(),
         });
-        let config = ClientConfig::builder_with_provider(crypto::provider())
-            .with_safe_default_protocol_versions()
-            .expect("its suites are of the default protocol versions")
+        let config = tls_builder()
             // It verifies as the transport does.
             .dangerous()
             .with_custom_certificate_verifier(seen.clone())

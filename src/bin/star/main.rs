@@ -15,7 +15,8 @@ mod peers;
 mod ping;
 mod pipe;
 mod settings;
-mod signals;
+#[path = "../common/stop.rs"]
+mod stop;
 
 use std::{io::IsTerminal as _, path::Path, process::ExitCode};
 
@@ -26,7 +27,7 @@ use self::{
     arguments::{Arguments, Command},
     errors::one_line,
     failure::{Failure, StartError, UNUSABLE},
-    signals::Stop,
+    stop::Stop,
 };
 
 fn main() -> ExitCode {

@@ -16,7 +16,7 @@ use crate::{
     failure::Failure,
     node::{BehaviourEvent, Habits, Node, of_end},
     output::{milliseconds, rounded, say},
-    signals::Stop,
+    stop::Stop,
 };
 
 /// How long after its time an answer is looked for: the first one that is lost is not told by libp2p.

@@ -12,6 +12,8 @@ mod descriptors;
 mod errors;
 mod output;
 mod signals;
+#[path = "../common/stop.rs"]
+mod stop;
 
 use std::{
     io::{IsTerminal as _, Write as _},

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::stop::Stop;
+
 /// A request of the system's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
@@ -12,55 +14,39 @@ pub enum Signal {
     Stop,
 }
 
-#[cfg(unix)]
 pub struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
+    stop: Stop,
+    #[cfg(unix)]
     hangup: tokio::signal::unix::Signal,
 }
 
-#[cfg(unix)]
 impl Signals {
     pub fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
+            stop: Stop::new()?,
+            #[cfg(unix)]
+            hangup: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?,
         })
     }
 
     /// The next signal. Cancel safe.
+    #[cfg(unix)]
     pub async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.interrupt.recv() => Signal::Stop,
-            _ = self.terminate.recv() => Signal::Stop,
+            () = self.stop.wanted() => Signal::Stop,
             _ = self.hangup.recv() => Signal::Reload,
         }
     }
-}
-
-#[cfg(not(unix))]
-pub struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    pub fn new() -> io::Result<Self> {
-        Ok(Self)
-    }
 
     /// The next signal. Cancel safe.
+    #[cfg(not(unix))]
     pub async fn next(&mut self) -> Signal {
-        if tokio::signal::ctrl_c().await.is_err() {
-            return std::future::pending().await;
-        }
+        self.stop.wanted().await;
         Signal::Stop
     }
-}
 
-impl Signals {
     /// Returns when the process is to end.
     pub async fn stop(&mut self) {
-        while self.next().await != Signal::Stop {}
+        self.stop.wanted().await;
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     failure::{Failure, StartError},
     node::{Cause, Habits, JoinFailure, Node},
     output::milliseconds,
-    signals::Stop,
+    stop::Stop,
 };
 
 /// What cannot be checked without a connection, without a link, without a node, and without another node that reaches it.

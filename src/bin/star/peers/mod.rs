@@ -20,7 +20,7 @@ use crate::{
     arguments::PeersArguments,
     failure::Failure,
     node::{BehaviourEvent, Event, Habits, Node, told},
-    signals::Stop,
+    stop::Stop,
 };
 
 /// How long after the join everybody has been told of who is at a small rendezvous.

@@ -18,7 +18,7 @@ use super::{
     frame::{DATA, Frame, Reader, WINDOW, Writer},
     streams::{Input, Output, Progress},
 };
-use crate::{output::words, signals::Stop};
+use crate::{output::words, stop::Stop};
 
 /// After so many bytes that were written out, the other end is told.
 const TELL: u64 = WINDOW / 32;

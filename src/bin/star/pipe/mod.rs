@@ -25,7 +25,7 @@ use crate::{
     arguments::PipeArguments,
     failure::{Failure, StartError},
     node::{Node, of_end, told},
-    signals::Stop,
+    stop::Stop,
 };
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/websocket-star/pipe/1");

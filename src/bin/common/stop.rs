@@ -1,4 +1,4 @@
-//! What the system asks the process to do.
+//! What asks a program to end.
 
 use std::io;
 

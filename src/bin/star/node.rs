@@ -116,8 +116,7 @@ impl Node {
     /// # Errors
     /// Why the first attempt has failed, in the words of the transport.
     pub async fn join(&mut self, star: &StarAddr) -> Result<Multiaddr, JoinFailure> {
-        let address = star.clone();
-        let listening = self.swarm.listen_on(without_peer(&address));
+        let listening = self.swarm.listen_on(without_peer(star));
         listening.map_err(|error| JoinFailure(Box::new(error)))?;
         loop {
             match self.next().await {

@@ -81,12 +81,13 @@ impl Measures {
         self.unmeasured.is_empty()
     }
 
-    /// Dials whom it may dial now.
-    pub fn begin(&mut self, node: &mut Node, now: Instant) {
+    /// Dials whom it may dial now. Gives those who cannot be dialled at all.
+    pub fn begin(&mut self, node: &mut Node, now: Instant) -> Vec<(PeerId, String)> {
+        let mut failed = Vec::new();
         while self.running.len() < AT_ONCE {
             let due = self.queue.front().filter(|(due, _)| *due <= now);
             let Some(&(_, peer)) = due else {
-                return;
+                break;
             };
             self.queue.pop_front();
             self.queued.remove(&peer);
@@ -98,14 +99,14 @@ impl Measures {
                 .addresses(vec![address.clone()])
                 .build();
             let until = now + self.timeout;
-            self.running
-                .insert(opts.connection_id(), Running { peer, until });
             let id = opts.connection_id();
+            self.running.insert(id, Running { peer, until });
             if let Err(error) = node.swarm.dial(opts) {
-                tracing::debug!(%peer, %error, "not dialled");
                 self.ended(id);
+                failed.push((peer, dial_error(&error)));
             }
         }
+        failed
     }
 
     /// Those who have not answered in time.

@@ -99,17 +99,24 @@ impl Watch {
                 event = self.node.next() => self.event(event)?,
                 _ = ticks.tick() => {
                     let now = Instant::now();
-                    for (peer, why) in self.measures.overdue(now) {
-                        self.view.tell(&News::Unreachable(peer, why))?;
-                    }
+                    let overdue = self.measures.overdue(now);
+                    self.unreachable(overdue)?;
                     self.view.draw()?;
                     if self.is_over(now) {
                         return Ok(());
                     }
                 }
             }
-            self.measures.begin(&mut self.node, Instant::now());
+            let failed = self.measures.begin(&mut self.node, Instant::now());
+            self.unreachable(failed)?;
         }
+    }
+
+    fn unreachable(&mut self, peers: Vec<(PeerId, String)>) -> Result<(), Failure> {
+        let mut news = peers
+            .into_iter()
+            .map(|(peer, why)| News::Unreachable(peer, why));
+        news.try_for_each(|news| self.view.tell(&news))
     }
 
     fn is_over(&self, now: Instant) -> bool {

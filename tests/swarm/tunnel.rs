@@ -235,7 +235,7 @@ async fn set_and_get(port: SocketAddr, number: usize) {
 #[tokio::test]
 async fn a_thousand_connections_reach_redis() {
     let (server, folder) = (embedded().await, tempdir());
-    let redis = program::free_addr(Ipv4Addr::new(127, 0, 0, 79));
+    let redis = program::free_addr(Ipv4Addr::new(127, 0, 0, 80));
     let (port, ip) = (redis.port().to_string(), redis.ip().to_string());
     let mut command = program::command("redis-server");
     command

@@ -12,15 +12,6 @@ use tokio::{
     process::Child,
     task::JoinSet,
 };
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        ServerConfig,
-        crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    },
-};
-
 use tokio_websockets::{Message, ServerBuilder};
 
 use crate::{
@@ -101,15 +92,7 @@ impl Served {
 
     /// It takes TLS off with this certificate, for a server behind it.
     pub async fn over_tls(certificate: &Certificate, behind: SocketAddr) -> Self {
-        let chain = vec![CertificateDer::from(certificate.der.clone())];
-        let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.as_bytes()).expect("a key");
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("known versions")
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .expect("a key for its certificate");
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = certificate.acceptor();
         Self::start(move |tcp| {
             let acceptor = acceptor.clone();
             async move {

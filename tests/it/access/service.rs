@@ -20,14 +20,6 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        ServerConfig,
-        crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    },
-};
 
 use crate::operations::certificates::Certificate;
 
@@ -92,7 +84,7 @@ impl Service {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.expect("a free port");
         let addr = listener.local_addr().expect("bound");
-        let (acceptor, to) = (acceptor(certificate), self.addr);
+        let (acceptor, to) = (certificate.acceptor(), self.addr);
         let connections = self.secure.clone();
         self.tasks.spawn(async move {
             loop {
@@ -128,18 +120,6 @@ impl Service {
     pub fn asked(&self) -> Vec<Value> {
         self.state.asked.lock().expect("no panic").clone()
     }
-}
-
-fn acceptor(certificate: &Certificate) -> TlsAcceptor {
-    let chain = vec![CertificateDer::from(certificate.der.clone())];
-    let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.as_bytes()).expect("a key");
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("known versions")
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .expect("a key for its certificate");
-    TlsAcceptor::from(Arc::new(config))
 }
 
 async fn answer_to(state: State, headers: HeaderMap, body: String) -> Response {

@@ -1,10 +1,21 @@
 //! Certificates for the tests, and the files they are in.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use p12_keystore::{EncryptionAlgorithm, KeyStore, KeyStoreEntry, PrivateKey, PrivateKeyChain};
 use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
 use tempfile::TempDir;
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    },
+};
 
 /// A certificate for loopback addresses, signed by itself.
 pub struct Certificate {
@@ -41,6 +52,19 @@ impl Certificate {
             key_pem: key.serialize_pem(),
             key_der: key.serialize_der(),
         }
+    }
+
+    /// Takes TLS off with it.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let chain = vec![CertificateDer::from(self.der.clone())];
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).expect("a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("known versions")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("a key for its certificate");
+        TlsAcceptor::from(Arc::new(config))
     }
 
     pub fn pfx(&self, passphrase: &str, algorithm: EncryptionAlgorithm) -> Vec<u8> {

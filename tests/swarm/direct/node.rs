@@ -1,6 +1,7 @@
 //! A node that is at a rendezvous and directly reachable, driven in a task of its own.
 
 use std::{
+    net::Ipv4Addr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -14,6 +15,7 @@ use libp2p::{
     connection_limits::{self, ConnectionLimits},
     gossipsub, identify,
     identity::Keypair,
+    multiaddr::Protocol,
     noise, ping,
     request_response::{self, ProtocolSupport},
     swarm::{DialError, NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
@@ -130,12 +132,36 @@ pub fn swarm(options: &Options) -> Swarm<Inner> {
         .build()
 }
 
-fn direct_address(kind: Kind) -> Multiaddr {
-    let address = match kind {
-        Kind::Tcp => "/ip4/127.0.0.1/tcp/0",
-        Kind::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
-    };
-    address.parse().expect("an address")
+/// Any port of that host.
+fn direct_address(host: Ipv4Addr, kind: Kind) -> Multiaddr {
+    let host = Multiaddr::from(host);
+    match kind {
+        Kind::Tcp => host.with(Protocol::Tcp(0)),
+        Kind::Quic => host.with(Protocol::Udp(0)).with(Protocol::QuicV1),
+    }
+}
+
+/// Listens there, and waits until it does.
+pub async fn listening(swarm: &mut Swarm<Inner>, host: Ipv4Addr, kind: Kind) {
+    let id = swarm
+        .listen_on(direct_address(host, kind))
+        .expect("an address");
+    event_of(swarm, "the listener", |event| {
+        matches!(event, SwarmEvent::NewListenAddr { listener_id, .. } if *listener_id == id)
+    })
+    .await;
+}
+
+/// Drives the swarm until there is such an event.
+pub async fn event_of(
+    swarm: &mut Swarm<Inner>,
+    what: &str,
+    seen: impl Fn(&SwarmEvent<InnerEvent>) -> bool,
+) {
+    within(what, async {
+        while !seen(&swarm.select_next_some().await) {}
+    })
+    .await;
 }
 
 type Order = Box<dyn FnOnce(&mut Swarm<Inner>) + Send>;
@@ -219,7 +245,8 @@ impl Node {
 
     pub fn listen(&self, kind: Kind) {
         self.order(move |swarm| {
-            swarm.listen_on(direct_address(kind)).expect("an address");
+            let address = direct_address(Ipv4Addr::LOCALHOST, kind);
+            swarm.listen_on(address).expect("an address");
         });
     }
 
@@ -227,7 +254,7 @@ impl Node {
         self.order(move |swarm| swarm.dial(at).expect("an address"));
     }
 
-    /// How many dials it has begun, the first one through the rendezvous included.
+    /// How many dials its behaviours have begun.
     pub fn dials(&self) -> usize {
         self.dials.load(Relaxed)
     }
@@ -421,19 +448,7 @@ pub async fn apart(server: &Server, options: [Options; 2]) -> ([Node; 2], [Multi
 async fn at_the_rendezvous(server: &Server, options: Options) -> (Node, Multiaddr) {
     let mut swarm = swarm(&options);
     if options.listens {
-        let address = direct_address(options.kind);
-        let id = swarm.listen_on(address).expect("an address");
-        within("the listener", async {
-            loop {
-                if let SwarmEvent::NewListenAddr { listener_id, .. } =
-                    swarm.select_next_some().await
-                    && listener_id == id
-                {
-                    break;
-                }
-            }
-        })
-        .await;
+        listening(&mut swarm, Ipv4Addr::LOCALHOST, options.kind).await;
     }
     let joined = join(&mut swarm, server).await;
     (Node::new(swarm), joined)

@@ -2,7 +2,10 @@
 
 mod network;
 
-use std::time::{Duration, Instant};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use futures::StreamExt as _;
 use libp2p::{
@@ -15,13 +18,10 @@ use libp2p_websocket_star::{
 
 use self::network::{Host, Nat, Network, RENDEZVOUS, network};
 use super::{
-    node::{Kind, Node, Options, send_without_end, swarm},
+    node::{Kind, Node, Options, event_of, listening, send_without_end, swarm},
     traffic::{go_over_busily, upgrades},
 };
-use crate::{
-    node::join_at,
-    support::{log, within},
-};
+use crate::{node::join_at, support::log};
 
 /// What goes directly after the upgrade, in MiB; `STAR_DIRECT_MIB` may ask for more.
 fn bulk() -> usize {
@@ -64,7 +64,7 @@ async fn observer() -> Vec<Multiaddr> {
         })
         .expect("a behaviour")
         .build();
-    let host = Multiaddr::from(std::net::Ipv4Addr::from(RENDEZVOUS));
+    let host = Multiaddr::from(Ipv4Addr::from(RENDEZVOUS));
     for at in [
         host.clone().with(Protocol::Tcp(0)),
         host.with(Protocol::Udp(0)).with(Protocol::QuicV1),
@@ -89,24 +89,14 @@ async fn observer() -> Vec<Multiaddr> {
 async fn node(host: &Host, kind: Kind, at: String, observers: Vec<Multiaddr>) -> (Node, Multiaddr) {
     host.run(async move {
         let mut swarm = swarm(&Options::of(kind));
-        let everywhere = match kind {
-            Kind::Tcp => "/ip4/0.0.0.0/tcp/0",
-            Kind::Quic => "/ip4/0.0.0.0/udp/0/quic-v1",
-        };
-        swarm
-            .listen_on(everywhere.parse().expect("an address"))
-            .expect("an address");
+        // So that the dial comes from the port where it listens.
+        listening(&mut swarm, Ipv4Addr::UNSPECIFIED, kind).await;
         let observer = match kind {
             Kind::Tcp => &observers[0],
             Kind::Quic => &observers[1],
         };
-        // So that the dial comes from the port where it listens.
-        next(&mut swarm, |event| {
-            matches!(event, SwarmEvent::NewListenAddr { .. })
-        })
-        .await;
         swarm.dial(observer.clone()).expect("an address");
-        next(&mut swarm, |event| {
+        event_of(&mut swarm, "its address", |event| {
             matches!(event, SwarmEvent::NewExternalAddrCandidate { .. })
         })
         .await;
@@ -114,16 +104,6 @@ async fn node(host: &Host, kind: Kind, at: String, observers: Vec<Multiaddr>) ->
         (Node::new(swarm), joined)
     })
     .await
-}
-
-async fn next<B: libp2p::swarm::NetworkBehaviour>(
-    swarm: &mut libp2p::Swarm<B>,
-    seen: impl Fn(&SwarmEvent<B::ToSwarm>) -> bool,
-) {
-    within("an address", async {
-        while !seen(&swarm.select_next_some().await) {}
-    })
-    .await;
 }
 
 /// Both nodes are at the rendezvous, and `b` dials.

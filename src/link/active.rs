@@ -1,7 +1,7 @@
 //! An open link: moves frames between the socket, the session and the channels.
 //!
-//! [`dials`] deals with commands and with what the session tells, [`receive`] with what comes over the socket, and
-//! [`send`] with what goes.
+//! [`dials`] handles commands and the events of the session. [`receive`] handles what comes over the socket, and
+//! [`send`] what goes.
 
 mod dials;
 mod receive;
@@ -31,57 +31,59 @@ use crate::{
     runtime::{Changed, Timer, now},
 };
 
-/// Answers that may wait to be sent while the rendezvous goes on asking.
+/// The maximum number of answers that may wait to be sent while the rendezvous goes on asking.
 const MAX_ANSWERS: usize = 4096;
 
-/// How often channels that are idle are looked for, at least.
+/// The longest interval between two scans for idle channels.
 const SCAN: Duration = Duration::from_secs(5);
-/// For no longer than this, a link is kept on which there is nothing to do until then.
+/// The longest time for which a link with nothing to do is kept open. A link that rests for longer is closed.
 const SHORT_REST: Duration = Duration::from_secs(20);
-/// For how many of these a peer may keep credit without a use: two minutes, longer than a link that has stalled may live.
+/// The number of scans during which a peer may keep unused credit: two minutes, which is longer than a stalled link may
+/// live.
 const KEPT_SCANS: u32 = 24;
 
-/// A timer that fires so late was not late by itself: nothing could run. In a hidden page they are up to a second late.
+/// The lateness of a timer from which on the program is assumed to have been unable to run. In a hidden page, timers
+/// are up to a second late by themselves.
 const LATE: Duration = Duration::from_secs(2);
-/// How long all have after that to read what has come.
+/// The time after such a pause in which readers may read what has come, before deadlines count again.
 const LENIENT: Duration = Duration::from_secs(1);
 
-/// Why a link is no longer served.
+/// The reason why a link is no longer served.
 pub(super) enum Lost {
-    /// Nobody uses it.
+    /// The link has no users any more.
     Unused,
     /// Another link takes its place.
     GaveWay,
-    /// All who use it have been told to come again later.
+    /// The rendezvous has told all users of the link to come again later.
     Resting,
-    /// The rendezvous waits for the answer to a challenge that we do not know, as long as the link lasts.
+    /// The rendezvous waits for the answer to a challenge that we do not know, for as long as the link lasts.
     Stale,
     Failed(LinkError),
 }
 
 pub(super) struct Active<'d> {
-    /// What outlives this link.
+    /// The state that outlives this link.
     driver: &'d mut Driver,
-    /// The time at which the link is served.
+    /// The current time, taken at the start of each poll.
     now: Instant,
     ws: WebSocket,
     session: Session,
     heartbeat: Heartbeat,
     counts: OpenLink,
-    /// When the heartbeat was given to be sent that has no answer yet.
+    /// The time at which the unanswered heartbeat was queued.
     pinged: Option<Instant>,
-    /// Bytes that had been received when the link last gave a sign of life.
+    /// The number of bytes that had been received at the last sign of life.
     received: u64,
-    /// Whether only a new link can be joined on, and nothing is lost with this one.
+    /// Whether joining needs a new link, and closing this one loses nothing.
     stale: bool,
     channels: Channels,
     intake: Intake,
-    /// Heartbeats and answers to them.
+    /// Heartbeats, and answers to heartbeats, that wait to be sent.
     beats: VecDeque<String>,
     timer: Timer,
-    /// What the timer is set for.
+    /// The time for which the timer is set.
     due: Option<Instant>,
-    /// Until when no deadline counts.
+    /// The time until which no deadline counts.
     lenient_until: Instant,
     next_scan: Instant,
     next_give_back: Instant,
@@ -164,7 +166,8 @@ impl<'d> Active<'d> {
         }
     }
 
-    /// Whoever could not run in time, as in a page that was frozen, has not read what came meanwhile; nor have the readers.
+    /// Extends the deadlines if the timer was very late. A program that could not run in time, as in a frozen page, has
+    /// not read what came meanwhile; nor have the readers.
     fn forgive_lateness(&mut self) {
         let due = self.due.take();
         let late = due.map_or(Duration::ZERO, |due| {
@@ -173,7 +176,7 @@ impl<'d> Active<'d> {
         if late >= LATE {
             self.intake.forgive(late);
             self.lenient_until = self.now + LENIENT;
-            // The rendezvous may have given us up.
+            // The rendezvous may have given up on us.
             self.doubt();
         }
     }
@@ -190,7 +193,7 @@ impl<'d> Active<'d> {
         self.heartbeat.doubt(self.ws.queued() > 0, self.now);
     }
 
-    /// Reads, writes and keeps the time, until all of them wait. Tells whether all is written.
+    /// Reads, writes and handles deadlines until all of them wait. Returns whether everything is written.
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkError> {
         self.retry_parked();
         let more = self.poll_receive(cx)?;
@@ -214,7 +217,7 @@ impl<'d> Active<'d> {
             && self.session.transmits() == 0
     }
 
-    /// Whether there is nothing to do for so long that the rendezvous need not keep the link.
+    /// Returns whether there is nothing to do for so long that the rendezvous need not keep the link.
     fn is_resting(&self) -> bool {
         let until = self.driver.users.rest_until(self.now);
         until.is_some_and(|until| until > self.now + SHORT_REST)
@@ -253,7 +256,7 @@ impl<'d> Active<'d> {
     fn keep_heartbeat(&mut self) -> Result<(), LinkError> {
         match self.heartbeat.poll(self.now) {
             Due::Nothing => {}
-            // With so many unwritten, one more would not be read either.
+            // With so many unwritten heartbeats, another one would not be read either.
             Due::Ping if self.beats.len() >= MAX_ANSWERS => {}
             Due::Ping => {
                 self.beats.push_back(engine_io::Packet::Ping("").encode());
@@ -264,12 +267,12 @@ impl<'d> Active<'d> {
         Ok(())
     }
 
-    /// Gives up the channels whose stream the other peer does not accept, and gives back credits of idle ones.
+    /// Gives up the channels whose stream the other peer does not accept, and gives back credit of idle ones.
     fn scan_channels(&mut self) {
         let timeout = self.driver.context.stall_timeout;
         if self.next_give_back <= self.now {
             self.next_give_back = self.now + SCAN;
-            // What we do not read cannot tell us what is given back.
+            // While the link is not read, we cannot learn what the peers give back.
             let limit = (!self.intake.is_parked()).then_some(KEPT_SCANS);
             self.channels.give_back(self.now, limit);
         }
@@ -281,7 +284,7 @@ impl<'d> Active<'d> {
         }
     }
 
-    /// Has the task woken at the next deadline.
+    /// Wakes the task at the next deadline.
     fn poll_timer(&mut self, cx: &mut Context<'_>) {
         let listeners = self.driver.users.listeners.iter();
         let retries = listeners.filter_map(|(_, listener)| listener.retry);

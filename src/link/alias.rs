@@ -1,19 +1,26 @@
-//! Which rendezvous an address means that a DNS transport has been at.
+//! Finds the rendezvous that an address means after a DNS transport has resolved its name.
 //!
-//! `SwarmBuilder::with_dns` resolves the name in every address before this transport sees it. The address
-//! then names a host that nobody has joined at, and whose certificate cannot be verified. What is left
-//! is the port, the scheme and the IP address: they are compared with the names that are known.
+//! `SwarmBuilder::with_dns` resolves the name in every address before this transport sees the address. The address then
+//! contains a host at which no peer has joined, and whose certificate cannot be verified. Only the port, the scheme and
+//! the IP address are left. They are compared with the known names.
 
 use super::{Links, global::is_global, lock};
 use crate::address::{Rendezvous, StarAddr};
 
-/// How many names are looked up for one dial.
+/// The maximum number of names that are looked up for one dial.
 const MAX_LOOKUPS: usize = 4;
 
 impl Links {
-    /// The rendezvous through which to dial `to`: the one that it names, if a link is open there; the one that we listen
-    /// at, if the peer was announced there at this address; one to which a link is open under another spelling, if we listen there
-    /// or the dialled peer is said to be there, or else one of the names at which it is said to be; else the one that it names.
+    /// Returns the rendezvous through which to dial `to`. The first match counts:
+    ///
+    /// 1. The rendezvous in `to`, if a link to it is open.
+    /// 2. The rendezvous at which we listen and that announced the peer at this address.
+    /// 3. A rendezvous to which a link is open under another spelling. If `to` contains an IP address, we must also
+    ///    listen there, or the dialled peer must be said to be there.
+    /// 4. One of the names at which the peer is said to be: one that has the IP address, or the only one if `to` is
+    ///    secure.
+    /// 5. If `to` is secure, a rendezvous to which a link is open and whose name has the IP address.
+    /// 6. The rendezvous in `to`.
     pub(crate) async fn rendezvous_meant(
         &self,
         to: &StarAddr,
@@ -37,14 +44,14 @@ impl Links {
         let (opened, opening): (Vec<_>, Vec<_>) = open.partition(|(_, ips)| !ips.is_empty());
         let nobody = opened.is_empty() && opening.is_empty();
         if nobody && !self.context.allow_local && !is_global(ip) {
-            // No name that has this address would be connected to.
+            // We would not connect to any name that has this address.
             return wanted.clone();
         }
         let named: Vec<_> = named()
             .into_iter()
             .filter(|rendezvous| rendezvous.is_same_endpoint(wanted))
             .collect();
-        // Anybody's name may have the address of another one's server.
+        // The owner of any name can point it to the address of another server.
         let is_vouched_for = |rendezvous: &Rendezvous| {
             self.context.listening.at(rendezvous)
                 || named.contains(rendezvous)
@@ -58,7 +65,7 @@ impl Links {
         let opening = opening.into_iter().map(|(rendezvous, _)| rendezvous);
         let opening = opening.filter(is_vouched_for);
         let looked_up = named.iter().cloned().chain(opening);
-        // What a proxy is asked for is asked of nobody here.
+        // A proxy resolves these names itself, so they are not looked up here.
         #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
         let looked_up = looked_up.filter(|named| !self.context.socket.is_proxied(named));
         let looked_up = looked_up.take(MAX_LOOKUPS);
@@ -68,7 +75,7 @@ impl Links {
         if !wanted.is_secure() {
             return wanted.clone();
         }
-        // An address alone has no certificate: any name is better. Two resolvers may give two answers for one name.
+        // A bare address has no certificate, so any name is better. Two resolvers may give two answers for one name.
         match (&named[..], here.first()) {
             ([only], _) => self.same_server(only.clone()),
             (_, Some(open)) => open.clone(),
@@ -76,11 +83,11 @@ impl Links {
         }
     }
 
-    /// Where the peer was announced at this address: that names a host of the peer's choice, and is no place to
-    /// connect to.
+    /// Returns the rendezvous that announced the peer at this address. The address contains a host of the peer's
+    /// choice, and is no place to connect to.
     ///
-    /// Strangers may have chosen a rendezvous at which we do not listen. That one could announce whom it likes at the
-    /// addresses of another one, and all dials would come to it.
+    /// Only rendezvous at which we listen count. Strangers may have chosen any other one. It could announce any peer at
+    /// the addresses of another rendezvous, and would get all dials to them.
     fn announced_at(&self, to: &StarAddr) -> Option<Rendezvous> {
         let mailboxes = lock(&self.mailboxes);
         let mut open = mailboxes.iter().filter(|(rendezvous, mailbox)| {
@@ -90,7 +97,7 @@ impl Links {
         found.map(|(rendezvous, _)| rendezvous.clone())
     }
 
-    /// The same server as a link that is there has it.
+    /// Returns the same server in the spelling of an open link, if there is one.
     fn same_server(&self, rendezvous: Rendezvous) -> Rendezvous {
         let same = self
             .open()

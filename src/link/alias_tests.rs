@@ -25,7 +25,7 @@ async fn a_rendezvous_where_we_only_dial_gets_no_dials_to_others_by_what_it_anno
     lock(&rogue.spellings).note(&to, &rendezvous(ROGUE), 1, |_| false);
     assert_eq!(meant(&links, &to, &[]).await, rendezvous(STAR));
 
-    // We listen there because our application wants it.
+    // If we listen there, our application has chosen that rendezvous.
     links
         .context
         .listening
@@ -57,7 +57,7 @@ async fn an_address_means_a_link_that_has_it_only_where_we_listen_or_the_peer_is
     const OTHER: &str = "dns4/localhost/tcp/443/wss";
     let links = links(&Config::default());
     let ip = [192, 0, 2, 1].into();
-    // Whoever owns a name says which addresses it has.
+    // The owner of a name decides which addresses it has.
     for base in [ROGUE, "dns4/rogue.example/tcp/80/ws"] {
         *lock(&open(&links, base).addresses) = vec![ip];
     }
@@ -66,7 +66,7 @@ async fn an_address_means_a_link_that_has_it_only_where_we_listen_or_the_peer_is
     assert_eq!(meant(&links, &plain, &[]).await, *plain.rendezvous());
     let named = ["dns4/localhost/tcp/80/ws"];
     assert_eq!(meant(&links, &plain, &named).await, *plain.rendezvous());
-    // Without a name, there is no certificate.
+    // A bare address has no certificate.
     assert_eq!(meant(&links, &secure, &[]).await, rendezvous(ROGUE));
     assert_eq!(meant(&links, &secure, &[OTHER]).await, rendezvous(OTHER));
 

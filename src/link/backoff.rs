@@ -1,9 +1,9 @@
-//! How long to wait between two attempts to open a link.
+//! The wait between two attempts to open a link.
 
 use std::time::Duration;
 
-/// Doubles from the first to the longest wait; each wait is cut short at random by up to half, so
-/// that the peers of a rendezvous that comes back do not all knock at once.
+/// An exponential back-off: the wait doubles from the first to the longest. Each wait is shortened at random by up to
+/// half, so that the peers of a restarted rendezvous do not all reconnect at the same time.
 #[derive(Debug)]
 pub(super) struct Backoff {
     first: Duration,
@@ -20,20 +20,20 @@ impl Backoff {
         }
     }
 
-    /// The wait before the next attempt.
+    /// Returns the wait before the next attempt.
     pub(super) fn wait(&mut self) -> Duration {
         let wait = self.next;
         self.next = (wait * 2).min(self.longest);
         wait / 2 + up_to(wait / 2)
     }
 
-    /// A wait as before the last attempts of many.
+    /// Returns a wait as after many failed attempts.
     pub(super) fn longest_wait(&mut self) -> Duration {
         self.next = self.longest;
         self.wait()
     }
 
-    /// The link was up for `lifetime`: starts over, unless it was lost again at once.
+    /// Starts over after a link that was up for `lifetime`, unless the link was lost again at once.
     pub(super) fn was_up(&mut self, lifetime: Duration) {
         if lifetime >= self.next {
             self.next = self.first;
@@ -41,7 +41,7 @@ impl Backoff {
     }
 }
 
-/// So long at most, at random.
+/// Returns a random duration of at most `most`.
 pub(super) fn up_to(most: Duration) -> Duration {
     most / 0xffff * u32::from(rand::random::<u16>())
 }

@@ -1,4 +1,4 @@
-//! What a connection and its link share: a pair of streams, and who waits for it.
+//! The state that a connection and its link share: a pair of streams, and the wakers of the tasks that wait for it.
 
 use std::{
     sync::{Arc, Mutex},
@@ -26,9 +26,9 @@ use crate::protocol::{
 #[derive(Debug)]
 pub(crate) struct Channel {
     dial_id: DialId,
-    /// The side that this peer has in the dial.
+    /// Our side of the dial.
     side: Side,
-    /// What goes before each item that we send.
+    /// The text frame that goes before each item that we send.
     queue_header: Bytes,
     budgets: Budgets,
     state: Mutex<State>,
@@ -36,13 +36,13 @@ pub(crate) struct Channel {
     counted: OpenStream,
 }
 
-/// What a channel sends in one turn.
+/// The data that a channel sends in one turn.
 #[derive(Debug)]
 pub(super) struct Sent {
     pub(super) what: Transmit,
-    /// When the turn ended.
+    /// The end of the turn.
     pub(super) turn: turns::Ended,
-    /// How many bytes there are to be sent in the next one.
+    /// The number of bytes to send in the next turn.
     pub(super) next_bytes: usize,
 }
 
@@ -51,40 +51,42 @@ struct State {
     pair: Pair,
     reader: Option<Waker>,
     writer: Option<Waker>,
-    /// The channel is in the mailbox, or with the link: it need not be put there again.
+    /// Whether the channel is in the mailbox or with the link, so that it need not be queued again.
     scheduled: bool,
-    /// The last turn of the channel.
+    /// The end of the channel's last turn.
     last_turn: turns::Ended,
-    /// The channel is to be asked for a grant, and in the mailbox, or with the link, for that.
+    /// Whether the link is to ask the channel for a grant. The channel is then in the mailbox or with the link for
+    /// that.
     granting: bool,
-    /// The other peer's stream is accepted: only then may there be further accepts.
+    /// Whether we have accepted the other peer's stream. Only then may we send further accepts.
     accepting: bool,
-    /// What the other peer is to be told that we give back.
+    /// The credit that we give back, and that the other peer does not know of yet.
     returned: u64,
-    /// What the other peer had used while it kept credit, and how often that has been seen.
+    /// The amount that the other peer had used when it was first seen keeping credit, and the number of times that this
+    /// was seen since.
     kept: Option<(u64, u32)>,
-    /// What the link knows of the other peer's credit.
+    /// The share of this channel as it is counted in the link's pledges.
     share: Share,
-    /// The link waits for room for an item.
+    /// Whether the link waits for room for an item.
     parked: bool,
     hold_ups: HoldUps,
-    /// Since when something waits for the other peer to accept our stream.
+    /// The time since which something waits for the other peer to accept our stream.
     unaccepted_since: Option<Instant>,
     our_end: OurEnd,
-    /// Somebody has the connection, and it was not reset yet.
+    /// Whether the connection is in use and was not reset yet.
     is_whole: bool,
 }
 
-/// What has become of the end of our direction.
+/// The state of the end of our direction.
 #[derive(Debug)]
 enum OurEnd {
-    /// It was not sent yet, if it is to be sent at all.
+    /// The end was not sent yet, and may never be.
     Ahead,
-    /// The link has it, behind all that was written.
+    /// The link has the end, behind all written data.
     WithLink,
-    /// The socket has it.
+    /// The socket has the end.
     Flushed,
-    /// The link was lost before the socket had it.
+    /// The link was lost before the socket had the end.
     Lost(StreamError),
 }
 
@@ -101,11 +103,11 @@ impl State {
         }
     }
 
-    /// Wakes whoever waits to write, if there is room for much.
+    /// Wakes the waiting writer if there is room for much data.
     fn wake_writer_for_room(&mut self, budgets: &Budgets) {
         let sink = &self.pair.sink;
         let has_room = sink.held() <= budgets.send / 2 && sink.room() > 0;
-        // Whoever waits for the end to be flushed is woken by that.
+        // A task that waits for the end to be flushed is woken by the flush.
         let is_closing = matches!(self.our_end, OurEnd::WithLink);
         if !is_closing && (has_room || sink.is_over()) {
             self.wake_writer();
@@ -117,7 +119,7 @@ impl State {
         self.wake_writer();
     }
 
-    /// Tells `pledges` what is pledged to the other peer.
+    /// Updates `pledges` with the amount that is pledged to the other peer.
     fn account(&mut self, now: Instant, pledges: &mut Pledges) {
         let source = &self.pair.source;
         let share = Share::new(source.pledged(), source.in_use(now));
@@ -125,9 +127,9 @@ impl State {
     }
 }
 
-/// For the connection.
+/// The methods for the connection.
 impl Channel {
-    /// Somebody has the connection now.
+    /// Notes that the connection is in use.
     pub(crate) fn taken(&self) {
         lock(&self.state).is_whole = true;
     }
@@ -155,7 +157,8 @@ impl Channel {
         }
     }
 
-    /// `Err(None)` after our own close.
+    /// Writes as [`Sink::write`](crate::protocol::stream::Sink::write) does. The error is `Err(None)` after our own
+    /// close.
     pub(crate) fn poll_write(
         self: &Arc<Self>,
         cx: &mut Context<'_>,
@@ -165,7 +168,7 @@ impl Channel {
         match state.pair.sink.write(data)? {
             0 if !data.is_empty() => {
                 store(&mut state.writer, cx);
-                // Nothing may have been flushed yet: what fills the budget must go all the same.
+                // The writer may not have flushed yet. The data that fills the budget must be sent all the same.
                 state.pair.sink.flush();
                 self.schedule(state);
                 Poll::Pending
@@ -218,7 +221,7 @@ impl Channel {
     }
 }
 
-/// For the link.
+/// The methods for the link.
 impl Channel {
     pub(super) fn new(
         dial_id: DialId,
@@ -270,7 +273,7 @@ impl Channel {
         self.side
     }
 
-    /// The stream that `sender` sends.
+    /// Returns the name of the stream that `sender` sends.
     pub(super) fn stream(&self, sender: Side) -> StreamName<'_> {
         StreamName {
             dial_id: self.dial_id.as_str(),
@@ -278,7 +281,7 @@ impl Channel {
         }
     }
 
-    /// Takes an item in. Without room it is given back, and the link is woken when there is some.
+    /// Delivers an item to the connection. If there is no room, returns the item; the link is woken when there is room.
     pub(super) fn deliver(self: &Arc<Self>, now: Instant, item: Bytes) -> Result<(), Refused> {
         let len = item.len();
         let mut state = lock(&self.state);
@@ -292,7 +295,7 @@ impl Channel {
         result
     }
 
-    /// Takes in an item that was given back.
+    /// Delivers an item that was returned before.
     pub(super) fn redeliver(&self, item: Bytes) -> Result<(), Bytes> {
         let len = item.len();
         let mut state = lock(&self.state);
@@ -305,17 +308,17 @@ impl Channel {
         result
     }
 
-    /// For how long the link was held up by now, because this channel had no room.
+    /// Returns for how long the link was held up by now because this channel had no room.
     pub(super) fn held_up(&self, now: Instant) -> Duration {
         lock(&self.state).hold_ups.held(now)
     }
 
-    /// The link was held up.
+    /// Records that this channel held up the link.
     pub(super) fn add_hold_up(&self, since: Instant, until: Instant) {
         lock(&self.state).hold_ups.add(since, until);
     }
 
-    /// The other peer takes our stream, or grants more for it.
+    /// Handles an accept of our stream, or a further grant for it.
     pub(super) fn accepted(self: &Arc<Self>, grant: Option<Grant>) {
         let mut state = lock(&self.state);
         match grant {
@@ -327,12 +330,12 @@ impl Channel {
         self.schedule(state);
     }
 
-    /// The other peer's stream is accepted.
+    /// Notes that we have accepted the other peer's stream.
     pub(super) fn accepting(&self) {
         lock(&self.state).accepting = true;
     }
 
-    /// What the other peer is to be told for the stream that it sends. It is granted at most `most` in all.
+    /// Returns the grant to send for the other peer's stream, if there is one. The total pledge is at most `most`.
     pub(super) fn poll_grant(
         &self,
         now: Instant,
@@ -353,15 +356,16 @@ impl Channel {
         (grant != Grant::default()).then_some(grant)
     }
 
-    /// Gives back what our stream does not need. To be called every few seconds. Tells how often in a row the other peer
-    /// has kept what it does not need itself: it has not used a first credit meanwhile.
+    /// Gives back the credit that our stream does not need. The caller calls this every few seconds. Returns how many
+    /// times in a row the other peer has kept credit that it does not need: in that time it has used less than a first
+    /// credit.
     pub(super) fn give_back(self: &Arc<Self>, now: Instant, pledges: &mut Pledges) -> u32 {
         let mut state = lock(&self.state);
         state.account(now, pledges);
         if let Some(returned) = state.pair.give_back() {
             state.returned = state.returned.saturating_add(returned);
         }
-        // There may be more to grant than there was when it was last asked for.
+        // More may be grantable now than when the link last asked.
         self.schedule_grant(&mut state);
         state.kept = match (state.pair.source.kept(), state.kept) {
             (Some(used), Some((before, times))) if used < before + FIRST => {
@@ -374,7 +378,7 @@ impl Channel {
         times
     }
 
-    /// The link has forgotten the channel, which is over: nothing is pledged any more.
+    /// Releases the pledge of a channel that is over and that the link has forgotten.
     pub(super) fn forgotten(&self, pledges: &mut Pledges) {
         let share = std::mem::take(&mut lock(&self.state).share);
         pledges.change(share, Share::default());
@@ -407,7 +411,7 @@ impl Channel {
         state.wake_both();
     }
 
-    /// Counts a reset, once, unless the connection was over, or nobody has it.
+    /// Counts a reset once, unless the connection was over or is not in use.
     fn count_reset(&self, state: &mut State, reason: Option<Reset>) {
         let is_whole = std::mem::take(&mut state.is_whole) && !state.pair.is_over();
         if let Some(reason) = reason.filter(|_| is_whole) {
@@ -415,7 +419,7 @@ impl Channel {
         }
     }
 
-    /// Resets, and tells the other peer why.
+    /// Resets both directions, and tells the other peer the reason.
     pub(super) fn abort(self: &Arc<Self>, error: StreamError, reason: &str) {
         let mut state = lock(&self.state);
         self.count_reset(&mut state, Reset::of(&error));
@@ -425,7 +429,7 @@ impl Channel {
         self.schedule(state);
     }
 
-    /// The next thing to send, in this turn; `None` takes the channel off the schedule.
+    /// Returns the next thing to send in this turn. `None` removes the channel from the schedule.
     pub(super) fn transmit(&self, turn: Turn) -> Option<Sent> {
         let mut state = lock(&self.state);
         let transmit = state.pair.poll_transmit();
@@ -439,7 +443,7 @@ impl Channel {
             Transmit::Item(item) => item.len(),
             Transmit::End(_) | Transmit::Stop => 0,
         };
-        // The first byte of an item says what it is.
+        // The first byte of an item is its type.
         self.counted.sent(bytes.saturating_sub(1));
         state.last_turn = turn.end(bytes);
         Some(Sent {
@@ -449,13 +453,13 @@ impl Channel {
         })
     }
 
-    /// When the last turn of the channel ended, and how many bytes it is to send in the next one.
+    /// Returns the end of the channel's last turn, and the number of bytes that it sends in the next one.
     pub(super) fn next_turn(&self) -> (turns::Ended, usize) {
         let state = lock(&self.state);
         (state.last_turn, state.pair.sink.next_bytes())
     }
 
-    /// The socket has all that [`transmit`](Self::transmit) gave.
+    /// Handles that the socket has everything that [`transmit`](Self::transmit) returned.
     pub(super) fn flushed(&self) {
         let mut state = lock(&self.state);
         if matches!(state.our_end, OurEnd::WithLink) {
@@ -464,7 +468,7 @@ impl Channel {
         }
     }
 
-    /// Whether our stream has been waiting to be accepted for `timeout` at `now`.
+    /// Returns whether our stream has been waiting to be accepted for `timeout` at `now`.
     pub(super) fn is_unaccepted_for(&self, timeout: Duration, now: Instant) -> bool {
         let mut state = lock(&self.state);
         if !state.pair.sink.is_waiting_for_accept() {
@@ -479,7 +483,7 @@ impl Channel {
         lock(&self.state).pair.is_over()
     }
 
-    /// Puts the channel in the mailbox if the other peer is to be told of credits.
+    /// Puts the channel in the mailbox if there is a grant or returned credit to send to the other peer.
     fn schedule_grant(self: &Arc<Self>, state: &mut State) {
         let is_due = state.pair.source.is_grant_due() || state.returned > 0;
         if is_due && !std::mem::replace(&mut state.granting, true) {

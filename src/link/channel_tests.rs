@@ -15,13 +15,14 @@ impl Wake for Wakes {
     }
 }
 
-/// A channel with data that is closed, and all of it taken by the link.
+/// Returns the counters of a stream.
 fn counted() -> OpenStream {
     Arc::<crate::metrics::Counts>::default()
         .open_link("ws://a".into())
         .open_stream()
 }
 
+/// Returns a closed channel with data, all of which the link has taken, and the wakes of its tasks.
 fn closing() -> (Arc<Channel>, Arc<Wakes>) {
     let budgets = Budgets {
         receive: 1000,
@@ -62,7 +63,7 @@ fn a_close_is_over_when_the_socket_has_the_end_and_wakes_no_more_than_needed() {
         let closed = poll(&wakes, |cx| channel.poll_close(cx));
         assert_eq!(closed, Poll::Ready(Ok(())));
     }
-    // A link that is lost later takes nothing back.
+    // A link that is lost later does not undo the close.
     channel.reset(StreamError::LinkLost);
     let closed = poll(&wakes, |cx| channel.poll_close(cx));
     assert_eq!(closed, Poll::Ready(Ok(())));
@@ -79,7 +80,7 @@ fn a_close_fails_when_the_link_is_lost_before_the_socket_has_the_end() {
     }
 }
 
-/// A channel whose peer knows credits.
+/// Returns a channel whose peer knows credits.
 fn opened(mailbox: &Arc<Mailbox>) -> Arc<Channel> {
     let budgets = Budgets {
         receive: 1000,
@@ -97,7 +98,7 @@ fn opened(mailbox: &Arc<Mailbox>) -> Arc<Channel> {
     channel
 }
 
-/// The same, with something that is not read, and more granted.
+/// Returns such a channel with unread data and a further grant.
 fn busy(mailbox: &Arc<Mailbox>, pledges: &mut Pledges) -> Arc<Channel> {
     let channel = opened(mailbox);
     let item = Bytes::from_static(&[0; 9000]);
@@ -119,7 +120,7 @@ fn what_was_pledged_on_a_lost_link_is_free_once() {
     assert_ne!(share, Share::default());
     channel.reset(StreamError::LinkLost);
     channel.forgotten(&mut lost);
-    // It was in the mailbox, and the next link asks it for grants.
+    // The channel was in the mailbox, and the next link asks it for grants.
     let mut next = Pledges::default();
     assert_eq!(
         channel.poll_grant(Instant::now(), &mut next, u64::MAX),
@@ -151,7 +152,7 @@ fn a_grant_that_was_not_to_be_had_is_asked_for_again() {
     assert!(grant.is_some());
 }
 
-/// Others wait for what it keeps.
+/// Others wait for the credit that this peer keeps.
 #[test]
 fn a_peer_that_keeps_credit_for_nothing_loses_its_connection() {
     let (mailbox, wakes) = (Arc::<Mailbox>::default(), Arc::new(Wakes::default()));
@@ -170,7 +171,7 @@ fn a_peer_that_keeps_credit_for_nothing_loses_its_connection() {
     for _ in 0..10 {
         channels.give_back(Instant::now(), Some(10));
     }
-    // It uses some, and has its time anew.
+    // The peer uses some credit, so its time starts again.
     let item = Bytes::from_static(&[0; 16_384]);
     assert_eq!(channel.deliver(Instant::now(), item), Ok(()));
     for _ in 0..10 {
@@ -178,7 +179,7 @@ fn a_peer_that_keeps_credit_for_nothing_loses_its_connection() {
     }
     let read = poll(&wakes, |cx| channel.poll_read(cx, &mut [0; 100_000]));
     assert!(matches!(read, Poll::Ready(Ok(_))), "{read:?}");
-    // Not by a little.
+    // Using a little does not start the time again.
     let item = Bytes::from_static(&[0; 100]);
     assert_eq!(channel.deliver(Instant::now(), item), Ok(()));
     channels.give_back(Instant::now(), Some(10));

@@ -19,16 +19,16 @@ use crate::protocol::{
     stream::StreamError,
 };
 
-/// The channels of a link, which end with it.
+/// The channels of a link. They end with the link.
 #[derive(Default)]
 pub(super) struct Channels {
     open: HashMap<DialId, Arc<Channel>>,
-    /// Those with something to send.
+    /// The channels that have something to send.
     turns: Turns<Arc<Channel>>,
-    /// Those that may have to grant something.
+    /// The channels that may have to grant something.
     granting: VecDeque<Arc<Channel>>,
     pledges: Pledges,
-    /// Those whose end is with the socket, but not flushed.
+    /// The channels whose end is with the socket but not flushed.
     ending: Vec<Arc<Channel>>,
 }
 
@@ -53,15 +53,15 @@ impl Channels {
         self.open.insert(channel.dial_id().clone(), channel);
     }
 
-    /// Forgets the channel if nothing more comes or goes there.
+    /// Forgets the channel if nothing more comes or goes on it.
     pub(super) fn forget_if_over(&mut self, channel: &Channel) {
         if channel.is_over() && self.open.remove(channel.dial_id()).is_some() {
             channel.forgotten(&mut self.pledges);
         }
     }
 
-    /// Has the channels give back what they do not need. To be called every few seconds. Gives up those whose peer has
-    /// kept what it does not need for a `limit` of calls.
+    /// Makes the channels give back the credit that they do not need. The caller calls this every few seconds. Gives up
+    /// the channels whose peer has kept credit that it does not need for `limit` calls.
     pub(super) fn give_back(&mut self, now: Instant, limit: Option<u32>) {
         for channel in self.open.values() {
             let times = channel.give_back(now, &mut self.pledges);
@@ -71,7 +71,7 @@ impl Channels {
         }
     }
 
-    /// Takes the channels that have something to send or to grant.
+    /// Takes the channels that have something to send or to grant from the mailbox.
     pub(super) fn take_ready(&mut self, mailbox: &Mailbox) {
         let turns = &mut self.turns;
         let wait = |channel: Arc<Channel>| {
@@ -81,7 +81,7 @@ impl Channels {
         mailbox.take_ready(wait, &mut self.granting);
     }
 
-    /// The next grant, as a text frame; no connection is granted more than `most` in all.
+    /// Returns the next grant as a text frame. The total pledge of each connection is at most `most`.
     pub(super) fn poll_grant(&mut self, now: Instant, most: u64) -> Option<String> {
         while let Some(channel) = self.granting.pop_front() {
             if let Some(grant) = channel.poll_grant(now, &mut self.pledges, most) {
@@ -91,17 +91,17 @@ impl Channels {
         None
     }
 
-    /// The channel whose turn it is.
+    /// Returns the channel whose turn is next.
     pub(super) fn next_turn(&mut self) -> Option<(Arc<Channel>, Turn)> {
         self.turns.pop()
     }
 
-    /// The channel has had its turn, and waits for the next one.
+    /// Queues a channel again after its turn.
     pub(super) fn end_turn(&mut self, channel: Arc<Channel>, turn: Ended, next_bytes: usize) {
         self.turns.push(channel, turn, next_bytes);
     }
 
-    /// The end of the channel's direction is with the socket.
+    /// Notes that the end of the channel's direction is with the socket.
     pub(super) fn push_ending(&mut self, channel: Arc<Channel>) {
         self.ending.push(channel);
     }
@@ -110,7 +110,7 @@ impl Channels {
         !self.ending.is_empty()
     }
 
-    /// The socket has all that was given to it.
+    /// Handles that the socket has written everything it was given.
     pub(super) fn handle_flushed(&mut self) {
         for channel in self.ending.drain(..) {
             channel.flushed();
@@ -122,13 +122,13 @@ impl Drop for Channels {
     fn drop(&mut self) {
         for channel in self.open.values().chain(&self.ending) {
             channel.reset(StreamError::LinkLost);
-            // It may still be in the mailbox, for the next link.
+            // The channel may still be in the mailbox, for the next link.
             channel.forgotten(&mut self.pledges);
         }
     }
 }
 
-/// The event that grants something to the sender of the stream that `channel` receives.
+/// Returns the event that grants something to the sender of the stream that `channel` receives.
 fn accept(channel: &Channel, grant: Grant) -> String {
     let event = Event::Stream {
         stream: channel.stream(channel.side().other()),

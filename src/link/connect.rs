@@ -1,8 +1,8 @@
-//! Connecting to a host that has several addresses, some of which may lead nowhere: RFC 8305.
+//! Connecting to a host that has several addresses, some of which may not answer: RFC 8305.
 //!
-//! The families take turns, the next attempt begins 250 ms after the last one or as soon as one fails,
-//! and the first connection wins. What this leaves out: the system's resolver gives the addresses of both
-//! families together, so there is no waiting for one of them (section 3).
+//! The address families alternate. The next attempt begins 250 ms after the last one, or as soon as one fails. The
+//! first connection wins. This implementation omits waiting for one of the families (section 3), because the system's
+//! resolver returns the addresses of both families together.
 
 mod order;
 
@@ -17,11 +17,11 @@ use tokio::{
 use self::order::{Attempts, Step};
 pub(super) use self::order::{Route, Routes};
 
-/// Connects to one of the addresses, and tells to which. Dropping the future ends all attempts.
+/// Connects to one of the addresses, and returns that address. Dropping the future ends all attempts.
 ///
 /// # Errors
-/// The error of the last attempt, when all have failed. Without a limit of time around it, an address
-/// that never answers takes as long as the system tries.
+/// Returns the error of the last attempt when all attempts have failed. Without a time limit around this function, an
+/// address that never answers takes as long as the system tries.
 pub(super) async fn connect(
     addresses: &[SocketAddr],
     routes: &mut Routes,
@@ -46,7 +46,7 @@ async fn race<T, F: Future<Output = io::Result<T>>>(
                 running.push(async move { (addr, attempt.await) });
                 continue;
             }
-            // Whether one has ended, or it is time for the next.
+            // Waits until an attempt ends or the next one is due.
             Step::WaitUntil(next) => match timeout_at(next.into(), running.next()).await {
                 Ok(ended) => ended,
                 Err(_) => continue,

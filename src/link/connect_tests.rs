@@ -12,18 +12,18 @@ fn addr(n: u8) -> SocketAddr {
     ([192, 0, 2, n], 80).into()
 }
 
-/// How an address behaves.
+/// The behaviour of an address.
 #[derive(Debug, Clone, Copy)]
 enum Way {
-    /// Connects after so long.
+    /// Connects after this many milliseconds.
     Good(u64),
-    /// Refuses after so long.
+    /// Refuses after this many milliseconds.
     Bad(u64),
     /// Never answers.
     BlackHole,
 }
 
-/// An attempt that notes when it is dropped.
+/// An attempt that records when it is dropped.
 struct Running(Arc<Mutex<usize>>);
 
 impl Drop for Running {
@@ -32,7 +32,7 @@ impl Drop for Running {
     }
 }
 
-/// Races to addresses 0, 1, 2, … in simulated time: who won, and when each attempt began, in milliseconds.
+/// Races to addresses 0, 1, 2, … in simulated time. Returns the winner, and the start of each attempt in milliseconds.
 async fn simulate(ways: &[Way], routes: &mut Routes) -> (io::Result<u8>, Vec<(u8, u128)>) {
     let start = Instant::now();
     let began = Mutex::new(Vec::new());
@@ -110,12 +110,12 @@ async fn what_failed_or_was_too_slow_is_tried_last_next_time() {
     routes.good(Route::Direct(addr(2)));
     let (won, began) = simulate(&ways, &mut routes).await;
     assert_eq!((won.expect("connected"), began), (2, vec![(2, 0)]));
-    // It connects, and leads to no link.
+    // The address connects, but no link is opened over it.
     let (won, began) = simulate(&ways, &mut routes).await;
     assert_eq!((won.expect("connected"), began), (3, vec![(3, 0)]));
 }
 
-/// A listener that answers no SYN: its queue is full.
+/// Returns a listener that answers no SYN, because its queue is full.
 pub(in crate::link) async fn black_hole(ip: &str) -> (SocketAddr, Vec<TcpStream>, TcpListener) {
     let ip: std::net::IpAddr = ip.parse().expect("an IP address");
     let socket = match ip.is_ipv4() {
@@ -127,7 +127,7 @@ pub(in crate::link) async fn black_hole(ip: &str) -> (SocketAddr, Vec<TcpStream>
     let listener = socket.listen(0).expect("listening");
     let addr = listener.local_addr().expect("bound");
     let mut queued = Vec::new();
-    // A SYN that is dropped is sent again after a second, and on loopback no other takes that long.
+    // A dropped SYN is sent again after a second. On loopback, no other SYN takes that long.
     let patience = Duration::from_millis(700);
     while let Ok(stream) = tokio::time::timeout(patience, TcpStream::connect(addr)).await {
         queued.push(stream.expect("accepted by the system"));
@@ -143,7 +143,7 @@ async fn real_black_holes_before_a_good_address_do_not_matter() {
     let holes = futures::future::join(black_hole("127.0.0.1"), black_hole("127.0.0.2")).await;
     let addresses = [holes.0.0, holes.1.0, good_addr];
     let mut routes = Routes::default();
-    // One attempt after the other would take minutes.
+    // Sequential attempts would take minutes.
     let patience = Duration::from_secs(20);
     let connected = tokio::time::timeout(patience, connect(&addresses, &mut routes)).await;
     let (stream, addr) = connected.expect("in time").expect("connected");

@@ -1,8 +1,8 @@
-//! Links that only dials ask for: how many there may be, and how soon one follows the other.
+//! Links that only dials ask for: their maximum number, and the pace at which they are opened.
 //!
-//! Addresses to dial come from strangers too, through identify or Kademlia. Without a bound, one peer with many
-//! addresses could have a node open as many links, to hosts of the peer's choice. A rendezvous at which we listen
-//! was chosen by the application, and is not counted.
+//! Strangers also provide addresses to dial, through identify or Kademlia. Without a limit, one peer with many
+//! addresses could make a node open as many links, to hosts of the peer's choice. The application chose the rendezvous
+//! at which we listen, so these are not counted.
 
 use std::{
     cmp::Reverse,
@@ -21,10 +21,10 @@ use crate::address::Rendezvous;
 
 /// The time between two links to rendezvous that are new to us.
 const PACE: Duration = Duration::from_secs(1);
-/// How long a link is safe that has brought no connection yet. A join and a dial take a few round trips.
+/// The time for which a link without a connection keeps its place. A join and a dial take a few round trips.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Where we listen, or are about to.
+/// The rendezvous at which we listen, or are about to listen.
 #[derive(Debug, Default)]
 pub(crate) struct Listening(Mutex<Vec<(ListenerId, Rendezvous)>>);
 
@@ -42,14 +42,14 @@ impl Listening {
     }
 }
 
-/// What is said for and against a link when another one wants its place.
+/// The facts that decide whether a link gives way to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Standing {
-    /// Since when it has been connected, or not. `None` is long ago.
+    /// The time since which `connected` has its present value. `None` means a long time ago.
     since: Option<Instant>,
-    /// Whether any connection to a peer leads over it.
+    /// Whether any connection to a peer uses the link.
     connected: bool,
-    /// The host that it leads to.
+    /// The host to which the link leads.
     host: Option<IpAddr>,
 }
 
@@ -61,12 +61,12 @@ impl Standing {
         }
     }
 
-    /// The link is open, and leads to this host.
+    /// Records that the link is open and leads to this host.
     pub(super) fn leads_to(&mut self, host: Option<IpAddr>) {
         self.host = host;
     }
 
-    /// Connections to peers lead over the link, or do not.
+    /// Records whether connections to peers use the link.
     pub(super) fn connected(&mut self, connected: bool, now: Instant) {
         if self.connected != connected {
             self.connected = connected;
@@ -74,7 +74,7 @@ impl Standing {
         }
     }
 
-    /// What belongs to one owner: an IPv4 address, or the /64 of an IPv6 address.
+    /// Returns the network of one owner: an IPv4 address, or the /64 of an IPv6 address.
     fn network(&self) -> Option<IpAddr> {
         match self.host?.to_canonical() {
             IpAddr::V4(ip) => Some(ip.into()),
@@ -90,10 +90,12 @@ pub(super) struct Open {
     pub(super) standing: Standing,
 }
 
-/// Which link is to give way when all places are taken: the one that has been without a connection for the longest time, if that
-/// was [`GRACE`]; else the one that has been connected for the longest time of those that lead to one network,
-/// where most of them do. A name is soon made, and so one network has one place that is safe. Those of which nobody here knows where
-/// they lead, in a browser or through a proxy, count as one.
+/// Returns the link that gives way when all places are taken.
+///
+/// The first choice is the link that has been without a connection for the longest time, if that is at least [`GRACE`].
+/// The second choice is a link to the network with the most connected links, if that network has more than one: the
+/// link that has been connected for the longest time. A name costs nothing, so only one place per network is safe. The
+/// links whose host is unknown here, in a browser or through a proxy, count as one network.
 pub(super) fn gives_way(open: &[Open], now: Instant) -> Option<&Rendezvous> {
     let has_had_its_time = |link: &&Open| {
         let since = link.standing.since;
@@ -118,17 +120,18 @@ pub(super) fn gives_way(open: &[Open], now: Instant) -> Option<&Rendezvous> {
     Some(&link.rendezvous)
 }
 
-/// The dials that wait for a link of their own. Pure: `now` is passed in.
+/// The dials that wait for a link of their own. No clock: `now` is passed in.
 ///
-/// Turns are fair among the peers that are dialled: the first of each goes before the second of any. One peer has as many
-/// addresses as it likes.
+/// Turns are fair among the dialled peers: the first turn of each peer goes before the second turn of any peer. One
+/// peer can have any number of addresses.
 #[derive(Debug, Default)]
 pub(super) struct DialLinks {
-    /// How many links there may be, those that are waited for included.
+    /// The maximum number of links, including those that dials wait for.
     most: usize,
     waiting: Vec<Turn>,
     next_id: u64,
-    /// Where links were opened last, and when the last one was. To come back there is nothing new.
+    /// The rendezvous of the last links, and the time (`last`) of the last link to one that was not among them. A link
+    /// back to one of them is not new.
     latest: VecDeque<Rendezvous>,
     last: Option<Instant>,
 }
@@ -137,7 +140,7 @@ pub(super) struct DialLinks {
 struct Turn {
     id: u64,
     rendezvous: Rendezvous,
-    /// For whom it was taken.
+    /// The peer for which the turn was taken.
     peer: Option<PeerId>,
     at: Instant,
     dials: usize,
@@ -151,8 +154,8 @@ impl DialLinks {
         }
     }
 
-    /// Takes a place for a dial to `peer`, where `open` links are open: gives the id of its [turn](Self::turn). Without a
-    /// place, `None`. Each place that was taken must be [left](Self::leave).
+    /// Takes a place for a dial to `peer` while `open` links are open, and returns the id of its [turn](Self::turn).
+    /// Returns `None` if there is no place. The caller must [leave](Self::leave) each place that it has taken.
     pub(super) fn take_place(
         &mut self,
         rendezvous: &Rendezvous,
@@ -187,7 +190,8 @@ impl DialLinks {
         Some(id)
     }
 
-    /// One more dial to where one waits already. It need not come later for that.
+    /// Adds a dial to a turn for the same rendezvous. The turn may become earlier through this, so that this dial is
+    /// not later than with a turn of its own.
     fn join_turn(&mut self, n: usize, peer: Option<PeerId>, now: Instant) -> Option<u64> {
         let (rank, own) = (self.rank(n), self.turns_of(peer));
         let turn = self.waiting.get_mut(n)?;
@@ -200,7 +204,7 @@ impl DialLinks {
         Some(id)
     }
 
-    /// Takes the place of a dial that waits for a later turn of another peer's than this one's would be.
+    /// Takes the place of a waiting dial to another peer, whose turn would come later than a turn for this dial.
     pub(super) fn displace(
         &mut self,
         rendezvous: &Rendezvous,
@@ -218,7 +222,7 @@ impl DialLinks {
         self.take_place(rendezvous, peer, open, now)
     }
 
-    /// When the link of a place may be opened; `None` if another dial has taken the place.
+    /// Returns the time at which the link of a place may be opened; `None` if another dial has taken the place.
     pub(super) fn turn(&self, id: u64) -> Option<Instant> {
         let turn = self.waiting.iter().find(|turn| turn.id == id);
         turn.map(|turn| turn.at)
@@ -228,15 +232,15 @@ impl DialLinks {
         self.waiting.iter().filter(|turn| turn.peer == peer).count()
     }
 
-    /// How many turns the peer of a turn has before it.
+    /// Returns the number of turns that the same peer has before turn `n`.
     fn rank(&self, n: usize) -> usize {
         let (before, rest) = self.waiting.split_at(n);
         let peer = rest.first().and_then(|turn| turn.peer);
         before.iter().filter(|turn| turn.peer == peer).count()
     }
 
-    /// Brings a turn before the later turns of others, each of which comes at the time of the next one then. No other turn
-    /// comes earlier: its dials wait for its time already.
+    /// Moves a turn before the later turns of other peers. Each of these moves to the time of the next one. No other
+    /// turn becomes earlier, because its dials already wait for its time.
     fn bring_forward(&mut self, n: usize, now: Instant) {
         let (rank, mut at) = (self.rank(n), self.waiting[n].at);
         let ahead =
@@ -250,7 +254,7 @@ impl DialLinks {
         self.waiting[n].at = at;
     }
 
-    /// The first time that keeps the distance to all others.
+    /// Returns the first time that has the distance [`PACE`] from all others.
     fn next_turn(&self, now: Instant) -> Instant {
         let mut next = self.last.map_or(now, |last| now.max(last + PACE));
         let mut taken: Vec<_> = self.waiting.iter().map(|turn| turn.at).collect();
@@ -263,7 +267,7 @@ impl DialLinks {
         next
     }
 
-    /// A dial that had taken a place waits no more.
+    /// Removes a dial that had taken a place and does not wait any more.
     pub(super) fn leave(&mut self, id: u64) {
         for turn in self.waiting.iter_mut().filter(|turn| turn.id == id) {
             turn.dials -= 1;
@@ -271,7 +275,7 @@ impl DialLinks {
         self.waiting.retain(|turn| turn.dials > 0);
     }
 
-    /// A link is opened for a dial.
+    /// Records that a link is opened for a dial.
     pub(super) fn opened(&mut self, rendezvous: &Rendezvous, now: Instant) {
         match self.latest.iter().position(|known| known == rendezvous) {
             Some(known) => drop(self.latest.remove(known)),

@@ -14,7 +14,7 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// The turn of a dial to nobody in particular.
+/// Returns the turn of a dial without a peer.
 fn take(links: &mut DialLinks, number: u16, open: usize, now: Instant) -> Option<Instant> {
     let id = links.take_place(&rendezvous(number), None, open, now)?;
     links.turn(id)
@@ -40,7 +40,7 @@ fn new_rendezvous_come_one_a_second_and_no_more_than_there_are_places() {
     leave(&mut links, 2);
     assert_eq!(take(&mut links, 4, 1, now), None);
     leave(&mut links, 2);
-    // The time that was given up is taken.
+    // The time that was given up is used again.
     assert_eq!(take(&mut links, 4, 1, now), Some(now + PACE));
 }
 
@@ -99,7 +99,7 @@ fn a_peer_with_many_addresses_lets_others_go_before_its_second() {
 
     let id = links.displace(&rendezvous(9), honest, now);
     let id = id.expect("the last one gives way");
-    // The first turn is now, and is taken.
+    // The first turn is now, and cannot be moved.
     assert_eq!(links.turn(id), Some(now + PACE));
     let turns: Vec<_> = turns.into_iter().flatten().collect();
     let times: Vec<_> = turns.iter().map(|id| links.turn(*id)).collect();
@@ -114,7 +114,7 @@ fn a_peer_with_many_addresses_lets_others_go_before_its_second() {
         None,
     ];
     assert_eq!(times, expected.map(|n| n.map(|n| now + secs(n))));
-    // The one that has none any more leaves nobody's place.
+    // Leaving a turn that was displaced frees no other dial's place.
     links.leave(turns[7]);
     assert_eq!(links.waiting.len(), 8);
 }

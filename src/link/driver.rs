@@ -1,4 +1,4 @@
-//! A link's life: open it, serve it, lose it, wait, open it again; until nobody uses it.
+//! The life of a link: open, serve, lose, wait, open again, until nothing uses it.
 
 use std::{
     collections::VecDeque,
@@ -45,14 +45,14 @@ pub(super) struct Driver {
     backoff: Backoff,
 }
 
-/// Why an attempt to open the link was given up.
+/// The reason why an attempt to open the link was abandoned.
 enum Interrupted {
     Unused,
-    /// The network is another one now.
+    /// The network has changed.
     Changed,
 }
 
-/// What a command is to the open link.
+/// The effect of a command on the open link.
 pub(super) enum Change {
     Listen(StarAddr),
     Leave(StarAddr),
@@ -126,7 +126,8 @@ impl Driver {
         }
     }
 
-    /// Opens the link, unless it is given up meanwhile. When the network has changed, it begins anew.
+    /// Opens the link. Returns `None` if the link becomes unused or gives way meanwhile. Starts again when the network
+    /// changes.
     async fn open(
         &mut self,
     ) -> Option<Result<(socket::WebSocket, crate::protocol::engine_io::Open), LinkError>> {
@@ -155,9 +156,9 @@ impl Driver {
         result
     }
 
-    /// Waits until an attempt to open the link that begins now is of no use.
+    /// Waits until an attempt to open the link that starts now should be abandoned.
     async fn interrupted(&mut self) -> Interrupted {
-        // Whoever changes networks without end does not try without end.
+        // This limits the attempts when the network changes again and again.
         let earliest = now() + self.context.backoff.0;
         let (mut timer, mut changed) = (Timer::default(), false);
         poll_fn(|cx| {
@@ -173,9 +174,9 @@ impl Driver {
         .await
     }
 
-    /// Waits before the next attempt; a dial cuts the wait to the first of the back-off, and so does a change of the network.
-    /// While all who use the link have been told to come again later, nothing cuts it. `false` if the link is given up
-    /// meanwhile.
+    /// Waits before the next attempt. A dial shortens the wait to the first wait of the back-off. So does a change of
+    /// the network, or a page that is shown again. While the rendezvous has told all users of the link to come again
+    /// later, nothing shortens the wait. Returns `false` if the link becomes unused or gives way meanwhile.
     async fn pause(&mut self, wait: Duration) -> bool {
         let start = now();
         let (latest, earliest) = (start + wait, start + wait.min(self.context.backoff.0));
@@ -201,14 +202,15 @@ impl Driver {
         .await
     }
 
-    /// What has changed. Waits begin anew then.
+    /// Returns what has changed. A change resets the back-off.
     fn poll_changed(&mut self, cx: &mut TaskContext<'_>) -> Option<Changed> {
         let change = self.changes.poll(cx)?;
         self.backoff = Backoff::new(self.context.backoff);
         Some(change)
     }
 
-    /// Deals with commands while the link is not open. Ready when nobody uses it any more.
+    /// Handles commands while the link is not open. Becomes ready when nothing uses the link any more, or when it gives
+    /// way.
     fn poll_unused(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
         self.mailbox.register(cx.waker());
         while let Some(command) = self.mailbox.pop() {
@@ -227,7 +229,7 @@ impl Driver {
         Poll::Pending
     }
 
-    /// Dials for which alone the link would be opened fail at once where the rendezvous has refused us.
+    /// Fails the dials at once if the link would be opened only for them and the rendezvous has refused us.
     fn refuse_dials(&mut self) {
         let now = now();
         if self.users.dials.is_empty() || self.users.may_join(now) {
@@ -239,19 +241,19 @@ impl Driver {
         }
     }
 
-    /// Why the rendezvous does not let us join, if it is too early to ask again.
+    /// Returns why the rendezvous does not let us join, if it is too early to ask again.
     pub(super) fn refusal(&self, now: Instant) -> Option<JoinError> {
         lock(&self.context.refusals).of(&self.rendezvous, now)
     }
 
-    /// Hands events to the transport. Without a transport there are no listeners.
+    /// Passes events to the transport. Without a transport there are no listeners.
     pub(super) fn poll_events(&mut self, cx: &mut TaskContext<'_>) {
         if self.events.poll(cx) == Err(Disconnected) {
             self.users.listeners.clear();
         }
     }
 
-    /// Takes a command into account; the open link has to be told of the change.
+    /// Applies a command, and returns the change for the open link.
     pub(super) fn apply(&mut self, command: Command) -> Change {
         match command {
             Command::Listen { listener, address } => {
@@ -265,7 +267,7 @@ impl Driver {
             },
             Command::Dial { dial_id, to, reply } => {
                 if self.users.dials.len() >= self.context.connections {
-                    // The dialler may have gone.
+                    // The dialer may have gone.
                     let _ = reply.send(Err(self.dial_error(DialError::TooMany)));
                     return Change::None;
                 }
@@ -281,7 +283,7 @@ impl Driver {
         }
     }
 
-    /// Tells everybody that the link is not, or no longer, open.
+    /// Tells all users that the link is not open, or not open any more.
     fn lost(&mut self, error: &Error) {
         for (listener, state) in &mut self.users.listeners {
             let was_joined = state.left(now());
@@ -300,7 +302,7 @@ impl Driver {
         self.users.fail_dials(error);
     }
 
-    /// Tells everybody that the link is not open and will not be.
+    /// Tells all users that the link is not open and will not be.
     #[cfg(target_arch = "wasm32")]
     fn not_allowed(&mut self, error: &Error) {
         for (listener, _) in self.users.listeners.drain(..) {
@@ -309,12 +311,12 @@ impl Driver {
         self.lost(error);
     }
 
-    /// Nothing is announced here any more.
+    /// Withdraws the announcements of this rendezvous.
     pub(super) fn closed(&self) {
         self.context.announcer.close(&self.rendezvous);
     }
 
-    /// Another link has the place of this one.
+    /// Tells all users that another link takes the place of this one.
     fn gave_way(&mut self) {
         let most = self.context.dial_links;
         self.lost(&Error::TooManyRendezvous { most });
@@ -342,7 +344,7 @@ impl Driver {
     }
 }
 
-/// A task can also end because it panics, or because its runtime ends. Then nobody may be left waiting for it.
+/// A task also ends if it panics or if its runtime ends. This notifies everything that waits for it.
 impl Drop for Driver {
     fn drop(&mut self) {
         let routes = std::mem::take(&mut self.routes);
@@ -360,11 +362,11 @@ impl Drop for Driver {
     }
 }
 
-/// The transport is gone.
+/// The error if the transport is gone.
 #[derive(Debug, PartialEq, Eq)]
 struct Disconnected;
 
-/// Events on their way to the transport.
+/// The events on their way to the transport.
 pub(super) struct Events {
     queue: VecDeque<LinkEvent>,
     sender: mpsc::Sender<LinkEvent>,
@@ -390,7 +392,7 @@ impl Events {
         self.queue.is_empty()
     }
 
-    /// Listeners that are closed, and whose transport has not been told of it.
+    /// Returns the closed listeners of which the transport was not notified yet.
     fn untold(&self) -> impl Iterator<Item = ListenerId> {
         self.queue.iter().filter_map(|event| match event {
             LinkEvent::Closed(listener, _) => Some(*listener),
@@ -404,7 +406,7 @@ impl Events {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(())) => {
                     if let Some(event) = self.queue.pop_front() {
-                        // Ready for it, as was just said.
+                        // `poll_ready` has just reserved room for it.
                         let _ = self.sender.start_send(event);
                     }
                 }

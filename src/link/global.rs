@@ -1,12 +1,12 @@
-//! Which IP addresses are reached over the Internet, and are nobody's inside.
+//! Decides which IP addresses are public: reached over the Internet, and not inside any private network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address is a public one: one host on the Internet, the same wherever one stands.
+/// Returns whether an address is public: one host on the Internet, the same from everywhere.
 ///
-/// Loopback, private, link-local, shared, unspecified, multicast, documentation, benchmarking and reserved addresses are
-/// not (the IANA registries of special-purpose addresses). An IPv6 address that stands for an IPv4 address is as
-/// public as that one.
+/// Loopback, private, link-local, shared, unspecified, multicast, documentation, benchmarking and reserved addresses
+/// are not public (the IANA registries of special-purpose addresses). An IPv6 address that embeds an IPv4 address is
+/// public if the IPv4 address is.
 pub(super) fn is_global(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => is_global_v4(ip),
@@ -20,7 +20,7 @@ fn is_global_v4(ip: Ipv4Addr) -> bool {
         [0 | 10 | 127, ..] | [172, 16..=31, ..] | [192, 168, ..] | [169, 254, ..] => true,
         // Shared behind a carrier's NAT.
         [100, 64..=127, ..] => true,
-        // For protocols; documentation; relays of 6to4; benchmarks.
+        // Protocol assignments; documentation; 6to4 relays; benchmarks.
         [192, 0, 0 | 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => true,
         [192, 88, 99, _] | [198, 18 | 19, ..] => true,
         // Multicast, reserved, broadcast.
@@ -30,7 +30,7 @@ fn is_global_v4(ip: Ipv4Addr) -> bool {
     !special
 }
 
-/// The IPv4 address that is reached under an IPv6 address: mapped, through NAT64 or through 6to4.
+/// Returns the IPv4 address that is reached through an IPv6 address: mapped, NAT64 or 6to4.
 pub(crate) fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     match ip.segments() {
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
@@ -45,10 +45,10 @@ fn v4(high: u16, low: u16) -> Ipv4Addr {
     Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low))
 }
 
-/// All that is assigned to hosts on the Internet lies in 2000::/3.
+/// Returns whether an IPv6 address is public. All addresses of hosts on the Internet are in 2000::/3.
 fn is_global_v6(ip: Ipv6Addr) -> bool {
     match ip.segments() {
-        // For protocols, Teredo among them; documentation.
+        // Protocol assignments, including Teredo; documentation.
         [0x2001, ..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, ..=0xfff, ..] => false,
         [first, ..] => first >> 13 == 1,
     }

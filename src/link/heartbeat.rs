@@ -1,4 +1,4 @@
-//! The Engine.IO 3 heartbeat: the client pings, the server answers.
+//! The Engine.IO 3 heartbeat: the client pings, and the server answers.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use web_time::Instant;
 
 use crate::protocol::engine_io::Open;
 
-/// What is due.
+/// The action that is due.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
     Nothing,
     Ping,
-    /// The rendezvous gave no sign of life for so long.
+    /// The rendezvous gave no sign of life for this long.
     Dead(Duration),
 }
 
@@ -20,20 +20,21 @@ pub(super) struct Heartbeat {
     interval: Duration,
     timeout: Duration,
     next_ping: Instant,
-    /// When the last sign of life came.
+    /// The time of the last sign of life.
     last: Instant,
-    /// Until when a sign of life must come, if a ping is out.
+    /// The deadline for a sign of life, if a ping was sent.
     deadline: Option<Deadline>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Deadline {
     at: Instant,
-    /// How long there was until then.
+    /// The time that the rendezvous had until the deadline.
     time: Duration,
 }
 
-/// How long a sign of life may take when there is a reason to doubt the link, and nothing waits to be sent before the ping.
+/// The maximum time for a sign of life when there is a reason to doubt the link and nothing waits to be sent before the
+/// ping.
 const DOUBTED: Duration = Duration::from_secs(5);
 
 impl Heartbeat {
@@ -47,18 +48,19 @@ impl Heartbeat {
         }
     }
 
-    /// Something came: any byte counts, because a pong may be queued behind a long message.
+    /// Notes a sign of life. Any byte counts, because a pong may be queued behind a long message.
     pub(super) fn alive(&mut self, now: Instant) {
         self.last = now;
         self.deadline = None;
     }
 
-    /// Whether a ping was sent since the last sign of life, or should have been.
+    /// Returns whether a ping was sent, or should have been, since the last sign of life.
     pub(super) fn is_quiet(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.last) > self.interval
     }
 
-    /// The link may be gone: a ping is due at once, and an answer soon, unless there `is_more` to be sent before the ping.
+    /// Handles a doubt whether the link still exists. A ping is due at once. Its answer is due soon, unless there
+    /// `is_more` to send before the ping.
     pub(super) fn doubt(&mut self, is_more: bool, now: Instant) {
         let time = match is_more {
             true => self.timeout,
@@ -162,7 +164,7 @@ mod tests {
         let mut doubted = heartbeat(start);
         doubted.doubt(false, start + seconds(1));
         assert_eq!(doubted.poll(start + seconds(1)), Due::Ping);
-        // Once more does not put it off.
+        // A second doubt does not extend the deadline.
         doubted.doubt(false, start + seconds(3));
         assert_eq!(doubted.poll(start + seconds(3)), Due::Nothing);
         let due = doubted.poll(start + seconds(6));
@@ -173,7 +175,7 @@ mod tests {
         alive.alive(start + seconds(1));
         assert_eq!(alive.poll(start + seconds(24)), Due::Nothing);
         assert_eq!(alive.poll(start + seconds(25)), Due::Ping);
-        // What is due earlier stays so.
+        // An earlier deadline is kept.
         alive.doubt(false, start + seconds(44));
         let due = alive.poll(start + seconds(45));
         assert_eq!(due, Due::Dead(seconds(20)));

@@ -1,15 +1,15 @@
-//! How long a connection has held up its link by not being read.
+//! The time for which a connection has held up its link because it was not read.
 
 use std::time::Duration;
 
 use web_time::Instant;
 
-/// Shorter ones do not count: a reader that is fast, and slower than its sender, makes many of them.
+/// The shortest hold-up that counts. A fast reader that is slower than its sender causes many shorter ones.
 const SHORTEST: Duration = Duration::from_millis(100);
-/// In so many times the length of a hold-up it is forgotten.
+/// A hold-up is forgotten after this many times its length.
 const FORGOTTEN: u32 = 10;
 
-/// The time for which a connection has held up its link lately.
+/// The time for which a connection has recently held up its link.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct HoldUps {
     held: Duration,
@@ -17,7 +17,7 @@ pub(super) struct HoldUps {
 }
 
 impl HoldUps {
-    /// How long the link was held up, what is forgotten by `now` left out.
+    /// Returns for how long the link was held up, without the part that is forgotten by `now`.
     pub(super) fn held(&self, now: Instant) -> Duration {
         let since = self
             .until
@@ -25,7 +25,7 @@ impl HoldUps {
         self.held.saturating_sub(since / FORGOTTEN)
     }
 
-    /// The link was held up.
+    /// Adds a hold-up of the link.
     pub(super) fn add(&mut self, since: Instant, until: Instant) {
         let length = until.saturating_duration_since(since);
         if length >= SHORTEST {

@@ -1,14 +1,14 @@
-//! What is kept of rendezvous from one link to the next.
+//! Values that are kept for a rendezvous from one link to the next.
 
 use crate::address::Rendezvous;
 
-/// Of how many rendezvous that is.
+/// The maximum number of rendezvous for which values are kept.
 pub(super) const MAX_KEPT: usize = 64;
 
-/// One thing for each of the latest rendezvous for which there is any.
+/// One value for each of the most recent rendezvous that have one.
 #[derive(Debug)]
 pub(super) struct Kept<T> {
-    /// The latest last.
+    /// The most recent entry is the last one.
     latest: Vec<(Rendezvous, T)>,
 }
 
@@ -19,7 +19,7 @@ impl<T> Default for Kept<T> {
 }
 
 impl<T> Kept<T> {
-    /// Keeps this, in place of what was kept of it before.
+    /// Keeps a value, and replaces the value kept for this rendezvous before.
     pub(super) fn put(&mut self, at: &Rendezvous, thing: T) {
         self.take(at);
         if self.latest.len() == MAX_KEPT {
@@ -28,7 +28,7 @@ impl<T> Kept<T> {
         self.latest.push((at.clone(), thing));
     }
 
-    /// What is kept of it is not kept any more.
+    /// Removes and returns the value kept for this rendezvous.
     pub(super) fn take(&mut self, at: &Rendezvous) -> Option<T> {
         let place = self.latest.iter().position(|(known, _)| known == at)?;
         Some(self.latest.remove(place).1)

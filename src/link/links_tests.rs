@@ -3,7 +3,7 @@ use libp2p_identity::Keypair;
 use super::*;
 use crate::{config::Config, discovery, protocol::session::KeyEncoding};
 
-/// The links of a transport whose swarm is not there.
+/// Returns the links of a transport without a swarm.
 pub(super) fn links(config: &Config) -> Links {
     let keypair = Keypair::generate_ed25519();
     let local = keypair.public().to_peer_id();
@@ -42,18 +42,18 @@ pub(super) fn links(config: &Config) -> Links {
     })
 }
 
-/// `/<base>/p2p-websocket-star/ipfs/<peer>`.
+/// Returns the address `/<base>/p2p-websocket-star/ipfs/<peer>`.
 pub(super) fn at(base: &str, peer: PeerId) -> StarAddr {
     let wire = format!("/{base}/p2p-websocket-star/ipfs/{peer}");
     StarAddr::from_wire(&wire).expect("valid")
 }
 
-/// The rendezvous of this base.
+/// Returns the rendezvous with this base.
 pub(super) fn rendezvous(base: &str) -> Rendezvous {
     at(base, PeerId::random()).rendezvous().clone()
 }
 
-/// A link that nobody drives.
+/// Adds a link without a driver.
 pub(super) fn open(links: &Links, base: &str) -> Arc<Mailbox> {
     let idle = Command::Unlisten(ListenerId::next());
     let mailbox = Arc::new(Mailbox::with(idle));
@@ -70,7 +70,7 @@ fn no_other_link_begins_before_what_is_done_with_the_end_of_one() {
     mailbox.pop();
     let mut done = false;
     assert!(mailbox.close(|| {
-        // Whoever wants a link looks here first.
+        // A caller that wants a link looks here first.
         assert!(mailbox.commands.try_lock().is_err());
         done = true;
     }));

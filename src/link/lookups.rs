@@ -1,4 +1,4 @@
-//! Looks up the addresses of names, for dials that name an address.
+//! Name resolution for dials whose address contains an IP address.
 
 #[cfg(target_arch = "wasm32")]
 mod browser;

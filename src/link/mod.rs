@@ -1,14 +1,22 @@
 //! Links: one WebSocket to each rendezvous, shared by the listeners, dials and connections there.
 //!
-//! A link is a task, spawned when the first listener or dial asks for its rendezvous and ended with
-//! the last user. [`driver`] is its life: open, serve, lose, back off; [`active`] serves an open
-//! link; [`socket`] opens it, natively over a TCP stream that [`connect`] opens, and in a browser with the browser's own
-//! WebSocket; [`channel`] is what a connection and its
-//! link share, [`channels`] has all of a link, [`turns`] says who of them sends next, [`pledges`] how much they may
-//! grant, and [`hold_up`] who of them holds up the others; [`alias`] finds the link that an address means, for
-//! which [`lookups`] looks up names; [`routes`] is what is known of addresses from earlier links, and [`refusals`] which
-//! rendezvous has refused us, both [`kept`] from one link to the next; [`users`] are those for whom a link is open; [`dial_links`] bounds what dials open,
-//! and [`place`] has them wait. Only this module opens sockets and spawns.
+//! A link is a task. It is spawned when the first listener or dial asks for its rendezvous, and ends with its last
+//! user.
+//!
+//! * [`driver`] runs the life of a link: open, serve, lose, back off.
+//! * [`active`] serves an open link.
+//! * [`socket`] opens the WebSocket: natively over a TCP stream that [`connect`] opens, and in a browser with the
+//!   browser's own WebSocket.
+//! * [`channel`] is the state that a connection and its link share, and [`channels`] holds all channels of a link.
+//!   [`turns`] decides which channel sends next, [`pledges`] how much the channels may grant, and [`hold_up`] measures
+//!   how long a channel holds up the others.
+//! * [`alias`] finds the link that an address means, and [`lookups`] looks up names for it.
+//! * [`routes`] keeps what is known of addresses from earlier links, and [`refusals`] which rendezvous have refused us.
+//!   Both are [`kept`] from one link to the next.
+//! * [`users`] are the listeners and dials for which a link is open.
+//! * [`dial_links`] limits the links that dials open, and [`place`] makes dials wait for a place.
+//!
+//! Only this module opens sockets and spawns tasks.
 
 mod active;
 mod alias;
@@ -73,7 +81,7 @@ use crate::{
     runtime::{Handle, now},
 };
 
-/// What a link is asked to do.
+/// A request to a link.
 #[derive(Debug)]
 pub(crate) enum Command {
     Listen {
@@ -86,18 +94,18 @@ pub(crate) enum Command {
         to: StarAddr,
         reply: oneshot::Sender<Result<Connection, Error>>,
     },
-    /// Nobody waits for the dial any more.
+    /// The dial is cancelled: nothing waits for it any more.
     CancelDial(DialId),
 }
 
-/// What a link tells the transport.
+/// An event that a link reports to the transport.
 #[derive(Debug)]
 pub(crate) enum LinkEvent {
     /// The listener's address is joined.
     Joined(ListenerId),
-    /// The listener's address is not joined, or not any more; the link goes on trying.
+    /// The listener's address is not joined, or not joined any more. The link tries again.
     Failed(ListenerId, Error),
-    /// The listener's address is joined no more, which is no error; the link goes on trying.
+    /// The listener's address is not joined any more, which is not an error. The link tries again.
     Left(ListenerId),
     /// The listener's address cannot be joined, and trying again would not help.
     Closed(ListenerId, Error),
@@ -109,8 +117,8 @@ pub(crate) enum LinkEvent {
     },
 }
 
-/// Listeners whose link has ended without a word, because its task panicked or its runtime is gone. Other than
-/// the events of a link they need not wait to be taken.
+/// The listeners whose link has ended without an event, because its task panicked or its runtime has ended. Unlike the
+/// events of a link, these entries do not need room in the event channel.
 #[derive(Debug, Default)]
 pub(crate) struct Orphans {
     listeners: Mutex<Vec<(ListenerId, Error)>>,
@@ -124,14 +132,14 @@ impl Orphans {
         self.waker.wake();
     }
 
-    /// Takes the next one; whoever gets none is woken for it.
+    /// Takes the next listener. If there is none, `waker` is woken when there is one.
     pub(crate) fn next(&self, waker: &Waker) -> Option<(ListenerId, Error)> {
         self.waker.register(waker);
         lock(&self.listeners).pop()
     }
 }
 
-/// What all links of a transport have in common.
+/// The state that all links of a transport share.
 pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) socket: SocketConfig,
@@ -143,7 +151,7 @@ pub(crate) struct Context {
     pub(crate) listening: Listening,
     pub(crate) stall_timeout: Duration,
     pub(crate) hold_up_timeout: Duration,
-    /// What a connection may pledge to a peer that knows credits.
+    /// The maximum that a connection may pledge to a peer that knows credits, in bytes.
     pub(crate) window: u64,
     pub(crate) backoff: (Duration, Duration),
     pub(crate) routes: Mutex<KeptRoutes>,
@@ -155,11 +163,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Those of a rendezvous' addresses to which a link may be opened.
+    /// Returns the addresses of a rendezvous to which a link may be opened.
     ///
     /// # Errors
-    /// [`LinkError::NotPublic`] if there are none: a stranger may have chosen the rendezvous, and it must not choose
-    /// hosts that only we can reach.
+    /// Returns [`LinkError::NotPublic`] if there are none. A stranger may have chosen the rendezvous, and must not be
+    /// able to make us connect to hosts that only we can reach.
     fn permitted<A: Copy>(
         &self,
         rendezvous: &Rendezvous,
@@ -199,32 +207,32 @@ impl Links {
         }
     }
 
-    /// What all links count.
+    /// Returns the counters that all links share.
     pub(crate) fn counts(&self) -> &Counts {
         &self.context.counts
     }
 
-    /// Has the link to `rendezvous` join for a listener. It is spawned if it does not exist yet.
+    /// Makes the link to `rendezvous` join for a listener. Spawns the link if it does not exist yet.
     ///
     /// # Errors
-    /// [`Error::NoRuntime`] outside of a Tokio runtime.
+    /// Returns [`Error::NoRuntime`] outside of a Tokio runtime.
     pub(crate) fn listen(&self, listener: ListenerId, address: StarAddr) -> Result<(), Error> {
         let rendezvous = address.rendezvous().clone();
         self.context.listening.add(listener, &rendezvous);
         self.start(&rendezvous, Command::Listen { listener, address })
     }
 
-    /// Has the link to `rendezvous` leave, where it is there for a listener.
+    /// Makes the link to `rendezvous` leave, if it has joined for this listener.
     pub(crate) fn unlisten(&self, listener: ListenerId, rendezvous: &Rendezvous) {
         self.context.listening.remove(listener);
         self.tell(rendezvous, Command::Unlisten(listener));
     }
 
-    /// Hands a dial to the link to `rendezvous`. Without one, waits until a link may be opened.
+    /// Passes a dial to the link to `rendezvous`. If there is no link, waits until one may be opened.
     ///
     /// # Errors
     /// * [`LinkError::NotPublic`] and [`Error::TooManyRendezvous`] if no link may be opened for a dial; the latter also
-    ///   when another one takes its turn.
+    ///   if another dial takes this dial's turn.
     /// * [`Error::NoRuntime`] outside of a Tokio runtime.
     pub(crate) async fn dial(&self, rendezvous: &Rendezvous, dial: Command) -> Result<(), Error> {
         let Some(dial) = self.push(rendezvous, dial) else {
@@ -241,7 +249,7 @@ impl Links {
         self.start(rendezvous, dial)
     }
 
-    /// Gives the command back if there is no link.
+    /// Passes a command to a link. Returns the command if there is no link.
     fn push(&self, rendezvous: &Rendezvous, command: Command) -> Option<Command> {
         match lock(&self.mailboxes).get(rendezvous) {
             Some(mailbox) => mailbox.push(command),
@@ -269,23 +277,23 @@ impl Links {
         mailboxes.insert(rendezvous.clone(), mailbox.clone());
         let span = tracing::debug_span!("link", %rendezvous);
         let driver = driver::Driver::new(rendezvous.clone(), self.context.clone(), mailbox);
-        // A runtime that is shutting down drops the driver here and now, which asks for no mailbox.
+        // A runtime that is shutting down drops the driver at once. Dropping the driver does not lock `mailboxes`.
         runtime.spawn(driver.run().instrument(span));
         Ok(())
     }
 
-    /// Hands `command` to the link to `rendezvous`; without one it is meaningless.
+    /// Passes `command` to the link to `rendezvous`. Without a link, the command has no meaning and is dropped.
     pub(crate) fn tell(&self, rendezvous: &Rendezvous, command: Command) {
-        // A link that is ending has no use for it.
+        // A link that is ending does not need the command.
         let _ = self.push(rendezvous, command);
     }
 
-    /// A listener is closed, and has no link any more.
+    /// Handles that a listener is closed and has no link any more.
     pub(crate) fn closed(&self, listener: ListenerId) {
         self.context.listening.remove(listener);
     }
 
-    /// Listeners whose link has ended without a word.
+    /// Returns the next listener whose link has ended without an event.
     pub(crate) fn next_orphan(&self, waker: &Waker) -> Option<(ListenerId, Error)> {
         self.context.orphans.next(waker)
     }
@@ -296,8 +304,8 @@ impl Links {
         mailbox.is_some_and(|mailbox| !mailbox.is_closed())
     }
 
-    /// The rendezvous to which there are links, with the addresses that their names have been found to
-    /// have; with none as long as a name is being looked up.
+    /// Returns the rendezvous to which there are links, with the known addresses of their hosts. While a name is being
+    /// looked up, the list of addresses is empty.
     fn open(&self) -> Vec<(Rendezvous, Vec<IpAddr>)> {
         let mailboxes = lock(&self.mailboxes);
         let open = mailboxes.iter().filter(|(_, mailbox)| !mailbox.is_closed());
@@ -306,35 +314,35 @@ impl Links {
     }
 }
 
-/// Where a link is reached: by commands from the transport, and by channels that are ready to send.
+/// The interface of a link: commands from the transport, and channels that are ready to send.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     commands: Mutex<Commands>,
     ready: Mutex<Ready>,
     waker: AtomicWaker,
-    /// The addresses that the rendezvous' host had when the link was opened last.
+    /// The addresses of the rendezvous' host when the link was last opened.
     addresses: Mutex<Vec<IpAddr>>,
-    /// How the peers there spell their addresses.
+    /// The spellings that the peers there use for their addresses.
     spellings: Mutex<Spellings>,
-    /// What is said for and against this link when another one wants its place.
+    /// The facts that decide whether this link gives way to another one.
     standing: Mutex<Standing>,
 }
 
 #[derive(Debug, Default)]
 struct Commands {
     queue: VecDeque<Command>,
-    /// The link is ending, and takes no more.
+    /// The link is ending and accepts no more commands.
     closed: bool,
-    /// It ends because another one takes its place.
+    /// The link ends because another one takes its place.
     gives_way: bool,
 }
 
-/// Channels for which the link has something to do. Each is at most once in either.
+/// The channels for which the link has something to do. Each channel is at most once in each queue.
 #[derive(Debug, Default)]
 struct Ready {
-    /// They have something to send.
+    /// The channels that have something to send.
     sending: VecDeque<Arc<Channel>>,
-    /// They may have to grant something.
+    /// The channels that may have to grant something.
     granting: VecDeque<Arc<Channel>>,
 }
 
@@ -350,7 +358,7 @@ impl Mailbox {
         }
     }
 
-    /// Gives the command back if the link is ending.
+    /// Queues a command. Returns the command if the link is ending.
     fn push(&self, command: Command) -> Option<Command> {
         let mut commands = lock(&self.commands);
         if commands.closed {
@@ -366,8 +374,8 @@ impl Mailbox {
         lock(&self.commands).closed
     }
 
-    /// Takes no more commands, unless there is one to be dealt with. `closing` is done before there can be another link to
-    /// the same rendezvous.
+    /// Stops accepting commands, unless a command waits. Returns whether the mailbox is closed. `closing` runs before
+    /// there can be another link to the same rendezvous.
     fn close(&self, closing: impl FnOnce()) -> bool {
         let mut commands = lock(&self.commands);
         commands.closed = commands.queue.is_empty();
@@ -377,7 +385,7 @@ impl Mailbox {
         commands.closed
     }
 
-    /// Takes no more commands, and has the link end.
+    /// Stops accepting commands, and makes the link end.
     fn give_way(&self) {
         let mut commands = lock(&self.commands);
         (commands.closed, commands.gives_way) = (true, true);
@@ -389,7 +397,7 @@ impl Mailbox {
         lock(&self.commands).gives_way
     }
 
-    /// Takes no more commands, and gives back those that there are.
+    /// Stops accepting commands, and returns those that wait.
     fn shut(&self) -> VecDeque<Command> {
         let mut commands = lock(&self.commands);
         commands.closed = true;
@@ -404,12 +412,13 @@ impl Mailbox {
         lock(&self.commands).queue.pop_front()
     }
 
-    /// Gives the channels that became ready to `send`, and moves those that may have to grant to the end of `granting`.
+    /// Passes the channels that became ready to `send`, and appends those that may have to grant to `granting`.
     fn take_ready(&self, send: impl FnMut(Arc<Channel>), granting: &mut VecDeque<Arc<Channel>>) {
         let mut ready = lock(&self.ready);
         granting.append(&mut ready.granting);
         let sending = std::mem::take(&mut ready.sending);
-        // Whoever sends locks itself first, and the mailbox then.
+        // Lock order: a channel locks itself first and the mailbox second. `send` locks channels, so the mailbox is
+        // unlocked here.
         drop(ready);
         sending.into_iter().for_each(send);
     }
@@ -433,8 +442,8 @@ impl Mailbox {
     }
 }
 
-/// Locks; what a panicking thread left behind is still consistent, because nothing here panics
-/// halfway through a change.
+/// Locks a mutex. State left by a panicking thread is still consistent, because nothing here panics halfway through a
+/// change.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Places for links that only dials ask for: a dial waits for one, and another link may have to give way for it.
+//! Places for links that only dials ask for. A dial waits for a place, and another link may have to give way for it.
 
 use std::sync::Mutex;
 
@@ -15,7 +15,7 @@ use crate::{
     runtime::{now, sleep_apart},
 };
 
-/// The place of a dial that waits for its link, and is left with this.
+/// The place of a dial that waits for its link. Dropping it gives up the place.
 pub(super) struct Place<'a> {
     dial_links: &'a Mutex<DialLinks>,
     turn: u64,
@@ -48,8 +48,8 @@ impl Links {
             turn,
         };
         loop {
-            // Others may come before it meanwhile, or have taken its place. Where there are no timers there will be no link
-            // either, whose end tells of it.
+            // The turn is read again, because other dials may have moved it back or taken its place. In a runtime
+            // without timers the wait fails at once. Then the link cannot run either, and its end reports the error.
             let turn = lock(&self.dial_links).turn(place.turn);
             let turn = turn.ok_or_else(too_many)?;
             if turn <= now() || !sleep_apart(turn).await {
@@ -83,7 +83,8 @@ impl Links {
     }
 
     fn give_way(&self, link: &Rendezvous) {
-        // A listener is noted before it asks for its link under this lock: it gets another one then.
+        // Lock order: a listener is added to `listening` before it asks for its link under this lock. So this function
+        // sees the listener, or the listener finds this link closed and gets another one.
         let mailboxes = lock(&self.mailboxes);
         if let Some(mailbox) = mailboxes.get(link)
             && !self.context.listening.at(link)

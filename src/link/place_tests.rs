@@ -11,7 +11,7 @@ use crate::config::{Config, Limits};
 
 const NEW: &str = "dns4/new.example/tcp/443/wss";
 
-/// Two links, which are all that there may be.
+/// Returns links with two open ones, which is the maximum.
 fn two_links() -> (Links, [Arc<Mailbox>; 2]) {
     let limits = Limits::default().with_dial_links(2);
     let links = links(&Config::default().with_limits(limits));

@@ -1,35 +1,39 @@
-//! What the connections of a link, and those of the process, have granted to their peers and may have to hold.
+//! The credit that the connections of a link, and those of the process, have granted to their peers and may have to
+//! hold.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::protocol::credit::{Allowance, FIRST};
 
-/// What all links of the process pledge at most, beside the first credit of each connection.
+/// The maximum that all links of the process pledge, in bytes, in addition to the first credit of each connection.
 const PROCESS: u64 = 64 * 1024 * 1024;
-/// The same for one link.
+/// The same maximum for one link, in bytes.
 const LINK: u64 = 16 * 1024 * 1024;
 
-/// What the connections of a link need in all while they are in use. It stands before whatever else comes over the link: a
-/// millisecond of what a fast one carries.
+/// The amount that the connections in use on a link need together, in bytes. Everything else that comes over the link
+/// waits behind it. It takes a fast link a millisecond.
 const IN_USE: u64 = 1152 * 1024;
-/// What one of them needs of that at most.
+/// The maximum that one of these connections needs of it, in bytes.
 const MOST_IN_USE: u64 = 512 * 1024;
-/// What one of them has of that at least. With less, grants and small items cost a quarter of the rate.
+/// The minimum that one of these connections has of it, in bytes. With less, grants and small items cost a quarter of
+/// the rate.
 const LEAST_IN_USE: u64 = 64 * 1024;
 
 static PLEDGED: AtomicU64 = AtomicU64::new(0);
 
-/// What a connection takes of what it shares with others, beside its first credit, which everybody has.
+/// The amounts that a connection takes of the shared limits, in addition to its first credit, which every connection
+/// has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Share {
-    /// What may have to be held.
+    /// The amount that may have to be held.
     pledged: u64,
-    /// What may be on its way over the link. Of one with a long round trip that is more than stands before the others.
+    /// The amount that may be on its way over the link, in bytes. For a connection with a long round trip, this is more
+    /// than what the others wait behind.
     in_use: u64,
 }
 
 impl Share {
-    /// Of a connection that has pledged so much, of which so much is in use.
+    /// Returns the share of a connection with these pledged and in-use amounts.
     pub(super) fn new(pledged: u64, in_use: u64) -> Self {
         Self {
             pledged: pledged.saturating_sub(FIRST),
@@ -38,14 +42,15 @@ impl Share {
     }
 }
 
-/// What the connections of one link take together.
+/// The shares of the connections of one link, added up.
 #[derive(Debug, Default)]
 pub(super) struct Pledges(Share);
 
 impl Pledges {
-    /// What a connection may pledge that has taken `own`, and wants no more than `most`.
+    /// Returns what a connection with the share `own` may pledge, at most `most`.
     ///
-    /// It gets as much as it leaves: so there is always something left for others, however many have taken their part.
+    /// A connection gets at most as much as it leaves free. So something is always left for others, however many
+    /// connections have taken their share.
     pub(super) fn allowance(&self, own: Share, most: u64) -> Allowance {
         let share = |total: u64, taken: u64, own: u64| {
             let others = taken.saturating_sub(own);
@@ -65,7 +70,7 @@ impl Pledges {
         self.0.pledged
     }
 
-    /// A connection takes `now` instead of `before`.
+    /// Replaces a connection's share `before` with `now`.
     pub(super) fn change(&mut self, before: Share, now: Share) {
         let by =
             |taken: u64, before: u64, now: u64| taken.saturating_sub(before).saturating_add(now);
@@ -81,7 +86,8 @@ impl Drop for Pledges {
     }
 }
 
-/// Below nothing there is nothing: a sum that is wrong by a little is better than one that has wrapped.
+/// Changes the total of the process. It saturates at zero: a sum that is slightly wrong is better than one that has
+/// wrapped.
 fn change(by: impl Fn(u64) -> u64) {
     let _ = PLEDGED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |pledged| {
         Some(by(pledged))
@@ -98,7 +104,7 @@ mod tests {
         in_use: 0,
     };
 
-    /// So many connections take all that they can.
+    /// Lets `count` connections take all that they can, and returns their shares.
     fn busy(pledges: &mut Pledges, count: usize, take: impl Fn(Allowance) -> Share) -> Vec<Share> {
         let mut owns = vec![NONE; count];
         for _ in 0..100 {
@@ -139,7 +145,7 @@ mod tests {
     #[test]
     fn what_only_has_to_be_held_or_has_a_long_way_takes_little_of_what_others_use() {
         let mut pledges = Pledges::default();
-        // Not read, by five slow readers.
+        // Data that five slow readers have not read.
         for _ in 0..5 {
             pledges.change(NONE, Share::new(256 * 1024, FIRST));
         }

@@ -1,7 +1,7 @@
-//! Which rendezvous have refused to let us in, from one link to the next. No IO, no clock.
+//! The rendezvous that have refused to let us join, from one link to the next. No IO, no clock.
 //!
-//! A listener knows by itself when to come again. A dial joins for itself where no listener has joined: without this, each
-//! of them would open a link and ask anew.
+//! A listener itself remembers when to try again. A dial joins for itself where no listener has joined. Without this
+//! record, each dial would open a link and ask again.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use web_time::Instant;
 use super::{kept::Kept, users::LONGEST_OBEYED};
 use crate::{address::Rendezvous, error::JoinError};
 
-/// For how long a refusal is believed that names no time: whoever runs the rendezvous may let us in any time.
+/// The time for which a permanent refusal that names no time is believed. The operator of the rendezvous may let us
+/// join at any time.
 const FOR_GOOD: Duration = Duration::from_secs(2 * 60);
 
 #[derive(Debug)]
@@ -23,7 +24,7 @@ struct Refused {
 pub(crate) struct Refusals(Kept<Refused>);
 
 impl Refusals {
-    /// A join has failed there. If joining again soon would be of no use, that is kept.
+    /// Records a failed join, if joining again soon would not help.
     pub(in crate::link) fn note(&mut self, at: &Rendezvous, error: &JoinError, now: Instant) {
         let time = match error.retry_after() {
             Some(after) => after.min(LONGEST_OBEYED),
@@ -37,12 +38,12 @@ impl Refusals {
         self.0.put(at, refused);
     }
 
-    /// A join has succeeded there.
+    /// Forgets the refusal after a join has succeeded.
     pub(in crate::link) fn forget(&mut self, at: &Rendezvous) {
         self.0.take(at);
     }
 
-    /// Why we would not be let in there; with the time that is left, if the rendezvous has named one.
+    /// Returns why we would not be let in, with the remaining time if the rendezvous has named one.
     pub(in crate::link) fn of(&self, at: &Rendezvous, now: Instant) -> Option<JoinError> {
         let refused = self.0.get(at)?;
         let left = refused.until.checked_duration_since(now)?;
@@ -73,7 +74,7 @@ mod tests {
         assert_eq!(all.of(&here, later), Some(left));
         assert!(all.of(&here, now + second * 89).is_some());
         assert_eq!(all.of(&here, now + second * 90), None);
-        // The latest counts, and an hour is the most.
+        // The latest refusal counts, and one hour is the maximum.
         all.note(&here, &refused("Not allowed now, again in 86400 s"), now);
         assert!(all.of(&here, now + second * 3599).is_some());
         assert_eq!(all.of(&here, now + second * 3600), None);

@@ -1,20 +1,20 @@
-//! What is known of the addresses of each rendezvous, from one link to the next.
+//! The addresses of each rendezvous that have failed, from one link to the next.
 
 use super::{kept::Kept, socket::Routes};
 use crate::address::Rendezvous;
 
-/// The routes to the rendezvous to which there is no link at the moment. A link that only dials ask for ends with them,
-/// perhaps before it was open.
+/// The routes to rendezvous to which there is no link at the moment. A link that only dials ask for ends with its
+/// dials, perhaps before it was open.
 #[derive(Debug, Default)]
 pub(crate) struct KeptRoutes(Kept<Routes>);
 
 impl KeptRoutes {
-    /// For a link that begins.
+    /// Takes the routes for a link that begins.
     pub(in crate::link) fn take(&mut self, rendezvous: &Rendezvous) -> Routes {
         self.0.take(rendezvous).unwrap_or_default()
     }
 
-    /// From a link that ends.
+    /// Keeps the routes of a link that ends, if any address has failed.
     pub(in crate::link) fn keep(&mut self, rendezvous: &Rendezvous, routes: Routes) {
         if routes.have_failed() {
             self.0.put(rendezvous, routes);

@@ -1,10 +1,10 @@
-//! Opening the WebSocket to a rendezvous. It is one over a TCP stream, or the browser's.
+//! Opening the WebSocket to a rendezvous: one over a TCP stream, or the browser's own.
 
 #[cfg(target_arch = "wasm32")]
 mod browser;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
-// It knows nothing of browsers.
+// This module does not depend on a browser.
 #[cfg(all(test, not(target_arch = "wasm32")))]
 #[path = "socket/browser/pace.rs"]
 mod pace;
@@ -33,14 +33,14 @@ pub use self::imp::probe;
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) use self::imp::resolve;
 
-/// Messages without a meaning, such as WebSocket pings, that may come before each of the two packets
-/// that open a link.
+/// The maximum number of meaningless messages, such as WebSocket pings, before each of the two packets that open a
+/// link.
 const MAX_ASIDES: usize = 32;
 
-/// How long closing a link may take: nobody is to wait for a server that may be gone.
+/// The maximum time for closing a link. Nothing should wait for a server that may be gone.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What opening a link takes from the configuration.
+/// The part of the configuration that opening a link needs.
 #[derive(Clone)]
 pub(crate) struct SocketConfig {
     #[cfg(not(target_arch = "wasm32"))]
@@ -61,18 +61,18 @@ impl SocketConfig {
         }
     }
 
-    /// Whether a rendezvous is reached through a proxy, which looks up its name.
+    /// Returns whether a rendezvous is reached through a proxy, which then looks up its name.
     #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
     pub(super) fn is_proxied(&self, rendezvous: &Rendezvous) -> bool {
         self.native.is_proxied(rendezvous)
     }
 }
 
-/// Opens a link: a WebSocket, natively by name resolution, TCP, TLS and the upgrade; then the Engine.IO open packet and the
-/// namespace; all within the connect timeout. Dropping the future abandons the attempt.
+/// Opens a link: a WebSocket, natively by name resolution, TCP, TLS and the upgrade; then the Engine.IO open packet and
+/// the namespace. All of this must end within the connect timeout. Dropping the future abandons the attempt.
 ///
-/// `permitted` is given the addresses of the host, where they are known, and gives those that may be connected to;
-/// `routes` keeps which of them were of use.
+/// `permitted` gets the addresses of the host, if they are known, and returns those that may be connected to. `routes`
+/// records which of them worked.
 pub(super) async fn open(
     rendezvous: &Rendezvous,
     config: &SocketConfig,
@@ -87,7 +87,7 @@ pub(super) async fn open(
     Ok(opened)
 }
 
-/// The part that comes when there is a WebSocket.
+/// Opens the link on a WebSocket.
 async fn begin(
     mut ws: WebSocket,
     deadline: &Deadline,
@@ -102,8 +102,8 @@ async fn begin(
     }
 }
 
-/// Leaves a link that is lost or not used any more: answers the server's close frame, or tells what it did wrong (RFC 6455,
-/// sections 5.5.1 and 7.1.7).
+/// Leaves a link that is lost or not used any more. Answers the server's close frame, or tells the server what it did
+/// wrong (RFC 6455, sections 5.5.1 and 7.1.7).
 pub(super) fn leave(ws: WebSocket, error: &LinkError) {
     let code = match error {
         LinkError::Closed(_) | LinkError::Restarting => CloseCode::NORMAL,

@@ -1,7 +1,7 @@
 use super::{imp::connect_to, *};
 use crate::{StarAddr, link::connect};
 
-/// Does the upgrade and opens the link, as a rendezvous does, once.
+/// Does the upgrade and opens the link once, as a rendezvous does.
 async fn serve(listener: &tokio::net::TcpListener) -> Option<()> {
     let (tcp, _) = listener.accept().await.ok()?;
     let builder = tokio_websockets::ServerBuilder::new();
@@ -13,7 +13,7 @@ async fn serve(listener: &tokio::net::TcpListener) -> Option<()> {
     Some(())
 }
 
-/// As `/etc/hosts` may have it: `::1` leads nowhere, and at `127.0.0.1` is the rendezvous.
+/// The addresses that `/etc/hosts` may contain: `::1` leads nowhere, and the rendezvous is at `127.0.0.1`.
 #[tokio::test]
 async fn a_link_is_opened_over_the_other_family_which_the_next_one_tries_first() {
     let base = "/dns/star.test/tcp/80/ws/p2p-websocket-star";

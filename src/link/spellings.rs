@@ -1,7 +1,8 @@
-//! How the peers at a rendezvous spell their addresses.
+//! The spellings that the peers at a rendezvous use for their addresses.
 //!
-//! A rendezvous compares addresses byte for byte, and knows each peer by the address that it joined with. Whose
-//! host need not be the one that we know the rendezvous by: what counts is who was heard of here.
+//! A rendezvous compares addresses byte for byte, and knows each peer by the address that the peer joined with. The
+//! host in that address may differ from the host by which we know the rendezvous. So all spellings that were announced
+//! on this link count.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -9,23 +10,23 @@ use libp2p_identity::PeerId;
 
 use crate::address::{Rendezvous, StarAddr};
 
-/// How many spellings of one peer are remembered; the deployed nodes join with one.
+/// The maximum number of spellings kept per peer. The deployed nodes join with one.
 const MAX_SPELLINGS: usize = 4;
 
 /// The spellings of the peers that were announced on a link.
 #[derive(Debug, Default)]
 pub(super) struct Spellings {
     by_peer: HashMap<PeerId, Known>,
-    /// By the number of the last announcement.
+    /// The peers by the number of their last announcement.
     by_age: BTreeMap<u64, PeerId>,
     count: u64,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    /// Those at the link's own rendezvous, the latest first.
+    /// The spellings at the link's own rendezvous, the latest first.
     own: VecDeque<String>,
-    /// Those under another host, of the peer's choice, the oldest first.
+    /// The spellings under other hosts, which the peer chose, the oldest first.
     foreign: VecDeque<String>,
     /// The number of the last announcement.
     last: u64,
@@ -34,7 +35,7 @@ struct Known {
 impl Known {
     fn note(&mut self, spelling: String, is_own: bool) {
         if !is_own {
-            // What has proved good is not pushed out by what comes later.
+            // Later spellings do not evict earlier ones, which have proved good.
             let has_room = self.own.len() + self.foreign.len() < MAX_SPELLINGS;
             if has_room && !self.foreign.contains(&spelling) {
                 self.foreign.push_back(spelling);
@@ -52,17 +53,17 @@ impl Known {
     }
 }
 
-/// Whether an address is one at the rendezvous `here`, perhaps in another spelling.
+/// Returns whether an address is at the rendezvous `here`, perhaps in another spelling.
 fn is_own(address: &StarAddr, here: &Rendezvous) -> bool {
     address.rendezvous() == here || address.rendezvous().is_same_server(here)
 }
 
 impl Spellings {
-    /// A peer was announced at this address on the link to `here`.
+    /// Records that a peer was announced at this address on the link to `here`.
     ///
-    /// Where as many peers as there is `room` for are known, another one takes the place of the one that was announced the
-    /// longest ago, if discovery does not list that any more. Otherwise it stays unknown; its usual spelling is tried all the
-    /// same.
+    /// If `room` peers are known already, a new peer replaces the one whose last announcement is the oldest, if
+    /// discovery does not list that one any more. Otherwise the new peer stays unknown. A dial still tries its usual
+    /// spelling.
     pub(super) fn note(
         &mut self,
         address: &StarAddr,
@@ -88,36 +89,36 @@ impl Spellings {
         known.note(address.to_wire(), is_own(address, here));
     }
 
-    /// The link is a new one: what was announced on the last one may have changed.
+    /// Forgets everything for a new link, because what was announced on the last one may have changed.
     pub(super) fn clear(&mut self) {
         self.by_peer.clear();
         self.by_age.clear();
     }
 
-    /// Whether a peer was announced at this very address.
+    /// Returns whether a peer was announced at this address.
     pub(super) fn has(&self, address: &StarAddr) -> bool {
         let known = address.peer().and_then(|peer| self.by_peer.get(&peer));
         let mut spellings = known.into_iter().flat_map(Known::all);
         spellings.any(|spelling| {
-            // Of one address there are several spellings.
+            // One address has several spellings.
             StarAddr::from_wire(spelling)
                 .is_ok_and(|known| known.rendezvous() == address.rendezvous())
         })
     }
 
-    /// The peer is not here any more.
+    /// Forgets a peer that is not at the rendezvous any more.
     pub(super) fn forget(&mut self, peer: &PeerId) {
         if let Some(known) = self.by_peer.remove(peer) {
             self.by_age.remove(&known.last);
         }
     }
 
-    /// What to dial for `to` at `here`, in this order: what the peer was announced as at this rendezvous; what it usually would
-    /// be; what it was announced as under other hosts; and what `to` says. Of what the peer was announced as, what `to` says
-    /// goes first.
+    /// Returns the spellings to dial for `to` at `here`, in this order: the announced spellings at this rendezvous; the
+    /// usual spelling; the announced spellings under other hosts; and the spelling in `to`. If the spelling in `to` was
+    /// announced, it goes first in its group.
     ///
-    /// Other hosts go last because the first dial costs the least, and because a peer that is here in its own name is meant
-    /// before one that has come with another.
+    /// Other hosts go last because the first dial costs the least, and because a peer that is here under its own name
+    /// takes precedence over one that joined under another name.
     pub(super) fn of(&self, to: &StarAddr, here: &Rendezvous) -> VecDeque<String> {
         let wire = to.to_wire();
         let usual = to.with_rendezvous(here).to_wire();

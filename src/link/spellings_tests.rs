@@ -20,7 +20,7 @@ fn a_peer_is_dialled_at_this_rendezvous_first_and_under_other_hosts_last() {
     let (mut spellings, peer) = (Spellings::default(), PeerId::random());
     let asked = StarAddr::from_wire(&at("a", peer)).expect("valid");
     let of = |spellings: &Spellings| spellings.of(&asked, &here());
-    // The usual one, and then what is asked for.
+    // The usual spelling, and then the spelling that is asked for.
     assert_eq!(of(&spellings), ["here", "a"].map(|h| at(h, peer)));
     for host in ["b", "c", "b"] {
         note(&mut spellings, host, peer);
@@ -31,7 +31,8 @@ fn a_peer_is_dialled_at_this_rendezvous_first_and_under_other_hosts_last() {
     let known = ["here", "a", "b", "c"].map(|h| at(h, peer));
     assert_eq!(of(&spellings), known);
 
-    // The same server by another family is this one. What was announced is more than the usual.
+    // The same server under another address family counts as this rendezvous. An announced spelling goes before the
+    // usual one.
     let other = at("here", peer).replace("dns4", "dns6");
     let address = StarAddr::from_wire(&other).expect("valid");
     spellings.note(&address, &here(), 8, |_| false);
@@ -78,7 +79,7 @@ fn who_is_listed_stays_known_however_many_others_are_announced() {
             .all(|peer| spellings.by_peer.contains_key(peer))
     );
 
-    // The first one was announced again, and then the second one is the next to go.
+    // The first peer was announced again, so the second one is the next to go.
     note(&mut spellings, "a", peers[0]);
     let gone = peers.remove(1);
     spellings.note(&address, &here(), 8, |peer| peers.contains(peer));

@@ -1,33 +1,33 @@
-//! Who sends next: everybody gets the same share of the bytes, and who sends little does not wait for those who send
-//! much.
+//! Fair queueing: decides which channel sends next. All get the same share of the bytes, and a channel that sends
+//! little does not wait for channels that send much.
 //!
-//! This is a form of fair queueing. Time is counted in bytes. Whoever waits has a time at which it would begin, which is
-//! when its last item ended, or now if that is past; and one at which it would end. Who would end first is next.
+//! Time is counted in bytes. Each waiting channel has a virtual start and a virtual end. The start is the end of its
+//! last item, or now if that is past. The channel with the earliest end is next.
 
 use std::collections::BTreeMap;
 
-/// What a turn costs beside the bytes that are sent.
+/// The cost of a turn in addition to the bytes that are sent.
 const TURN: u64 = 256;
 
 #[derive(Debug)]
 pub(super) struct Turns<T> {
-    /// By when they would end, and by when they came; with when they would begin.
+    /// The waiting channels and their virtual starts, ordered by virtual end and then by arrival.
     waiting: BTreeMap<(u64, u64), (u64, T)>,
-    /// When the turns until now began at the latest.
+    /// The latest virtual start of all turns until now.
     now: u64,
     count: u64,
 }
 
-/// When the last turn of somebody ended.
+/// The virtual end of a channel's last turn.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Ended(u64);
 
-/// A turn, by when it began.
+/// A turn: its virtual start.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Turn(u64);
 
 impl Turn {
-    /// When it ends, with so many bytes sent.
+    /// Returns the virtual end of the turn if `bytes` are sent in it.
     pub(super) fn end(self, bytes: usize) -> Ended {
         Ended(after(self.0, bytes))
     }
@@ -44,7 +44,7 @@ impl<T> Default for Turns<T> {
 }
 
 impl<T> Turns<T> {
-    /// Somebody has so many bytes to send in the next turn.
+    /// Queues `who`, which has `bytes` to send in its next turn.
     pub(super) fn push(&mut self, who: T, last: Ended, bytes: usize) {
         self.count += 1;
         let start = last.0.max(self.now);
@@ -52,7 +52,7 @@ impl<T> Turns<T> {
         self.waiting.insert((end, self.count), (start, who));
     }
 
-    /// Whose turn it is.
+    /// Returns the one whose turn is next.
     pub(super) fn pop(&mut self) -> Option<(T, Turn)> {
         let (_, (start, who)) = self.waiting.pop_first()?;
         self.now = self.now.max(start);
@@ -71,7 +71,7 @@ mod tests {
 
     const ITEM: usize = 128 * 1024;
 
-    /// Gives the next turn to somebody who sends an item of so many bytes, and goes on.
+    /// Runs the next turn: the channel sends an item of its length and is queued again. Returns the channel.
     fn turn(turns: &mut Turns<usize>, ended: &mut [Ended], bytes: &[usize]) -> usize {
         let (who, turn) = turns.pop().expect("somebody waits");
         ended[who] = turn.end(bytes[who]);

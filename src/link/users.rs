@@ -1,4 +1,4 @@
-//! Those for whom a link is open: its listeners, and its dials. No IO, no clock.
+//! The users for which a link is open: its listeners and its dials. No IO, no clock.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -14,14 +14,14 @@ use crate::{
     protocol::event::DialId,
 };
 
-/// The longest that a rendezvous may have a listener wait before it joins again. It may say more; nobody is to be kept away
-/// for good by what one answer says.
+/// The longest time for which a rendezvous may make a listener wait before it joins again. A rendezvous may name a
+/// longer time, but one answer must not keep a listener away for good.
 pub(super) const LONGEST_OBEYED: Duration = Duration::from_secs(60 * 60);
-/// A listener waits longer by up to a quarter of that, at random: all who were refused at one time are not to come back at
-/// one time.
+/// A listener waits longer by up to a quarter (1/`SPREAD`) of that time, at random, so that peers refused at the same
+/// time do not all come back at the same time.
 const SPREAD: u32 = 4;
 
-/// Those for whom the link is open, beside the connections.
+/// The users for which the link is open, in addition to the connections.
 #[derive(Default)]
 pub(super) struct Users {
     pub(super) listeners: Vec<(ListenerId, Listener)>,
@@ -30,12 +30,12 @@ pub(super) struct Users {
 
 pub(super) struct Listener {
     pub(super) address: StarAddr,
-    /// Since when it is joined.
+    /// The time since which the listener is joined.
     joined: Option<Instant>,
     backoff: Backoff,
-    /// When to try to join again on this link, after a refusal that may pass.
+    /// The time to try to join again on this link, after a temporary refusal.
     pub(super) retry: Option<Instant>,
-    /// When to try to join again at the earliest, on this link or another, because the rendezvous has said so.
+    /// The earliest time to try to join again, on this link or another, because the rendezvous has named it.
     not_before: Option<Instant>,
 }
 
@@ -59,22 +59,23 @@ impl Listener {
         self.not_before = None;
     }
 
-    /// A link has opened: whether to join on it now. If it is too early, sets when to.
+    /// Returns whether to join on a link that has just opened. If it is too early, sets `retry`.
     pub(super) fn may_join(&mut self, now: Instant) -> bool {
         self.retry = self.rests_until(now);
         self.retry.is_none()
     }
 
-    /// Until when it is not to join, because the rendezvous has said so.
+    /// Returns the time until which the listener must not join, because the rendezvous has named it.
     fn rests_until(&self, now: Instant) -> Option<Instant> {
         self.not_before.filter(|until| *until > now)
     }
 
-    /// It could not join, or is not joined any more: sets when to try again, unless that would not help.
+    /// Handles that the listener could not join, or is not joined any more. Sets when to try again, unless that would
+    /// not help.
     pub(super) fn failed(&mut self, now: Instant, error: &JoinError) {
         self.left(now);
         let wait = match error {
-            // Two nodes with one key would take turns as fast as they can.
+            // Otherwise two nodes with the same key would displace each other as fast as they can.
             JoinError::Displaced => self.backoff.longest_wait(),
             _ => self.backoff.wait(),
         };
@@ -87,7 +88,8 @@ impl Listener {
         self.retry = (!error.is_permanent()).then(|| now + wait);
     }
 
-    /// The waits begin anew after it was joined for long. Whether it was joined.
+    /// Handles that the listener is not joined any more, and returns whether it was. The back-off starts over if it was
+    /// joined for long.
     pub(super) fn left(&mut self, now: Instant) -> bool {
         let since = self.joined.take();
         if let Some(since) = since {
@@ -102,7 +104,7 @@ pub(super) struct Dial {
     pub(super) to: StarAddr,
     /// The spellings that the rendezvous was asked for.
     pub(super) asked_for: Vec<String>,
-    /// Until when all of them are tried, from the time when the link was there.
+    /// The deadline for trying all spellings. It counts from the time when the link was open.
     pub(super) deadline: Option<Instant>,
     pub(super) reply: oneshot::Sender<Result<Connection, Error>>,
 }
@@ -123,28 +125,29 @@ impl Users {
         self.listeners.is_empty() && self.dials.is_empty()
     }
 
-    /// Until when there is nothing to do on the link: all of its users are listeners that are to join later.
+    /// Returns the time until which there is nothing to do on the link, because all of its users are listeners that
+    /// must join later.
     pub(super) fn rest_until(&self, now: Instant) -> Option<Instant> {
         if !self.dials.is_empty() {
             return None;
         }
         let listeners = self.listeners.iter();
-        // What is not there is less than any time.
+        // `None`, for a listener that need not wait, is less than any time.
         listeners
             .map(|(_, listener)| listener.rests_until(now))
             .min()?
     }
 
-    /// Whether a listener is to join as soon as there is a link.
+    /// Returns whether a listener joins as soon as there is a link.
     pub(super) fn may_join(&self, now: Instant) -> bool {
         let mut listeners = self.listeners.iter();
         listeners.any(|(_, listener)| listener.rests_until(now).is_none())
     }
 
-    /// Tells all dials that they have failed.
+    /// Fails all dials with this error.
     pub(super) fn fail_dials(&mut self, error: &Error) {
         for (_, dial) in self.dials.drain() {
-            // The dialler may have gone.
+            // The dialer may have gone.
             let _ = dial.reply.send(Err(error.clone()));
         }
     }
@@ -215,7 +218,7 @@ mod tests {
         for wait in waits {
             *of_second.entry(wait).or_default() += 1;
         }
-        // Some 40 each, in 25 seconds.
+        // About 40 listeners in each of 25 seconds.
         assert!(of_second.len() >= 20, "{of_second:?}");
         assert!(
             of_second.values().all(|count| *count < 100),
@@ -243,13 +246,13 @@ mod tests {
             let waited = retry - now;
             assert!(waited >= second * waits, "{waited:?}");
             assert!(waited <= second * waits * 5 / 4, "{waited:?}");
-            // On another link, too.
+            // The time also counts on another link.
             listener.left(now);
             assert!(!listener.may_join(retry - second));
             assert_eq!(listener.retry, Some(retry));
             assert!(listener.may_join(retry));
         }
-        // Its own wait, if that is longer.
+        // The listener's own back-off counts if it is longer.
         listener.failed(now, &refused(0));
         assert!(listener.retry > Some(now + second / 3));
         listener.joined(now);

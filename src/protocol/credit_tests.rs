@@ -17,7 +17,7 @@ fn credit(credit: u64) -> Grant {
 
 const ANY: Allowance = Allowance::up_to(u64::MAX);
 
-/// A receiver whose sender knows credits.
+/// Returns a window whose sender knows credits.
 fn known() -> Window {
     let mut window = Window::default();
     window.handle_grant(Grant::FIRST);
@@ -97,7 +97,7 @@ fn a_sender_gives_back_what_it_has_not_needed_for_a_while() {
     balance.accept(10 * FIRST);
     assert_eq!(balance.give_back(), None, "it was never looked at");
     balance.spend(FIRST);
-    // It keeps twice what it has spent, and less when it rests.
+    // It keeps twice what it has spent, and less when it is idle.
     assert_eq!(balance.give_back(), Some(7 * FIRST));
     assert!(balance.is_idle());
     assert_eq!(balance.give_back(), Some(FIRST));
@@ -107,7 +107,7 @@ fn a_sender_gives_back_what_it_has_not_needed_for_a_while() {
     balance.spend(3 * FIRST);
     assert!(!balance.is_idle());
     assert_eq!(balance.give_back(), None);
-    // A little now and then keeps nothing.
+    // A sender that spends only a little keeps no credit for that.
     balance.spend(100);
     assert_eq!(balance.give_back(), Some(2 * FIRST - 100));
 }
@@ -121,7 +121,7 @@ fn who_knows_no_credits_is_neither_held_to_them_nor_granted_any() {
     }
     assert!(!window.is_due());
     assert_eq!(window.poll_grant(now, ANY), None);
-    // It had to know of its credit before it sent anything.
+    // The peer had to send its own credit before it sent any item.
     window.handle_grant(Grant::FIRST);
     assert_eq!(window.handle_item(now, 0), Err(Exceeded));
 }
@@ -166,7 +166,7 @@ fn what_is_not_read_may_be_256_kib_and_no_more() {
     assert_eq!(window.handle_item(now, 5000), Err(Exceeded));
 }
 
-/// Two peers that write a lot before they read would wait for each other for ever.
+/// Two peers that write a lot before they read must not wait for each other for ever.
 #[test]
 fn whatever_the_window_is_192_kib_need_not_be_read() {
     for seconds in 1..20 {
@@ -218,7 +218,7 @@ fn who_keeps_credit_is_told_from_who_uses_it() {
         returned,
     });
     assert_eq!(path.window.kept(), None);
-    // Who knows no credits has none to keep.
+    // A sender that does not know credits has none to keep.
     assert_eq!(Window::default().kept(), None);
 }
 
@@ -258,21 +258,21 @@ fn a_ceiling_that_falls_stops_grants_until_enough_is_read() {
     assert!(path.delivered > 0);
 }
 
-/// Two peers, and what is on its way between them: items over a line of some rate, and grants.
+/// Two peers and the data between them: items, over a line with a limited rate, and grants.
 struct Path {
     now: Instant,
     balance: Balance,
     window: Window,
-    /// One way.
+    /// The one-way delay.
     delay: Duration,
-    /// Bytes a second.
+    /// The rate of the line, in bytes per second.
     rate: u64,
-    /// When the line is free again.
+    /// The time at which the line is free again.
     free: Instant,
     items: VecDeque<(Instant, usize)>,
     grants: VecDeque<(Instant, u64)>,
     allowance: Allowance,
-    /// Bytes a second that are read.
+    /// The rate of the reader, in bytes per second.
     reader: u64,
     unread: VecDeque<(Instant, usize)>,
     read_until: Instant,
@@ -305,7 +305,7 @@ impl Path {
         Duration::from_nanos(bytes as u64 * 1_000_000_000 / rate.max(1))
     }
 
-    /// The sender has always something to send.
+    /// Runs for this time with a sender that always has something to send.
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
         self.delivered = 0;
@@ -318,7 +318,7 @@ impl Path {
         }
     }
 
-    /// The sender has nothing to send.
+    /// Runs for at least this time with a sender that has nothing to send.
     fn run_idle(&mut self, time: Duration) {
         let end = self.now + time;
         while !(self.items.is_empty() && self.unread.is_empty() && self.grants.is_empty()) {
@@ -340,7 +340,7 @@ impl Path {
         }
     }
 
-    /// What happens next.
+    /// Handles the next event.
     fn next(&mut self) {
         let at = |queue: &VecDeque<(Instant, usize)>| queue.front().map(|(at, _)| *at);
         let grant = self.grants.front().map(|(at, _)| *at);
@@ -369,7 +369,7 @@ impl Path {
         }
     }
 
-    /// What the line carries in a round trip.
+    /// Returns the number of bytes that the line carries in a round trip.
     fn product(&self) -> u64 {
         scale(self.rate, 2 * self.delay, Duration::from_secs(1))
     }
@@ -390,14 +390,14 @@ fn a_long_line_is_filled_and_its_queue_stays_short_for_ever() {
             let used = path.delivered * 100 / (rate * 20);
             assert!(used >= 93, "{used} % of {rate} B/s");
             let pledged = path.window.pledged();
-            // The items are 64 KiB, and a round trip is known no better than to an item.
+            // The items have 64 KiB, and a round trip is measured only to the precision of one item.
             let most = path.product() * 2 + 2 * 64 * 1024;
             assert!(pledged <= most, "{pledged} at {rate} B/s");
         }
     }
 }
 
-/// 200 Mbit/s and 5 ms, with all of a link to itself: its share of 512 KiB would be 20 ms.
+/// 200 Mbit/s and 5 ms, without other connections on the link. The share of 512 KiB would take 20 ms.
 #[test]
 fn the_queue_of_a_short_line_is_as_short_as_that_of_a_long_one() {
     let mut path = Path::new(us(5000), 25_000_000);
@@ -411,8 +411,8 @@ fn the_queue_of_a_short_line_is_as_short_as_that_of_a_long_one() {
     }
 }
 
-/// 800 Mbit/s and half a millisecond, which is the least there is: whoever is on the way, a browser's processes above all, has to
-/// wait for a processor now and then.
+/// 800 Mbit/s and a minimum round trip of half a millisecond. The programs on the way, above all the processes of a
+/// browser, have to wait for a processor now and then.
 #[test]
 fn the_window_of_a_fast_line_is_5_ms_of_it_whatever_the_least_round_trip_is() {
     let mut path = Path::new(us(500), 100_000_000);
@@ -436,7 +436,7 @@ fn steps_grow_with_the_window_and_are_at_most_a_quarter_of_it_or_half_of_the_fir
             step >= last && step <= (size / 4).max(FIRST / 2),
             "{size}: {step}"
         );
-        // A sender that waits for more is granted it when all is read, and when nothing is.
+        // A sender that waits for more is granted it, both when all is read and when nothing is read.
         let more = (size / 4 + WAITING).max(FIRST);
         assert!(
             size - WAITING >= step && more - WAITING >= step,
@@ -467,7 +467,7 @@ fn a_window_shrinks_with_the_rate() {
     assert!(path.window.pledged() > 1_000_000);
     path.reader = 1_000_000;
     path.run(Duration::from_secs(30));
-    // 75 KB in one and a half round trips, an item, and as much as is granted at a time.
+    // 75 KB for one and a half round trips, one item, and the size of one grant.
     let pledged = path.window.pledged();
     assert!(pledged <= 200_000, "{pledged}");
     path.reader = u64::MAX;
@@ -498,8 +498,8 @@ fn an_idle_stream_begins_anew_and_is_soon_as_fast_as_before() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
-    /// In whatever order items, reads, grants and returns come, and whatever is on its way: an honest sender is never
-    /// found guilty, and no more is pledged than the ceiling was at its highest.
+    /// In every order of items, reads, grants and returns, and with anything in flight, an honest sender never exceeds
+    /// its credit, and never more is pledged than the highest ceiling.
     #[test]
     fn an_honest_sender_is_within_its_credit_whatever_happens(
         steps in proptest::collection::vec((0u8..7, any::<u16>()), 1..400),

@@ -1,7 +1,7 @@
-//! Engine.IO protocols 3 and 4, WebSocket framing: one packet a message.
+//! Engine.IO protocols 3 and 4 over WebSocket: one packet per message.
 //!
-//! Text frames are the same in both. They differ in who sends the heartbeats, in the first byte of a
-//! binary frame, and in what the server tells when it opens: see [`Version`].
+//! Text frames are the same in both versions. The versions differ in the side that sends heartbeats, in the first byte
+//! of a binary frame, and in the data of the open packet: see [`Version`].
 
 use std::time::Duration;
 
@@ -14,20 +14,20 @@ use serde_json::Value;
 
 use super::{ProtocolError, excerpt};
 
-/// A version of the protocol, and the version of Socket.IO that goes with it.
+/// A version of the protocol, and with it a version of Socket.IO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Version {
-    /// Engine.IO 3 and Socket.IO 4 (socket.io 2.x): what the deployed websocket-star speaks. The
-    /// client sends pings, and a binary frame begins with 0x04.
+    /// Engine.IO 3 and Socket.IO 4 (socket.io 2.x), as in the deployed websocket-star. The client sends pings, and a
+    /// binary frame begins with 0x04.
     #[default]
     V3,
-    /// Engine.IO 4 and Socket.IO 5 (socket.io 3 and newer): the server sends pings, a binary frame is
-    /// the data and nothing else, and the client asks for the namespace.
+    /// Engine.IO 4 and Socket.IO 5 (socket.io 3 and newer). The server sends pings, a binary frame contains only the
+    /// data, and the client asks for the namespace.
     V4,
 }
 
 impl Version {
-    /// The version that the `EIO` parameter of an upgrade request asks for, if there is one.
+    /// Returns the version that the `EIO` parameter of an upgrade request asks for, if it is a known one.
     pub fn of_parameter(eio: &str) -> Option<Self> {
         match eio {
             "3" => Some(Self::V3),
@@ -36,7 +36,7 @@ impl Version {
         }
     }
 
-    /// How many bytes of a binary frame come before its data.
+    /// Returns the number of bytes before the data of a binary frame.
     pub fn binary_prefix(self) -> usize {
         match self {
             Self::V3 => 1,
@@ -44,7 +44,7 @@ impl Version {
         }
     }
 
-    /// Whether `frame` may be a binary frame of this version.
+    /// Returns whether `frame` may be a binary frame of this version.
     pub fn is_binary_message(self, frame: &[u8]) -> bool {
         match self {
             Self::V3 => frame.first() == Some(&BINARY_MESSAGE),
@@ -52,8 +52,8 @@ impl Version {
         }
     }
 
-    /// Makes a binary frame of this version into one of another. Copies only where a byte has to be
-    /// put before the data.
+    /// Converts a binary frame of this version to another version. Copies the data only if a byte must be inserted
+    /// before it.
     pub fn convert_binary(self, mut frame: Bytes, to: Self) -> Bytes {
         match (self, to) {
             (Self::V3, Self::V3) | (Self::V4, Self::V4) => frame,
@@ -70,8 +70,7 @@ impl Version {
         }
     }
 
-    /// The text frame that says the same as a binary frame of this version, for a client that takes
-    /// no binary ones.
+    /// Encodes a binary frame of this version as a text frame, for a client that does not accept binary frames.
     pub fn encode_base64(self, frame: &[u8]) -> String {
         let data = frame.get(self.binary_prefix()..).unwrap_or_default();
         let mut text = match self {
@@ -82,11 +81,11 @@ impl Version {
         text
     }
 
-    /// The binary frame of this version that the data of a [`Packet::Base64`] stands for.
+    /// Decodes the data of a [`Packet::Base64`] to a binary frame of this version.
     ///
     /// # Errors
-    /// [`ProtocolError::Base64`] for what is no base64, [`ProtocolError::BinaryPrefix`] for another
-    /// type of packet in version 3.
+    /// Returns [`ProtocolError::Base64`] if the data is not base64, and [`ProtocolError::BinaryPrefix`] for another
+    /// packet type in version 3.
     pub fn decode_base64(self, text: &str) -> Result<Bytes, ProtocolError> {
         let (mut frame, text) = match self {
             Self::V3 => {
@@ -104,52 +103,53 @@ impl Version {
 /// The path and query of the WebSocket upgrade request.
 pub const UPGRADE_PATH: &str = "/socket.io/?EIO=3&transport=websocket";
 
-/// The type of a message packet as the first byte of a binary frame.
+/// The type of a message packet, as the first byte of a binary frame.
 pub const BINARY_MESSAGE: u8 = 4;
 
-/// Padded when it is written; some clients leave the padding out.
+/// Base64 as it is written and read here. Output is padded. Input may lack the padding, because some clients omit it.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The longest open packet that is looked at, in bytes; the deployed server's has about 100.
+/// The longest open packet that is parsed, in bytes. The deployed server's has about 100.
 const MAX_OPEN: usize = 4096;
 
-/// The shortest and longest heartbeat a server may ask for; anything else is moved to the nearer end.
+/// The shortest and the longest heartbeat times that a server may ask for. Values outside are moved to the nearer
+/// limit.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3600));
 
-/// One packet of a text frame.
+/// One packet in a text frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet<'a> {
     /// `0`: the server opens the session.
     Open(Open),
     /// `1`: the other side closes the session.
     Close,
-    /// `2`: a heartbeat, with whatever follows it.
+    /// `2`: a heartbeat, with any data that follows.
     Ping(&'a str),
     /// `3`: the answer to a heartbeat.
     Pong(&'a str),
     /// `4`: a Socket.IO packet.
     Message(&'a str),
-    /// `5`: the end of a transport upgrade; meaningless on a WebSocket.
+    /// `5`: the end of a transport upgrade. It has no meaning on a WebSocket.
     Upgrade,
-    /// `6`: nothing.
+    /// `6`: no operation.
     Noop,
     /// `b`: a binary frame as text; see [`Version::decode_base64`].
     Base64(&'a str),
 }
 
-/// What the server says when it opens a session.
+/// The data of the packet with which a server opens a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Open {
     /// The session's id.
     pub sid: String,
-    /// How often pings are sent: by the client in version 3, by the server in version 4.
+    /// The interval of the pings. In version 3 the client sends them, in version 4 the server.
     pub ping_interval: Duration,
-    /// How long an answer may take until the link is dead.
+    /// The maximum time for an answer. Without an answer, the link is dead.
     pub ping_timeout: Duration,
-    /// How many bytes a message to the server may have; told from version 4 on.
+    /// The maximum length of a message to the server, in bytes. Servers send it from version 4 on.
     pub max_payload: Option<u64>,
 }
 
@@ -157,8 +157,8 @@ impl<'a> Packet<'a> {
     /// Decodes a text frame.
     ///
     /// # Errors
-    /// [`ProtocolError::EngineIo`] for an unknown type, [`ProtocolError::Open`] for an open packet
-    /// without a session id or with intervals that are no whole milliseconds.
+    /// Returns [`ProtocolError::EngineIo`] for an unknown type, and [`ProtocolError::Open`] for an open packet without
+    /// a session id or with intervals that are not whole milliseconds.
     pub fn decode(text: &'a str) -> Result<Self, ProtocolError> {
         let unknown = || ProtocolError::EngineIo(excerpt(text, 32));
         let (kind, rest) = text.split_at_checked(1).ok_or_else(unknown)?;
@@ -233,10 +233,10 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Takes the message type off a binary frame of version 3.
+/// Removes the message type from a binary frame of version 3.
 ///
 /// # Errors
-/// [`ProtocolError::BinaryPrefix`] if the frame is empty or of another type.
+/// Returns [`ProtocolError::BinaryPrefix`] if the frame is empty or of another type.
 pub fn decode_binary(mut frame: Bytes) -> Result<Bytes, ProtocolError> {
     if frame.first() != Some(&BINARY_MESSAGE) {
         return Err(ProtocolError::BinaryPrefix);

@@ -1,7 +1,7 @@
-//! The events of websocket-star, with every argument validated.
+//! The events of websocket-star. Every argument is validated.
 //!
-//! The names and the order of the arguments are those of the deployed client and server,
-//! misspellings included (`ss-incomming`).
+//! The names and the order of the arguments are those of the deployed client and server, including misspellings
+//! (`ss-incomming`).
 
 use std::{fmt, sync::Arc};
 
@@ -10,14 +10,14 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::{ProtocolError, credit::Grant, excerpt, nonce, socket_io::Packet};
 
-/// No event has more arguments; more than this are not looked at.
+/// The maximum number of arguments. No event has more, and longer arrays are refused.
 const MAX_ARGUMENTS: usize = 8;
-/// The longest dial id, in bytes. The deployed clients send UUIDs of 36.
+/// The longest dial id, in bytes. The deployed clients send UUIDs, which have 36 bytes.
 const MAX_DIAL_ID: usize = 128;
-/// The longest quotation of a reason that the other side gave, in bytes.
+/// The maximum length of a quoted reason from the other side, in bytes.
 const MAX_REASON: usize = 256;
 
-/// The longest placeholder of a binary item that is looked at, in bytes; it is written in 29.
+/// The longest placeholder of a binary item that is parsed, in bytes. The usual one has 29 bytes.
 const MAX_PLACEHOLDER: usize = 64;
 const BUFFER_HEADER: &str = "{\"type\":\"Buffer\",\"data\":";
 
@@ -25,27 +25,27 @@ const STREAM_PREFIX: &str = "socket.io-pull-stream.";
 const QUEUE_HEADER: &str = "451-[\"socket.io-pull-stream.queue.";
 const QUEUE_TRAILER: &str = "\",{\"_placeholder\":true,\"num\":0}]";
 
-/// The id of a dial, chosen by the dialler: unique among the dials of both its peers.
+/// The id of a dial, chosen by the dialer. It is unique among the dials of both peers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DialId(Arc<str>);
 
 impl DialId {
-    /// A new random id, a version 4 UUID.
+    /// Returns a new random id, a version 4 UUID.
     pub fn random() -> Self {
         Self(uuid().into())
     }
 
-    /// Takes an id from the wire.
+    /// Reads an id from the wire.
     ///
     /// # Errors
-    /// `None` if it is empty, over 128 bytes, or has characters that JSON would escape.
+    /// Returns `None` if the id is empty, longer than 128 bytes, or contains characters that JSON would escape.
     pub fn new(id: &str) -> Option<Self> {
         let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
         (!id.is_empty() && id.len() <= MAX_DIAL_ID && id.bytes().all(plain))
             .then(|| Self(id.into()))
     }
 
-    /// The id as it is written.
+    /// Returns the id as it is written on the wire.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -63,17 +63,17 @@ impl std::borrow::Borrow<str> for DialId {
     }
 }
 
-/// A random UUID, version 4, in lower case.
+/// Returns a random version 4 UUID in lower case.
 pub(crate) fn uuid() -> String {
     nonce::uuid(rand::random(), 4)
 }
 
-/// The sender's side of one of a dial's two streams.
+/// The peer that sends one of a dial's two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The stream from the dialler to the listener.
+    /// The dialer, which sends the stream to the listener.
     Dialer,
-    /// The stream from the listener to the dialler.
+    /// The listener, which sends the stream to the dialer.
     Listener,
 }
 
@@ -85,7 +85,7 @@ impl Side {
         }
     }
 
-    /// The sender of the other stream.
+    /// Returns the sender of the other stream.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -100,7 +100,7 @@ impl Side {
 pub struct StreamName<'a> {
     /// The dial.
     pub dial_id: &'a str,
-    /// Who sends.
+    /// The peer that sends the stream.
     pub sender: Side,
 }
 
@@ -114,8 +114,8 @@ impl<'a> StreamName<'a> {
             })
     }
 
-    /// The stream that a binary queue item is for, read from the text frame before it, without
-    /// parsing JSON. `None` if the frame is not written the way every deployed sender writes it.
+    /// Reads the stream of a binary queue item from the text frame before the item, without parsing JSON. Returns
+    /// `None` if the frame is not written as every deployed sender writes it.
     pub fn of_queue_header(text: &'a str) -> Option<Self> {
         let name = text
             .strip_prefix(QUEUE_HEADER)?
@@ -124,7 +124,7 @@ impl<'a> StreamName<'a> {
         plain.then(|| Self::parse(name))?
     }
 
-    /// The text frame that goes before each binary queue item of the stream.
+    /// Returns the text frame that is sent before each binary queue item of the stream.
     pub fn queue_header(&self) -> String {
         format!("{QUEUE_HEADER}{self}{QUEUE_TRAILER}")
     }
@@ -136,14 +136,14 @@ impl fmt::Display for StreamName<'_> {
     }
 }
 
-/// One event, of either direction.
+/// One event, in either direction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event<'a> {
     /// `ss-join` (client to server): the address to join, and the public key or the signature.
     Join {
         /// The address in its wire form.
         address: String,
-        /// Hex or base64.
+        /// The public key or the signature, in hexadecimal or base64.
         data: String,
     },
     /// `ss-leave` (client to server).
@@ -153,7 +153,7 @@ pub enum Event<'a> {
     },
     /// `ss-dial` (client to server).
     Dial {
-        /// An address of the dialler's own, joined on this link.
+        /// An address of the dialer that is joined on this link.
         from: String,
         /// The peer's address.
         to: String,
@@ -164,60 +164,60 @@ pub enum Event<'a> {
     Incoming {
         /// The dial.
         dial_id: DialId,
-        /// The dialler's address.
+        /// The dialer's address.
         from: String,
     },
-    /// `ws-peer` (server to client): a peer is joined.
+    /// `ws-peer` (server to client): a peer has joined.
     Peer {
         /// The peer's address in its own spelling.
         address: String,
     },
-    /// `ss-displaced` (server to client): another link has joined the address, and gets its dials from
-    /// now on. An extension of this crate's rendezvous; other clients pass it over.
+    /// `ss-displaced` (server to client): another link has joined under the address, and gets its dials from now on.
+    /// This is an extension of this crate's rendezvous. Other clients ignore it.
     Displaced {
         /// The address, as it was joined.
         address: String,
     },
-    /// An event of one stream, of socket.io-pull-stream.
+    /// An event of one stream, as in socket.io-pull-stream.
     Stream {
         /// The stream.
         stream: StreamName<'a>,
-        /// What happens on it.
+        /// The event on that stream.
         event: StreamEvent,
     },
-    /// An event of another name; socket.io drops what nobody listens to.
+    /// An event with another name. socket.io drops events without a handler.
     Unknown,
 }
 
-/// What happens on a stream.
+/// An event on a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamEvent {
-    /// The receiver is ready: data may flow, within the credit if there is one.
+    /// The receiver is ready: the sender may send, within the credit if there is one.
     Accept(Option<Grant>),
-    /// One item, which came as JSON: a string or an array of bytes.
+    /// One item that came as JSON: a string or an array of bytes.
     Item(Bytes),
-    /// One item, whose bytes are the binary frame that follows.
+    /// One item whose bytes are in the binary frame that follows.
     BinaryItem,
     /// The sender sends no more.
     End(End),
-    /// The sender sent what is neither bytes nor a string.
+    /// The sender sent something that is neither bytes nor a string.
     Malformed,
 }
 
-/// How a stream ends.
+/// The end of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// All was sent.
+    /// Everything was sent.
     Finished,
-    /// The sender gave up; its reason, of at most 256 bytes.
+    /// The sender gave up, with a reason of at most 256 bytes.
     Error(String),
 }
 
 impl<'a> Event<'a> {
-    /// Decodes the JSON of an event; `binary` tells whether a binary frame follows.
+    /// Decodes the JSON of an event. `binary` tells whether a binary frame follows.
     ///
     /// # Errors
-    /// [`ProtocolError::Arguments`] if the event is known and its arguments are not what it takes.
+    /// Returns [`ProtocolError::Arguments`] if the event is known and its arguments have the wrong form.
     pub fn decode(json: &'a str, binary: bool) -> Result<Self, ProtocolError> {
         let Arguments(arguments) = Arguments::parse("event", json)?;
         let mut arguments = arguments.into_iter();
@@ -290,7 +290,7 @@ impl<'a> Event<'a> {
 
     /// Encodes the event as a text frame.
     ///
-    /// A [`StreamEvent::BinaryItem`] gives the header only; the binary frame is the caller's.
+    /// For a [`StreamEvent::BinaryItem`] this is only the header. The caller sends the binary frame.
     pub fn encode(&self, ack: Option<u64>) -> String {
         let json = match self {
             Self::Join { address, data } => json!(["ss-join", address, data]),
@@ -321,27 +321,27 @@ impl<'a> Event<'a> {
     }
 }
 
-/// Encodes [`JoinAnswer::Joined`] to acknowledgement `id` as a text frame.
+/// Encodes [`JoinAnswer::Joined`] as a text frame that answers acknowledgement `id`.
 pub fn encode_joined(id: u64, peers: &str) -> String {
     let json = format!("[null,null,{peers}]");
     Packet::Ack { id, json: &json }.encode()
 }
 
-/// The JSON of a list of addresses.
+/// Returns the JSON of a list of addresses.
 pub fn encode_addresses(addresses: &[impl AsRef<str>]) -> String {
     let addresses: Vec<&str> = addresses.iter().map(AsRef::as_ref).collect();
-    // Strings can always be written.
+    // Serialising strings cannot fail.
     serde_json::to_string(&addresses).unwrap_or_default()
 }
 
 /// The answer to `ss-join`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JoinAnswer {
-    /// Sign this.
+    /// The nonce to sign.
     Nonce(String),
-    /// Joined; the other peers' addresses. Servers up to 0.2.4 send none.
+    /// The client has joined; the other peers' addresses. Servers up to 0.2.4 send no addresses.
     Joined(Vec<String>),
-    /// Refused with a reason; `{}` is a JavaScript error that lost its text.
+    /// The join is refused with a reason. `{}` is a JavaScript error that lost its text.
     Refused(String),
 }
 
@@ -349,7 +349,7 @@ impl JoinAnswer {
     /// Decodes the acknowledgement `[error, nonce, peers]`.
     ///
     /// # Errors
-    /// [`ProtocolError::Arguments`] if it has another form.
+    /// Returns [`ProtocolError::Arguments`] if the acknowledgement has another form.
     pub fn decode(json: &str) -> Result<Self, ProtocolError> {
         let arguments = Arguments::parse("ss-join", json)?;
         if let Some(error) = arguments.error() {
@@ -371,7 +371,7 @@ impl JoinAnswer {
         Ok(Self::Joined(peers))
     }
 
-    /// Encodes the answer to acknowledgement `id` as a text frame.
+    /// Encodes the answer as a text frame that answers acknowledgement `id`.
     pub fn encode(&self, id: u64) -> String {
         let json = match self {
             Self::Nonce(nonce) => json!([null, nonce]),
@@ -394,13 +394,13 @@ impl DialAnswer {
     /// Decodes the acknowledgement `[]` or `[error]`.
     ///
     /// # Errors
-    /// [`ProtocolError::Arguments`] if it is no JSON array.
+    /// Returns [`ProtocolError::Arguments`] if the acknowledgement is not a JSON array.
     pub fn decode(json: &str) -> Result<Self, ProtocolError> {
         let arguments = Arguments::parse("ss-dial", json)?;
         Ok(Self(arguments.error().map_or(Ok(()), Err)))
     }
 
-    /// Encodes the answer to acknowledgement `id` as a text frame.
+    /// Encodes the answer as a text frame that answers acknowledgement `id`.
     pub fn encode(&self, id: u64) -> String {
         let json = match &self.0 {
             Ok(()) => json!([]),
@@ -414,7 +414,7 @@ impl DialAnswer {
     }
 }
 
-/// The elements of a JSON array, none of them parsed further; at most [`MAX_ARGUMENTS`].
+/// The elements of a JSON array, at most [`MAX_ARGUMENTS`]. The elements are not parsed further.
 struct Arguments<'a>(Vec<&'a RawValue>);
 
 impl<'a> Arguments<'a> {
@@ -422,7 +422,7 @@ impl<'a> Arguments<'a> {
         serde_json::from_str(json).map_err(|_| wrong(event, "no JSON array of a few arguments"))
     }
 
-    /// The first argument as an error, if JavaScript takes it for one.
+    /// Returns the first argument as an error, if JavaScript treats it as one.
     fn error(&self) -> Option<String> {
         let error = self.0.first()?.get();
         (!matches!(error, "null" | "false" | "0" | "\"\"")).then(|| reason(error))
@@ -463,7 +463,7 @@ fn wrong(event: &'static str, reason: &'static str) -> ProtocolError {
     ProtocolError::Arguments { event, reason }
 }
 
-/// What the other side gave as a reason: a string, or any other JSON as it stands.
+/// Returns the reason that the other side gave: a string, or any other JSON verbatim.
 fn reason(json: &str) -> String {
     match serde_json::from_str::<String>(json) {
         Ok(text) => excerpt(&text, MAX_REASON),
@@ -472,13 +472,13 @@ fn reason(json: &str) -> String {
 }
 
 fn is_placeholder(json: &str) -> bool {
-    // A tree takes many times the memory of its text.
+    // A parsed JSON tree takes many times the memory of its text.
     json.len() <= MAX_PLACEHOLDER
         && serde_json::from_str::<Value>(json)
             .is_ok_and(|value| value == json!({"_placeholder": true, "num": 0}))
 }
 
-/// The bytes of an item that came as JSON, as the JavaScript `buffer` codec reads it.
+/// Returns the bytes of an item that came as JSON, as the JavaScript `buffer` codec reads it.
 fn json_item(json: &str) -> Option<Bytes> {
     if let Ok(text) = serde_json::from_str::<String>(json) {
         return Some(text.into());
@@ -486,7 +486,7 @@ fn json_item(json: &str) -> Option<Bytes> {
     if let Ok(bytes) = serde_json::from_str::<Vec<u8>>(json) {
         return Some(bytes.into());
     }
-    // A Node.js Buffer that went through JSON.stringify, which writes it in this way only.
+    // A Node.js Buffer that went through JSON.stringify, which writes it only in this form.
     let bytes = json.strip_prefix(BUFFER_HEADER)?.strip_suffix('}')?;
     Some(serde_json::from_str::<Vec<u8>>(bytes).ok()?.into())
 }

@@ -1,12 +1,12 @@
-//! The protocol, without sockets, clocks or tasks: shared by the client and the rendezvous.
+//! The protocol, shared by the client and the rendezvous. This module has no sockets, clocks or tasks.
 //!
-//! From the outside in: [`engine_io`] frames the WebSocket messages, [`socket_io`] the events and
-//! acknowledgements in them, [`event`] gives the events of websocket-star their types, [`session`]
-//! is the client's state at one rendezvous, [`nonce`] what it signs to join, and [`stream`] one
-//! pull-stream pair, whose peers slow each other down with [`credit`]s.
+//! From the outermost layer to the innermost: [`engine_io`] frames the WebSocket messages. [`socket_io`] frames the
+//! events and acknowledgements in them. [`event`] gives types to the events of websocket-star. [`session`] is the
+//! client's state at one rendezvous, and [`nonce`] is what the client signs to join. [`stream`] is one pull-stream
+//! pair, whose peers slow each other down with [`credit`]s.
 //!
-//! What is really spoken differs from the published specification; where it does, the code follows
-//! the deployed software (`libp2p-websocket-star` 0.10.2, `libp2p-websocket-star-rendezvous` 0.4.1).
+//! The deployed protocol differs from the published specification. Where they differ, the code follows the deployed
+//! software (`libp2p-websocket-star` 0.10.2, `libp2p-websocket-star-rendezvous` 0.4.1).
 
 pub mod credit;
 pub mod engine_io;
@@ -26,7 +26,7 @@ use crate::words::Words;
 pub enum Frame {
     /// A text message.
     Text(String),
-    /// A binary message, its leading 0x04 included.
+    /// A binary message, including its leading 0x04.
     Binary(Bytes),
 }
 
@@ -37,18 +37,18 @@ pub enum ProtocolError {
     /// An Engine.IO packet of unknown type, or an empty message.
     #[error("unknown Engine.IO packet {0:?}")]
     EngineIo(String),
-    /// A heartbeat with so many bytes of data, all of which the answer would have to repeat.
+    /// A heartbeat with too many bytes of data. The answer would have to repeat all of them.
     #[error("a heartbeat with {0} bytes of data")]
     Heartbeat(usize),
     /// The Engine.IO open packet cannot be used.
     #[error("malformed Engine.IO open packet: {}", Words(.0))]
     Open(String),
-    /// Something else came where the Engine.IO open packet or the namespace was due.
+    /// Another packet came where the Engine.IO open packet or the namespace packet was expected.
     #[error("expected {expected} at the start of the link, received {received:?}")]
     Start {
-        /// What was due.
+        /// The packet that was expected.
         expected: &'static str,
-        /// The beginning of what came.
+        /// The beginning of the received packet.
         received: String,
     },
     /// A Socket.IO packet that cannot be parsed.
@@ -66,10 +66,10 @@ pub enum ProtocolError {
     /// A binary message that does not begin with the Engine.IO message type 0x04.
     #[error("a binary message that does not begin with 0x04")]
     BinaryPrefix,
-    /// A binary message as text that is no base64.
+    /// A binary message that came as text which is not base64.
     #[error("a binary message as text that is not base64")]
     Base64,
-    /// An event, or an acknowledgement, whose arguments have the wrong form.
+    /// The arguments of an event or of an acknowledgement have the wrong form.
     #[error("malformed arguments of {event}: {reason}")]
     Arguments {
         /// The event's name.
@@ -79,7 +79,7 @@ pub enum ProtocolError {
     },
 }
 
-/// The beginning of `text`, to be quoted in an error; at most `max` bytes.
+/// Returns the beginning of `text`, at most `max` bytes, to quote it in an error.
 pub(crate) fn excerpt(text: &str, max: usize) -> String {
     let mut end = max.min(text.len());
     while !text.is_char_boundary(end) {

@@ -1,40 +1,41 @@
-//! What a peer signs to join: two UUIDs, one behind the other, 72 characters.
+//! The nonce that a peer signs to join: two concatenated UUIDs, 72 characters.
 //!
-//! The signature has no domain separation, so the form is all that tells a nonce from something else.
-//! The npm server sends two UUIDs of version 4, which say nothing about the join. A rogue rendezvous
-//! can therefore pass on the nonce of another one, and join there with our signature. The rendezvous of
-//! this crate sends two of version 8, and the second is a hash of the first and of the address that is
-//! joined: whoever passes that on asks for a signature of another address than ours.
+//! The signature has no domain separation, so only the form distinguishes a nonce from other signed data. The npm
+//! server sends two UUIDs of version 4, which do not depend on the join. A rogue rendezvous can therefore relay the
+//! nonce of another rendezvous, and join there with our signature. The rendezvous of this crate sends two UUIDs of
+//! version 8. The second is a hash of the first and of the address that is joined. A rogue rendezvous that relays such
+//! a nonce asks for a signature for an address that is not ours.
 //!
-//! In a cluster the first one says in addition at which node it was made, and when: see `Stamp`.
+//! In a cluster, the first UUID also contains the node that made it and the time: see `Stamp`.
 
 use sha2::{Digest as _, Sha256};
 
-/// How many bytes of the first UUID say when it was made, and at which node.
+/// The numbers of bytes in the first UUID for the time (`TIME`) and for the node (`NODE`).
 #[cfg(feature = "cluster")]
 const TIME: usize = 6;
 #[cfg(feature = "cluster")]
 const NODE: usize = 5;
 /// The length of a UUID as text, in bytes.
 const UUID: usize = 36;
-/// Where a UUID says its version, and its variant.
+/// The positions of the version digit and of the variant digit in a UUID as text.
 const VERSION_AT: usize = 14;
 const VARIANT_AT: usize = 19;
-/// What the hash is of, beside the first UUID and the address: no other hash is to be like it.
+/// The prefix of the hashed data, before the first UUID and the address. It makes this hash differ from every other
+/// hash.
 const DOMAIN: &[u8] = b"libp2p-websocket-star join nonce\0";
 
-/// Why a nonce must not be signed.
+/// The reason why a nonce must not be signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NonceError {
-    /// It is not two UUIDs, both of version 4 or both of version 8.
+    /// The nonce is not two UUIDs that are both of version 4 or both of version 8.
     #[error("not two UUIDs")]
     Form,
-    /// It was made for another address.
+    /// The nonce was made for another address.
     #[error("made for another address")]
     OtherAddress,
 }
 
-/// A new nonce for a join of `address`, as it is written in `ss-join`.
+/// Returns a new nonce for a join of `address`, which is spelled as in `ss-join`.
 #[cfg_attr(
     not(feature = "rendezvous-server"),
     allow(dead_code, reason = "only the rendezvous asks for signatures")
@@ -45,23 +46,23 @@ pub(crate) fn new(address: &str) -> String {
     first + &second
 }
 
-/// Where and when a nonce was made, as a node of a cluster writes it into its first UUID. The signature of such a nonce
-/// proves to the other nodes that its peer has joined at that node, and after which other joins.
+/// The node and the time at which a nonce was made. A node of a cluster writes them into the first UUID. The signature
+/// of such a nonce proves to the other nodes that the peer has joined at that node, and which joins came before it.
 #[cfg(feature = "cluster")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Stamp {
-    /// Milliseconds since 1970.
+    /// The time in milliseconds since 1970.
     pub(crate) time: u64,
-    /// Which node: a part of a hash of its id.
+    /// The node: a part of a hash of its id.
     pub(crate) node: [u8; NODE],
 }
 
 #[cfg(feature = "cluster")]
 impl Stamp {
-    /// A new nonce with this stamp for a join of `address`.
+    /// Returns a new nonce with this stamp for a join of `address`.
     pub(crate) fn nonce(self, address: &str) -> String {
-        // What is left of the random bytes has 34 bits. A signature of this nonce is of use at one node and in one
-        // millisecond only.
+        // The remaining random bytes have 34 bits. This is enough, because a signature of this nonce is useful only at
+        // one node and in one millisecond.
         let mut bytes: [u8; 16] = rand::random();
         bytes[..TIME].copy_from_slice(&self.time.to_be_bytes()[8 - TIME..]);
         bytes[16 - NODE..].copy_from_slice(&self.node);
@@ -70,10 +71,10 @@ impl Stamp {
         first + &second
     }
 
-    /// The stamp of a nonce that was made for `address` in this way.
+    /// Reads the stamp of a nonce that was made for `address` by [`nonce`](Self::nonce).
     ///
     /// # Errors
-    /// If it was made for another address, or by somebody else.
+    /// Returns an error if the nonce was made for another address, or in another way.
     pub(crate) fn of(nonce: &str, address: &str) -> Result<Self, NonceError> {
         check(nonce, address)?;
         let (first, _) = nonce.split_at_checked(UUID).ok_or(NonceError::Form)?;
@@ -92,10 +93,10 @@ impl Stamp {
     }
 }
 
-/// Whether our key may sign `nonce` to join `address`, as it is written in `ss-join`.
+/// Checks whether our key may sign `nonce` to join `address`, which is spelled as in `ss-join`.
 ///
 /// # Errors
-/// If somebody could use the signature for something else.
+/// Returns an error if another party could use the signature for something else.
 pub fn check(nonce: &str, address: &str) -> Result<(), NonceError> {
     let (first, second) = nonce.split_at_checked(UUID).ok_or(NonceError::Form)?;
     match (version(first), version(second)) {
@@ -106,7 +107,7 @@ pub fn check(nonce: &str, address: &str) -> Result<(), NonceError> {
     }
 }
 
-/// The second UUID that belongs to the first one and to an address.
+/// Returns the second UUID for this first UUID and this address.
 fn bound(first: &str, address: &str) -> String {
     let hash = Sha256::new()
         .chain_update(DOMAIN)
@@ -120,7 +121,7 @@ fn bound(first: &str, address: &str) -> String {
     uuid(bytes, 8)
 }
 
-/// The digit of the version, if `text` is a UUID of RFC 9562.
+/// Returns the version digit, if `text` is a UUID of RFC 9562.
 fn version(text: &str) -> Option<u8> {
     let bytes = text.as_bytes();
     let is_uuid_byte = |(i, byte): (usize, &u8)| match i {
@@ -132,7 +133,7 @@ fn version(text: &str) -> Option<u8> {
     bytes.get(VERSION_AT).copied().filter(|_| is_uuid)
 }
 
-/// The UUID of that version with these bytes, in lower case.
+/// Returns the UUID of that version with these bytes, in lower case.
 pub(crate) fn uuid(mut bytes: [u8; 16], version: u8) -> String {
     bytes[6] = bytes[6] & 0x0f | version << 4;
     bytes[8] = bytes[8] & 0x3f | 0x80;
@@ -176,7 +177,8 @@ mod tests {
 
     #[test]
     fn the_hash_is_what_it_was() {
-        // Other versions of this crate must find the same; computed with another implementation.
+        // Other versions of this crate must get the same hash. The expected value was computed with another
+        // implementation.
         let first = "00000000-0000-8000-8000-000000000000";
         let second = bound(first, ADDRESS);
         assert_eq!(second, "f178a1ae-748b-85dd-a705-d487d47cbed9");

@@ -1,58 +1,59 @@
-//! The words in which a rendezvous refuses a request: the string that answers it.
+//! The words with which a rendezvous refuses a request: the string in its answer.
 //!
-//! Both ends take them from here. Those that the npm server knows are in its words, and the others
-//! are this crate's.
+//! The client and the server both use this module. Where the npm server has words for a refusal, they are used here.
+//! The other words are this crate's.
 
 use std::{fmt, time::Duration};
 
 use super::socket_io;
 
-/// What stands before the reason why a request is malformed.
+/// The words before the reason why a request is malformed.
 const MALFORMED: &str = "Malformed request: ";
-/// What says that somebody is not let in, with or without words behind it.
+/// The words that say that a peer is not allowed to join. An explanation may follow.
 const NOT_ALLOWED: &str = "Not allowed";
-/// What stands before the number of seconds after which somebody may come again.
+/// The words before the number of seconds after which the peer may try again.
 const NOT_ALLOWED_NOW: &str = "Not allowed now, again in ";
-/// What stands behind it, with or without words.
+/// The words after that number. An explanation may follow.
 const SECONDS: &str = " s";
-/// What stands behind whoever has spent the quota of a day.
+/// The words after the peer whose daily quota is spent.
 #[cfg(feature = "rendezvous-server")]
 const DAY_SPENT: &str = " has sent what it may send in a day";
-/// What stands before the reason why another node cannot be reached.
+/// The words before the reason why another node cannot be reached.
 #[cfg(feature = "cluster")]
 const UNREACHABLE: &str = "Peer cannot be reached at its rendezvous: ";
-/// What stands before such words.
+/// The separator before an explanation.
 const BECAUSE: &str = ": ";
 
-/// Declares each refusal once: the variant and its words.
+/// Declares each refusal once: its variant and its words.
 macro_rules! refusals {
     ($($(#[$doc:meta])* $refusal:ident = $words:literal,)*) => {
-        /// Why a rendezvous refuses a request.
+        /// The reason why a rendezvous refuses a request.
         ///
-        /// `Display` gives the words that go over the wire, and [`of_words`](Self::of_words) reads them.
+        /// `Display` writes the words that are sent over the wire, and [`of_words`](Self::of_words) reads them.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub(crate) enum Refusal {
             $($(#[$doc])* $refusal,)*
-            /// Its arguments cannot be understood, for this reason.
+            /// The request's arguments are malformed, for this reason.
             Malformed(String),
-            /// A join: it is not allowed to this peer, in these words, which may be none.
+            /// A join: the peer is not allowed. The string is an explanation, or empty.
             NotAllowed(String),
-            /// A join: it is not allowed to this peer now.
+            /// A join: the peer is not allowed now.
             NotAllowedNow {
-                /// When it may come again, in seconds.
+                /// The time after which the peer may try again, in seconds.
                 after: u64,
-                /// In these words, which may be none.
+                /// An explanation, or an empty string.
                 words: String,
             },
-            /// A dial: the quota of one of its peers is spent for today. It is told as not allowed now.
+            /// A dial: the daily quota of one of its peers is spent. On the wire this is a
+            /// [`NotAllowedNow`](Self::NotAllowedNow).
             #[cfg(feature = "rendezvous-server")]
             DaySpent {
-                /// When it may come again, in seconds.
+                /// The time after which the peer may try again, in seconds.
                 after: u64,
-                /// Whose quota it is.
+                /// The peer whose quota is spent, in words.
                 whose: String,
             },
-            /// A dial: the peer is at another node of the cluster, which cannot be reached, for this reason.
+            /// A dial: the peer is at another node of the cluster, which cannot be reached for this reason.
             #[cfg(feature = "cluster")]
             Unreachable(String),
         }
@@ -61,7 +62,7 @@ macro_rules! refusals {
             #[cfg(test)]
             const ALL: [Self; [$($words),*].len()] = [$(Self::$refusal),*];
 
-            /// The refusal that is told in these words; `None` for words that nobody is known to use.
+            /// Returns the refusal that has these words; `None` for unknown words.
             pub(crate) fn of_words(words: &str) -> Option<Self> {
                 match words {
                     $($words => Some(Self::$refusal),)*
@@ -97,7 +98,7 @@ macro_rules! refusals {
 }
 
 refusals! {
-    /// A join: its address is none that may be joined.
+    /// A join: nobody may join under its address.
     InvalidMultiaddr = "Invalid multiaddr",
     /// A join: it came without a public key.
     NoKey = "Crypto Challenge required but no Id provided",
@@ -107,39 +108,39 @@ refusals! {
     WrongId = "Id is not matching",
     /// A join: its signature is wrong.
     WrongSignature = "Signature Invalid",
-    /// A JavaScript error that has lost its text; the npm server gives it for unusable keys and addresses.
+    /// A JavaScript error that lost its text. The npm server gives it for unusable keys and addresses.
     Unnamed = "{}",
-    /// A join: its link has as many addresses as it may.
+    /// A join: its link has the maximum number of addresses.
     TooManyJoins = "Too many addresses on one link",
-    /// A join: its link, or its origin, joins too often.
+    /// A join: its link or its origin joins too often.
     JoinRate = "Too many joins a second",
-    /// A dial: it names a dialler that has not joined on its link.
+    /// A dial: the dialer that it names has not joined on its link.
     NotAuthorized = "Not authorized for this address",
-    /// A dial: the dialled peer is not here.
+    /// A dial: the dialled peer is not at this rendezvous.
     PeerNotFound = "Peer not found",
     /// A dial: its link dials too often.
     DialRate = "Too many dials a second",
     /// A dial: its dial id is in use.
     DialIdInUse = "Dial id is in use",
-    /// A dial: its link has as many as it may.
+    /// A dial: its link has the maximum number of dials.
     TooManyDials = "Too many dials on one link",
-    /// A dial: the dialled peer has as many as it may.
+    /// A dial: the dialled peer has the maximum number of dials.
     PeerBusy = "Peer has too many dials",
     /// A dial: the dialled peer did not answer in time.
     DialTimedOut = "Peer did not answer the dial in time",
-    /// A dial: one of its peers left before it was answered.
+    /// A dial: one of its peers left before the dial was answered.
     PeerLeft = "Peer left before it answered the dial",
-    /// A dial: the server is being shut down.
+    /// A dial: the server is shutting down.
     ShuttingDown = "Rendezvous is shutting down",
-    /// A request that is none of websocket-star.
+    /// The request is not one of websocket-star.
     Unknown = "Unknown request",
-    /// A join: nobody has decided in time whether it is allowed.
+    /// A join: the decision whether it is allowed did not come in time.
     Undecided = "Not allowed now, again in 5 s: nobody has decided in time",
-    /// A join: it took long to decide, and another link has proved the same key since, and has joined.
+    /// A join: its decision took long, and meanwhile another link has proved the same key and has joined.
     Overtaken = "Not allowed now, again in 60 s: another link has joined under this address since",
 }
 
-/// Writes the words of whoever does not allow something, if there are any.
+/// Writes an explanation, if there is one.
 fn because(words: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match words {
         "" => Ok(()),
@@ -147,13 +148,13 @@ fn because(words: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
-/// In whole seconds, at least one: nobody is to come too early.
+/// Returns a time in whole seconds, at least one. Rounds up, so that nobody tries again too early.
 pub(crate) fn whole_seconds(time: Duration) -> u64 {
     let begun = u64::from(time.subsec_nanos() > 0);
     time.as_secs().saturating_add(begun).max(1)
 }
 
-/// The words behind a refusal; `None` if it is another one.
+/// Returns the explanation after the words of a refusal; `None` if the words are those of another refusal.
 fn told(rest: &str) -> Option<&str> {
     match rest {
         "" => Some(""),
@@ -161,26 +162,26 @@ fn told(rest: &str) -> Option<&str> {
     }
 }
 
-/// After how many seconds somebody may come again who is refused in these words, and the words behind that.
+/// Returns the number of seconds in a refusal that names a time, and its explanation.
 fn time_in(words: &str) -> Option<(u64, &str)> {
     let (after, rest) = split_at_time(words)?;
     let words = told(rest.strip_prefix(SECONDS)?)?;
     Some((socket_io::number(after).ok()?, words))
 }
 
-/// The digits of the time in such words, which may be none, and what stands behind them.
+/// Splits words that may name a time: returns the digits of the time, which may be none, and the rest.
 fn split_at_time(words: &str) -> Option<(&str, &str)> {
     let rest = words.strip_prefix(NOT_ALLOWED_NOW)?;
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     Some(rest.split_at(digits))
 }
 
-/// When a request may be made again that was refused in these words, if they say so.
+/// Returns the time after which a request that was refused in these words may be made again, if the words name one.
 pub(crate) fn retry_after(words: &str) -> Option<Duration> {
     time_in(words).map(|(after, _)| Duration::from_secs(after))
 }
 
-/// The same words, where so much is left of the time that they name.
+/// Returns the same words with the time that they name replaced by `left`.
 pub(crate) fn with_time_left(words: &str, left: Duration) -> String {
     match split_at_time(words) {
         Some((_, rest)) => format!("{NOT_ALLOWED_NOW}{}{rest}", whole_seconds(left)),
@@ -189,7 +190,7 @@ pub(crate) fn with_time_left(words: &str, left: Duration) -> String {
 }
 
 impl Refusal {
-    /// One of those that have words of their own.
+    /// Reads a refusal that carries words of its own.
     fn with_words(words: &str) -> Option<Self> {
         if let Some(reason) = words.strip_prefix(MALFORMED) {
             return Some(Self::Malformed(reason.to_owned()));
@@ -202,15 +203,16 @@ impl Refusal {
         Some(Self::NotAllowed(words.to_owned()))
     }
 
-    /// A dial: that one's quota is spent for today, of which so many seconds are left.
+    /// Returns the refusal of a dial because the daily quota of `whose` is spent. `after` is the rest of the day in
+    /// seconds.
     #[cfg(feature = "rendezvous-server")]
     pub(crate) fn day_spent(after: u64, whose: impl fmt::Display) -> Self {
         let whose = whose.to_string();
         Self::DaySpent { after, whose }
     }
 
-    /// Whether the same request is refused again however often it is made: its cause lies in the
-    /// identity, the address or the configuration of one side.
+    /// Returns whether repeating the same request cannot help, because the cause lies in the identity, the address or
+    /// the configuration of one side.
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
             Self::InvalidMultiaddr
@@ -316,7 +318,7 @@ mod tests {
         }
     }
 
-    /// From `libp2p-websocket-star-rendezvous` 0.4.1.
+    /// The words are from `libp2p-websocket-star-rendezvous` 0.4.1.
     #[test]
     fn the_npm_servers_words_are_known() {
         let known = |words| Refusal::of_words(words).map(|refusal| refusal.is_permanent());

@@ -1,9 +1,8 @@
-//! The client's state at one rendezvous, from the moment the link is open until it is lost.
+//! The client's state at one rendezvous, from the time when the link opens until it is lost.
 //!
-//! Sans-IO: frames go in with [`Session::handle_text`] and come out of [`Session::poll_transmit`],
-//! what happened comes out of [`Session::poll_output`], and the time is passed in. The data of
-//! streams is not kept here: a stream event is handed back to the caller, who owns the
-//! [`Pair`](super::stream::Pair)s.
+//! Sans-IO: frames go in through [`Session::handle_text`] and come out of [`Session::poll_transmit`]. Events come out
+//! of [`Session::poll_output`], and the caller passes in the time. The session does not keep the data of streams: it
+//! hands each stream event back to the caller, who owns the [`Pair`](super::stream::Pair)s.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -28,30 +27,30 @@ use super::{
 };
 use crate::{address::StarAddr, words::Words};
 
-/// The most data of a heartbeat, in bytes, as in WebSocket. The deployed software sends none, or `probe`.
+/// The maximum data of a heartbeat, in bytes, as in WebSocket. The deployed software sends no data, or `probe`.
 const MAX_HEARTBEAT_DATA: usize = 125;
 
-/// How the public key is written in `ss-join`.
+/// The encoding of the public key in `ss-join`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeyEncoding {
-    /// As every published client and server has it.
+    /// Hexadecimal, as in every published client and server.
     #[default]
     Hex,
-    /// As the specification has it; no published server accepts it, the one of this crate does.
+    /// Base64, as in the specification. No published server accepts it; the server of this crate does.
     Base64,
 }
 
-/// Why a join failed.
+/// The reason why a join failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
-    /// The rendezvous refused, with this reason; `{}` is a JavaScript error that lost its text.
+    /// The rendezvous refused with this reason. `{}` is a JavaScript error that lost its text.
     #[error("the rendezvous refused the join: {}", Words(.0))]
     Refused(String),
-    /// The rendezvous let us in without asking for a proof of our key.
+    /// The rendezvous let us join without asking for a proof of our key.
     ///
-    /// It would let anybody else in under our address too. `Config::with_allow_join_with_disabled_challenge`
-    /// allows it.
+    /// It would also let anybody else join under our address. `Config::with_allow_join_with_disabled_challenge` allows
+    /// such a join.
     #[error(
         "the rendezvous has its challenge disabled: any peer could take our address there \
          (allow_join_with_disabled_challenge is off)"
@@ -59,36 +58,36 @@ pub enum JoinError {
     ChallengeDisabled,
     /// The rendezvous asked us to sign something other than two UUIDs of version 4 or of version 8.
     ///
-    /// The signature has no domain separation: signing what a rogue server chooses could prove
-    /// anything else, for example the possession of its Noise key.
+    /// The signature has no domain separation: a signature over data that a rogue server chooses could prove anything,
+    /// for example the possession of its Noise key.
     #[error("the rendezvous asked for a signature of what is not a nonce of two UUIDs")]
     InvalidNonce,
-    /// The rendezvous asked us to sign a nonce of version 8 that was made for another address: it
-    /// passes on what another rendezvous has asked it, to join there in our place.
+    /// The rendezvous asked us to sign a nonce of version 8 that was made for another address. It relays the challenge
+    /// of another rendezvous, to join there in our place.
     #[error("the rendezvous asked for a signature of a nonce that was made for another address")]
     ForeignNonce,
-    /// The key could not sign.
+    /// Our key could not sign.
     #[error("the identity key could not sign the nonce: {0}")]
     Signing(String),
-    /// No answer within the join timeout.
+    /// The rendezvous did not answer within the join timeout.
     #[error("the rendezvous did not answer the join within {0:?}")]
     TimedOut(Duration),
     /// The answer was malformed.
     #[error("the rendezvous answered the join with nonsense: {0}")]
     Malformed(#[source] ProtocolError),
-    /// The rendezvous takes our public key for the answer to a challenge whose nonce came too late
-    /// for us. The deployed servers never forget a nonce while the link lasts, so a link without
-    /// connections is opened anew.
+    /// The rendezvous takes our public key for the answer to an earlier challenge, whose nonce came too late for us.
+    /// The deployed servers never forget a nonce while the link lasts. So the client opens a new link if the link has
+    /// no connections.
     #[error("the rendezvous waits for the answer to an earlier challenge")]
     StaleChallenge,
-    /// The address was joined, and another node with the same key has joined it since: dials go there
-    /// now. Joining again takes the address back. Only this crate's rendezvous tells.
+    /// We had joined under the address, and since then another node with the same key has joined under it. Dials now go
+    /// to that node. Joining again takes the address back. Only this crate's rendezvous reports this.
     #[error("another node with the same key has joined under this address, and gets its dials now")]
     Displaced,
 }
 
 impl JoinError {
-    /// Whether joining again cannot help: the cause lies in the identity, the address or the
+    /// Returns whether joining again cannot help, because the cause lies in the identity, the address or the
     /// configuration of one side.
     pub fn is_permanent(&self) -> bool {
         match self {
@@ -105,8 +104,8 @@ impl JoinError {
         }
     }
 
-    /// How long to wait before joining again, if the rendezvous has said so. Only this crate's does: whoever runs it decides
-    /// who may use it, and when.
+    /// Returns how long to wait before joining again, if the rendezvous names a time. Only this crate's rendezvous
+    /// does: its operator decides which peers may use it, and when.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(reason) => refusal::retry_after(reason),
@@ -114,7 +113,7 @@ impl JoinError {
         }
     }
 
-    /// What kind of refusal it is, if the rendezvous refused in words that are known.
+    /// Returns the kind of the refusal, if the rendezvous refused in known words.
     pub fn refusal(&self) -> Option<JoinRefusal> {
         let Self::Refused(reason) = self else {
             return None;
@@ -135,7 +134,7 @@ impl JoinError {
         }
     }
 
-    /// The same, where so much is left of the time that the rendezvous has named.
+    /// Returns the same error with the time that the rendezvous has named replaced by `left`.
     pub(crate) fn with_time_left(&self, left: Duration) -> Self {
         match self {
             Self::Refused(reason) => Self::Refused(refusal::with_time_left(reason, left)),
@@ -153,34 +152,35 @@ impl From<NonceError> for JoinError {
     }
 }
 
-/// What kind of refusal a rendezvous answers to a join.
+/// The kind of a refusal with which a rendezvous answers a join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JoinRefusal {
-    /// Nobody joins there under this address: of this crate's rendezvous, because it goes by other names.
+    /// No peer may join there under this address. This crate's rendezvous says so because it is known by other names.
     Address,
-    /// It does not take the key or the signature. The npm server says the same of some addresses.
+    /// The rendezvous does not accept the key or the signature. The npm server gives the same answer for some
+    /// addresses.
     Identity,
-    /// Whoever runs it does not let this peer in, or not now.
+    /// The operator of the rendezvous does not let this peer join, or not now.
     NotAllowed,
-    /// There are too many joins, on one link or in a second.
+    /// There are too many joins, on one link or in one second.
     TooMany,
 }
 
-/// Why a dial failed.
+/// The reason why a dial failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DialError {
-    /// No such peer at the rendezvous.
+    /// The peer is not at the rendezvous.
     #[error("the peer is not at the rendezvous")]
     PeerNotFound,
-    /// The rendezvous does not take us for the peer we dial as.
+    /// The rendezvous does not accept the address that we dial from as ours.
     #[error("the rendezvous does not let us dial from our address")]
     NotAuthorized,
-    /// The peer, or the rendezvous, refused with this reason.
+    /// The peer or the rendezvous refused with this reason.
     #[error("the dial was refused: {}", Words(.0))]
     Refused(String),
-    /// No answer within the dial timeout.
+    /// There was no answer within the dial timeout.
     #[error("no answer to the dial within {0:?}")]
     TimedOut(Duration),
     /// The answer was malformed.
@@ -192,13 +192,13 @@ pub enum DialError {
     /// The other peer reset the stream before it answered the dial.
     #[error("the peer reset the connection while it was being dialled")]
     Reset,
-    /// As many dials are pending on the link as may be.
+    /// The link has the maximum number of pending dials or of connections.
     #[error("too many dials and connections at this rendezvous")]
     TooMany,
 }
 
 impl DialError {
-    /// How long to wait before dialling the peer again, if the rendezvous has said so.
+    /// Returns how long to wait before dialling the peer again, if the rendezvous names a time.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(reason) => refusal::retry_after(reason),
@@ -218,18 +218,18 @@ impl From<String> for DialError {
     }
 }
 
-/// What a session must know.
+/// The settings of a session.
 #[derive(Clone)]
 pub struct Settings {
     /// Our identity.
     pub keypair: Keypair,
-    /// How long each answer to `ss-join` may take.
+    /// The time limit for each answer to `ss-join`.
     pub join_timeout: Duration,
-    /// How long a dial may take, joining included.
+    /// The time limit for a dial, including the join.
     pub dial_timeout: Duration,
-    /// Whether to stay at a rendezvous that asks for no proof.
+    /// Whether to stay at a rendezvous that asks for no proof of the key.
     pub allow_join_with_disabled_challenge: bool,
-    /// How the public key is written.
+    /// The encoding of the public key.
     pub key_encoding: KeyEncoding,
 }
 
@@ -239,19 +239,19 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// What happened.
+/// An event that the session reports to its caller.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Output {
-    /// An address that is listened on is joined.
+    /// We have joined under an address that we listen on.
     Joined {
         /// The address.
         address: StarAddr,
     },
-    /// An address that is listened on could not be joined.
+    /// We could not join under an address that we listen on.
     JoinFailed {
         /// The address.
         address: StarAddr,
-        /// Why.
+        /// The reason.
         error: JoinError,
     },
     /// A dial is over.
@@ -261,11 +261,11 @@ pub enum Output {
         /// Whether it succeeded.
         result: Result<(), DialError>,
     },
-    /// A peer dials us: to be answered with [`Session::accept`] or [`Session::refuse`].
+    /// A peer dials us. The caller answers with [`Session::accept`] or [`Session::refuse`].
     Incoming {
         /// The dial.
         dial_id: DialId,
-        /// The dialler.
+        /// The dialer.
         from: StarAddr,
         /// The acknowledgement to answer with.
         ack: u64,
@@ -274,28 +274,28 @@ pub enum Output {
     Peer(StarAddr),
 }
 
-/// What a text frame was.
+/// What the caller must do with a received text frame.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received<'a> {
-    /// The session dealt with it.
+    /// Nothing: the session has handled the frame.
     Handled,
-    /// An event of a stream, for the caller.
+    /// Handle this event of a stream.
     Stream(StreamName<'a>, StreamEvent),
-    /// A binary message that was written as text: the item in it.
+    /// Handle this item, which came in a binary message written as text.
     Item(Bytes),
-    /// A heartbeat of the server's, to be answered with this frame.
+    /// Answer a heartbeat of the server with this frame.
     Ping(String),
-    /// The server closes the session.
+    /// Close the link: the server closes the session.
     Close,
 }
 
 #[derive(Debug)]
 enum Pending {
-    /// The first `ss-join`, with the public key.
+    /// The first `ss-join`, which carries the public key.
     Challenge(String),
-    /// The second, with the signature.
+    /// The second `ss-join`, which carries the signature.
     Signature(String),
-    /// The second once more, with the signature of an earlier challenge of this link.
+    /// The second `ss-join` again, with the signature of an earlier challenge on this link.
     Replay(String),
     Dial(Dial),
 }
@@ -304,7 +304,7 @@ enum Pending {
 struct Join {
     address: StarAddr,
     joined: bool,
-    /// Whether we accept dials there, rather than only dial from there.
+    /// Whether we accept dials at this address. If not, we only dial from it.
     listening: bool,
     /// Whether to leave as soon as the join is answered.
     leaving: bool,
@@ -313,7 +313,7 @@ struct Join {
 #[derive(Debug)]
 struct Dial {
     dial_id: DialId,
-    /// The peer's address as it was asked for last, and the other spellings that it may have.
+    /// The spelling of the peer's address that was asked for last, and then the other spellings to try.
     to: VecDeque<String>,
     deadline: Instant,
 }
@@ -323,7 +323,7 @@ struct Dial {
 enum Binary {
     None,
     Item,
-    /// So many, at least one, which are passed over.
+    /// This many binary messages, at least one, which are ignored.
     Foreign(usize),
 }
 
@@ -332,24 +332,24 @@ enum Binary {
 pub struct Session {
     settings: Settings,
     local_peer: PeerId,
-    /// By wire form.
+    /// The joins, by the wire form of the address.
     joins: HashMap<String, Join>,
-    /// Signatures of this link by wire form: the deployed servers never clear a nonce, and take a
-    /// second join of an address for the answer to its challenge.
+    /// The signatures made on this link, by the wire form of the address. The deployed servers never clear a nonce, and
+    /// take a second join of an address for the answer to its challenge.
     signatures: HashMap<String, String>,
     pending: HashMap<u64, (Pending, Instant)>,
     deadlines: BTreeSet<(Instant, u64)>,
     next_ack: u64,
-    /// Dials that wait for an address to be joined.
+    /// The dials that wait until an address is joined.
     waiting: VecDeque<Dial>,
-    /// The binary messages that were announced and have not come.
+    /// The binary messages that were announced and have not come yet.
     binary: Binary,
     transmit: VecDeque<String>,
     outputs: VecDeque<Output>,
 }
 
 impl Session {
-    /// A session on a link that has just opened.
+    /// Returns a session for a link that has just opened.
     pub fn new(settings: Settings) -> Self {
         Self {
             local_peer: settings.keypair.public().to_peer_id(),
@@ -366,7 +366,7 @@ impl Session {
         }
     }
 
-    /// Joins `address` to accept dials there.
+    /// Joins under `address` to accept dials there.
     pub fn listen(&mut self, now: Instant, address: &StarAddr) {
         let wire = address.to_wire();
         match self.joins.get_mut(&wire) {
@@ -383,7 +383,7 @@ impl Session {
         }
     }
 
-    /// Leaves `address`; peers there can no longer dial us.
+    /// Leaves `address`, so peers can no longer dial us there.
     pub fn leave(&mut self, address: &StarAddr) {
         let wire = address.to_wire();
         let Some(join) = self.joins.get_mut(&wire) else {
@@ -399,11 +399,11 @@ impl Session {
         }
     }
 
-    /// Dials `to`; joins our own address at the same rendezvous first if none is joined yet.
+    /// Dials `to`. If we have not joined at the rendezvous yet, joins under our own address there first.
     ///
-    /// `spellings` are those that the peer's address may have on the wire. They are tried in turn, because a rendezvous
-    /// knows a peer by its own spelling only. All that, the join included, may take until `deadline`:
-    /// [`Settings::dial_timeout`] after the dial began.
+    /// `spellings` are the possible spellings of the peer's address on the wire. They are tried in turn, because a
+    /// rendezvous knows a peer only by the spelling that the peer has joined with. All tries, and the join, must be
+    /// over by `deadline`, which is [`Settings::dial_timeout`] after the dial began.
     pub fn dial(
         &mut self,
         now: Instant,
@@ -429,7 +429,7 @@ impl Session {
         self.waiting.push_back(dial);
     }
 
-    /// Forgets a dial: nobody waits for its answer any more.
+    /// Forgets a dial whose answer is no longer needed.
     pub fn cancel_dial(&mut self, dial_id: &DialId) {
         self.waiting.retain(|dial| dial.dial_id != *dial_id);
         let is_it =
@@ -440,7 +440,7 @@ impl Session {
         }
     }
 
-    /// Accepts an incoming dial, and the dialler's stream.
+    /// Accepts an incoming dial, and the dialer's stream.
     pub fn accept(&mut self, dial_id: &DialId, ack: u64) {
         let stream = StreamName {
             dial_id: dial_id.as_str(),
@@ -456,7 +456,7 @@ impl Session {
             .push_back(DialAnswer(Err(reason.to_owned())).encode(ack));
     }
 
-    /// Tells the sender of `stream` that data may flow, within the first credit if it knows credits.
+    /// Tells the sender of `stream` that it may send. A sender that knows credits may send the first credit.
     pub fn accept_stream(&mut self, stream: StreamName<'_>) {
         let event = Event::Stream {
             stream,
@@ -465,20 +465,20 @@ impl Session {
         self.transmit.push_back(event.encode(None));
     }
 
-    /// Whether any address is joined, or about to be, to accept dials.
+    /// Returns whether any address for accepting dials is joined or being joined.
     pub fn is_listening(&self) -> bool {
         self.joins.values().any(|join| join.listening)
     }
 
-    /// Whether any address is joined, or about to be.
+    /// Returns whether any address is joined or being joined.
     pub fn has_joins(&self) -> bool {
         !self.joins.is_empty()
     }
 
-    /// Takes a text frame from the link.
+    /// Handles a text frame from the link.
     ///
     /// # Errors
-    /// A violation of the protocol, after which the link is of no use.
+    /// Returns a violation of the protocol. The link is unusable after it.
     pub fn handle_text<'a>(
         &mut self,
         now: Instant,
@@ -509,11 +509,11 @@ impl Session {
         }
     }
 
-    /// Takes a binary frame from the link, and gives the item in it; none if it belongs to what is
-    /// passed over.
+    /// Handles a binary frame from the link, and returns the item in it. Returns `None` if the frame belongs to an
+    /// ignored packet.
     ///
     /// # Errors
-    /// A violation of the protocol, after which the link is of no use.
+    /// Returns a violation of the protocol. The link is unusable after it.
     pub fn handle_binary(&mut self, frame: Bytes) -> Result<Option<Bytes>, ProtocolError> {
         let (left, is_ours) = match self.binary {
             Binary::None => return Err(ProtocolError::UnannouncedBinary),
@@ -526,7 +526,7 @@ impl Session {
         Ok(is_ours.then_some(data))
     }
 
-    /// Deals with what is overdue at `now`.
+    /// Handles everything that is overdue at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(&(deadline, id)) = self.deadlines.first() {
             if deadline > now {
@@ -536,7 +536,7 @@ impl Session {
                 Some(
                     Pending::Challenge(wire) | Pending::Signature(wire) | Pending::Replay(wire),
                 ) => {
-                    // It may be joined all the same, and the answer be late.
+                    // The join may have succeeded all the same, and only its answer be late.
                     self.transmit.push_back(
                         Event::Leave {
                             address: wire.clone(),
@@ -559,24 +559,24 @@ impl Session {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
+    /// Returns the time of the next call of [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.waiting.iter().map(|dial| dial.deadline);
         let pending = self.deadlines.first().map(|(deadline, _)| *deadline);
         waiting.chain(pending).min()
     }
 
-    /// The next text frame to send.
+    /// Returns the next text frame to send.
     pub fn poll_transmit(&mut self) -> Option<String> {
         self.transmit.pop_front()
     }
 
-    /// How many text frames wait to be sent.
+    /// Returns the number of text frames that wait to be sent.
     pub fn transmits(&self) -> usize {
         self.transmit.len()
     }
 
-    /// What happened next.
+    /// Returns the next event for the caller.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -619,8 +619,8 @@ impl Session {
         Ok(())
     }
 
-    /// Malformed events are passed over, as the deployed clients do: a rendezvous may hand on what
-    /// a peer made up, and one peer must not cost us the link.
+    /// Handles an event. Malformed events are ignored, as in the deployed clients: a rendezvous may relay what a peer
+    /// made up, and one peer must not be able to break our link.
     fn handle_event<'a>(
         &mut self,
         ack: Option<u64>,
@@ -639,7 +639,7 @@ impl Session {
                     self.refuse(ack, "malformed arguments");
                 }
             }
-            // Servers do not send these; socket.io drops what nobody listens to.
+            // Servers do not send these. socket.io drops events without a handler.
             (Ok(_), _) => {}
         }
         Received::Handled
@@ -728,13 +728,13 @@ impl Session {
             }
             Some(Pending::Replay(wire)) => self.signature_answered(&wire, json, without_proof),
             Some(Pending::Dial(dial)) => self.dial_answered(dial, json),
-            // It came after its deadline, or nobody asked.
+            // The answer came after its deadline, or it answers no request.
             None => tracing::debug!(id, "an acknowledgement that nobody waits for"),
         }
     }
 
-    /// The first request was refused. A rendezvous that takes it for the answer to a challenge that it has kept gets that
-    /// answer; any other refusal has nothing to do with our proof.
+    /// Handles the refusal of the first `ss-join`. If the rendezvous takes it for the answer to a challenge that it has
+    /// kept, sends that answer. Any other refusal is unrelated to our proof.
     fn key_refused(&mut self, now: Instant, wire: String, reason: String) {
         let error = without_proof(reason);
         let kept = match error {
@@ -815,7 +815,7 @@ impl Session {
         }
     }
 
-    /// An address that is not joined on this link cannot be lost.
+    /// Handles the loss of an address to another node. Ignores addresses that are not joined on this link.
     fn displaced(&mut self, wire: &str) {
         if self.joins.get(wire).is_some_and(|join| join.joined) {
             self.join_failed(wire, JoinError::Displaced);
@@ -842,7 +842,7 @@ impl Session {
         }
     }
 
-    /// An address that is joined, to dial from.
+    /// Returns a joined address to dial from.
     fn dialling_address(&self) -> Option<String> {
         let joined = self.joins.iter().find(|(_, join)| join.joined);
         joined.map(|(wire, _)| wire.clone())
@@ -879,8 +879,8 @@ impl Session {
     }
 }
 
-/// Why a join failed whose request had no signature of the challenge that is open: words about a signature tell that the
-/// rendezvous waits for another one.
+/// Returns why a join failed whose request had no signature for the open challenge. If the refusal is about a
+/// signature, the rendezvous waits for the signature of another challenge.
 fn without_proof(reason: String) -> JoinError {
     match Refusal::of_words(&reason) {
         Some(Refusal::WrongSignature | Refusal::UnusableProof) => JoinError::StaleChallenge,

@@ -51,7 +51,7 @@ impl Fixture {
         fixture
     }
 
-    /// Answers the challenge that was asked for with `ack`.
+    /// Answers the challenge request that had the acknowledgement id `ack`.
     fn join(&mut self, ack: u64) {
         self.sent_join();
         self.receive(&format!("43{ack}[null,\"{NONCE}\"]"));
@@ -70,12 +70,12 @@ impl Fixture {
         std::iter::from_fn(|| self.session.poll_output()).collect()
     }
 
-    /// The next thing sent must be this.
+    /// Asserts that the next thing sent is `text`.
     fn sent(&mut self, text: &str) {
         assert_eq!(self.session.poll_transmit().as_deref(), Some(text));
     }
 
-    /// The next thing sent must be a join of our address; gives its data.
+    /// Asserts that the next thing sent is a join of our address, and returns its data.
     fn sent_join(&mut self) -> String {
         let text = self.session.poll_transmit().expect("a join");
         let Ok(Packet::Event { json, .. }) = Packet::decode(&text[1..]) else {
@@ -301,7 +301,7 @@ fn joining_again_falls_back_to_the_signature_that_the_deployed_server_kept() {
     let signature = hex::decode(fixture.sent_join()).expect("hex");
     assert!(fixture.key.public().verify(NONCE.as_bytes(), &signature));
     fixture.receive("433[\"Signature Invalid\"]");
-    // What is wrong is the old signature, not our key: a new link has a new challenge.
+    // The old signature is wrong, not our key. A new link has a new challenge.
     assert_eq!(fixture.join_failed(), JoinError::StaleChallenge);
     fixture.sent_nothing();
 }

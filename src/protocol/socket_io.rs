@@ -1,26 +1,26 @@
 //! Socket.IO protocols 4 and 5: the packets inside Engine.IO messages, for the namespace `/`.
 //!
-//! They differ in `0` only: in version 4 the server says it and nothing more, in version 5 the client
-//! asks with it, its credentials if it has any, and the server answers with a session id.
+//! The two versions differ only in `0`. In version 4 the server sends it without data. In version 5 the client sends it
+//! first to ask for the namespace, with credentials if it has any, and the server answers with a session id.
 //!
-//! Packets that are legal and of no use to websocket-star are decoded to what a link must know to pass
-//! them over: see [`Packet::Foreign`] and [`Packet::ForeignConnect`].
+//! Legal packets that websocket-star does not use are decoded only as far as a link needs to ignore them: see
+//! [`Packet::Foreign`] and [`Packet::ForeignConnect`].
 
 use super::{ProtocolError, engine_io::Version};
 
-/// The most binary messages that one packet may announce. The deployed software announces one.
+/// The maximum number of binary messages that one packet may announce. The deployed software announces one.
 pub const MAX_ATTACHMENTS: usize = 16;
 
-/// One packet. JSON is left as text: [`event`](super::event) gives it meaning.
+/// One packet. Its JSON stays text; [`event`](super::event) interprets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packet<'a> {
-    /// `0`: connected to the namespace, or to be connected, with a JSON object in version 5.
+    /// `0`: the namespace is connected, or the client asks for it. In version 5 it carries a JSON object.
     Connect(Option<&'a str>),
-    /// `1`: disconnected from the namespace.
+    /// `1`: the namespace is disconnected.
     Disconnect,
-    /// `2`: `["name", args…]`, with an id if an acknowledgement is asked for.
+    /// `2`: `["name", args…]`, with an id if the sender asks for an acknowledgement.
     Event {
-        /// The acknowledgement to answer with.
+        /// The id of the acknowledgement to answer with.
         ack: Option<u64>,
         /// The JSON array.
         json: &'a str,
@@ -32,22 +32,21 @@ pub enum Packet<'a> {
         /// The JSON array.
         json: &'a str,
     },
-    /// `4`: the server refuses the namespace; JSON.
+    /// `4`: the server refuses the namespace. The data is JSON.
     Error(&'a str),
-    /// `5`: an event with one binary attachment, which follows in a frame of its own.
+    /// `5`: an event with one binary attachment, which follows in its own frame.
     BinaryEvent {
-        /// The acknowledgement to answer with.
+        /// The id of the acknowledgement to answer with.
         ack: Option<u64>,
         /// The JSON array, with a placeholder where the attachment belongs.
         json: &'a str,
     },
-    /// `0` of another namespace: its name, without the query. To be answered with
-    /// [`refuse_namespace`].
+    /// `0` of another namespace: its name without the query. The answer is [`refuse_namespace`].
     ForeignConnect(&'a str),
-    /// What is to be passed over: any other packet of another namespace, a binary event with none or
-    /// several attachments, a binary acknowledgement.
+    /// A packet to ignore: any other packet of another namespace, a binary event with no or several attachments, or a
+    /// binary acknowledgement.
     Foreign {
-        /// How many binary messages follow that belong to it; at most [`MAX_ATTACHMENTS`].
+        /// The number of binary messages that follow and belong to the packet; at most [`MAX_ATTACHMENTS`].
         attachments: usize,
     },
 }
@@ -56,8 +55,8 @@ impl<'a> Packet<'a> {
     /// Decodes the data of an Engine.IO message.
     ///
     /// # Errors
-    /// [`ProtocolError::SocketIo`] for another type or a malformed number;
-    /// [`ProtocolError::Attachments`] for more than [`MAX_ATTACHMENTS`].
+    /// Returns [`ProtocolError::SocketIo`] for another type or a malformed number, and [`ProtocolError::Attachments`]
+    /// for more than [`MAX_ATTACHMENTS`].
     pub fn decode(data: &'a str) -> Result<Self, ProtocolError> {
         let (kind, rest) = data
             .split_at_checked(1)
@@ -106,7 +105,7 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// How many binary messages follow that belong to it.
+    /// Returns the number of binary messages that follow and belong to the packet.
     pub fn attachments(&self) -> usize {
         match *self {
             Self::BinaryEvent { .. } => 1,
@@ -115,10 +114,10 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// Encodes the packet as a text frame, the Engine.IO message type included.
+    /// Encodes the packet as a text frame, including the Engine.IO message type.
     ///
-    /// Of a [`Foreign`](Self::Foreign) packet no more is known than what the result says: a binary
-    /// acknowledgement with as many attachments.
+    /// A [`Foreign`](Self::Foreign) packet keeps only the number of its attachments. It is encoded as a binary
+    /// acknowledgement with that many attachments.
     pub fn encode(&self) -> String {
         match *self {
             Self::Connect(json) => format!("40{}", json.unwrap_or_default()),
@@ -141,7 +140,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// The text frame that refuses a [`Packet::ForeignConnect`], in the words of the npm server.
+/// Returns the text frame that refuses a [`Packet::ForeignConnect`], in the words of the npm server.
 pub fn refuse_namespace(version: Version, name: &str) -> String {
     let reason = match version {
         Version::V3 => "\"Invalid namespace\"",
@@ -150,7 +149,7 @@ pub fn refuse_namespace(version: Version, name: &str) -> String {
     format!("44{name},{reason}")
 }
 
-/// Takes the namespace off. Its query, if any, is dropped.
+/// Splits off the namespace. Drops its query, if it has one.
 fn namespace(rest: &str) -> (&str, &str) {
     if !rest.starts_with('/') {
         return ("/", rest);
@@ -162,7 +161,7 @@ fn namespace(rest: &str) -> (&str, &str) {
     (name, rest)
 }
 
-/// Takes the number of attachments off.
+/// Splits off the number of attachments.
 fn attachments(rest: &str) -> Result<(usize, &str), ProtocolError> {
     let (count, rest) = rest
         .split_once('-')

@@ -1,9 +1,8 @@
-//! One pull-stream pair: the two streams of a dial, as one of its peers sees them.
+//! One pull-stream pair: the two streams of a dial, as seen by one of its peers.
 //!
-//! The [`Source`] holds what came and was not read yet, the [`Sink`] what was written and not sent
-//! yet; both within a budget of bytes. What another peer that knows [credits](super::credit) sends is bounded by them.
-//! The protocol has no flow control of its own: when the source of what another peer sends is full, its owner must stop
-//! reading the link.
+//! The [`Source`] holds data that has come and was not read yet. The [`Sink`] holds data that was written and not sent
+//! yet. Both have a budget of bytes. If the other peer knows [credits](super::credit), they bound what it sends. The
+//! protocol has no flow control of its own: without credits, the owner of a full source must stop reading the link.
 
 mod sink;
 
@@ -21,66 +20,66 @@ use super::{
 pub use crate::buffer::Buffer;
 use crate::words::Words;
 
-/// What an item costs beside its bytes: its slot, and its header, which shares the buffer.
+/// The cost of an item in addition to its bytes: its slot, and its header, which shares the buffer.
 const ITEM_OVERHEAD: usize = ITEM_COST as usize;
-/// The reason that the other side is given when a connection is dropped.
+/// The reason that the other peer is given when a connection is dropped.
 pub const DROPPED: &str = "connection dropped";
 
-/// Why a stream ended other than by its sender's will.
+/// The reason why a stream ended without a proper end by its sender.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamError {
-    /// The other peer gave up, with this reason.
+    /// The other peer gave up with this reason.
     #[error("the other peer reset the connection: {}", Words(.0))]
     ResetByPeer(String),
     /// The link to the rendezvous was lost.
     #[error("the link to the rendezvous was lost")]
     LinkLost,
-    /// What came was not read in time, and held up the whole link.
+    /// The received data was not read in time, and held up the whole link.
     #[error("the connection was not read in time while others waited behind it")]
     ReaderStalled,
-    /// The other peer did not accept the stream, and so nothing could be sent, for the stall timeout.
+    /// The other peer did not accept the stream within the stall timeout, so nothing could be sent.
     #[error("the other peer did not accept the stream within the stall timeout")]
     NotAccepted,
-    /// The other peer dropped its connection: nobody reads what is written.
+    /// The other peer dropped its connection, so nothing that we write is read.
     #[error("the other peer stopped reading")]
     Stopped,
     /// The other peer, which knows credits, sent more than it was granted.
     #[error("the other peer sent more than it was granted")]
     CreditExceeded,
-    /// The other peer, which knows credits, has kept some for two minutes without a use for them.
+    /// The other peer, which knows credits, kept credit for two minutes without using it.
     #[error("the other peer kept credit that it does not use")]
     CreditKept,
-    /// The other peer sent what is no item.
+    /// The other peer sent something that is not an item.
     #[error("the other peer sent a malformed item")]
     MalformedItem,
 }
 
-/// Budgets of one pair, in bytes.
+/// The budgets of one pair, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Budgets {
-    /// What a source holds at most of a peer that knows no credits; an item that comes to an empty source is always taken.
+    /// The maximum that a source holds if the peer does not know credits. An empty source takes an item of any size.
     pub receive: usize,
-    /// What a sink holds at most.
+    /// The maximum that a sink holds.
     pub send: usize,
-    /// The data of one item at most.
+    /// The maximum data of one item.
     pub item: usize,
 }
 
-/// What reading gives.
+/// The result of a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
-    /// So many bytes, at least one.
+    /// The number of bytes read, at least one.
     Data(usize),
-    /// Nothing yet.
+    /// There is nothing to read yet.
     Pending,
     /// The other peer ended its direction.
     End,
-    /// The stream was cut.
+    /// The stream was reset.
     Reset(StreamError),
 }
 
-/// The receiving half.
+/// The receiving half of a pair.
 #[derive(Debug)]
 pub struct Source {
     items: VecDeque<Bytes>,
@@ -90,12 +89,12 @@ pub struct Source {
     state: SourceState,
 }
 
-/// Why an item is not taken in.
+/// The reason why an item is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
     /// There is no room for it now.
     Full(Bytes),
-    /// The other peer had not the credit to send it.
+    /// The other peer did not have the credit to send the item.
     CreditExceeded,
 }
 
@@ -104,7 +103,7 @@ enum SourceState {
     Open,
     Ended,
     Reset(StreamError),
-    /// The reader is gone: what comes is thrown away.
+    /// The reader is gone. Further data is discarded.
     Dropped,
 }
 
@@ -119,10 +118,10 @@ impl Source {
         }
     }
 
-    /// Takes in an item that has come.
+    /// Handles an item that has come from the link.
     ///
     /// # Errors
-    /// [`Refused::Full`] if it is to be [pushed](Self::push) later.
+    /// Returns [`Refused::Full`] if the caller must [push](Self::push) the item later.
     pub fn receive(&mut self, now: Instant, item: Bytes) -> Result<(), Refused> {
         if !matches!(self.state, SourceState::Open) {
             return Ok(());
@@ -135,10 +134,10 @@ impl Source {
         self.push(item).map_err(Refused::Full)
     }
 
-    /// Takes in an item, or one that had come before there was room for it.
+    /// Stores an item, or retries an item that came when there was no room for it.
     ///
     /// # Errors
-    /// The item itself, if there is no room for it now.
+    /// Returns the item itself if there is no room for it now.
     pub fn push(&mut self, item: Bytes) -> Result<(), Bytes> {
         if item.is_empty() || !matches!(self.state, SourceState::Open) {
             return Ok(());
@@ -153,7 +152,7 @@ impl Source {
         Ok(())
     }
 
-    /// Copies what is there into `buffer`.
+    /// Copies the available data into `buffer`.
     pub fn read(&mut self, buffer: &mut [u8]) -> Read {
         let (mut copied, held) = (0, self.cost);
         while let Some(item) = self.items.front_mut() {
@@ -178,23 +177,23 @@ impl Source {
         }
     }
 
-    /// What is held, in bytes of the budget.
+    /// Returns the held amount, in bytes of the budget.
     pub fn cost(&self) -> usize {
         self.cost
     }
 
-    /// Whether the other peer is to be granted more.
+    /// Returns whether a grant to the other peer is due.
     pub fn is_grant_due(&self) -> bool {
         matches!(self.state, SourceState::Open) && self.window.is_due()
     }
 
-    /// What the other peer is to be granted now, as by [`Window::poll_grant`].
+    /// Returns the credit to grant to the other peer now, as [`Window::poll_grant`] does.
     pub fn poll_grant(&mut self, now: Instant, allowance: Allowance) -> Option<u64> {
         let is_open = matches!(self.state, SourceState::Open);
         is_open.then(|| self.window.poll_grant(now, allowance))?
     }
 
-    /// What may be on its way, as in [`Window::in_use`].
+    /// Returns the amount that may be on its way, as [`Window::in_use`] does.
     pub fn in_use(&self, now: Instant) -> u64 {
         match self.state {
             SourceState::Open => self.window.in_use(now),
@@ -202,7 +201,7 @@ impl Source {
         }
     }
 
-    /// What may still have to be held of what the other peer was granted.
+    /// Returns the part of the granted credit that may still have to be held.
     pub fn pledged(&self) -> u64 {
         match self.state {
             SourceState::Open => self.window.pledged(),
@@ -210,13 +209,13 @@ impl Source {
         }
     }
 
-    /// Whether the other peer may send more than an idle one, and how much it has used until now.
+    /// Returns the amount that the other peer has used until now, if it holds more credit than an idle peer may keep.
     pub fn kept(&self) -> Option<u64> {
         let is_open = matches!(self.state, SourceState::Open);
         is_open.then(|| self.window.kept())?
     }
 
-    /// Whether nothing more will come.
+    /// Returns whether no more data will come.
     pub fn is_over(&self) -> bool {
         matches!(self.state, SourceState::Ended | SourceState::Reset(_))
     }
@@ -228,31 +227,31 @@ impl Source {
     }
 }
 
-/// What a sink gives to send.
+/// A thing to send for a pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transmit {
-    /// A binary frame, its 0x04 included; the stream's queue header goes before it.
+    /// A binary frame, including its 0x04. The stream's queue header is sent before it.
     Item(Buffer),
     /// The end of our direction.
     End(End),
-    /// A request to the other peer to stop sending: the `error` event of *its* stream. The deployed
-    /// software ignores it; a rendezvous that relays verbatim carries it to peers that know it.
+    /// A request to the other peer to stop sending: the `error` event of *its* stream. The deployed software ignores
+    /// it. A rendezvous that relays verbatim carries it to peers that know it.
     Stop,
 }
 
 /// Both halves of one dial.
 #[derive(Debug)]
 pub struct Pair {
-    /// What the other peer sends.
+    /// The data that the other peer sends.
     pub source: Source,
-    /// What we send.
+    /// The data that we send.
     pub sink: Sink,
-    /// Whether the other peer is to be told that nobody reads any more.
+    /// Whether to tell the other peer that its data is not read any more.
     stop: bool,
 }
 
 impl Pair {
-    /// A new pair; nothing may be sent until the other peer accepts.
+    /// Returns a new pair. Nothing may be sent until the other peer accepts.
     pub fn new(budgets: Budgets) -> Self {
         Self {
             source: Source::new(budgets.receive),
@@ -261,25 +260,26 @@ impl Pair {
         }
     }
 
-    /// The other peer takes our stream, and knows no credits.
+    /// Handles an accept of our stream by a peer that does not know credits.
     pub fn accepted(&mut self) {
         self.sink.accept(None);
     }
 
-    /// The other peer takes our stream, or grants more for it, and gives back what it does not need for its own.
+    /// Handles an accept of our stream with a grant: the first credit or a further one. The other peer may also return
+    /// credit for its own stream.
     pub fn granted(&mut self, grant: Grant) {
         self.sink.accept(Some(grant.credit));
         self.source.window.handle_grant(grant);
     }
 
-    /// To be called every few seconds: what we give back of the credit for our stream, if that is idle.
+    /// Gives back credit for our stream if it is idle, and returns the amount. The caller calls this every few seconds.
     pub fn give_back(&mut self) -> Option<u64> {
-        // It goes with an accept of the other peer's stream, ended or not.
+        // The amount is sent with an accept of the other peer's stream, even if that stream has ended.
         let can_be_told = !matches!(self.source.state, SourceState::Reset(_));
         can_be_told.then(|| self.sink.give_back())?
     }
 
-    /// The other peer ended its stream. An error resets both directions, after what came before it.
+    /// Handles the end of the other peer's stream. An error resets both directions, after the data that came before it.
     pub fn ended(&mut self, end: End) {
         match end {
             End::Finished => self.source.end(SourceState::Ended),
@@ -287,18 +287,19 @@ impl Pair {
         }
     }
 
-    /// The other peer asks us to stop sending.
+    /// Handles the other peer's request to stop sending.
     pub fn stopped(&mut self) {
         self.sink.fail(StreamError::Stopped);
     }
 
-    /// Cuts both directions without telling the other peer.
+    /// Resets both directions without telling the other peer.
     pub fn reset(&mut self, error: StreamError) {
         self.source.end(SourceState::Reset(error.clone()));
         self.sink.fail(error);
     }
 
-    /// Cuts both directions; the other peer is told `reason`. What it did not accept is not sent.
+    /// Resets both directions, and tells the other peer `reason`. If the other peer has not accepted our stream, the
+    /// data for it is not sent.
     pub fn abort(&mut self, error: StreamError, reason: &str) {
         self.stop |= !self.source.is_over();
         self.source.items.clear();
@@ -311,23 +312,23 @@ impl Pair {
         }
     }
 
-    /// Ends both directions because the connection is dropped. What was flushed is still sent, and a
-    /// direction that was closed still ends properly.
+    /// Ends both directions because the connection is dropped. Flushed data is still sent, and a direction that was
+    /// closed still ends properly.
     pub fn dropped(&mut self) {
         self.stop |= !self.source.is_over();
         self.source.items.clear();
         self.source.cost = 0;
         self.source.end(SourceState::Dropped);
-        // Nobody is left to be told the error.
+        // There is no writer left to get the error.
         self.sink.abort(StreamError::Stopped, DROPPED);
     }
 
-    /// Whether there is something to send.
+    /// Returns whether there is something to send.
     pub fn is_ready(&self) -> bool {
         self.sink.is_ready() || self.wants_stop()
     }
 
-    /// The next thing to send. Data goes before the end, and the end before a stop.
+    /// Returns the next thing to send. Data goes before the end, and the end before a stop.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         if let Some(transmit) = self.sink.take() {
             return Some(transmit);
@@ -342,7 +343,7 @@ impl Pair {
         self.stop && self.sink.is_over()
     }
 
-    /// Whether nothing more will come or go: the pair can be forgotten.
+    /// Returns whether nothing more will come or go, so that the pair can be forgotten.
     pub fn is_over(&self) -> bool {
         let source_over =
             self.source.is_over() || matches!(self.source.state, SourceState::Dropped);

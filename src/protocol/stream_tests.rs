@@ -247,7 +247,7 @@ fn a_close_that_is_accepted_keeps_its_proper_end() {
     assert_eq!(pair.poll_transmit(), Some(Transmit::End(End::Finished)));
 }
 
-/// Budgets that are no bound beside the credits.
+/// Budgets under which only the credits limit the peers.
 const LARGE: Budgets = Budgets {
     receive: 1000,
     send: 1 << 20,
@@ -273,7 +273,7 @@ fn items(pair: &mut Pair) -> Vec<usize> {
 fn a_writer_gets_no_further_than_the_credit_and_goes_on_with_the_next() {
     let first = usize::try_from(FIRST).expect("small");
     let mut pair = Pair::new(LARGE);
-    // Before the stream is accepted, what the first credit allows.
+    // Before the stream is accepted, the first credit may be used.
     assert_eq!(pair.sink.write(&[0; 100_000]), Ok(first - ITEM_OVERHEAD));
     assert_eq!(pair.sink.write(&[0; 100_000]), Ok(0));
     pair.granted(grant_of(FIRST));
@@ -336,7 +336,7 @@ fn what_is_written_and_not_flushed_keeps_no_credit() {
     let left = 100_000 - 100 - ITEM_OVERHEAD as u64;
     assert_eq!(pair.give_back(), Some(left - FIRST));
     assert_eq!(items(&mut pair), [100]);
-    // What waits for the link is no sign of rest.
+    // Data that waits for the link does not mean that the stream is idle.
     pair.granted(grant_of(1_000_000));
     let full = pair.sink.write(&[1; 500_000]).expect("open");
     assert!(full > LARGE.item);
@@ -365,7 +365,7 @@ fn nothing_is_granted_on_a_stream_that_is_over_and_the_other_gives_back_all_the_
     assert_eq!(pair.give_back(), None);
 }
 
-/// Two peers that know credits, and what is on its way between them.
+/// Two peers that know credits, and everything in flight between them.
 struct Peers {
     now: Instant,
     pairs: [Pair; 2],
@@ -442,7 +442,7 @@ impl Peers {
         self.wires[side].extend(transmit.map(Wire::Transmit));
     }
 
-    /// What `side` sent first arrives.
+    /// Delivers the first thing that `side` sent.
     fn deliver(&mut self, side: usize) {
         let to = &mut self.pairs[1 - side];
         match self.wires[side].pop_front() {
@@ -473,7 +473,7 @@ impl Peers {
         self.wires[side].extend(grant.map(|credit| Wire::Accept(grant_of(credit))));
     }
 
-    /// All that can happen without more being written, does.
+    /// Runs until everything that can happen without further writes has happened.
     fn settle(&mut self) {
         for _ in 0..1000 {
             for side in 0..2 {
@@ -489,8 +489,8 @@ impl Peers {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// Whatever the peers do in whatever order: nobody exceeds a credit, bytes arrive in order, and all of them unless a
-    /// side gave up.
+    /// Whatever the peers do and in whatever order, no peer exceeds a credit, and bytes arrive in order. All bytes
+    /// arrive unless a side gave up.
     #[test]
     fn credits_lose_and_reorder_nothing(
         steps in proptest::collection::vec((0usize..2, 0u8..20, 1usize..8000), 1..600),

@@ -6,7 +6,7 @@ use multiaddr::{Multiaddr, Protocol};
 
 /// The longest DNS name, in bytes.
 const MAX_NAME: usize = 253;
-/// The longest part of it between two dots.
+/// The longest label of a DNS name, between two dots, in bytes.
 const MAX_LABEL: usize = 63;
 
 /// A name or an IP address under which peers know the rendezvous: `star.example`, `192.0.2.1`, `2001:db8::1`.
@@ -28,7 +28,7 @@ enum Name {
     Dns(String),
 }
 
-/// A text is no [`PublicName`].
+/// An error: the text is not a [`PublicName`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be a DNS name or an IP address, without a scheme or a port")]
 pub struct PublicNameError;
@@ -68,7 +68,8 @@ impl PublicName {
         }
     }
 
-    /// The host that a part of an address names, if it names one: as whoever connects there asks for it.
+    /// Returns the host in one component of an address, if it names one, in the form in which a client requests it:
+    /// without a final dot.
     fn in_part(part: &Protocol<'_>) -> Option<Self> {
         match part {
             Protocol::Ip4(ip) => Some(Self::of_ip((*ip).into())),
@@ -81,17 +82,17 @@ impl PublicName {
         }
     }
 
-    /// An IPv4 address that is written as an IPv6 one is the same.
+    /// Makes a name of an IP address. An IPv4 address that is written as an IPv6 address is the IPv4 address.
     fn of_ip(ip: IpAddr) -> Self {
         Self(Name::Ip(ip.to_canonical()))
     }
 }
 
-/// The names under which peers may join; with none, under any but those of others.
+/// The names under which peers may join. If the list is empty, every name is allowed that no other tenant has.
 #[derive(Debug, Clone)]
 pub(crate) struct PublicNames {
     ours: Arc<[PublicName]>,
-    /// Those of other tenants.
+    /// The names of other tenants.
     others: Arc<BTreeSet<PublicName>>,
 }
 
@@ -105,12 +106,12 @@ impl FromIterator<PublicName> for PublicNames {
 }
 
 impl PublicNames {
-    /// How addresses under these names begin.
+    /// Returns the first component of addresses under each of these names.
     pub(crate) fn hosts(&self) -> impl Iterator<Item = Protocol<'_>> {
         self.ours.iter().map(PublicName::host)
     }
 
-    /// The same, and never under these, which are others'.
+    /// Excludes the names of other tenants. They are never admitted.
     #[must_use]
     pub(crate) fn without(self, others: impl IntoIterator<Item = PublicName>) -> Self {
         Self {
@@ -119,8 +120,8 @@ impl PublicNames {
         }
     }
 
-    /// Whether an address that a peer joins begins with one of them, and has none of others' in it. The port and the transport
-    /// may be any: a proxy may have others than the server.
+    /// Returns whether a peer may join an address: its host must be one of these names, and no component may name a
+    /// host of another tenant. The port and the transport may be any, because a proxy may have others than the server.
     pub(crate) fn admit(&self, address: &str) -> bool {
         if self.ours.is_empty() && self.others.is_empty() {
             return true;

@@ -1,30 +1,30 @@
-//! Where connections come from, and what each place weighs when something is scarce. No IO.
+//! Where connections come from, and how much each origin weighs when something is scarce. No IO.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::proxy::Network;
 
-/// How many addresses' worth a /48 may weigh, whatever it has of them: a customer may have 65,536 of the
-/// /64 networks in it, and is one customer all the same.
+/// The most that a whole /48 weighs, in weights of one address, however many addresses it has. A customer may have all
+/// 65,536 /64 networks of a /48, but is still one customer.
 const GROUP_WEIGHT: u32 = 4;
-/// How many bits of an IPv6 address make an origin.
+/// The number of bits of an IPv6 address that identify an origin.
 const ORIGIN_BITS: u32 = 64;
-/// How many bits of an IPv6 address make a group.
+/// The number of bits of an IPv6 address that identify a group.
 const GROUP_BITS: u32 = 48;
 
-/// What counts as one remote host: an IPv4 address, or the /64 of an IPv6 address, since that is the
-/// least that a customer gets and all of it is one person's.
+/// One remote host: an IPv4 address, or the /64 of an IPv6 address. A /64 is the least that a customer gets, and all of
+/// it belongs to one customer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Origin {
-    /// Another node of the cluster, for the peers there.
+    /// Another node of the cluster. It stands for all peers at that node.
     #[cfg(feature = "cluster")]
     Node(u32),
     V4(Ipv4Addr),
-    /// The upper half.
+    /// The upper 64 bits.
     V6(u64),
 }
 
-/// What counts as one customer: an IPv4 address, or the /48 of an IPv6 address.
+/// One customer: an IPv4 address, or the /48 of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Group {
     /// Another node of the cluster.
@@ -37,7 +37,7 @@ pub(super) enum Group {
 
 impl From<IpAddr> for Origin {
     fn from(ip: IpAddr) -> Self {
-        // A socket that listens on both writes an IPv4 address as an IPv6 one.
+        // A socket that listens for both families shows an IPv4 address as an IPv6 address.
         match ip.to_canonical() {
             IpAddr::V4(ip) => Self::V4(ip),
             IpAddr::V6(ip) => Self::V6((ip.to_bits() >> ORIGIN_BITS) as u64),
@@ -56,21 +56,21 @@ impl Origin {
     }
 }
 
-/// An origin with what it weighs.
+/// An origin with its weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Claimant {
-    /// The address itself.
+    /// The IP address itself.
     pub(super) client: IpAddr,
     pub(super) origin: Origin,
-    /// What the origin weighs; at least 1.
+    /// The weight of the origin; at least 1.
     pub(super) weight: u32,
-    /// What all origins of its group weigh together at most; at least `weight`.
+    /// The most that all origins of its group weigh together; at least `weight`.
     pub(super) group_limit: u32,
 }
 
 #[cfg(feature = "cluster")]
 impl Claimant {
-    /// All peers at another node: one origin.
+    /// Returns the one origin that stands for all peers at another node.
     pub(super) fn of_node(node: super::cluster::NodeNumber) -> Self {
         Self {
             client: std::net::Ipv4Addr::UNSPECIFIED.into(),
@@ -81,15 +81,15 @@ impl Claimant {
     }
 }
 
-/// What origins weigh, where it is not 1.
+/// The weights of origins, where they are not 1.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Weights {
-    /// The longest prefix first.
+    /// The networks with their weights, the longest prefix first.
     networks: Vec<(Network, u32)>,
 }
 
 impl Weights {
-    /// Has the origins in `network` weigh `weight` each, at least 1.
+    /// Gives each origin in `network` this weight, at least 1.
     pub(super) fn insert(&mut self, network: Network, weight: u32) {
         let network = network.truncated(ORIGIN_BITS);
         self.networks.retain(|(known, _)| *known != network);
@@ -98,7 +98,7 @@ impl Weights {
             .sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix()));
     }
 
-    /// The origin of an address, with what it weighs.
+    /// Returns the origin of an address, with its weight.
     pub(super) fn claimant(&self, ip: IpAddr) -> Claimant {
         let ip = ip.to_canonical();
         let weight = self.weight(ip, ORIGIN_BITS);
@@ -117,7 +117,8 @@ impl Weights {
         }
     }
 
-    /// The weight of the longest network that contains `ip` and has no longer a prefix than so.
+    /// Returns the weight of the longest network that contains `ip`, among the networks with a prefix of at most
+    /// `longest` bits.
     fn weight(&self, ip: IpAddr, longest: u32) -> u32 {
         let mut networks = self.networks.iter();
         let fits = |network: &Network| network.prefix() <= longest && network.contains(ip);
@@ -126,7 +127,7 @@ impl Weights {
             .map_or(1, |(_, weight)| *weight)
     }
 
-    /// The largest weight of the networks in a group.
+    /// Returns the largest weight of the networks in a group.
     fn heaviest_within(&self, group: Network) -> u32 {
         let within = self.networks.iter().filter(|(network, _)| {
             network.prefix() > GROUP_BITS && network.truncated(GROUP_BITS) == group

@@ -1,9 +1,10 @@
-//! What waits to be written to one link, bounded in bytes.
+//! The outgoing messages of one link, bounded in bytes.
 //!
-//! What the server itself has to say goes first, and does not wait for room, within a reserve. The data of dials has a
-//! queue for each, in [fair turns](flows). It waits for room: its reader stops reading, and TCP holds its sender
-//! back. Each dial has a share of the room, so that one that sends much does not hold up those who send to others.
-//! Announcements are not queued: they are read from the [`Feed`] when something is written.
+//! The server's own messages go first. They do not wait for room, but they must fit into a reserve. The data of dials
+//! has a queue for each dial, in [fair turns](flows). Data waits for room: the link that it comes from is then not
+//! read, and TCP holds its sender back. Each dial has a share of the room, so that a dial that sends much does not hold
+//! up other links, whose dials to other receivers would then wait too. Announcements are not queued: they are read from
+//! the [`Feed`] when something is written.
 
 mod flows;
 mod parcel;
@@ -25,60 +26,61 @@ use super::{
 };
 use crate::{protocol::engine_io::Version, websocket::Message};
 
-/// How far the server's own messages may exceed the limit. A peer whose neighbour with thousands of streams is
-/// lost is not to blame: 8,192 of them may end at once.
+/// The number of bytes by which the server's own messages may exceed the limit. When a neighbour with thousands of
+/// streams is lost, 8,192 of them may end at once, and the link is not to blame for that.
 const RESERVE: usize = 4 * 1024 * 1024;
-/// How far the answers to a link's own requests may exceed the limit, until no more are answered.
+/// The number of bytes by which the answers to a link's own requests may exceed the limit. Beyond that, no more
+/// requests are answered.
 const CLOGGED: usize = 512 * 1024;
-/// How far dials to a link may exceed the limit: each of them may still have to be ended.
+/// The number of bytes by which offers of dials to a link may exceed the limit. The reserve beyond it is for the end of
+/// each of these dials.
 const OFFERS: usize = 256 * 1024;
-/// How many messages are taken at once: about as many as one vectored write holds.
+/// The number of messages that are taken at once: about as many as one vectored write holds.
 const BATCH: usize = 64;
-/// How many chunks of announcements are taken at once; each is a piece of a vectored write or a few.
+/// The number of chunks of announcements that are taken at once. Each becomes one or a few pieces of a vectored write.
 const CHUNKS: usize = 4;
-/// A queue that was once longer than this gives its memory back when it is empty: most links are
-/// idle most of the time.
+/// An empty queue that has room for more parcels than this gives its memory back: most links are idle most of the time.
 const KEPT_SLOTS: usize = 8;
 
-/// Why nothing more can be put in.
+/// An error: the link is closing or gone, so nothing more can be queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Closed;
 
-/// Why a parcel was not taken.
+/// Why a parcel was not queued.
 #[derive(Debug)]
 pub(super) enum TryPushError {
-    /// There is no room, or others wait for it already.
+    /// There is no room, or other pushes wait for it already.
     Full(Parcel),
     /// The link is closing.
     Closed,
 }
 
-/// Why a link is to be closed by another than itself.
+/// Why a link is closed by something other than itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CloseReason {
-    /// It never joined.
+    /// The link never joined.
     Idle,
-    /// It does not read the server's own messages.
+    /// The link does not read the server's own messages.
     Overflow,
-    /// Its place went to an origin that has fewer links.
+    /// The link's place went to an origin that has fewer links.
     GaveWay,
-    /// It held too much of the memory of all.
+    /// The link held too much of the memory that all links share.
     Memory,
-    /// Its peer is not allowed to be here any more.
+    /// Its peer is no longer allowed to be here.
     NoLongerAllowed,
-    /// Its peer is disconnected, in these words.
+    /// Its peer was disconnected by the operator, with this text.
     Disconnected(Arc<str>),
-    /// It is as old as it may be.
+    /// The link has reached the largest age of a link.
     Age,
-    /// The server is shut down.
+    /// The server is shutting down.
     Shutdown,
-    /// It is ours to another node, and of no use any more.
+    /// It is a link of ours to another node, and it is no longer needed.
     #[cfg(feature = "cluster")]
     Unused,
 }
 
 impl CloseReason {
-    /// Whether what is queued is not to be written any more.
+    /// Returns whether queued messages are dropped instead of written.
     fn is_urgent(&self) -> bool {
         match self {
             Self::Overflow
@@ -93,12 +95,12 @@ impl CloseReason {
     }
 }
 
-/// What the link's writer is to do next.
+/// What the link's writer has to do next.
 #[derive(Debug)]
 pub(super) enum Take {
-    /// Write what was taken.
+    /// Write the batch that was taken.
     Batch,
-    /// Nothing more will come.
+    /// Close the link: nothing more will come.
     Close(CloseReason),
 }
 
@@ -106,43 +108,45 @@ pub(super) enum Take {
 pub(super) struct Outbox {
     limit: usize,
     version: Version,
-    /// What the link holds of the memory of all.
+    /// The account of the memory that this link holds, out of the memory that all links share.
     account: Option<Arc<Account>>,
-    /// Whether it leads to several links, at another node.
+    /// Whether the link is a way, which leads to several links at another node.
     is_way: bool,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// What goes first: what the server itself has to say, and data that came when nothing else was here.
+    /// What is written first: the server's own messages, and data that came when nothing else was queued.
     own: VecDeque<Parcel>,
     own_bytes: usize,
     flows: Flows,
-    /// Set when the link is to be closed, once all that is queued is taken.
+    /// Set when the link is to be closed once everything queued is taken.
     closing: Option<CloseReason>,
     /// Set when the link is gone.
     closed: bool,
     writer: Option<Waker>,
-    /// The writer while it has no use for more, but wants to know when it is not to write any more.
+    /// The waker of the writer while it does not want more, but must be notified when the link is to be closed at once.
     urgent: Option<Waker>,
-    /// Those that wait for room and have nothing queued, in the order of asking. The others wait in their flows.
+    /// Pushes that wait for room and whose dial has nothing queued, in the order in which they asked. The other pushes
+    /// wait in their flows.
     line: VecDeque<(Ticket, Waker)>,
-    /// How many wait, here and there.
+    /// The number of pushes that wait, in `line` and in the flows.
     waiting: usize,
     next_ticket: Ticket,
-    /// What the link has read of the announcements, once it has joined.
+    /// How far the link has read the announcements, once it has joined.
     news: Option<Cursor>,
-    /// What keeps the joins of others waiting until this link has been told of them.
+    /// Tokens that hold back the answers to the joins of other peers until this link has written the announcements of
+    /// them.
     tokens: Vec<Token>,
-    /// How many bytes were taken until now.
+    /// The number of bytes taken so far.
     taken: u64,
 }
 
 type Ticket = u64;
 
 impl Inner {
-    /// How many bytes are queued, with what it takes to queue them.
+    /// Returns the number of bytes queued, including the overhead of the queues.
     fn memory(&self) -> usize {
         self.own_bytes + self.flows.memory()
     }
@@ -151,13 +155,13 @@ impl Inner {
         self.own.is_empty() && self.flows.is_empty()
     }
 
-    /// How many bytes the server's own messages take, with those of dials up to `limit`: what is small may exceed
-    /// it, and is not to blame on the link.
+    /// Returns the number of bytes of the server's own messages, plus those of dials up to `limit`. Small items of
+    /// dials may exceed the limit, and the link is not to blame for that.
     fn held(&self, limit: usize) -> usize {
         self.own_bytes + self.flows.notices() + self.flows.data().min(limit)
     }
 
-    /// Whether data of a dial has room, for one who waits with this ticket.
+    /// Returns whether there is room for data of a dial. `ticket` is the ticket of the push, if it waits already.
     fn has_room(&self, flow: FlowId, cost: usize, limit: usize, ticket: Option<Ticket>) -> bool {
         let first = self.line.front().map(|(ticket, _)| *ticket);
         let is_next = first.is_none() || first == ticket;
@@ -168,7 +172,7 @@ impl Inner {
         self.closed || self.closing.is_some()
     }
 
-    /// Returns who is to be woken, when the lock is released.
+    /// Queues a parcel behind the server's own messages. Returns the writer, to be woken when the lock is released.
     #[must_use]
     fn push_own(&mut self, parcel: Parcel) -> Option<Waker> {
         self.own_bytes += parcel.cost();
@@ -179,7 +183,7 @@ impl Inner {
     /// The same for data of a dial.
     #[must_use]
     fn push_data(&mut self, flow: FlowId, parcel: Parcel) -> Option<Waker> {
-        // There is nobody to take turns with.
+        // If nothing else is queued, there are no turns to take.
         if self.is_empty() {
             return self.push_own(parcel);
         }
@@ -187,7 +191,7 @@ impl Inner {
         self.writer.take()
     }
 
-    /// Takes what is next, if it has so many messages at most and waits for nothing.
+    /// Takes the next parcel, if it has at most `slots` messages and does not wait for a gate.
     fn pop(&mut self, slots: usize, woken: &mut Vec<Waker>) -> Option<Parcel> {
         let Some(first) = self.own.front() else {
             return self.flows.pop(slots, woken);
@@ -203,13 +207,14 @@ impl Inner {
         Some(parcel)
     }
 
-    /// The first in line, if there may be room for it. It stays in line until it has put its parcel in.
+    /// Returns the waker of the first push in line, if there may be room for it. The push stays in line until it has
+    /// queued its parcel.
     fn first_in_line(&self, limit: usize) -> Option<Waker> {
         let first = self.line.front().map(|(_, waker)| waker.clone());
         first.filter(|_| self.flows.takes_first(limit))
     }
 
-    /// Takes all that is queued, to drop it.
+    /// Removes everything that is queued. The caller drops it.
     fn clear(&mut self) -> (VecDeque<Parcel>, Flows) {
         self.own_bytes = 0;
         (
@@ -218,7 +223,7 @@ impl Inner {
         )
     }
 
-    /// All who wait, to be woken.
+    /// Removes the wakers of all pushes that wait. The caller wakes them.
     fn all_waiting(&mut self) -> Vec<Waker> {
         let mut all = self.flows.drain_waiting();
         all.extend(self.line.drain(..).map(|(_, waker)| waker));
@@ -238,7 +243,7 @@ fn wake(wakers: impl IntoIterator<Item = Waker>) {
 }
 
 impl Outbox {
-    /// An empty one, where data may take up to `limit` bytes.
+    /// Creates an empty outbox, in which data may take up to `limit` bytes.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -249,18 +254,18 @@ impl Outbox {
         }
     }
 
-    /// The same, for a link that has an account.
+    /// Sets the link's account.
     pub(super) fn with_account(mut self, account: Arc<Account>) -> Self {
         self.account = Some(account);
         self
     }
 
-    /// What the link holds of the memory of all.
+    /// Returns the account of the memory that the link holds.
     pub(super) fn account(&self) -> Option<&Arc<Account>> {
         self.account.as_ref()
     }
 
-    /// Releases the lock, and has the account know what is queued.
+    /// Tells the account how much is queued, releases the lock, and has the account check the memory of all links.
     fn unlock(&self, inner: MutexGuard<'_, Inner>) {
         match &self.account {
             None => drop(inner),
@@ -272,24 +277,24 @@ impl Outbox {
         }
     }
 
-    /// The same, for a link that speaks `version`.
+    /// Sets the protocol version that the link speaks.
     pub(super) fn with_version(mut self, version: Version) -> Self {
         self.version = version;
         self
     }
 
-    /// The same, for a link that may lead to several ones at another node.
+    /// Sets whether the link is a way, which may lead to several links at another node.
     pub(super) fn with_way(mut self, is_way: bool) -> Self {
         self.is_way = is_way;
         self
     }
 
-    /// Whether it leads to several links, at another node.
+    /// Returns whether the link is a way, which leads to several links at another node.
     pub(super) fn is_way(&self) -> bool {
         self.is_way
     }
 
-    /// In which version items are to be put in.
+    /// Returns the protocol version in which items have to be queued.
     pub(super) fn version(&self) -> Version {
         self.version
     }
@@ -299,7 +304,7 @@ impl Outbox {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts data of a dial in if there is room for it; otherwise a [`Push`] is to be made.
+    /// Queues data of a dial if there is room for it. Otherwise the caller has to make a [`Push`].
     pub(super) fn try_push(&self, flow: FlowId, parcel: Parcel) -> Result<(), TryPushError> {
         let mut inner = self.lock();
         if inner.is_closing() {
@@ -314,22 +319,22 @@ impl Outbox {
         Ok(())
     }
 
-    /// Puts in a message of the server's own. When even the reserve is used up, the link is closed.
+    /// Queues a message of the server's own. Closes the link if even the reserve is used up.
     pub(super) fn push_own(&self, message: Message) {
         self.push_parcel(Parcel::One(message), None);
     }
 
-    /// The same for the answer to a join, which may wait, with all behind it, until a gate opens.
+    /// The same for the answer to a join. With a gate, the answer and everything behind it wait until the gate opens.
     pub(super) fn push_welcome(&self, welcome: Welcome, gate: Option<Arc<Gate>>) {
         self.push_parcel(Parcel::Welcome(Box::new(welcome), gate), None);
     }
 
-    /// The same for what is said of a dial, which comes behind the data of the dial.
+    /// The same for a message about a dial. It goes behind the data of that dial.
     pub(super) fn push_notice(&self, flow: FlowId, message: Message) {
         self.push_parcel(Parcel::Notice(message), Some(flow));
     }
 
-    /// Drops the data that is queued of a dial.
+    /// Drops the queued data of a dial, and keeps the messages about the dial.
     pub(super) fn reset(&self, flow: FlowId) {
         let mut inner = self.lock();
         let mut woken = Vec::new();
@@ -345,7 +350,7 @@ impl Outbox {
         wake(woken);
     }
 
-    /// Puts in what does not wait for room: behind the data of a dial, if there is any.
+    /// Queues a parcel that does not wait for room: behind the data of a dial, if there is any.
     fn push_parcel(&self, parcel: Parcel, behind: Option<FlowId>) {
         let mut inner = self.lock();
         if inner.is_closing() {
@@ -364,12 +369,12 @@ impl Outbox {
         wake(writer);
     }
 
-    /// The link has joined: it is told what is announced from there on.
+    /// Starts to read announcements from here on, because the link has joined.
     pub(super) fn subscribe(&self, news: Cursor) {
         self.lock().news = Some(news);
     }
 
-    /// The link has left: it is told no more.
+    /// Stops reading announcements, because the link has left.
     pub(super) fn unsubscribe(&self) {
         let mut inner = self.lock();
         inner.news = None;
@@ -378,8 +383,9 @@ impl Outbox {
         drop(tokens);
     }
 
-    /// Has somebody wait until this link has been told all that is announced now; not if somebody has
-    /// waited for it in vain.
+    /// Holds a token until this link has written everything that is announced now. Drops the token at once if the link
+    /// has not joined or is closing. Also drops it if the link still holds a token whose gate opened without waiting for
+    /// it: the link is too slow, and nobody waits for it twice.
     pub(super) fn hold(&self, token: Token) {
         let mut inner = self.lock();
         let is_late = inner.tokens.iter().any(Token::is_late);
@@ -391,13 +397,13 @@ impl Outbox {
         }
     }
 
-    /// There may be something to write: an announcement, or what has waited for a gate.
+    /// Wakes the writer, because there may be something to write: an announcement, or parcels that waited for a gate.
     pub(super) fn wake_writer(&self) {
         let writer = self.lock().writer.take();
         wake(writer);
     }
 
-    /// Has the link closed when all that is queued is taken; for some reasons, at once.
+    /// Closes the link when everything queued is taken; for urgent reasons, at once.
     pub(super) fn close(&self, reason: CloseReason) {
         let mut inner = self.lock();
         let waiting = inner.all_waiting();
@@ -409,11 +415,12 @@ impl Outbox {
             }
         }
         inner.closing.get_or_insert(reason);
-        // It is told nothing more.
+        // The link gets no more announcements.
         let tokens = std::mem::take(&mut inner.tokens);
         let writer = inner.writer.take();
         let urgent = inner.urgent.take();
-        // With no look at what all hold, which may be why the link is closed: this makes it no more.
+        // This does not check the memory of all links. Such a check may be why the link is closed, and closing frees
+        // memory.
         if let Some(account) = &self.account {
             account.set_queued(inner.memory());
         }
@@ -425,7 +432,7 @@ impl Outbox {
         wake(waiting);
     }
 
-    /// The link is gone: what is queued, and what still comes, is dropped.
+    /// Drops everything queued, and from now on everything that still comes, because the link is gone.
     pub(super) fn shut(&self) {
         let mut inner = self.lock();
         inner.closed = true;
@@ -443,9 +450,9 @@ impl Outbox {
         wake(waiting);
     }
 
-    /// Takes some parcels of about `max` bytes in all, at least one, to the end of `batch`; among them what is
-    /// new in the feed. For the link itself, which has written all that it took before, and which is
-    /// woken when there is something.
+    /// Takes parcels of about `max` bytes in all, at least one, and appends them to `batch`, together with new
+    /// announcements from the feed. Only the link itself calls this, when it has written everything that it took
+    /// before. It is woken when there is something to take.
     pub(super) fn poll_take(
         &self,
         cx: &mut Context<'_>,
@@ -488,8 +495,9 @@ impl Outbox {
         result
     }
 
-    /// Takes what is new, unless very much of the server's own waits; whether there may be more. When there is
-    /// none, nobody has to wait for this link any more.
+    /// Takes new announcements, unless the server's own messages fill more than half of the limit. Returns whether
+    /// there may be more. If there is none, also returns the tokens to drop: nothing has to wait for this link any
+    /// more.
     fn take_news(
         &self,
         inner: &mut Inner,
@@ -515,7 +523,7 @@ impl Outbox {
         (true, Vec::new())
     }
 
-    /// Ready when the link is to be closed without writing what was taken already.
+    /// Ready when the link is to be closed without writing even what was taken already.
     pub(super) fn poll_urgent(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let mut inner = self.lock();
         if let Some(reason) = inner.closing.as_ref().filter(|reason| reason.is_urgent()) {
@@ -525,28 +533,27 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// Whether so much waits that no more requests of this link are to be answered before it has read what is
-    /// there.
+    /// Returns whether so much is queued that no more requests of this link are answered until it has read some of it.
     pub(super) fn is_clogged(&self) -> bool {
         self.lock().held(self.limit) > self.limit + CLOGGED
     }
 
-    /// Whether the link may be offered dials: not if it does not read what is there.
+    /// Returns whether dials may be offered to the link: only if it reads what is queued.
     pub(super) fn takes_dials(&self) -> bool {
         self.lock().held(self.limit) <= self.limit + OFFERS
     }
 
-    /// How many bytes were taken to be written until now.
+    /// Returns the number of bytes taken so far.
     pub(super) fn taken(&self) -> u64 {
         self.lock().taken
     }
 
-    /// Whether somebody waits for room.
+    /// Returns whether a push waits for room.
     pub(super) fn holds_up(&self) -> bool {
         self.lock().waiting > 0
     }
 
-    /// How many bytes are queued.
+    /// Returns the number of bytes queued.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         let inner = self.lock();

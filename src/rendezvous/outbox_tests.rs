@@ -41,10 +41,10 @@ fn message(cost: usize) -> Message {
 const LINK: LinkId = LinkId(1);
 const FLOW: FlowId = FlowId(1);
 const LIMIT: usize = 1024 * 1024;
-/// More than always has room.
+/// More than what always finds room, in bytes.
 const BIG: usize = 100_000;
 
-/// Has dials queue what they may, until nothing but what is small has room.
+/// Fills the queue with data of dials, until only small items find room.
 fn fill(outbox: &Outbox) {
     while outbox.try_push(FLOW, parcel(BIG)).is_ok() {}
     while outbox.try_push(FlowId(2), parcel(BIG)).is_ok() {}
@@ -53,19 +53,19 @@ fn fill(outbox: &Outbox) {
     }
 }
 
-/// How many bytes of dials are queued, but for what came first of all.
+/// Returns the number of queued bytes of dials, without the very first parcel, which is in the server's own queue.
 fn data(outbox: &Outbox) -> usize {
     outbox.lock().flows.data()
 }
 
-/// Takes until there is room again.
+/// Takes parcels until there is room again.
 fn make_room(outbox: &Outbox) {
     while data(outbox) > LIMIT {
         take(outbox, 1);
     }
 }
 
-/// Announces something of another link.
+/// Announces a peer of another link.
 fn announce(feed: &Feed) {
     feed.append(&[Announced {
         link: LinkId(2),
@@ -74,7 +74,7 @@ fn announce(feed: &Feed) {
     }]);
 }
 
-/// One whose link has joined.
+/// Returns an outbox whose link has joined.
 fn reader(feed: &Feed, limit: usize) -> Arc<Outbox> {
     let outbox = outbox(limit);
     outbox.subscribe(feed.subscribe(LINK, outbox.clone(), 0));
@@ -89,7 +89,7 @@ fn costs(batch: &[Parcel]) -> Vec<usize> {
     batch.iter().map(Parcel::cost).collect()
 }
 
-/// Takes up to `max` bytes; what they cost each.
+/// Takes up to `max` bytes. Returns the cost of each parcel.
 fn take(outbox: &Outbox, max: usize) -> Vec<usize> {
     take_with(outbox, &Feed::new(1), max, Waker::noop())
 }
@@ -101,7 +101,7 @@ fn take_with(outbox: &Outbox, feed: &Feed, max: usize, waker: &Waker) -> Vec<usi
     costs(&batch)
 }
 
-/// Somebody who waits for room for a parcel of a dial of its own.
+/// Returns a push that waits for room for a parcel of a dial.
 fn push(outbox: &Arc<Outbox>, flow: u64, cost: usize) -> Push {
     Push::new(outbox.clone(), FlowId(flow), parcel(cost))
 }
@@ -155,7 +155,7 @@ fn what_is_small_finds_room_beside_what_fills_the_queue() {
         assert!(more.is_err() || data(&outbox) <= LIMIT);
         small += 1;
     }
-    // Bounded by as much again.
+    // Small items take at most as much again as the limit.
     assert!(small > 50, "{small}");
     assert!(outbox.bytes() <= 2 * LIMIT + BIG + QUANTUM);
     let held = outbox.lock().held(LIMIT);
@@ -192,7 +192,7 @@ fn those_with_nothing_queued_are_served_in_the_order_of_asking() {
     assert!(outbox.holds_up());
     make_room(&outbox);
     assert_eq!((counter.wakes(), other_counter.wakes()), (1, 0));
-    // It is not its turn; nor is it anybody else's.
+    // It is not its turn, and a third push cannot overtake either.
     assert!(poll(&mut second, &other).is_pending());
     let overtaking = outbox.try_push(FlowId(7), parcel(BIG));
     assert!(matches!(overtaking, Err(TryPushError::Full(_))));
@@ -211,7 +211,7 @@ fn one_with_its_share_queued_is_woken_when_some_of_it_is_taken() {
     while outbox.try_push(FLOW, parcel(BIG)).is_ok() {}
     let mut waiting = push(&outbox, FLOW.0, BIG);
     assert!(poll(&mut waiting, &waker).is_pending());
-    // What comes of others goes first and is none of its own.
+    // The server's own message goes first, and data of another dial does not count for this dial.
     outbox.push_own(message(300));
     outbox.try_push(FlowId(2), parcel(300)).expect("room");
     assert_eq!(
@@ -248,7 +248,7 @@ fn one_who_gives_up_waiting_lets_the_next_one_go() {
 
 #[test]
 fn one_who_waits_is_woken_where_it_was_polled_last() {
-    // One in line, one in its flow.
+    // One push waits in the line, the other in its flow.
     for flow in [5, FLOW.0] {
         let outbox = outbox(LIMIT);
         fill(&outbox);
@@ -342,7 +342,7 @@ fn a_gated_message_and_all_behind_it_wait_until_the_others_have_written_the_news
     drop(token);
     assert!(take_with(&newcomer, &feed, 1000, &waker).is_empty());
     assert_eq!(take(&other, 1), [0; 0], "another feed has nothing");
-    // The second take tells that the first is written.
+    // The second take shows that the first batch is written.
     let other = reader(&feed, 1000);
     announce(&feed);
     let (gate, token) = Gate::new(&newcomer);
@@ -434,12 +434,12 @@ fn a_long_queue_gives_its_memory_back() {
     assert!(inner.flows.slots() <= 2 * KEPT_SLOTS);
 }
 
-/// Many threads push, one takes; whoever would sleep for ever makes this hang.
+/// Many threads push and one takes. The test hangs if a push is never woken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nobody_is_forgotten_among_many() {
     const SENDERS: usize = 20;
     const PARCELS: usize = 500;
-    // What is small fills it, too.
+    // Small enough that even small items fill it.
     let outbox = outbox(50_000);
     let senders: Vec<_> = (0..SENDERS)
         .map(|sender| {
@@ -448,7 +448,7 @@ async fn nobody_is_forgotten_among_many() {
                 for n in 0..PARCELS {
                     let cost = OVERHEAD + (sender * 1009 + n * 101) % (2 * QUANTUM);
                     let flow = sender as u64;
-                    // Some give up, and ask again.
+                    // Some pushes give up and ask again.
                     if n % 7 == 0 {
                         let mut impatient = push(&outbox, flow, cost);
                         let polled = futures::poll!(&mut impatient);

@@ -1,4 +1,4 @@
-//! The page at `/`: the address to copy, and how many peers are there.
+//! The page at `/`. It shows the address to copy and the number of peers.
 
 use std::{net::Ipv6Addr, sync::LazyLock};
 
@@ -12,11 +12,11 @@ const TEMPLATE: &str = include_str!("page.html");
 const ADDRESS: &str = "{{address}}";
 const PEERS: &str = "{{peers}}";
 
-/// The address of the rendezvous at the `Host` that a browser asked for; nothing if no address can
-/// have that host.
+/// Returns the address of the rendezvous for the `Host` that a browser asked for; `None` if no address can have that
+/// host.
 pub(super) fn address(host: &str, secure: bool) -> Option<String> {
     let (name, port) = match host.rsplit_once(':') {
-        // Not a colon of an IPv6 address.
+        // The colon is not part of an IPv6 address.
         Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()?),
         _ => (host, if secure { 443_u16 } else { 80 }),
     };
@@ -25,7 +25,7 @@ pub(super) fn address(host: &str, secure: bool) -> Option<String> {
     } else if name.parse::<std::net::Ipv4Addr>().is_ok() {
         format!("/ip4/{name}")
     } else if is_name(name) {
-        // The deployed clients have it so.
+        // The deployed clients use `/dns4`.
         format!("/dns4/{name}")
     } else {
         return None;
@@ -38,7 +38,7 @@ fn is_name(name: &str) -> bool {
     name.is_ascii() && address::is_name(name)
 }
 
-/// The page. An address of [`address`] has no character that HTML would take for its own.
+/// Returns the page. An address from [`address`] has no character that is special in HTML.
 pub(super) fn html(address: Option<&str>, peers: usize) -> String {
     let address = address.unwrap_or("open this page by the name of the server to see its address");
     TEMPLATE
@@ -46,7 +46,7 @@ pub(super) fn html(address: Option<&str>, peers: usize) -> String {
         .replace(PEERS, &peers.to_string())
 }
 
-/// Allows the page its own style and script, and to ask this server, and nothing else.
+/// Returns the policy of the page: it may use its own style and script, and ask this server. It allows nothing else.
 pub(super) fn content_security_policy() -> HeaderValue {
     static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
         let style = hash_of("style")?;
@@ -61,7 +61,7 @@ pub(super) fn content_security_policy() -> HeaderValue {
     POLICY.clone().unwrap_or(nothing)
 }
 
-/// The hash by which a policy allows the one inline element of that name.
+/// Returns the hash by which the policy allows the one inline element of that name.
 fn hash_of(element: &str) -> Option<String> {
     let (_, content) = TEMPLATE.split_once(&format!("<{element}>"))?;
     let (content, _) = content.split_once(&format!("</{element}>"))?;

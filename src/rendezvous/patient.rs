@@ -1,4 +1,4 @@
-//! A stream that waits only so long for the other end to take what is written.
+//! A stream with a time limit for writes: the other end must take something of what is written in time.
 
 use std::{
     io,
@@ -12,12 +12,12 @@ use tokio::{
     time::Sleep,
 };
 
-/// Fails a write of which nothing was taken for too long.
+/// A stream that fails a write if the other end has taken nothing of it for too long.
 #[derive(Debug)]
 pub(super) struct Patient<S> {
     io: S,
     patience: Duration,
-    /// While something waits to be taken.
+    /// The time limit of the current write; `None` while nothing waits to be taken.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -34,7 +34,7 @@ impl<S> Patient<S> {
         self.io
     }
 
-    /// What `operation` comes to, or an error if it has come to nothing for too long.
+    /// Polls `operation`. Returns an error if it has been pending for too long.
     fn within<T>(
         &mut self,
         cx: &mut Context<'_>,

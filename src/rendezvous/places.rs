@@ -1,8 +1,8 @@
-//! Which connections there may be, from `accept` on: a place for each, shared by origins. No IO.
+//! The connections that there may be, from `accept` on: each has a place, and origins share the places. No IO.
 //!
-//! There are two kinds of places, for connections and for links; a link has one of each. Both are shared
-//! only when all are taken. Connections through a trusted proxy have places of their own until it is
-//! known for whom they are.
+//! There are two kinds of places, for connections and for links. A link has one of each. Origins have to share a kind
+//! only when all its places are taken. Connections of a trusted proxy have places of their own until their clients are
+//! known.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,65 +11,65 @@ use super::{
     shares::{Full, Shares},
 };
 
-/// How many connections there may be beside the links: those that have not asked for anything yet, or for
-/// something else than a link.
+/// The number of connections that there may be in addition to the links: those that have not asked for anything yet, or
+/// have asked for something other than a link.
 pub(super) const BESIDE_LINKS: usize = 1024;
-/// How many links without a place may still be told why they are closed.
+/// The number of links without a place that may still be told why they are closed.
 const LEAVING: usize = 256;
-/// Where there are few places, one of so many is for a connection of a proxy that is not known yet for whom it
-/// is, and one of so many for a link that is being told.
+/// Where there are few places, one in this many is for connections of a proxy whose clients are not known yet, and one
+/// in this many for links that are being told why they are closed.
 const FEW_PARTS: usize = 8;
 
-/// How many connections there may be at once with so many links.
+/// Returns the largest number of connections that there may be at once, with this many links.
 pub(super) fn most(links: usize, has_proxies: bool) -> usize {
     let unnamed = if has_proxies { BESIDE_LINKS } else { 0 };
     links.saturating_add(BESIDE_LINKS + LEAVING + unnamed)
 }
 
-/// A connection, for as long as the server runs.
+/// The number of one connection. No other connection has it for as long as the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PlaceId(u64);
 
 /// Why there is no place for a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoLink {
-    /// All are taken, and its origin has its share.
+    /// All places are taken, and its origin has its share.
     Full,
-    /// Its origin has as many as one may have.
+    /// Its origin has as many links as one origin may have.
     TooMany,
     /// Its origin, which comes through a proxy, connects too often.
     TooOften,
 }
 
-/// What is to be ended to make room for another.
+/// A connection that has to end to make room for another.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Evicted<H> {
-    /// A connection that is to hear nothing.
+    /// A connection that is ended without notice.
     Connection(H),
-    /// A link, which may be told so.
+    /// A link, which can be told the reason.
     Link(H),
 }
 
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
-    /// Not a link, or not any more.
+    /// The connection is not a link, or is no longer a link.
     Plain,
     Link,
     /// A link that has joined.
     Joined,
 }
 
-/// Which connection of an origin gives way first: one that is no link, the oldest of them, since the
-/// newest may be about to ask; then the newest link that has not joined; then the newest link.
+/// The order in which the connections of an origin give way. First go connections that are not links, the oldest first,
+/// since the newest may be about to send a request. Then the newest link that has not joined; then the newest link.
 type Order = (Origin, Stage, u64);
 
 #[derive(Debug)]
 struct Connection<H> {
-    /// Until it is known: none.
+    /// The origin with its weight; `None` until it is known.
     claimant: Option<Claimant>,
     stage: Stage,
-    /// What it takes to end it, as far as that is known.
+    /// What is needed to end the connection, as far as that is known.
     handle: H,
 }
 
@@ -84,7 +84,7 @@ impl<H> Connection<H> {
     }
 }
 
-/// All places; `H` is what it takes to end a connection.
+/// All places. `H` is what is needed to end a connection.
 #[derive(Debug)]
 pub(super) struct Places<H> {
     connections: Shares,
@@ -94,9 +94,9 @@ pub(super) struct Places<H> {
     most_leaving: usize,
     open: BTreeMap<PlaceId, Connection<H>>,
     order: BTreeSet<Order>,
-    /// Those through proxies of which it is not known for whom they are.
+    /// Connections of proxies whose clients are not known yet.
     unnamed: BTreeSet<PlaceId>,
-    /// Links that have no place any more and are being closed.
+    /// Links that have lost their places and are being closed.
     leaving: BTreeSet<PlaceId>,
     next: u64,
 }
@@ -117,7 +117,7 @@ impl<H: Clone + Default> Places<H> {
         }
     }
 
-    /// The same, where all together are so many connections at most, those that are being told included.
+    /// Limits the number of all connections together, including those that are being told why they are closed.
     pub(super) fn with_most(self, most: usize, has_proxies: bool) -> Self {
         let part = (most / FEW_PARTS).max(1);
         let most_leaving = self.most_leaving.min(part);
@@ -133,12 +133,12 @@ impl<H: Clone + Default> Places<H> {
         }
     }
 
-    /// How many connections there are, of which it is known for whom or not.
+    /// Returns the number of connections, including those whose clients are not known yet.
     pub(super) fn connections(&self) -> usize {
         self.open.len()
     }
 
-    /// A connection of a client has come. Another may have to go for it.
+    /// Gives a place to a new connection of a client. Another connection may have to end for it.
     pub(super) fn enter(
         &mut self,
         claimant: Claimant,
@@ -149,7 +149,8 @@ impl<H: Clone + Default> Places<H> {
         Ok((id, evicted))
     }
 
-    /// A connection of a proxy has come. The oldest of those may have to go for it.
+    /// Gives a place to a new connection of a proxy. The oldest connection of a proxy without a known client may have
+    /// to end for it.
     pub(super) fn enter_unnamed(&mut self) -> (PlaceId, Option<Evicted<H>>) {
         let is_full = self.unnamed.len() >= self.most_unnamed;
         let evicted = if is_full { self.evict_unnamed() } else { None };
@@ -172,16 +173,18 @@ impl<H: Clone + Default> Places<H> {
         id
     }
 
-    /// What it takes to end a connection, to be changed. `None` if it is over, or has been evicted and does
-    /// not know yet.
+    /// Returns what is needed to end a connection, to be changed. `None` if the connection is over, or was evicted and
+    /// does not know it yet.
     pub(super) fn handle_mut(&mut self, id: PlaceId) -> Option<&mut H> {
         self.open
             .get_mut(&id)
             .map(|connection| &mut connection.handle)
     }
 
-    /// There are fewer places than were thought: a connection of whoever has most is to go, if a newcomer had
-    /// a better claim to its place. It is not told why, which would take time.
+    /// Removes one connection, because there turned out to be fewer places than was thought. It is a connection of the
+    /// origin that holds most, and only if a newcomer would have a better claim to its place. If there are more
+    /// connections of proxies without a known client than that origin has, it is the oldest of those. The connection is
+    /// not told why, because that would take time.
     pub(super) fn make_room(&mut self) -> Option<H> {
         let unnamed = self.unnamed.len() as u64;
         match self.connections.crowded() {
@@ -195,8 +198,8 @@ impl<H: Clone + Default> Places<H> {
         }
     }
 
-    /// A proxy says for whom its connection is, for now. When there is no place for that one, the
-    /// connection stays where it was.
+    /// Notes for which client a proxy's connection is at present. If there is no place for that client, the connection
+    /// keeps the place that it had.
     pub(super) fn name(
         &mut self,
         id: PlaceId,
@@ -218,13 +221,13 @@ impl<H: Clone + Default> Places<H> {
             }
             self.order.extend(connection.order(id));
         } else {
-            // It was the one that had to go.
+            // This connection was the one that had to end.
             self.connections.release(claimant.origin, 1);
         }
         Ok(evicted)
     }
 
-    /// A connection becomes a link. Another link may have to go for it.
+    /// Turns a connection into a link. Another link may have to end for it.
     pub(super) fn begin_link(&mut self, id: PlaceId) -> Result<Option<Evicted<H>>, NoLink> {
         let claimant = self.plain(id).and_then(|connection| connection.claimant);
         let claimant = claimant.ok_or(NoLink::Full)?;
@@ -240,7 +243,7 @@ impl<H: Clone + Default> Places<H> {
         Ok(evicted)
     }
 
-    /// Whether a link has joined.
+    /// Sets whether a link has joined.
     pub(super) fn set_joined(&mut self, id: PlaceId, joined: bool) {
         let is_link = |connection: &Connection<H>| connection.stage != Stage::Plain;
         if self.open.get(&id).is_some_and(is_link) {
@@ -248,7 +251,7 @@ impl<H: Clone + Default> Places<H> {
         }
     }
 
-    /// A link is over; its connection may last a little longer.
+    /// Notes that a link is over. Its connection may last a little longer.
     pub(super) fn end_link(&mut self, id: PlaceId) {
         let Some(connection) = self.open.get(&id) else {
             return;
@@ -261,7 +264,7 @@ impl<H: Clone + Default> Places<H> {
         }
     }
 
-    /// A connection is over.
+    /// Notes that a connection is over.
     pub(super) fn leave(&mut self, id: PlaceId) {
         self.leaving.remove(&id);
         if let Some(claimant) = self.remove(id).and_then(|connection| connection.claimant) {
@@ -269,7 +272,7 @@ impl<H: Clone + Default> Places<H> {
         }
     }
 
-    /// A connection that is no link. `None` also if it has been ended, and does not know yet.
+    /// Returns a connection that is not a link. `None` also if the connection was ended and does not know it yet.
     fn plain(&self, id: PlaceId) -> Option<&Connection<H>> {
         let connection = self.open.get(&id)?;
         (connection.stage == Stage::Plain).then_some(connection)
@@ -285,7 +288,7 @@ impl<H: Clone + Default> Places<H> {
         }
     }
 
-    /// Forgets a connection, and its place as a link, but not that as a connection.
+    /// Forgets a connection and its place as a link, but does not give back its place as a connection.
     fn remove(&mut self, id: PlaceId) -> Option<Connection<H>> {
         let connection = self.open.remove(&id)?;
         if let Some(order) = connection.order(id) {
@@ -301,13 +304,13 @@ impl<H: Clone + Default> Places<H> {
         Some(connection)
     }
 
-    /// Takes the oldest connection of which it is not known for whom it is.
+    /// Removes the oldest connection whose client is not known yet.
     fn evict_unnamed(&mut self) -> Option<H> {
         let oldest = self.unnamed.first().copied()?;
         self.remove(oldest).map(|connection| connection.handle)
     }
 
-    /// Takes a connection of an origin, whose place is another's already.
+    /// Removes a connection of an origin, whose place belongs to another origin already.
     fn evict(&mut self, origin: Origin) -> Option<Evicted<H>> {
         let id = self.first(origin, Stage::Plain)?;
         let connection = self.remove(id)?;
@@ -322,8 +325,8 @@ impl<H: Clone + Default> Places<H> {
         })
     }
 
-    /// Takes a link of an origin, whose place as a link is another's already. It keeps that as a
-    /// connection until it has ended.
+    /// Removes a link of an origin, whose place as a link belongs to another origin already. The link keeps its place
+    /// as a connection until it has ended.
     fn evict_link(&mut self, origin: Origin) -> Option<Evicted<H>> {
         let id = self.first(origin, Stage::Link)?;
         self.set_stage(id, Stage::Plain);
@@ -331,7 +334,8 @@ impl<H: Clone + Default> Places<H> {
         Some(Evicted::Link(connection.handle.clone()))
     }
 
-    /// The connection of an origin that is to go first, of those that have come so far.
+    /// Returns the connection of an origin that gives way first, among those that have reached `stage` or a later
+    /// stage.
     fn first(&self, origin: Origin, stage: Stage) -> Option<PlaceId> {
         let (of, stage, turn) = self.order.range((origin, stage, 0)..).next()?;
         let age = match stage {

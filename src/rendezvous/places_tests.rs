@@ -8,7 +8,7 @@ fn claimant(n: u8) -> Claimant {
     Weights::default().claimant(IpAddr::from([10, 0, 0, n]))
 }
 
-/// Places where the handle of a connection is its origin and a number.
+/// Adds a connection. Its handle is the number of its origin and its own number.
 fn enter(places: &mut Places<(u8, u32)>, n: u8, number: u32) -> Option<PlaceId> {
     let (id, _) = places.enter(claimant(n)).ok()?;
     set_handle(places, id, (n, number));
@@ -19,7 +19,7 @@ fn set_handle(places: &mut Places<(u8, u32)>, id: PlaceId, handle: (u8, u32)) {
     *places.handle_mut(id).expect("a place") = handle;
 }
 
-/// As many connections of an origin as there is room for beside the links.
+/// Adds as many connections of an origin as there is room for in addition to the links.
 fn fill_beside(places: &mut Places<(u8, u32)>, n: u8) {
     for number in 0..BESIDE_LINKS {
         enter(places, n, number as u32).expect("room");
@@ -35,7 +35,7 @@ fn plain_connections_of_one_origin_keep_no_other_from_a_link() {
     }
     assert_eq!(places.enter(claimant(1)), Err(Full));
     let (id, evicted) = places.enter(claimant(2)).expect("a share");
-    // The oldest, which the newest may be about to ask.
+    // The oldest connection goes: the newest may be about to send a request.
     assert_eq!(evicted, Some(Evicted::Connection((1, 0))));
     assert_eq!(places.begin_link(id), Ok(None));
     let (_, evicted) = places.enter(claimant(2)).expect("a share");
@@ -78,7 +78,7 @@ fn a_link_that_lost_its_place_is_a_connection_until_it_has_ended() {
     places.end_link(first);
     assert_eq!(places.begin_link(again), Ok(None));
     assert_eq!((places.connections.held(), places.links.held()), (2, 1));
-    // What comes late of a link that is over changes nothing.
+    // Late events of a link that is over change nothing.
     places.set_joined(first, true);
     places.end_link(first);
     assert_eq!(places.links.held(), 1);
@@ -96,7 +96,7 @@ fn an_evicted_link_hears_why_as_long_as_not_too_many_are_closing() {
         let id = enter(&mut places, 1, number).expect("room");
         let _ = places.begin_link(id);
     }
-    // The plain ones go first.
+    // Connections that are not links go first.
     let mut told = 0;
     for _ in 0..BESIDE_LINKS + LEAVING + 10 {
         let (_, evicted) = places.enter(claimant(2)).expect("a share");
@@ -134,10 +134,10 @@ fn a_proxys_connections_that_name_nobody_take_no_place_of_others() {
     assert_eq!(evicted, Some(Evicted::Connection((0, 7))));
     assert_eq!(places.handle_mut(oldest), None);
     assert_eq!(places.connections.held(), 0);
-    // It does not know yet that it has none any more.
+    // The oldest connection does not know yet that it has lost its place.
     assert_eq!(places.name(oldest, claimant(1)), Err(Full));
     places.leave(oldest);
-    // Named, it makes room for another.
+    // Once its client is known, it makes room for another.
     assert_eq!(places.name(id, claimant(1)), Ok(None));
     assert_eq!(places.enter_unnamed().1, None);
     assert_eq!(places.unnamed.len(), BESIDE_LINKS);
@@ -199,7 +199,7 @@ proptest! {
         steps in proptest::collection::vec((0..7_u8, 0..4_u8, 0..20_usize), 1..200),
     ) {
         let mut places = Places::new(links, 3);
-        // Contention from the start.
+        // All places are taken from the start.
         fill_beside(&mut places, 100);
         let mut ids = Vec::new();
         for (step, n, which) in steps {

@@ -1,4 +1,4 @@
-//! Who asks through a reverse proxy: `X-Forwarded-For`, as far as it can be believed. No IO.
+//! Finds the client behind a reverse proxy: `X-Forwarded-For`, as far as it can be trusted. No IO.
 
 use std::{
     fmt,
@@ -11,7 +11,7 @@ use hyper::header::{HeaderMap, HeaderName};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The IP addresses that begin with the same bits: `10.0.0.0/8`, `2001:db8::/32`, or a single one.
+/// The IP addresses that begin with the same bits: `10.0.0.0/8`, `2001:db8::/32`, or a single address.
 ///
 /// ```
 /// use libp2p_websocket_star::rendezvous::Network;
@@ -23,19 +23,19 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network {
-    /// The first of them; never an IPv4 address that is written as an IPv6 one.
+    /// The first address of the network; never an IPv4 address that is written as an IPv6 address.
     addr: IpAddr,
     prefix: u32,
 }
 
-/// A text is no [`Network`].
+/// An error: the text is not a [`Network`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetworkError {
     /// There is no IP address before the slash.
     #[error("must be an IP address, or a network such as 10.0.0.0/8 or 2001:db8::/32")]
     Address,
-    /// What follows the slash is no number of bits that such an address has.
+    /// The text after the slash is not a valid number of bits for such an address.
     #[error("must have a number from 0 to {longest} after the slash")]
     Prefix {
         /// The number of bits in an address of that family.
@@ -58,13 +58,13 @@ impl Network {
         Self { addr, prefix }
     }
 
-    /// How many bits its addresses have in common.
+    /// Returns the number of bits that its addresses have in common.
     pub(super) fn prefix(&self) -> u32 {
         self.prefix
     }
 
-    /// The network of IPv6 addresses around it that have at most so many bits in common; any of IPv4 is
-    /// left as it is.
+    /// Widens an IPv6 network so that its addresses have at most `prefix` bits in common. An IPv4 network stays as it
+    /// is.
     pub(super) fn truncated(self, prefix: u32) -> Self {
         match self.addr {
             IpAddr::V4(_) => self,
@@ -72,12 +72,12 @@ impl Network {
         }
     }
 
-    /// The first of its addresses.
+    /// Returns the first of its addresses.
     pub fn first(&self) -> IpAddr {
         self.addr
     }
 
-    /// The last of its addresses.
+    /// Returns the last of its addresses.
     pub fn last(&self) -> IpAddr {
         match self.addr {
             IpAddr::V4(addr) => {
@@ -91,7 +91,7 @@ impl Network {
         }
     }
 
-    /// Whether `addr` is one of its addresses. An IPv4 address that is written as an IPv6 one is the
+    /// Returns whether `addr` is one of its addresses. An IPv4 address that is written as an IPv6 address counts as the
     /// IPv4 address.
     pub fn contains(&self, addr: IpAddr) -> bool {
         let addr = addr.to_canonical();
@@ -123,7 +123,7 @@ impl FromStr for Network {
         let longest = bits(written);
         let prefix = prefix.parse().ok().filter(|prefix| *prefix <= longest);
         let prefix: u32 = prefix.ok_or(NetworkError::Prefix { longest })?;
-        // Of an IPv4 address that is written as an IPv6 one, the last 32 bits are left.
+        // If an IPv4 address was written as an IPv6 address, only the last 32 bits count.
         Ok(match (prefix + network.prefix).checked_sub(longest) {
             Some(prefix) => Self::new(network.addr, prefix),
             None => Self::new(written, prefix),
@@ -144,7 +144,7 @@ fn bits(addr: IpAddr) -> u32 {
     }
 }
 
-/// The proxies whose word is taken for where a request comes from.
+/// The proxies that are trusted to say where a request comes from.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TrustedProxies(Arc<[Network]>);
 
@@ -155,21 +155,21 @@ impl FromIterator<Network> for TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// Whether there is none.
+    /// Returns whether there is no such proxy.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether an address is one of theirs.
+    /// Returns whether an address belongs to one of the proxies.
     pub(super) fn contain(&self, addr: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(addr))
     }
 
-    /// Who sent the request that `remote` has handed over.
+    /// Returns the client whose request `remote` has handed over.
     ///
-    /// Each proxy adds the address that it was asked from at the end, so the list is read from there,
-    /// and no further than somebody who is not trusted: what comes before is that one's own word. It
-    /// is read no further than what is no address either, because that is not what a proxy adds.
+    /// Each proxy appends the address of the peer that asked it. The list is therefore read from its end, up to the
+    /// first address that is not trusted: everything before it is only what that peer claims. Reading also stops at
+    /// anything that is not an address, because a proxy would not append it.
     pub(super) fn client(&self, remote: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut last = remote.to_canonical();
         if !self.contain(last) {
@@ -187,7 +187,7 @@ impl TrustedProxies {
     }
 }
 
-/// An address as proxies write it: some add the port, and IPv6 may be in brackets.
+/// Parses an address as proxies write it: some add the port, and an IPv6 address may be in brackets.
 fn parse_hop(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?.trim_matches([' ', '\t']);
     let bracketed = text
@@ -228,7 +228,7 @@ mod tests {
         headers
     }
 
-    /// Who asks through 10.0.0.1, where 10.0.0.0/8 and fd00::/8 are trusted.
+    /// Returns the client of a request through 10.0.0.1, where 10.0.0.0/8 and fd00::/8 are trusted.
     fn through_proxy(values: &[&[u8]]) -> IpAddr {
         let trusted = trusted(&["10.0.0.0/8", "fd00::/8"]);
         trusted.client(ip("10.0.0.1"), &headers(values))
@@ -331,7 +331,7 @@ mod tests {
             (&[b"[2001:db8::1]"], "2001:db8::1"),
             (&[b"[2001:db8::1]:80"], "2001:db8::1"),
             (&[b"::ffff:192.0.2.1"], "192.0.2.1"),
-            // All of them are proxies: the one that nobody asked through.
+            // If all addresses are proxies, the client is the first of them.
             (&[b"10.0.0.3, 10.0.0.2"], "10.0.0.3"),
             (&[], "10.0.0.1"),
         ] {
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(through_proxy(&[&proxies]), ip("192.0.2.1"));
     }
 
-    /// A proxy that is trusted or somebody who is not, in one of the ways in which it is written.
+    /// One entry of the list: a trusted proxy or an untrusted peer, in one of the ways in which it can be written.
     #[derive(Debug, Clone, Copy)]
     struct Hop {
         ip: IpAddr,

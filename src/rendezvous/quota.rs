@@ -1,8 +1,9 @@
-//! How much each peer, each origin and each tenant may send.
+//! Bounds on how much each peer, each origin and each tenant may send.
 //!
-//! Bytes count once, where they are sent, and slow down the reading there: an item that may not pass yet waits in its link,
-//! one for each link. [`Queue`] says whose turn it is, and is pure. The link whose item has waited longest has the timer for
-//! all of them, so there is no task for it: when that link has its turn or is gone, another one is woken and takes it over.
+//! Bytes count once, where they are sent, and slow down the reading there: an item that may not pass yet waits in its
+//! link, one item for each link. [`Queue`] decides whose turn it is, and is pure. No task is needed for the timer: the
+//! link whose item has waited longest holds the timer for all of them. When that link has its turn or is gone, another
+//! link is woken and takes over the timer.
 
 mod books;
 mod buckets;
@@ -26,7 +27,7 @@ use super::{
     usage::Meter,
 };
 
-/// How much somebody may send. Without anything said, as much as there is room for.
+/// A bound on how much a peer, an origin or a tenant may send. By default there is no bound.
 ///
 /// ```
 /// use libp2p_websocket_star::rendezvous::{Config, Quota};
@@ -43,16 +44,16 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// How many bytes a second, at least one. An item passes when those before it are paid for, so in any time it may be
-    /// an eighth of a second's worth and one item more.
+    /// Sets the number of bytes a second, at least one. An item passes when the items before it are paid for. So within
+    /// any period, a sender may exceed the rate by an eighth of a second's worth and one item.
     #[must_use]
     pub fn with_bytes_per_second(mut self, bytes: u64) -> Self {
         self.per_second = Some(bytes.max(1));
         self
     }
 
-    /// How many bytes a day, at least one. A day begins at midnight in UTC. The item that reaches the number still passes
-    /// whole.
+    /// Sets the number of bytes a day, at least one. A day begins at midnight in UTC. The item that reaches the number
+    /// still passes whole.
     #[must_use]
     pub fn with_bytes_per_day(mut self, bytes: u64) -> Self {
         self.per_day = Some(bytes.max(1));
@@ -78,7 +79,7 @@ impl QuotaSettings {
     }
 }
 
-/// Whose quota it is.
+/// The kind of sender that a quota is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Whose {
     Peer,
@@ -96,15 +97,15 @@ impl fmt::Display for Whose {
     }
 }
 
-/// A day's quota is spent.
+/// An error: a quota for the day is spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Spent {
     pub(crate) whose: Whose,
-    /// How many seconds are left of the day.
+    /// The number of seconds until the day ends.
     pub(crate) after: u64,
 }
 
-/// The quotas of a server, and who waits for them, as one of its tenants sees them.
+/// The quotas of a server and the items that wait for them, as one of its tenants sees them.
 #[derive(Debug)]
 pub(crate) struct Quotas {
     tenant: Tenant,
@@ -112,7 +113,7 @@ pub(crate) struct Quotas {
 }
 
 impl Quotas {
-    /// Those of these settings, if there are any.
+    /// Creates the quotas of these settings; `None` if the settings have no bound.
     pub(super) fn new(settings: QuotaSettings) -> Option<Arc<Self>> {
         if settings.tenant.per_day.is_some() && settings.origin.per_day.is_none() {
             tracing::warn!(
@@ -126,7 +127,7 @@ impl Quotas {
         (!settings.are_unlimited()).then(|| Arc::new(quotas()))
     }
 
-    /// The same for the tenant with another number.
+    /// Returns the same quotas for the tenant with this number.
     pub(super) fn of_tenant(&self, number: usize) -> Arc<Self> {
         Arc::new(Self {
             tenant: number,
@@ -139,7 +140,7 @@ impl Quotas {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has an item of so many bytes wait until it may pass.
+    /// Queues an item of this many bytes, which waits until it may pass.
     pub(super) fn enter(
         self: &Arc<Self>,
         claimant: &Claimant,
@@ -152,7 +153,7 @@ impl Quotas {
         Pass::new(self.clone(), ticket)
     }
 
-    /// Whether a day's quota of somebody is spent now.
+    /// Returns which quota for the day is spent now, if one that applies to this peer is.
     pub(super) fn spent(&self, claimant: &Claimant, meter: Option<&Arc<Meter>>) -> Option<Spent> {
         let now = SystemTime::now();
         let whose = self

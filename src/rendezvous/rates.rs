@@ -1,4 +1,4 @@
-//! How often each origin may do something. No IO.
+//! Rate limits for each origin. No IO.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,31 +10,32 @@ use super::{
     registry::Rate,
 };
 
-/// How many are forgotten at once: more than are remembered anew, and few enough not to hold a lock for long.
+/// The number of entries that are forgotten at once. It is more than are added meanwhile, and small enough not to hold
+/// a lock for long.
 const FORGOTTEN_AT_ONCE: usize = 16;
 
-/// Who has a rate of their own.
+/// The holder of a rate of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Spender {
     Origin(Origin),
     Group(Group),
 }
 
-/// So many times a second in the long run, and so many at once, for each unit of weight of an origin, and
-/// within the limit of its group.
+/// A number of times a second in the long run, and a number of times at once. Both apply to each unit of weight of an
+/// origin, and within the limit of its group.
 ///
-/// Only those are remembered that have not rested long enough to have all of it again.
+/// Only origins and groups that have not recovered their whole rate yet are remembered.
 #[derive(Debug)]
 pub(super) struct Rates {
-    /// Of an origin of weight 1.
+    /// The rate of an origin of weight 1.
     rate: Rate,
-    /// Until when each has spent what it has.
+    /// The time until which each holder has used up its rate.
     spent: BTreeMap<Spender, Instant>,
     rested: BTreeSet<(Instant, Spender)>,
 }
 
 impl Rates {
-    /// A rate for each origin.
+    /// Creates the limits, with this rate for each origin.
     pub(super) fn new(rate: Rate) -> Self {
         Self {
             rate,
@@ -43,7 +44,7 @@ impl Rates {
         }
     }
 
-    /// Whether an origin may do it at `now`; then it counts.
+    /// Returns whether the rate of an origin allows an action at `now`. If so, counts the action.
     pub(super) fn try_spend(&mut self, claimant: &Claimant, now: Instant) -> bool {
         self.forget_rested(now);
         let origin = Spender::Origin(claimant.origin);
@@ -60,7 +61,7 @@ impl Rates {
         true
     }
 
-    /// Whether an origin may do it at `now`. It does not count.
+    /// Returns whether the rate of an origin allows an action at `now`, without counting it.
     #[cfg(feature = "rendezvous")]
     pub(super) fn may_spend(&self, claimant: &Claimant, now: Instant) -> bool {
         let origin = Spender::Origin(claimant.origin);
@@ -69,8 +70,8 @@ impl Rates {
             && self.spent_until(group, claimant.group_limit, now).is_some()
     }
 
-    /// Counts what an origin has done at `now`, whether it may or not; gives how long it is to wait until it may do it
-    /// again, and no longer than `longest`.
+    /// Counts an action of an origin at `now`, whether its rate allows it or not. Returns how long the origin has to
+    /// wait before its next action, at most `longest`.
     pub(super) fn spend(
         &mut self,
         claimant: &Claimant,
@@ -96,7 +97,8 @@ impl Rates {
         pause
     }
 
-    /// Until when `spender` has spent what it has after one time more, if it may.
+    /// Returns until when `spender` would have used up its rate after one more action; `None` if its rate does not
+    /// allow it.
     fn spent_until(&self, spender: Spender, weight: u32, now: Instant) -> Option<Instant> {
         let until = self.with_one_more(spender, weight, now);
         let fits = until.saturating_duration_since(now) <= self.rate.longest();
@@ -130,7 +132,8 @@ impl Rates {
     }
 }
 
-/// How many there are of an origin and its group: an IPv4 address is its own group.
+/// Returns the number of rates that an action of an origin counts for. It is one for an IPv4 address, which is its own
+/// group.
 fn levels(origin: Origin) -> usize {
     match origin {
         #[cfg(feature = "cluster")]

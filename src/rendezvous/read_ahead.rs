@@ -1,7 +1,8 @@
 //! A stream that reads more at once than it is asked for.
 //!
-//! rustls asks for 4 KiB at a time, and each time is a call of the system. While whole pieces of that size come,
-//! 64 KiB are read at once. A link that waits for more, or says little, has no buffer here; one that is not read keeps it.
+//! rustls asks for 4 KiB at a time, and each time is a system call. While whole pieces of that size come, this stream
+//! reads 64 KiB at once. A link that waits for data, or receives little, has no buffer here. A link that is not read
+//! keeps its buffer.
 
 use std::{
     io,
@@ -11,16 +12,16 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-/// How much is read at once, in bytes: four whole records of TLS.
+/// The number of bytes that are read at once: four whole TLS records.
 const AHEAD: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub(super) struct ReadAhead<S> {
     io: S,
     buffer: Vec<u8>,
-    /// What is in the buffer and was not asked for yet.
+    /// The part of the buffer that was not asked for yet.
     ahead: std::ops::Range<usize>,
-    /// Whether the last read gave all that was asked for.
+    /// Whether the last read filled the whole buffer that it was given.
     is_busy: bool,
 }
 
@@ -34,7 +35,7 @@ impl<S> ReadAhead<S> {
         }
     }
 
-    /// Gives what was read ahead.
+    /// Hands out data that was read ahead.
     fn take(&mut self, buf: &mut ReadBuf<'_>) {
         let ahead = self.buffer.get(self.ahead.clone()).unwrap_or_default();
         let some = ahead.get(..buf.remaining()).unwrap_or(ahead);
@@ -64,9 +65,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
             let mut buffer = std::mem::take(&mut this.buffer);
             buffer.clear();
             buffer.reserve_exact(AHEAD);
-            // It can be dropped at any time without a loss.
+            // This future can be dropped at any time without losing data.
             let read = pin!(this.io.read_buf(&mut buffer)).poll(cx);
-            // When there is more again, a read without the buffer shows whether it is much.
+            // If nothing is there, the buffer is given up. When data comes again, a read without the buffer shows
+            // whether it is much.
             this.is_busy = read.is_ready();
             this.ahead = 0..ready!(read)?;
             this.buffer = buffer;
@@ -114,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives bytes that count up, as many as it holds, and notes how much it was asked for.
+    /// Gives bytes that count up, as many as it holds, and records how much it was asked for.
     struct Source {
         held: usize,
         given: usize,
@@ -140,7 +142,7 @@ mod tests {
         }
     }
 
-    /// Reads in steps of 4 KiB until there is no more; checks the bytes.
+    /// Reads in steps of 4 KiB until there is no more, and checks the bytes. Returns how far it has read.
     fn read(stream: &mut ReadAhead<Source>, from: usize) -> usize {
         let mut at = from;
         loop {

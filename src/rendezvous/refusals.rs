@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::protocol::refusal::Refusal;
 
-/// Declares the reasons once: the variants, their names, and the list of all.
+/// Declares the reasons once: the variants, their names, and the list of all reasons.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $reason:ident = $name:literal,)*) => {
         /// Why a request or a link was refused, or a link was closed.
@@ -29,87 +29,89 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// A join: its address is none that may be joined.
+    /// A join: the address may not be joined.
     InvalidMultiaddr = "invalid_multiaddr",
     /// A join: it came without a public key.
     NoKey = "no_key",
     /// A join: its public key or signature cannot be read.
     UnusableProof = "unusable_key_or_signature",
-    /// A join: its public key is of another peer id.
+    /// A join: its public key belongs to another peer id.
     WrongId = "wrong_id",
     /// A join: its signature is wrong.
     WrongSignature = "wrong_signature",
-    /// A join: its link has as many addresses as it may.
+    /// A join: its link has as many addresses as it may have.
     TooManyJoins = "too_many_joins",
-    /// A join: its link, or its remote address, joins too often.
+    /// A join: its link, or its origin, joins too often.
     JoinRate = "join_rate",
-    /// A join: whoever runs the server does not allow it.
+    /// A join: the operator does not allow it.
     NotAllowed = "not_allowed",
-    /// A join: whoever runs the server does not allow it now; the peer may come again.
+    /// A join: the operator does not allow it now; the peer may come again.
     NotAllowedNow = "not_allowed_now",
-    /// A join: nobody has decided in time whether it is allowed.
+    /// A join: it was not decided in time whether it is allowed.
     Undecided = "undecided",
-    /// A join: it took long to decide, and another link has proved the same key since, and has joined.
+    /// A join: the decision took so long that another link has proved the same key since, and has joined.
     Overtaken = "overtaken",
-    /// A dial: it names a dialler that has not joined on its link.
+    /// A dial: it names a dialer that has not joined on its link.
     NotAuthorized = "not_authorized",
     /// A dial: the dialled peer is not here.
     PeerNotFound = "peer_not_found",
     /// A dial: its dial id is in use.
     DialIdInUse = "dial_id_in_use",
-    /// A dial: its link, or its remote address, dials too often.
+    /// A dial: its link, or its origin, dials too often.
     DialRate = "dial_rate",
-    /// A dial: its link has as many pending or open ones as it may.
+    /// A dial: its link has as many pending or open dials as it may have.
     TooManyDials = "too_many_dials",
-    /// A dial: the dialled peer has as many pending or open ones as it may.
+    /// A dial: the dialled peer has as many pending or open dials as it may have.
     PeerBusy = "peer_busy",
     /// A dial: the dialled peer did not answer in time.
     DialTimedOut = "dial_timed_out",
     /// A dial: one of its peers left before it was answered.
     PeerLeft = "peer_left",
-    /// A dial: the peer is at another node of the cluster, which cannot be reached.
+    /// A dial: the peer is at another node of the cluster, and that node cannot be reached.
     Unreachable = "unreachable",
     /// A dial that is reset: its receiver took too little for too long, and held up its sender.
     HeldUp = "held_up",
-    /// A dial that is refused or ended: a peer of it, its address, or all together have sent what they may send in a day.
+    /// A dial that is refused or ended: one of its peers, that peer's origin, or the tenant has spent its quota for the
+    /// day.
     DaySpent = "day_spent",
     /// A request whose arguments cannot be understood.
     MalformedRequest = "malformed_request",
-    /// A request that is none of websocket-star.
+    /// A request that is not part of the websocket-star protocol.
     UnknownRequest = "unknown_request",
-    /// A dial or a new link: the server is being shut down.
+    /// A dial or a new link: the server is shutting down.
     ShuttingDown = "shutting_down",
     /// A connection, before it asked for anything: there are too many, and its origin has its share of them.
     TooManyConnections = "too_many_connections",
     /// A connection, before it asked for anything: its origin connects too often.
     ConnectionRate = "connection_rate",
-    /// A connection of a trusted proxy: it does not begin with a good header of the PROXY protocol, though it is to.
+    /// A connection of a trusted proxy: it does not begin with a valid header of the PROXY protocol, although the
+    /// configuration requires one.
     ProxyHeader = "proxy_header",
-    /// An HTTP request: its origin asks too often.
+    /// An HTTP request: its origin sends too many.
     RequestRate = "request_rate",
-    /// An HTTP request: it shows a wrong token for the operator's page.
+    /// An HTTP request: it has a wrong token for the operator's page.
     WrongAdminToken = "wrong_admin_token",
-    /// An HTTP request to a [`Service`](super::Service): the application has not told where it comes from.
+    /// An HTTP request to a [`Service`](super::Service): the application does not say where it comes from.
     NoClientAddr = "no_client_addr",
     /// An HTTP request: it asks for a host that no tenant has.
     UnknownHost = "unknown_host",
-    /// A connection that is closed: its place went to an origin that has fewer.
+    /// A connection that is closed: its place went to an origin that has fewer connections.
     ConnectionGaveWay = "connection_gave_way",
-    /// A new link: the server has as many as it may, and its origin has its share of them.
+    /// A new link: the server has as many links as it may have, and its origin has its share of them.
     TooManyLinks = "too_many_links",
-    /// A new link: its remote address has as many as it may.
+    /// A new link: its origin has as many links as it may have.
     TooManyLinksPerIp = "too_many_links_per_ip",
-    /// A link that is closed: its place went to an origin that has fewer.
+    /// A link that is closed: its place went to an origin that has fewer links.
     LinkGaveWay = "link_gave_way",
-    /// A link that is closed: there was no memory left, and it held most of the origin that held most.
+    /// A link that is closed: no memory was left, and it held most of the origin that held most.
     Memory = "memory",
-    /// A link that is closed: its peer is not allowed to be here any more.
+    /// A link that is closed: its peer is no longer allowed to be here.
     NoLongerAllowed = "no_longer_allowed",
-    /// A link that is closed: whoever runs the server has disconnected its peer.
+    /// A link that is closed: the operator has disconnected its peer.
     Disconnected = "disconnected",
     /// A link that is closed: it did not join in time.
     JoinTimedOut = "join_timed_out",
-    /// A link that is closed: it was as old as a link may be.
+    /// A link that is closed: it has reached the largest age of a link.
     LinkAge = "link_age",
     /// A link that is closed: it gave no sign of life for too long.
     Silent = "silent",
@@ -121,7 +123,7 @@ reasons! {
     UnreadAnswers = "unread_answers",
     /// A link that is closed: it sent a message that is too long.
     MessageTooLong = "message_too_long",
-    /// A link that is closed: it sent what the protocol does not allow.
+    /// A link that is closed: it sent something that the protocol does not allow.
     ProtocolViolation = "protocol_violation",
 }
 
@@ -163,7 +165,7 @@ impl fmt::Display for Refused {
     }
 }
 
-/// How often what was refused for which reason, since the server was started.
+/// The number of refusals since the server was started, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusals([u64; Refused::ALL.len()]);
 
@@ -174,17 +176,17 @@ impl Default for Refusals {
 }
 
 impl Refusals {
-    /// How often it was for this reason.
+    /// Returns the number of refusals for this reason.
     pub fn get(&self, reason: Refused) -> u64 {
         self.0.get(reason as usize).copied().unwrap_or_default()
     }
 
-    /// Every reason with its count, those that never occurred included.
+    /// Returns every reason with its count, including those that never occurred.
     pub fn iter(&self) -> impl Iterator<Item = (Refused, u64)> {
         Refused::ALL.into_iter().zip(self.0)
     }
 
-    /// What was counted here or there.
+    /// Returns the sum of both counts.
     pub(super) fn plus(self, other: Self) -> Self {
         let mut sum = self;
         for (count, more) in sum.0.iter_mut().zip(other.0) {

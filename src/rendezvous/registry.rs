@@ -1,8 +1,8 @@
-//! Who is joined where, and which dial is open between whom.
+//! Which peer has joined on which link, and which dial is open between which links.
 //!
-//! Pure: events go in with their link and the time, what is to be done comes out of
-//! [`Registry::poll_action`]. The data of streams does not pass through here: a link asks once for
-//! the [`Route`] of a stream, and the route itself tells when it is over.
+//! The registry is pure: events go in with their link and the time, and what has to be done comes out of
+//! [`Registry::poll_action`]. The data of streams does not pass through here: a link asks once for the [`Route`] of a
+//! stream, and the route itself shows when the stream is over.
 
 mod crowd;
 mod dials;
@@ -60,14 +60,14 @@ use crate::protocol::{
 
 pub(crate) use self::{dials::Route, rate::Rate, turns::FEW, welcome::Welcome};
 
-/// How many deadlines are dealt with without letting others use the registry.
+/// The number of overdue deadlines that are handled in one call, so that others can use the registry in between.
 const OVERDUE_AT_ONCE: usize = 256;
-/// For how long a link is not read at most, however often it was refused.
+/// The longest time for which a link is not read, however often it was refused.
 const LONGEST_REST: Duration = Duration::from_secs(5);
-/// How many dials are ended so, of a lost link and when the server is shut down.
+/// The number of dials that are ended in one call when a link is lost or the server shuts down.
 const ENDED_AT_ONCE: usize = 64;
 
-/// One link, for as long as the server runs.
+/// The number of one link. No other link has it for as long as the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct LinkId(pub(crate) u64);
 
@@ -77,14 +77,14 @@ impl fmt::Display for LinkId {
     }
 }
 
-/// A dial, to those who relay its data. Its id may be used again, this is not.
+/// The number of a dial, for the links that relay its data. A dial id may be used again, but this number is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FlowId(pub(crate) u64);
 
-/// Why the streams of a dial end although nobody ended them: the string that the peers are told.
+/// Why the streams of a dial end although neither peer ended them. `Display` gives the text that the peers get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Cut {
-    /// A proper end, which is told as one.
+    /// A proper end, and shown to the peers as one.
     #[error("the other peer has disconnected")]
     Disconnected,
     #[error("the other peer's link to the rendezvous was lost")]
@@ -102,7 +102,7 @@ pub(crate) enum Cut {
 }
 
 impl Cut {
-    /// What the peers are told.
+    /// Returns the end that the peers get.
     fn end(self) -> End {
         match self {
             Self::Disconnected => End::Finished,
@@ -111,7 +111,7 @@ impl Cut {
     }
 }
 
-/// What the registry wants done.
+/// An action that the registry asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Send a text frame.
@@ -132,12 +132,12 @@ pub(crate) enum Action {
         /// Whether what is queued of the dial is dropped instead.
         is_reset: bool,
     },
-    /// Offer a dial to a link. If it takes no more, the dial is to be refused with
+    /// Offer a dial to a link. If the link takes no more dials, the dial has to be refused with
     /// [`handle_busy`](Registry::handle_busy).
     Offer {
         /// The link.
         to: LinkId,
-        /// The acknowledgement that it is asked for.
+        /// The number by which the link acknowledges the offer.
         ack: u64,
         /// The frame.
         text: String,
@@ -148,19 +148,19 @@ pub(crate) enum Action {
         to: LinkId,
         /// The answer.
         welcome: Welcome,
-        /// Whether the others are told first of what is to be announced before it.
+        /// Whether the other links first have to write what is announced before it.
         after_news: bool,
     },
-    /// Tell the joined links of peers other than their own, where there is room.
+    /// Announce peers to the joined links other than their own, where there is room.
     Announce(Vec<Announced>),
-    /// A link has joined: it is to be told what is announced from now on.
+    /// A link has joined: it gets what is announced from now on.
     Joined {
         /// The link.
         link: LinkId,
         /// The number of its join, see [`Announced::hears`].
         since: u64,
     },
-    /// A link has left its last address, and is told no more.
+    /// A link has left its last address: it gets no more announcements.
     Left(LinkId),
     /// The link never joined: close it.
     Idle(LinkId),
@@ -170,7 +170,7 @@ pub(crate) enum Action {
     /// The link to another node is not needed any more: close it.
     #[cfg(feature = "cluster")]
     CloseWay(LinkId),
-    /// Have the other nodes know.
+    /// Publish something to the other nodes.
     #[cfg(feature = "cluster")]
     Publish(Publication),
 }
@@ -178,9 +178,10 @@ pub(crate) enum Action {
 /// The announcement of a peer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Announced {
-    /// The link of the peer, which is not to be told.
+    /// The link of the peer, which does not get the announcement.
     pub(crate) link: LinkId,
-    /// Which links are to be told, by the numbers of their joins: not those who know already.
+    /// The links that get the announcement, by the numbers of their joins. Links that know the peer already are left
+    /// out.
     pub(crate) hears: (Bound<u64>, Bound<u64>),
     /// The frame.
     pub(crate) text: String,
@@ -201,7 +202,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// What has happened here or there.
+    /// Returns the sum of both counts.
     pub(super) fn plus(self, other: Self) -> Self {
         Self {
             joins: self.joins + other.joins,
@@ -215,11 +216,11 @@ impl Counters {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum DeadlineKind {
     FirstJoin(LinkId),
-    /// The challenge of the link with this number.
+    /// The deadline of a challenge, by its link and the number of the challenge.
     Challenge(LinkId, u64),
-    /// The dial that the link has offered with this acknowledgement.
+    /// The deadline of a pending dial, by the link that it was offered to and the number of the acknowledgement.
     Answer(LinkId, u64),
-    /// A way that had no dials.
+    /// The time to look again at a way that had no dials.
     #[cfg(feature = "cluster")]
     Way(LinkId),
 }
@@ -228,29 +229,29 @@ enum DeadlineKind {
 struct Link {
     claimant: Claimant,
     joins: BTreeSet<Arc<str>>,
-    /// What each of those is allowed, where somebody is asked.
+    /// What the access allows each of these joins, if an access decides about joins.
     grants: BTreeMap<Arc<str>, Arc<Grant>>,
-    /// Open challenges by address, each good until then.
+    /// Open challenges by address, each with the time at which it ends.
     challenges: BTreeMap<String, (Box<Challenge>, Instant)>,
     join_rate: Spent,
     dials: BTreeSet<DialId>,
     dial_rate: Spent,
-    /// Dials from here that wait for their answer.
+    /// The number of dials from here that wait for their answer.
     dialling: usize,
-    /// All dials from here.
+    /// The number of all dials from here.
     dialled: usize,
-    /// Dials to here that wait for their answer, by acknowledgement.
+    /// Dials to here that wait for their answer, by the number of the acknowledgement.
     offered: BTreeMap<u64, DialId>,
-    /// Who dials it, as long as somebody does.
+    /// The dials to this link; `None` while there are none.
     dialled_by: Option<Box<Dialled>>,
     next_ack: u64,
     first_join: Option<Instant>,
-    /// Until when nothing is to be read from it, because it was refused too often.
+    /// The time until which the link is not read, because it was refused too often.
     rests_until: Option<Instant>,
-    /// What it is for.
+    /// What the link is for.
     #[cfg(feature = "cluster")]
     kind: Kind,
-    /// The ways from here.
+    /// The ways of this link, by the node that they lead to.
     #[cfg(feature = "cluster")]
     ways: BTreeMap<NodeNumber, LinkId>,
 }
@@ -279,7 +280,7 @@ impl Link {
         }
     }
 
-    /// Whether it is a client's: others are not announced, nor told of anybody.
+    /// Returns whether this is the link of a client. Other links are not announced and get no announcements.
     fn is_clients(&self) -> bool {
         #[cfg(feature = "cluster")]
         return matches!(self.kind, Kind::Client);
@@ -287,7 +288,7 @@ impl Link {
         true
     }
 
-    /// How many dials may be open from one of its addresses, where `most` may be from any.
+    /// Returns how many dials may be open from one of its addresses, where `most` may be open by default.
     fn max_dials(&self, from: &str, most: usize) -> usize {
         let grant = self.grants.get(from);
         grant.map_or(most, |grant| grant.max_dials(most))
@@ -303,12 +304,12 @@ pub(crate) struct Joined {
 }
 
 impl Joined {
-    /// The peer that it has proved to be, if somebody was asked about it.
+    /// Returns the peer whose key was proved, if an access decided about the join.
     pub(crate) fn proved(&self) -> Option<PeerId> {
         self.grant.as_ref()?.join().peer()
     }
 
-    /// The same, or the one that its address says.
+    /// Returns the same peer, or else the peer that the address names.
     pub(crate) fn peer(&self) -> Option<PeerId> {
         self.proved().or_else(|| ids::peer_in(&self.address))
     }
@@ -317,7 +318,7 @@ impl Joined {
 #[derive(Debug, Clone)]
 struct Settings {
     challenge: bool,
-    /// Whether somebody is asked about each join.
+    /// Whether an access decides about each join.
     access: bool,
     strict_multiaddr: bool,
     public_names: PublicNames,
@@ -331,7 +332,7 @@ struct Settings {
     nonces: Nonces,
 }
 
-/// The first text behind an address in their order: where a list goes on.
+/// Returns the first text that sorts behind an address, from which a list continues.
 pub(crate) fn behind(address: &str) -> String {
     format!("{address}\0")
 }
@@ -340,44 +341,45 @@ pub(crate) fn behind(address: &str) -> String {
 #[derive(Debug)]
 pub(crate) struct Registry {
     settings: Settings,
-    /// Trees, here and below: a hash table would hold the lock for milliseconds whenever it grows.
+    /// Trees are used here and below, because a hash table would hold the lock for milliseconds whenever it grows.
     links: BTreeMap<LinkId, Box<Link>>,
     peers: Peers,
-    /// Those who have left lately.
+    /// Peers that have left recently.
     gone: Gone,
     dials: Dials,
-    /// The links whose number of dials has changed, with that number.
+    /// The links whose number of dials has changed, with the new number.
     dialled: BTreeMap<LinkId, usize>,
     turns: Turns,
-    /// How many links have joined.
+    /// The number of links that have joined.
     joined: usize,
-    /// The same by origin.
+    /// The number of links that have joined, by origin.
     joined_by: Shares,
-    /// How many of them, paid for, the other tenants know of.
+    /// How many of these links, as far as announcements are paid for them, are counted in the commons for the other
+    /// tenants.
     told: usize,
     /// The number of the last join.
     joins: u64,
-    /// The number of the last request for one that had all it needs: a proof, where that is wanted.
+    /// The number of the last request for a join that was complete: it had a proof, where one is required.
     requests: u64,
     /// The number of the next challenge.
     challenges: u64,
     next_flow: FlowId,
     commons: Commons,
     deadlines: BTreeSet<(Instant, DeadlineKind)>,
-    /// Dials of lost links that are still to be ended.
+    /// Dials of lost links that still have to be ended.
     cut: VecDeque<CutDial>,
-    /// The last time that was told.
+    /// The time of the last event.
     latest: Option<Instant>,
     actions: VecDeque<Action>,
-    /// What joins were allowed that are over.
+    /// Grants of joins that are over.
     over: Vec<Arc<Grant>>,
     counters: Counters,
     refusals: Refusals,
-    /// What each peer has sent, where that is counted.
+    /// What each peer has sent, if that is counted.
     usage: Option<Usage>,
-    /// How much may be sent, if there is any bound.
+    /// The bounds on how much may be sent, if there are any.
     quotas: Option<Arc<Quotas>>,
-    /// The peers at other nodes, if there may be some.
+    /// The peers at other nodes, if the server is a node of a cluster.
     #[cfg(feature = "cluster")]
     remotes: Option<Box<Remotes>>,
     is_stopping: bool,
@@ -430,14 +432,14 @@ impl Registry {
         }
     }
 
-    /// The same, where it is counted what each peer sends, and where that may be bounded.
+    /// Sets where the bytes that each peer sends are counted, and the quotas that bound them.
     pub(crate) fn with_usage(mut self, usage: Option<Usage>, quotas: Option<Arc<Quotas>>) -> Self {
         self.usage = usage;
         self.quotas = quotas;
         self
     }
 
-    /// A link from somewhere has opened.
+    /// Adds a new link from an origin.
     pub(crate) fn handle_open(&mut self, link: LinkId, claimant: Claimant, now: Instant) {
         self.latest = Some(now);
         let deadline = now + self.settings.join_timeout;
@@ -448,7 +450,7 @@ impl Registry {
             .insert((deadline, DeadlineKind::FirstJoin(link)));
     }
 
-    /// A link is lost: its addresses leave, and its streams end at the other peers.
+    /// Removes a lost link: its addresses leave, and its streams end at the other peers.
     pub(crate) fn handle_close(&mut self, link: LinkId) {
         let Some(state) = self.links.remove(&link) else {
             return;
@@ -463,8 +465,8 @@ impl Registry {
         self.over.extend(state.grants.into_values());
     }
 
-    /// A peer leaves and keeps its link: its addresses leave, and its streams end properly at the
-    /// other peers. It is told of nothing, because it does not listen any more.
+    /// Handles a peer that leaves but keeps its link: its addresses leave, and its streams end properly at the other
+    /// peers. The peer itself is not notified, because it no longer listens.
     pub(crate) fn handle_disconnect(&mut self, link: LinkId) {
         let Some(state) = self.links.remove(&link) else {
             return;
@@ -473,7 +475,7 @@ impl Registry {
         #[cfg(feature = "cluster")]
         self.close_ways(link, &state);
         self.over.extend(state.grants.into_values());
-        // What it has used up of its bounds is not given back.
+        // The rates that it has used up are not given back.
         let state = Link {
             join_rate: state.join_rate,
             dial_rate: state.dial_rate,
@@ -486,7 +488,7 @@ impl Registry {
         self.links.insert(link, Box::new(state));
     }
 
-    /// Ends what a link had that is gone.
+    /// Ends the joins, challenges and dials of a link that is gone.
     fn forget_link(&mut self, link: LinkId, state: &Link, cut: Cut) {
         for (challenge, expiry) in state.challenges.values() {
             let kind = DeadlineKind::Challenge(link, challenge.number);
@@ -500,7 +502,7 @@ impl Registry {
                 self.has_left(link, state.claimant.origin);
             }
         }
-        // The others may be very many: they come later, some at a time.
+        // There may be very many others. They are ended later, some at a time.
         let mut dials = state.dials.iter();
         for dial_id in dials.by_ref().take(ENDED_AT_ONCE) {
             self.end_dial(dial_id, Refusal::PeerLeft, cut);
@@ -510,10 +512,10 @@ impl Registry {
         }
     }
 
-    /// Takes an event, other than those of streams, from a link.
+    /// Handles an event from a link, other than the events of streams.
     ///
-    /// What it returns is to be run, and its outcome given to
-    /// [`handle_checked`](Self::handle_checked), before anything else comes from that link.
+    /// The caller has to run the returned check and pass its outcome to [`handle_checked`](Self::handle_checked),
+    /// before it passes on anything else from that link.
     pub(crate) fn handle_event(
         &mut self,
         link: LinkId,
@@ -539,18 +541,18 @@ impl Registry {
                 self.answer(link, ack, Err(Refusal::Unknown));
                 self.refused(link, now);
             }
-            // Its answer is asked for by nobody, or it is none of ours.
+            // The event needs no answer, or it is not one of ours.
             (_, None) => {}
         }
         None
     }
 
-    /// Takes the outcome of a check from the link that ran it.
+    /// Handles the outcome of a check, from the link that ran it.
     pub(crate) fn handle_checked(&mut self, link: LinkId, checked: Checked, now: Instant) {
         self.join_checked(link, checked, now);
     }
 
-    /// Takes an event that could not be decoded from a link.
+    /// Handles an event from a link that could not be decoded.
     pub(crate) fn handle_malformed(
         &mut self,
         link: LinkId,
@@ -562,13 +564,13 @@ impl Registry {
         self.refused(link, now);
     }
 
-    /// A link was refused what is no request, and is answered elsewhere.
+    /// Counts a refusal of something that is not a request and was answered elsewhere.
     pub(crate) fn handle_refused(&mut self, link: LinkId, now: Instant) {
         self.refused(link, now);
     }
 
-    /// A refusal costs its link nothing and us an answer. Beyond its origin's rate, the link is read no more until
-    /// the origin has rested.
+    /// Counts a refusal against the origin of a link. A refusal costs the link nothing, but costs us an answer. Beyond
+    /// the origin's rate of refusals, the link is not read until the origin has recovered.
     fn refused(&mut self, link: LinkId, now: Instant) {
         if let Some(state) = self.links.get_mut(&link) {
             let pause = self.commons.refuse(&state.claimant, now, LONGEST_REST);
@@ -576,12 +578,12 @@ impl Registry {
         }
     }
 
-    /// Until when nothing is to be read from a link, if it has been refused too often since this was asked last.
+    /// Returns until when a link must not be read, if it was refused too often since the last call.
     pub(crate) fn poll_rest(&mut self, link: LinkId) -> Option<Instant> {
         self.links.get_mut(&link)?.rests_until.take()
     }
 
-    /// Takes an answer to `ss-incomming` from a link.
+    /// Handles an answer to `ss-incomming` from a link.
     pub(crate) fn handle_ack(&mut self, link: LinkId, ack: u64, json: &str) {
         let answer = DialAnswer::decode(json)
             .map_or_else(|error| Err(error.to_string()), |DialAnswer(answer)| answer);
@@ -592,13 +594,13 @@ impl Registry {
         self.dial_answered(link, ack, answer);
     }
 
-    /// A link cannot be offered the dial with this acknowledgement.
+    /// Refuses the dial with this acknowledgement, because it cannot be offered to the link.
     pub(crate) fn handle_busy(&mut self, link: LinkId, ack: u64) {
         self.refusals.count(Refused::PeerBusy);
         self.dial_answered(link, ack, Err(Refusal::PeerBusy.to_string()));
     }
 
-    /// Deals with what is overdue at `now`; if that is very much, with some of it.
+    /// Handles what is overdue at `now`; if that is very much, some of it.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.latest = Some(now);
         for _ in 0..OVERDUE_AT_ONCE {
@@ -626,7 +628,7 @@ impl Registry {
         self.announce(now);
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
+    /// Returns when [`handle_timeout`](Self::handle_timeout) has to be called next.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         if !self.cut.is_empty() {
             return self.latest;
@@ -638,7 +640,7 @@ impl Registry {
             .min()
     }
 
-    /// Who is told what is announced.
+    /// Returns the links that get announcements.
     fn audience(&self) -> Audience {
         Audience {
             links: self.joined,
@@ -647,24 +649,24 @@ impl Registry {
         }
     }
 
-    /// How many links announcements are paid for.
+    /// Returns the number of links that announcements are paid for.
     fn paid(&self) -> usize {
         usize::try_from(self.joined_by.held_evenly()).unwrap_or(usize::MAX)
     }
 
-    /// The number of links has changed that are told what is announced.
+    /// Updates the commons after a change in the number of links that get announcements.
     fn share_told(&mut self) {
         let paid = self.paid();
         self.commons.set_told(self.told, paid);
         self.told = paid;
     }
 
-    /// What is to be done next.
+    /// Returns the next action that has to be done.
     pub(crate) fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    /// Refuses dials from now on, and ends some of those that there are, with an explanation; whether there are
+    /// Refuses dials from now on, and ends some of the existing dials with an explanation. Returns whether there are
     /// more.
     pub(crate) fn shut_down(&mut self) -> bool {
         self.is_stopping = true;
@@ -677,12 +679,12 @@ impl Registry {
         true
     }
 
-    /// Up to so many of the addresses that are joined, from `from` on.
+    /// Returns up to `max` of the joined addresses, starting at `from`.
     pub(crate) fn addresses_from(&self, from: &str, max: usize) -> Vec<Arc<str>> {
         self.peers.addresses_from(from).take(max).cloned().collect()
     }
 
-    /// The same with their links, and with what they are allowed.
+    /// Returns the same addresses with their links and their grants.
     pub(crate) fn joined_from(&self, from: &str, max: usize) -> Vec<Joined> {
         let joined = self.peers.joined_from(from).take(max);
         let joined = joined.map(|(address, link)| {
@@ -697,33 +699,34 @@ impl Registry {
         joined.collect()
     }
 
-    /// What joins were allowed that are over, to be dropped when no lock is held.
+    /// Removes and returns the grants of joins that are over. The caller drops them when it holds no lock.
     pub(crate) fn take_over(&mut self) -> Vec<Arc<Grant>> {
         std::mem::take(&mut self.over)
     }
 
-    /// Whether an address is joined on a link.
+    /// Returns whether an address is joined on a link.
     pub(crate) fn has_joined(&self, link: LinkId) -> bool {
         let link = self.links.get(&link);
         link.is_some_and(|link| !link.joins.is_empty())
     }
 
-    /// How many addresses are joined.
+    /// Returns the number of addresses that are joined.
     pub(crate) fn peers(&self) -> usize {
         self.peers.len()
     }
 
-    /// How many links are open.
+    /// Returns the number of open links.
     pub(crate) fn links(&self) -> usize {
         self.links.len()
     }
 
-    /// The next link whose number of dials from it has changed, pending ones included, with that number.
+    /// Returns the next link whose number of dials has changed, with the number of dials from it, pending ones
+    /// included.
     pub(crate) fn poll_dialled(&mut self) -> Option<(LinkId, usize)> {
         self.dialled.pop_first()
     }
 
-    /// How many dials are pending or open.
+    /// Returns the number of dials that are pending or open.
     pub(crate) fn open_dials(&self) -> usize {
         self.dials.len()
     }
@@ -736,7 +739,7 @@ impl Registry {
         self.refusals
     }
 
-    /// Counts what was refused elsewhere.
+    /// Counts something that was refused elsewhere.
     pub(crate) fn count_refused(&mut self, reason: Refused) {
         self.refusals.count(reason);
     }

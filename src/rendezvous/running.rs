@@ -1,4 +1,4 @@
-//! A rendezvous that runs: its tasks, and how they end.
+//! A running rendezvous: its tasks, and how they end.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -21,14 +21,14 @@ use super::{
     tenants::Tenants,
 };
 
-/// How many connections and links that were accepted elsewhere may wait to be served.
+/// The number of connections and links that were accepted elsewhere and may wait to be served.
 const HANDED: usize = 256;
 
-/// What a rendezvous listens on.
+/// The sockets that a rendezvous listens on.
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     pub(super) listener: Option<TcpListener>,
-    /// For the trunks of other nodes.
+    /// The socket for the trunks of other nodes.
     #[cfg(feature = "cluster")]
     pub(super) trunks: Option<super::cluster::Bound>,
 }
@@ -37,7 +37,7 @@ pub(super) struct Sockets {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// It is not let in, and counted in [`Snapshot::refusals`].
+    /// The connection is not let in. It is counted in [`Snapshot::refusals`].
     #[error("the connection is refused: {0}")]
     Refused(Refused),
     /// The rendezvous has ended.
@@ -45,11 +45,11 @@ pub enum ServeError {
     Ended,
 }
 
-/// A running rendezvous without a socket of its own. An application mounts its [`service`](Self::service) beside its own
-/// routes, or hands over whole connections. A [`Server`](super::Server) is one that listens.
+/// A running rendezvous without a socket of its own. An application mounts its [`service`](Self::service) beside its
+/// own routes, or hands over whole connections. A [`Server`](super::Server) is a rendezvous that listens.
 ///
-/// Dropping it ends all links at once, and its services refuse everything from then on; [`shutdown`](Self::shutdown) lets
-/// its peers know. So keep it for as long as the application runs.
+/// Keep the value for as long as the application runs: dropping it ends all links at once, and its services refuse
+/// everything from then on. [`shutdown`](Self::shutdown) notifies its peers.
 #[derive(Debug)]
 pub struct Rendezvous {
     tenants: Arc<Tenants>,
@@ -61,7 +61,8 @@ pub struct Rendezvous {
 impl Rendezvous {
     /// Starts a rendezvous. Its tasks are spawned on the current tokio runtime.
     ///
-    /// Sockets and TLS are the application's, so an address to listen on and a certificate in `config` have no effect.
+    /// The application has the sockets and does TLS, so an address to listen on and a certificate in `config` have no
+    /// effect.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -80,7 +81,7 @@ impl Rendezvous {
         rendezvous
     }
 
-    /// The same with sockets, as far as there are some.
+    /// Starts a rendezvous that listens on these sockets, if there are any.
     pub(super) fn start_with(config: Config, sockets: Sockets) -> Self {
         let tenants = Arc::new(Tenants::new(config));
         let (stop, stopped) = oneshot::channel();
@@ -98,25 +99,26 @@ impl Rendezvous {
         &self.tenants
     }
 
-    /// What answers requests for the application.
+    /// Returns the service that answers requests for the application.
     pub fn service(&self) -> Service {
         Service::new(self.tenants.clone(), self.handed.clone())
     }
 
-    /// Serves a connection that was accepted elsewhere: from a listener of your own, a Unix socket, or whatever
-    /// ends TLS in this process. It counts for `remote`, and may be refused or closed, like one that a
-    /// [`Server`](super::Server) has accepted itself; if `remote` is a
-    /// [trusted proxy](Config::with_trusted_proxies), it counts for whom that one names.
+    /// Serves a connection that was accepted elsewhere: from a listener of your own, a Unix socket, or the TLS
+    /// implementation of this process. It counts for `remote`, and may be refused or closed, like a connection that a
+    /// [`Server`](super::Server) has accepted itself. If `remote` is a [trusted proxy](Config::with_trusted_proxies),
+    /// the connection counts for the client that the proxy names.
     ///
-    /// It waits only while very many connections wait to be served, and returns before this one is. Cancel safe: the
-    /// connection is then dropped.
+    /// The call waits only while very many connections wait to be served, and returns before this connection is served.
+    /// Cancel safe: the connection is then dropped.
     ///
-    /// It reads and writes plain HTTP and WebSocket on `io`, which it drops at the end of the connection, and on an error. It
-    /// takes no header of the PROXY protocol there: whoever accepts the connection reads that, and gives what it says as
-    /// `remote`. Nor does it set options of the socket: [`prepare_socket`](super::prepare_socket) does.
+    /// The rendezvous reads and writes plain HTTP and WebSocket on `io`. It drops `io` at the end of the connection,
+    /// and on an error. It takes no header of the PROXY protocol: the application that accepts the connection has to
+    /// read the header and pass the client that it names as `remote`. Nor does it set socket options:
+    /// [`prepare_socket`](super::prepare_socket) does.
     ///
     /// # Errors
-    /// [`ServeError::Refused`] if there is no place for it, or `remote` connects too often;
+    /// [`ServeError::Refused`] if there is no place for the connection, or `remote` connects too often;
     /// [`ServeError::Ended`] if the rendezvous has [ended](Self::ended).
     pub async fn serve_connection<S>(&self, io: S, remote: SocketAddr) -> Result<(), ServeError>
     where
@@ -135,57 +137,60 @@ impl Rendezvous {
         Ok(())
     }
 
-    /// Closes the links on which a peer has joined, under whichever of its ids, and tells it these words; up to 109 bytes
-    /// arrive. Gives how many links that were.
+    /// Closes the links on which a peer has joined, under any of its ids, and sends it this text, of which up to 109
+    /// bytes arrive. Returns the number of links.
     ///
-    /// The peer may come back at once: whether it may join then is up to the [access](Config::with_access). A join of its that
-    /// is judged meanwhile is asked about [once more](super::Access::still_allows), like all that are. So to ban a peer, have
-    /// the access refuse it first, in both of its methods. Cancel safe: some links may stay.
+    /// The peer may come back at once: the [access](Config::with_access) decides whether it may join then. It is asked
+    /// [once more](super::Access::still_allows) about every join that is being judged meanwhile. So to ban a peer,
+    /// first make the access refuse it, in both of its methods. Cancel safe: some links may stay.
     pub async fn disconnect(&self, peer: &PeerId, words: &str) -> usize {
         self.tenants.disconnect(peer, words).await
     }
 
-    /// Asks the [access](Config::with_access) about everybody who has joined whether they
-    /// [may stay](super::Access::still_allows), and closes the links of those who may not. Gives how many links that were.
-    /// To be called when it would decide otherwise than before; it takes about a millisecond for a thousand peers.
+    /// Asks the [access](Config::with_access) about every peer that has joined whether it
+    /// [may stay](super::Access::still_allows), and closes the links of those that may not. Returns the number of
+    /// links. Call it when the access would decide otherwise than before. It takes about a millisecond for a thousand
+    /// peers.
     ///
-    /// A join that is judged meanwhile is asked about once more. Cancel safe: some links may stay.
+    /// The access is asked once more about a join that is being judged meanwhile. Cancel safe: some links may stay.
     pub async fn recheck_access(&self) -> usize {
         self.tenants.recheck_access().await
     }
 
-    /// What it does now, in all tenants together.
+    /// Returns the current state of all tenants together.
     pub fn snapshot(&self) -> Snapshot {
         self.tenants.snapshot()
     }
 
-    /// What one [tenant](Config::with_tenants) does now; that of all others is `default`. What all of them share is zero there:
-    /// connections, memory, panics, and what is refused before the tenant is known. `None` if there is no such tenant.
+    /// Returns the current state of one [tenant](Config::with_tenants); the name of the default tenant is `default`.
+    /// What all tenants share is zero there: connections, memory, panics, and what is refused before the tenant is
+    /// known. `None` if there is no such tenant.
     pub fn tenant_snapshot(&self, tenant: &str) -> Option<Snapshot> {
         self.tenants.snapshot_of(tenant)
     }
 
-    /// Waits until the rendezvous has ended though nobody has stopped it, and tells why: then nobody is served
-    /// any more, and whoever runs it had better end, or start another one. A panic in the code that serves one
-    /// connection is not such an end: it costs that connection, and counts in [`Snapshot::panics`].
+    /// Waits until the rendezvous has ended although nobody has stopped it, and returns the reason. It then serves
+    /// nobody any more, and the application should end, or start another rendezvous. A panic in the code that serves
+    /// one connection is not such an end: it costs that connection, and counts in [`Snapshot::panics`].
     ///
-    /// Cancel safe. It can be asked again, and gives the same answer.
+    /// Cancel safe. It can be called again, and returns the same reason.
     pub async fn ended(&self) -> EndError {
-        // Without an error it ends only when it is stopped, which takes the rendezvous itself.
+        // Without an error the task ends only when it is stopped, and that consumes the rendezvous.
         self.task.end().await.err().unwrap_or(EndError::Aborted)
     }
 
-    /// Stops: no new links, every stream ends with a reason, every link is closed when its peer has
-    /// taken what is queued for it, or when the shutdown timeout is over.
+    /// Stops the rendezvous: it takes no new links and ends every stream with a reason. Every link is closed when its
+    /// peer has taken what is queued for it, or when the shutdown timeout is over.
     ///
-    /// The orderly stops of hyper and axum know nothing of links, which have left HTTP: stop both.
+    /// The graceful shutdown of hyper and of axum does not affect links, because links have left HTTP: stop both.
     ///
-    /// A node of a cluster drains first: for a while `/health` and new links are answered with 503, and all else goes on.
+    /// A node of a cluster drains first: for a while it answers `/health` and new links with 503, and everything else
+    /// goes on.
     ///
-    /// Not cancel safe in that dropping the future stops the rendezvous at once.
+    /// Not cancel safe: dropping the future stops the rendezvous at once.
     pub async fn shutdown(mut self) {
         if let Some(stop) = self.stop.take() {
-            // Fails only if the task is gone, which is what is wanted.
+            // This fails only if the task is gone, which is what is wanted.
             let _ = stop.send(());
         }
         if let Err(error) = self.task.end().await {
@@ -196,9 +201,9 @@ impl Rendezvous {
 
 impl Drop for Rendezvous {
     fn drop(&mut self) {
-        // For services that are left.
+        // The application may still have services: they must refuse everything.
         self.tenants.house().stop();
-        // Its set of tasks is dropped with it, and so are all of them aborted.
+        // The task's set of tasks is dropped with it, which aborts all of them.
         self.task.abort();
     }
 }
@@ -211,7 +216,7 @@ async fn run(
 ) {
     let listener = sockets.listener.as_ref();
     let mut tasks = JoinSet::new();
-    // It takes no turns from those who connect, and ends with this.
+    // This set takes no turns from connections, and ends with this function.
     let mut panel = JoinSet::new();
     tenants.spawn_panel(&mut panel);
     #[cfg(feature = "cluster")]
@@ -219,7 +224,7 @@ async fn run(
         .trunks
         .and_then(|trunks| trunks.spawn(&tenants, &mut panel));
     let told = async {
-        // An error is the end of whoever could tell.
+        // An error means that the sender is gone, which also ends the rendezvous.
         let _ = stopped.await;
         #[cfg(feature = "cluster")]
         if let Some(node) = &node {
@@ -247,7 +252,7 @@ async fn run(
     };
     tokio::select! {
         () = all => {}
-        // Whoever asks for its health is told meanwhile.
+        // Requests for `/health` are answered meanwhile.
         () = accept(listener, &mut handed, &tenants, &mut late) => {}
         () = tokio::time::sleep(tenants.config().limits().shutdown_timeout) => {
             tracing::info!("not all was done in time: some links did not take what was queued for them, or bans are not kept");

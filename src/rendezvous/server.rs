@@ -36,21 +36,21 @@ pub enum BindError {
     Listen {
         /// The address.
         addr: SocketAddr,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The node cannot be one of its cluster.
+    /// The server cannot be a node of its cluster.
     #[cfg(feature = "cluster")]
     #[error("cannot be a node of a cluster")]
     Cluster(#[from] super::cluster::JoinError),
-    /// The certificate cannot be used now.
+    /// The certificate is not valid at present.
     #[error("cannot use TLS")]
     Tls(#[from] TlsError),
 }
 
 /// A running rendezvous with a listening socket of its own.
 ///
-/// Dropping it stops it at once; [`shutdown`](Self::shutdown) lets its peers know.
+/// Dropping it stops it at once; [`shutdown`](Self::shutdown) notifies its peers.
 #[derive(Debug)]
 pub struct Server {
     rendezvous: Rendezvous,
@@ -91,21 +91,22 @@ impl Server {
         })
     }
 
-    /// Where it listens; the port is the real one if port 0 was asked for.
+    /// Returns the address that it listens on. The port is the real one if port 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// The addresses for peers to listen on, ready for `Swarm::listen_on`: with the real port, `/ws` or
-    /// `/wss`, and at least one.
+    /// Returns the addresses for peers to listen on, ready for `Swarm::listen_on`: with the real port, `/ws` or `/wss`,
+    /// and at least one.
     ///
-    /// Where the server listens on all interfaces, this is the loopback address, for peers on this
-    /// machine: by what name or address others reach it, it cannot know. A `/wss` address works for
-    /// peers only if the certificate is for that address; usually it is for a name, and the address to
-    /// publish is `/dns4/<name>/tcp/<port>/wss/p2p-websocket-star`.
+    /// Where the server listens on all interfaces, this is the loopback address, for peers on this machine: the server
+    /// cannot know the name or address at which others reach it. A `/wss` address works for peers only if the
+    /// certificate is for that address. Usually the certificate is for a name, and the address to publish is
+    /// `/dns4/<name>/tcp/<port>/wss/p2p-websocket-star`.
     ///
-    /// With [public names](Config::with_public_names) there is one for each of them, since peers may join under no
-    /// other. So there is for each host of a [tenant](Config::with_tenants). A proxy before the server may have another port.
+    /// With [public names](Config::with_public_names) there is one address for each of them, since peers may join under
+    /// no other. There is also one for each host of a [tenant](Config::with_tenants). A proxy in front of the server
+    /// may have another port.
     pub fn addresses(&self) -> Vec<Multiaddr> {
         let ip = match self.local_addr.ip() {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
@@ -136,31 +137,30 @@ impl Server {
             .flat_map(Tenant::hosts)
             .map(PublicName::host)
             .collect();
-        // Under those of tenants nobody else may join.
+        // Only the peers of a tenant may join under its hosts.
         hosts.retain(|host| !theirs.contains(host));
         let mut told = BTreeSet::new();
         let all = hosts.into_iter().chain(theirs).map(address);
         all.filter(|address| told.insert(address.clone())).collect()
     }
 
-    /// Greets new connections with another certificate from now on. Open links keep theirs and are
-    /// not disturbed.
+    /// Uses another certificate for new connections from now on. Open links keep theirs and are not disturbed.
     ///
     /// # Errors
-    /// If the certificate has expired or is not valid yet, or the server was started without TLS; it
-    /// goes on with what it had.
+    /// If the certificate has expired or is not valid yet, or the server was started without TLS. The server then keeps
+    /// what it had.
     pub fn reload_tls(&self, tls: TlsConfig) -> Result<(), TlsError> {
         self.house().tls().ok_or(TlsError::NotInUse)?.replace(tls)?;
         tracing::info!("certificate replaced");
         Ok(())
     }
 
-    /// Serves a connection that was accepted elsewhere, as one that the server has accepted itself, but without TLS: as
-    /// [`Rendezvous::serve_connection`].
+    /// Serves a connection that was accepted elsewhere, like a connection that the server has accepted itself, but
+    /// without TLS: see [`Rendezvous::serve_connection`].
     ///
     /// # Errors
-    /// [`ServeError::Refused`] if there is no place for it, or `remote` connects too often;
-    /// [`ServeError::Ended`] if the server has [ended](Self::ended).
+    /// [`ServeError::Refused`] if there is no place for it, or `remote` connects too often; [`ServeError::Ended`] if
+    /// the server has [ended](Self::ended).
     pub async fn serve_connection<S>(&self, io: S, remote: SocketAddr) -> Result<(), ServeError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -168,37 +168,39 @@ impl Server {
         self.rendezvous.serve_connection(io, remote).await
     }
 
-    /// Closes the links of a peer and tells it these words: as [`Rendezvous::disconnect`].
+    /// Closes the links of a peer and sends it this text: see [`Rendezvous::disconnect`].
     pub async fn disconnect(&self, peer: &PeerId, words: &str) -> usize {
         self.rendezvous.disconnect(peer, words).await
     }
 
-    /// Closes the links of those who may not stay: as [`Rendezvous::recheck_access`].
+    /// Closes the links of peers that may not stay: see [`Rendezvous::recheck_access`].
     pub async fn recheck_access(&self) -> usize {
         self.rendezvous.recheck_access().await
     }
 
-    /// What it does now, in all tenants together.
+    /// Returns the current state of all tenants together.
     pub fn snapshot(&self) -> Snapshot {
         self.rendezvous.snapshot()
     }
 
-    /// What one tenant does now: as [`Rendezvous::tenant_snapshot`].
+    /// Returns the current state of one tenant: see [`Rendezvous::tenant_snapshot`].
     pub fn tenant_snapshot(&self, tenant: &str) -> Option<Snapshot> {
         self.rendezvous.tenant_snapshot(tenant)
     }
 
-    /// Waits until the server has ended though nobody has stopped it, and tells why: as [`Rendezvous::ended`].
+    /// Waits until the server has ended although nobody has stopped it, and returns the reason: see
+    /// [`Rendezvous::ended`].
     pub async fn ended(&self) -> EndError {
         self.rendezvous.ended().await
     }
 
-    /// Stops: no new links, every stream ends with a reason, every link is closed when its peer has
-    /// taken what is queued for it, or when the shutdown timeout is over.
+    /// Stops the server: it takes no new links and ends every stream with a reason. Every link is closed when its peer
+    /// has taken what is queued for it, or when the shutdown timeout is over.
     ///
-    /// A node of a cluster drains first: for a while `/health` and new links are answered with 503, and all else goes on.
+    /// A node of a cluster drains first: for a while it answers `/health` and new links with 503, and everything else
+    /// goes on.
     ///
-    /// Not cancel safe in that dropping the future stops the server at once.
+    /// Not cancel safe: dropping the future stops the server at once.
     pub async fn shutdown(self) {
         self.rendezvous.shutdown().await;
     }

@@ -21,25 +21,25 @@ use super::{
 };
 use crate::{limited::Limited, words::Words};
 
-/// Where a request comes from: an extension that an application gives to requests for a [`Service`].
+/// The address that a request comes from: an extension that an application adds to requests for a [`Service`].
 ///
-/// It is the address of whoever has connected, or of the client, if the application knows a way to tell it that nobody can
-/// forge. Origins have their shares by it.
+/// It is the address of the peer that has connected, or the address of the client, if the application can find that out
+/// in a way that nobody can forge. It decides which origin a request counts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientAddr(pub IpAddr);
 
 type Lookup = dyn Fn(&Extensions) -> Option<IpAddr> + Send + Sync;
 type Answer = BoxFuture<'static, Result<Response<String>, Infallible>>;
 
-/// What an application has wrong, and clients can have logged.
+/// Limits the log lines about mistakes of the application, because clients can cause such lines.
 #[derive(Debug, Default)]
 struct Complaints {
     no_address: Limited,
     no_upgrade: Limited,
 }
 
-/// A rendezvous as a [`hyper::service::Service`] and, with the feature `tower`, as a `tower::Service`: to be mounted in an
-/// application beside its own routes, behind its listener, its TLS and its middleware. Clones are cheap.
+/// A rendezvous as a [`hyper::service::Service`] and, with the feature `tower`, as a `tower::Service`. An application
+/// mounts it beside its own routes, behind its listener, its TLS and its middleware. Clones are cheap.
 ///
 #[cfg_attr(feature = "tower", doc = "```")]
 #[cfg_attr(not(feature = "tower"), doc = "```ignore")]
@@ -69,39 +69,43 @@ struct Complaints {
 ///
 /// # Paths
 ///
-/// `/socket.io/` is for links. `/`, `/health` and `/metrics` are answered unless the [configuration](super::Config::with_page)
-/// says otherwise, and everything else with 404. Nodes always ask for `/socket.io/` at the root of the host, because an
-/// address of websocket-star has no path: mount it there, as the fallback of all routes or for this path alone. For who strips
-/// the prefix of a path, as axum's `nest_service` does, the rest may be anywhere: the page, for example, at `/star/`.
+/// `/socket.io/` is for links. `/`, `/health` and `/metrics` are answered unless the
+/// [configuration](super::Config::with_page) says otherwise, and everything else is answered with 404. Peers always ask
+/// for `/socket.io/` at the root of the host, because an address of websocket-star has no path. Mount the service
+/// there: as the fallback of all routes, or for this path alone. If the application strips the prefix of a path, as
+/// axum's `nest_service` does, the rest may be anywhere: the page, for example, at `/star/`.
 ///
 /// # The client's address
 ///
-/// All limits of an origin need it, so each request must have an extension [`ClientAddr`], or what
-/// [`with_client_addr`](Self::with_client_addr) names. A request without is answered with 500, counted as
-/// [`Refused::NoClientAddr`], and logged as an error once a second: if all of them counted for one origin, a single
-/// stranger could take the places of everybody, and the application would notice only then. If the address is one of the
-/// [trusted proxies](super::Config::with_trusted_proxies), `X-Forwarded-For` tells for whom it asks.
+/// All limits of an origin need it, so each request must have an extension [`ClientAddr`], or the extension that
+/// [`with_client_addr`](Self::with_client_addr) names. A request without one is answered with 500, counted as
+/// [`Refused::NoClientAddr`], and logged as an error, at most once a second. If all such requests counted for one
+/// origin, a single stranger could take everybody's places, and the application would notice its mistake only then. If
+/// the address is one of the [trusted proxies](super::Config::with_trusted_proxies), `X-Forwarded-For` names the
+/// client.
 ///
 /// # Limits
 ///
-/// They are those of a [`Server`](super::Server), from the request on: links, joins, dials, rates, memory and the heartbeat,
-/// with the shares of origins, and the access. A link counts as a connection when it begins, so
-/// [`with_connection_rate`](super::Limits::with_connection_rate) is a rate of links, and is answered with 429.
+/// The limits are those of a [`Server`](super::Server), from the request on: links, joins, dials, rates, memory and the
+/// heartbeat, with the shares of origins, and the access. A link counts as a connection when it begins, so
+/// [`with_connection_rate`](super::Limits::with_connection_rate) is a rate of links, and what exceeds it is answered
+/// with 429.
 ///
-/// What comes before the request is the application's to bound: connections that ask for nothing or for something else, TLS
-/// handshakes, how long a request's head may take and how large it may be, how long and how often a connection may ask. In
-/// particular, no connection of the application's makes room for another one when descriptors run out.
+/// The application has to bound what comes before the request: connections that ask for nothing or for something else,
+/// TLS handshakes, how long a request's head may take and how large it may be, how long a connection may last and how
+/// many requests it may send. In particular, no connection of the application makes room for another one when
+/// descriptors run out.
 ///
-/// Socket options that keep what is urgent from waiting behind bulk are set where the stream is a bare
-/// [`TcpStream`]; where it is not, as with TLS, call [`prepare_socket`] for each connection.
+/// Some socket options keep urgent data from waiting behind bulk data. They are set where the stream is a bare
+/// [`TcpStream`]. Where it is not, as with TLS, call [`prepare_socket`] for each connection.
 ///
-/// A link begins with an upgrade of HTTP/1.1. There is none over HTTP/2, where browsers try one if the application offers it
-/// (as axum does with its feature `http2`): have such an application offer `http/1.1` only, or the rendezvous a host of its
-/// own.
+/// A link begins with an upgrade of HTTP/1.1. HTTP/2 has no such upgrade, but browsers try one over HTTP/2 if the
+/// application offers it (as axum does with its feature `http2`). Make such an application offer `http/1.1` only, or
+/// give the rendezvous a host of its own.
 ///
 /// # The end
 ///
-/// Links do not end with the application's server, as they have left HTTP. They end with the
+/// Links do not end with the application's server, because they have left HTTP. They end with the
 /// [`Rendezvous`](super::Rendezvous). Its services then answer requests for links, and for `/health`, with 503.
 #[derive(Clone)]
 pub struct Service {
@@ -144,17 +148,17 @@ impl Service {
         self
     }
 
-    /// Whether the application speaks TLS itself: then its page shows an address with `/wss`. Default: no. Behind a proxy that
-    /// sends `X-Forwarded-Proto`, this is not needed.
+    /// Sets whether the application speaks TLS itself. Its page then shows an address with `/wss`. Default: no. Behind
+    /// a proxy that sends `X-Forwarded-Proto`, this is not needed.
     #[must_use]
     pub fn with_wss(mut self, is_secure: bool) -> Self {
         self.is_secure = is_secure;
         self
     }
 
-    /// Answers a request. Nothing of it is kept.
+    /// Answers a request. The answer does not hold the request.
     fn respond<B: Body>(&self, mut request: Request<B>) -> Answer {
-        // If its tasks have ended, the cause does not matter here.
+        // The tasks of the rendezvous may have ended for any reason; the cause does not matter here.
         if self.handed.is_closed() {
             self.tenants.house().stop();
         }
@@ -174,7 +178,7 @@ impl Service {
         }
     }
 
-    /// Who has connected, as far as the application knows.
+    /// Returns the address that the request comes from, as far as the application says.
     fn remote(&self, extensions: &Extensions) -> Option<IpAddr> {
         match extensions.get::<ClientAddr>() {
             Some(ClientAddr(addr)) => Some(*addr),
@@ -197,7 +201,7 @@ impl Service {
         http::refusal(StatusCode::INTERNAL_SERVER_ERROR, text)
     }
 
-    /// Begins a link in a place of its own, or says why not.
+    /// Begins a link in a place of its own, or answers why not.
     async fn begin(self, remote: IpAddr, caller: Caller, wish: Wish) -> Response<String> {
         let Self {
             tenants,
@@ -250,7 +254,7 @@ impl<B: Body> tower_service::Service<Request<B>> for Service {
     type Error = Infallible;
     type Future = Answer;
 
-    /// It is always ready: what is too much is answered so.
+    /// Always ready: requests beyond the limits are refused in the answer.
     fn poll_ready(
         &mut self,
         _: &mut std::task::Context<'_>,
@@ -267,7 +271,7 @@ impl<B: Body> tower_service::Service<Request<B>> for Service {
 async fn serve(begun: Begun, remote: IpAddr, place: Place, complaints: Arc<Complaints>) {
     let timeout = begun.member.hub.config().limits().handshake_timeout;
     let span = link_span(&begun.member, remote, &remote);
-    // In a box, so that the memory of an idle link does not include what the upgrade needed.
+    // The future is boxed, so that the memory of an idle link does not include what the upgrade needed.
     let opened = Box::pin(open(begun, timeout, complaints));
     let opened = opened.instrument(span.clone()).await;
     match opened {
@@ -275,19 +279,19 @@ async fn serve(begun: Begun, remote: IpAddr, place: Place, complaints: Arc<Compl
         Some(Opened::Bare(upgraded)) => link::serve(upgraded).instrument(span).await,
         Some(Opened::Hidden(upgraded)) => link::serve(upgraded).instrument(span).await,
     }
-    // It is held up to here.
+    // The place is held up to here.
     drop(place);
 }
 
-/// A link's stream.
+/// The stream of a link.
 enum Opened {
-    /// A socket, without anything of HTTP around it.
+    /// A socket, without any layer of HTTP around it.
     Bare(Upgraded<TcpStream>),
-    /// Whatever else the application has.
+    /// Any other stream that the application has, behind hyper's upgrade.
     Hidden(Upgraded<TokioIo<Hidden>>),
 }
 
-/// Waits until the application's server hands over the connection, which it does when it has sent the answer.
+/// Waits until the application's server hands over the connection. The server does so when it has sent the answer.
 async fn open(begun: Begun, timeout: Duration, complaints: Arc<Complaints>) -> Option<Opened> {
     let Begun {
         stream,
@@ -321,7 +325,7 @@ async fn open(begun: Begun, timeout: Duration, complaints: Arc<Complaints>) -> O
         }
         Err(hidden) => Opened::Hidden(Upgraded {
             io: TokioIo::new(hidden),
-            // If something has come already, it is in there.
+            // If data has arrived already, it is still inside `hidden`.
             read: Bytes::new(),
             member,
             base64,
@@ -330,7 +334,7 @@ async fn open(begun: Begun, timeout: Duration, complaints: Arc<Complaints>) -> O
     })
 }
 
-/// The socket, and what was read from it, if hyper or hyper-util have it as it was accepted.
+/// Returns the socket and what was read from it, if hyper or hyper-util hold the socket as it was accepted.
 fn bare(hidden: Hidden) -> Result<(TcpStream, Bytes), Hidden> {
     let hidden = match hidden.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => return Ok((parts.io.into_inner(), parts.read_buf)),

@@ -26,7 +26,7 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
     result.expect("in time")
 }
 
-/// Both ends of a TCP connection.
+/// Returns both ends of a TCP connection.
 async fn sockets() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await;
     let listener = listener.expect("a free port");
@@ -35,7 +35,7 @@ async fn sockets() -> (TcpStream, TcpStream) {
     (client.expect("it listens"), accepted.expect("a client").0)
 }
 
-/// Agrees to every upgrade, and gives them away.
+/// Accepts every upgrade, and passes the upgrades on.
 #[derive(Clone)]
 struct Agree(mpsc::Sender<OnUpgrade>);
 
@@ -53,7 +53,7 @@ impl hyper::service::Service<Request<Incoming>> for Agree {
     }
 }
 
-/// What a server hands over that has such a stream and such a service.
+/// Returns what a server with this stream and this service hands over.
 async fn handed_over<S, F>(
     mut client: impl AsyncWrite + Unpin,
     io: S,
@@ -108,13 +108,13 @@ async fn a_stream_of_another_type_is_used_through_hyper() {
     assert_eq!(&behind, b"behind");
 }
 
-/// A short text in a frame whose mask is of zeros.
+/// Returns a short text in a frame whose mask is all zeros.
 fn frame(text: &str) -> Vec<u8> {
     let len = u8::try_from(text.len()).expect("short");
     [&[0x81, 0x80 | len, 0, 0, 0, 0], text.as_bytes()].concat()
 }
 
-/// Tells the service where its requests come from.
+/// Calls the service and says where the request comes from.
 fn call(service: &Service, mut request: Request<Incoming>) -> Answer {
     let addr = ClientAddr([192, 0, 2, 1].into());
     request.extensions_mut().insert(addr);

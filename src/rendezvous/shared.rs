@@ -1,12 +1,12 @@
-//! The locks that all links share: that of the hub, that of the feed, that of the rates of origins, and that of the admission.
+//! The locks that all links share: those of the hub, of the feed, of the rates of origins, and of the admission.
 //!
-//! Such a lock is held for well below a millisecond, however many links there are. With the feature
-//! `_lock-times`, which the benchmark `rendezvous` asks for, it is measured for how long; otherwise this is a
-//! [`Mutex`] and nothing else.
+//! Such a lock is held for well below a millisecond, however many links there are. With the feature `_lock-times`,
+//! which the benchmark `rendezvous` asks for, the time for which it is held is measured. Otherwise this is a [`Mutex`]
+//! and nothing else.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Which lock it is.
+/// The name of a lock.
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(
     not(feature = "_lock-times"),
@@ -57,7 +57,7 @@ impl<T> Shared<T> {
     }
 }
 
-/// For how long the shared locks are held, in processor time of the thread that holds them. For the benchmark
+/// Measures for how long the shared locks are held, in processor time of the thread that holds them. For the benchmark
 /// only.
 #[cfg(feature = "_lock-times")]
 pub mod times {
@@ -92,10 +92,10 @@ pub mod times {
         }
     }
 
-    /// What is counted as long, in nanoseconds.
+    /// The time in nanoseconds beyond which a lock counts as held for long.
     const LONG: u64 = 1_000_000;
     const NAMES: [&str; 5] = ["hub", "feed", "admission", "rates", "nothing"];
-    /// Where that is counted which takes no time at all, but for what the system does meanwhile.
+    /// The index of an empty measurement, which takes no time except for what the system does meanwhile.
     const NOTHING: usize = 4;
 
     static TIMES: [Times; NAMES.len()] = [const {
@@ -110,28 +110,28 @@ pub mod times {
     /// Measuring takes a tenth of the processor time, so it is off at first.
     static IS_ON: AtomicBool = AtomicBool::new(false);
 
-    /// Measures from now on.
+    /// Starts to measure.
     pub fn start() {
         IS_ON.store(true, Ordering::Relaxed);
     }
 
-    /// What one lock was held.
+    /// For how long one lock was held.
     #[derive(Debug, Clone, Copy)]
     pub struct Held {
-        /// Which lock it is.
+        /// The name of the lock.
         pub lock: &'static str,
-        /// How many times it was held.
+        /// The number of times that it was held.
         pub times: u64,
-        /// The time of all together.
+        /// The total time.
         pub total: Duration,
-        /// The longest of them.
+        /// The longest time.
         pub longest: Duration,
-        /// How many of them took more than a millisecond.
+        /// The number of times that it was held for more than a millisecond.
         pub long: u64,
     }
 
-    /// What the server's locks in this process were held since the last time that this was asked, and the same for
-    /// nothing at all: so much of it is the system's.
+    /// Returns for how long the server's locks in this process were held since the last call. The entry `nothing` is an
+    /// empty measurement: it shows how much of the time is due to the system.
     pub fn take() -> Vec<Held> {
         let all = TIMES.iter().zip(NAMES);
         let held = all.map(|(times, lock)| {
@@ -158,7 +158,7 @@ pub mod times {
     pub(in crate::rendezvous) struct Guard<'a, T> {
         inner: MutexGuard<'a, T>,
         name: Name,
-        /// If it is measured.
+        /// The time at which it was locked, if it is measured, in nanoseconds of the thread's processor time.
         since: Option<u64>,
     }
 

@@ -1,21 +1,21 @@
-//! Who gets how much of what is scarce: a weighted max-min share for each origin. No IO.
+//! Divides something scarce among origins: a weighted max-min share for each. No IO.
 //!
-//! As long as there is enough, everybody gets what they ask for. When all is taken, whoever holds
-//! least for their weight gets a place of whoever holds most. First the groups share, and within each
-//! group its origins, so that an IPv6 /48 gains nothing by the number of its networks.
+//! As long as there is enough, every origin gets what it asks for. When everything is taken, the origin that holds
+//! least for its weight gets a place of the origin that holds most. The groups share first, and then the origins within
+//! each group, so that an IPv6 /48 gains nothing by the number of its networks.
 //!
-//! An operation costs the logarithm of the number of origins that hold something, and only those are
-//! remembered. The maps are trees, because a hash table would hold a lock for milliseconds whenever it grows.
+//! An operation costs the logarithm of the number of origins that hold something, and only those are remembered. The
+//! maps are trees, because a hash table would hold a lock for milliseconds whenever it grows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::origin::{Claimant, Group, Origin};
 
-/// Everything is taken, and nobody holds enough to give way to the one who asks.
+/// An error: everything is taken, and no origin holds enough to give way to the one that asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// How much is held for each unit of weight, to be compared.
+/// How much is held for each unit of weight, for comparisons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Ratio(u128);
 
@@ -23,7 +23,7 @@ impl Ratio {
     const MAX: Self = Self(u128::MAX);
 
     fn new(held: u64, weight: u32) -> Self {
-        // Exact to a 2^32th, which no two sums of bytes or links can differ by.
+        // Exact to 2^-32. No two sums of bytes or links in use differ by less.
         Self((u128::from(held) << 32) / u128::from(weight.max(1)))
     }
 }
@@ -43,7 +43,7 @@ impl OriginShare {
 #[derive(Debug, Default)]
 struct GroupShare {
     held: u64,
-    /// Of its origins that hold something.
+    /// The sum of the weights of its origins that hold something.
     weights: u64,
     limit: u32,
 }
@@ -59,12 +59,12 @@ impl GroupShare {
     }
 }
 
-/// What each origin holds of something that there is so much of.
+/// What each origin holds of something that is limited to `capacity`.
 #[derive(Debug)]
 pub(super) struct Shares {
     capacity: u64,
     held: u64,
-    /// Of all groups together.
+    /// The sum of the weights of all groups.
     weights: u64,
     origins: BTreeMap<Origin, OriginShare>,
     groups: BTreeMap<Group, GroupShare>,
@@ -75,7 +75,7 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    /// So much, of which nobody holds anything.
+    /// Creates shares of this capacity, of which nothing is held.
     pub(super) fn new(capacity: u64) -> Self {
         Self {
             capacity,
@@ -88,25 +88,25 @@ impl Shares {
         }
     }
 
-    /// The same, with so much at most.
+    /// Limits the capacity to at most this.
     pub(super) fn with_at_most(mut self, capacity: u64) -> Self {
         self.capacity = self.capacity.min(capacity);
         self
     }
 
-    /// How much all hold together.
+    /// Returns how much all origins hold together.
     #[cfg(test)]
     pub(super) fn held(&self) -> u64 {
         self.held
     }
 
-    /// How much an origin holds.
+    /// Returns how much an origin holds.
     pub(super) fn held_by(&self, origin: Origin) -> u64 {
         self.origins.get(&origin).map_or(0, |share| share.held)
     }
 
-    /// How much all hold together, where the group that holds most for its weight counts for no more than
-    /// the others do on the average.
+    /// Returns how much all origins hold together, where the group that holds most for its weight counts for no more
+    /// than the others do on average.
     pub(super) fn held_evenly(&self) -> u64 {
         let largest = self.by_group.last();
         let Some(largest) = largest.and_then(|(_, group)| self.groups.get(group)) else {
@@ -119,13 +119,13 @@ impl Shares {
         others + share.map_or(largest.held, |share| share.clamp(1, largest.held))
     }
 
-    /// The origin that holds most for its weight, of the group that does.
+    /// Returns the origin that holds most for its weight, within the group that holds most for its weight.
     pub(super) fn largest(&self) -> Option<Origin> {
         let (_, group) = self.by_group.last()?;
         self.largest_of(*group).map(|(_, origin)| origin)
     }
 
-    /// The origin that holds most, if it holds more than one for each unit of its weight.
+    /// Returns the same origin, if its group holds more than one for each unit of the group's weight.
     pub(super) fn crowded(&self) -> Option<Origin> {
         let (ratio, group) = self.by_group.last()?;
         let origin = self.largest_of(*group).map(|(_, origin)| origin);
@@ -134,10 +134,10 @@ impl Shares {
 
     /// Takes one for an origin.
     ///
-    /// Where all are taken, it is taken from the origin that is given, which has one less from now on:
-    /// one of its holders has to go, and is not to be released again. An origin gives way only if it
-    /// holds more for its weight than the other one does afterwards, so two origins never take the same
-    /// place from each other in turn.
+    /// If everything is taken, one is taken away from the origin that is returned. That origin holds one less from now
+    /// on: the caller has to end one of its holders, and must not release it again. An origin gives way only if it
+    /// holds more for its weight than the asking origin does afterwards. So two origins never take the same place from
+    /// each other in turn.
     pub(super) fn try_take(&mut self, claimant: &Claimant) -> Result<Option<Origin>, Full> {
         if self.held < self.capacity {
             self.take(claimant, 1);
@@ -149,7 +149,7 @@ impl Shares {
         Ok(Some(from))
     }
 
-    /// Takes so much for an origin, whether it is there or not.
+    /// Takes this amount for an origin, even beyond the capacity.
     pub(super) fn take(&mut self, claimant: &Claimant, amount: u64) {
         let Claimant { origin, weight, .. } = *claimant;
         let held = self.held_by(origin).saturating_add(amount);
@@ -157,7 +157,7 @@ impl Shares {
         self.set(origin, OriginShare { held, weight }, limit);
     }
 
-    /// An origin gives back so much.
+    /// Gives back this amount of an origin.
     pub(super) fn release(&mut self, origin: Origin, amount: u64) {
         let Some(share) = self.origins.get(&origin) else {
             return;
@@ -197,12 +197,12 @@ impl Shares {
         }
     }
 
-    /// Whether all is taken.
+    /// Returns whether everything is taken.
     pub(super) fn is_full(&self) -> bool {
         self.held >= self.capacity
     }
 
-    /// The origin that is to give one up for an origin that wants one more.
+    /// Returns the origin that has to give one up for an origin that wants one more.
     pub(super) fn gives_way(&self, claimant: &Claimant) -> Option<Origin> {
         let group = claimant.origin.group();
         let most = self.by_group.iter().rev().find(|(_, g)| *g != group);

@@ -17,7 +17,7 @@ fn claimant(text: &str) -> Claimant {
     weights().claimant(ip)
 }
 
-/// One of 8 IPv4 addresses, or of 4 groups of 8 IPv6 networks.
+/// Returns one of 8 IPv4 addresses, or of 4 groups of 8 IPv6 networks.
 fn nth(n: usize) -> Claimant {
     match n {
         0..8 => claimant(&format!("10.0.0.{n}")),
@@ -37,7 +37,7 @@ fn evenly_the_largest_counts_for_no_more_than_the_others_on_the_average() {
     assert_eq!(shares.held_evenly(), 500 + 10);
     shares.release(claimant("10.1.0.1").origin, 995);
     assert_eq!(shares.held_evenly(), 505, "that is all there is");
-    // A /48 with many networks is one of four.
+    // A /48 with many networks weighs as much as four.
     for n in 0..100 {
         shares.take(&claimant(&format!("2001:db8:0:{n:x}::1")), 10);
     }
@@ -84,7 +84,7 @@ fn a_newcomer_gets_a_place_of_whoever_holds_most() {
     for _ in 0..4 {
         assert_eq!(shares.try_take(&c), Ok(Some(a.origin)));
     }
-    // There are 4 of each but `b`, who wants no more.
+    // Each holds 4, except `b`, which wants no more than 2.
     assert_eq!(shares.try_take(&c), Err(Full));
     assert_eq!(shares.held_by(b.origin), 2);
     assert_eq!(shares.largest(), Some(c.origin).max(Some(a.origin)));
@@ -147,7 +147,7 @@ fn with_no_room_at_all_everybody_is_refused() {
     assert_eq!(shares.try_take(&claimant("10.0.0.1")), Err(Full));
 }
 
-/// What each group holds and weighs, found by looking at all origins.
+/// Returns what each group holds and weighs, computed from all origins.
 fn groups(held: &HashMap<Origin, (u64, Claimant)>) -> HashMap<Group, (u64, u64)> {
     let mut groups = HashMap::<Group, (u64, u64, u64)>::new();
     for (origin, (held, claimant)) in held {
@@ -193,7 +193,7 @@ proptest! {
                     let (of_group, weight) = before[&loser.group()];
                     prop_assert!(of_group * all > capacity * weight);
                 }
-                // Within its group nobody holds more for its weight.
+                // Within the group of the loser, no origin holds more for its weight.
                 let (most, of_loser) = held[&loser];
                 for (origin, (held, other)) in &held {
                     if origin.group() == loser.group() {
@@ -234,7 +234,7 @@ proptest! {
         settle(&mut shares, &wanted);
         let all: u64 = wanted.iter().map(|(_, wanted)| wanted).sum();
         prop_assert_eq!(shares.held(), all.min(capacity));
-        // Whoever wants more could get it only from somebody who holds no more for its weight.
+        // An origin that wants more could get it only from origins that hold no more for their weight.
         for (claimant, wanted) in &wanted {
             if shares.held_by(claimant.origin) < *wanted {
                 prop_assert_eq!(shares.try_take(claimant), Err(Full));

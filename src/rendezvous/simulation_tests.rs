@@ -1,9 +1,8 @@
 //! Sessions and pairs against the registry, on simulated time: no sockets, no tasks, no sleeps.
 //!
-//! Peers join, leave, dial, cancel, write, close, drop and lose their links in random order, and
-//! frames are delivered in random interleavings. Whatever happens: every dial has exactly one
-//! outcome, bytes arrive in order and only where they belong, a proper end means that all of them
-//! arrived, and nothing is left behind when all is over.
+//! Peers join, leave, dial, cancel, write, close, drop and lose their links in random order, and frames are delivered
+//! in random interleavings. Whatever happens, every dial has exactly one outcome, bytes arrive in order and only where
+//! they belong, a proper end means that all of them arrived, and nothing is left behind when everything is over.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -39,7 +38,7 @@ const BUDGETS: Budgets = Budgets {
     item: 100,
 };
 
-/// What is known of one direction of a dial.
+/// The state of one direction of a dial.
 #[derive(Debug, Default)]
 struct Stream {
     written: usize,
@@ -52,34 +51,34 @@ struct Client {
     address: StarAddr,
     link: LinkId,
     session: Session,
-    /// By dial; the side is ours.
+    /// The pairs by dial. The side is that of this client.
     pairs: HashMap<DialId, (Side, Pair)>,
-    /// Dials under way.
+    /// Dials that have no outcome yet.
     dialling: HashSet<DialId>,
-    /// Connections that the application has dropped: it touches them no more.
+    /// Connections that the application has dropped and does not touch any more.
     dropped: HashSet<DialId>,
     up: VecDeque<Frame>,
     down: VecDeque<Frame>,
-    /// Where the binary frame that is due goes, at the client and at the server.
+    /// The dial that the next binary frame belongs to, at the client; below, the route that it takes at the server.
     due: Option<DialId>,
     relay_due: Option<Option<(Route, Frame)>>,
-    /// Whether the last item found no room.
+    /// The last item, if it found no room.
     parked: Option<(DialId, Bytes)>,
 }
 
 struct World {
     now: Instant,
     registry: Registry,
-    /// The links that are told who is announced.
+    /// The links that get announcements.
     readers: HashSet<LinkId>,
     clients: Vec<Client>,
     next_link: u64,
     streams: HashMap<(DialId, Side), Stream>,
-    /// Outcomes of dials; each dial has at most one.
+    /// The outcomes of dials; each dial has at most one.
     outcomes: HashMap<DialId, bool>,
 }
 
-/// The byte at `offset` of a stream; no two streams look alike.
+/// Returns the byte at `offset` of a stream. No two streams are alike.
 fn byte_at(dial_id: &DialId, sender: Side, offset: usize) -> u8 {
     let salt: usize = dial_id.as_str().bytes().map(usize::from).sum();
     (salt + (sender == Side::Dialer) as usize * 101 + offset * 7 + offset / 256) as u8
@@ -192,7 +191,7 @@ impl World {
         };
         client.dialling.remove(&dial_id);
         client.session.cancel_dial(&dial_id);
-        // It may have been reset already, by a listener that was lost.
+        // A listener that was lost may have reset it already.
         if let Some((_, pair)) = client.pairs.get_mut(&dial_id) {
             pair.abort(StreamError::Stopped, "cancelled");
         }
@@ -200,7 +199,7 @@ impl World {
         assert_eq!(outcome, None);
     }
 
-    /// The pair of a connection that is established.
+    /// Returns the pair of an established connection.
     fn connection(&mut self, peer: usize, amount: usize) -> Option<(DialId, Side, &mut Pair)> {
         let client = &mut self.clients[peer];
         let mut open: Vec<_> = client
@@ -278,7 +277,7 @@ impl World {
         }
     }
 
-    /// The link is lost with all that was under way on it, and opened again.
+    /// Loses the link with everything that was under way on it, and opens a new one.
     fn cut(&mut self, peer: usize) {
         let link = self.clients[peer].link;
         self.registry.handle_close(link);
@@ -302,7 +301,7 @@ impl World {
         }
     }
 
-    /// Everybody puts what they have to send on the wire, and takes note of what happened.
+    /// Puts everything that the clients and the registry have to send on the wire, and records what happened.
     fn settle(&mut self) {
         for peer in 0..PEERS {
             self.outputs(peer);
@@ -417,14 +416,14 @@ impl World {
         }
     }
 
-    /// The server takes a frame from a client; what belongs to a stream is relayed.
+    /// Delivers a frame from a client to the server. Frames of a stream are relayed.
     fn deliver_up(&mut self, peer: usize) {
         let link = self.clients[peer].link;
         let Some(frame) = self.clients[peer].up.pop_front() else {
             return;
         };
         let text = match &frame {
-            // Relayed together, so that nothing comes between them.
+            // Header and item are relayed together, so that nothing comes between them.
             Frame::Binary(_) => {
                 let due = self.clients[peer].relay_due.take().expect("announced");
                 if let Some((route, header)) = due.filter(|(route, _)| !route.is_over()) {
@@ -468,7 +467,7 @@ impl World {
         }
     }
 
-    /// A client takes a frame from the server, unless an item waits for room.
+    /// Delivers a frame from the server to a client, unless an item waits for room.
     fn deliver_down(&mut self, peer: usize) {
         let client = &mut self.clients[peer];
         if let Some((dial_id, item)) = client.parked.take() {
@@ -506,7 +505,7 @@ impl World {
         }
     }
 
-    /// Everybody hangs up, and all that is on the wire is delivered.
+    /// Drops all connections, delivers everything on the wire, and checks that nothing is left.
     fn finish(&mut self) {
         for peer in 0..PEERS {
             while !self.clients[peer].dialling.is_empty() {
@@ -517,7 +516,7 @@ impl World {
             }
         }
         self.drain();
-        // What was dialled meanwhile is hung up as well, and unanswered dials time out.
+        // Connections that were dialled meanwhile are dropped as well, and unanswered dials time out.
         for _ in 0..3 {
             self.pass(Duration::from_secs(30));
             for client in &mut self.clients {
@@ -584,7 +583,7 @@ proptest! {
     }
 }
 
-/// The random test above would pass if nobody ever got through.
+/// The random test above would pass even if no dial ever succeeded.
 #[test]
 fn a_dial_between_two_sessions_carries_data_both_ways() {
     let mut world = World::new();

@@ -1,48 +1,48 @@
-//! What a rendezvous does at one moment, in numbers.
+//! The state of a rendezvous at one moment, in numbers.
 
 use super::{refusals::Refusals, registry::Counters, usage::PeerUsage};
 
-/// What a server does at one moment.
+/// The state of a server at one moment.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// How many links there are, joined or not.
+    /// The number of links, joined or not.
     pub links: usize,
-    /// How many connections there are: the links, and those that ask for something else or for nothing yet.
+    /// The number of connections: the links, and those that ask for something else or for nothing yet.
     pub connections: usize,
     /// The addresses that are joined, as their peers spell them.
     pub peers: Vec<String>,
-    /// The ten peers at most that have sent most since midnight in UTC, the largest first, where that
-    /// [is counted](super::Config::with_top_peers); those who have left included. Of these, the 10,000 that have sent most
-    /// are remembered.
+    /// The heaviest senders since midnight in UTC, at most ten peers, the largest first, where that
+    /// [is counted](super::Config::with_top_peers). Peers that have left are included; of these, the 10,000 that have
+    /// sent most are remembered.
     pub top_peers: Vec<PeerUsage>,
-    /// How many dials are pending or open.
+    /// The number of dials that are pending or open.
     pub dials: usize,
-    /// How many bytes wait to be written, in steps of 4 KiB for each link.
+    /// The number of bytes that wait to be written, in steps of 4 KiB for each link.
     pub queued_bytes: usize,
-    /// How many bytes links hold of what [`Limits::with_max_memory`](super::Limits::with_max_memory) is for all
-    /// of them.
+    /// The number of bytes that all links hold of the memory that
+    /// [`Limits::with_max_memory`](super::Limits::with_max_memory) bounds.
     pub memory_bytes: u64,
-    /// What has happened so far.
+    /// The counts of what has happened so far.
     pub counters: Counters,
-    /// How many requests and links were refused, and links closed, by reason.
+    /// The number of requests and links that were refused, and of links that were closed, by reason.
     pub refusals: Refusals,
-    /// How many announcements were dropped because a link was behind.
+    /// The number of announcements that were dropped because a link was behind.
     pub announcements_dropped: u64,
-    /// How many items were relayed.
+    /// The number of items that were relayed.
     pub relayed_items: u64,
-    /// How many bytes they had.
+    /// The number of bytes in these items.
     pub relayed_bytes: u64,
-    /// How many connections ended because the code that serves them panicked, which is a bug of this crate.
+    /// The number of connections that ended because the code that serves them panicked, which is a bug of this crate.
     pub panics: u64,
-    /// What it knows of its cluster, if it is a node of one.
+    /// What the server knows of its cluster, if it is a node of one.
     #[cfg(feature = "cluster")]
     #[cfg_attr(docsrs, doc(cfg(feature = "cluster")))]
     pub cluster: Option<super::cluster::ClusterStatus>,
 }
 
 impl Snapshot {
-    /// What is here or there, but for what is counted for all tenants together.
+    /// Returns the sum of both, except for what is counted for all tenants together.
     pub(super) fn plus(self, other: Self) -> Self {
         Self {
             links: self.links + other.links,

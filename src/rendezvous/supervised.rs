@@ -12,11 +12,11 @@ use tokio::task::{AbortHandle, JoinError};
 
 use super::house::House;
 
-/// How long it takes until what has panicked begins again.
+/// The pause before a task that has panicked is started again.
 #[cfg(feature = "rendezvous")]
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Why a server does not run any more, though nobody has stopped it.
+/// Why a server does not run any more, although nobody has stopped it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndError {
@@ -43,7 +43,7 @@ fn message(panic: &(dyn Any + Send)) -> &str {
     text.unwrap_or("no message")
 }
 
-/// A task that anybody may wait for.
+/// A task whose end any number of callers can wait for.
 pub(super) struct Supervised {
     abort: AbortHandle,
     end: Shared<BoxFuture<'static, Result<(), EndError>>>,
@@ -74,7 +74,7 @@ impl fmt::Debug for Supervised {
     }
 }
 
-/// Does what goes on for as long as the server. A panic ends it for a second, and nothing else.
+/// Runs a task that lasts as long as the server. If it panics, starts it again after a second. The server goes on.
 #[cfg(feature = "rendezvous")]
 pub(super) async fn again_after_panics<F: Future<Output = ()>>(
     house: &House,
@@ -87,9 +87,10 @@ pub(super) async fn again_after_panics<F: Future<Output = ()>>(
     }
 }
 
-/// Serves one connection. A panic ends that and nothing else; what the connection held is given back as it is dropped.
+/// Serves one connection. A panic ends that connection and nothing else. What the connection held is given back when it
+/// is dropped.
 ///
-/// No `async fn`: that would have room for `serving` twice.
+/// This is not an `async fn`, because that would have room for `serving` twice.
 pub(super) fn contained(
     house: Arc<House>,
     serving: impl Future<Output = ()>,

@@ -1,4 +1,4 @@
-//! Networks of their own on one server, told apart by the host that peers ask for. No IO.
+//! Separate networks on one server, told apart by the host that peers ask for. No IO.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,18 +9,19 @@ use std::{
 
 use super::names::PublicName;
 
-/// How many tenants there may be: each has its lines in `/metrics`.
+/// The largest number of tenants. Each tenant has its own lines in `/metrics`.
 const MOST: usize = 256;
 /// The longest name of a tenant, in bytes.
 const MAX_NAME: usize = 32;
 
-/// A network of its own on a rendezvous: its peers hear of each other and reach each other, and never hear of anybody else.
+/// A separate network on a rendezvous: its peers hear of each other and reach each other, and never hear of other
+/// peers.
 ///
-/// Peers belong to the tenant whose host they ask for. That is the host in their address, so they need not know of it.
-/// A host separates; it does not authorise: whoever knows one may ask for it. [`Access`](super::Access) says who may join, and
-/// [`Join::tenant`](super::Join::tenant) tells it where.
+/// A peer belongs to the tenant whose host it asks for. That is the host in its address, so the peer need not know of
+/// tenants. A host separates networks, but it does not authorise: any peer that knows the host may ask for it.
+/// [`Access`](super::Access) decides who may join, and [`Join::tenant`](super::Join::tenant) says in which tenant.
 ///
-/// From text it is `NAME=HOST[,HOST…]`.
+/// The text form is `NAME=HOST[,HOST…]`.
 ///
 /// ```
 /// use libp2p_websocket_star::rendezvous::{Config, Tenant};
@@ -36,41 +37,42 @@ pub struct Tenant {
     hosts: Vec<PublicName>,
 }
 
-/// A tenant cannot be, or not beside the others.
+/// Why a tenant is invalid, by itself or beside the others.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TenantError {
-    /// The text has no name with an equals sign behind it.
+    /// The text has no equals sign after a name.
     #[error("must be NAME=HOST[,HOST…]")]
     Form,
-    /// The name is none.
+    /// The name is not valid.
     #[error("the name of a tenant has 1 to 32 of a-z, 0-9, - and _, and is not `default`")]
     Name,
-    /// It has no host, so nobody would belong to it.
+    /// It has no host, so no peer would belong to it.
     #[error("a tenant has at least one host")]
     NoHost,
     /// A host is neither a DNS name nor an IP address.
     #[error("a host must be a DNS name or an IP address")]
     Host,
-    /// There are too many.
+    /// There are too many tenants.
     #[error("there may be 256 tenants at most")]
     TooMany,
-    /// Two tenants have one name.
+    /// Two tenants have the same name.
     #[error("there are two tenants with the name {0}")]
     SameName(Arc<str>),
-    /// Two tenants have one host.
+    /// Two tenants have the same host.
     #[error("two tenants have the host {0}")]
     SameHost(PublicName),
 }
 
 impl Tenant {
-    /// The name of the tenant of those who ask for a host of no other.
+    /// The name of the default tenant, to which peers belong that ask for a host of no other tenant.
     pub const DEFAULT: &str = "default";
 
-    /// A tenant with a name, for the operator, and the hosts that its peers ask for: 1 to 32 of `a-z`, `0-9`, `-` and `_`.
+    /// Creates a tenant with a name for the operator, and the hosts that its peers ask for. The name has 1 to 32
+    /// characters of `a-z`, `0-9`, `-` and `_`.
     ///
     /// # Errors
-    /// If the name is none, or there is no host.
+    /// If the name is not valid, or there is no host.
     pub fn new(
         name: &str,
         hosts: impl IntoIterator<Item = PublicName>,
@@ -91,12 +93,12 @@ impl Tenant {
         }
     }
 
-    /// Its name.
+    /// Returns its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The hosts that its peers ask for.
+    /// Returns the hosts that its peers ask for.
     pub fn hosts(&self) -> impl Iterator<Item = &PublicName> {
         self.hosts.iter()
     }
@@ -116,9 +118,9 @@ impl FromStr for Tenant {
     }
 }
 
-/// The host in what a request asks for, without its port, in whatever case, with a dot at its end or without.
+/// Returns the host that a request asks for, without its port, in upper or lower case, with or without a final dot.
 pub(crate) fn asked_for(host: &str) -> Option<PublicName> {
-    // As people write an IPv6 address.
+    // A bare IPv6 address, as people write it.
     if let Ok(name) = host.parse() {
         return Some(name);
     }
@@ -133,11 +135,11 @@ pub(crate) fn asked_for(host: &str) -> Option<PublicName> {
     host.strip_suffix('.').unwrap_or(host).parse().ok()
 }
 
-/// A tenant, by its number.
+/// The number of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TenantId(pub(crate) usize);
 
-/// The tenants that are configured.
+/// The configured tenants.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Directory {
     tenants: Arc<[Tenant]>,
@@ -168,17 +170,17 @@ impl Directory {
         })
     }
 
-    /// The tenants in the order of their numbers.
+    /// Returns the tenants in the order of their numbers.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Tenant> {
         self.tenants.iter()
     }
 
-    /// Their numbers.
+    /// Returns the numbers of the tenants.
     pub(crate) fn ids(&self) -> impl Iterator<Item = TenantId> + use<> {
         (0..self.tenants.len()).map(TenantId)
     }
 
-    /// The name of one of them.
+    /// Returns the name of one tenant.
     pub(crate) fn name(&self, TenantId(number): TenantId) -> Option<Arc<str>> {
         self.tenants.get(number).map(|tenant| tenant.name.clone())
     }
@@ -187,7 +189,7 @@ impl Directory {
         self.tenants.is_empty()
     }
 
-    /// The tenant of who asks for a host; none if it is nobody's.
+    /// Returns the tenant that has a host; `None` if no tenant has it.
     pub(crate) fn find(&self, host: &str) -> Option<TenantId> {
         if self.hosts.is_empty() {
             return None;

@@ -1,4 +1,4 @@
-//! The networks of a server: each has a hub of its own, and all share the house.
+//! The tenants of a server: each has a hub of its own, and all share the house.
 
 use std::sync::Arc;
 
@@ -18,15 +18,16 @@ use super::{
     tenant::TenantId,
 };
 
-/// How many peers that have sent most are in a snapshot.
+/// The number of heaviest senders in a snapshot.
 const TOP_PEERS: usize = 10;
 
 #[derive(Debug)]
 pub(super) struct Tenants {
     house: Arc<House>,
-    /// Of those who ask for a host of no other. It has no links if unknown hosts are refused.
+    /// The hub of the default tenant, to which peers belong that ask for a host of no other tenant. It has no links if
+    /// unknown hosts are refused.
     default: Arc<Hub>,
-    /// Of the tenants, by their numbers.
+    /// The hubs of the other tenants, by their numbers.
     hubs: Vec<Arc<Hub>>,
     /// The operator's page, if there is one.
     #[cfg(feature = "rendezvous")]
@@ -60,42 +61,42 @@ impl Tenants {
         self.house.config()
     }
 
-    /// Whether there are others than the default one.
+    /// Returns whether there are tenants other than the default one.
     pub(super) fn are_several(&self) -> bool {
         !self.hubs.is_empty()
     }
 
-    /// All of them, the default one first, if there is one.
+    /// Returns all hubs, first that of the default tenant, if there is one.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Hub>> {
         let default = self.config().takes_unknown_hosts().then_some(&self.default);
         default.into_iter().chain(&self.hubs)
     }
 
-    /// The tenant that has the host, if one has.
+    /// Returns the hub of the tenant that has the host, if there is one.
     pub(super) fn named(&self, host: Option<&str>) -> Option<&Arc<Hub>> {
         let TenantId(number) = self.config().tenants().find(host?)?;
         self.hubs.get(number)
     }
 
-    /// The tenant of that name, or the default one.
+    /// Returns the hub of the tenant with that name, or of the default tenant for `None`.
     #[cfg(feature = "cluster")]
     pub(super) fn with_name(&self, name: Option<&str>) -> Option<&Arc<Hub>> {
         let mut all = self.all();
         all.find(|hub| hub.tenant().map(|tenant| &**tenant) == name)
     }
 
-    /// To whom somebody belongs who asks for the host; none if unknown hosts are refused.
+    /// Returns the hub that serves a request for this host; `None` if unknown hosts are refused and no tenant has it.
     pub(super) fn of(&self, host: Option<&str>) -> Option<&Arc<Hub>> {
         let unknown = || self.config().takes_unknown_hosts().then_some(&self.default);
         self.named(host).or_else(unknown)
     }
 
-    /// The same; an empty one if unknown hosts are refused.
+    /// Returns the same hub, or the hub of the default tenant, which is empty if unknown hosts are refused.
     pub(super) fn known(&self, host: Option<&str>) -> &Arc<Hub> {
         self.named(host).unwrap_or(&self.default)
     }
 
-    /// The operator's page, if there is one.
+    /// Returns the operator's page, if there is one.
     #[cfg(feature = "rendezvous")]
     pub(super) fn panel(&self) -> Option<&Arc<Panel>> {
         self.panel.as_ref()
@@ -123,24 +124,24 @@ impl Tenants {
         }
     }
 
-    /// Gives all their timeouts, for as long as the server runs.
+    /// Runs the timers of all tenants, for as long as the server runs.
     pub(super) async fn run_timers(&self) {
-        // In most cases.
+        // This is the usual case.
         if self.hubs.is_empty() {
             return self.default.run_timer().await;
         }
         join_all(self.all().map(|hub| hub.run_timer())).await;
     }
 
-    /// Ends all streams, and has every link closed when it has taken what is queued for it.
+    /// Ends all streams, and closes every link when it has taken what is queued for it.
     pub(super) async fn shut_down(&self) {
         self.house.stop();
         join_all(self.all().map(|hub| hub.shut_down())).await;
     }
 
-    /// Closes the links on which a peer has joined, under whichever of its ids; how many that are.
+    /// Closes the links on which a peer has joined, under any of its ids. Returns the number of links.
     pub(super) async fn disconnect(&self, peer: &PeerId, words: &str) -> usize {
-        // Its join may be about to succeed.
+        // A join of the peer may be about to succeed.
         if let Some(doorkeeper) = self.house.doorkeeper() {
             doorkeeper.begin_round();
         }
@@ -151,8 +152,8 @@ impl Tenants {
         links
     }
 
-    /// Asks about everybody who has joined whether they may stay, and closes the links of those who may not; how many that
-    /// are.
+    /// Asks about every peer that has joined whether it may stay, and closes the links of those that may not. Returns
+    /// the number of links.
     pub(super) async fn recheck_access(&self) -> usize {
         let Some(doorkeeper) = self.house.doorkeeper() else {
             return 0;
@@ -165,7 +166,7 @@ impl Tenants {
         links
     }
 
-    /// What they do together.
+    /// Returns the current state of all tenants together.
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
             peers: self.all().flat_map(|hub| hub.peers()).collect(),
@@ -174,7 +175,7 @@ impl Tenants {
         }
     }
 
-    /// What one of them does.
+    /// Returns the current state of one tenant.
     pub(super) fn snapshot_of(&self, tenant: &str) -> Option<Snapshot> {
         let hub = self.all().find(|hub| hub.name() == tenant)?;
         Some(Snapshot {
@@ -183,7 +184,7 @@ impl Tenants {
         })
     }
 
-    /// The same without the list of peers.
+    /// Returns the numbers of all tenants together, without the list of peers.
     pub(super) fn figures(&self) -> Figures {
         let all = self.all().map(|hub| hub.figures());
         let sum = all.reduce(Figures::plus).unwrap_or_default();
@@ -193,7 +194,7 @@ impl Tenants {
         }
     }
 
-    /// Adds what is counted for all together.
+    /// Adds what is counted for all tenants together.
     pub(super) fn shared(&self, snapshot: Snapshot) -> Snapshot {
         let house = &self.house;
         Snapshot {

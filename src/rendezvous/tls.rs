@@ -1,4 +1,4 @@
-//! The server's certificate: read, checked, and replaced while it runs.
+//! The server's certificate: reads it, checks it, and replaces it while the server runs.
 
 use std::{
     fmt,
@@ -19,7 +19,7 @@ use x509_cert::{
 
 use crate::crypto;
 
-/// What a client may ask for; a WebSocket begins as HTTP/1.1.
+/// The protocol that the server offers by ALPN: a WebSocket begins as HTTP/1.1.
 const ALPN: &[u8] = b"http/1.1";
 
 const ENCRYPTED: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
@@ -31,24 +31,24 @@ pub(super) const HANDSHAKE_RECORD: u8 = 22;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// What should be PEM is not.
+    /// The text is not PEM.
     #[error("the {what} is no PEM: {source}")]
     Pem {
         /// "certificate" or "key".
         what: &'static str,
-        /// What is wrong.
+        /// The error of the parser.
         source: rustls::pki_types::pem::Error,
     },
-    /// There is no certificate where it should be.
+    /// There is no certificate in the text.
     #[error("no certificate in it (PEM begins with `-----BEGIN CERTIFICATE-----`)")]
     NoCertificate,
-    /// There is no private key where it should be.
+    /// There is no private key in the text.
     #[error("no private key in it (PKCS#8, PKCS#1 or SEC1, not encrypted)")]
     NoKey,
-    /// The key is encrypted, and nobody says with what.
+    /// The key is encrypted, and there is no passphrase.
     #[error("the private key is encrypted: a passphrase is needed")]
     EncryptedKey,
-    /// The key is encrypted in OpenSSL's own old way.
+    /// The key is encrypted in OpenSSL's own old format.
     #[error(
         "the private key is encrypted in an old format: convert it with `openssl pkcs8 -topk8`"
     )]
@@ -59,10 +59,10 @@ pub enum TlsError {
     /// The key cannot be used to sign.
     #[error("the private key cannot be used: {0}")]
     Key(#[source] rustls::Error),
-    /// The key is another certificate's.
+    /// The key belongs to another certificate.
     #[error("the private key does not belong to the certificate")]
     Mismatch,
-    /// The certificate is not valid any more.
+    /// The certificate has expired.
     #[error("the certificate expired at {0}")]
     Expired(String),
     /// The certificate is not valid yet.
@@ -76,7 +76,7 @@ pub enum TlsError {
     #[cfg(feature = "rendezvous")]
     #[error("the encrypted private key cannot be read; is the passphrase right? ({0})")]
     Decrypt(#[source] pkcs8::Error),
-    /// A certificate is to be replaced where there is none.
+    /// The certificate cannot be replaced, because the server uses none.
     #[error("the server was started without TLS")]
     NotInUse,
 }
@@ -84,8 +84,8 @@ pub enum TlsError {
 /// A certificate chain and its private key, for [`Config::with_tls`](super::Config::with_tls) and
 /// [`Server::reload_tls`](super::Server::reload_tls).
 ///
-/// That the key belongs to the certificate is checked here; whether the certificate is valid now, when
-/// it is put to use.
+/// The constructors check that the key belongs to the certificate. Whether the certificate is valid at present is
+/// checked when it is put to use.
 #[derive(Clone)]
 pub struct TlsConfig {
     key: Arc<CertifiedKey>,
@@ -104,10 +104,10 @@ impl fmt::Debug for TlsConfig {
 }
 
 impl TlsConfig {
-    /// A chain, the server's own certificate first, and its key.
+    /// Creates a configuration from a chain, with the server's own certificate first, and its key.
     ///
     /// # Errors
-    /// If there is no certificate, it is malformed, or the key cannot be used or is not its own.
+    /// If there is no certificate, it is malformed, or the key cannot be used or does not belong to the certificate.
     pub fn from_der(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
@@ -131,11 +131,11 @@ impl TlsConfig {
         })
     }
 
-    /// The same in PEM: `chain` with all certificates, `key` in PKCS#8, PKCS#1 or SEC1. Both may be in
-    /// the same file.
+    /// The same from PEM: `chain` with all certificates, `key` in PKCS#8, PKCS#1 or SEC1. Both may be in the same
+    /// file.
     ///
     /// # Errors
-    /// As [`from_der`](Self::from_der), and if it is not PEM.
+    /// As [`from_der`](Self::from_der), and if the text is not PEM.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         if contains(key, OLD_ENCRYPTED) {
             return Err(TlsError::OldEncryptedKey);
@@ -158,7 +158,7 @@ impl TlsConfig {
         CertifiedKey::clone(&self.key)
     }
 
-    /// From when on the certificate is not valid any more.
+    /// Returns the time at which the certificate expires.
     pub fn expires(&self) -> SystemTime {
         UNIX_EPOCH + self.not_after.to_unix_duration()
     }
@@ -188,8 +188,8 @@ impl TlsConfig {
 
 #[cfg(feature = "rendezvous")]
 impl TlsConfig {
-    /// A chain in PEM and its encrypted key, also in PEM (PKCS#8, `BEGIN ENCRYPTED PRIVATE KEY`). A key
-    /// that is not encrypted is taken as it is.
+    /// Creates a configuration from a chain in PEM and its encrypted key, also in PEM (PKCS#8,
+    /// `BEGIN ENCRYPTED PRIVATE KEY`). A key that is not encrypted is accepted, too.
     ///
     /// # Errors
     /// As [`from_pem`](Self::from_pem), and if the key cannot be decrypted.
@@ -206,8 +206,8 @@ impl TlsConfig {
         Self::from_der(pem_chain(chain)?, key)
     }
 
-    /// A PFX file (PKCS#12, `.p12`): its first private key, the certificate of that key, and those that
-    /// certify it, whatever their order in the file.
+    /// Creates a configuration from a PFX file (PKCS#12, `.p12`): its first private key, the certificate of that key,
+    /// and the certificates that certify it, in any order in the file.
     ///
     /// # Errors
     /// As [`from_der`](Self::from_der), and if the file cannot be decrypted.
@@ -228,13 +228,13 @@ impl TlsConfig {
         });
         match own {
             Some(own) => Self::from_der(chain_from(own, certificates)?, key),
-            // Says what is wrong with the first.
+            // No certificate fits the key: this returns the error for the first.
             None => Self::from_der(certificates, key),
         }
     }
 }
 
-/// The chain that begins with the certificate at `own`.
+/// Returns the chain that begins with the certificate at `own`.
 #[cfg(feature = "rendezvous")]
 fn chain_from(
     own: usize,
@@ -276,14 +276,14 @@ fn pem_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(chain)
 }
 
-/// Without the checks of the profile of the Internet: what rustls takes is good enough.
+/// Parses a certificate without the checks of the Internet profile: what rustls accepts is good enough.
 fn parse(certificate: &CertificateDer<'_>) -> Result<TbsCertificateInner<Raw>, TlsError> {
     let certificate = CertificateInner::<Raw>::from_der(certificate);
     let certificate = certificate.map_err(TlsError::Certificate)?;
     Ok(certificate.tbs_certificate().clone())
 }
 
-/// What new connections are to be greeted with.
+/// The certificate for new connections.
 #[derive(Debug)]
 pub(super) struct Current(RwLock<(TlsConfig, Arc<ServerConfig>)>);
 
@@ -293,7 +293,7 @@ impl Current {
         Self(RwLock::new((tls, config)))
     }
 
-    /// For one handshake.
+    /// Returns the configuration for one handshake.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
         current.1.clone()
@@ -304,8 +304,8 @@ impl Current {
         current.0.expires()
     }
 
-    /// Has handshakes from now on use `tls`. A new configuration knows no earlier sessions, so none is
-    /// resumed under the old certificate.
+    /// Uses `tls` for handshakes from now on. A new configuration knows no earlier sessions, so no session is resumed
+    /// under the old certificate.
     pub(super) fn replace(&self, tls: TlsConfig) -> Result<(), TlsError> {
         tls.check_validity(SystemTime::now())?;
         let config = tls.server_config();
@@ -314,7 +314,7 @@ impl Current {
     }
 }
 
-// With what encrypts keys: only the stand-alone server has it.
+// The tests need the code for encrypted keys, which only the stand-alone server has.
 #[cfg(all(test, feature = "rendezvous"))]
 #[path = "tls_tests.rs"]
 mod tests;

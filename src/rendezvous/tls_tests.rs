@@ -47,7 +47,7 @@ fn a_key_may_be_pkcs8_pkcs1_or_sec1() {
     }
 }
 
-/// A key of no other use, as OpenSSL 3 encrypts it, with the passphrase "right".
+/// A key of no other use, encrypted by OpenSSL 3 with the passphrase "right".
 const ENCRYPTED_KEY: &[u8] = b"\
 -----BEGIN ENCRYPTED PRIVATE KEY-----\n\
 MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAjH+N3RRG5u4QICCAAw\n\
@@ -61,7 +61,7 @@ nuIg/SjImAaLh1LQQupb9zZFIg6qyquQu1CRzpaiBhLKhYHZch9V9Rbc043evoc=\n\
 fn an_encrypted_key_needs_its_passphrase() {
     let certificate = self_signed(&KeyPair::generate().expect("a key")).pem();
     let (certificate, key) = (certificate.as_bytes(), ENCRYPTED_KEY);
-    // It is another certificate's: so it was decrypted.
+    // The key belongs to another certificate. So it was decrypted.
     let right = TlsConfig::from_encrypted_pem(certificate, key, "right");
     assert!(matches!(right, Err(TlsError::Mismatch)), "{right:?}");
     let wrong = TlsConfig::from_encrypted_pem(certificate, key, "wrong");
@@ -124,7 +124,7 @@ fn the_key_does_not_show_when_printed() {
     );
 }
 
-/// Has one end read what the other one has to say.
+/// Makes one end read what the other end has to send.
 fn pass<A, B>(from: &mut rustls::ConnectionCommon<A>, to: &mut rustls::ConnectionCommon<B>) {
     let mut bytes = Vec::new();
     while from.wants_write() {

@@ -1,8 +1,9 @@
-//! How much each peer has sent today.
+//! The number of bytes that each peer has sent today.
 //!
-//! A peer is counted for as long as it is joined. Of those who have left, so many are remembered as sent most: a stranger
-//! with a million keys drives out a big user only if most of these keys have sent more than that one. Whoever is driven out
-//! has sent no more than any who is remembered, and so no more than all of those have on the average.
+//! A peer is counted for as long as it is joined. Of the peers that have left, a bounded number is remembered: the
+//! heaviest senders. A stranger with a million keys drives out a heavy sender only if most of these keys have sent more
+//! than that peer. A peer that is driven out has sent no more than any peer that is remembered, and so no more than the
+//! average of those.
 //!
 //! What a peer sends is counted in its own [`Meter`]. The table is locked only when a peer joins, leaves, or is listed.
 
@@ -21,38 +22,38 @@ pub(super) use self::meter::Meter;
 use self::table::Table;
 use super::{day::Day, ids};
 
-/// How many peers are remembered that have left.
+/// The number of peers that have left and are remembered.
 const MAX_LEFT: usize = 10_000;
-/// How many are looked at with the lock held.
+/// The number of peers that are looked at while the lock is held.
 const AT_ONCE: usize = 256;
 
-/// The same key for all ids of a peer, in each tenant.
+/// The tenant and the peer. All ids of a peer have the same key.
 type Key = (Option<Arc<str>>, PeerId);
 
 /// What a peer has sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerUsage {
-    /// The tenant where it has joined; `None` if the server has none.
+    /// The tenant in which it has joined; `None` for the default tenant.
     pub tenant: Option<Arc<str>>,
-    /// The peer, by the id that libp2p gives to its key today if it has ever used that one.
+    /// The peer. If it has ever used the id that libp2p gives to its key today, it is that id.
     pub peer: PeerId,
-    /// How many bytes it has sent to other peers since midnight in UTC.
+    /// The number of bytes that it has sent to other peers since midnight in UTC.
     pub sent_today: u64,
-    /// How many bytes a second, about, in the last ten seconds.
+    /// The approximate number of bytes a second that it has sent in the last ten seconds.
     pub sent_per_second: u64,
-    /// From where it has joined last.
+    /// The address from which it has joined last.
     pub client: IpAddr,
 }
 
-/// What is told of a peer beside what it has sent.
+/// What is known of a peer in addition to what it has sent.
 #[derive(Debug)]
 struct About {
     peer: PeerId,
     client: IpAddr,
 }
 
-/// What all peers have sent, as one tenant sees it.
+/// The counts of all peers, as seen by one tenant.
 #[derive(Debug, Clone)]
 pub(super) struct Usage {
     tenant: Option<Arc<str>>,
@@ -69,7 +70,7 @@ impl Default for Usage {
 }
 
 impl Usage {
-    /// The same counts, for those who join there.
+    /// Returns the same counts, for peers that join this tenant.
     pub(super) fn of_tenant(&self, name: Arc<str>) -> Self {
         Self {
             tenant: Some(name),
@@ -82,7 +83,7 @@ impl Usage {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A peer has joined.
+    /// Adds a peer that has joined.
     pub(super) fn enter(&self, peer: PeerId, client: IpAddr) -> Seat {
         let hashed = ids::hashed_form(&peer);
         let key = (self.tenant.clone(), hashed.unwrap_or(peer));
@@ -100,14 +101,14 @@ impl Usage {
         }
     }
 
-    /// Somebody has joined who does not say which peer it is. It is counted, and forgotten when it leaves.
+    /// Adds a peer that has joined without naming itself. It is counted, and forgotten when it leaves.
     pub(super) fn enter_unnamed(&self) -> Seat {
         let meter = self.lock().new_meter();
         Seat { entry: None, meter }
     }
 
-    /// Those of all tenants who have sent most today, at most so many, the largest first. Looks at some at a time; one that
-    /// joins or leaves meanwhile may be there or not.
+    /// Returns the heaviest senders of today in all tenants, at most `most`, the largest first. It looks at some peers
+    /// at a time, so a peer that joins or leaves meanwhile may be missing or not.
     pub(super) fn top(&self, most: usize, now: Instant, today: Day) -> Vec<PeerUsage> {
         let mut top = Top::new(most, now, today);
         while top.look_on(self) {}
@@ -130,13 +131,13 @@ impl Usage {
     }
 }
 
-/// Those who have sent most, as far as they are found.
+/// The heaviest senders found so far.
 struct Top {
     most: usize,
     now: Instant,
     today: Day,
     found: Vec<PeerUsage>,
-    /// Up to whom all have been looked at.
+    /// The last peer that was looked at.
     last: Option<Key>,
 }
 
@@ -151,7 +152,7 @@ impl Top {
         }
     }
 
-    /// Looks at some more. Whether there may be others behind them.
+    /// Looks at some more peers. Returns whether there may be others behind them.
     fn look_on(&mut self, usage: &Usage) -> bool {
         let (now, today, found) = (self.now, self.today, &mut self.found);
         let look = |key: &Key, meter: &Meter, about: &About| {
@@ -174,16 +175,16 @@ impl Top {
     }
 }
 
-/// A peer that is joined, under one of its addresses, until this is dropped.
+/// A peer that is joined under one of its addresses, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Seat {
-    /// Where it is listed.
+    /// The table and the key under which the peer is listed; `None` if it does not name itself.
     entry: Option<(Usage, Key)>,
     meter: Arc<Meter>,
 }
 
 impl Seat {
-    /// Where what the peer sends is counted.
+    /// Returns the meter of the peer.
     pub(super) fn meter(&self) -> &Arc<Meter> {
         &self.meter
     }

@@ -18,7 +18,7 @@ fn tomorrow() -> Day {
     Day::of(UNIX_EPOCH + 20_001 * DAY)
 }
 
-/// A peer joins, sends and leaves.
+/// Lets a peer join, send and leave.
 fn visit(usage: &Usage, peer: PeerId, bytes: u64, day: Day) {
     let seat = usage.enter(peer, HOME);
     seat.meter().count(bytes, Instant::now(), day);
@@ -102,7 +102,7 @@ fn a_hundred_thousand_keys_of_strangers_drive_out_no_big_user() {
     assert_eq!(sent_today(&usage, 2), [1_000_000, 999]);
     here.meter().count(5, Instant::now(), today());
     assert!(sent_today(&usage, 20_000).contains(&5));
-    // Who is driven out has sent no more than those who are remembered.
+    // A peer that is driven out has sent no more than those that are remembered.
     let mut seen = sent_today(&usage, 20_000);
     seen.retain(|bytes| *bytes != 5);
     assert!(seen.iter().all(|bytes| *bytes >= 899), "{:?}", seen.last());

@@ -1,4 +1,4 @@
-//! What an open link is asked to do, and what its session tells: joins, dials, peers.
+//! Commands to an open link, and the events of its session: joins, dials, peers.
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -18,9 +18,9 @@ use crate::{
     },
 };
 
-/// Spellings that are tried for one dial: a rendezvous may tell of more as long as it likes.
+/// The maximum number of spellings that are tried for one dial. A rendezvous may announce more and more of them.
 const MAX_ASKED_FOR: usize = 8;
-/// Incoming connections that may wait for the transport to be polled.
+/// The maximum number of incoming connections that wait for the transport to be polled.
 const MAX_EVENTS: usize = 256;
 
 impl Active<'_> {
@@ -44,7 +44,7 @@ impl Active<'_> {
         if self.channels.len() >= self.driver.context.connections {
             return self.finish_dial(&dial_id, Err(DialError::TooMany));
         }
-        // It would have to join for itself.
+        // The dial would have to join for itself.
         if !self.session.has_joins()
             && let Some(error) = self.driver.refusal(self.now)
         {
@@ -55,7 +55,7 @@ impl Active<'_> {
         }
     }
 
-    /// Asks the rendezvous for a peer under the spellings that were not tried yet; `false` if there are none.
+    /// Asks the rendezvous for a peer under the spellings that were not tried yet. Returns `false` if there are none.
     fn ask_for(&mut self, dial_id: &DialId) -> bool {
         let Some(dial) = self.driver.users.dials.get_mut(dial_id) else {
             return false;
@@ -84,7 +84,7 @@ impl Active<'_> {
         channel
     }
 
-    /// Ends the streams of a dial that came to nothing: the rendezvous may have opened them.
+    /// Ends the streams of a failed dial, because the rendezvous may have opened them.
     fn abandon(&mut self, dial_id: &DialId, reason: &str) {
         if let Some(channel) = self.channels.get(dial_id.as_str()) {
             channel.abort(StreamError::Stopped, reason);
@@ -101,7 +101,7 @@ impl Active<'_> {
                     self.stale = true;
                 }
                 Output::JoinFailed { address, error } => self.handle_join_failed(&address, error),
-                // The answer to the join may have told how the peer spells itself.
+                // The answer to the join may have announced the peer's own spelling.
                 Output::Dialed {
                     dial_id,
                     result: Err(DialError::PeerNotFound),
@@ -180,18 +180,18 @@ impl Active<'_> {
 
     fn finish_dial(&mut self, dial_id: &DialId, result: Result<Arc<Channel>, DialError>) {
         let Some(dial) = self.driver.users.dials.remove(dial_id) else {
-            // It was cancelled: dropping the connection resets the streams.
+            // The dial was cancelled. Dropping the connection resets the streams.
             drop(result.map(Connection::new));
             return;
         };
         let result = result
             .map(Connection::new)
             .map_err(|error| self.driver.dial_error(error));
-        // The dialler may have gone; then the connection is dropped, which resets the streams.
+        // The dialer may have gone. Then the connection is dropped, which resets the streams.
         let _ = dial.reply.send(result);
     }
 
-    /// The rendezvous does not know the peer under any spelling: it has left.
+    /// Forgets the peer of a dial. The rendezvous does not know it under any spelling, so it has left.
     fn forget_peer_of(&mut self, dial_id: &DialId) {
         let dial = self.driver.users.dials.get(dial_id);
         if let Some(peer) = dial.and_then(|dial| dial.to.peer()) {
@@ -201,7 +201,7 @@ impl Active<'_> {
         }
     }
 
-    /// A peer dials us.
+    /// Handles an incoming dial.
     fn handle_dial(&mut self, dial_id: DialId, from: &StarAddr, ack: u64) {
         let mut listeners = self.driver.users.listeners.iter();
         let joined = listeners.find(|(_, state)| state.is_joined());
@@ -231,7 +231,7 @@ impl Active<'_> {
         self.session.refuse(ack, reason);
     }
 
-    /// A peer is at the rendezvous.
+    /// Handles the announcement of a peer at the rendezvous.
     fn handle_peer(&mut self, address: &StarAddr) {
         let Some(peer) = address.peer() else { return };
         let (here, context) = (&self.driver.rendezvous, &self.driver.context);

@@ -1,4 +1,4 @@
-//! What comes over an open link.
+//! The receiving side of an open link.
 
 use std::{
     sync::Arc,
@@ -25,30 +25,30 @@ use crate::{
     words::Words,
 };
 
-/// How the answer to a heartbeat begins.
+/// The beginning of the answer to a heartbeat.
 const PONG: &str = "3";
-/// Messages read before the socket is written again.
+/// The number of messages read before the socket is written again.
 const READ_BATCH: usize = 64;
 
 /// Items on their way from the socket to their channels.
 #[derive(Default)]
 pub(super) struct Intake {
-    /// The channel that the next binary frame is for; `None` inside if it is gone.
+    /// The channel that the next binary frame is for. The inner `None` means that the channel is gone.
     expected: Option<Option<Arc<Channel>>>,
     parked: Option<Parked>,
 }
 
-/// An item whose connection has no room for it. The link is not read meanwhile.
+/// An item that its connection has no room for. The link is not read while it waits.
 struct Parked {
     channel: Arc<Channel>,
     item: Bytes,
     since: Instant,
-    /// Since when that holds up others: there may have been none before.
+    /// The time since which the item holds up other connections. There may have been none before.
     shared_since: Option<Instant>,
 }
 
 impl Parked {
-    /// The reader could not run for so long.
+    /// Extends the deadlines by a time in which the reader could not run.
     fn forgive(&mut self, time: Duration) {
         self.since += time;
         self.shared_since = self.shared_since.map(|since| since + time);
@@ -60,7 +60,7 @@ impl Intake {
         self.parked.is_some()
     }
 
-    /// Nothing here could run for so long.
+    /// Extends the deadlines by a time in which nothing could run.
     pub(super) fn forgive(&mut self, time: Duration) {
         if let Some(parked) = &mut self.parked {
             parked.forgive(time);
@@ -69,11 +69,11 @@ impl Intake {
 }
 
 impl Active<'_> {
-    /// Reads a batch of messages, unless an item is parked. Tells whether there may be more.
+    /// Reads a batch of messages, unless an item is parked. Returns whether there may be more.
     pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkError> {
         for _ in 0..READ_BATCH {
             if self.intake.is_parked() {
-                // What was not read is lost, as what waits in a socket that is broken.
+                // Unread messages are lost, like data in the buffer of a broken socket.
                 return match self.ws.lost() {
                     Some(error) => Err(LinkError::Io(Arc::new(error))),
                     None => Ok(false),
@@ -98,7 +98,7 @@ impl Active<'_> {
 
     fn handle_text(&mut self, text: &str) -> Result<(), LinkError> {
         match self.session.handle_text(self.now, text)? {
-            // Before the next message: that may be the end of a dial that this one has begun.
+            // Outputs are handled before the next message, which may be the end of a dial that this message has begun.
             Received::Handled => {
                 self.note_answer(text);
                 self.handle_outputs();
@@ -111,7 +111,7 @@ impl Active<'_> {
         Ok(())
     }
 
-    /// Notes how long a heartbeat took, if that is the answer to one.
+    /// Records the duration of a heartbeat if `text` is the answer to one.
     fn note_answer(&mut self, text: &str) {
         if let Some(pinged) = self.pinged.take_if(|_| text.starts_with(PONG)) {
             let took = self.now.saturating_duration_since(pinged);
@@ -159,7 +159,7 @@ impl Active<'_> {
         }
     }
 
-    /// Tries to get rid of the parked item; gives up its connection when it is time for that.
+    /// Tries to deliver the parked item again. Gives up its connection when its deadline has passed.
     pub(super) fn retry_parked(&mut self) {
         let is_shared = self.channels.len() > 1;
         if let Some(parked) = &mut self.intake.parked {
@@ -188,7 +188,8 @@ impl Active<'_> {
         }
     }
 
-    /// When the connection of the parked item is given up: much earlier if it holds up others.
+    /// Returns the time at which the connection of the parked item is given up. It is much earlier if the item holds up
+    /// other connections.
     pub(super) fn parked_deadline(&self) -> Option<Instant> {
         let parked = self.intake.parked.as_ref()?;
         let context = &self.driver.context;
@@ -204,7 +205,7 @@ impl Active<'_> {
     fn handle_stream_event(&mut self, stream: StreamName<'_>, event: StreamEvent) {
         let channel = self.channels.get(stream.dial_id).cloned();
         let Some(channel) = channel else {
-            // It may have been on its way when we forgot the dial.
+            // The event may have been on its way when we forgot the dial.
             tracing::trace!(stream = %Words(stream), "an event of an unknown stream");
             if event == StreamEvent::BinaryItem {
                 self.intake.expected = Some(None);

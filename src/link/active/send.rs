@@ -1,4 +1,4 @@
-//! What goes over an open link.
+//! The sending side of an open link.
 
 use std::{
     sync::Arc,
@@ -17,11 +17,12 @@ use crate::{
 };
 
 impl Active<'_> {
-    /// Writes what there is: heartbeats, then events and grants, then the items of the channels in turn. Tells whether all
-    /// is written.
+    /// Writes what waits: heartbeats, then events and grants, then the items of the channels in turn. Returns whether
+    /// everything is written.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkError> {
         self.channels.take_ready(&self.driver.mailbox);
-        // Before there is more: under load there always is, and whoever closes would wait for all of it.
+        // Ends are flushed before more is written. Under load there is always more, and a connection that closes would
+        // wait for all of it.
         if self.channels.has_ending() && !self.poll_flush(cx)? {
             return Ok(false);
         }
@@ -47,7 +48,7 @@ impl Active<'_> {
             .or_else(|| self.channels.poll_grant(self.now, most))
     }
 
-    /// Whether all is written.
+    /// Flushes the socket, and returns whether everything is written.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkError> {
         match self.ws.poll_flush(cx) {
             Poll::Ready(Ok(())) => {
@@ -81,7 +82,7 @@ impl Active<'_> {
     }
 }
 
-/// The event that ends the stream of `sender`.
+/// Returns the event that ends the stream of `sender`.
 fn end(channel: &Channel, sender: Side, end: End) -> Message {
     let event = Event::Stream {
         stream: channel.stream(sender),

@@ -1,4 +1,4 @@
-//! Which address is tried when: RFC 8305, sections 4 and 5. Pure.
+//! The order and the times in which addresses are tried: RFC 8305, sections 4 and 5. No IO, no clock.
 
 use std::{
     collections::VecDeque,
@@ -6,38 +6,38 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The Connection Attempt Delay, as section 8 recommends it.
+/// The Connection Attempt Delay that section 8 recommends.
 pub(super) const DELAY: Duration = Duration::from_millis(250);
-/// How many addresses of a host are tried for one link. The next link tries the others first.
+/// The maximum number of addresses of a host that are tried for one link. The next link tries the others first.
 pub(super) const MAX_ADDRESSES: usize = 16;
 
-/// Over which address a link was opened.
+/// The address over which a link was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::link) enum Route {
-    /// The rendezvous' own.
+    /// An address of the rendezvous.
     Direct(SocketAddr),
-    /// That of a proxy, which is where no rendezvous is.
+    /// An address of a proxy. It is not the address of any rendezvous.
     #[cfg(feature = "proxy")]
     Proxy(SocketAddr),
 }
 
-/// What is known of a rendezvous' addresses from earlier links.
+/// The results of earlier attempts to connect to a rendezvous' addresses.
 #[derive(Debug, Default)]
 pub(in crate::link) struct Routes {
-    /// The addresses that were tried and came to nothing, those of the last attempt at the end.
+    /// The addresses that were tried and failed. Those of the last attempt are at the end.
     in_vain: Vec<SocketAddr>,
     /// The rendezvous' address over which the last link was opened.
     latest: Option<SocketAddr>,
 }
 
 impl Routes {
-    /// The addresses in the order in which they are to be tried: those that have not failed first,
-    /// the families in turn; then the others, the one that failed last at the end.
+    /// Returns the addresses in the order in which to try them. The addresses that have not failed go first, with
+    /// alternating families. The others follow, and the one that failed last is at the end.
     ///
-    /// The first family is that of the first address. The system's resolver sorts by RFC 6724, which
-    /// puts IPv6 first where it can be used.
+    /// The first family is that of the first address. The system's resolver sorts by RFC 6724, which puts IPv6 first
+    /// where it can be used.
     pub(in crate::link) fn order(&mut self, addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
-        // A host that changes its addresses leaves nothing behind here.
+        // A host that changes its addresses must not leave old ones behind here.
         self.in_vain.retain(|addr| addresses.contains(addr));
         let fresh = addresses.iter().filter(|addr| !self.in_vain.contains(addr));
         let mut order = interleave(fresh.copied());
@@ -46,13 +46,13 @@ impl Routes {
         order
     }
 
-    /// An attempt begins. It counts as failed until the link over it is open.
+    /// Records the start of an attempt. The address counts as failed until a link over it is open.
     pub(in crate::link) fn tried(&mut self, addr: SocketAddr) {
         self.in_vain.retain(|tried| *tried != addr);
         self.in_vain.push(addr);
     }
 
-    /// A link was opened over this address.
+    /// Records that a link was opened over this address.
     pub(in crate::link) fn good(&mut self, route: Route) {
         let (addr, latest) = match route {
             Route::Direct(addr) => (addr, Some(addr)),
@@ -63,18 +63,18 @@ impl Routes {
         self.latest = latest;
     }
 
-    /// Whether any address has come to nothing.
+    /// Returns whether any address has failed.
     pub(in crate::link) fn have_failed(&self) -> bool {
         !self.in_vain.is_empty()
     }
 
-    /// Where the last link that was opened leads.
+    /// Returns the address of the last link that was opened.
     pub(in crate::link) fn latest(&self) -> Option<IpAddr> {
         self.latest.map(|addr| addr.ip())
     }
 }
 
-/// One address of each family in turn; each address once.
+/// Alternates between the address families. Each address occurs once.
 fn interleave(addresses: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
     let (mut first, mut second) = (VecDeque::new(), VecDeque::new());
     for addr in addresses {
@@ -95,14 +95,14 @@ fn interleave(addresses: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAdd
     order
 }
 
-/// What to do next.
+/// The next action.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Begin an attempt.
+    /// Begin an attempt to connect to this address.
     Start(SocketAddr),
-    /// Wait for an attempt to end, and no longer than this.
+    /// Wait for an attempt to end, until this time at the latest.
     WaitUntil(Instant),
-    /// Wait for an attempt to end; there is no other address.
+    /// Wait for an attempt to end. There is no other address.
     Wait,
 }
 
@@ -110,7 +110,7 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Attempts {
     waiting: VecDeque<SocketAddr>,
-    /// Not before this.
+    /// The earliest time for the next attempt.
     next: Instant,
 }
 
@@ -133,7 +133,7 @@ impl Attempts {
         self.waiting.pop_front().map_or(Step::Wait, Step::Start)
     }
 
-    /// An attempt has failed: the next one need not wait.
+    /// Records that an attempt has failed, so the next one need not wait.
     pub(super) fn failed(&mut self, now: Instant) {
         self.next = now;
     }

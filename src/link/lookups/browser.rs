@@ -1,10 +1,10 @@
-//! A browser does not tell the addresses of names.
+//! A browser does not reveal the addresses of names.
 
 use std::net::IpAddr;
 
 use crate::address::Rendezvous;
 
-/// Finds nothing.
+/// A resolver that finds nothing.
 #[derive(Debug, Default)]
 pub(in crate::link) struct Lookups {}
 

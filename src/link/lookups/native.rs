@@ -1,4 +1,4 @@
-//! By the system's resolver.
+//! Name resolution with the system's resolver.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -11,12 +11,12 @@ use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use crate::address::Rendezvous;
 use crate::link::socket;
 
-/// How long it may take for one dial.
+/// The maximum time of all lookups for one dial.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many names are looked up at one time for all dials: each has a thread, and strangers choose the names.
+/// The maximum number of lookups at the same time, for all dials. Each takes a thread, and strangers choose the names.
 const MAX_RUNNING: usize = 4;
 
-/// What looks up names for dials.
+/// Resolves names for dials.
 #[derive(Debug)]
 pub(in crate::link) struct Lookups(Arc<Semaphore>);
 
@@ -27,7 +27,7 @@ impl Default for Lookups {
 }
 
 impl Lookups {
-    /// The first of the rendezvous whose name has the address `ip`.
+    /// Returns the first of the rendezvous whose name has the address `ip`.
     pub(in crate::link) async fn first_at(
         &self,
         ip: IpAddr,
@@ -40,7 +40,8 @@ impl Lookups {
         self.first_by(ip, rendezvous, resolve).await
     }
 
-    /// Tasks of their own do it: in a runtime without timers or IO they panic there, and not in the swarm's.
+    /// Resolves the names in separate tasks. In a runtime without timers or IO, these tasks panic instead of the
+    /// swarm's.
     async fn first_by<R: Future<Output = Vec<IpAddr>> + Send + 'static>(
         &self,
         ip: IpAddr,
@@ -51,13 +52,14 @@ impl Lookups {
             return None;
         }
         let running = self.0.clone();
-        // Dropped with the dial, it ends the search.
+        // The search is dropped with the dial, and then ends.
         let mut search = JoinSet::new();
         search.spawn(timeout(LOOKUP_TIMEOUT, async move {
             for rendezvous in rendezvous {
                 let permit = running.clone().acquire_owned().await.ok()?;
                 let lookup = resolve(rendezvous.clone());
-                // The system's resolver goes on when nobody waits for it any more, and counts for so long.
+                // The system's resolver goes on after the dial is dropped. The lookup counts against the limit until it
+                // ends.
                 let lookup = tokio::spawn(async move {
                     let found = lookup.await;
                     drop(permit);

@@ -1,4 +1,4 @@
-//! The browser's WebSocket: a `WebSocketStream` where there is one.
+//! The browser's WebSocket: a `WebSocketStream` in browsers that have it.
 
 mod pace;
 mod plain;
@@ -25,7 +25,7 @@ use crate::{
     websocket::{CloseCode, Message, ReadError},
 };
 
-/// The browser keeps to itself which addresses it connects to.
+/// A placeholder: the browser does not reveal which addresses it connects to.
 #[derive(Debug, Default)]
 pub(in crate::link) struct Routes;
 
@@ -41,16 +41,16 @@ impl Routes {
     }
 }
 
-/// What browsers say when the other end has hung up without a close frame.
+/// The close code that browsers report when the other end hung up without a close frame.
 const NO_CLOSE_FRAME: u16 = 1006;
-/// What they say of a close frame without a code.
+/// The close code that browsers report for a close frame without a code.
 const NO_STATUS: u16 = 1005;
 
-/// Bytes of frames that are gathered before the socket is written. What waits is written between two tasks of the page
-/// only: so none of them is to go on for long.
+/// The number of bytes of frames that are gathered before the socket is written. The browser writes only between two
+/// tasks of the page, so no task may run for long.
 pub(in crate::link) const GATHERED: usize = pace::BUFFERED as usize;
 
-/// The other end has hung up.
+/// Returns the error if the other end has hung up.
 fn hung_up() -> io::Error {
     io::ErrorKind::ConnectionReset.into()
 }
@@ -61,7 +61,7 @@ pub(in crate::link) enum WebSocket {
     Plain(Plain),
 }
 
-/// What is opened, and what of that may be shown: a token in it is for the rendezvous alone.
+/// The URL to open, and the part of it that may be shown. A token in the URL is only for the rendezvous.
 struct Target {
     url: String,
     shown: String,
@@ -71,7 +71,7 @@ impl Target {
     fn new(rendezvous: &Rendezvous, tokens: &Tokens) -> Self {
         let shown = format!("{rendezvous}{}", engine_io::UPGRADE_PATH);
         let url = match tokens.of(rendezvous) {
-            // A page cannot set headers for it.
+            // A page cannot set headers for a WebSocket.
             Some(token) => format!("{shown}&token={}", token.percent_encoded()),
             None => shown.clone(),
         };
@@ -84,7 +84,7 @@ impl Target {
         }
     }
 
-    /// What the browser says may have the URL in it.
+    /// Returns the error if the browser does not allow the link. The browser's own message may contain the URL.
     fn not_allowed(&self, error: &JsValue) -> LinkError {
         LinkError::NotAllowed(match self.url == self.shown {
             true => told(error),
@@ -93,7 +93,7 @@ impl Target {
     }
 }
 
-/// Opens it. `permitted` judges an address; what a name means, only the browser knows.
+/// Opens a WebSocket. `permitted` checks an address; only the browser knows the addresses of a name.
 pub(super) async fn connect(
     rendezvous: &Rendezvous,
     config: &super::SocketConfig,
@@ -115,9 +115,9 @@ pub(super) async fn connect(
     Ok((WebSocket::Plain(socket), ()))
 }
 
-/// Closes it. The browser sees to what comes after.
+/// Closes a WebSocket. The browser handles the rest.
 pub(super) fn close(ws: WebSocket, code: CloseCode) {
-    // A page may close with 1000, and with codes of its own.
+    // A page may close only with 1000 and with application codes.
     let code = match u16::from(code) {
         1000 => 1000,
         code => code + 3000,
@@ -128,7 +128,7 @@ pub(super) fn close(ws: WebSocket, code: CloseCode) {
     }
 }
 
-/// As that over TCP has them.
+/// The same methods as those of the WebSocket over TCP.
 impl WebSocket {
     pub(in crate::link) fn poll_next(
         &mut self,
@@ -148,7 +148,7 @@ impl WebSocket {
         match &message {
             Message::Text(_) => self.send_text(message.as_text().unwrap_or_default()),
             Message::Binary(data) => self.send_bytes(data),
-            // The browser does that.
+            // The browser sends these itself.
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
         }
     }
@@ -185,7 +185,8 @@ impl WebSocket {
         }
     }
 
-    /// Why the rest of what has come is of no use any more: the connection has broken, or far too much has come.
+    /// Returns the reason why the unread data is not usable any more: the connection has broken, or far too much data
+    /// has come.
     pub(in crate::link) fn lost(&self) -> Option<io::Error> {
         match self {
             Self::Stream(socket) => socket.lost(),
@@ -193,7 +194,7 @@ impl WebSocket {
         }
     }
 
-    /// A plain WebSocket reads on when nobody takes what it has read.
+    /// Returns whether too much is unread. A plain WebSocket goes on reading when its data is not taken.
     pub(in crate::link) fn is_overfull(&self) -> bool {
         match self {
             Self::Stream(_) => false,
@@ -218,7 +219,8 @@ fn len(message: &Message) -> usize {
     }
 }
 
-/// The address that the browser connects to, if the URL has one. What is no name to the browser is an address in some spelling.
+/// Returns the address that the browser connects to, if the URL contains one. The browser normalises all spellings of
+/// an address.
 fn address_in(url: &str) -> Option<IpAddr> {
     let host = web_sys::Url::new(url).ok()?.hostname();
     if host == "localhost" || host.ends_with(".localhost") {
@@ -227,7 +229,7 @@ fn address_in(url: &str) -> Option<IpAddr> {
     host.trim_matches(['[', ']']).parse().ok()
 }
 
-/// What has come; text or bytes. It is copied only if it is not too long.
+/// Returns a received message, text or bytes. It is copied only if it is not too long.
 fn message(data: &JsValue, max: usize) -> Result<Message, ReadError> {
     let check = |len: u32| match usize::try_from(len).unwrap_or(usize::MAX) {
         len if len > max => Err(ReadError::TooLong { len, max }),
@@ -245,7 +247,7 @@ fn message(data: &JsValue, max: usize) -> Result<Message, ReadError> {
     Ok(Message::Binary(bytes.to_vec().into()))
 }
 
-/// What the browser tells of the end; `None` if the other end has just hung up.
+/// Returns the close that the browser reports; `None` if the other end just hung up.
 fn closed(code: u16, reason: &str) -> Option<Message> {
     match code {
         NO_CLOSE_FRAME => None,
@@ -257,13 +259,13 @@ fn closed(code: u16, reason: &str) -> Option<Message> {
     }
 }
 
-/// Whether the browser refuses for good.
+/// Returns whether the browser refuses for good.
 fn is_security_error(error: &JsValue) -> bool {
     let error = error.dyn_ref::<DomException>();
     error.is_some_and(|error| error.name() == "SecurityError")
 }
 
-/// What an exception says.
+/// Returns the text of an exception.
 fn told(error: &JsValue) -> String {
     if let Some(error) = error.dyn_ref::<DomException>() {
         return format!("{}: {}", error.name(), error.message());

@@ -1,4 +1,4 @@
-//! Over TCP and TLS, with the codec of this crate.
+//! The WebSocket over TCP and TLS, with the codec of this crate.
 
 #[cfg(feature = "probe")]
 pub mod probe;
@@ -42,12 +42,12 @@ use crate::{
 use connect::Route;
 pub(in crate::link) use connect::Routes;
 
-/// Bytes of frames that are gathered before the socket is written: two full items.
+/// The number of bytes of frames that are gathered before the socket is written: two full items.
 pub(in crate::link) const GATHERED: usize = 256 * 1024;
 
 pub(in crate::link) type WebSocket = websocket::WebSocket<Io>;
 
-/// What opening a link takes from the configuration, beside what all sockets take.
+/// The part of the configuration that opening a link needs only here.
 #[derive(Clone)]
 pub(crate) struct Native {
     tls: Arc<ClientConfig>,
@@ -64,30 +64,30 @@ impl Native {
         }
     }
 
-    /// Whether a rendezvous is reached through a proxy, which looks up its name.
+    /// Returns whether a rendezvous is reached through a proxy, which then looks up its name.
     #[cfg(feature = "proxy")]
     pub(crate) fn is_proxied(&self, rendezvous: &Rendezvous) -> bool {
         !matches!(self.proxies.of(rendezvous), Ok(None))
     }
 }
 
-/// The web's roots and `extra`.
+/// Returns the web's root certificates and `extra`.
 fn roots(extra: &[CertificateDer<'static>]) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    // All of them were read when they were configured.
+    // All of them were parsed when they were configured.
     roots.add_parsable_certificates(extra.iter().cloned());
     roots
 }
 
-/// The beginning of each TLS configuration.
+/// Returns the common start of all TLS configurations.
 fn tls_builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
     ClientConfig::builder_with_provider(crypto::provider())
         .with_safe_default_protocol_versions()
         .expect("its suites are of the default protocol versions")
 }
 
-/// The TLS configuration with these roots.
+/// Returns the TLS configuration with the web's root certificates and `extra`.
 fn tls_config(extra: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
     let roots = roots(extra);
     let config = tls_builder()
@@ -96,10 +96,10 @@ fn tls_config(extra: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-/// Name resolution, TCP, TLS and the WebSocket upgrade. Tells over which address, too.
+/// Opens a WebSocket: name resolution, TCP, TLS and the upgrade. Also returns the address that it uses.
 ///
-/// `permitted` is given the addresses of the host, and gives those that may be connected to; `routes` keeps
-/// which of them were of use. What a name means to a proxy, only that knows.
+/// `permitted` gets the addresses of the host, and returns those that may be connected to. `routes` records which of
+/// them worked. If there is a proxy, only the proxy knows the addresses of a name.
 pub(super) async fn connect(
     rendezvous: &Rendezvous,
     config: &super::SocketConfig,
@@ -127,7 +127,8 @@ pub(super) async fn connect(
     connect_to(rendezvous, config, routes, deadline, &addresses).await
 }
 
-/// The proxy for a rendezvous, if there is one, which can read no token on its way.
+/// Returns the proxy for a rendezvous, if there is one. A token must be encrypted, so that the proxy cannot read it;
+/// otherwise this is an error.
 #[cfg(feature = "proxy")]
 fn checked_proxy(
     rendezvous: &Rendezvous,
@@ -144,7 +145,7 @@ fn checked_proxy(
     }
 }
 
-/// The part that comes after name resolution.
+/// Opens a WebSocket to one of these addresses.
 pub(super) async fn connect_to(
     rendezvous: &Rendezvous,
     config: &super::SocketConfig,
@@ -159,7 +160,7 @@ pub(super) async fn connect_to(
     Ok((ws, Route::Direct(addr)))
 }
 
-/// TLS, if it is to be, and the upgrade.
+/// Does the TLS handshake, if the rendezvous needs it, and the upgrade.
 async fn open_over(
     rendezvous: &Rendezvous,
     config: &super::SocketConfig,
@@ -175,7 +176,7 @@ async fn open_over(
     deadline.stage("the WebSocket upgrade", upgrade).await
 }
 
-/// Closes it, in a task.
+/// Closes a WebSocket in a new task.
 pub(super) fn close(mut ws: WebSocket, code: CloseCode) {
     tokio::spawn(async move { timeout_at(now() + CLOSE_TIMEOUT, ws.finish(code, "")).await });
 }
@@ -246,7 +247,7 @@ fn tls_error(rendezvous: &Rendezvous, error: io::Error) -> LinkError {
         ..
     }) = &mut tls
     {
-        // They are shown by `source()` too, and come from a certificate that nobody vouches for.
+        // `source()` shows these names too, and they come from a certificate that is not trusted.
         for name in presented {
             *name = Words(&*name).to_string();
         }
@@ -277,7 +278,7 @@ async fn upgrade(
     upgraded.await.map_err(failed)
 }
 
-/// TCP, with or without TLS, and with TLS twice where one is with a proxy.
+/// A TCP stream with or without TLS. With TLS to a proxy, there can be TLS within TLS.
 #[derive(Debug)]
 pub(in crate::link) enum Io {
     Plain(TcpStream),

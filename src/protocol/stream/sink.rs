@@ -9,26 +9,26 @@ use crate::protocol::{
     event::End,
 };
 
-/// The smallest buffer that a new item starts with.
+/// The smallest buffer for a new item, in bytes.
 const MIN_ITEM_BUFFER: usize = 256;
-/// An item is not begun with less credit: small pieces cost both peers a lot, and a receiver that has read everything
-/// soon grants more.
+/// The least credit with which a new item is begun. Small pieces cost both peers a lot, and a receiver that has read
+/// everything soon grants more.
 const MIN_ITEM_CREDIT: u64 = WAITING;
 
-/// The sending half.
+/// The sending half of a pair.
 #[derive(Debug)]
 pub struct Sink {
-    /// Full items, ready to go.
+    /// The full items that are ready to be sent.
     full: VecDeque<Buffer>,
-    /// The item that is being written; 0x04 first.
+    /// The item that is being written. It begins with 0x04.
     open: Buffer,
-    /// Whether `open` may go although it is not full.
+    /// Whether `open` may be sent although it is not full.
     flushed: bool,
-    /// The data in `full` and `open`.
+    /// The amount of data in `full` and `open`, in bytes.
     held: usize,
     accepted: bool,
-    /// What may be written yet; without bound if the other peer has accepted the stream without a credit. Before
-    /// it accepts, that of the first credit.
+    /// The credit that is left for writing. `None` if the other peer has accepted the stream without a credit, so that
+    /// it is not limited. Until the accept, this is the balance of the first credit.
     balance: Option<Balance>,
     pub(super) state: SinkState,
     budgets: Budgets,
@@ -37,10 +37,10 @@ pub struct Sink {
 #[derive(Debug)]
 pub(super) enum SinkState {
     Open,
-    /// To be ended when all that is held is sent.
+    /// The stream ends when all held data is sent.
     Ending,
     Ended,
-    /// To be ended with this reason, because of that error; the writer is told at once.
+    /// The stream ends with this reason, because of this error. The writer gets the error at once.
     Aborting(String, StreamError),
     Failed(StreamError),
 }
@@ -59,10 +59,10 @@ impl Sink {
         }
     }
 
-    /// Takes as much of `data` as there is room for; 0 if there is none.
+    /// Writes as much of `data` as there is room for, and returns how much; 0 if there is no room.
     ///
     /// # Errors
-    /// Why nothing can be written any more; `None` if we ended the stream ourselves.
+    /// Returns the reason why nothing can be written any more; `None` if we ended the stream ourselves.
     pub fn write(&mut self, data: &[u8]) -> Result<usize, Option<StreamError>> {
         match &self.state {
             SinkState::Open => {}
@@ -88,13 +88,13 @@ impl Sink {
         Ok(data.len() - rest.len())
     }
 
-    /// Makes the item that is being written a full one.
+    /// Completes the item that is being written.
     fn seal(&mut self) {
         self.flushed = false;
         self.full.push_back(std::mem::take(&mut self.open));
     }
 
-    /// How much may be added to the item that is being written; begins one if there is none.
+    /// Returns how many bytes may be added to the item that is being written. Begins an item if there is none.
     fn room_in_item(&mut self, wanted: usize) -> usize {
         let (item, room) = (self.budgets.item, self.room());
         if !self.open.is_empty() {
@@ -104,7 +104,7 @@ impl Sink {
             return 0;
         }
         self.spend(ITEM_COST);
-        // A bulk writer will fill the item: growing the buffer would copy it.
+        // A writer of much data will fill the item. Growing the buffer later would copy the data.
         let full = item.min(room);
         let size = if wanted >= full / 4 {
             full
@@ -122,7 +122,7 @@ impl Sink {
         }
     }
 
-    /// How many bytes may be written now, within the budget and the credit.
+    /// Returns how many bytes may be written now, within the budget and the credit.
     pub fn room(&self) -> usize {
         let budget = self.budgets.send.saturating_sub(self.held);
         let Some(balance) = &self.balance else {
@@ -140,7 +140,7 @@ impl Sink {
         self.accepted
     }
 
-    /// The other peer takes the stream, and grants so much; without a bound if none.
+    /// Handles an accept of the stream with this credit. Without a credit, the stream is not limited.
     pub(super) fn accept(&mut self, credit: Option<u64>) {
         match (self.accepted, credit, &mut self.balance) {
             (false, Some(credit), Some(balance)) => balance.accept(credit),
@@ -151,12 +151,12 @@ impl Sink {
         self.accepted = true;
     }
 
-    /// What is given back of the credit, because it was not needed since the last call. What was written and not flushed
-    /// since then is to go now: its credit is spent, and others wait for it.
+    /// Gives back the credit that was not needed since the last call. Also flushes what was written before the last
+    /// call and not flushed: its credit is spent, and others wait for it.
     pub(super) fn give_back(&mut self) -> Option<u64> {
         let is_open = matches!(self.state, SinkState::Open);
         let balance = self.balance.as_mut()?;
-        // What is full waits for the link.
+        // Full items wait for the link.
         if !is_open || !self.accepted || !self.full.is_empty() {
             return None;
         }
@@ -168,12 +168,12 @@ impl Sink {
         returned
     }
 
-    /// Lets all that was written go, full item or not.
+    /// Allows all written data to be sent, even if the item is not full.
     pub fn flush(&mut self) {
         self.flushed = !self.open.is_empty();
     }
 
-    /// Ends our direction once all that was written is sent.
+    /// Ends our direction when all written data is sent.
     pub fn close(&mut self) {
         if matches!(self.state, SinkState::Open) {
             self.flush();
@@ -181,19 +181,19 @@ impl Sink {
         }
     }
 
-    /// Whether there is something to send.
+    /// Returns whether there is something to send.
     pub fn is_ready(&self) -> bool {
         let has_item = !self.full.is_empty() || self.flushed;
         match self.state {
             SinkState::Open => self.accepted && has_item,
             SinkState::Ending => self.accepted,
-            // Without a receiver, only what was already handed over is worth waiting for.
+            // If the stream is not accepted, it is worth waiting only if flushed data is held.
             SinkState::Aborting(..) => self.accepted || self.held == 0,
             SinkState::Ended | SinkState::Failed(_) => false,
         }
     }
 
-    /// Whether something waits for the other peer to accept the stream.
+    /// Returns whether something waits for the other peer to accept the stream.
     pub fn is_waiting_for_accept(&self) -> bool {
         let waits = match self.state {
             SinkState::Open | SinkState::Aborting(..) => self.held > 0,
@@ -203,12 +203,12 @@ impl Sink {
         waits && !self.accepted
     }
 
-    /// Whether nothing more will be sent.
+    /// Returns whether nothing more will be sent.
     pub fn is_over(&self) -> bool {
         matches!(self.state, SinkState::Ended | SinkState::Failed(_))
     }
 
-    /// Why nothing more can be written, if not by our own close.
+    /// Returns the reason why nothing more can be written, unless the reason is our own close.
     pub fn error(&self) -> Option<&StreamError> {
         match &self.state {
             SinkState::Failed(error) | SinkState::Aborting(_, error) => Some(error),
@@ -216,12 +216,12 @@ impl Sink {
         }
     }
 
-    /// What is held, in bytes of the budget.
+    /// Returns the held amount, in bytes of the budget.
     pub fn held(&self) -> usize {
         self.held
     }
 
-    /// The length of the item that is sent next, if it is sent now.
+    /// Returns the length of the item that would be sent next, if it were sent now.
     pub fn next_bytes(&self) -> usize {
         self.full.front().unwrap_or(&self.open).len()
     }
@@ -266,7 +266,7 @@ impl Sink {
         self.discard();
     }
 
-    /// Ends our direction with an error, after what was flushed; not if it is ending already.
+    /// Ends our direction with an error, after the flushed data. Does nothing if it is already ending.
     pub(super) fn abort(&mut self, error: StreamError, reason: &str) {
         if matches!(self.state, SinkState::Open) {
             if self.flushed {

@@ -1,4 +1,4 @@
-//! Who is asked about joins.
+//! The settings of the access, which decides about joins.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,10 +23,10 @@ impl Default for AccessSettings {
 }
 
 impl Config {
-    /// Has `access` say who may join. Without it, everybody may.
+    /// Has `access` decide who may join. Without it, every peer may join.
     ///
-    /// What is known of a peer is in [`Join`](crate::rendezvous::Join). Who is let in can be cut off again by
-    /// [`Server::disconnect`](crate::rendezvous::Server::disconnect) and
+    /// [`Join`](crate::rendezvous::Join) holds what is known of a peer. A peer that was let in can be disconnected
+    /// later by [`Server::disconnect`](crate::rendezvous::Server::disconnect) and
     /// [`Server::recheck_access`](crate::rendezvous::Server::recheck_access).
     #[must_use]
     pub fn with_access(mut self, access: impl Access) -> Self {
@@ -34,26 +34,26 @@ impl Config {
         self
     }
 
-    /// How many verdicts that [take time](crate::rendezvous::Judgement::Later) are worked on at one time, at least one.
-    /// Default 64: as many requests as a small service takes at once. Further joins wait for their turn, which goes round
-    /// among origins by their [weight](Self::with_origin_weight): a stranger with a million keys is one among the others. One
-    /// origin has three quarters of the places at most, for each unit of its weight three times as many as are left, so that
-    /// others need not wait for it.
+    /// Sets how many verdicts that [take time](crate::rendezvous::Judgement::Later) are worked on at one time, at least
+    /// one. Default 64: as many requests as a small service takes at once. Further joins wait for their turn, which
+    /// goes round among origins by their [weight](Self::with_origin_weight): a stranger with a million keys is one
+    /// origin among the others. An IPv4 address or an IPv6 /48 may have three times as many places as are left, for
+    /// each unit of its weight, so that others need not wait for it. At weight 1, that is three quarters of the places.
     #[must_use]
     pub fn with_access_in_flight(mut self, verdicts: usize) -> Self {
         self.access.in_flight = verdicts.max(1);
         self
     }
 
-    /// How long a join may wait for its verdict, the wait for its turn included. Default 6 s: deployed clients wait 10 s
-    /// for the answer to a join. Then the peer is not let in, and told to come again in 5 s.
+    /// Sets how long a join may wait for its verdict, including the wait for its turn. Default 6 s: deployed clients
+    /// wait 10 s for the answer to a join. After that time the peer is not let in, and is told to come again in 5 s.
     #[must_use]
     pub fn with_access_timeout(mut self, timeout: Duration) -> Self {
         self.access.timeout = time::timeout(timeout);
         self
     }
 
-    /// Who is asked about joins.
+    /// Returns the access that decides about joins, if there is one.
     pub(crate) fn access(&self) -> Option<Arc<dyn Access>> {
         let access = self.access.access.clone();
         #[cfg(feature = "rendezvous")]
@@ -63,7 +63,7 @@ impl Config {
         access
     }
 
-    /// How many verdicts are worked on at one time, and how long a join may wait for its own.
+    /// Returns how many verdicts are worked on at one time, and how long a join may wait for its own.
     pub(crate) fn access_bounds(&self) -> (usize, Duration) {
         (self.access.in_flight, self.access.timeout)
     }

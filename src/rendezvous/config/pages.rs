@@ -1,10 +1,11 @@
-//! What is answered beside the protocol.
+//! The settings of what is answered over HTTP in addition to links.
 
 use super::Config;
 #[cfg(feature = "rendezvous")]
 use crate::rendezvous::admin::Admin;
 
-/// How many peers `/metrics` names at most: each is a series of its own in what reads it.
+/// The largest number of peers that `/metrics` names. Each of them is a time series of its own in the system that
+/// collects the metrics.
 const MOST_TOP_PEERS: usize = 100;
 
 #[derive(Debug, Clone)]
@@ -33,45 +34,46 @@ impl Default for Pages {
 }
 
 impl Config {
-    /// Whether `/` is answered, with a page that has the address to copy and the number of peers.
+    /// Sets whether `/` is answered, with a page that shows the address to copy and the number of peers.
     #[must_use]
     pub fn with_page(mut self, page: bool) -> Self {
         self.pages.front = page;
         self
     }
 
-    /// Whether `/health` is answered. The page asks for it.
+    /// Sets whether `/health` is answered. The page at `/` requests it.
     #[must_use]
     pub fn with_health(mut self, health: bool) -> Self {
         self.pages.health = health;
         self
     }
 
-    /// Whether `/metrics` is answered.
+    /// Sets whether `/metrics` is answered.
     #[must_use]
     pub fn with_metrics(mut self, metrics: bool) -> Self {
         self.pages.metrics = metrics;
         self
     }
 
-    /// Whether it is counted how much each peer sends, for
-    /// [`Snapshot::top_peers`](crate::rendezvous::Snapshot::top_peers). Off by default; on wherever something else needs it.
+    /// Sets whether the bytes that each peer sends are counted, for
+    /// [`Snapshot::top_peers`](crate::rendezvous::Snapshot::top_peers). Off by default; always on where something else
+    /// needs the counts.
     #[must_use]
     pub fn with_top_peers(mut self, is_counted: bool) -> Self {
         self.pages.top_peers = is_counted;
         self
     }
 
-    /// How many peers `/metrics` names with the bytes that they have sent since midnight in UTC, at most 100: those that have
-    /// sent most. Default 0: whoever may connect may read it. Each one that is ever among them is a series of its own
-    /// in what collects the metrics.
+    /// Sets how many peers `/metrics` names with the bytes that they have sent since midnight in UTC, at most 100: the
+    /// heaviest senders. Default 0, because every client that can connect can read `/metrics`. Each peer that is ever
+    /// among them is a time series of its own in the system that collects the metrics.
     #[must_use]
     pub fn with_metrics_top_peers(mut self, peers: usize) -> Self {
         self.pages.metrics_top_peers = peers.min(MOST_TOP_PEERS);
         self
     }
 
-    /// Whether it is counted how much each peer sends.
+    /// Returns whether the bytes that each peer sends are counted.
     pub(crate) fn counts_peers(&self) -> bool {
         #[cfg(feature = "rendezvous")]
         if self.admin().is_some() {

@@ -1,4 +1,4 @@
-//! The networks on one server.
+//! The settings of the tenants of one server.
 
 use std::net::IpAddr;
 
@@ -24,21 +24,21 @@ impl Default for TenantSettings {
 }
 
 impl Config {
-    /// Has each of these tenants be a network of its own. Whoever asks for a host of none of them belongs to the default
-    /// tenant, unless [unknown hosts are refused](Self::with_known_hosts_only).
+    /// Makes each of these tenants a separate network. A peer that asks for a host of none of them belongs to the
+    /// default tenant, unless [unknown hosts are refused](Self::with_known_hosts_only).
     ///
-    /// - A peer joins under the hosts of its tenant only, and one of the default tenant under none of theirs. So no address
-    ///   leads from one tenant to another.
-    /// - The host is that of the request: `Host`, or what a request line names in its place. A proxy has to pass it on. Nobody's
-    ///   `X-Forwarded-Host` is looked at.
-    /// - What an origin may have at most it has in all tenants together: links, memory, and the rates of joins, dials and
-    ///   refusals. Each tenant has its part of the [rate of announcements](super::Limits::with_announce_rate), by the number of
-    ///   its links. What is remembered of announcements and of those who have left is shared evenly.
-    /// - The page, `/health` and `/metrics` speak of the tenant of whoever asks. At a host of no tenant, those who
-    ///   [look after the server](Self::with_operators) see `/metrics` of all.
+    /// - A peer joins only under the hosts of its tenant, and a peer of the default tenant under none of these hosts.
+    ///   So no address leads from one tenant to another.
+    /// - The host is that of the request: `Host`, or the host in the request line, if there is one. A proxy has to pass
+    ///   it on. `X-Forwarded-Host` is always ignored.
+    /// - Bounds for an origin hold for all tenants together: links, memory, and the rates of joins, dials and refusals.
+    ///   Each tenant has its part of the [rate of announcements](super::Limits::with_announce_rate), by the number of
+    ///   its links. The memory for announcements and for peers that have left is shared evenly.
+    /// - The page, `/health` and `/metrics` show the tenant whose host was asked for. At a host that no tenant has,
+    ///   [operators](Self::with_operators) see `/metrics` of all tenants.
     ///
     /// # Errors
-    /// If there are more than 256, or two of them have one name or one host.
+    /// If there are more than 256, or two of them have the same name or the same host.
     pub fn with_tenants(
         mut self,
         tenants: impl IntoIterator<Item = Tenant>,
@@ -47,27 +47,27 @@ impl Config {
         Ok(self)
     }
 
-    /// Whether a request for a link, the page, or the operator's page is refused with 421 if its host is that of no tenant.
-    /// Default: no. It has no effect without [tenants](Self::with_tenants).
+    /// Sets whether a request for a link, the page, or the operator's page is refused with 421 if no tenant has the
+    /// host. Default: no. It has no effect without [tenants](Self::with_tenants).
     #[must_use]
     pub fn with_known_hosts_only(mut self, only_known: bool) -> Self {
         self.tenants.only_known = only_known;
         self
     }
 
-    /// From where those look at `/metrics` who look after the server. At a host that is no tenant's they see all tenants, each
-    /// with its label `tenant`, and what the tenants share. Default: from this machine, `127.0.0.0/8` and `::1`. It has no effect
-    /// without [tenants](Self::with_tenants): then everybody sees all.
+    /// Sets the networks from which operators read `/metrics`. At a host that no tenant has, they see all tenants, each
+    /// with its label `tenant`, and what the tenants share. Default: this machine, `127.0.0.0/8` and `::1`. It has no
+    /// effect without [tenants](Self::with_tenants): then every client sees everything.
     ///
-    /// A proxy on this machine has to be one of the [trusted proxies](Self::with_trusted_proxies): or everybody
-    /// who comes through it comes from this machine.
+    /// A proxy on this machine has to be one of the [trusted proxies](Self::with_trusted_proxies). Otherwise every
+    /// client that comes through it seems to come from this machine.
     #[must_use]
     pub fn with_operators(mut self, networks: impl IntoIterator<Item = Network>) -> Self {
         self.tenants.operators = networks.into_iter().collect();
         self
     }
 
-    /// Whether somebody who asks from there may see what is counted of all tenants.
+    /// Returns whether a client at this address may see what is counted for all tenants.
     pub(crate) fn is_operator(&self, client: IpAddr) -> bool {
         let networks = &self.tenants.operators;
         self.tenants.directory.is_empty() || networks.iter().any(|network| network.contains(client))
@@ -77,12 +77,12 @@ impl Config {
         &self.tenants.directory
     }
 
-    /// Whether there is a default tenant.
+    /// Returns whether there is a default tenant.
     pub(crate) fn takes_unknown_hosts(&self) -> bool {
         !self.tenants.only_known || self.tenants.directory.is_empty()
     }
 
-    /// What holds for one of the tenants, or for the default one.
+    /// Returns the configuration of one of the tenants, or of the default tenant.
     pub(crate) fn of_tenant(&self, tenant: Option<TenantId>) -> Self {
         let directory = self.tenants();
         let hosts_of = |tenant: &Tenant| tenant.hosts().cloned().collect::<Vec<_>>();
@@ -99,7 +99,7 @@ impl Config {
         config
     }
 
-    /// How many there are, the default one included if there is one.
+    /// Returns the number of tenants, including the default tenant if there is one.
     pub(crate) fn tenant_count(&self) -> usize {
         self.tenants().all().count() + usize::from(self.takes_unknown_hosts())
     }

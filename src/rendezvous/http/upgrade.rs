@@ -1,4 +1,4 @@
-//! The request that becomes a link, as engine.io and RFC 6455 (section 4.2) have it. No IO.
+//! The request that becomes a link, according to engine.io and RFC 6455 (section 4.2). No IO.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -20,20 +20,20 @@ use crate::{
     websocket::upgrade::accept_for,
 };
 
-/// The version of the WebSocket protocol that is spoken.
+/// The version of the WebSocket protocol that the server speaks.
 const WEBSOCKET_VERSION: HeaderValue = HeaderValue::from_static("13");
-/// The longest `Host` that is looked at: a name, a dot and a port.
+/// The longest `Host` that is accepted, in bytes: a name, a dot and a port.
 const MAX_HOST: usize = 260;
-/// How a token is introduced in `Authorization`, in any case: RFC 6750, section 2.1.
+/// The scheme before a token in `Authorization`, in lower or upper case: RFC 6750, section 2.1.
 const BEARER: &str = "bearer";
-/// How long the base64 of 16 bytes is without its padding.
+/// The length of the base64 form of 16 bytes, without its padding.
 const KEY_DIGITS: usize = 22;
 
-/// What a request for a link asks for.
+/// A valid request for a link.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Handshake {
     pub(super) version: engine_io::Version,
-    /// Whether the client takes binary messages as text only.
+    /// Whether the client takes binary messages only as text.
     pub(super) base64: bool,
     accept: HeaderValue,
     protocol: Option<HeaderValue>,
@@ -53,7 +53,7 @@ impl Handshake {
             return Err(HandshakeError::Method);
         }
         let version = match query.get("EIO").as_deref() {
-            // Clients of the first versions say nothing.
+            // Clients of the first versions do not say their version.
             None | Some(b"") => Some(engine_io::Version::V3),
             Some(eio) => std::str::from_utf8(eio)
                 .ok()
@@ -73,7 +73,7 @@ impl Handshake {
         let key = only(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key));
         let accept = key.and_then(|key| HeaderValue::try_from(accept_for(key)).ok());
         let accept = accept.ok_or(HandshakeError::Request)?;
-        // Whether it is part of the request or the first frame could not be told for sure.
+        // It would not be clear whether a body is part of the request or the first frame.
         if !request.body().is_end_stream() {
             return Err(HandshakeError::Body);
         }
@@ -85,7 +85,7 @@ impl Handshake {
         })
     }
 
-    /// The answer that begins the link.
+    /// Returns the answer that begins the link.
     pub(super) fn response(self) -> Response<String> {
         let mut response = Response::new(String::new());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -100,8 +100,8 @@ impl Handshake {
     }
 }
 
-/// The host that a request asks for, as it is written there. One that its first line names has precedence: RFC 9112, section
-/// 3.2.2.
+/// Returns the host that a request asks for, as it is written there. A host in the request line has precedence: RFC
+/// 9112, section 3.2.2.
 pub(super) fn host<B>(request: &Request<B>) -> Option<&str> {
     let host = match request.uri().authority() {
         Some(authority) => authority.as_str(),
@@ -110,7 +110,7 @@ pub(super) fn host<B>(request: &Request<B>) -> Option<&str> {
     (!host.is_empty() && host.len() <= MAX_HOST).then_some(host)
 }
 
-/// Whether a request asks for a host that cannot be one, or for several. One that asks for none has none.
+/// Returns whether a request asks for an invalid host, or for several. A request that asks for no host is not bad.
 pub(super) fn has_bad_host<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let count = headers.get_all(HOST).iter().count();
@@ -120,7 +120,8 @@ pub(super) fn has_bad_host<B>(request: &Request<B>) -> bool {
     }
 }
 
-/// What a request to a tenant says about who asks. What cannot be one, or is there twice, counts as not there.
+/// Returns what a request to a tenant says about the client. A value that is invalid, or that is there twice, counts as
+/// missing.
 pub(super) fn visit<B>(request: &Request<B>, tenant: Option<&Arc<str>>) -> Visit {
     Visit {
         host: host(request).map(str::to_owned),
@@ -129,7 +130,7 @@ pub(super) fn visit<B>(request: &Request<B>, tenant: Option<&Arc<str>>) -> Visit
     }
 }
 
-/// The text of a header that must be there once.
+/// Returns the text of a header that must be there exactly once.
 pub(in crate::rendezvous) fn text<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -137,20 +138,20 @@ pub(in crate::rendezvous) fn text<'a>(
     std::str::from_utf8(only(headers, name)?).ok()
 }
 
-/// The token in the headers of a request.
+/// Returns the token in the headers of a request.
 pub(in crate::rendezvous) fn token_shown(headers: &HeaderMap) -> Option<Token> {
     let (scheme, token) = text(headers, &AUTHORIZATION)?.split_once(' ')?;
     let is_bearer = scheme.eq_ignore_ascii_case(BEARER);
     is_bearer.then(|| token.trim_matches(' ').parse().ok())?
 }
 
-/// The token in a query, for browsers: their WebSockets have no headers.
+/// Returns the token in a query. It is for browsers, whose WebSockets cannot send headers.
 fn token_in(query: &str) -> Option<Token> {
     let token = Query(query).get("token")?;
     std::str::from_utf8(&token).ok()?.parse().ok()
 }
 
-/// Why a request starts no session, in engine.io's words.
+/// Why a request starts no session. `Display` gives engine.io's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum HandshakeError {
     #[error("Transport unknown")]
@@ -161,19 +162,19 @@ pub(super) enum HandshakeError {
     Method,
     #[error("Bad request")]
     Request,
-    /// A request with a body. Nothing more is read from its connection.
+    /// The request has a body. Nothing more is read from its connection.
     #[error("Bad request")]
     Body,
-    /// Another version of the WebSocket protocol than the one that is spoken.
+    /// The request is for another version of the WebSocket protocol.
     #[error("Bad request")]
     WebSocketVersion,
-    /// Of later versions of engine.io; version 3 never looks.
+    /// The version of engine.io is not supported. Later versions of engine.io have this error; version 3 does not check.
     #[error("Unsupported protocol version")]
     Version,
 }
 
 impl HandshakeError {
-    /// engine.io's number for it.
+    /// Returns engine.io's number of the error.
     fn code(self) -> u8 {
         match self {
             Self::Transport => 0,
@@ -202,8 +203,8 @@ impl HandshakeError {
     }
 }
 
-/// A query string, as JavaScript's `querystring` reads it. Of a name that is there twice, the first
-/// value counts.
+/// A query string, read in the same way as by JavaScript's `querystring`. If a name is there twice, the first value
+/// counts.
 pub(in crate::rendezvous) struct Query<'a>(pub(in crate::rendezvous) &'a str);
 
 impl<'a> Query<'a> {
@@ -242,22 +243,22 @@ fn unescape(text: &str) -> Cow<'_, [u8]> {
     Cow::Owned(bytes)
 }
 
-/// The value of a header that must be there once.
+/// Returns the value of a header that must be there exactly once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     let mut values = headers.get_all(name).into_iter();
     let value = values.next()?;
     values.next().is_none().then_some(value.as_bytes())
 }
 
-/// Whether it is base64 of 16 bytes. As npm's server, this does not look at the bits that are left
-/// over.
+/// Returns whether a key is the base64 form of 16 bytes. Like npm's server, this ignores the unused bits of the last
+/// digit.
 fn is_key(key: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.split_at_checked(KEY_DIGITS)
         .is_some_and(|(digits, padding)| digits.iter().all(is_digit) && padding == b"==")
 }
 
-/// The elements of a header that is a list separated by commas, or several such.
+/// Returns the elements of a header that is a list separated by commas; the header may be there several times.
 fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let values = headers.get_all(name).into_iter();
     values
@@ -266,20 +267,20 @@ fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item
         .map(|element| element.trim_matches([' ', '\t']))
 }
 
-/// Whether a list has `token`, in any case.
+/// Returns whether a list contains `token`, in upper or lower case.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     elements(headers, name).any(|element| element.eq_ignore_ascii_case(token))
 }
 
-/// The subprotocol that is answered: engine.io has none of its own, and some clients give up unless
-/// one of theirs is taken.
+/// Returns the subprotocol for the answer. engine.io has none of its own, but some clients give up unless the server
+/// accepts one that they offer.
 fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut offered = elements(headers, &SEC_WEBSOCKET_PROTOCOL);
     let protocol = offered.find(|protocol| is_token(protocol))?;
     HeaderValue::from_str(protocol).ok()
 }
 
-/// RFC 9110, section 5.6.2.
+/// Returns whether a text is a token: RFC 9110, section 5.6.2.
 fn is_token(text: &str) -> bool {
     let is_token_byte =
         |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);

@@ -1,4 +1,4 @@
-//! What a hub has to do with other nodes of its cluster.
+//! The part of a hub that deals with other nodes of its cluster.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::rendezvous::{
 };
 
 impl Hub {
-    /// Has a new way opened.
+    /// Asks the cluster to open a new way.
     pub(super) fn open_way(&self, new: NewWay, outbox: Arc<Outbox>) {
         if let Some(desk) = self.house.desk() {
             desk.open(OpenWay {
@@ -21,14 +21,14 @@ impl Hub {
         }
     }
 
-    /// Has the other nodes know of a join, or of the end of one.
+    /// Publishes a join, or the end of a join, to the other nodes.
     pub(super) fn publish(&self, publication: Publication) {
         if let Some(desk) = self.house.desk() {
             desk.publish(self.tenant.as_ref(), publication);
         }
     }
 
-    /// A peer is at another node from now on, or not any more.
+    /// Handles the news that a peer is at another node from now on, or not any more.
     pub(in crate::rendezvous) fn handle_cluster(&self, event: Event) {
         self.with(|registry| match event {
             Event::Found {
@@ -42,12 +42,12 @@ impl Hub {
         });
     }
 
-    /// How many peers at other nodes are not announced at the moment.
+    /// Returns the number of peers at other nodes that are not announced at present.
     pub(in crate::rendezvous) fn unannounced(&self) -> usize {
         self.lock().registry.unannounced()
     }
 
-    /// The place of a way in the hub.
+    /// Returns the member that stands for a way in the hub.
     pub(in crate::rendezvous) fn member_of_way(self: &Arc<Self>, way: OpenWay) -> Member {
         let OpenWay { new, outbox, .. } = way;
         Member {
@@ -61,7 +61,7 @@ impl Hub {
         }
     }
 
-    /// A link of another node is one for a client there.
+    /// Notes that a link belongs to another node, and is for a client there.
     pub(in crate::rendezvous) fn set_guest(&self, link: LinkId, node: NodeId) {
         self.with(|registry| registry.handle_guest(link, node));
     }

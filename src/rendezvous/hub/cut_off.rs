@@ -1,4 +1,4 @@
-//! Closes the links of those who may not stay.
+//! Closes the links of peers that may not stay.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,12 +12,12 @@ use crate::rendezvous::{
     registry::{Joined, LinkId, behind},
 };
 
-/// How many joins are looked up with the lock held.
+/// The number of joins that are looked up while the lock is held.
 const AT_ONCE: usize = 128;
 
 impl Hub {
-    /// Asks about everybody who has joined whether they may stay, and closes the links of those who may not; how many that
-    /// are.
+    /// Asks about every peer that has joined whether it may stay, and closes the links of those that may not. Returns
+    /// the number of links.
     pub(in crate::rendezvous) async fn recheck_access(&self, doorkeeper: &Doorkeeper) -> usize {
         let is_out = |joined: &Joined| {
             let grant = joined.grant.as_ref();
@@ -26,7 +26,7 @@ impl Hub {
         self.cut_off(&CloseReason::NoLongerAllowed, is_out).await
     }
 
-    /// Closes the links on which a peer has joined, under whichever of its ids; how many that are.
+    /// Closes the links on which a peer has joined, under any of its ids. Returns the number of links.
     pub(in crate::rendezvous) async fn disconnect(&self, peer: &PeerId, words: &str) -> usize {
         let is_out = |joined: &Joined| {
             let known = joined.peer();
@@ -36,7 +36,7 @@ impl Hub {
         self.cut_off(&reason, is_out).await
     }
 
-    /// Goes through all joins, some at a time, and asks about each with no lock held.
+    /// Goes through all joins, some at a time, and asks about each of them with no lock held.
     async fn cut_off(&self, reason: &CloseReason, is_out: impl Fn(&Joined) -> bool) -> usize {
         let mut links = BTreeSet::new();
         let mut from = String::new();
@@ -50,7 +50,7 @@ impl Hub {
             let out: BTreeSet<_> = out.map(|joined| joined.link).collect();
             self.close_links(&out, reason);
             links.extend(out);
-            // What has left meanwhile is dropped with it.
+            // This may drop the grants of peers that have left meanwhile.
             drop(some);
             tokio::task::yield_now().await;
         }

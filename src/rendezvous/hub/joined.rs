@@ -1,10 +1,10 @@
-//! Who has joined, for the operator's page.
+//! The joins, for the operator's page.
 
 use super::Hub;
 use crate::rendezvous::registry::Joined;
 
 impl Hub {
-    /// Up to so many of the joins from an address on, each with the number of dials that its link has.
+    /// Returns up to `max` joins, starting at an address, each with the number of dials of its link.
     pub(in crate::rendezvous) fn joined_from(
         &self,
         from: &str,

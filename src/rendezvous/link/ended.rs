@@ -1,4 +1,4 @@
-//! Why a link ends, and how that is told and counted.
+//! Why a link ends, and how the end is reported to the peer and counted.
 
 use std::{io, sync::Arc};
 
@@ -50,7 +50,7 @@ pub(super) enum Ended {
 }
 
 impl Ended {
-    /// What the peer is told, if it may still listen.
+    /// Returns the close code that is sent to the peer, if the peer may still be listening.
     pub(super) fn close_code(&self) -> CloseCode {
         match self {
             Self::ByPeer | Self::Lost(_) => CloseCode::NORMAL,
@@ -72,7 +72,7 @@ impl Ended {
         }
     }
 
-    /// As what it is counted, if it was the peer's fault.
+    /// Returns the reason under which the end is counted as a refusal; `None` if it is not counted.
     pub(super) fn reason(&self) -> Option<Refused> {
         Some(match self {
             Self::TooLong(_) => Refused::MessageTooLong,

@@ -1,9 +1,10 @@
-//! Which links hold up the one that sends to them, and for how long. No IO, no clock.
+//! Which destinations hold up the link that sends to them, and for how long. Does no IO and reads no clock.
 //!
-//! A link is not read while what it sent last has no room where it goes, and so what it sends elsewhere waits, too. Each
-//! destination owes the time that it has held up the link. It pays with the bytes that it takes, whoever sent them, and
-//! slowly with the time in which it holds up nothing. So a receiver that trickles owes more and more, and one that is
-//! fast owes nothing although its senders are faster. Another dial to the same receiver changes nothing.
+//! A link is not read while its last item finds no room at its destination, so everything else that it sends waits,
+//! too. Each destination owes a link the time for which it has held up that link. It pays with the bytes that it takes,
+//! from any sender, and slowly with the time in which it holds up nothing. So a receiver that trickles owes more and
+//! more. A receiver that is fast owes nothing, even if its senders are faster. A new dial to the same receiver changes
+//! nothing.
 
 use std::{
     collections::BTreeMap,
@@ -12,18 +13,19 @@ use std::{
 
 use crate::rendezvous::registry::LinkId;
 
-/// From how many debts on those are looked for that are paid by now.
+/// The number of debts from which on those that are paid by now are looked for and forgotten.
 const FIRST_SWEEP: usize = 64;
-/// How long nothing must be held up to pay for a second.
+/// The number of seconds without holding up anything that pay for one second of debt.
 const FREE: u32 = 10;
-/// How often in the timeout it is looked what has been paid, and whether there is anybody to hold up.
+/// The number of checks per timeout. A check records what the destination has taken, and whether there is any other
+/// dial to hold up.
 const LOOKS: u32 = 4;
 
 /// How long a destination may hold up a link.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
     pub(super) timeout: Duration,
-    /// How many bytes pay for a second.
+    /// The number of bytes that pay for one second of debt.
     pub(super) rate: u64,
 }
 
@@ -34,17 +36,18 @@ impl Patience {
         }
         let nanos = u128::from(bytes) * 1_000_000_000;
         let nanos = nanos.checked_div(self.rate.into()).unwrap_or(u128::MAX);
-        // Nobody owes more than the timeout.
+        // So long a time pays for any debt, because debts are capped at the timeout.
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
 
-/// What a destination owes.
+/// The time that a destination owes a link.
 #[derive(Debug, Clone, Copy)]
 struct Debt {
     time: Duration,
-    /// When it was that much, and what the destination had taken by then.
+    /// The time at which the debt was `time`.
     at: Instant,
+    /// The number of bytes that the destination had taken by then.
     taken: u64,
 }
 
@@ -55,12 +58,13 @@ impl Debt {
     }
 }
 
-/// The destination that holds up the link now.
+/// The destination that holds up the link at present.
 #[derive(Debug, Clone, Copy)]
 struct Held {
     to: LinkId,
-    /// Since when the link is held up, and since when that is minded.
+    /// The time at which the wait began.
     began: Instant,
+    /// The time from which on the wait counts, because it holds up other dials.
     minded: Instant,
     debt: Debt,
 }
@@ -83,8 +87,8 @@ impl Holds {
         }
     }
 
-    /// A destination, which has taken so many bytes until now, holds up the link from now on. Tells whether it owes
-    /// something.
+    /// Begins a wait: a destination that has taken `taken` bytes so far holds up the link from now on. Returns whether
+    /// it still owes something.
     pub(super) fn begin(&mut self, to: LinkId, taken: u64, now: Instant) -> bool {
         let time = self.debts.remove(&to).map_or(Duration::ZERO, |debt| {
             let paid = self.patience.paid(taken.saturating_sub(debt.taken));
@@ -104,7 +108,7 @@ impl Holds {
         !time.is_zero()
     }
 
-    /// What waited waits no more: it has found room, or it is given up.
+    /// Ends the wait: the parcel has found room, or it is given up.
     pub(super) fn end(&mut self, taken: u64, now: Instant) {
         self.pay(taken, now);
         let Some(Held { to, mut debt, .. }) = self.held.take() else {
@@ -117,7 +121,8 @@ impl Holds {
         }
     }
 
-    /// The destination has taken so many bytes by now.
+    /// Adds the time since the last check to the debt, and pays with the bytes taken since then. `taken` is the number
+    /// of bytes that the destination has taken so far.
     pub(super) fn pay(&mut self, taken: u64, now: Instant) {
         let patience = self.patience;
         if let Some(Held { debt, .. }) = &mut self.held {
@@ -131,7 +136,7 @@ impl Holds {
         }
     }
 
-    /// Nobody minded until now.
+    /// Clears the debt, because until now the wait has held up no other dial.
     pub(super) fn excuse(&mut self, taken: u64, now: Instant) {
         if let Some(held) = &mut self.held {
             held.minded = now;
@@ -143,7 +148,7 @@ impl Holds {
         }
     }
 
-    /// For how long the link is held up.
+    /// Returns how long the link has been held up by this wait.
     pub(super) fn waited(&self, now: Instant) -> Duration {
         let held = self.held.as_ref();
         held.map_or(Duration::ZERO, |held| {
@@ -151,7 +156,7 @@ impl Holds {
         })
     }
 
-    /// When it is to be looked again how things are.
+    /// Returns when the wait is to be checked next.
     pub(super) fn next_look(&self) -> Option<Instant> {
         let look = self
             .held?
@@ -161,7 +166,8 @@ impl Holds {
         [look, self.deadline()].into_iter().flatten().min()
     }
 
-    /// When the link has been held up for too long: by this one item, or with what is owed from before.
+    /// Returns when the link has been held up for too long: by this one item, or together with what is owed from
+    /// before.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let held = self.held?;
         let timeout = self.patience.timeout;
@@ -171,7 +177,7 @@ impl Holds {
         [in_all, by_this].into_iter().flatten().min()
     }
 
-    /// Forgets those that are paid, whenever there are twice as many as were left by the last time.
+    /// Forgets debts that are paid, whenever there are twice as many debts as the last sweep left.
     fn sweep(&mut self, now: Instant) {
         if self.debts.len() < self.next_sweep {
             return;
@@ -196,8 +202,9 @@ mod tests {
         })
     }
 
-    /// Has a destination hold up the link for `wait` with items of `bytes`, each followed by others of `free` bytes that
-    /// find room at once; when it has done so for too long, if within 1,000 seconds.
+    /// Has a destination hold up the link for `wait` with items of `bytes`. Each is followed by other items of `free`
+    /// bytes in all, which find room at once. Returns after how long the destination has held up the link for too long,
+    /// if that happens within 1,000 seconds.
     fn cut(bytes: u64, wait: Duration, free: u64) -> Option<Duration> {
         let mut holds = holds();
         let start = Instant::now();
@@ -224,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_receiver_that_trickles_is_given_up_though_each_item_finds_room_soon() {
-        // Half of the rate, in items that wait for a fifth of a second.
+        // Half of the rate, in items that wait for a fifth of a second each.
         let cut = cut(10_000, 200 * MILLI, 0).expect("too slow");
         assert!(
             (2 * TIMEOUT - 400 * MILLI..=2 * TIMEOUT).contains(&cut),
@@ -235,7 +242,7 @@ mod tests {
     #[test]
     fn a_receiver_that_is_fast_enough_may_hold_up_a_link_all_the_time() {
         assert_eq!(cut(20_000, 200 * MILLI, 0), None);
-        // Few of its items wait, but all of them count, once.
+        // Few of its items wait, but all of them count, each once.
         assert_eq!(cut(1000, 200 * MILLI, 20_000), None);
         assert!(cut(5000, 200 * MILLI, 5000).is_some());
         assert_eq!(cut(1, 4 * TIMEOUT / 5, 1_000_000), None);
@@ -272,7 +279,7 @@ mod tests {
         holds.begin(LinkId(1), 0, start);
         let now = start + TIMEOUT;
         assert_eq!(holds.deadline(), Some(now));
-        // Given up, and dialled anew.
+        // The dial is given up, and the destination is dialled again.
         holds.end(0, now);
         assert!(holds.begin(LinkId(1), 0, now + TIMEOUT));
         assert_eq!(holds.deadline(), Some(now + TIMEOUT + TIMEOUT / 10));

@@ -1,4 +1,4 @@
-//! What comes from one link: requests go to the registry, items straight to the other peer's link.
+//! What arrives on one link: requests go to the registry, items go straight to the other peer's link.
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
@@ -21,40 +21,40 @@ use crate::{
     websocket::Message,
 };
 
-/// From how many cached routes on those of ended streams are looked for.
+/// The number of cached routes from which on those of ended streams are looked for and forgotten.
 const FIRST_SWEEP: usize = 64;
-/// The longest name of another namespace that is repeated in a refusal, in bytes.
+/// The longest name of a foreign namespace that is repeated in a refusal, in bytes.
 const MAX_NAMESPACE: usize = 256;
-/// Whenever so many bytes have come beside items, they count as one: what belongs to a stream is handed on as it is, so that
-/// whoever has a quota could get around it otherwise.
+/// The number of bytes beside the items' data (headers, accepts, ends) that are counted at once, in bytes. They have to
+/// count: what belongs to a stream is relayed unchanged, so a sender could otherwise use them to get around its quota.
 const BESIDE: usize = 16 * 1024;
 const MALFORMED_ITEM: &str = "the sender sent what is neither bytes nor a string";
 
-/// What a message comes to.
+/// The outcome of a message.
 #[derive(Debug)]
 pub(super) enum Handled {
-    /// It is dealt with.
+    /// The message is dealt with.
     Done,
-    /// A heartbeat, to be answered with this.
+    /// A heartbeat, to be answered with this text.
     Ping(&'static str),
-    /// It is refused, as too many before it: nothing more is to be read until then.
+    /// A request was refused, and so were too many before it. Nothing more may be read until this time.
     Rest(Instant),
-    /// A join about which nobody has decided yet. Nothing more is to be read before that.
+    /// A join that is not decided yet. Nothing more may be read before it is.
     Join(Box<Joining>),
-    /// An item for which a quota may have no room now. Of what comes behind it, only what
-    /// [may overtake it](Inbox::may_overtake) is to be dealt with before that is over.
+    /// An item for which a quota may have no room now. Until the item has passed, only messages that [may overtake
+    /// it](Inbox::may_overtake) may be dealt with.
     Limit(Box<Limited>),
-    /// Its destination has no room now. Nothing more is to be read before it is put in.
+    /// The item's destination has no room now. Nothing more may be read before the item is put in.
     Wait(Waiting),
 }
 
-/// How the peer stands to the namespace `/`.
+/// The peer's state in the namespace `/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Namespace {
-    /// A peer of version 4 has to ask for it first.
+    /// A peer of version 4, which has to ask for the namespace first.
     Due,
     Connected,
-    /// The peer has left. It may ask again; until then, what it sends is passed over.
+    /// The peer has left. It may ask for the namespace again; until then, its events are ignored.
     Left,
 }
 
@@ -63,14 +63,14 @@ pub(super) struct Inbox {
     version: Version,
     end: Partner,
     namespace: Namespace,
-    /// How many binary frames a text frame has announced that have not come.
+    /// The number of binary frames that a text frame has announced and that have not arrived yet.
     attachments: usize,
-    /// Where the next of them goes, if anywhere.
+    /// The destination of the next of these frames, if it has one.
     due: Option<Arc<Destination>>,
-    /// By the sender's side.
+    /// The cached destinations of each dial, by the side that sends the stream.
     routes: HashMap<DialId, [Option<Arc<Destination>>; 2]>,
     next_sweep: usize,
-    /// Bytes that came beside items and have not been counted.
+    /// The number of bytes that came beside items and are not counted yet.
     beside: usize,
 }
 
@@ -91,7 +91,7 @@ impl Inbox {
         }
     }
 
-    /// That of a link to another node, which needs not ask for the namespace.
+    /// Creates the inbox of a link to another node, which need not ask for the namespace.
     #[cfg(feature = "cluster")]
     pub(super) fn connected(version: Version, end: Partner) -> Self {
         Self {
@@ -101,12 +101,12 @@ impl Inbox {
         }
     }
 
-    /// Takes a message from the link.
+    /// Deals with a message from the link.
     pub(super) fn handle(&mut self, member: &Member, message: Message) -> Result<Handled, Ended> {
         let message = match message {
             Message::Binary(data) => return Ok(self.handle_binary(member, data)?),
             Message::Close(_) => return Err(Ended::ByPeer),
-            // The WebSocket's own, which it answers itself.
+            // The WebSocket answers its own pings.
             Message::Ping(_) | Message::Pong(_) => return Ok(Handled::Done),
             Message::Text(_) => message,
         };
@@ -132,7 +132,7 @@ impl Inbox {
                 let data = self.version.decode_base64(data)?;
                 Ok(self.handle_binary(member, data)?)
             }
-            // There it is the server that asks.
+            // In version 4 the server sends the pings, so there is nothing to answer.
             engine_io::Packet::Ping(_) if self.version == Version::V4 => Ok(Handled::Done),
             engine_io::Packet::Ping("probe") => Ok(Handled::Ping("3probe")),
             engine_io::Packet::Ping(_) => Ok(Handled::Ping("3")),
@@ -146,8 +146,8 @@ impl Inbox {
         }
     }
 
-    /// Whether a message may be dealt with before an item that came before it and waits: heartbeats, joins, dials, and the
-    /// answers to dials. All else belongs to a stream, or may end one.
+    /// Returns whether a message may overtake an item that came before it and waits. Heartbeats, joins, dials and the
+    /// answers to dials may. All other messages belong to a stream, or may end one.
     pub(super) fn may_overtake(&self, message: &Message) -> bool {
         match message {
             Message::Ping(_) | Message::Pong(_) => return true,
@@ -171,7 +171,7 @@ impl Inbox {
         }
     }
 
-    /// A parcel that waited is put in, or its destination is gone.
+    /// Handles the end of a wait: the parcel was put in, or its destination is gone.
     pub(super) fn handle_sent(&mut self, member: &Member, waiting: Waiting) {
         let Waiting {
             destination,
@@ -182,7 +182,7 @@ impl Inbox {
         note_sent(member, &destination, &sent, counted);
     }
 
-    /// A parcel has waited for too long: its dial is reset.
+    /// Resets the dial of a parcel that has waited for too long.
     pub(super) fn give_up(&mut self, member: &Member, waiting: Waiting) {
         let Waiting {
             push, destination, ..
@@ -223,7 +223,7 @@ impl Inbox {
         Ok(forward(member, delivery))
     }
 
-    /// Whether the peer's events are for us: it is connected to the namespace.
+    /// Returns whether the peer's events are accepted, that is, whether it is connected to the namespace.
     fn takes_events(&self, text: &str) -> Result<bool, ProtocolError> {
         match self.namespace {
             Namespace::Connected => Ok(true),
@@ -235,8 +235,8 @@ impl Inbox {
         }
     }
 
-    /// Deals with a packet, except for its attachments, that is of another namespace or of no use here, or asks for
-    /// a namespace.
+    /// Deals with a packet that belongs to another namespace, is of no use here, or asks for a namespace; its
+    /// attachments are left to the caller. Returns `None` for any other packet.
     fn pass_over(
         &mut self,
         member: &Member,
@@ -264,7 +264,7 @@ impl Inbox {
     /// Answers a peer that asks for the namespace.
     fn connect(&mut self, member: &Member) -> Result<(), ProtocolError> {
         let answer = match (self.version, self.namespace) {
-            // It need not ask.
+            // A client of version 3 is connected already, and need not ask.
             (Version::V3, Namespace::Connected) => return Ok(()),
             (Version::V4, Namespace::Connected) => {
                 return Err(ProtocolError::SocketIo("connected already"));
@@ -280,7 +280,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// The peer leaves the namespace, and keeps the link.
+    /// Handles a peer that leaves the namespace and keeps its link.
     fn disconnect(&mut self, member: &Member) {
         self.namespace = Namespace::Left;
         self.routes.clear();
@@ -314,7 +314,7 @@ impl Inbox {
                 Ok(Event::Stream { stream, event }) => {
                     return Ok(self.handle_stream(member, stream, &event, ack, message));
                 }
-                // On a way, it is us who ask.
+                // On a way, only this node sends requests; a request from the other end ends the link.
                 #[cfg(feature = "cluster")]
                 Ok(_) if self.end == Partner::Way => return Err(Ended::ByPeer),
                 Ok(event) => return Ok(request(member, event, ack)),
@@ -334,12 +334,12 @@ impl Inbox {
             socket_io::Packet::Ack { id, json } => {
                 member.hub.handle_ack(member.link, id, json);
             }
-            // A node that has no use for it hangs up.
+            // A node that no longer needs a link closes it, so this ends the link.
             socket_io::Packet::Disconnect if self.end != Partner::Client => {
                 return Err(Ended::ByPeer);
             }
             socket_io::Packet::Disconnect => self.disconnect(member),
-            // A server says it; the others are dealt with before.
+            // Only a server sends an error. The other packets were dealt with before.
             socket_io::Packet::Error(_)
             | socket_io::Packet::Connect(_)
             | socket_io::Packet::ForeignConnect(_)
@@ -356,7 +356,8 @@ impl Inbox {
         ack: Option<u64>,
         message: &Message,
     ) -> Handled {
-        // A credit gives something back for the other stream, too.
+        // An accept with a credit may also return credit of the dial's other stream, so it is dropped only when both
+        // are over.
         let is_over = match event {
             StreamEvent::Accept(Some(_)) => Route::is_dial_over,
             _ => Route::is_over,
@@ -367,7 +368,8 @@ impl Inbox {
         let (sends, receives) = (destination.route.sends, destination.route.receives);
         let end =
             || DialId::new(stream.dial_id).map_or(Sent::Nothing, |id| Sent::End(id, stream.sender));
-        // An acknowledgement that is asked for would be ours to give, not the other peer's.
+        // If the sender asked for an acknowledgement, the text is encoded anew without it: the other peer is not to
+        // give one.
         let text = |event: &StreamEvent| match ack {
             None => message.clone(),
             Some(_) => encode(stream, event.clone()),
@@ -404,7 +406,7 @@ impl Inbox {
         forward(member, delivery)
     }
 
-    /// Bytes that come beside items; how many count now.
+    /// Counts bytes that came beside items; returns the number of bytes that are charged now.
     fn count_beside(&mut self, bytes: usize) -> usize {
         self.beside += bytes;
         match self.beside >= BESIDE {
@@ -413,7 +415,7 @@ impl Inbox {
         }
     }
 
-    /// Where what this link sends on `stream` goes, unless the stream is over.
+    /// Returns the destination of what this link sends on `stream`; `None` if the stream is over or not the link's.
     fn destination(
         &mut self,
         member: &Member,
@@ -442,8 +444,7 @@ impl Inbox {
         Some(destination)
     }
 
-    /// Forgets the routes of ended streams, whenever there are twice as many routes as were left by
-    /// the last time.
+    /// Forgets the routes of ended streams, whenever there are twice as many routes as the last sweep left.
     fn sweep(&mut self) {
         if self.routes.len() < self.next_sweep {
             return;

@@ -1,4 +1,5 @@
-//! A join on its way: its proof is checked, somebody may be asked about it, and the registry hears of both.
+//! A join in progress: its proof is checked, the application may be asked about it, and the registry is told the
+//! outcome.
 
 use std::{
     sync::Arc,
@@ -20,21 +21,21 @@ use crate::{
 
 /// How far a join has come.
 pub(super) enum Begun {
-    /// The registry knows of it. If the link was refused too often, nothing is to be read from it until then.
+    /// The registry knows the outcome. If the link was refused too often, nothing may be read from it until this time.
     Told(Option<Instant>),
     Waits(Box<Joining>),
 }
 
-/// A join whose proof is good, and about which nobody has decided yet.
+/// A join with a valid proof, on which the application has not decided yet.
 #[derive(Debug)]
 pub(super) struct Joining {
-    /// Until it is decided.
+    /// The join; `None` once it is decided.
     checked: Option<Checked>,
     judging: Judging,
     round: u64,
 }
 
-/// Does the work for a join, and asks about it if somebody is to be asked.
+/// Checks the proof of a join, and asks the application about the join if there is a doorkeeper.
 pub(super) fn begin(member: &Member, check: Check) -> Begun {
     let checked = check.run();
     if let Some(address) = checked.proved() {
@@ -47,7 +48,7 @@ pub(super) fn begin(member: &Member, check: Check) -> Begun {
     let Some(join) = checked.join(member.client, visit) else {
         return Begun::Told(finish(member, checked));
     };
-    // Before it is asked about: what changes meanwhile is noticed.
+    // The round is read before the application is asked, so that a change during the decision is noticed.
     let round = doorkeeper.rounds();
     match doorkeeper.ask(join, || member.claimant) {
         Asked::Judged(judged) => Begun::Told(decided(member, doorkeeper, checked, judged, round)),
@@ -60,7 +61,7 @@ pub(super) fn begin(member: &Member, check: Check) -> Begun {
 }
 
 impl Joining {
-    /// Ready once, when it is decided and the registry knows; as [`Begun::Told`].
+    /// Becomes ready once, when the join is decided and the registry knows; the output is that of [`Begun::Told`].
     pub(super) fn poll(&mut self, member: &Member, cx: &mut Context<'_>) -> Poll<Option<Instant>> {
         let judged = ready!(self.judging.poll(cx));
         let decided = match (self.checked.take(), member.hub.doorkeeper()) {
@@ -73,7 +74,7 @@ impl Joining {
     }
 }
 
-/// Tells the registry of a join about which somebody was asked in that round.
+/// Tells the registry the outcome of a join about which the application was asked in `round`.
 fn decided(
     member: &Member,
     doorkeeper: &Doorkeeper,
@@ -92,7 +93,7 @@ fn decided(
     rest
 }
 
-/// Tells the registry of a join.
+/// Tells the registry the outcome of a join.
 fn finish(member: &Member, checked: Checked) -> Option<Instant> {
     let (joined, rest) = member.hub.with(|registry| {
         registry.handle_checked(member.link, checked, hub_now());

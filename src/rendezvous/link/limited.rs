@@ -1,4 +1,4 @@
-//! Items that wait for a quota, and what becomes of a link whose quota for the day is spent.
+//! Items that wait for a quota, and the end of a link's dials when a daily quota is spent.
 
 use std::{
     sync::Arc,
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// An item that waits until it may pass.
+/// An item that waits until the quotas let it pass.
 #[derive(Debug)]
 pub(super) struct Limited {
     pub(super) pass: Pass,
@@ -26,25 +26,25 @@ pub(super) struct Limited {
     pub(super) delivery: Delivery,
 }
 
-/// What has become of an item that waited.
+/// The outcome of an item's wait.
 #[derive(Debug)]
 pub(super) enum Passed {
-    /// It is handed on, or waits for room now. With it comes its turn, which is to be kept until the link sends the next
-    /// one or does not go on.
+    /// The item is relayed, or waits for room at its destination now. The pass holds the sender's turn. It is to be
+    /// kept until the link sends its next item or does not go on.
     On(Handled, Pass),
-    /// Its stream is over, and it is dropped.
+    /// The item's stream is over, and the item is dropped.
     Over,
-    /// It may not pass today.
+    /// A daily quota is spent, so the item may not pass today.
     Spent(Spending),
 }
 
 impl Limited {
-    /// How many bytes wait.
+    /// Returns the number of bytes that wait.
     pub(super) fn cost(&self) -> usize {
         self.delivery.parcel.cost()
     }
 
-    /// Whether its stream has ended meanwhile.
+    /// Returns whether the item's stream has ended meanwhile.
     fn is_over(&self) -> bool {
         let Delivery {
             destination, sent, ..
@@ -60,7 +60,7 @@ impl Limited {
     }
 }
 
-/// Hands an item on when it may pass.
+/// Relays the item in `slot` when it may pass.
 pub(super) fn poll(
     slot: &mut Option<Box<Limited>>,
     member: &Member,
@@ -89,7 +89,7 @@ pub(super) fn poll(
     })
 }
 
-/// The end of the dials of a link, some at a time, because a quota for the day is spent.
+/// The end of a link's dials, some at a time, because a daily quota is spent.
 #[derive(Debug)]
 pub(super) struct Spending {
     spent: Spent,
@@ -98,7 +98,7 @@ pub(super) struct Spending {
 }
 
 impl Spending {
-    /// Ends some; whether there may be more.
+    /// Ends some dials; returns whether there may be more.
     pub(super) fn step(&mut self, member: &Member) -> bool {
         let Self { spent, meter, last } = self;
         *last = member

@@ -1,13 +1,13 @@
-//! The heartbeats of Engine.IO 4, where it is the server that sends pings. No IO, no clock.
+//! The heartbeats of Engine.IO 4, where the server sends the pings. Does no IO and reads no clock.
 //!
-//! Whether they are answered is not looked at here: a pong is a byte like any other, and a link on
-//! which none came for a ping interval and a ping timeout is silent to [`Pulse`](super::Pulse).
+//! This module does not check whether pings are answered. A pong is a byte like any other, and a link on which no byte
+//! arrives for a ping interval and a ping timeout is silent to [`Pulse`](super::Pulse).
 
 use std::time::{Duration, Instant};
 
 use crate::protocol::engine_io::Version;
 
-/// When the next ping is to be sent, if ever.
+/// The schedule of the pings, if any are to be sent.
 #[derive(Debug)]
 pub(super) struct Pings {
     interval: Duration,
@@ -23,7 +23,7 @@ impl Pings {
         Self { interval, next }
     }
 
-    /// None at all.
+    /// Creates a schedule without pings.
     #[cfg(feature = "cluster")]
     pub(super) fn none() -> Self {
         Self {
@@ -32,7 +32,7 @@ impl Pings {
         }
     }
 
-    /// Whether a ping is to be sent now; the next one is due an interval later.
+    /// Returns whether a ping is to be sent now; the next one is due an interval later.
     pub(super) fn poll(&mut self, now: Instant) -> bool {
         let is_due = self.next.is_some_and(|next| next <= now);
         if is_due {
@@ -41,7 +41,7 @@ impl Pings {
         is_due
     }
 
-    /// How long to sleep at `now`, if nothing else is to be done for `otherwise`.
+    /// Returns how long to sleep at `now`, if nothing else has to be done for `otherwise`.
     pub(super) fn pause(&self, otherwise: Duration, now: Instant) -> Duration {
         let ping = self.next.map(|next| next.saturating_duration_since(now));
         ping.map_or(otherwise, |ping| ping.min(otherwise))
@@ -60,7 +60,7 @@ mod tests {
         let mut pings = Pings::new(Version::V4, 25 * SECOND, start);
         let mut now = start;
         for ping in 1..4 {
-            // Whatever else has to be done in between.
+            // The sleeps in between are for other work.
             while !pings.poll(now) {
                 now += pings.pause(10 * SECOND, now);
             }

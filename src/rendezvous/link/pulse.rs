@@ -1,43 +1,43 @@
-//! Whether a link is alive, told from how many bytes went through it. No IO, no clock.
+//! Whether a link is alive, judged by the number of bytes that went through it. Does no IO and reads no clock.
 
 use std::time::{Duration, Instant};
 
-/// What is to be done about a link.
+/// What has to be done about a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Beat {
-    /// Nothing.
+    /// Nothing has to be done.
     Fine,
-    /// Send a pong that nobody asked for: the ping may be stuck where we do not read it.
+    /// Send an unsolicited pong: the peer's ping may be stuck where it is not read.
     Pong,
-    /// The peer has said nothing for too long.
+    /// The peer has sent nothing for too long.
     Silent,
     /// The peer has taken nothing for too long.
     Stalled,
-    /// The peer has taken too little for too long, and others had to wait for it.
+    /// The peer has taken too little for too long while others waited for it.
     Slow,
 }
 
-/// What a look at the link shows.
+/// The state of a link at one check.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Vitals {
-    /// The bytes read so far.
+    /// The number of bytes read so far.
     pub(super) read: u64,
-    /// The bytes written so far.
+    /// The number of bytes written so far.
     pub(super) written: u64,
-    /// Whether we read, or wait for room at another link.
+    /// Whether the link is read; `false` while it waits, such as for room at another link.
     pub(super) reading: bool,
     /// Whether something waits to be written.
     pub(super) writing: bool,
-    /// Whether others wait for room here.
+    /// Whether others wait for room in this link's outbox.
     pub(super) holds_up: bool,
 }
 
-/// What a peer must take of what is sent to it.
+/// What a peer has to take of what is sent to it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Drain {
     /// How long it may take nothing at all.
     pub(super) stall: Duration,
-    /// How many bytes a second, on the average of that time, while it holds up others.
+    /// The least number of bytes a second that it has to take while it holds up others, on the average of that time.
     pub(super) rate: u64,
 }
 
@@ -50,9 +50,9 @@ pub(super) struct Pulse {
     written: u64,
     last_read: Instant,
     last_written: Instant,
-    /// Since when nothing is stuck.
+    /// The last time at which nothing was stuck.
     last_idle: Instant,
-    /// Since when others have been held up at every look, and how many bytes were written by then.
+    /// The time since which others were held up at every check, and the number of bytes written by then.
     holding_since: (Instant, u64),
 }
 
@@ -76,7 +76,7 @@ impl Pulse {
         }
     }
 
-    /// How often to [`check`](Self::check).
+    /// Returns how often to call [`check`](Self::check).
     pub(super) fn period(&self) -> Duration {
         (self.keep_alive / 2)
             .min(self.drain.stall / 4)
@@ -85,7 +85,7 @@ impl Pulse {
 
     pub(super) fn check(&mut self, vitals: Vitals, now: Instant) -> Beat {
         let heard = vitals.read != self.read;
-        // A peer that we do not read is not silent: we do not listen.
+        // A peer that is not read is not silent: its bytes may wait on the way.
         if heard || !vitals.reading {
             self.last_read = now;
         }
@@ -115,7 +115,7 @@ impl Pulse {
         }
     }
 
-    /// Whether others were held up for a whole stall timeout by a peer that took too little in it. One
+    /// Returns whether the peer has held up others for a whole stall timeout and taken too little in that time. A peer
     /// that holds up nobody may be as slow as it likes.
     fn is_slow(&mut self, vitals: Vitals, now: Instant) -> bool {
         let (since, written) = self.holding_since;
@@ -146,7 +146,7 @@ mod tests {
         holds_up: false,
     };
 
-    /// Checks every second until something is to be done.
+    /// Checks every second until something has to be done; returns the second and the result.
     fn first_beat(mut vitals: impl FnMut(u64) -> Vitals) -> (u64, Beat) {
         let start = Instant::now();
         let mut pulse = Pulse::new(25 * SECOND, 20 * SECOND, DRAIN, start);
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(first_beat(slow), (200, Beat::Fine));
     }
 
-    /// A peer that takes so many bytes every 20 seconds.
+    /// A peer that takes `bytes` bytes every 20 seconds.
     fn trickle(bytes: u64) -> impl Fn(u64) -> Vitals {
         move |second| Vitals {
             read: second,

@@ -15,11 +15,11 @@ use super::{
 };
 use crate::websocket::{Input, Message, Output, ReadError};
 
-/// How many messages are read before it is looked whether there is something to write.
+/// The number of messages that are read before the link checks whether there is something to write.
 const READS: usize = 32;
 
 impl<S: Input + Output> Link<S> {
-    /// Reads some messages; whether there may be more to do.
+    /// Reads some messages; returns whether there may be more to do.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         if let Some(spending) = &mut self.spending {
             if !spending.step(&self.member) {
@@ -27,7 +27,8 @@ impl<S: Input + Output> Link<S> {
             }
             return Ok(true);
         }
-        // First of all: others may wait for what it does.
+        // This comes first, even while nothing is read: the pass may hold the queue's timer or a turn, and other
+        // senders wait for both.
         let limited = self.poll_limited(cx);
         if self.spending.is_some() {
             return Ok(true);
@@ -72,7 +73,7 @@ impl<S: Input + Output> Link<S> {
                 return Ok(read > 0);
             }
             self.handle(message)?;
-            // It may have no room where it goes, or end the dials of the link.
+            // The item may find no room at its destination, or a spent daily quota may end the link's dials.
             let has_passed = is_limited || self.poll_limited(cx).is_ready();
             if !has_passed || !self.goes_on() {
                 return Ok(true);
@@ -83,7 +84,7 @@ impl<S: Input + Output> Link<S> {
 
     /// Deals with a message.
     fn handle(&mut self, message: Message) -> Result<(), Ended> {
-        // It is answered with a pong.
+        // The WebSocket answers a ping with a pong, which has to be flushed.
         self.unflushed |= matches!(message, Message::Ping(_));
         match self.inbox.handle(&self.member, message)? {
             Handled::Done => {}
@@ -92,7 +93,7 @@ impl<S: Input + Output> Link<S> {
             Handled::Join(joining) => self.joining = Some(joining),
             Handled::Limit(limited) => {
                 self.limited = Some(limited);
-                // Its sender has come back with the next item.
+                // The sender has come back with its next item, so it needs the turn of the last one no longer.
                 self.turn = None;
             }
             Handled::Wait(waiting) => self.wait(waiting),
@@ -100,7 +101,7 @@ impl<S: Input + Output> Link<S> {
         Ok(())
     }
 
-    /// Whether nothing keeps the next message from being read, but perhaps a quota.
+    /// Returns whether the next message may be read, apart from an item that waits for a quota.
     pub(super) fn goes_on(&self) -> bool {
         self.rest.is_none()
             && self.joining.is_none()
@@ -117,7 +118,7 @@ impl<S: Input + Output> Link<S> {
         self.waiting = Some(waiting);
     }
 
-    /// Ready when no item waits for a quota.
+    /// Becomes ready when no item waits for a quota.
     fn poll_limited(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.limited.is_none() {
             return Poll::Ready(());
@@ -143,7 +144,7 @@ impl<S: Input + Output> Link<S> {
         })
     }
 
-    /// Reads one message, and keeps it until it is its turn.
+    /// Reads one message, and keeps it until its turn.
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
         if self.ahead.is_none()
             && let Poll::Ready(message) = self.poll_message(cx)
@@ -157,15 +158,15 @@ impl<S: Input + Output> Link<S> {
         Ok(())
     }
 
-    /// Reads nothing until then.
+    /// Stops reading until then.
     fn rest_until(&mut self, until: std::time::Instant) {
         self.rest = Some(Box::pin(tokio::time::sleep_until(until.into())));
     }
 
-    /// Ready when nothing waits any more: it has found room, or its dial is given up.
+    /// Becomes ready when nothing waits any more: the parcel has found room, or its dial is given up.
     ///
-    /// Meanwhile it is not looked whether the peer has hung up: what it sent before that is still to be delivered, and
-    /// how long that may take is up to the destination.
+    /// During the wait, the link does not check whether the peer has hung up. What the peer sent before that still has
+    /// to be delivered, and how long that may take depends on the destination.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(waiting) = &mut self.waiting else {
             return Poll::Ready(());
@@ -178,7 +179,7 @@ impl<S: Input + Output> Link<S> {
         if let Some(waiting) = self.waiting.take() {
             self.holds.end(waiting.taken(), hub_now());
             if has_room {
-                // If the destination is gone, the registry is about to tell this link.
+                // If the destination is gone, the registry is about to notify this link.
                 self.inbox.handle_sent(&self.member, waiting);
             } else if !is_over {
                 self.inbox.give_up(&self.member, waiting);
@@ -187,8 +188,8 @@ impl<S: Input + Output> Link<S> {
         Poll::Ready(())
     }
 
-    /// Ready when what waits has done so for too long. The timer stays as it is from one wait to the next: most are
-    /// short.
+    /// Becomes ready when the parcel has waited for too long. The timer is kept from one wait to the next, because most
+    /// waits are short.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(look) = self.holds.next_look() {
             let at = Instant::from_std(look);
@@ -200,7 +201,7 @@ impl<S: Input + Output> Link<S> {
             ready!(timer.as_mut().poll(cx));
             self.patience = None;
             let now = hub_now();
-            // The timer may have been that of an earlier wait.
+            // The timer may have been set for an earlier wait.
             if look <= now {
                 self.look_at_holds(now);
                 if self.holds.next_look().is_none_or(|next| next <= now) {
@@ -211,7 +212,7 @@ impl<S: Input + Output> Link<S> {
         Poll::Pending
     }
 
-    /// Notes what the destination has taken, and whether it holds up anybody.
+    /// Records what the destination has taken, and clears its debt if it has held up no other dial.
     fn look_at_holds(&mut self, now: std::time::Instant) {
         let taken = self.waiting.as_ref().map_or(0, Waiting::taken);
         let stall_timeout = self.member.hub.config().limits().stall_timeout;
@@ -223,7 +224,7 @@ impl<S: Input + Output> Link<S> {
         }
     }
 
-    /// Whether there is nobody who can be held up: all that comes over a way goes to one link.
+    /// Returns whether there is no other dial to hold up. Everything that comes over a way goes to one link.
     fn has_one_dial(&self) -> bool {
         #[cfg(feature = "cluster")]
         if self.end == super::Partner::Way {

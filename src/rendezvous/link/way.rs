@@ -14,53 +14,54 @@ use crate::{
     websocket::Message,
 };
 
-/// A parcel on its way to another link.
+/// A parcel that waits for room at its destination.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) push: Push,
     pub(super) sent: Sent,
-    /// How many bytes count for its sender.
+    /// The number of bytes that are charged to the sender.
     pub(super) counted: usize,
     pub(super) destination: Arc<Destination>,
 }
 
 impl Waiting {
-    /// The link that it is for.
+    /// Returns the destination's link.
     pub(super) fn to(&self) -> LinkId {
         self.destination.route.to
     }
 
-    /// Whether it goes on from there to one of several links at another node, which judges those.
+    /// Returns whether the destination is a way, which leads to several links at another node. That node judges those
+    /// links itself.
     pub(super) fn goes_on(&self) -> bool {
         self.destination.outbox.is_way()
     }
 
-    /// How many bytes that link has taken.
+    /// Returns the number of bytes that the destination has taken so far.
     pub(super) fn taken(&self) -> u64 {
         self.destination.outbox.taken()
     }
 
-    /// Whether its stream has ended meanwhile: it is to be dropped.
+    /// Returns whether the parcel's stream has ended meanwhile, so that the parcel has to be dropped.
     pub(super) fn is_over(&self) -> bool {
         self.sent.is_over(&self.destination.route)
     }
 }
 
-/// What to note when a parcel is put in.
+/// What to record when a parcel is put in.
 #[derive(Debug)]
 pub(super) enum Sent {
     Nothing,
-    /// An item of so many bytes.
+    /// An item with this number of bytes.
     Item(usize),
     /// The end of a stream.
     End(DialId, Side),
 }
 
 impl Sent {
-    /// Whether there is nothing any more to which it belongs.
+    /// Returns whether that to which the parcel belongs is over.
     pub(super) fn is_over(&self, route: &Route) -> bool {
         match self {
-            // An accept gives something back for the other stream, too.
+            // An accept may also return credit of the dial's other stream, so it counts until both are over.
             Self::Nothing => route.is_dial_over(),
             Self::Item(_) | Self::End(..) => route.is_over(),
         }
@@ -72,21 +73,21 @@ impl Sent {
 pub(super) struct Destination {
     pub(super) route: Route,
     pub(super) outbox: Arc<Outbox>,
-    /// The text before each item. It is the same every time, so it is there once.
+    /// The text frame before each item. It is the same for every item, so it is encoded once.
     pub(super) header: Message,
 }
 
-/// A parcel that is to be handed on.
+/// A parcel to be relayed.
 #[derive(Debug)]
 pub(super) struct Delivery {
     pub(super) destination: Arc<Destination>,
     pub(super) parcel: Parcel,
     pub(super) sent: Sent,
-    /// How many bytes count for its sender.
+    /// The number of bytes that are charged to the sender.
     pub(super) counted: usize,
 }
 
-/// Hands a parcel on, when the quotas allow it.
+/// Relays a parcel, or returns it as an item that waits for a quota.
 pub(super) fn forward(member: &Member, delivery: Delivery) -> Handled {
     if delivery.counted > 0
         && let Some(quotas) = member.hub.quotas()
@@ -101,7 +102,7 @@ pub(super) fn forward(member: &Member, delivery: Delivery) -> Handled {
     put(member, delivery)
 }
 
-/// Puts a parcel in where it goes, if there is room.
+/// Puts a parcel into its destination's outbox, if there is room.
 pub(super) fn put(member: &Member, delivery: Delivery) -> Handled {
     let Delivery {
         destination,
@@ -112,7 +113,7 @@ pub(super) fn put(member: &Member, delivery: Delivery) -> Handled {
     let flow = destination.route.flow();
     match destination.outbox.try_push(flow, parcel) {
         Ok(()) => note_sent(member, &destination, &sent, counted),
-        // The registry is about to tell this link.
+        // The registry is about to notify this link.
         Err(TryPushError::Closed) => {}
         Err(TryPushError::Full(parcel)) => {
             let push = Push::new(destination.outbox.clone(), flow, parcel);

@@ -1,4 +1,4 @@
-//! What a node knows of its cluster.
+//! The metrics of what a node knows of its cluster.
 
 use std::fmt;
 
@@ -70,7 +70,7 @@ pub(super) fn encode(status: &ClusterStatus, to: &mut DescriptorEncoder<'_>) -> 
     encode_trunks(&status.each, to)
 }
 
-/// What there is of each trunk.
+/// Encodes the metrics of each trunk.
 fn encode_trunks(trunks: &[TrunkStatus], to: &mut DescriptorEncoder<'_>) -> fmt::Result {
     type Number = fn(&TrunkStatus) -> u64;
     let all: [(&str, &str, MetricType, Number); 5] = [

@@ -1,8 +1,8 @@
-//! What waits for one link of the data of its dials: a queue for each dial, in fair turns. No IO.
+//! The queued data of dials for one link: a queue for each dial, served in fair turns. Does no IO.
 //!
-//! Deficit round robin by bytes with the new queues before the old ones, as in FQ-CoDel (RFC 8290, section 4.2): a
-//! dial that sends little is served at once, beside however many that send much. A queue is there only while something waits
-//! in it.
+//! The schedule is deficit round robin by bytes, with new queues before old ones, as in FQ-CoDel (RFC 8290, section
+//! 4.2). So a dial that sends little is served at once, beside any number of dials that send much. A queue exists only
+//! while something waits in it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,27 +12,27 @@ use std::{
 use super::{KEPT_SLOTS, Parcel, Ticket};
 use crate::rendezvous::registry::FlowId;
 
-/// What a dial may have written at each of its turns, in bytes, and what it may always have queued: an item of
-/// 16 KiB with all that it costs. Sixteen dials take a millisecond for a round of items of 128 KiB, so
-/// these have to save up several turns for each.
+/// The number of bytes that a dial may write in each of its turns, and that it may always have queued: an item of 16
+/// KiB with its overhead. Sixteen dials take a millisecond for a round of items of 128 KiB, so such a dial has to save
+/// up several turns for each item.
 pub(super) const QUANTUM: usize = 17 * 1024;
-/// How many times as much as is free a dial may have queued: eight ninths of all when it is alone.
+/// A dial may have queued this many times the free room: eight ninths of all when it is alone.
 const SHARE: usize = 8;
 
-/// What the queue of one dial takes, in bytes, before there is much in it.
+/// The memory that the queue of one dial takes itself, in bytes, before there is much in it.
 const FLOW: usize = 512;
 
-/// What waits of one dial.
+/// The queue of one dial.
 #[derive(Debug, Default)]
 struct Flow {
-    /// These go first.
+    /// Accepts, which go first.
     accepts: VecDeque<Parcel>,
     parcels: VecDeque<Parcel>,
-    /// Without notices.
+    /// The queued bytes, without notices.
     bytes: usize,
-    /// What may be written before it is the next one's turn.
+    /// The number of bytes that may be written before the next dial's turn.
     deficit: usize,
-    /// Who waits for room behind what is queued.
+    /// Pushes that wait for room behind what is queued.
     waiting: Vec<(Ticket, Waker)>,
 }
 
@@ -58,17 +58,17 @@ impl Flow {
 #[derive(Debug, Default)]
 pub(super) struct Flows {
     by_id: BTreeMap<FlowId, Flow>,
-    /// Those that have had no turn yet.
+    /// The dials that have had no turn yet.
     new: VecDeque<FlowId>,
-    /// The others, in the order of their turns; some may be empty by now.
+    /// The other dials, in the order of their turns. Their queues may be empty by now.
     old: VecDeque<FlowId>,
-    /// How many parcels there are.
+    /// The number of queued parcels.
     len: usize,
-    /// How many bytes they have, without notices.
+    /// The number of queued bytes, without notices.
     data: usize,
-    /// How many of these are beyond the quantum of their dial.
+    /// The number of these bytes that are beyond the quantum of their dial.
     beyond: usize,
-    /// How many bytes the notices have, which wait for no room.
+    /// The number of queued bytes of notices, which never wait for room.
     notices: usize,
 }
 
@@ -77,26 +77,27 @@ impl Flows {
         self.len == 0
     }
 
-    /// How many bytes wait, with those of the queues themselves.
+    /// Returns the number of queued bytes, together with the memory of the queues themselves.
     pub(super) fn memory(&self) -> usize {
         self.data + self.notices + self.by_id.len() * FLOW
     }
 
-    /// How many bytes wait that have waited for room.
+    /// Returns the number of queued bytes of peers' data, which needs room.
     pub(super) fn data(&self) -> usize {
         self.data
     }
 
-    /// How many bytes wait that the server itself has put in.
+    /// Returns the number of queued bytes that the server itself has put in.
     pub(super) fn notices(&self) -> usize {
         self.notices
     }
 
-    /// Whether a dial may have so much more queued, where `limit` is for all of them. `is_next` is whether nobody
-    /// has waited for longer.
+    /// Returns whether a dial may have `cost` more bytes queued, where `limit` is for all dials. `is_next` tells
+    /// whether no other push has waited for longer.
     ///
-    /// What is small always finds room, until there is twice the limit. Otherwise a dial may have its share of the limit, or
-    /// one parcel of any size when it is next: what others have within their quantum is not in its way.
+    /// A small amount always finds room, until twice the limit is queued. Otherwise a dial that is next may have its
+    /// share of the limit, or one parcel of any size: what other dials have within their quantum does not count against
+    /// that parcel.
     pub(super) fn has_room(&self, id: FlowId, cost: usize, limit: usize, is_next: bool) -> bool {
         let queued = self.by_id.get(&id).map_or(0, |flow| flow.bytes);
         let (more, all) = (queued + cost, self.data + cost);
@@ -111,12 +112,13 @@ impl Flows {
         has_share || (queued == 0 && self.takes_first(limit))
     }
 
-    /// Whether a dial that has nothing queued may have one parcel of any size. What is small leaves room for that.
+    /// Returns whether a dial that has nothing queued may queue one parcel of any size. Small amounts leave room for
+    /// that.
     pub(super) fn takes_first(&self, limit: usize) -> bool {
         self.beyond <= limit && self.data <= limit.saturating_mul(2)
     }
 
-    /// Puts data in.
+    /// Queues data of a dial.
     pub(super) fn push(&mut self, id: FlowId, parcel: Parcel) {
         let cost = parcel.cost();
         let new = &mut self.new;
@@ -138,7 +140,7 @@ impl Flows {
         }
     }
 
-    /// Puts a notice in behind the data of its dial; gives it back if there is none.
+    /// Queues a notice behind the data of its dial; gives the notice back if no data is queued.
     pub(super) fn push_notice(&mut self, id: FlowId, notice: Parcel) -> Result<(), Parcel> {
         match self.by_id.get_mut(&id).filter(|flow| flow.len() > 0) {
             None => Err(notice),
@@ -151,7 +153,8 @@ impl Flows {
         }
     }
 
-    /// Takes what is next, if it has so many messages at most. Who waits for room behind it is to be woken.
+    /// Takes the next parcel, if it has at most `slots` messages. Adds to `woken` the pushes that wait for room behind
+    /// it.
     pub(super) fn pop(&mut self, slots: usize, woken: &mut Vec<Waker>) -> Option<Parcel> {
         loop {
             let is_new = !self.new.is_empty();
@@ -171,7 +174,7 @@ impl Flows {
                     }
                 }
                 next => {
-                    // One that had nothing for a moment is not new again at once.
+                    // A dial whose queue is empty for a moment becomes an old one, so that it is not new again at once.
                     if next.is_some() {
                         flow.deficit += QUANTUM;
                     }
@@ -198,7 +201,7 @@ impl Flows {
         }
     }
 
-    /// Forgets those that are empty when all are.
+    /// Forgets all queues when all are empty.
     fn tidy(&mut self) {
         if self.len > 0 {
             return;
@@ -210,7 +213,8 @@ impl Flows {
         }
     }
 
-    /// Takes all that waits of a dial, in no order. Who waits for room behind it is to be woken.
+    /// Removes the queue of a dial and returns its parcels, in the order of writing. Adds to `woken` the pushes that
+    /// wait for room behind them.
     pub(super) fn remove(&mut self, id: FlowId, woken: &mut Vec<Waker>) -> Vec<Parcel> {
         let Some(mut flow) = self.by_id.remove(&id) else {
             return Vec::new();
@@ -229,7 +233,8 @@ impl Flows {
         parcels
     }
 
-    /// Has somebody woken when something of a dial is taken; false if nothing of it waits.
+    /// Registers a push to be woken when a parcel of the dial is taken; returns `false` if nothing of the dial is
+    /// queued.
     pub(super) fn wait(&mut self, id: FlowId, ticket: Ticket, waker: &Waker) -> bool {
         let Some(flow) = self.by_id.get_mut(&id).filter(|flow| flow.len() > 0) else {
             return false;
@@ -241,14 +246,14 @@ impl Flows {
         true
     }
 
-    /// Somebody does not wait for a dial any more.
+    /// Forgets a push that does not wait for a dial any more.
     pub(super) fn forget(&mut self, id: FlowId, ticket: Ticket) {
         if let Some(flow) = self.by_id.get_mut(&id) {
             flow.waiting.retain(|(other, _)| *other != ticket);
         }
     }
 
-    /// All who wait, to be woken.
+    /// Removes and returns the wakers of all pushes that wait.
     pub(super) fn drain_waiting(&mut self) -> Vec<Waker> {
         let flows = self.by_id.values_mut();
         let waiting = flows.flat_map(|flow| flow.waiting.drain(..));

@@ -17,7 +17,7 @@ fn item(cost: usize) -> Parcel {
     Parcel::Item(text("h"), Message::Binary(data.into()))
 }
 
-/// The costs of what is taken next, so many.
+/// Takes the next `count` parcels and returns their costs.
 fn pop(flows: &mut Flows, count: usize) -> Vec<usize> {
     let parcels = (0..count).map_while(|_| flows.pop(2, &mut Vec::new()));
     parcels.map(|parcel| parcel.cost()).collect()
@@ -63,7 +63,7 @@ fn what_is_long_does_not_go_first_because_its_dial_is_new() {
     flows.push(FlowId(1), item(100_000));
     let before = pop(&mut flows, 100);
     let turn = before.iter().position(|cost| *cost == 100_000);
-    // It saves up for six turns.
+    // It saves up for six turns first.
     assert!(turn.is_some_and(|turn| turn >= 5), "{turn:?}");
 }
 
@@ -76,7 +76,7 @@ fn one_that_had_nothing_for_a_moment_is_not_new_again() {
     pop(&mut flows, 3);
     flows.push(FlowId(1), item(300));
     assert_eq!(pop(&mut flows, 2), [300, 10_000]);
-    // Its turn is behind the other one's.
+    // Its turn comes after that of the other dial.
     flows.push(FlowId(1), item(400));
     flows.push(FlowId(2), item(500));
     assert_eq!(pop(&mut flows, 1), [500]);
@@ -129,7 +129,7 @@ fn a_share_shrinks_with_the_dials_that_have_one() {
         shares.iter().all(|share| *share + 1000 > QUANTUM),
         "{shares:?}"
     );
-    // As long as there is more than the limit, only what is small fits.
+    // While more than the limit is queued, only small amounts fit.
     flows.push(FlowId(9), item(LIMIT / 2));
     assert!(!flows.has_room(FlowId(10), QUANTUM + 1, LIMIT, true));
     assert!(flows.has_room(FlowId(10), QUANTUM / 2, LIMIT, false));
@@ -156,7 +156,7 @@ fn many_dials_with_little_keep_no_room_from_one_with_much() {
     flows.push(honest, item(130_000));
     assert!(!flows.has_room(honest, 130_000, LIMIT, true));
     assert!(!flows.has_room(FlowId(1_000_001), 130_000, LIMIT, true));
-    // It has its turn among them.
+    // It has its turn among the others.
     let before = pop(&mut flows, 10_000);
     assert!(before.contains(&130_000));
     assert_eq!((flows.beyond, flows.data()), (0, 0));
@@ -182,7 +182,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What is in a parcel: the number that it was given.
+/// The number that was put into a parcel.
 fn number(parcel: &Parcel) -> usize {
     let (Parcel::Item(message, _) | Parcel::Accept(message) | Parcel::Notice(message)) = parcel
     else {
@@ -193,7 +193,7 @@ fn number(parcel: &Parcel) -> usize {
 }
 
 proptest! {
-    /// Nothing is lost, nothing comes twice, the order of each dial stays, and all is counted.
+    /// No parcel is lost or duplicated, each dial's order is kept, and the counts are right.
     #[test]
     fn each_dial_keeps_its_order(ops in proptest::collection::vec(op(), 1..200)) {
         let mut flows = Flows::default();

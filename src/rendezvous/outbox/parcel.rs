@@ -9,24 +9,25 @@ use crate::{
     websocket::Message,
 };
 
-/// What a queued message costs beside its bytes: its slots here and with the WebSocket, and its header.
+/// What a queued message costs beside its bytes, in bytes: its slots here and in the WebSocket's queue, and its header.
 pub(super) const OVERHEAD: usize = 128;
 
-/// What goes onto the link without anything else in between.
+/// What is written to a link as one piece.
 #[derive(Debug)]
 pub(in crate::rendezvous) enum Parcel {
     /// One message.
     One(Message),
-    /// What a peer tells the sender of a stream. It goes before the items of its dial.
+    /// A receiver's accept for the sender of a stream. It goes before the items of its dial.
     Accept(Message),
-    /// What the server itself says of a dial: the answer to its dialler, the end of a stream. It goes behind the data
-    /// of the dial.
+    /// What the server itself says about a dial: the answer to its dialer, or the end of a stream. It goes behind the
+    /// data of the dial.
     Notice(Message),
-    /// The text that announces an item, and the item.
+    /// The text that announces an item, and the item itself.
     Item(Message, Message),
-    /// The answer to a join. With a gate it waits, with all behind it, until others have been told something.
+    /// The answer to a join. With a gate, it waits until others have been told of the newcomer, and all behind it
+    /// waits, too.
     Welcome(Box<Welcome>, Option<Arc<Gate>>),
-    /// Announcements. They are never queued.
+    /// Announcements, which are never queued.
     News(Bytes),
 }
 

@@ -9,7 +9,7 @@ use std::{
 use super::{Closed, Inner, Outbox, Parcel, Ticket, wake};
 use crate::rendezvous::registry::FlowId;
 
-/// A parcel of a dial that waits for room. Dropping it gives its place in the line up.
+/// A parcel of a dial that waits for room. Dropping it gives up its place in line.
 #[derive(Debug)]
 pub(in crate::rendezvous) struct Push {
     outbox: Arc<Outbox>,
@@ -28,14 +28,14 @@ impl Push {
         }
     }
 
-    /// How many bytes wait for room.
+    /// Returns the number of bytes that wait for room.
     pub(in crate::rendezvous) fn cost(&self) -> usize {
         self.parcel.as_ref().map_or(0, Parcel::cost)
     }
 }
 
 impl Inner {
-    /// Has somebody woken when there may be room for its data; gives its ticket.
+    /// Registers a push to be woken when there may be room for its data; returns its ticket.
     fn wait(&mut self, flow: FlowId, ticket: Option<Ticket>, cx: &Context<'_>) -> Ticket {
         let ticket = ticket.unwrap_or_else(|| {
             let ticket = self.next_ticket;
@@ -82,7 +82,7 @@ impl Future for Push {
         }
         let parcel = this.parcel.take();
         let writer = parcel.and_then(|parcel| inner.push_data(this.flow, parcel));
-        // There may be room for the next one, too.
+        // There may be room for the next push, too.
         let next = inner.first_in_line(this.outbox.limit);
         this.outbox.unlock(inner);
         wake(writer.into_iter().chain(next));
@@ -97,7 +97,7 @@ impl Drop for Push {
         };
         let mut inner = self.outbox.lock();
         inner.forget(self.flow, ticket);
-        // The one behind may fit where this one did not.
+        // The next push may fit where this one did not.
         let next = inner.first_in_line(self.outbox.limit);
         drop(inner);
         wake(next);

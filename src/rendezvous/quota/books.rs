@@ -1,4 +1,4 @@
-//! What everybody has sent, lately and today. No IO, no clock.
+//! What each peer, origin, group and tenant has sent lately and today. Does no IO and reads no clock.
 
 use std::{sync::Arc, time::Instant};
 
@@ -19,10 +19,10 @@ use crate::rendezvous::{
 pub(super) struct Books {
     settings: QuotaSettings,
     peers: Buckets<Peer>,
-    /// In all tenants together.
+    /// Origins, counted over all tenants together.
     origins: Buckets<Origin>,
     groups: Buckets<Group>,
-    /// The part of an origin in one of the tenants where it has something to send.
+    /// The part of an origin's rate in one tenant, while the origin has items waiting in other tenants, too.
     parts: Buckets<(Tenant, Origin)>,
     tenants: Buckets<Tenant>,
     origin_days: Days<Origin>,
@@ -45,12 +45,13 @@ impl Books {
         }
     }
 
-    /// When a peer may send again; `None` if it may now. The same of the others below.
+    /// Returns when a peer may send again, or `None` if it may now. The same holds for origins, groups and tenants
+    /// below.
     pub(super) fn peer_opens(&self, peer: Peer, now: Instant) -> Option<Instant> {
         self.peers.opens(peer, now)
     }
 
-    /// Until when it takes to pay for what a peer has sent, if that is remembered.
+    /// Returns until when a peer is paying for what it has sent, if that is remembered.
     pub(super) fn peer_pays_until(&self, peer: Peer) -> Option<Instant> {
         self.peers.until(peer)
     }
@@ -73,17 +74,18 @@ impl Books {
         self.tenants.opens(tenant, now)
     }
 
-    /// Whether others wait for what an origin sends.
+    /// Returns whether the peers of an origin wait for each other, because they share a rate.
     pub(super) fn is_shared(&self) -> bool {
         self.is_by_tenant() || self.settings.origin.per_second.is_some()
     }
 
-    /// Whether origins wait for each other.
+    /// Returns whether the origins of a tenant wait for each other, because they share a rate.
     pub(super) fn is_by_tenant(&self) -> bool {
         self.settings.tenant.per_second.is_some()
     }
 
-    /// Somebody has sent so many bytes. So many other tenants have something of its origin, too.
+    /// Charges a sender for `bytes` bytes. `others` is the number of other tenants in which its origin waits with
+    /// items, too.
     pub(super) fn charge(
         &mut self,
         sender: &Sender,
@@ -109,7 +111,7 @@ impl Books {
         if of_origin.per_day.is_some() {
             self.origin_days.count(origin, bytes, today);
         }
-        // An IPv4 address is its own group.
+        // An IPv4 address is its own group, so its bytes are counted already.
         if let Origin::V6(_) = origin {
             let group = origin.group();
             if let Some(rate) = of_origin.per_second {
@@ -124,13 +126,13 @@ impl Books {
         if let Some(rate) = of_tenant.per_second {
             self.tenants.charge(tenant, bytes, rate, now);
         }
-        // A peer's day is counted with the peer.
+        // A peer's bytes of the day are counted by its meter.
         if of_tenant.per_day.is_some() {
             self.tenant_days.count(tenant, bytes, today);
         }
     }
 
-    /// Whose quota for the day is spent, if any that counts for a peer there.
+    /// Returns whose daily quota is spent, of those that apply to this peer in this tenant.
     pub(super) fn spent(
         &self,
         claimant: &Claimant,

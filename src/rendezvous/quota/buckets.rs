@@ -5,14 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How much whoever has rested may send at once, in time at the full rate.
+/// The burst that a key may send at once after a rest, as time at the full rate.
 pub(super) const BURST: Duration = Duration::from_millis(125);
-/// How many are remembered that have something to pay. Beyond that, whoever is the first to have paid is forgotten.
+/// The largest number of remembered keys that still have to pay. Beyond it, the key that will have paid first is
+/// forgotten.
 const MOST: usize = 64 * 1024;
-/// How many that have paid are forgotten at once: more than are remembered anew.
+/// The number of keys that have paid and are forgotten at once: more than the one that may be remembered anew.
 const FORGOTTEN_AT_ONCE: usize = 4;
 
-/// A bucket for each key: until when it takes to pay for what has passed.
+/// A bucket for each key: the time until which the key pays for what has passed.
 #[derive(Debug)]
 pub(super) struct Buckets<K> {
     until: BTreeMap<K, Instant>,
@@ -29,17 +30,17 @@ impl<K> Default for Buckets<K> {
 }
 
 impl<K: Ord + Copy> Buckets<K> {
-    /// When a key may send again; `None` if it may now.
+    /// Returns when a key may send again, or `None` if it may now.
     pub(super) fn opens(&self, key: K, now: Instant) -> Option<Instant> {
         self.until.get(&key).copied().filter(|until| *until > now)
     }
 
-    /// Until when it takes a key to pay, if that is remembered.
+    /// Returns until when a key pays for what it has sent, if that is remembered.
     pub(super) fn until(&self, key: K) -> Option<Instant> {
         self.until.get(&key).copied()
     }
 
-    /// A key has sent so many bytes, of so many a second.
+    /// Charges a key for `bytes` bytes at a rate of `per_second` bytes a second.
     pub(super) fn charge(&mut self, key: K, bytes: u64, per_second: u64, now: Instant) {
         self.forget_paid(now);
         let rested = now.checked_sub(BURST).unwrap_or(now);
@@ -72,7 +73,7 @@ impl<K: Ord + Copy> Buckets<K> {
     }
 }
 
-/// How long it takes to pay for so many bytes.
+/// Returns how long it takes to pay for `bytes` bytes.
 fn cost(bytes: u64, per_second: u64) -> Duration {
     let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(per_second.max(1));
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -95,7 +96,7 @@ mod tests {
         assert_eq!(buckets.opens(1, start), Some(start + 50 * MILLI));
         assert_eq!(buckets.opens(2, start), None);
         assert_eq!(buckets.opens(1, start + 50 * MILLI), None);
-        // Whoever rests for long has saved up no more than a burst.
+        // A key that rests for long saves up no more than a burst.
         let later = start + 10_000 * MILLI;
         buckets.charge(1, 225, 1000, later);
         assert_eq!(buckets.opens(1, later), Some(later + 100 * MILLI));

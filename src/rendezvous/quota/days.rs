@@ -1,14 +1,14 @@
-//! What somebody has sent today.
+//! What each key has sent today.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::rendezvous::day::Day;
 
-/// How many are remembered. Beyond that, a newcomer takes the place of whoever has sent least, and what that one has sent counts
-/// for the newcomer: so nobody gets rid of what has been counted.
+/// The number of keys that are remembered. Beyond it, a newcomer takes the place of the key that has sent least, and
+/// inherits that key's count. So no key can get rid of what has been counted.
 const MOST: usize = 20_000;
 
-/// What each key has sent today.
+/// The bytes that each key has sent today.
 #[derive(Debug)]
 pub(super) struct Days<K> {
     today: Day,
@@ -27,15 +27,16 @@ impl<K> Default for Days<K> {
 }
 
 impl<K: Ord + Copy> Days<K> {
-    /// How many bytes a key has sent today.
+    /// Returns the number of bytes that a key has sent today.
     pub(super) fn sent(&self, key: K, today: Day) -> u64 {
         let sent = self.sent.get(&key).filter(|_| today == self.today);
         sent.copied().unwrap_or_default()
     }
 
-    /// A key has sent so many bytes more.
+    /// Counts `bytes` more bytes of a key.
     pub(super) fn count(&mut self, key: K, bytes: u64, today: Day) {
-        // Whoever has looked at the clock just before midnight comes too late.
+        // A caller that read the clock just before midnight may come after the new day has begun. It does not begin the
+        // old day anew.
         if today > self.today || today.is_before(self.today) {
             *self = Self {
                 today,
@@ -85,7 +86,7 @@ mod tests {
         days.count(1, 70, day(3));
         days.count(1, 7, day(2));
         assert_eq!(days.sent(1, day(3)), 77);
-        // A clock that was wrong, and is right again.
+        // A clock that was wrong is right again.
         days.count(1, 5, day(1));
         assert_eq!((days.sent(1, day(1)), days.sent(1, day(3))), (5, 0));
     }
@@ -96,7 +97,7 @@ mod tests {
         for key in 0..MOST {
             days.count(key, 100, day(3));
         }
-        // Two that drive out each other all the time.
+        // Two keys take each other's place again and again.
         for _ in 0..10 {
             days.count(MOST, 10, day(3));
             days.count(MOST + 1, 10, day(3));

@@ -1,4 +1,4 @@
-//! What waits in one tenant, and whose turn it is there. No IO, no clock.
+//! The items that wait in one tenant, and whose turn it is there. Does no IO and reads no clock.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -8,29 +8,29 @@ use crate::rendezvous::{
     origin::{Claimant, Group, Origin},
 };
 
-/// What even the smallest item costs in turns: whoever sends single bytes is not to have all of them.
+/// The least cost of an item in turns, in bytes. Without it, a sender of single bytes would get almost all turns.
 const LEAST_COST: u64 = 1024;
 
 pub(super) type Ticket = u64;
 /// The number of a peer's meter.
 pub(super) type Peer = u64;
-/// A peer at an origin: it may have links at several.
+/// A peer at one origin. A peer may have links from several origins.
 pub(super) type Flow = (Origin, Peer);
 
 /// The items of a peer.
 #[derive(Debug, Default)]
 struct Waiting {
     place: Place,
-    /// With what each costs.
+    /// The waiting items, with the cost of each in bytes.
     items: VecDeque<(Ticket, u64)>,
-    /// How many have passed whose links may be about to send the next one.
+    /// The number of items that have passed and whose links may be about to send the next one.
     served: usize,
-    /// Whether it is among those that have nothing and have had more than their share.
+    /// Whether the peer is listed as in debt: it has no items, and has had more than its share.
     is_in_debt: bool,
 }
 
 impl Waiting {
-    /// Whether it has nothing, and is not about to have something.
+    /// Returns whether the peer has no items and is not about to send one.
     fn is_done(&self) -> bool {
         self.items.is_empty() && self.served == 0
     }
@@ -47,12 +47,12 @@ struct Peers {
 pub(super) struct Lane {
     origins: BTreeMap<Origin, Peers>,
     fair: Fair,
-    /// Groups that wait for one of theirs to come back with its next item.
+    /// Groups that wait for one of their peers to come back with its next item.
     awaited: BTreeSet<Group>,
 }
 
 impl Lane {
-    /// An item of so many bytes waits from now on.
+    /// Adds an item of `bytes` bytes.
     pub(super) fn enter(&mut self, claimant: &Claimant, peer: Peer, ticket: Ticket, bytes: u64) {
         let origin = claimant.origin;
         self.fair.add(claimant);
@@ -65,7 +65,7 @@ impl Lane {
         self.has_come_back(origin);
     }
 
-    /// An item that waited is gone.
+    /// Removes an item that was still waiting.
     pub(super) fn drop_item(&mut self, flow: Flow, ticket: Ticket) {
         if let Some(waiting) = self.waiting_of(flow) {
             waiting.items.retain(|(other, _)| *other != ticket);
@@ -73,7 +73,7 @@ impl Lane {
         self.go_on(flow);
     }
 
-    /// The link of an item that has passed has come back, or does not come now.
+    /// Ends the turn of an item that has passed: its link has come back, or does not come back now.
     pub(super) fn end_turn(&mut self, flow: Flow) {
         if let Some(waiting) = self.waiting_of(flow) {
             waiting.served = waiting.served.saturating_sub(1);
@@ -81,7 +81,7 @@ impl Lane {
         self.go_on(flow);
     }
 
-    /// An item is forgotten that was not to pass.
+    /// Forgets an item, and lets its peer and its group go on.
     pub(super) fn go_on(&mut self, flow: Flow) {
         let (origin, _) = flow;
         self.make_ready(flow);
@@ -89,29 +89,29 @@ impl Lane {
         self.fair.remove(origin);
     }
 
-    /// Whether something of an origin waits for its turn.
+    /// Returns whether something of an origin waits for its turn.
     pub(super) fn wants(&self, origin: Origin) -> bool {
         self.fair.wants(origin)
     }
 
-    /// The origin whose turn it is.
+    /// Returns the origin whose turn it is.
     pub(super) fn first_origin(&self) -> Option<Origin> {
         self.fair.first()
     }
 
-    /// The peer whose turn it is at an origin.
+    /// Returns the peer whose turn it is at an origin.
     pub(super) fn first_peer(&self, origin: Origin) -> Option<Peer> {
         self.origins.get(&origin)?.order.first()
     }
 
-    /// What a peer has at the head of its items.
+    /// Returns the first item of a peer.
     pub(super) fn first_item(&self, (origin, peer): Flow) -> Option<Ticket> {
         let waiting = self.origins.get(&origin)?.waiting.get(&peer)?;
         waiting.items.front().map(|(ticket, _)| *ticket)
     }
 
-    /// The first item of a peer has had its turn. If it is to be handed on, its bytes count, and its link may be about to
-    /// come with the next one if others wait for that.
+    /// Removes the first item of a peer, which has had its turn. If `is_on`, the item is relayed and its bytes count.
+    /// If also `is_awaited`, others wait for the link to come back with its next item.
     pub(super) fn take_first(&mut self, (origin, peer): Flow, is_on: bool, is_awaited: bool) {
         if let Some(peers) = self.origins.get_mut(&origin)
             && let Some(waiting) = peers.waiting.get_mut(&peer)
@@ -125,12 +125,12 @@ impl Lane {
         self.make_ready((origin, peer));
     }
 
-    /// Nothing of an origin passes for now.
+    /// Suspends an origin for now.
     pub(super) fn rest_origin(&mut self, origin: Origin) {
         self.fair.rest(origin);
     }
 
-    /// An origin has room again.
+    /// Resumes an origin that has room again.
     pub(super) fn wake_origin(&mut self, origin: Origin) {
         let peers = self.origins.get(&origin);
         if peers.is_some_and(|peers| !peers.order.is_empty()) {
@@ -138,32 +138,32 @@ impl Lane {
         }
     }
 
-    /// Nothing of a group passes for now.
+    /// Suspends a group for now.
     pub(super) fn hold(&mut self, group: Group) {
         self.fair.hold(group);
     }
 
-    /// The next turn of a group is that of a peer whose link is about to come back.
+    /// Suspends a group whose next turn belongs to a peer that is about to come back with its next item.
     pub(super) fn await_next(&mut self, group: Group) {
         self.awaited.insert(group);
         self.fair.hold(group);
     }
 
-    /// A group has room again.
+    /// Resumes a group that has room again, unless it waits for a peer to come back.
     pub(super) fn release(&mut self, group: Group) {
         if !self.awaited.contains(&group) {
             self.fair.release(group);
         }
     }
 
-    /// One of those that an origin's group waits for has come back, or does not come now.
+    /// Resumes the group of an origin if it waited for a peer that has come back, or that does not come back now.
     fn has_come_back(&mut self, origin: Origin) {
         if self.awaited.remove(&origin.group()) {
             self.fair.release(origin.group());
         }
     }
 
-    /// A peer may have something that may pass, or something else than before.
+    /// Puts a peer into the order: it may have an item that may pass, or another one than before.
     pub(super) fn make_ready(&mut self, (origin, peer): Flow) {
         let Some(peers) = self.origins.get_mut(&origin) else {
             return;
@@ -177,7 +177,7 @@ impl Lane {
         }
     }
 
-    /// A peer has nothing that may pass.
+    /// Takes a peer that has nothing that may pass out of the order.
     pub(super) fn rest(&mut self, (origin, peer): Flow) {
         let Some(peers) = self.origins.get_mut(&origin) else {
             return;
@@ -194,27 +194,27 @@ impl Lane {
         self.origins.get_mut(&origin)?.waiting.get_mut(&peer)
     }
 
-    /// Whether a peer has nothing, and its links are not about to go on.
+    /// Returns whether a peer has no items and its links are not about to send one.
     pub(super) fn is_done(&self, (origin, peer): Flow) -> bool {
         let peers = self.origins.get(&origin);
         let waiting = peers.and_then(|peers| peers.waiting.get(&peer));
         waiting.is_some_and(Waiting::is_done)
     }
 
-    /// Whether it is new that a peer is among those in debt.
+    /// Marks a peer as listed in debt; returns whether it was not before.
     pub(super) fn note_debt(&mut self, flow: Flow) -> bool {
         let waiting = self.waiting_of(flow);
         waiting.is_some_and(|waiting| !std::mem::replace(&mut waiting.is_in_debt, true))
     }
 
-    /// A peer is not among those in debt any more.
+    /// Marks a peer as not listed in debt any more.
     pub(super) fn end_debt(&mut self, flow: Flow) {
         if let Some(waiting) = self.waiting_of(flow) {
             waiting.is_in_debt = false;
         }
     }
 
-    /// Whether a peer that has nothing would gain by being forgotten.
+    /// Returns whether a peer without items would gain by being forgotten.
     pub(super) fn has_debt(&self, flow: Flow) -> bool {
         let (origin, peer) = flow;
         let peers = self.origins.get(&origin).filter(|_| self.is_done(flow));
@@ -225,14 +225,14 @@ impl Lane {
         peers.is_some_and(place)
     }
 
-    /// How many peers are remembered that have nothing; nothing else may be left.
+    /// Returns how many peers without items are remembered. Asserts that nothing else is left.
     #[cfg(test)]
     pub(super) fn left(&self) -> usize {
         assert!(self.fair.is_empty() && self.awaited.is_empty());
         self.origins.values().map(|peers| peers.waiting.len()).sum()
     }
 
-    /// Forgets a peer that has nothing.
+    /// Forgets a peer that has no items.
     pub(super) fn forget(&mut self, flow: Flow) {
         let (origin, peer) = flow;
         let is_done = self.is_done(flow);

@@ -1,20 +1,22 @@
-//! Whose turn it is among the peers of an origin, by bytes. No IO, no clock.
+//! Whose turn it is among the peers of an origin, by bytes. Does no IO and reads no clock.
 //!
-//! Each has a point in virtual time at which its next item would be done, and the first is next. Virtual time goes on by what
-//! passes, divided by the number of those who share it. So one that has rested, and has a small item, need not wait
-//! for a large one of each of the others; and a stranger with many keys gets no more by them than a share for each.
+//! Each peer has a point in virtual time at which its next item would be done; the earliest is next. Virtual time
+//! advances by the bytes that pass, divided by the number of peers that share it. So a peer that has rested and has a
+//! small item need not wait for a large item of each of the others. A client with many keys gets no more by them than
+//! one share for each.
 
 use std::collections::BTreeSet;
 
-/// A byte is so much of virtual time: a part of it counts, too.
+/// The units of virtual time for one byte, so that a fraction of a byte counts, too.
 const SCALE: u64 = 1 << 10;
 
-/// The order of those who have something.
+/// The order of the keys that have something to send.
 #[derive(Debug)]
 pub(super) struct Order<K> {
     clock: u64,
-    /// By when their next item is done, and by when it begins.
+    /// The virtual times at which the keys' next items are done.
     by_due: BTreeSet<(u64, K)>,
+    /// The virtual times at which the keys' next items begin.
     by_begin: BTreeSet<(u64, K)>,
 }
 
@@ -28,20 +30,21 @@ impl<K> Default for Order<K> {
     }
 }
 
-/// Where somebody stands.
+/// The position of a key in the order.
 #[derive(Debug, Default)]
 pub(super) struct Place {
-    /// Up to where what it has sent reaches.
+    /// The virtual time up to which reaches what the key has sent.
     done: u64,
-    /// When its next item is done, if it has something.
+    /// The virtual time at which its next item is done, if it has something to send.
     due: Option<u64>,
 }
 
 impl<K: Ord + Copy> Order<K> {
-    /// The next item of a key has so many bytes. Of one that it is about to have, nothing is known yet, and it has none.
+    /// Puts a key into the order, with a next item of `bytes` bytes. That number is 0 if the key is about to have an
+    /// item and nothing is known of it yet.
     pub(super) fn enter(&mut self, key: K, place: &mut Place, bytes: u64) {
         if place.due.is_none() {
-            // Who has rested has saved nothing up.
+            // A key that has rested has saved nothing up.
             place.done = place.done.max(self.clock);
         }
         self.put(key, place, bytes.saturating_mul(SCALE));
@@ -55,7 +58,7 @@ impl<K: Ord + Copy> Order<K> {
         self.by_begin.insert((place.done, key));
     }
 
-    /// A key has nothing for now.
+    /// Takes a key out of the order, because it has nothing to send for now.
     pub(super) fn leave(&mut self, key: K, place: &mut Place) {
         if let Some(due) = place.due.take() {
             self.by_due.remove(&(due, key));
@@ -63,7 +66,8 @@ impl<K: Ord + Copy> Order<K> {
         }
     }
 
-    /// A key that has something has sent so many bytes. It may be about to have more.
+    /// Charges a key that is in the order for the `bytes` bytes of its item. The key stays in the order with 0 bytes:
+    /// it may be about to have another item.
     pub(super) fn sent(&mut self, key: K, place: &mut Place, bytes: u64) {
         let sharing = self.by_due.len().max(1) as u64;
         let time = bytes.saturating_mul(SCALE);
@@ -82,7 +86,7 @@ impl<K: Ord + Copy> Order<K> {
         self.by_due.is_empty()
     }
 
-    /// Whether a key that has nothing would gain by being forgotten.
+    /// Returns whether a key that has nothing to send would gain by being forgotten.
     pub(super) fn has_debt(&self, place: &Place) -> bool {
         place.done > self.clock && !self.is_empty()
     }
@@ -94,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    /// What each of the keys has sent after so many items, if all always have more of their size.
+    /// Returns what each key has sent after `items` items, if all keys always have more items of their size.
     fn sent(order: &mut Order<u32>, all: &mut [(Place, u64)], items: usize) -> HashMap<u32, u64> {
         let mut sent = HashMap::new();
         for _ in 0..items {
@@ -143,7 +147,8 @@ mod tests {
             order.leave(key, &mut place);
             strangers += 10;
         }
-        // A third of three.
+        // Three keys share, so virtual time advances by a third of what the strangers send: 3,000 bytes of theirs take
+        // it to 1,000.
         assert!((1000..=3100).contains(&strangers), "{strangers}");
     }
 

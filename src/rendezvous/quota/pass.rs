@@ -1,4 +1,4 @@
-//! An item's wait until it may pass.
+//! An item's wait until the quotas let it pass.
 
 use std::{
     pin::Pin,
@@ -18,13 +18,13 @@ use crate::rendezvous::{
     hub::now,
 };
 
-/// An item that waits until it may pass. When it has passed, it holds its sender's turn until it is dropped: so that a
+/// An item that waits until it may pass. After it has passed, it holds its sender's turn until it is dropped. So a
 /// sender of small items that has more of them is not passed over while it reads the next one.
 #[derive(Debug)]
 pub(in crate::rendezvous) struct Pass {
     quotas: Arc<Quotas>,
     ticket: Ticket,
-    /// If this one has the timer.
+    /// The queue's timer, if this item has it.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -37,7 +37,7 @@ impl Pass {
         }
     }
 
-    /// Ready once, when the item may pass, or when it may not pass today.
+    /// Becomes ready once, when the item may pass, or when a daily quota is spent so that it may not pass today.
     pub(in crate::rendezvous) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Spent>> {
         loop {
             let ticket = self.ticket;
@@ -72,7 +72,7 @@ impl Pass {
     }
 }
 
-/// Changes the queue, lets pass what may pass then, some at a time, and looks at what has come of it.
+/// Applies `change` to the queue, lets items pass that may pass then, some at a time, and returns what `look` finds.
 fn run<R>(
     quotas: &Quotas,
     change: impl FnOnce(&mut Queue),

@@ -1,9 +1,10 @@
-//! Who waits for a quota, and whose turn it is. No IO, no clock.
+//! The items that wait for a quota, and whose turn it is. Does no IO and reads no clock.
 //!
-//! An item passes when the quotas of its peer, its origin and its tenant have room for it. Those that share a quota take
-//! turns by the bytes that they have sent: peers within an origin, and origins by their weight within a tenant. Each sender waits with one
-//! item, and reads the next one only when that has passed; so whoever has its turn keeps it until it has come back
-//! or has no more to send. Otherwise a sender of large items would get a turn for each small item of the others.
+//! An item passes when the quotas of its peer, its origin and its tenant have room for it. Those that share a quota
+//! take turns by the bytes that they have sent: the peers within an origin, and the origins within a tenant by their
+//! weight. Each sender waits with one item, and reads the next one only when that has passed. So a sender keeps its
+//! turn until it has come back with the next item or has no more to send. Otherwise a sender of large items would get a
+//! turn for each small item of the others.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
@@ -25,17 +26,17 @@ use crate::rendezvous::{
 
 pub(super) use super::lane::Ticket;
 
-/// How much is done with the lock held.
+/// The number of steps that are done while the lock is held.
 const AT_ONCE: usize = 64;
-/// How many peers are remembered that have nothing to send, and have had more than their share.
+/// The number of remembered peers that have nothing to send and have had more than their share.
 const MAX_IN_DEBT: usize = 16 * 1024;
-/// How many of those are looked at whenever another comes to it.
+/// The number of those that are checked each time a peer runs out of items.
 const LOOKS: usize = 4;
 
 /// The number of a tenant.
 pub(super) type Tenant = usize;
 
-/// Who sends.
+/// The sender of an item: a peer on a link.
 #[derive(Debug, Clone)]
 pub(super) struct Sender {
     tenant: Tenant,
@@ -60,7 +61,7 @@ impl Sender {
         &self.claimant
     }
 
-    /// The number of its meter.
+    /// Returns the number of the sender's meter.
     pub(super) fn peer(&self) -> Peer {
         self.meter.number()
     }
@@ -70,7 +71,7 @@ impl Sender {
     }
 }
 
-/// In which tenants each origin has items, and how many.
+/// The number of items of each origin in each tenant.
 #[derive(Debug, Default)]
 struct Places(BTreeMap<(Origin, Tenant), usize>);
 
@@ -88,14 +89,14 @@ impl Places {
         }
     }
 
-    /// The tenants where it has some.
+    /// Returns the tenants in which an origin has items.
     fn of(&self, origin: Origin) -> impl Iterator<Item = Tenant> {
         let all = self.0.range((origin, 0)..=(origin, Tenant::MAX));
         all.map(|((_, tenant), _)| *tenant)
     }
 }
 
-/// Who is looked at again when a quota has room.
+/// A waiter that is looked at again when its quota has room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Parked {
     Flow(Tenant, Flow),
@@ -104,12 +105,12 @@ enum Parked {
     Tenant(Tenant),
 }
 
-/// What has become of an item.
+/// The state of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// It may pass, or not today.
+    /// The item may pass, or may not pass today.
     Passed(Result<(), Whose>),
-    /// It waits. Then it may have the timer: when it is to look again.
+    /// The item waits. If there is a time, the item has the timer and has to poll again then.
     Waits(Option<Instant>),
 }
 
@@ -119,26 +120,27 @@ struct Item {
     bytes: u64,
     waker: Option<Waker>,
     passed: Option<Result<(), Whose>>,
-    /// Whether it has been in a lane.
+    /// Whether the item was put into a lane.
     has_waited: bool,
 }
 
-/// All who wait, and what they have sent.
+/// The waiting items of all senders, and what the senders have sent.
 #[derive(Debug)]
 pub(super) struct Queue {
     books: Books,
     items: BTreeMap<Ticket, Item>,
     next: Ticket,
-    /// Which of them wait.
+    /// The tickets of the items that wait.
     waiting: BTreeSet<Ticket>,
     lanes: BTreeMap<Tenant, Lane>,
-    /// The lanes that may have something to do, and the one that was looked at last.
+    /// The lanes that may have something to do.
     open: BTreeSet<Tenant>,
+    /// The lane that had its turn last.
     last: Tenant,
     places: Places,
     parked: BTreeSet<(Instant, Parked)>,
     in_debt: VecDeque<(Tenant, Flow)>,
-    /// Who has the timer, and for when it is set.
+    /// The ticket that has the timer, and the time for which the timer is set.
     keeper: Option<(Ticket, Option<Instant>)>,
 }
 
@@ -159,7 +161,8 @@ impl Queue {
         }
     }
 
-    /// An item of so many bytes waits from now on, unless it may not pass today. Then [`run`](Self::run) is to be called.
+    /// Adds an item of `bytes` bytes, which waits from now on unless a daily quota is spent. [`run`](Self::run) must be
+    /// called next.
     pub(super) fn enter(&mut self, sender: Sender, bytes: u64, today: Day) -> Ticket {
         let ticket = self.next;
         self.next += 1;
@@ -183,7 +186,7 @@ impl Queue {
         ticket
     }
 
-    /// An item is gone: it waits no more, or its sender does not go on now. Then [`run`](Self::run) is to be called.
+    /// Removes an item that waits no more, or whose sender does not go on now. [`run`](Self::run) must be called next.
     pub(super) fn leave(&mut self, ticket: Ticket) {
         let Some(item) = self.items.remove(&ticket).filter(|item| item.has_waited) else {
             return;
@@ -205,14 +208,15 @@ impl Queue {
         }
     }
 
-    /// Lets pass what may pass now; if that is very much, some of it. Whether there is more.
+    /// Lets pass what may pass now, or some of it if that is very much. Returns whether there is more.
     pub(super) fn run(&mut self, now: Instant, today: Day, woken: &mut Vec<Waker>) -> bool {
         let has_more = (0..AT_ONCE).all(|_| self.step(now, today, woken));
         self.keep_time(woken);
         has_more
     }
 
-    /// What has become of an item. If it waits, it is woken when that is over, or when it is to take over the timer.
+    /// Returns the state of an item. If it waits, it is woken when the wait is over, or when it has to take over the
+    /// timer.
     pub(super) fn poll(&mut self, ticket: Ticket, waker: &Waker, woken: &mut Vec<Waker>) -> Taken {
         let Some(item) = self.items.get_mut(&ticket) else {
             return Taken::Waits(None);
@@ -233,7 +237,7 @@ impl Queue {
         Taken::Waits(look.filter(|_| has_timer))
     }
 
-    /// Whose quota for the day is spent, if any that counts for a peer there.
+    /// Returns whose daily quota is spent, of those that apply to this peer in this tenant.
     pub(super) fn spent(
         &self,
         claimant: &Claimant,
@@ -244,7 +248,7 @@ impl Queue {
         self.books.spent(claimant, meter, of, today)
     }
 
-    /// Does the next thing there is to do; whether there was any.
+    /// Does the next step, if there is one; returns whether there was one.
     fn step(&mut self, now: Instant, today: Day, woken: &mut Vec<Waker>) -> bool {
         if let Some((at, parked)) = self.parked.first().copied()
             && at <= now
@@ -266,7 +270,7 @@ impl Queue {
         true
     }
 
-    /// The same in a tenant.
+    /// Does the next step in one tenant, if there is one; returns whether there was one.
     fn step_in(
         &mut self,
         tenant: Tenant,
@@ -301,14 +305,15 @@ impl Queue {
             _ if is_closed => lane.rest_origin(origin),
             (Some(flow), Some(_)) if parked.is_some() => lane.rest(flow),
             (Some(_), Some(ticket)) => self.pass(ticket, now, today, woken),
-            // The next turn is that of a peer whose link is about to come back with the next item.
+            // The next turn belongs to a peer whose link is about to come back with its next item, so all origins wait.
             _ if waits_for_all => return false,
             _ => lane.await_next(group),
         }
         true
     }
 
-    /// Whether a quota has no room before some time. Then whoever waits for it is looked at again.
+    /// Parks a waiter if its quota has no room before `opens`; the waiter is looked at again then. Returns whether it
+    /// is parked.
     fn park(&mut self, opens: Option<Instant>, parked: Parked) -> bool {
         self.parked.extend(opens.map(|at| (at, parked)));
         opens.is_some()
@@ -331,7 +336,7 @@ impl Queue {
         }
     }
 
-    /// An item has its turn.
+    /// Gives an item its turn: it passes, unless a daily quota is spent.
     fn pass(&mut self, ticket: Ticket, now: Instant, today: Day, woken: &mut Vec<Waker>) {
         let Some(item) = self.items.get(&ticket) else {
             return;
@@ -362,7 +367,7 @@ impl Queue {
         }
     }
 
-    /// In how many other tenants an origin has something that waits for its turn there.
+    /// Returns in how many other tenants an origin has something that waits for its turn.
     fn others(&self, origin: Origin, tenant: Tenant) -> u64 {
         let others = self.places.of(origin).filter(|other| *other != tenant);
         let wants = |other: &Tenant| {
@@ -372,7 +377,8 @@ impl Queue {
         others.filter(wants).count() as u64
     }
 
-    /// A peer that has nothing, and whose links are not about to go on, is forgotten when the others have had as much.
+    /// Takes a peer out of the order if it has no items and its links are not about to go on. The peer is forgotten
+    /// when the others have had as much.
     fn rest_if_done(&mut self, tenant: Tenant, flow: Flow) {
         let Some(lane) = self.lanes.get_mut(&tenant) else {
             return;
@@ -381,7 +387,7 @@ impl Queue {
             return;
         }
         lane.rest(flow);
-        // It may have waited for its own quota.
+        // The peer may be parked for its own quota.
         if let Some(at) = self.books.peer_pays_until(flow.1) {
             self.parked.remove(&(at, Parked::Flow(tenant, flow)));
         }
@@ -404,7 +410,7 @@ impl Queue {
         }
     }
 
-    /// Somebody who waits has the timer, and it is set for what comes first.
+    /// Makes sure that a waiting item has the timer, and that the timer is set for the first parked waiter.
     fn keep_time(&mut self, woken: &mut Vec<Waker>) {
         let Some((first, _)) = self.parked.first().copied() else {
             return;
@@ -417,7 +423,7 @@ impl Queue {
                 None => return,
             },
         };
-        // It is woken once, and sets the timer then.
+        // The keeper is woken once, and sets the timer when it polls.
         self.keeper = Some((keeper, Some(first)));
         let item = self.items.get_mut(&keeper);
         woken.extend(item.and_then(|item| item.waker.take()));

@@ -30,18 +30,18 @@ fn day(bytes: u64) -> Quota {
     Quota::default().with_bytes_per_day(bytes)
 }
 
-/// A link that always has the next item.
+/// A link that always has a next item.
 struct Link {
     sender: Sender,
     size: u64,
     waits: Option<Ticket>,
-    /// What has passed last, until the next one waits.
+    /// The item that has passed last, until the next one waits.
     turn: Option<Ticket>,
     sent: u64,
     spent: Option<Whose>,
 }
 
-/// Links on simulated time.
+/// A queue and its links on simulated time.
 struct World {
     queue: Queue,
     usage: Usage,
@@ -68,20 +68,20 @@ impl World {
         }
     }
 
-    /// A link of a new peer; gives its number.
+    /// Adds a link of a new peer; returns the link's number.
     fn peer(&mut self, ip: &str, size: u64) -> usize {
         let meter = self.usage.enter_unnamed().meter().clone();
         self.link(ip, meter, size)
     }
 
-    /// One more of the same peer.
+    /// Adds one more link of the same peer.
     fn again(&mut self, link: usize) -> usize {
         let Link { sender, size, .. } = &self.links[link];
         let (sender, size) = (sender.clone(), *size);
         self.add(sender, size)
     }
 
-    /// The same in a tenant.
+    /// Adds a link of a new peer in a tenant.
     fn peer_of(&mut self, tenant: Tenant, ip: &str, size: u64) -> usize {
         let meter = self.usage.enter_unnamed().meter().clone();
         self.add(Sender::new(tenant, &claimant(ip), meter), size)
@@ -103,7 +103,7 @@ impl World {
         self.links.len() - 1
     }
 
-    /// Has each link send what it may now; whether any did.
+    /// Has each link send what it may send now; returns whether any did.
     fn send(&mut self) -> bool {
         let mut has_sent = false;
         for link in &mut self.links {
@@ -137,7 +137,7 @@ impl World {
         has_sent
     }
 
-    /// Lets time go by, a millisecond at once, as timers do.
+    /// Lets the links send for `time`, in steps of a millisecond, as timers do.
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
@@ -157,7 +157,7 @@ impl World {
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Whether a number of bytes is what may be sent in that time, but for the burst and a little that timers take.
+/// Asserts that `sent` is the expected number of bytes, apart from the burst and a little that timers take.
 #[track_caller]
 fn assert_near(sent: u64, expected: u64, tolerance: u64) {
     assert!(
@@ -220,7 +220,7 @@ fn an_origin_gains_nothing_by_sending_here_and_there_in_turns() {
     let mut sent = 0;
     let end = world.now + 5 * SECOND;
     while world.now < end {
-        // One at a time: no other tenant has anything of this origin then.
+        // Only one tenant at a time has an item of this origin.
         for sender in &senders {
             let ticket = world.queue.enter(sender.clone(), 16 * KIB, world.today);
             while world.queue.run(world.now, world.today, &mut Vec::new()) {}
@@ -355,7 +355,7 @@ fn a_small_item_need_not_wait_for_the_large_ones_of_another_peer() {
     }
     world.run(3 * SECOND);
     let small = world.peer("192.0.2.1", KIB);
-    // At most what one item takes.
+    // It waits at most as long as one item takes.
     world.run(SECOND + 10 * Duration::from_millis(1));
     assert!(world.links[small].sent > 0);
 }
@@ -372,7 +372,7 @@ fn the_day_of_a_peer_of_an_origin_and_of_all_is_spent_apart() {
         let first = world.peer("192.0.2.1", KIB);
         world.run(SECOND / 100);
         assert_eq!(world.links[first].spent, Some(whose));
-        // The rest of the day it stays so, for whom it counts.
+        // The quota stays spent for the rest of the day, for those to whom it applies.
         let same = world.again(first);
         let neighbour = world.peer("192.0.2.1", KIB);
         let other = world.peer("192.0.2.2", KIB);
@@ -508,8 +508,8 @@ fn quota() -> impl Strategy<Value = Quota> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever enters and leaves in whatever order, whoever waits has its turn at last, and nothing is left of those that
-    /// are gone.
+    /// Whatever enters and leaves in whatever order, every item that waits has its turn in the end, and nothing is left
+    /// of items that are gone.
     #[test]
     fn nobody_waits_for_ever_and_nothing_is_left(
         quotas in [quota(), quota(), quota()],
@@ -534,7 +534,7 @@ proptest! {
             }
             while world.queue.run(world.now, world.today, &mut Vec::new()) {}
         }
-        // Whoever has its turn goes on with nothing.
+        // An item that has its turn leaves, and its sender sends nothing more.
         for _ in 0..10_000 {
             if open.is_empty() && world.queue.parked.is_empty() {
                 break;
@@ -559,7 +559,7 @@ proptest! {
         prop_assert!(left <= senders.len(), "{left}");
     }
 
-    /// Never more than the rate, a burst and an item; and no less than the rate where there is always more to send.
+    /// No more passes than the rate, a burst and an item, and no less than the rate where there is always more to send.
     #[test]
     fn a_rate_is_never_exceeded_and_always_used(
         per_second in 64 * KIB..4 * MIB,

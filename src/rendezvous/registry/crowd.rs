@@ -1,7 +1,7 @@
-//! Who dials one listener: a share of it for each origin, and within an origin for each link.
+//! The dials to one listener: each origin has a share of them, and within an origin each link.
 //!
-//! As long as there is room, everybody gets in. When there is none, whoever dials it least gets the place of
-//! whoever dials it most.
+//! As long as there is room, every dial gets in. When there is none, those that dial the listener least get the places
+//! of those that dial it most.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// There is no room, and nobody who dials more.
+/// There is no room, and no other origin or link that dials enough more to give way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Busy;
 
@@ -22,12 +22,12 @@ pub(super) struct Busy;
 #[derive(Debug)]
 pub(super) struct Crowd {
     shares: Shares,
-    /// By origin and link, the latest last.
+    /// The dials by origin and link, the latest last.
     dials: BTreeMap<Origin, BTreeMap<LinkId, BTreeMap<u64, DialId>>>,
     next: u64,
 }
 
-/// A dial's place, to be given back.
+/// The place of a dial, to be given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     origin: Origin,
@@ -48,8 +48,8 @@ impl Crowd {
         self.dials.is_empty()
     }
 
-    /// Makes room for one more dial of a link; gives the dial that has to end for it, if one has to. That one is still
-    /// to be [left](Self::leave).
+    /// Makes room for one more dial of a link. Returns the dial that has to end for it, if one has to; the caller still
+    /// has to [leave](Self::leave) its place.
     pub(super) fn make_room(
         &self,
         claimant: &Claimant,
@@ -73,7 +73,7 @@ impl Crowd {
             .ok_or(Busy)
     }
 
-    /// The latest dial of the link of an origin that dials most, if it has more than so many.
+    /// Returns the latest dial of the origin's link that dials most, if that link has more than `more_than` dials.
     fn latest_of(&self, origin: Origin, more_than: Option<usize>) -> Option<DialId> {
         let links = self.dials.get(&origin)?.values();
         let most = links.max_by_key(|dials| dials.len())?;
@@ -83,7 +83,7 @@ impl Crowd {
             .then(|| latest.clone())
     }
 
-    /// Takes a place for a dial, for which there is [room](Self::make_room).
+    /// Takes a place for a dial for which there is [room](Self::make_room).
     pub(super) fn enter(&mut self, claimant: &Claimant, link: LinkId, dial: DialId) -> Place {
         let number = self.next;
         self.next += 1;
@@ -133,7 +133,7 @@ mod tests {
     }
 
     impl Dialled {
-        /// Dials; gives whether there was room, and who had to go.
+        /// Dials; returns whether there was room, and which dial had to end.
         fn dial(&mut self, ip: &str, link: u64, id: &str) -> Result<Option<DialId>, Busy> {
             let ip: IpAddr = ip.parse().expect("an address");
             let claimant = Weights::default().claimant(ip);

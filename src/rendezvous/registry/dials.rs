@@ -1,4 +1,4 @@
-//! Dials: which one is open between which two links, and who may send what on its streams.
+//! Dials: which dial is open between which two links, and who may send what on its streams.
 
 use std::{
     collections::BTreeMap,
@@ -18,8 +18,8 @@ use crate::{
     rendezvous::usage::Meter,
 };
 
-/// Which of a dial's two streams are over. Shared with the links that relay them, so that they need
-/// not ask for every item.
+/// Which of a dial's two streams are over. Shared with the links that relay them, so that they need not ask the
+/// registry for every item.
 #[derive(Debug)]
 struct Streams {
     flow: FlowId,
@@ -43,7 +43,7 @@ impl Streams {
         }
     }
 
-    /// Ends a stream; false if it was over.
+    /// Ends a stream; returns `false` if it was over already.
     fn end(&self, sender: Side) -> bool {
         !self.flag(sender).swap(true, Ordering::Relaxed)
     }
@@ -57,39 +57,39 @@ impl Streams {
     }
 }
 
-/// Where a link's frames of one stream go.
+/// The destination of a link's frames on one stream.
 #[derive(Debug, Clone)]
 pub(crate) struct Route {
     /// The link at the other end.
     pub(crate) to: LinkId,
     /// Whether this link may send the stream's items.
     pub(crate) sends: bool,
-    /// Whether this link may accept the stream, and ask to stop it.
+    /// Whether this link may accept the stream and ask to stop it.
     pub(crate) receives: bool,
-    /// Where it is counted what the peer of this link sends, if it is.
+    /// The meter that counts what the peer of this link sends, if it is counted.
     pub(crate) meter: Option<Arc<Meter>>,
     sender: Side,
     streams: Arc<Streams>,
 }
 
 impl Route {
-    /// The dial.
+    /// Returns the number of the dial.
     pub(crate) fn flow(&self) -> FlowId {
         self.streams.flow
     }
 
-    /// Whether the stream has ended: what still comes is dropped.
+    /// Returns whether the stream has ended; what still arrives is dropped.
     pub(crate) fn is_over(&self) -> bool {
         self.streams.is_over(self.sender)
     }
 
-    /// Whether both streams of the dial have.
+    /// Returns whether both streams of the dial have ended.
     pub(crate) fn is_dial_over(&self) -> bool {
         self.streams.are_over()
     }
 }
 
-/// Who dials one link: dials that wait for its answer, and all that are not over.
+/// The dials to one link: those that wait for its answer, and all that are not over.
 #[derive(Debug)]
 pub(super) struct Dialled {
     pending: Crowd,
@@ -105,7 +105,7 @@ struct Pending {
     deadline: Instant,
 }
 
-/// Where it is counted what the peers of a dial send, if it is.
+/// The meters that count what the peers of a dial send, if that is counted.
 #[derive(Debug, Default)]
 struct Meters {
     dialer: Option<Arc<Meter>>,
@@ -126,12 +126,14 @@ struct Dial {
     dialer: LinkId,
     listener: LinkId,
     pending: Option<Pending>,
-    /// Among those who dial the listener.
+    /// Its place among all dials to the listener.
     place: Place,
     streams: Arc<Streams>,
     meters: Meters,
-    /// Which of the links have left: they are told nothing more of it, although their numbers may be in use again.
+    /// Whether the dialer has left its link. The link is told nothing more of the dial, although its number may be in
+    /// use again.
     dialer_gone: bool,
+    /// The same for the listener.
     listener_gone: bool,
 }
 
@@ -140,7 +142,7 @@ impl Dial {
         (self.dialer_gone && link == self.dialer) || (self.listener_gone && link == self.listener)
     }
 
-    /// The state of the link of one of its peers, if that has not left.
+    /// Returns the state of one peer's link, if that peer has not left it.
     fn link<'a>(
         &self,
         links: &'a mut BTreeMap<LinkId, Box<Link>>,
@@ -162,7 +164,7 @@ impl Dial {
     }
 }
 
-/// A dial of a lost link that is still to be ended.
+/// A dial of a lost link that still has to be ended.
 #[derive(Debug)]
 pub(super) struct CutDial {
     dial_id: DialId,
@@ -174,13 +176,13 @@ pub(super) struct CutDial {
 pub(super) struct Dials(BTreeMap<DialId, Dial>);
 
 impl Dials {
-    /// Whether a dial waits for its answer.
+    /// Returns whether a dial waits for its answer.
     pub(super) fn is_pending(&self, dial_id: &DialId) -> bool {
         let dial = self.0.get(dial_id);
         dial.is_some_and(|dial| dial.pending.is_some())
     }
 
-    /// Whether what a link sends on a dial is counted there.
+    /// Returns whether this meter counts what a link sends on a dial.
     pub(super) fn is_counted(&self, dial_id: &DialId, link: LinkId, meter: &Meter) -> bool {
         let Some(dial) = self.0.get(dial_id) else {
             return false;
@@ -206,7 +208,7 @@ impl Dials {
 }
 
 impl Registry {
-    /// Where what `link` sends on `stream` goes; `None` if it has no part in it.
+    /// Returns the destination of what `link` sends on `stream`; `None` if the link has no part in the stream.
     pub(crate) fn route(&self, link: LinkId, stream: StreamName<'_>) -> Option<Route> {
         let dial = self.dials.0.get(stream.dial_id)?;
         if dial.is_gone(link) {
@@ -236,12 +238,12 @@ impl Registry {
         })
     }
 
-    /// How many dials of a link are not over.
+    /// Returns how many dials of a link are not over.
     pub(crate) fn dials_of(&self, link: LinkId) -> usize {
         self.links.get(&link).map_or(0, |link| link.dials.len())
     }
 
-    /// A stream's sender has ended it, or its receiver has asked to stop it; the other peer knows.
+    /// Ends a stream: its sender has ended it, or its receiver has asked to stop it. The other peer knows already.
     pub(crate) fn handle_end(&mut self, link: LinkId, stream: StreamName<'_>) {
         let Some(dial) = self.dials.0.get(stream.dial_id) else {
             return;
@@ -272,7 +274,7 @@ impl Registry {
             Ok(listener) => self.offer_dial(link, listener, (from, to), dial_id, ack, now),
             Err(refusal) => {
                 self.counters.dials_failed += 1;
-                // The others are within the rate of dials.
+                // The rate of dials bounds all other refusals.
                 if refusal == Refusal::DialRate {
                     self.refused(link, now);
                 }
@@ -281,7 +283,7 @@ impl Registry {
         }
     }
 
-    /// Whatever comes of it, a dial is work for us.
+    /// Checks the rate of dials. A dial is work for the server, whatever comes of it.
     fn check_dial_rate(&mut self, link: LinkId, now: Instant) -> Result<(), Refusal> {
         let rate = self.settings.dial_rate;
         let Some(state) = self.links.get_mut(&link) else {
@@ -331,7 +333,7 @@ impl Registry {
         Ok(listener)
     }
 
-    /// Whether an address is one of the link's own.
+    /// Returns whether an address is one of the link's own.
     fn may_dial_from(&self, link: LinkId, from: &str) -> bool {
         match self.links.get(&link) {
             Some(state) if !state.is_clients() => state.joins.contains(from),
@@ -339,7 +341,8 @@ impl Registry {
         }
     }
 
-    /// Makes room for one more dial to a listener, if need be at the cost of whoever dials it most.
+    /// Makes room for one more dial to a listener, if need be by ending a dial of the origin or link that dials it
+    /// most.
     fn make_room(&mut self, dialer: LinkId, listener: LinkId) -> Result<(), Refusal> {
         let claimant = match self.links.get(&dialer) {
             Some(dialer) => dialer.claimant,
@@ -352,7 +355,7 @@ impl Registry {
         let room = |crowd: &Crowd| crowd.make_room(&claimant, dialer);
         let pending = room(&dialled_by.pending).map_err(|_| Refusal::PeerBusy)?;
         let open = room(&dialled_by.open).map_err(|_| Refusal::PeerBusy)?;
-        // The end of one that waits makes room for one that is open, too.
+        // The end of a pending dial also makes room among the open ones.
         if let Some(dial_id) = pending.or(open) {
             self.end_dial(&dial_id, Refusal::PeerBusy, Cut::GaveWay);
         }
@@ -437,7 +440,7 @@ impl Registry {
         });
     }
 
-    /// When the dial began that `link` was offered with this acknowledgement, if it still waits.
+    /// Returns when the dial began that `link` was offered with this acknowledgement, if it still waits.
     pub(crate) fn dialled_at(&self, link: LinkId, ack: u64) -> Option<Instant> {
         let dial_id = self.links.get(&link)?.offered.get(&ack)?;
         let pending = self.dials.0.get(dial_id.as_str())?.pending?;
@@ -450,7 +453,7 @@ impl Registry {
             .get(&link)
             .and_then(|link| link.offered.get(&ack));
         let Some(dial_id) = offered.cloned() else {
-            // Too late, or never asked for.
+            // The answer came too late, or nobody asked for it.
             tracing::debug!(%link, ack, "an answer to no dial");
             return;
         };
@@ -463,7 +466,7 @@ impl Registry {
         }
     }
 
-    /// Ends a dial of a link that has left later.
+    /// Has a dial of a link that has left ended later.
     pub(super) fn cut_later(&mut self, dial_id: &DialId, link: LinkId, cut: Cut) {
         if let Some(dial) = self.dials.0.get_mut(dial_id) {
             dial.dialer_gone |= dial.dialer == link;
@@ -476,13 +479,13 @@ impl Registry {
         }
     }
 
-    /// Ends some of those.
+    /// Ends some of the dials that are to be ended later.
     pub(super) fn end_cut_dials(&mut self) {
         for _ in 0..ENDED_AT_ONCE {
             let Some(later) = self.cut.pop_front() else {
                 return;
             };
-            // Its id may be another's by now.
+            // The id may belong to another dial by now.
             let dial = self.dials.0.get(&later.dial_id);
             if dial.is_some_and(|dial| Arc::ptr_eq(&dial.streams, &later.streams)) {
                 self.end_dial(&later.dial_id, Refusal::PeerLeft, later.cut);
@@ -497,12 +500,12 @@ impl Registry {
         }
     }
 
-    /// What `link` has sent on a dial has held up the link for too long: the dial is reset.
+    /// Resets a dial on which what `link` has sent has held up that link for too long.
     pub(crate) fn handle_held_up(&mut self, link: LinkId, dial_id: &str, flow: FlowId) {
         let Some((dial_id, dial)) = self.dials.0.get_key_value(dial_id) else {
             return;
         };
-        // Its id may be another's by now.
+        // The id may belong to another dial by now.
         if dial.streams.flow == flow && (dial.dialer == link || dial.listener == link) {
             let dial_id = dial_id.clone();
             self.refusals.count(Refused::HeldUp);
@@ -510,9 +513,9 @@ impl Registry {
         }
     }
 
-    /// Ends a dial that nobody has ended: its dialler is answered if it still waits, and both peers
-    /// are told of each stream that was not over, so that what is cut never looks like an end. A receiver
-    /// is told that no more comes, a sender that nobody reads.
+    /// Ends a dial that no peer has ended. A dialer that still waits gets its answer. Both peers are told of each
+    /// stream that was not over, so that a cut never looks like a proper end: a receiver learns that no more comes, and
+    /// a sender that nobody reads.
     pub(super) fn end_dial(&mut self, dial_id: &DialId, refusal: Refusal, cut: Cut) {
         let pending = self.dials.0.get(dial_id).and_then(|dial| dial.pending);
         if pending.is_some() {
@@ -545,7 +548,7 @@ impl Registry {
         }
     }
 
-    /// Tells a link something of a dial.
+    /// Tells a link something about a dial.
     fn notify(&mut self, to: LinkId, flow: FlowId, text: String, is_reset: bool) {
         if self.links.contains_key(&to) {
             self.actions.push_back(Action::Notify {
@@ -557,7 +560,7 @@ impl Registry {
         }
     }
 
-    /// Gives a waiting dialler its answer.
+    /// Gives a waiting dialer its answer.
     fn settle_dial(&mut self, dial_id: &DialId, answer: Result<(), String>) {
         let Some(dial) = self.dials.0.get_mut(dial_id) else {
             return;
@@ -590,7 +593,7 @@ impl Registry {
         }
     }
 
-    /// Forgets a dial; whatever still comes on its streams is dropped.
+    /// Forgets a dial; what still arrives on its streams is dropped.
     fn forget_dial(&mut self, dial_id: &str) {
         let Some((dial_id, dial)) = self.dials.0.remove_entry(dial_id) else {
             return;

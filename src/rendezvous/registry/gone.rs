@@ -1,4 +1,4 @@
-//! Who has left lately: an address that comes back is not news to those who have heard of it.
+//! Addresses that have left lately. An address that comes back is not news to links that have heard of it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -6,35 +6,35 @@ use std::{
     time::Instant,
 };
 
-/// How many are remembered in all tenants together; beyond that, the first to leave is forgotten first. An address that is forgotten
-/// and comes back is announced as a newcomer.
+/// The number of addresses that are remembered in all tenants together. Beyond it, the address that left first is
+/// forgotten. An address that is forgotten and comes back is announced as a newcomer.
 const MAX_GONE: usize = 16 * 1024;
 
 /// What is known of an address that has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Left {
-    /// Up to which join links have been told of it.
+    /// The number of the join up to which links have been told of it.
     pub(super) told: u64,
-    /// When that was.
+    /// The time of its last announcement.
     pub(super) told_at: Instant,
-    /// When it would have been announced again.
+    /// The time at which it would have been announced again.
     pub(super) due: Instant,
 }
 
-/// The least for each of many tenants.
+/// The least number that each of many tenants remembers.
 const LEAST_GONE: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Gone {
     most: usize,
     by_address: BTreeMap<Arc<str>, (Left, u64)>,
-    /// In the order of leaving; those that have come back since are passed over.
+    /// The addresses in the order of leaving. Those that have come back since are skipped.
     order: VecDeque<(u64, Arc<str>)>,
     next: u64,
 }
 
 impl Gone {
-    /// Those of one of so many tenants.
+    /// Creates the list of one of `tenants` tenants.
     pub(super) fn new(tenants: usize) -> Self {
         Self {
             most: (MAX_GONE / tenants.max(1)).max(LEAST_GONE),
@@ -44,7 +44,7 @@ impl Gone {
         }
     }
 
-    /// An address has left.
+    /// Remembers an address that has left.
     pub(super) fn insert(&mut self, address: Arc<str>, left: Left) {
         let number = self.next;
         self.next += 1;
@@ -63,7 +63,7 @@ impl Gone {
         }
     }
 
-    /// An address is back; what is known of it, unless that is forgotten.
+    /// Returns and forgets what is remembered of an address that is back.
     pub(super) fn take(&mut self, address: &str) -> Option<Left> {
         self.by_address.remove(address).map(|(left, _)| left)
     }

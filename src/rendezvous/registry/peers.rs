@@ -32,41 +32,41 @@ use crate::{
 #[cfg(feature = "cluster")]
 use crate::{protocol::nonce::Stamp, rendezvous::cluster::PeerRecord};
 
-/// The longest address that is taken, in bytes; as [`StarAddr::from_wire`].
+/// The longest address that is accepted, in bytes; the same as in [`StarAddr::from_wire`].
 const MAX_ADDRESS: usize = 512;
-/// How many peers the answer to a join names: it is no reason to fill a newcomer's queue. The others are
-/// announced to it soon.
+/// The number of peers that the answer to a join names at most. A newcomer's queue is not to be filled with them, and
+/// the others are announced to it soon.
 const MAX_LIST: usize = 256;
-/// From how many peers on those who join at about the same time are told the same ones: looking for others takes longer
-/// than all the rest of a join.
+/// The number of peers beyond which all that join at about the same time are given the same list: picking another one
+/// takes longer than all the rest of a join.
 const MANY: usize = 4 * MAX_LIST;
-/// At about the same time.
+/// How long such a list is used.
 const SAMPLE_AGE: Duration = Duration::from_millis(50);
-/// How soon a peer that has come back is announced to those who have not heard of it, where links are many.
+/// How soon a peer that has come back is announced to the links that have not heard of it, where there are many links.
 const BACK_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Peer {
     link: LinkId,
-    /// From where it has joined.
+    /// The origin from which it has joined.
     origin: Origin,
-    /// Where it stands among those of its origin.
+    /// Its position among the peers of its origin.
     place: usize,
     /// The number of its join.
     join: u64,
-    /// Which of all requests to join it has this address by.
+    /// The number of the request to join by which it has this address.
     request: u64,
-    /// Up to which join links have been told of it, if any.
+    /// The number of the join up to which links have been told of it, if any have been.
     told: Option<u64>,
-    /// When that was.
+    /// The time of its last announcement, or of its join if it has not been announced yet.
     told_at: Instant,
-    /// When it is announced again.
+    /// The turn in which it is announced next.
     turn: Turn,
-    /// When all are to be told again, if first only those are who have not heard of it.
+    /// When it is announced to all links, if before that it is announced only to those that have not heard of it.
     then: Option<Instant>,
-    /// Where it is counted what it sends, if it is.
+    /// Its seat among the peers that are counted, if what it sends is counted.
     seat: Option<Box<Seat>>,
-    /// What the other nodes know of it.
+    /// The record that the other nodes have of it, with the stamp of its join.
     #[cfg(feature = "cluster")]
     record: Option<(Arc<PeerRecord>, Stamp)>,
 }
@@ -75,7 +75,7 @@ struct Peer {
 pub(super) struct Peers {
     by_address: BTreeMap<Arc<str>, Peer>,
     by_origin: Sample,
-    /// Those that newcomers are told, until then.
+    /// The list that newcomers are given, and the time until which it is used.
     latest: Option<(Instant, Arc<Others>)>,
 }
 
@@ -84,7 +84,7 @@ impl Peers {
         self.by_address.get(address).map(|peer| peer.link)
     }
 
-    /// Whether another link has an address, by a later request than this one.
+    /// Returns whether another link has an address, by a later request than this one.
     fn is_taken_since(&self, address: &str, link: LinkId, request: u64) -> bool {
         let peer = self.by_address.get(address);
         peer.is_some_and(|peer| peer.link != link && peer.request > request)
@@ -96,7 +96,7 @@ impl Peers {
         }
     }
 
-    /// Where it is counted what the peer at an address sends.
+    /// Returns the meter that counts what the peer at an address sends.
     pub(super) fn meter(&self, address: &str) -> Option<Arc<Meter>> {
         let seat = self.by_address.get(address)?.seat.as_ref()?;
         Some(seat.meter().clone())
@@ -108,7 +108,7 @@ impl Peers {
         }
     }
 
-    /// What the other nodes know of an address, and since which join.
+    /// Returns the record that the other nodes have of an address, with the stamp of its join.
     #[cfg(feature = "cluster")]
     pub(super) fn record(&self, address: &str) -> Option<&(Arc<PeerRecord>, Stamp)> {
         self.by_address.get(address)?.record.as_ref()
@@ -157,7 +157,7 @@ impl Peers {
     }
 }
 
-/// What a request to join comes to.
+/// The next step of a request to join.
 enum Step {
     Check(Check),
     Challenge(String),
@@ -204,7 +204,7 @@ impl Registry {
         }
         if !self.settings.challenge {
             self.check_join_rate(link, now)?;
-            // Whoever comes last has it: its old link may be dead without our knowing.
+            // The latest join gets the address: the old link may be dead without the server knowing.
             return Ok(match self.settings.access {
                 true => Step::Check(Check::Claim(ClaimCheck {
                     address: address.to_owned(),
@@ -222,7 +222,7 @@ impl Registry {
         let address = address.to_owned();
         let Some((mut challenge, expiry)) = challenges.and_then(|open| open.remove(&address))
         else {
-            // Before the work is done. Each nonce is good for one signature.
+            // The rate is checked before any work is done. It covers the signature, too: each nonce is good for one.
             self.check_join_rate(link, now)?;
             let key = data;
             let nonces = self.settings.nonces.clone();
@@ -253,7 +253,7 @@ impl Registry {
         })))
     }
 
-    /// Whether an address is one under which a peer may join, whoever it is.
+    /// Returns whether any peer may join under an address.
     pub(super) fn may_join(&self, address: &str) -> bool {
         let Settings {
             strict_multiaddr,
@@ -304,7 +304,7 @@ impl Registry {
         nonce
     }
 
-    /// A challenge was not answered in time.
+    /// Forgets a challenge that was not answered in time.
     pub(super) fn challenge_timed_out(&mut self, link: LinkId, number: u64) {
         if let Some(state) = self.links.get_mut(&link) {
             state
@@ -331,12 +331,12 @@ impl Registry {
                 true => self.guest_joined(link, address, ack),
                 false => self.join_refused(link, ack, Refusal::NotAuthorized, now),
             },
-            // Whoever was not asked about has not been let in.
+            // The application was not asked about this peer, so the peer has not been let in.
             Ok(_) if self.settings.access && grant.is_none() => {
                 let refusal = Refusal::NotAllowed(String::new());
                 self.join_refused(link, ack, refusal, now);
             }
-            // It is the one who comes last that has the address, not the one about whom it took longest to decide.
+            // The latest request gets the address, not the one whose decision took longest.
             Ok(_) if self.settings.access && self.peers.is_taken_since(&address, link, number) => {
                 self.over.extend(grant);
                 self.join_refused(link, ack, Refusal::Overtaken, now);
@@ -362,7 +362,7 @@ impl Registry {
         self.refused(link, now);
     }
 
-    /// Gives `address` to `link`, whoever had it: the link has proved its key, or needs no proof.
+    /// Gives `address` to `link`, whichever link had it: the link has proved its key, or needs no proof.
     fn joined(
         &mut self,
         link: LinkId,
@@ -423,7 +423,7 @@ impl Registry {
         }
         let is_new = owner.is_none() && self.joined <= FEW;
         if is_first {
-            // Whoever was not given all hears of everybody who is announced.
+            // A link that was not given all peers hears of every peer that is announced.
             let since = if has_all { self.joins } else { 0 };
             self.actions.push_back(Action::Joined { link, since });
         }
@@ -434,10 +434,10 @@ impl Registry {
         });
     }
 
-    /// Has it counted what the peer at an address sends.
+    /// Counts from now on what the peer at an address sends.
     fn count_peer(&mut self, claimant: &Claimant, address: &str) {
         if let Some(usage) = &self.usage {
-            // Who proves nothing may name anybody in its address.
+            // Without a proof, a peer may name any other peer in its address.
             let proved = ids::peer_in(address).filter(|_| self.settings.challenge);
             let seat = match proved {
                 Some(peer) => usage.enter(peer, claimant.client),
@@ -447,7 +447,8 @@ impl Registry {
         }
     }
 
-    /// A join that succeeds costs the others a write each, and us a list; any costs us two checks.
+    /// Checks the rate of joins. A join that succeeds costs every other link a write and the server a list; any join
+    /// costs two checks.
     fn check_join_rate(&mut self, link: LinkId, now: Instant) -> Result<(), Refusal> {
         let rate = self.settings.join_rate;
         let Some(state) = self.links.get_mut(&link) else {
@@ -458,7 +459,7 @@ impl Registry {
         fits.then_some(()).ok_or(Refusal::JoinRate)
     }
 
-    /// The peer moves to its newest link, and counts for the origin of that one; the others know it.
+    /// Moves a peer to its newest link, and counts it for that link's origin. The other peers know it already.
     fn move_peer(&mut self, link: LinkId, claimant: &Claimant, address: &str, now: Instant) {
         let Some((address, peer)) = self.peers.remove(address) else {
             return;
@@ -482,7 +483,7 @@ impl Registry {
 
     fn add_peer(&mut self, link: LinkId, claimant: &Claimant, address: &Arc<str>, now: Instant) {
         let back = self.gone.take(address);
-        // Whoever was away for longer may be forgotten by the others.
+        // The others may have forgotten a peer that was away for longer.
         let forgotten = self.turns.round() * 2;
         let back = back.filter(|left| left.told_at + forgotten >= now);
         let (turn, told, then) = match back {
@@ -492,7 +493,7 @@ impl Registry {
             }
             Some(Left { told, due, .. }) => {
                 let turn = match self.joined <= FEW {
-                    // Those who have not heard of it hear of it as of any newcomer: before its answer.
+                    // Links that have not heard of it hear of it as of any newcomer: before its join is answered.
                     true => self.turns.add_news(claimant, address.clone(), now),
                     false => {
                         let soon = due.min(now + BACK_PAUSE);
@@ -530,7 +531,7 @@ impl Registry {
         }
     }
 
-    /// A link has one of its addresses no more; `false` if it had not.
+    /// Takes an address away from a link; returns `false` if the link did not have it, or is not a client's.
     pub(super) fn leave_address(&mut self, link: LinkId, address: &str) -> bool {
         let Some(state) = self.links.get_mut(&link) else {
             return false;
@@ -550,7 +551,7 @@ impl Registry {
         had
     }
 
-    /// A link has no address any more.
+    /// Handles a link that has no address any more.
     pub(super) fn has_left(&mut self, link: LinkId, origin: Origin) {
         self.joined -= 1;
         self.joined_by.release(origin, 1);
@@ -565,7 +566,7 @@ impl Registry {
         self.turns.remove(peer.origin, peer.turn);
         #[cfg(feature = "cluster")]
         self.unpublish(&address, peer.record.is_some());
-        // Whoever has joined meanwhile was given it, unless it was not announced since it came back.
+        // Links that have joined meanwhile were given it in their list, unless it was not announced since it came back.
         let (told, due) = match (peer.told, peer.then) {
             (None, _) => return,
             (Some(told), Some(due)) => (told, due),
@@ -575,7 +576,7 @@ impl Registry {
         self.gone.insert(address, Left { told, told_at, due });
     }
 
-    /// Announces those whose turn has come.
+    /// Announces the peers whose turn has come.
     pub(super) fn announce(&mut self, now: Instant) {
         let called = self.turns.poll(self.audience(), now);
         let announced = called
@@ -587,7 +588,7 @@ impl Registry {
         }
     }
 
-    /// What is to be announced of a peer whose turn has come, which gets its next turn.
+    /// Returns the announcement of a peer whose turn has come, and schedules the peer's next turn.
     fn call(&mut self, called: Called, now: Instant) -> Option<Announced> {
         #[cfg(feature = "cluster")]
         if !self.peers.by_address.contains_key(&called.address) {
@@ -596,7 +597,7 @@ impl Registry {
         let Called { address, turn } = called;
         let peer = self.peers.by_address.get_mut(&address)?;
         let (hears, due) = match (peer.told, peer.then.take()) {
-            // Those who have joined since then and were given all peers have it in their list.
+            // Links that have joined since and were given all peers have it in their list.
             (None, _) => (
                 (Unbounded, Excluded(peer.join)),
                 turn.due + self.turns.interval(),
@@ -606,7 +607,7 @@ impl Registry {
         };
         peer.told = Some(self.joins);
         peer.told_at = now;
-        // On time again if it was a little late, and behind all others if it was very late.
+        // If it was a little late, it is on time again. If it was very late, it goes behind all others.
         peer.turn = self.turns.again(peer.origin, address.clone(), due.max(now));
         let event = Event::Peer {
             address: address.to_string(),
@@ -618,7 +619,7 @@ impl Registry {
         })
     }
 
-    /// How many peers there are, those at other nodes included.
+    /// Returns how many peers there are, those at other nodes included.
     fn all_peers(&self) -> usize {
         #[cfg(feature = "cluster")]
         return self.peers.len() + self.remote_peers();
@@ -626,8 +627,8 @@ impl Registry {
         self.peers.len()
     }
 
-    /// The peers beside `address`, as many as an answer names: a fair sample of all. With very many peers it may name
-    /// one that left a moment ago.
+    /// Returns a fair sample of the peers beside `address`, as many as an answer names. With very many peers, it may
+    /// name one that left a moment ago.
     fn others(&mut self, address: &str, is_known: bool, now: Instant) -> Arc<Others> {
         let is_shared = !is_known && self.peers.len() > MANY;
         if is_shared
@@ -649,7 +650,7 @@ impl Registry {
     }
 }
 
-/// Whether an address may be joined.
+/// Returns whether an address is valid for a join.
 fn is_valid(address: &str, strict: bool) -> bool {
     if !strict {
         let parsed = address.parse::<Multiaddr>();

@@ -1,4 +1,4 @@
-//! Dials of those whose quota for the day is spent.
+//! The dials of peers whose daily quota is spent.
 
 use std::ops::Bound;
 
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Registry {
-    /// Whether neither of those who are to be dialled with each other has spent its quota for the day.
+    /// Checks that neither peer of a new dial has spent a daily quota.
     pub(super) fn check_day(
         &self,
         dialer: (LinkId, &str),
@@ -29,8 +29,8 @@ impl Registry {
         Ok(())
     }
 
-    /// What counts for a link, or for the peer with this meter on it, has reached the quota of the day: some of its dials
-    /// end, those behind `last`. The last of those that were looked at, if there may be more.
+    /// Ends some dials of a link because a daily quota is spent that applies to the link, or to the peer with this
+    /// meter on it. Begins behind `last`. Returns the last dial that was looked at, if there may be more.
     pub(crate) fn handle_day_spent(
         &mut self,
         link: LinkId,

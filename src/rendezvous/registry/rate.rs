@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// So many times a second in the long run, and so many at once.
+/// A rate: a number of times a second in the long run, and a number at once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rate {
     per_second: u32,
@@ -17,23 +17,23 @@ impl Rate {
         }
     }
 
-    /// How long it takes until one time is made up for.
+    /// Returns how long it takes to make up for one time.
     pub(crate) fn cost(self) -> Duration {
         Duration::from_secs(1) / self.per_second
     }
 
-    /// How long it takes until a burst is made up for.
+    /// Returns how long it takes to make up for a burst.
     pub(crate) fn longest(self) -> Duration {
         self.cost() * self.burst
     }
 }
 
-/// What somebody has used of a [`Rate`]: one point in time, however many there are to count.
+/// What was used of a [`Rate`]: one point in time, however many uses there are to count.
 #[derive(Debug, Default)]
 pub(super) struct Spent(Option<Instant>);
 
 impl Spent {
-    /// Whether it may be done at `now`; then it counts.
+    /// Returns whether it may be done at `now`, and counts it if so.
     pub(super) fn try_spend(&mut self, rate: Rate, now: Instant) -> bool {
         let spent_until = self.0.map_or(now, |until| until.max(now)) + rate.cost();
         let fits = spent_until.saturating_duration_since(now) <= rate.longest();

@@ -1,8 +1,8 @@
-//! Peers at other nodes of the cluster: how they are dialled, and who hears of them.
+//! Peers at other nodes of the cluster: how they are dialled, and how they are announced.
 //!
-//! A peer here that dials one there does so over a *way*: a link of ours to that node, one for each pair of a link and a node.
-//! At the other end of it is a *guest*: a link like any other, but for whoever is behind it has joined elsewhere. To either
-//! registry a dial is one between two of its own links.
+//! A peer here dials a peer at another node over a *way*: an outgoing link to that node, one for each pair of a
+//! client's link and a node. At the other end of the way is a *guest*: a link like any other, except that its peer has
+//! joined elsewhere. To either registry, a dial is one between two of its own links.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -32,45 +32,45 @@ use crate::{
     words::Words,
 };
 
-/// Of how many addresses a link is told at most, its own node's first; more are of no use to it, and they are told anew
-/// again and again.
+/// The largest number of addresses that are announced to a link, those of its own node first. More would be of no use
+/// to it, and all of them are announced again and again.
 const MAX_TOLD: usize = 8_000;
-/// How long a way stays open on which nobody dials.
+/// How long a way without dials stays open.
 const IDLE_WAY: Duration = Duration::from_secs(60);
-/// How many addresses get a turn at once when there is room.
+/// The number of addresses that get a turn at once when there is room.
 const FILLED_AT_ONCE: usize = 16;
-/// The link of nobody here.
+/// The id of no link. It stands for the link of a peer at another node.
 const NO_LINK: LinkId = LinkId(u64::MAX);
 
-/// What a link is for.
+/// The purpose of a link.
 #[derive(Debug, Default)]
 pub(super) enum Kind {
-    /// A client's.
+    /// A client's link.
     #[default]
     Client,
-    /// Ours to another node, for dials from that link.
+    /// An outgoing link to another node, for dials from the link `from`.
     Way {
         from: LinkId,
         node: NodeNumber,
-        /// Which addresses of that link the node has been told to be there.
+        /// Addresses of `from` that the node has been told of.
         told: BTreeSet<Arc<str>>,
-        /// Those about which it has not answered yet.
+        /// Addresses about which the node has not answered yet, by acknowledgement.
         asked: BTreeMap<u64, Arc<str>>,
     },
-    /// Another node's to us, for dials from a link of its.
+    /// A link from another node, for dials from one of the links there.
     Guest { node: NodeId },
 }
 
-/// A new way, which somebody has to open.
+/// A way that still has to be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NewWay {
     pub(crate) way: LinkId,
     pub(crate) node: NodeNumber,
-    /// For whom it is.
+    /// The origin of the client that the way is for.
     pub(crate) claimant: Claimant,
 }
 
-/// What the other nodes are to know.
+/// What the other nodes have to know.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Publication {
     Joined(Arc<PeerRecord>, Stamp),
@@ -80,11 +80,11 @@ pub(crate) enum Publication {
 #[derive(Debug)]
 struct Remote {
     node: NodeNumber,
-    /// When it has joined there.
+    /// The stamp of its join at that node.
     stamp: Stamp,
-    /// Where it stands among those of its node.
+    /// Its position among the peers of its node.
     place: usize,
-    /// When it is announced, if it is.
+    /// The turn in which it is announced next, if it is announced at present.
     turn: Option<Turn>,
 }
 
@@ -93,12 +93,13 @@ struct Remote {
 pub(super) struct Remotes {
     by_address: BTreeMap<Arc<str>, Remote>,
     by_node: Sample,
-    /// Those that are not announced now, in the order in which they will be; those that are gone are passed over.
+    /// Addresses that are not announced at present, in the order in which they will be. Those that are gone are
+    /// skipped.
     rest: VecDeque<Arc<str>>,
     announced: usize,
-    /// The numbers of links.
+    /// The counter from which links get their numbers.
     numbers: Arc<AtomicU64>,
-    /// Of which tenant all this is.
+    /// The tenant's name; `None` for the default tenant.
     tenant: Option<Arc<str>>,
     clock: Clock,
 }
@@ -144,7 +145,7 @@ impl Remotes {
 }
 
 impl Registry {
-    /// The same as one node of a cluster. Links get their numbers from there.
+    /// Makes this the registry of one node of a cluster. Its ways get their numbers from `numbers`.
     pub(crate) fn with_cluster(
         mut self,
         numbers: Arc<AtomicU64>,
@@ -156,27 +157,27 @@ impl Registry {
         self
     }
 
-    /// How many peers are joined at other nodes.
+    /// Returns how many peers are joined at other nodes.
     pub(crate) fn remote_peers(&self) -> usize {
         self.remotes.as_ref().map_or(0, |remotes| remotes.len())
     }
 
-    /// How many of them are not announced at the moment.
+    /// Returns how many of these peers are not announced at present.
     pub(crate) fn unannounced(&self) -> usize {
         self.remotes
             .as_ref()
             .map_or(0, |remotes| remotes.len() - remotes.announced)
     }
 
-    /// A link of another node has opened, for a client there.
+    /// Marks a link as a guest: another node has opened it for a client there.
     pub(crate) fn handle_guest(&mut self, link: LinkId, node: NodeId) {
         if let Some(state) = self.links.get_mut(&link) {
             state.kind = Kind::Guest { node };
         }
     }
 
-    /// What a link asks for that is not a client's to join: a guest's own address, with its proof. `None` if the link is a
-    /// client's.
+    /// Returns what has to be checked when a link that is not a client's asks to join: for a guest, the address with
+    /// its proof. `None` if the link is a client's.
     pub(super) fn join_as_guest(
         &self,
         link: LinkId,
@@ -199,7 +200,8 @@ impl Registry {
         }
     }
 
-    /// Whether nobody has joined later than that, here or elsewhere: a node has the proofs of all who were at it once.
+    /// Returns whether no later join of the address is known, here or elsewhere. A node keeps the proofs of all peers
+    /// that once joined there, so an old proof shows nothing.
     pub(super) fn is_newest(&self, address: &str, stamp: Stamp) -> bool {
         let here = self.peers.record(address).map(|(_, own)| *own);
         let remotes = self.remotes.as_ref();
@@ -211,7 +213,7 @@ impl Registry {
         latest.is_none_or(|latest| latest <= stamp)
     }
 
-    /// A guest has proved that its peer has joined at its node.
+    /// Adds an address to a guest, which has proved that its peer has joined at its node.
     pub(super) fn guest_joined(&mut self, link: LinkId, address: String, ack: u64) {
         let Some(state) = self.links.get_mut(&link) else {
             return;
@@ -224,7 +226,7 @@ impl Registry {
         self.answer(link, ack, Ok(()));
     }
 
-    /// A peer has joined at another node, later than here if it has joined here at all.
+    /// Handles the join of a peer at another node. If the peer has joined here as well, the later join counts.
     pub(crate) fn handle_found(
         &mut self,
         address: Arc<str>,
@@ -232,7 +234,7 @@ impl Registry {
         stamp: Stamp,
         now: Instant,
     ) {
-        // Whoever wrote it need not keep to the rules, nor to its tenant.
+        // The node that published it may not keep to the rules for addresses, nor to those of its tenant.
         if !self.may_join(&address) {
             return;
         }
@@ -244,7 +246,7 @@ impl Registry {
                 .record(&address)
                 .is_none_or(|(_, own)| *own >= stamp)
             {
-                // Nobody at the other node knows of our join yet.
+                // The join here counts. The other node does not know of it yet.
                 return;
             }
             self.leave_address(owner, &address);
@@ -261,7 +263,7 @@ impl Registry {
             return;
         };
         let place = remotes.by_node.add(&claimant, address.clone());
-        // One that has only moved is no news.
+        // A peer that has only moved is not announced as a newcomer.
         let is_announced = remotes.announced < MAX_TOLD.saturating_sub(self.peers.len());
         let turn = match is_announced {
             true if is_known => {
@@ -287,12 +289,12 @@ impl Registry {
         }
     }
 
-    /// A peer at another node has left.
+    /// Handles a peer at another node that has left.
     pub(crate) fn handle_lost(&mut self, address: &str) {
         self.forget_remote(address);
     }
 
-    /// Whether it was known.
+    /// Forgets a peer at another node; returns whether it was known.
     pub(super) fn forget_remote(&mut self, address: &str) -> bool {
         let Some(remotes) = &mut self.remotes else {
             return false;
@@ -316,7 +318,8 @@ impl Registry {
         true
     }
 
-    /// What is to be announced of a peer at another node whose turn has come. Its next turn is that of one that waits.
+    /// Returns the announcement of a peer at another node whose turn has come. If other such peers wait for a turn, one
+    /// of them gets the next turn.
     pub(super) fn call_remote(&mut self, called: &Called, now: Instant) -> Option<Announced> {
         let Called { address, turn } = called;
         let remotes = self.remotes.as_mut()?;
@@ -356,7 +359,7 @@ impl Registry {
         })
     }
 
-    /// What the other nodes are to know of an address that has joined here with this proof.
+    /// Publishes to the other nodes an address that has joined here with this proof.
     pub(super) fn publish(&mut self, link: LinkId, address: &Arc<str>, proof: JoinProof) {
         let Some(remotes) = self
             .remotes
@@ -366,7 +369,7 @@ impl Registry {
             return;
         };
         let Ok(stamp) = Stamp::of(&proof.nonce, address) else {
-            // Made by nobody of a cluster.
+            // No node of a cluster has made this nonce.
             return;
         };
         let record = Arc::new(PeerRecord {
@@ -379,7 +382,7 @@ impl Registry {
         self.actions.push_back(Action::Publish(publication));
     }
 
-    /// The other nodes are to know that an address has left, if they know of it.
+    /// Tells the other nodes that an address has left, if they know of it.
     pub(super) fn unpublish(&mut self, address: &Arc<str>, is_known: bool) {
         if is_known {
             let publication = Publication::Left(address.clone());
@@ -387,7 +390,7 @@ impl Registry {
         }
     }
 
-    /// Adds peers at other nodes to a list of those here, up to so many.
+    /// Adds peers at other nodes to a list of those here, up to `max` in all.
     pub(super) fn add_remotes(&self, list: &mut Vec<Arc<str>>, max: usize) {
         if let Some(remotes) = &self.remotes {
             let left = max.saturating_sub(list.len());
@@ -395,13 +398,13 @@ impl Registry {
         }
     }
 
-    /// The way from a link to the node where an address has joined.
+    /// Returns the way from a link to the node where an address has joined. Creates it if there is none.
     pub(super) fn way(&mut self, link: LinkId, to: &str) -> Result<LinkId, Refusal> {
         let remotes = self.remotes.as_ref().ok_or(Refusal::PeerNotFound)?;
         let node = remotes.node_of(to).ok_or(Refusal::PeerNotFound)?;
         let number = remotes.next_link();
         let dialer = self.links.get_mut(&link).ok_or(Refusal::NotAuthorized)?;
-        // Whoever came here from another node has to look for it there.
+        // A guest's dial does not go on to a third node: its own node has to find the address.
         if !matches!(dialer.kind, Kind::Client) {
             return Err(Refusal::PeerNotFound);
         }
@@ -418,7 +421,7 @@ impl Registry {
         };
         let claimant = way.claimant;
         self.links.insert(number, Box::new(way));
-        // The dial may come to nothing.
+        // If the dial comes to nothing, this has the unused way closed.
         self.rest_way(number);
         self.actions.push_back(Action::Open(NewWay {
             way: number,
@@ -428,8 +431,8 @@ impl Registry {
         Ok(number)
     }
 
-    /// Tells the node at the end of a way that an address is here, before the first dial from there. `None` if the link
-    /// is no way.
+    /// Encodes a dial that goes over a way. Before the first dial from an address, tells the node at the end of the way
+    /// that the address is here. `None` if the link is no way.
     pub(super) fn offer_on_way(
         &mut self,
         way: LinkId,
@@ -445,7 +448,7 @@ impl Registry {
         if let Some(record) = record
             && told.insert(record.address.clone())
         {
-            // The dial does not wait for the answer: if it is not let in, it is refused by itself.
+            // The dial does not wait for the answer. If the node refuses the address, it also refuses the dial.
             let number = state.next_ack;
             state.next_ack += 1;
             asked.insert(number, record.address.clone());
@@ -463,7 +466,8 @@ impl Registry {
         Some(dial.encode(Some(ack)))
     }
 
-    /// Takes the answer to what a node was told of a peer here; whether it is one. What was refused is told again next time.
+    /// Takes a node's answer to having been told of a peer here; returns whether this is such an answer. A refused
+    /// address is told again the next time.
     pub(super) fn way_answered(&mut self, way: LinkId, ack: u64, is_good: bool) -> bool {
         let state = self.links.get_mut(&way);
         let Some(Kind::Way { told, asked, .. }) = state.map(|state| &mut state.kind) else {
@@ -478,7 +482,8 @@ impl Registry {
         true
     }
 
-    /// An address has left its link, or that has another proof of it: the nodes that were told of it are told anew.
+    /// Tells the nodes that were told of an address that it has left its link. They are told of it anew before the next
+    /// dial from it.
     pub(super) fn forget_on_ways(&mut self, link: LinkId, address: &str) {
         let Some(state) = self.links.get(&link) else {
             return;
@@ -497,10 +502,10 @@ impl Registry {
         }
     }
 
-    /// A link is gone: so are its ways, when they have told the other nodes; and a way is its link's no more.
+    /// Closes the ways of a link that is gone. If the link is itself a way, the link that it was for forgets it.
     pub(super) fn close_ways(&mut self, link: LinkId, state: &Link) {
         for way in state.ways.values() {
-            // One that has dials left is closed when they have ended.
+            // A way that has dials left is closed when they have ended, so that the other node is told of their ends.
             let has_dials = self.links.get(way).is_some_and(|way| !way.dials.is_empty());
             if !has_dials {
                 self.actions.push_back(Action::CloseWay(*way));
@@ -511,7 +516,7 @@ impl Registry {
         }
     }
 
-    /// A way cannot be opened: its dials are refused.
+    /// Refuses the dials of a way that cannot be opened.
     pub(crate) fn handle_no_way(&mut self, way: LinkId, refusal: &Refusal) {
         let Some(state) = self.links.get(&way) else {
             return;
@@ -522,7 +527,7 @@ impl Registry {
         }
     }
 
-    /// A way is its link's no more.
+    /// Has the link that a way was for forget it.
     fn forget_way(&mut self, way: LinkId, from: LinkId, node: NodeNumber) {
         if let Some(from) = self.links.get_mut(&from)
             && from.ways.get(&node) == Some(&way)
@@ -531,7 +536,8 @@ impl Registry {
         }
     }
 
-    /// A link has one dial less: a way with none is closed in a while, or at once if its link is gone.
+    /// Handles a link that may have no dials left. A way without dials is closed in a while, or at once if its link is
+    /// gone or has another way to that node.
     pub(super) fn rest_way(&mut self, way: LinkId) {
         let Some(state) = self.links.get(&way).filter(|state| state.dials.is_empty()) else {
             return;
@@ -548,7 +554,7 @@ impl Registry {
         }
     }
 
-    /// A way had no dials a while ago. If it has none now, it may be closed.
+    /// Closes a way that had no dials a while ago, if it has none now.
     pub(super) fn way_timed_out(&mut self, way: LinkId) {
         let Some(state) = self.links.get(&way).filter(|state| state.dials.is_empty()) else {
             return;
@@ -566,7 +572,7 @@ impl Registry {
             return;
         };
         let most = MAX_TOLD.saturating_sub(self.peers.len());
-        // Some at a time: there is another occasion soon.
+        // Only some get a turn at a time: there will be another occasion soon.
         for _ in 0..FILLED_AT_ONCE {
             if remotes.announced >= most {
                 return;

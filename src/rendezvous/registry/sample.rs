@@ -1,19 +1,19 @@
-//! Which peers a newcomer is told of when they are too many for one answer: a fair, random sample.
+//! The peers that a newcomer is given when they are too many for one answer: a fair, random sample.
 //!
-//! Each group of origins has the same number of places for its weight, as far as it has peers. An origin
-//! with ten thousand peers pushes nobody out.
+//! Each group of origins has the same number of places for its weight, as far as it has peers. So an origin with ten
+//! thousand peers crowds out no other peer.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::rendezvous::origin::{Claimant, Group, Origin};
 
-/// How much more often it is looked for a peer than there are to be found: where one origin of a group has
-/// almost all peers of it, the places of the others are empty.
+/// The number of tries for each peer that is to be found. Tries may fail: where one origin of a group has almost all of
+/// the group's peers, the turns of its other origins find none.
 const TRIES: usize = 4;
 
 #[derive(Debug, Default)]
 struct GroupPeers {
-    /// Where it stands in the list of groups.
+    /// Its position in the list of groups.
     place: usize,
     limit: u32,
     weights: u64,
@@ -22,13 +22,13 @@ struct GroupPeers {
 
 #[derive(Debug)]
 struct OriginPeers {
-    /// Where it stands in its group.
+    /// Its position in its group.
     place: usize,
     weight: u32,
     peers: Vec<Arc<str>>,
 }
 
-/// All peers by origin.
+/// All peers, by origin.
 #[derive(Debug, Default)]
 pub(super) struct Sample {
     list: Vec<Group>,
@@ -37,11 +37,11 @@ pub(super) struct Sample {
     len: usize,
 }
 
-/// Where picking goes on in a group.
+/// The state of picking in one group.
 struct Open<'a> {
     group: &'a GroupPeers,
     next: usize,
-    /// How many origins in a row had no peer left.
+    /// The number of origins in a row that had no peer left.
     empty: usize,
 }
 
@@ -55,7 +55,7 @@ impl Sample {
         self.origins.keys().copied().collect()
     }
 
-    /// Adds a peer; gives its place within its origin.
+    /// Adds a peer; returns its place within its origin.
     pub(super) fn add(&mut self, claimant: &Claimant, address: Arc<str>) -> usize {
         let Claimant {
             origin,
@@ -86,7 +86,7 @@ impl Sample {
         known.peers.len() - 1
     }
 
-    /// Removes the peer at a place; gives the one that stands there now, if any.
+    /// Removes the peer at a place; returns the peer that has moved there, if any.
     pub(super) fn remove(&mut self, origin: Origin, place: usize) -> Option<Arc<str>> {
         let known = self.origins.get_mut(&origin)?;
         if place >= known.peers.len() {
@@ -128,7 +128,7 @@ impl Sample {
         }
     }
 
-    /// Up to `max` peers, each at most once: all, if there are no more. `random` tells where it begins.
+    /// Picks up to `max` different peers, or all if there are no more. `random` decides where picking begins.
     pub(super) fn pick(&self, max: usize, random: u64) -> Vec<Arc<str>> {
         if self.len <= max {
             let all = self.origins.values().flat_map(|origin| &origin.peers);
@@ -153,7 +153,7 @@ impl Sample {
         picked
     }
 
-    /// Picks as many of a group as it may have in one round; whether it may have more.
+    /// Picks as many peers of a group as it may have in one round; returns whether it may have more.
     fn pick_round(
         &self,
         open: &mut Open<'_>,
@@ -169,7 +169,7 @@ impl Sample {
                 return false;
             }
             *tries -= 1;
-            // Around all origins of the group, a peer of each.
+            // Picking goes around all origins of the group, one peer of each.
             let (round, nth) = (open.next / origins.len(), open.next % origins.len());
             open.next += 1;
             let first = within(random, origins.len());
@@ -192,7 +192,7 @@ impl Sample {
     }
 }
 
-/// A place in a list of so many, the same for the same number.
+/// Returns a place in a list of `len` entries; the same number gives the same place.
 fn within(random: u64, len: usize) -> usize {
     let place = random.checked_rem(len as u64).unwrap_or_default();
     usize::try_from(place).unwrap_or_default()

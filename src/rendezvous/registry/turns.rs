@@ -1,9 +1,8 @@
-//! When which peer is announced to the others.
+//! When each peer is announced to the others.
 //!
-//! A peer is announced when it joins, and from then on once an interval, as the npm server does it. All
-//! announcements together have a rate of bytes; beyond it they go out more slowly, in an order that is
-//! fair among origins: one with very many peers, or with peers that come and go all the time, has a
-//! share like any other.
+//! A peer is announced when it joins, and from then on once an interval, as in the npm server. All announcements
+//! together have a rate of bytes. Beyond it they go out more slowly, in an order that is fair among origins: an origin
+//! with very many peers, or with peers that come and go all the time, has a share like any other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,55 +15,55 @@ use crate::rendezvous::{
     origin::{Claimant, Origin},
 };
 
-/// Up to so many joined links a newcomer is announced at once, before its own join is answered.
+/// Up to this number of joined links, a newcomer is announced at once, before its own join is answered.
 pub(crate) const FEW: usize = 256;
-/// With more of them, newcomers are gathered for at least so long.
+/// With more links, newcomers are gathered for at least this long.
 const NEWS_PAUSE: Duration = Duration::from_millis(50);
-/// And for so long for each link: telling them all costs a write each.
+/// The least time of gathering for each link, because telling all links costs a write for each.
 const NEWS_PAUSE_PER_LINK: Duration = Duration::from_micros(50);
-/// Newcomers that have to wait for the rate are gathered as repeats are, but for no longer than this, unless so many links
-/// take longer anyway.
+/// Newcomers that have to wait for the rate are gathered like repeats, but for no longer than this, unless the number
+/// of links requires it anyway.
 const LONGEST_NEWS_PAUSE: Duration = Duration::from_secs(5);
-/// How long repeats are gathered, for the same reason. That late a peer may be repeated.
+/// How long repeats are gathered, for the same reason. A peer may be repeated that late.
 const REPEAT_PAUSE: Duration = Duration::from_secs(1);
 const REPEAT_PAUSE_PER_LINK: Duration = Duration::from_micros(300);
-/// The part of the interval that repeats may be late at most, where the interval is short.
+/// Where the interval is short, repeats are late by the interval divided by this at most.
 const LATENESS: u32 = 10;
-/// How much of the rate may be used at once after a rest.
+/// How much of the rate may be used at once after a rest, as time.
 const BURST: Duration = Duration::from_secs(1);
-/// Up to so many links the rate of bytes is what the configuration says; with more it grows with them, so
-/// that each link is still told so much.
+/// Up to this number of links, the rate of bytes is the configured one. With more links the rate grows with them, so
+/// that each link is still told as much.
 const LINKS_OF_RATE: usize = 5_000;
-/// But not beyond so many times as much.
+/// The largest factor by which the rate grows.
 const MOST_RATES: f64 = 3.0;
-/// How many times as much links of one origin may hear as those that are paid for.
+/// At least one link of this many is paid for, however many links one origin has.
 const MOST_UNPAID: f64 = 4.0;
-/// How many are announced without letting others use the registry.
+/// The number of peers that are announced without letting others use the registry.
 const AT_ONCE: usize = 64;
-/// The time that one announcement to very many may use up at most, so that a clock never overflows.
+/// The longest time that one announcement to very many links may use up, so that no clock overflows.
 const MAX_PRICE: Duration = Duration::from_secs(3600);
-/// What a frame takes beside its text.
+/// The bytes that a frame takes beside its text.
 const FRAME: usize = 4;
 
-/// Who is told.
+/// The links that are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Audience {
-    /// How many links there are.
+    /// The number of links.
     pub(super) links: usize,
-    /// How many links an announcement is paid for: where one origin has far more than others, its links
-    /// hear what is said anyway, and do not make it rarer for all.
+    /// The number of links that an announcement is paid for. Where one origin has far more links than others, these
+    /// links are told anyway, but they do not make announcements rarer for all.
     pub(super) paid: usize,
-    /// How many links of other tenants have a part of the rate.
+    /// The number of links of other tenants, which have their parts of the rate.
     pub(super) others: usize,
 }
 
-/// When a peer is announced again.
+/// The turn in which a peer is announced next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn {
     pub(super) due: Instant,
-    /// Of those that are due at the same time, who was scheduled first comes first.
+    /// Orders turns that are due at the same time: the one that was scheduled first comes first.
     number: u64,
-    /// Whether it is a newcomer, whom some have not heard of.
+    /// Whether the peer is a newcomer, of which some links have not heard.
     is_news: bool,
 }
 
@@ -72,22 +71,22 @@ pub(super) struct Turn {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Called {
     pub(super) address: Arc<str>,
-    /// The turn that it has had.
+    /// The turn that it has just had.
     pub(super) turn: Turn,
 }
 
-/// How many newcomers of an origin are announced for each repeat of it, when both wait.
+/// The number of newcomers of an origin that are announced for each of its repeats, when both wait.
 const NEWS_IN_A_ROW: u8 = 2;
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// In the order of their joins.
+    /// Newcomers, in the order of their joins.
     news: BTreeMap<Turn, Arc<str>>,
-    /// By the time of the next repeat.
+    /// Peers to be repeated, by the time of the next repeat.
     repeats: BTreeMap<Turn, Arc<str>>,
     /// When the origin is to be woken, as long as it wants nothing.
     asleep: Option<Instant>,
-    /// How many newcomers were announced in a row.
+    /// The number of newcomers that were announced in a row.
     in_a_row: u8,
 }
 
@@ -99,15 +98,15 @@ impl Waiting {
         }
     }
 
-    /// When the first of this origin is due.
+    /// Returns when the first peer of this origin is due.
     fn due(&self) -> Option<Instant> {
         let first = [self.news.first_key_value(), self.repeats.first_key_value()];
         let due = first.into_iter().flatten().map(|(turn, _)| turn.due);
         due.min()
     }
 
-    /// Whose turn it is of this origin: newcomers go first, whom some have not heard of, but do not hold the
-    /// others up.
+    /// Returns the origin's next turn. Newcomers go first, because some links have not heard of them, but they do not
+    /// hold up the repeats.
     fn next(&mut self, now: Instant) -> Option<Turn> {
         let is_due = |turn: &Turn| turn.due <= now;
         let news = self.news.first_key_value().map(|(turn, _)| *turn);
@@ -126,31 +125,31 @@ impl Waiting {
     }
 }
 
-/// Whose turn it is.
+/// The order of announcements.
 #[derive(Debug)]
 pub(super) struct Turns {
     interval: Duration,
-    /// Bytes a second.
+    /// The rate in bytes a second.
     rate: usize,
     next: u64,
     fair: Fair,
     origins: BTreeMap<Origin, Waiting>,
-    /// The origins that want nothing yet, by when they do.
+    /// The origins that want nothing yet, by the time at which they are woken.
     asleep: BTreeSet<(Instant, Origin)>,
-    /// How many newcomers wait.
+    /// The number of newcomers that wait.
     news: usize,
-    /// Since when.
+    /// The time since which newcomers wait.
     news_since: Option<Instant>,
-    /// When it was looked last who is next.
+    /// The time of the last poll.
     polled: Option<Instant>,
-    /// From when on others are gathered again.
+    /// The time from which on announcements are gathered again; `None` if the next ones need not be.
     gathers_from: Option<Instant>,
-    /// Until when the rate is used up.
+    /// The time until which the rate is used up.
     spent: Option<Instant>,
     /// How long it takes at present until a peer is announced again.
     round: Duration,
-    /// Whether newcomers had to wait for the rate when it was looked last. Then they are gathered for longer: telling
-    /// all links of a few at a time costs as many writes as of many.
+    /// Whether newcomers had to wait for the rate at the last poll. Then they are gathered for longer, because telling
+    /// all links of a few costs as many writes as telling them of many.
     is_behind: bool,
 }
 
@@ -178,13 +177,13 @@ impl Turns {
         self.interval
     }
 
-    /// How long it takes at present until a peer is announced again; longer than the interval if the rate is
-    /// used up.
+    /// Returns how long it takes at present until a peer is announced again. This is longer than the interval if the
+    /// rate is used up.
     pub(super) fn round(&self) -> Duration {
         self.round
     }
 
-    /// Has a newcomer announced, or one that is back and whom some have not heard of.
+    /// Schedules a newcomer, or a peer that is back and of which some links have not heard.
     pub(super) fn add_news(
         &mut self,
         claimant: &Claimant,
@@ -195,7 +194,7 @@ impl Turns {
         self.schedule(claimant.origin, address, now, true)
     }
 
-    /// Has a peer announced that others know already, at `due` for the first time.
+    /// Schedules a peer that others know already, at `due` for the first time.
     pub(super) fn add_known(
         &mut self,
         claimant: &Claimant,
@@ -206,7 +205,7 @@ impl Turns {
         self.schedule(claimant.origin, address, due, false)
     }
 
-    /// Has a peer that was just called announced again.
+    /// Schedules a peer again that was just called.
     pub(super) fn again(&mut self, origin: Origin, address: Arc<str>, due: Instant) -> Turn {
         self.schedule(origin, address, due, false)
     }
@@ -241,8 +240,8 @@ impl Turns {
         Some(address)
     }
 
-    /// Has an origin sleep until its first peer is due, and forgets one without peers. One that is awake
-    /// stays so: it is looked at when it is its turn.
+    /// Puts an origin to sleep until its first peer is due, and forgets an origin without peers. An origin that is
+    /// awake stays awake: it is looked at in its turn.
     fn settle(&mut self, origin: Origin) {
         let Some(waiting) = self.origins.get_mut(&origin) else {
             return;
@@ -267,7 +266,7 @@ impl Turns {
         }
     }
 
-    /// Wakes origins whose time has come; some at most.
+    /// Wakes origins whose time has come, up to a number.
     fn wake(&mut self, now: Instant) {
         for _ in 0..AT_ONCE {
             let Some((due, origin)) = self.asleep.first().copied().filter(|(due, _)| *due <= now)
@@ -282,8 +281,7 @@ impl Turns {
         }
     }
 
-    /// The peers whose turn has come, with such an audience. Each is to be scheduled
-    /// [`again`](Self::again).
+    /// Returns the peers whose turn has come, for this audience. Each must be scheduled [`again`](Self::again).
     pub(super) fn poll(&mut self, audience: Audience, now: Instant) -> Vec<Called> {
         let mut called = Vec::new();
         let links = audience.links;
@@ -315,14 +313,15 @@ impl Turns {
         }
         self.polled = Some(now);
         self.is_behind = self.news > 0 && self.spent.is_some_and(|spent| spent > now + burst);
-        // If there were more than may go at once, they go on without a pause.
+        // If more were due than may go at once, the rest goes on without a pause.
         self.gathers_from = (called.len() < AT_ONCE).then_some(now);
         called
     }
 
-    /// The time that an announcement of so many bytes uses up.
+    /// Returns the time that an announcement of `bytes` bytes uses up.
     ///
-    /// Each tenant has its part of the rate, by the number of its links: as if what is said were said to those of all.
+    /// Each tenant has a part of the rate in proportion to its links: the price is that of an announcement to the links
+    /// of all tenants.
     fn price(&self, bytes: usize, audience: Audience) -> Duration {
         let Audience {
             links,
@@ -335,7 +334,7 @@ impl Turns {
         Duration::try_from_secs_f64(seconds).map_or(MAX_PRICE, |price| price.min(MAX_PRICE))
     }
 
-    /// When there is something to poll, with so many links to tell.
+    /// Returns when there is something to poll, with this number of links to tell.
     pub(super) fn poll_timeout(&self, links: usize) -> Option<Instant> {
         let pause = repeat_pause(self.interval, links);
         let gathered = |pause| self.gathers_from.map(|from| from + pause);
@@ -348,7 +347,7 @@ impl Turns {
             Some(since).max(gathered(gathering))
         });
         let repeats = match self.fair.first() {
-            // It was due when it was woken.
+            // The origin was due when it was woken.
             Some(_) => self.polled,
             None => self.asleep.first().map(|(due, _)| *due),
         };

@@ -11,7 +11,7 @@ fn claimant(ip: &str) -> Claimant {
     Weights::default().claimant(ip)
 }
 
-/// So many links, none of which is left out.
+/// An audience of `links` links, all of which are paid for.
 fn all(links: usize) -> Audience {
     Audience {
         links,
@@ -24,7 +24,7 @@ fn one() -> Claimant {
     claimant("192.0.2.1")
 }
 
-/// Turns with what has to be known of each peer.
+/// The turns, with what has to be known of each peer.
 struct Schedule {
     turns: Turns,
     peers: HashMap<Arc<str>, (Claimant, Turn)>,
@@ -70,7 +70,7 @@ impl Schedule {
         self.turns.poll_timeout(self.links)
     }
 
-    /// How often each origin's peers are called in so long a time.
+    /// Returns how often the peers of each origin are called within `time`.
     fn run(&mut self, from: Instant, time: Duration) -> HashMap<Origin, usize> {
         let mut called = HashMap::new();
         while let Some(now) = self.timeout().filter(|at| *at < from + time) {
@@ -163,7 +163,7 @@ fn beyond_the_rate_every_peer_still_gets_its_turn_and_no_more_bytes_go_out() {
     assert!(now - start >= paid, "{:?} for {}", now - start, seen.len());
 }
 
-/// 5,000 peers of 50 origins, with and without 16,000 of one address.
+/// There are 5,000 peers of 50 origins, with and without 16,000 peers of one address.
 #[test]
 fn an_origin_with_very_many_peers_hardly_delays_the_others() {
     let start = Instant::now();
@@ -199,7 +199,7 @@ fn an_origin_with_very_many_peers_hardly_delays_the_others() {
 
 #[test]
 fn newcomers_of_one_origin_do_not_hold_up_those_of_another() {
-    // Ten announcements a second.
+    // The rate allows ten announcements a second.
     let mut schedule = Schedule::new(144 * 1000 * 10, 1000);
     let start = Instant::now();
     for n in 0..10_000 {
@@ -215,7 +215,7 @@ fn newcomers_of_one_origin_do_not_hold_up_those_of_another() {
 
 #[test]
 fn newcomers_of_an_origin_do_not_stop_the_repeats_of_their_neighbours() {
-    // Ten announcements a second.
+    // The rate allows ten announcements a second.
     let mut schedule = Schedule::new(144 * 1000 * 10, 1000);
     let start = Instant::now();
     let neighbour = format!("{:0140}", 1_000_000);
@@ -232,7 +232,7 @@ fn newcomers_of_an_origin_do_not_stop_the_repeats_of_their_neighbours() {
             .count();
         now = schedule.timeout().expect("scheduled");
     }
-    // The first time as a newcomer; then the newcomers that have become repeats go by turns with it.
+    // It is announced as a newcomer first. Later, the newcomers that have become repeats take turns with it.
     assert!(repeats >= 2, "{repeats}");
 }
 
@@ -266,7 +266,7 @@ fn no_interval_and_no_number_of_links_overflows() {
 #[test]
 fn newcomers_beyond_the_rate_are_gathered_as_repeats_are_and_others_at_once() {
     let start = Instant::now();
-    // 20 a second.
+    // The rate allows 20 announcements a second.
     let mut schedule = Schedule::new(200_000, 1000);
     for n in 100..400 {
         schedule.join(&one(), &format!("/a/{n}"), start);
@@ -278,7 +278,7 @@ fn newcomers_beyond_the_rate_are_gathered_as_repeats_are_and_others_at_once() {
     }
     assert!((200..=240).contains(&told), "{told}");
     assert!(times <= 12, "{times}");
-    // When there is enough again, nobody waits.
+    // When the rate suffices again, no newcomer waits.
     let mut schedule = Schedule::new(200_000, 1000);
     schedule.join(&one(), "/a/100", start);
     assert_eq!(schedule.timeout(), Some(start));

@@ -4,12 +4,13 @@ use std::sync::{Arc, OnceLock};
 
 use crate::protocol::event::{encode_addresses, encode_joined};
 
-/// The addresses of other peers that newcomers are told. They are long, so they are encoded by whoever writes them first,
-/// and not with a lock held.
+/// The addresses of other peers that a newcomer is given. The list is long, so the first task that writes it encodes
+/// it, and not while a lock is held.
 #[derive(Debug, Default)]
 pub(super) struct Others {
     addresses: Vec<Arc<str>>,
-    /// About how many bytes they have as JSON. Looking at each takes long, and it is asked with locks held.
+    /// The approximate number of bytes of the list as JSON. Going through the addresses takes long, and the number is
+    /// needed while locks are held.
     bytes: usize,
     json: OnceLock<String>,
 }
@@ -52,12 +53,12 @@ impl Welcome {
         Self { ack, others }
     }
 
-    /// The frame.
+    /// Returns the frame.
     pub(crate) fn encode(&self) -> String {
         encode_joined(self.ack, self.others.json())
     }
 
-    /// About how many bytes it has.
+    /// Returns the approximate length of the frame in bytes.
     pub(crate) fn len(&self) -> usize {
         self.others.bytes
     }

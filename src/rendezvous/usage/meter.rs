@@ -1,4 +1,4 @@
-//! What one peer has sent.
+//! The number of bytes that one peer has sent.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -7,10 +7,11 @@ use std::{
 
 use crate::rendezvous::day::Day;
 
-/// Over how long a rate is the average.
+/// The period over which a rate is averaged.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// What one peer has sent. Its lock is held by nobody else than the links of the peer, and briefly by whoever asks.
+/// Counts the bytes that one peer has sent. Only the links of the peer take its lock, and, briefly, callers that read
+/// it.
 #[derive(Debug)]
 pub(in crate::rendezvous) struct Meter {
     number: u64,
@@ -25,7 +26,7 @@ impl Meter {
         }
     }
 
-    /// A number that no other meter has.
+    /// Returns a number that no other meter has.
     pub(in crate::rendezvous) fn number(&self) -> u64 {
         self.number
     }
@@ -40,18 +41,19 @@ impl Meter {
         self.lock().count(bytes, now, today);
     }
 
-    /// How many bytes the peer has sent today, and how many a second.
+    /// Returns how many bytes the peer has sent today, and how many a second.
     pub(super) fn sent(&self, now: Instant, today: Day) -> (u64, u64) {
         let sent = self.lock();
         (sent.on(today), sent.recent.per_second(now))
     }
 
-    /// How many bytes the peer has sent on that day, if it is the last one on which it has sent something.
+    /// Returns how many bytes the peer has sent on that day, if it is the last day on which it has sent anything;
+    /// otherwise 0.
     pub(in crate::rendezvous) fn sent_on(&self, day: Day) -> u64 {
         self.lock().on(day)
     }
 
-    /// How many bytes the peer has sent on the last day on which it has sent something.
+    /// Returns the last day on which the peer has sent anything, and how many bytes it has sent on that day.
     pub(super) fn last_day(&self) -> (Day, u64) {
         let sent = self.lock();
         (sent.day, sent.bytes)
@@ -61,7 +63,7 @@ impl Meter {
 #[derive(Debug, Default)]
 struct Sent {
     day: Day,
-    /// On that day.
+    /// The number of bytes on that day.
     bytes: u64,
     recent: Recent,
 }
@@ -78,7 +80,7 @@ impl Sent {
     }
 }
 
-/// What was sent lately: in the window that has begun, and in the one before.
+/// The bytes that were sent recently: in the window that has begun, and in the window before.
 #[derive(Debug, Default)]
 struct Recent {
     begun: Option<Instant>,
@@ -99,7 +101,7 @@ impl Recent {
         self.now = self.now.saturating_add(bytes);
     }
 
-    /// The average of the last window, as if the one before had been even.
+    /// Returns the average of the last window's length, on the assumption that the window before was even.
     fn per_second(&self, now: Instant) -> u64 {
         let Some(begun) = self.begun else {
             return 0;

@@ -1,4 +1,4 @@
-//! A bounded table of who has sent how much.
+//! A bounded table of how much each peer has sent.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,13 +13,14 @@ use crate::rendezvous::day::Day;
 struct Entry<A> {
     meter: Arc<Meter>,
     about: A,
-    /// How often it has entered and not left.
+    /// The number of times that it has entered and not left.
     seats: usize,
-    /// Its place among those who have left.
+    /// Its rank among the entries that have left.
     rank: (Day, u64),
 }
 
-/// Who has entered, and so many of those who have left. Of these, whoever has sent least lately is forgotten first.
+/// Entries that are present, and a bounded number of entries that have left. Of those that have left, the entry that
+/// has not sent for the most days is forgotten first, and among these the entry that has sent least on its last day.
 #[derive(Debug)]
 pub(super) struct Table<K, A> {
     most_left: usize,
@@ -29,7 +30,7 @@ pub(super) struct Table<K, A> {
 }
 
 impl<K: Ord + Clone, A> Table<K, A> {
-    /// One that remembers so many who have left.
+    /// Creates a table that remembers this many entries that have left.
     pub(super) fn new(most_left: usize) -> Self {
         Self {
             most_left,
@@ -39,13 +40,13 @@ impl<K: Ord + Clone, A> Table<K, A> {
         }
     }
 
-    /// One that nobody has.
+    /// Returns a new meter that is not in the table.
     pub(super) fn new_meter(&mut self) -> Arc<Meter> {
         self.next += 1;
         Arc::new(Meter::new(self.next))
     }
 
-    /// Somebody enters, perhaps once more.
+    /// Adds an entry, or enters it once more.
     pub(super) fn enter(&mut self, key: &K, about: impl FnOnce() -> A) -> (&Arc<Meter>, &mut A) {
         let next = &mut self.next;
         let entry = self.entries.entry(key.clone()).or_insert_with(|| {
@@ -64,7 +65,7 @@ impl<K: Ord + Clone, A> Table<K, A> {
         (&entry.meter, &mut entry.about)
     }
 
-    /// Somebody leaves, perhaps not for the last time.
+    /// Notes that an entry has left, perhaps not for the last time.
     pub(super) fn leave(&mut self, key: &K) {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
@@ -82,8 +83,8 @@ impl<K: Ord + Clone, A> Table<K, A> {
         }
     }
 
-    /// Has some of all who are remembered looked at, those behind `last` in their order; gives the last of them, if there may
-    /// be more.
+    /// Calls `look` for at most `most` entries behind `last`, in the order of their keys. Returns the last of them if
+    /// there may be more.
     pub(super) fn look_from(
         &self,
         last: Option<&K>,

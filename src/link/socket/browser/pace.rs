@@ -1,37 +1,37 @@
-//! How fast a WebSocket sends, seen from outside: nothing tells it, so it is asked for.
+//! The rate at which a WebSocket sends, measured from outside. The browser does not report it, so it must be polled.
 
 use std::time::Duration;
 
 use web_time::Instant;
 
-/// What may wait in the browser without anybody waiting for it, in bytes.
+/// The amount that may wait in the browser without a pause in sending, in bytes.
 pub(super) const BUFFERED: u64 = 64 * 1024;
-/// The same at most in a hidden page.
+/// The maximum of that amount in a hidden page, in bytes.
 const MOST_BUFFERED: u64 = 4 * 1024 * 1024;
 /// The time between two measurements of the rate.
 const SAMPLE: Duration = Duration::from_millis(100);
-/// When nothing was sent for so long, it is asked for less and less often.
+/// If nothing was sent for this long, the polls become less and less frequent.
 const STUCK: Duration = Duration::from_millis(20);
-/// A timer is of use for no shorter time.
+/// The shortest time for which a timer is useful.
 const SHORTEST: Duration = Duration::from_millis(4);
-/// As late are the timers of a hidden page, and a little more.
+/// The lateness of the timers of a hidden page, plus a small margin.
 const HIDDEN: Duration = Duration::from_millis(1200);
-/// However long it takes, it is asked for so often.
+/// The longest time between two polls.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// What is known of it.
+/// The measurements.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// How much had been sent when the rate was measured last, in bytes.
+    /// The time of the last measurement of the rate, and the number of bytes that had been sent by then.
     sample: Option<(Instant, u64)>,
-    /// In bytes a second.
+    /// The rate in bytes per second.
     rate: Option<u64>,
-    /// How much has been sent, and since when.
+    /// The time at which the number of sent bytes last grew, and that number.
     last: Option<(Instant, u64)>,
 }
 
 impl Pace {
-    /// So many bytes were sent until now, and more wait.
+    /// Records that `sent` bytes were sent until now, while more wait.
     pub(super) fn note(&mut self, sent: u64, now: Instant) {
         if self.last.is_none_or(|(_, last)| last < sent) {
             self.last = Some((now, sent));
@@ -46,13 +46,14 @@ impl Pace {
         }
     }
 
-    /// Nothing waits.
+    /// Records that nothing waits.
     pub(super) fn rest(&mut self) {
         self.sample = None;
         self.last = None;
     }
 
-    /// What may wait in the browser. In a hidden page that is what is sent until a timer fires, unless it is very much.
+    /// Returns how many bytes may wait in the browser. In a hidden page this is the amount that is sent until a timer
+    /// fires, unless it is very large.
     pub(super) fn buffered(&self, is_hidden: bool) -> u64 {
         let ahead = self.rate.filter(|_| is_hidden);
         let ahead = ahead.map(|rate| over(rate, HIDDEN));
@@ -60,7 +61,8 @@ impl Pace {
         ahead.unwrap_or_default().max(BUFFERED)
     }
 
-    /// When to ask again, with so many bytes waiting: a timer for so long, or at once, which takes the processor's time.
+    /// Returns when to poll again, with `queued` bytes waiting: after this time, or at once (`None`), which costs
+    /// processor time.
     pub(super) fn pause(&self, queued: u64, is_hidden: bool, now: Instant) -> Option<Duration> {
         let (since, _) = self.last?;
         let stuck = now.saturating_duration_since(since);
@@ -71,7 +73,7 @@ impl Pace {
         let rate = self.rate?;
         let buffered = self.buffered(is_hidden);
         if is_hidden {
-            // With little ahead, the timer would come when nothing is left to be sent.
+            // With little data ahead, the timer would fire when nothing is left to send.
             return (buffered > BUFFERED).then_some(LONGEST);
         }
         let more = u128::from(queued.saturating_sub(buffered)) * 1_000_000;
@@ -81,7 +83,7 @@ impl Pace {
     }
 }
 
-/// The bytes of so much time.
+/// Returns the number of bytes that this rate sends in this time.
 fn over(rate: u64, time: Duration) -> u64 {
     let bytes = u128::from(rate) * time.as_millis() / 1000;
     u64::try_from(bytes).unwrap_or(u64::MAX)
@@ -97,7 +99,7 @@ mod tests {
         Duration::from_millis(n)
     }
 
-    /// After a second at that rate.
+    /// Returns the measurements after a second at this rate.
     fn at(rate: u64) -> (Pace, Instant) {
         let (mut pace, start) = (Pace::default(), Instant::now());
         for n in 0..=100 {
@@ -112,7 +114,7 @@ mod tests {
         assert_eq!(fast.pause(QUEUED, false, now), None);
         assert_eq!(fast.pause(QUEUED, true, now), None);
         let (slow, now) = at(1_000_000);
-        // 192 KiB more, and half of the time that they take.
+        // 192 KiB more than may wait, and half of the time that they take.
         let half = Duration::from_micros(192 * 1024 / 2);
         assert_eq!(slow.pause(QUEUED, false, now), Some(half));
         assert_eq!(slow.pause(QUEUED, true, now), Some(LONGEST));

@@ -1,5 +1,5 @@
-//! The `WebSocket` that every browser has. It has no back-pressure: what has come waits here, within a bound, and how much
-//! waits to be sent is asked for.
+//! The `WebSocket` that every browser has. It has no back-pressure. Received data waits here, up to a limit. The amount
+//! that waits to be sent must be polled.
 
 use std::{
     cell::RefCell,
@@ -25,20 +25,20 @@ use crate::{
     websocket::{Message, ReadError},
 };
 
-/// What may be unread, in bytes: sixteen times what a connection holds for its reader.
+/// The maximum of unread data, in bytes: sixteen times what a connection holds for its reader.
 const UNREAD: usize = 16 * 1024 * 1024;
-/// With so much, the link is given up.
+/// The amount of unread data, in bytes, at which the link is given up.
 const MOST_UNREAD: usize = 4 * UNREAD;
-/// What a message costs beside its bytes.
+/// The cost of a message in addition to its bytes.
 const OVERHEAD: usize = 64;
 
 pub(in crate::link) struct Plain {
     socket: web_sys::WebSocket,
     target: Target,
     shared: Rc<RefCell<Shared>>,
-    /// What was handed to the browser, in bytes.
+    /// The number of bytes that were passed to the browser.
     sent: u64,
-    /// The browser would not send something.
+    /// The error if the browser refused to send something.
     failed: Option<io::Error>,
     pace: Pace,
     asker: Asker,
@@ -49,20 +49,21 @@ pub(in crate::link) struct Plain {
 struct Shared {
     open: bool,
     inbox: VecDeque<Result<Message, ReadError>>,
-    /// What is in there, in bytes.
+    /// The size of `inbox`, in bytes.
     unread: usize,
-    /// How far beyond the bound it may be, because somebody was made to pay for that already.
+    /// The amount of unread data for which a connection was already given up, in bytes. The limit applies only to the
+    /// excess.
     paid: usize,
     received: u64,
     closed: Option<Closed>,
     waker: Option<Waker>,
 }
 
-/// How it was closed.
+/// The close of the WebSocket.
 struct Closed {
     code: u16,
     reason: String,
-    /// It was told already.
+    /// Whether the close was already reported.
     told: bool,
 }
 
@@ -97,7 +98,7 @@ impl Shared {
     }
 }
 
-/// What the browser calls. They live as long as the socket.
+/// The callbacks for the browser. They live as long as the socket.
 struct Handlers {
     _open: Closure<dyn FnMut()>,
     _message: Closure<dyn FnMut(MessageEvent)>,
@@ -105,10 +106,10 @@ struct Handlers {
 }
 
 impl Plain {
-    /// Begins to open a WebSocket.
+    /// Starts to open a WebSocket.
     ///
     /// # Errors
-    /// [`LinkError::NotAllowed`] if the browser does not.
+    /// Returns [`LinkError::NotAllowed`] if the browser does not allow it.
     pub(super) fn new(target: Target, limit: usize) -> Result<Self, LinkError> {
         let socket = web_sys::WebSocket::new(&target.url);
         let socket = socket.map_err(|error| target.not_allowed(&error))?;
@@ -127,7 +128,7 @@ impl Plain {
         })
     }
 
-    /// Waits until it is open.
+    /// Waits until the WebSocket is open.
     pub(super) async fn opened(&mut self) -> Result<(), LinkError> {
         std::future::poll_fn(|cx| {
             let mut shared = self.shared.borrow_mut();
@@ -169,7 +170,7 @@ impl Plain {
         self.sent(data.len(), sent);
     }
 
-    /// One that is closed takes everything, and says so when it is read.
+    /// Counts sent bytes and keeps an error. A closed socket accepts all data, and reading reports the close.
     fn sent(&mut self, bytes: usize, result: Result<(), JsValue>) {
         self.sent += bytes as u64;
         if let Err(error) = result {
@@ -185,7 +186,8 @@ impl Plain {
         self.shared.borrow().received
     }
 
-    /// What is there is mostly that of whoever pays for it; so the next one pays when as much more has come.
+    /// Returns whether too much is unread. Most of the unread data belongs to the connection that is given up for it.
+    /// So the next connection is given up only when as much again has come.
     pub(super) fn is_overfull(&self) -> bool {
         let mut shared = self.shared.borrow_mut();
         let is_overfull = shared.unread > shared.paid.saturating_add(UNREAD);
@@ -206,12 +208,13 @@ impl Plain {
         (closed.code == NO_CLOSE_FRAME).then(hung_up)
     }
 
-    /// What is left of a connection that is closed is never written: reading tells that, and what came before.
+    /// Writes everything. Data left when the WebSocket closes is never written: reading reports the close, and the data
+    /// before it.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(error) = self.failed.take() {
             return Poll::Ready(Err(error));
         }
-        // Nobody may read at the moment, and what comes has to be noticed all the same.
+        // Reading may be paused at the moment, and new data must be noticed all the same.
         self.shared.borrow_mut().register(cx);
         let queued = self.queued() as u64;
         if self.shared.borrow().closed.is_some() && queued > 0 {
@@ -226,7 +229,7 @@ impl Plain {
         if queued <= BUFFERED {
             return self.done();
         }
-        // The browser takes its time to tell.
+        // The browser takes time to answer this, so it is not asked earlier.
         let is_hidden = is_hidden();
         if queued <= self.pace.buffered(is_hidden) {
             return self.done();
@@ -236,7 +239,7 @@ impl Plain {
         Poll::Pending
     }
 
-    /// Nobody has to ask again.
+    /// Stops polling, because the write is done.
     fn done(&mut self) -> Poll<io::Result<()>> {
         self.asker.timer.stop();
         Poll::Ready(Ok(()))
@@ -252,7 +255,7 @@ impl Drop for Plain {
         self.socket.set_onopen(None);
         self.socket.set_onmessage(None);
         self.socket.set_onclose(None);
-        // Closed already, it does nothing.
+        // On a closed socket this does nothing.
         let _ = self.socket.close();
     }
 }
@@ -290,7 +293,7 @@ impl Handlers {
     }
 }
 
-/// Has the task woken to look how much is still to be sent.
+/// Wakes the task to check how much is still to be sent.
 #[derive(Default)]
 struct Asker {
     answer: Option<oneshot::Receiver<()>>,
@@ -311,7 +314,7 @@ impl Asker {
     fn wake_soon(&mut self, cx: &mut Context<'_>) {
         let answer = self.answer.get_or_insert_with(soon);
         if answer.poll_unpin(cx).is_ready() {
-            // For the next one.
+            // This one is for the next wake-up.
             *answer = soon();
             if answer.poll_unpin(cx).is_ready() {
                 cx.waker().wake_by_ref();

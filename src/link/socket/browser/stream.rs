@@ -1,5 +1,5 @@
-//! `WebSocketStream`, which has back-pressure both ways. Only some browsers have it, and `web-sys` has no stable interface
-//! to it: its properties are looked up by name.
+//! `WebSocketStream`, which has back-pressure in both directions. Only some browsers have it, and `web-sys` has no
+//! stable interface to it, so its properties are looked up by name.
 
 use std::{
     collections::VecDeque,
@@ -21,28 +21,29 @@ use crate::{
     websocket::{Message, ReadError},
 };
 
-/// Writes that may be under way at one time: the browser has something to go on with while it tells that one is done.
+/// The maximum number of writes in progress. With several, the browser has something to send while it reports that one
+/// is done.
 const WRITES: usize = 4;
-/// Messages that are asked for at once: two are an item.
+/// The number of messages that are requested at once. Two messages are one item.
 const READS: usize = 8;
-/// Shorter ones are not worth it to keep their memory.
+/// The least length of a message for which a buffer is reused, in bytes.
 const LARGE: usize = 4 * 1024;
-/// How many buffers are kept for what is sent: those of the writes that are under way.
+/// The number of buffers kept for sending: one for each write in progress.
 const SPARE: usize = WRITES;
 
 pub(in crate::link) struct Streaming {
     socket: JsValue,
     target: Target,
     limit: usize,
-    /// Its readable and writable sides, once it is open.
+    /// The readable and writable sides, when the stream is open.
     sides: Option<Sides>,
     end: End,
-    /// Nothing more can be read.
+    /// Whether nothing more can be read.
     is_over: bool,
     received: u64,
 }
 
-/// What the browser tells of the end.
+/// The close that the browser reports.
 enum End {
     Ahead(JsFuture),
     Come { code: u16, reason: String },
@@ -55,22 +56,22 @@ struct Sides {
     writer: Method,
     queue: VecDeque<Chunk>,
     writes: VecDeque<(JsFuture, Chunk)>,
-    /// What is in both, in bytes.
+    /// The size of `queue` and `writes`, in bytes.
     queued: usize,
-    /// What was written last, if it was text: that before each item of a connection is the same.
+    /// The last text that was written. The text before each item of a connection is the same.
     text: Option<(String, JsValue)>,
-    /// What has been written: the browser takes its time to make and to clear new ones.
+    /// Buffers that were already written. It takes the browser time to allocate and clear new ones.
     spare: Vec<Uint8Array>,
-    /// Something could not be written.
+    /// Whether something could not be written.
     is_broken: bool,
 }
 
-/// Something to be written.
+/// A piece of data to write.
 struct Chunk {
     value: JsValue,
-    /// In bytes.
+    /// The length in bytes.
     len: usize,
-    /// What it is part of.
+    /// The buffer that contains it.
     buffer: Option<Uint8Array>,
 }
 
@@ -87,14 +88,14 @@ impl Method {
     }
 }
 
-/// The side that is read, and the names of what a read gives.
+/// The readable side, and the property names of a read's result.
 struct Reader {
     read: Method,
     done: JsValue,
     value: JsValue,
 }
 
-/// Whether this browser has it.
+/// Returns whether this browser has `WebSocketStream`.
 pub(super) fn is_there() -> bool {
     constructor().is_some()
 }
@@ -108,7 +109,7 @@ fn get(object: &JsValue, name: &str) -> Option<JsValue> {
     (!value.is_undefined() && !value.is_null()).then_some(value)
 }
 
-/// Calls a method.
+/// Calls a method of a JavaScript object.
 fn call(object: &JsValue, name: &str, arguments: &[&JsValue]) -> Result<JsValue, JsValue> {
     let method: Function = Reflect::get(object, &name.into())?.dyn_into()?;
     Reflect::apply(
@@ -118,16 +119,16 @@ fn call(object: &JsValue, name: &str, arguments: &[&JsValue]) -> Result<JsValue,
     )
 }
 
-/// What a method or a property promises.
+/// Returns the future of a promise that a method or a property gave.
 fn promised(value: Result<JsValue, JsValue>) -> Result<JsFuture, JsValue> {
     Ok(JsFuture::from(value?.dyn_into::<Promise>()?))
 }
 
 impl Streaming {
-    /// Begins to open one.
+    /// Starts to open a `WebSocketStream`.
     ///
     /// # Errors
-    /// [`LinkError::NotAllowed`] if the browser does not.
+    /// Returns [`LinkError::NotAllowed`] if the browser does not allow it.
     pub(super) fn new(target: Target, limit: usize) -> Result<Self, LinkError> {
         let refused = |error: JsValue| target.not_allowed(&error);
         let constructor = constructor().ok_or_else(|| refused(JsValue::UNDEFINED))?;
@@ -145,7 +146,7 @@ impl Streaming {
         })
     }
 
-    /// Waits until it is open.
+    /// Waits until the stream is open.
     pub(super) async fn opened(&mut self) -> Result<(), LinkError> {
         let sides = async {
             let opened = promised(Reflect::get(&self.socket, &"opened".into()))?.await?;
@@ -200,7 +201,7 @@ impl Streaming {
         }
     }
 
-    /// Whether it is closed.
+    /// Returns whether the stream is closed.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> bool {
         let End::Ahead(end) = &mut self.end else {
             return true;
@@ -211,14 +212,14 @@ impl Streaming {
         let code = get(&how, "closeCode").and_then(|code| code.as_f64());
         let reason = get(&how, "reason").and_then(|reason| reason.as_string());
         self.end = End::Come {
-            // It is one of 16 bits.
+            // A close code has 16 bits.
             code: code.map_or(NO_CLOSE_FRAME, |code| code as u16),
             reason: reason.unwrap_or_default(),
         };
         true
     }
 
-    /// How it was closed, once.
+    /// Returns the close once.
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, ReadError>>> {
         if !self.poll_end(cx) {
             return Poll::Pending;
@@ -263,13 +264,14 @@ impl Streaming {
         is_lost.then(hung_up)
     }
 
-    /// What is left of a connection that is closed is never written: reading tells that, and what came before.
+    /// Writes everything. Data left when the WebSocket closes is never written: reading reports the close, and the data
+    /// before it.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // It always has something to go on with.
+        // With this limit, the browser always has something to send.
         self.poll_until(cx, BUFFERED as usize)
     }
 
-    /// Ready when the browser has all, and no more than `left` bytes wait there.
+    /// Becomes ready when the browser has all data, and at most `left` bytes wait there.
     fn poll_until(&mut self, cx: &mut Context<'_>, left: usize) -> Poll<io::Result<()>> {
         let is_closed = self.poll_end(cx);
         let Some(sides) = &mut self.sides else {
@@ -281,14 +283,14 @@ impl Streaming {
         sides.poll_flush(cx, left).map(Ok)
     }
 
-    /// Closes it when all is written, in a task.
+    /// Closes the stream in a new task when all data is written.
     pub(super) fn close(mut self, code: u16) {
         spawn_local(async move {
             let all = poll_fn(|cx| self.poll_until(cx, 0));
-            // It is closed in any case.
+            // The stream is closed in any case.
             let _ = timeout_at(now() + CLOSE_TIMEOUT, all).await;
             let how = Object::new();
-            // It is closed without a code if that cannot be set.
+            // If the code cannot be set, the stream is closed without one.
             let _ = Reflect::set(&how, &"closeCode".into(), &code.into());
             let _ = call(&self.socket, "close", &[&how]);
         });
@@ -296,7 +298,8 @@ impl Streaming {
 }
 
 impl Sides {
-    /// What comes next; `None` at the end. Several are asked for at once, so that those that have come are there at once.
+    /// Returns the next value; `None` at the end. Several reads are requested at once, so that received messages are
+    /// available at once.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<JsValue>> {
         while self.reads.len() < READS {
             let Reader { read, .. } = &self.reader;
@@ -352,14 +355,14 @@ impl Sides {
         }
     }
 
-    /// The chunk is written.
+    /// Handles that the chunk is written, and keeps its buffer.
     fn reuse(&mut self, chunk: Chunk) {
         self.queued = self.queued.saturating_sub(chunk.len);
         let buffer = chunk.buffer.filter(|_| self.spare.len() < SPARE);
         self.spare.extend(buffer);
     }
 
-    /// Ready when all is being written, and no more than `left` bytes are not yet.
+    /// Becomes ready when all data is being written, and at most `left` bytes are not written yet.
     fn poll_flush(&mut self, cx: &mut Context<'_>, left: usize) -> Poll<()> {
         if self.is_broken {
             return Poll::Pending;
@@ -393,14 +396,14 @@ impl Sides {
         }
     }
 
-    /// Something could not be written.
+    /// Handles that something could not be written.
     fn broken(&mut self) -> Poll<()> {
         self.close();
         self.is_broken = true;
         Poll::Pending
     }
 
-    /// Nothing more can be written.
+    /// Handles that nothing more can be written.
     fn close(&mut self) {
         self.is_broken |= !self.queue.is_empty() || !self.writes.is_empty();
         self.queue.clear();
@@ -410,7 +413,7 @@ impl Sides {
 }
 
 impl Reader {
-    /// What was read; `None` at the end.
+    /// Returns the value that was read; `None` at the end.
     fn value(&self, read: &JsValue) -> Option<JsValue> {
         let is_done = Reflect::get(read, &self.done).ok()?.is_truthy();
         let value = Reflect::get(read, &self.value).ok()?;
@@ -420,7 +423,7 @@ impl Reader {
 
 impl Drop for Streaming {
     fn drop(&mut self) {
-        // Closed already, it does nothing.
+        // On a closed stream this does nothing.
         let _ = call(&self.socket, "close", &[]);
     }
 }

@@ -1,6 +1,6 @@
-//! The way to a rendezvous, one stage after the other: for those who look for what is wrong with it.
+//! The stages of opening a link to a rendezvous, one after the other, to find out what is wrong.
 //!
-//! A transport takes all stages in one go, and tells of the one that failed. A [`Probe`] takes the same with the same
+//! A transport runs all stages at once, and reports the one that failed. A [`Probe`] runs the same stages with the same
 //! [`Config`]: its proxies, its root certificates, its token.
 //!
 //! ```
@@ -63,15 +63,15 @@ use crate::{
     },
 };
 
-/// The stages of opening a link to a rendezvous, each of which may take the connect timeout of the configuration.
+/// The stages of opening a link to a rendezvous. Each stage may take the connect timeout of the configuration.
 ///
-/// It connects to wherever the rendezvous is, to addresses that are not public too: whoever makes it names the rendezvous.
+/// A probe also connects to addresses that are not public, because its creator names the rendezvous.
 ///
 /// # Panics
 /// The futures of its methods panic outside of a Tokio runtime with time and IO enabled.
 ///
 /// # Cancel safety
-/// Dropping any of the futures abandons the stage, and the connection that it was given.
+/// Dropping any of the futures abandons the stage, and the connection that was passed to it.
 pub struct Probe {
     rendezvous: Rendezvous,
     config: SocketConfig,
@@ -87,7 +87,7 @@ impl fmt::Debug for Probe {
     }
 }
 
-/// The proxy that leads to a rendezvous. `Display` gives its URL without credentials.
+/// The proxy that leads to a rendezvous. `Display` writes its URL without credentials.
 #[cfg(feature = "proxy")]
 #[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
 pub struct Proxy(crate::proxy::Proxy, http::Uri);
@@ -106,17 +106,17 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// Bytes to and from a rendezvous, with or without TLS.
+/// A connection to a rendezvous, with or without TLS.
 #[derive(Debug)]
 pub struct Wire(Io);
 
-/// What came of a TLS handshake.
+/// The result of a TLS handshake.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Handshake {
-    /// The server's own certificate, if it has shown one; whether or not it was accepted.
+    /// The server's own certificate, if the server has shown one. It may or may not have been accepted.
     pub certificate: Option<CertificateDer<'static>>,
-    /// The encrypted connection, or why there is none.
+    /// The encrypted connection, or the reason why there is none.
     pub outcome: Result<Encrypted, LinkError>,
 }
 
@@ -124,13 +124,13 @@ pub struct Handshake {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Encrypted {
-    /// What goes through it.
+    /// The encrypted connection.
     pub wire: Wire,
     /// The version of TLS.
     pub version: Option<ProtocolVersion>,
 }
 
-/// A WebSocket to a rendezvous, on which nothing was said yet.
+/// A WebSocket to a rendezvous, before any message.
 pub struct Upgraded {
     ws: WebSocket,
     timeout: Duration,
@@ -142,25 +142,25 @@ impl fmt::Debug for Upgraded {
     }
 }
 
-/// What a rendezvous says when a link opens.
+/// The data that a rendezvous sends when a link opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Opened {
-    /// How often it wants a heartbeat.
+    /// The interval at which the rendezvous wants heartbeats.
     pub ping_interval: Duration,
-    /// How long an answer to one may take.
+    /// The maximum time for an answer to a heartbeat.
     pub ping_timeout: Duration,
 }
 
 impl Probe {
-    /// Of the rendezvous of `star`, as a transport with `config` would open a link to it.
+    /// Returns a probe of the rendezvous of `star`, with the settings of a transport with `config`.
     pub fn new(config: &Config, star: &StarAddr) -> Self {
         let roots = Arc::new(roots(&config.root_certificates));
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, crypto::provider());
         Self {
             rendezvous: star.rendezvous().clone(),
             config: SocketConfig::new(config),
-            // The web's roots are always there, and there are no lists of revoked certificates.
+            // The web's root certificates are always there, and there are no revocation lists.
             verifier: verifier.build().expect("there are roots"),
             timeout: config.connect_timeout,
         }
@@ -170,11 +170,12 @@ impl Probe {
         Deadline::after(self.timeout)
     }
 
-    /// The proxy that leads there, if one does. Then, the proxy looks up the name of the rendezvous.
+    /// Returns the proxy that leads to the rendezvous, if there is one. The proxy then looks up the name of the
+    /// rendezvous.
     ///
     /// # Errors
     /// * [`LinkError::Resolve`] if no proxy can be asked for a host of that name.
-    /// * [`LinkError::Proxy`] if there is a token, and no encryption that would keep it from the proxy.
+    /// * [`LinkError::Proxy`] if there is a token, and no encryption that hides it from the proxy.
     #[cfg(feature = "proxy")]
     #[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
     pub fn proxy(&self) -> Result<Option<Proxy>, LinkError> {
@@ -182,10 +183,10 @@ impl Probe {
         Ok(proxy.map(|(proxy, uri)| Proxy(proxy, uri)))
     }
 
-    /// Connects through a proxy.
+    /// Connects to the rendezvous through a proxy.
     ///
     /// # Errors
-    /// [`LinkError::Proxy`], or [`LinkError::TimedOut`].
+    /// Returns [`LinkError::Proxy`] or [`LinkError::TimedOut`].
     #[cfg(feature = "proxy")]
     #[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
     pub async fn connect_through(&self, proxy: &Proxy) -> Result<Wire, LinkError> {
@@ -195,10 +196,10 @@ impl Probe {
         Ok(Wire(connecting.await?.0))
     }
 
-    /// The addresses of the host, at least one.
+    /// Returns the addresses of the host, at least one.
     ///
     /// # Errors
-    /// [`LinkError::Resolve`], [`LinkError::NoAddress`], or [`LinkError::TimedOut`].
+    /// Returns [`LinkError::Resolve`], [`LinkError::NoAddress`] or [`LinkError::TimedOut`].
     pub async fn resolve(&self) -> Result<Vec<SocketAddr>, LinkError> {
         let resolving = resolve(&self.rendezvous);
         self.deadline().stage("name resolution", resolving).await
@@ -207,7 +208,7 @@ impl Probe {
     /// Connects to one address.
     ///
     /// # Errors
-    /// [`LinkError::Connect`], or [`LinkError::TimedOut`].
+    /// Returns [`LinkError::Connect`] or [`LinkError::TimedOut`].
     pub async fn connect(&self, addr: SocketAddr) -> Result<Wire, LinkError> {
         let (addresses, mut routes) = ([addr], Routes::default());
         let connecting = connect_tcp(&addresses, &mut routes);
@@ -216,7 +217,7 @@ impl Probe {
         Ok(Wire(Io::Plain(tcp)))
     }
 
-    /// Does the TLS handshake, which a rendezvous at `wss` wants first.
+    /// Does the TLS handshake, which comes first for a rendezvous at `wss`.
     ///
     /// The outcome may be [`LinkError::Tls`], [`LinkError::TlsWithoutName`], [`LinkError::NotTls`],
     /// [`LinkError::TlsHandshake`], [`LinkError::Resolve`] for a name that no certificate can have, or
@@ -227,7 +228,7 @@ impl Probe {
             certificate: Mutex::default(),
         });
         let config = tls_builder()
-            // It verifies as the transport does.
+            // The custom verifier verifies exactly as the transport does.
             .dangerous()
             .with_custom_certificate_verifier(seen.clone())
             .with_no_client_auth();
@@ -244,10 +245,10 @@ impl Probe {
         }
     }
 
-    /// Asks for a WebSocket, and shows the token that is for this rendezvous.
+    /// Asks for a WebSocket, and sends the token for this rendezvous.
     ///
     /// # Errors
-    /// [`LinkError::Upgrade`], or [`LinkError::TimedOut`].
+    /// Returns [`LinkError::Upgrade`] or [`LinkError::TimedOut`].
     pub async fn upgrade(&self, wire: Wire) -> Result<Upgraded, LinkError> {
         let upgrade = upgrade(&self.rendezvous, &self.config, wire.0);
         let upgraded = self
@@ -262,11 +263,11 @@ impl Probe {
 }
 
 impl Upgraded {
-    /// Waits for the packets that open a link, and closes it.
+    /// Waits for the packets that open a link, and then closes the WebSocket.
     ///
     /// # Errors
-    /// [`LinkError::Protocol`] if what answers speaks something else over WebSocket, [`LinkError::Closed`],
-    /// [`LinkError::TimedOut`], or what else can happen to a WebSocket.
+    /// Returns [`LinkError::Protocol`] if the server speaks another protocol over WebSocket. Also returns
+    /// [`LinkError::Closed`], [`LinkError::TimedOut`], or any other error of a WebSocket.
     pub async fn opened(self) -> Result<Opened, LinkError> {
         let (ws, open) = begin(self.ws, &Deadline::after(self.timeout)).await?;
         leave(ws, &LinkError::Closed(None));
@@ -277,7 +278,7 @@ impl Upgraded {
     }
 }
 
-/// Keeps the certificate that it judges.
+/// A verifier that keeps the server's certificate.
 #[derive(Debug)]
 struct Recording {
     verifier: Arc<WebPkiServerVerifier>,

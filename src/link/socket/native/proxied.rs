@@ -1,4 +1,5 @@
-//! Connections to a rendezvous through a proxy: HTTP CONNECT (RFC 9110, section 9.3.6) or SOCKS 5 (RFC 1928), by hyper-util.
+//! Connections to a rendezvous through a proxy: HTTP CONNECT (RFC 9110, section 9.3.6) or SOCKS 5 (RFC 1928), with
+//! hyper-util.
 
 use std::{
     error::Error as _,
@@ -34,12 +35,12 @@ use crate::{
     words::Words,
 };
 
-/// How much of what a proxy says is kept, in bytes, to tell why it refuses.
+/// The number of bytes of a proxy's answer that are kept, to report why it refuses.
 const KEPT: usize = 512;
-/// How much of a refusal is quoted, in bytes.
+/// The maximum length of a quoted refusal, in bytes.
 const MAX_STORY: usize = 100;
 const MAX_HEADERS: usize = 64;
-/// What its answers from 1 on mean (RFC 1928, section 6).
+/// The meanings of a SOCKS 5 proxy's replies from 1 on (RFC 1928, section 6).
 const SOCKS_REASONS: [&str; 8] = [
     "general failure",
     "connection not allowed",
@@ -50,13 +51,13 @@ const SOCKS_REASONS: [&str; 8] = [
     "command not supported",
     "address type not supported",
 ];
-/// How SOCKS 5 says that none of the ways to prove oneself will do.
+/// The SOCKS 5 answer that no offered authentication method is acceptable.
 const NO_METHOD: [u8; 2] = [5, 0xff];
-/// How SOCKS 5 asks for a user name and a password.
+/// The SOCKS 5 answer that asks for a user name and a password.
 const PASSWORD: [u8; 2] = [5, 2];
 
-/// The address of a host, where the proxy does not look it up: also that of a name which is an address, or leads to the
-/// proxy's own machine.
+/// Returns the address of a host if the proxy does not look it up. This includes a name that is itself an address, or
+/// that leads to the proxy's own machine.
 pub(super) fn known_address(rendezvous: &Rendezvous) -> Option<IpAddr> {
     let Some(name) = rendezvous.host().name() else {
         return rendezvous.host().ip();
@@ -65,14 +66,14 @@ pub(super) fn known_address(rendezvous: &Rendezvous) -> Option<IpAddr> {
     if let Ok(ip) = name.parse() {
         return Some(ip);
     }
-    // Such as 127.1 and 0x7f000001, which many take for addresses. No domain ends so.
+    // For example 127.1 and 0x7f000001, which many programs treat as addresses. No domain has such an ending.
     let last = name.rsplit('.').next().unwrap_or_default();
     let is_number = last.starts_with(|first: char| first.is_ascii_digit());
     let is_local = last == "localhost" || is_number;
     is_local.then_some(Ipv4Addr::LOCALHOST.into())
 }
 
-/// Connects to the proxy, and has it connect to the rendezvous.
+/// Connects to the proxy, which then connects to the rendezvous.
 pub(super) async fn connect_through(
     (proxy, destination): &(Proxy, Uri),
     tls: &Arc<ClientConfig>,
@@ -114,12 +115,12 @@ async fn tls_handshake(
     TlsConnector::from(tls.clone()).connect(name, io).await
 }
 
-/// The same with nothing in it that a stranger has written but in its words.
+/// Returns the same error, with text from strangers only in the safe form of [`Words`].
 fn plain(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), Words(error).to_string())
 }
 
-/// Asks the proxy for a connection.
+/// Asks the proxy for a connection to the rendezvous.
 async fn ask(proxy: &Proxy, destination: Uri, io: Io) -> Result<Io, ProxyError> {
     let said = Said::default();
     let io = TokioIo::new(Recorded {
@@ -152,7 +153,7 @@ async fn ask(proxy: &Proxy, destination: Uri, io: Io) -> Result<Io, ProxyError> 
     }
 }
 
-/// Hands over a connection that is there.
+/// A connector that returns an existing connection.
 struct Connected(Option<TokioIo<Recorded>>);
 
 impl Service<Uri> for Connected {
@@ -173,7 +174,7 @@ impl Service<Uri> for Connected {
     }
 }
 
-/// The beginning of what a proxy said: what asks it tells only that it was not good.
+/// The beginning of a proxy's answer. It is kept because hyper-util reports only that the answer was not good.
 #[derive(Debug, Clone, Default)]
 struct Said(Arc<Mutex<Vec<u8>>>);
 
@@ -188,20 +189,20 @@ impl Said {
         lock(&self.0).clone()
     }
 
-    /// Why an HTTP proxy gave no connection.
+    /// Returns the reason why an HTTP proxy gave no connection.
     fn http_error(&self, proxy: &Proxy, io: Option<&io::Error>) -> ProxyError {
         let said = self.bytes();
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut answer = httparse::Response::new(&mut headers);
-        // The beginning of a long head will do.
+        // The beginning of a long head is enough.
         let _ = answer.parse(&said);
         match (answer.code, answer.reason) {
-            // Tinyproxy says 401 of a wrong password.
+            // Tinyproxy answers a wrong password with 401.
             (Some(401 | 407), _) => ProxyError::Credentials {
                 given: proxy.has_credentials(),
             },
             (Some(status), reason) if status != 200 => {
-                // Some repeat what they were asked.
+                // Some proxies repeat the request, which contains the credentials.
                 let reason = reason.filter(|reason| !proxy.is_given_away_by(reason));
                 let reason = excerpt(reason.unwrap_or_default(), MAX_STORY);
                 ProxyError::Refused { status, reason }
@@ -210,7 +211,7 @@ impl Said {
         }
     }
 
-    /// Why a SOCKS proxy gave no connection; hyper-util says it in `words`.
+    /// Returns the reason why a SOCKS proxy gave no connection. `words` is the text of hyper-util's error.
     fn socks_error(&self, proxy: &Proxy, words: &str) -> ProxyError {
         let said = self.bytes();
         let given = proxy.has_credentials();
@@ -225,7 +226,7 @@ impl Said {
             code.and_then(|answer| SOCKS_REASONS.get(usize::from(answer[1]).checked_sub(1)?));
         match (reason, &said[..]) {
             (Some(reason), _) => ProxyError::Socks((*reason).to_owned()),
-            // It speaks SOCKS, and stopped.
+            // The proxy speaks SOCKS, and then stopped.
             (None, [5, method]) if (*method == 2) == given => ProxyError::HungUp,
             (None, [5, 2, 1, 0]) if given => ProxyError::HungUp,
             (None, []) if words.contains("serialize") => ProxyError::TooLong,
@@ -240,14 +241,14 @@ impl Said {
                 ProxyError::Io(Arc::new(io::Error::new(error.kind(), error.to_string())))
             }
             None if said.is_empty() => ProxyError::HungUp,
-            // Some repeat what they were asked.
+            // Some proxies repeat the request, which contains the credentials.
             None if proxy.has_credentials() => ProxyError::NoProxy(String::new()),
             None => ProxyError::NoProxy(excerpt(&String::from_utf8_lossy(&said), MAX_STORY)),
         }
     }
 }
 
-/// A connection that keeps the beginning of what comes over it.
+/// A connection that keeps the beginning of the received data.
 #[derive(Debug)]
 struct Recorded {
     io: Io,

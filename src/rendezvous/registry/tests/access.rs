@@ -1,11 +1,11 @@
-//! Joins about which somebody is asked.
+//! Joins about which the application is asked.
 
 use super::*;
 use crate::StarAddr;
 use crate::protocol::session::{Output, Received, Session, Settings as Client};
 use crate::rendezvous::{Access, Allowed, Join, Judgement, Verdict, access::granted};
 
-/// What it says is up to the tests.
+/// An application whose verdicts are made up by the tests.
 #[derive(Debug)]
 struct Asked;
 
@@ -24,7 +24,7 @@ fn asking(config: Config) -> Star {
 }
 
 impl Star {
-    /// Joins, and has the join judged so; gives what happens in the end.
+    /// Joins, and has the join judged like this; returns what happens in the end.
     fn join_judged(
         &mut self,
         link: LinkId,
@@ -47,7 +47,8 @@ impl Star {
         self.registry.handle_checked(link, checked, now);
     }
 
-    /// Brings what a client says to the link `A` and back, until both have said all; proved joins are judged so.
+    /// Carries what a client says to the link `A` and the answers back, until both have said all. Joins with a valid
+    /// proof are judged like this.
     fn talk(&mut self, client: &mut Session, judged: impl Fn() -> Result<Arc<Grant>, Refusal>) {
         let now = self.now;
         while let Some(text) = client.poll_transmit() {
@@ -76,13 +77,13 @@ impl Star {
         }
     }
 
-    /// Drops what was allowed to those who are not there any more.
+    /// Drops the grants of joins that are over; returns their number.
     fn clean_up(&mut self) -> usize {
         self.registry.take_over().len()
     }
 }
 
-/// A guard, and what it is gone with.
+/// A grant with a guard, and a reference that shows whether the guard is still there.
 fn guarded() -> (Arc<Grant>, std::sync::Weak<()>) {
     let guard = Arc::new(());
     let gone = Arc::downgrade(&guard);
@@ -144,7 +145,7 @@ fn a_guard_is_given_back_when_its_join_is_over_however_that_comes() {
         |star, key| star.leave(A, key),
         |star, _| star.registry.handle_close(A),
         |star, _| star.registry.handle_disconnect(A),
-        // It joins anew, and elsewhere.
+        // It joins again, on the same link and on another one.
         |star, key| _ = star.join_judged(A, key, Ok(granted(Allowed::default()))),
         |star, key| _ = star.join_judged(B, key, Ok(granted(Allowed::default()))),
     ];
@@ -162,7 +163,7 @@ fn a_guard_is_given_back_when_its_join_is_over_however_that_comes() {
     }
 }
 
-/// The request of a link to join, whose proof is good and about which nobody has decided.
+/// Returns a link's request to join, with a valid proof and no decision yet.
 fn request(star: &mut Star, link: LinkId, key: &Keypair) -> Checked {
     let nonce = star.challenge(link, key);
     let join = Event::Join {
@@ -187,7 +188,7 @@ fn whoever_asked_last_has_the_address_however_long_it_takes_to_decide() {
     let (refused_one, guard) = guarded();
     let early = early.judged(Ok(refused_one));
     star.registry.handle_checked(A, early, now);
-    // Nobody is displaced, and what was allowed to the one that is too late is given back.
+    // No peer is displaced, and the grant of the late join is given back.
     let overtaken = refused(&Refusal::Overtaken);
     assert_eq!(star.actions(), [(Some(A), overtaken)]);
     assert_eq!(star.registry.refusals().get(Refused::Overtaken), 1);
@@ -195,7 +196,7 @@ fn whoever_asked_last_has_the_address_however_long_it_takes_to_decide() {
     assert!(!is_there(&guard) && is_there(&kept_guard));
     assert!(star.registry.has_joined(B) && !star.registry.has_joined(A));
 
-    // In the other order it moves, as ever; and once more when the first asks again.
+    // If the earlier request is decided first, the address moves as usual, however often that happens.
     for link in [A, B] {
         let (early, late) = (request(&mut star, C, &a), request(&mut star, link, &a));
         for (link, asked) in [(C, early), (link, late)] {
@@ -205,7 +206,7 @@ fn whoever_asked_last_has_the_address_however_long_it_takes_to_decide() {
         assert!(star.registry.has_joined(link) && !star.registry.has_joined(C));
         star.actions();
     }
-    // One that has left meanwhile is in nobody's way.
+    // A later request whose link has gone meanwhile does not stand in the way.
     let early = request(&mut star, A, &a);
     star.join_judged(C, &a, Ok(granted(Allowed::default())));
     star.registry.handle_close(C);
@@ -238,7 +239,7 @@ fn a_peer_has_as_many_dials_as_it_is_allowed() {
     star.actions();
     for id in ["1", "2", "3"] {
         star.dial(A, &a, &b, id);
-        // Those that others make to it do not count.
+        // Dials that others make to it do not count.
         star.dial(B, &b, &a, &format!("b{id}"));
     }
     let refused = (Some(A), refused(&Refusal::TooManyDials));
@@ -298,7 +299,7 @@ fn a_refusal_that_passes_costs_no_listener_its_place_even_if_joins_are_scarce_me
         failed(&mut client).retry_after(),
         Some(Duration::from_secs(5))
     );
-    // It comes again on the same link, and the rate is used up.
+    // It asks again on the same link, where the join rate is used up.
     client.listen(star.now, &own);
     star.talk(&mut client, || panic!("nobody is asked"));
     let error = failed(&mut client);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// FACTS.md: its data is mixed into the victim's stream.
+/// In the npm server, its data is mixed into the victim's stream (FACTS.md).
 #[test]
 fn a_dial_id_in_use_is_refused_to_everybody() {
     let mut star = star();
@@ -26,7 +26,7 @@ fn a_dial_id_in_use_is_refused_to_everybody() {
     assert_eq!(route.to, A);
 }
 
-/// FACTS.md: 400 listeners leak on the socket.
+/// In the npm server, 400 listeners leak on the socket (FACTS.md).
 #[test]
 fn dials_that_end_leave_nothing_behind() {
     let mut star = star();
@@ -78,7 +78,7 @@ fn dials_are_limited_on_both_sides() {
     assert_eq!(star.actions(), [(Some(A), own)]);
 }
 
-/// A listener with very many dials of one origin is not lost to the others.
+/// A listener that one origin dials very often is not lost to the other origins.
 #[test]
 fn whoever_dials_a_listener_most_gives_way_to_others() {
     let limits = Limits::default()
@@ -108,11 +108,11 @@ fn whoever_dials_a_listener_most_gives_way_to_others() {
         let offered = json!(["ss-incomming", id, address(&c)]);
         assert_eq!(happened, [(Some(B), offered)]);
     }
-    // They have the same now.
+    // Both origins have the same number of dials now.
     star.dial(C, &c, &b, "c2");
     assert_eq!(star.actions(), [(Some(C), busy.clone())]);
 
-    // Once answered, they are shared in the same way among those that are open.
+    // Once answered, the open dials are shared in the same way.
     for ack in 0..6 {
         star.registry.handle_ack(B, ack, "[]");
     }
@@ -145,7 +145,7 @@ fn a_refusal_reaches_the_dialler_and_ends_the_dial() {
     assert_eq!(star.actions(), [(Some(A), json!(["not today"]))]);
     assert!(route.is_over());
     assert_eq!(star.registry.open_dials(), 0);
-    // A second answer is nobody's.
+    // A second answer belongs to no dial.
     star.registry.handle_ack(B, 0, "[]");
     assert_eq!(star.actions(), []);
     assert_eq!(star.registry.counters().dials_failed, 1);
@@ -190,7 +190,7 @@ fn a_dial_that_is_not_answered_fails_for_both() {
         (Some(A), cut("d.listener", Cut::DialTimedOut)),
     ];
     assert_eq!(happened, expected);
-    // The late answer is nobody's.
+    // The late answer belongs to no dial.
     star.registry.handle_ack(B, 0, "[]");
     assert_eq!(star.actions(), []);
     assert_eq!(star.registry.open_dials(), 0);
@@ -289,7 +289,7 @@ fn a_lost_link_with_very_many_dials_is_not_dealt_with_at_once() {
     star.registry.handle_close(A);
     let mut ended = Vec::new();
     for _ in 0..3 {
-        // Two streams of each, to B.
+        // B is told of both streams of each dial.
         let some = star.actions();
         assert_eq!(some.len(), 2 * ENDED_AT_ONCE);
         ended.extend(some);
@@ -304,7 +304,7 @@ fn a_lost_link_with_very_many_dials_is_not_dealt_with_at_once() {
     assert!(star.registry.links[&B].dials.is_empty());
 }
 
-/// A peer that leaves and stays on its link begins anew, however many dials it had.
+/// A peer that leaves and keeps its link begins anew, however many dials it had.
 #[test]
 fn a_peer_that_has_left_hears_nothing_of_its_dials_and_they_count_for_it_no_more() {
     let many = 2 * ENDED_AT_ONCE + 1;

@@ -42,7 +42,7 @@ impl Star {
         }
     }
 
-    /// What is to be sent, as `(link, event or answer)`; announcements go to no link.
+    /// Returns what is to be sent, as `(link, event or answer)`; announcements have no link.
     fn actions(&mut self) -> Vec<(Option<LinkId>, Value)> {
         let parse = |text: &str| match Packet::decode(&text[1..]).expect("a packet") {
             Packet::Event { json, .. } | Packet::Ack { json, .. } => {
@@ -78,7 +78,7 @@ impl Star {
         }
     }
 
-    /// Sends an event, and gives its answer, which must be the only thing that happens.
+    /// Sends an event and returns its answer, which must be the only thing that happens.
     fn ask(&mut self, link: LinkId, event: Event<'_>) -> Value {
         self.event(link, event);
         match self.actions().as_slice() {
@@ -103,7 +103,7 @@ impl Star {
         answer[1].as_str().expect("a nonce").to_owned()
     }
 
-    /// Joins with the challenge; gives what happens in the end.
+    /// Joins with the challenge; returns what happens in the end.
     fn join(&mut self, link: LinkId, key: &Keypair) -> Vec<(Option<LinkId>, Value)> {
         let nonce = self.challenge(link, key);
         self.send_join(link, &address(key), &sign(key, &nonce));
@@ -125,7 +125,7 @@ impl Star {
         self.event(link, event);
     }
 
-    /// `A` and `B` joined, and between them an accepted dial `d`.
+    /// Joins `A` and `B`, and opens an accepted dial `d` between them.
     fn dialled(&mut self) -> (Keypair, Keypair) {
         let (a, b) = (key(), key());
         self.join(A, &a);
@@ -157,7 +157,7 @@ impl Star {
     }
 }
 
-/// Each of the links comes from another address.
+/// The origin of a link: each link has an address of its own.
 fn from(link: LinkId) -> Claimant {
     let n = u8::try_from(link.0).expect("few links");
     Weights::default().claimant([192, 0, 2, n].into())

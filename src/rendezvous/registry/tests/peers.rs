@@ -17,7 +17,7 @@ fn a_newcomer_is_announced_and_then_told_who_is_there() {
     assert_eq!(happened[1], (Some(B), others));
 }
 
-/// The order in which `libp2p-websocket-star-rendezvous` 0.4.1 does it, as long as that is cheap.
+/// This is the order of `libp2p-websocket-star-rendezvous` 0.4.1, which is kept as long as it is cheap.
 #[test]
 fn the_answer_to_a_join_waits_for_the_announcement_while_there_are_few_links() {
     let mut star = Star::new(Config::default().with_challenge(false));
@@ -47,7 +47,7 @@ fn the_answer_to_a_join_waits_for_the_announcement_while_there_are_few_links() {
     assert!(!waits(FEW as u64 + 1));
 }
 
-/// It was announced when it joined first; only those hear of it who have joined since.
+/// The address was announced when it first joined, so only links that have joined since hear of it.
 #[test]
 fn an_address_that_comes_back_is_news_only_to_those_who_have_not_heard_of_it() {
     let mut star = star();
@@ -118,7 +118,7 @@ fn a_join_beyond_the_rate_is_refused_before_its_proof_costs_anything() {
     let a = key();
     for _ in 0..3 {
         star.challenge(A, &a);
-        // It proves nothing, and the challenge is gone.
+        // The signature proves nothing, and the challenge is used up.
         let wrong = refused(&Refusal::WrongSignature);
         star.send_join(A, &address(&a), "00");
         assert_eq!(star.actions(), [(Some(A), wrong)]);
@@ -157,7 +157,8 @@ fn a_peer_is_announced_every_interval_as_long_as_it_is_joined() {
     assert_eq!(star.registry.turns.poll_timeout(0), None);
 }
 
-/// How often each of 50 peers, of an address each, is announced in 1,000 s beside so many links of one address.
+/// Returns how often each of 50 peers, each with an address of its own, is announced in 1,000 s beside `links` links of
+/// one address.
 fn announced_beside(links: u64) -> f64 {
     let limits = Limits::default()
         .with_announce_rate(10_000)
@@ -201,7 +202,7 @@ fn very_many_links_of_one_address_do_not_make_the_peers_of_others_rarer() {
 fn a_peer_that_leaves_and_comes_back_is_announced_to_each_once_an_interval() {
     let mut star = star();
     let (a, b, c) = (key(), key(), key());
-    // How often the link hears of A that has joined with that number.
+    // How often the link whose join has the number `since` hears of A.
     let heard = |star: &mut Star, since: u64| {
         let actions = std::iter::from_fn(|| star.registry.poll_action());
         let announced = actions.filter_map(|action| match action {
@@ -237,7 +238,7 @@ fn a_peer_that_leaves_and_comes_back_is_announced_to_each_once_an_interval() {
     );
 }
 
-/// FACTS.md: the process crashes.
+/// The npm server crashes here (FACTS.md).
 #[test]
 fn a_second_join_and_a_disconnect_in_one_segment_are_both_answered() {
     let mut star = star();
@@ -252,7 +253,7 @@ fn a_second_join_and_a_disconnect_in_one_segment_are_both_answered() {
     assert_eq!(star.registry.peers(), 0);
 }
 
-/// FACTS.md: 21 announcement timers, 20 of them for ever.
+/// The npm server has 21 announcement timers then, 20 of them for ever (FACTS.md).
 #[test]
 fn the_same_signature_sent_twenty_times_joins_once() {
     let mut star = star();
@@ -272,7 +273,7 @@ fn the_same_signature_sent_twenty_times_joins_once() {
     assert_eq!(star.actions(), []);
 }
 
-/// FACTS.md: accepted; the nonce is never cleared.
+/// The npm server accepts it, because it never clears the nonce (FACTS.md).
 #[test]
 fn a_signature_cannot_be_used_again_after_leaving() {
     let mut star = star();
@@ -287,7 +288,7 @@ fn a_signature_cannot_be_used_again_after_leaving() {
     assert_eq!(star.actions(), [(Some(A), crypto_error)]);
 }
 
-/// FACTS.md: takes the address over.
+/// The npm server does the same (FACTS.md).
 #[test]
 fn without_a_challenge_a_second_join_takes_the_address_over() {
     let mut star = Star::new(Config::default().with_challenge(false));
@@ -298,7 +299,7 @@ fn without_a_challenge_a_second_join_takes_the_address_over() {
     let displaced = json!(["ss-displaced", address(&a)]);
     let joined = (Some(B), json!([null, null, []]));
     assert_eq!(star.actions(), [(Some(A), displaced), joined.clone()]);
-    // Its own link may say it again, and the old one has nothing to lose.
+    // The link that has the address may join again, and the old link has nothing more to lose.
     star.send_join(B, &address(&a), "_");
     assert_eq!(star.actions(), [joined]);
     star.leave(A, &a);
@@ -308,7 +309,8 @@ fn without_a_challenge_a_second_join_takes_the_address_over() {
     assert_eq!(star.registry.peers(), 1);
 }
 
-/// FACTS.md: the newest gets the dials. Here the old one is told, and may not dial from there any more.
+/// In the npm server, the newest link gets the dials (FACTS.md). Here, the old link is also notified, and may not dial
+/// from the address any more.
 #[test]
 fn a_key_that_joins_again_takes_its_address_along() {
     let mut star = star();
@@ -316,7 +318,7 @@ fn a_key_that_joins_again_takes_its_address_along() {
     star.join(A, &a);
     star.join(B, &b);
     let happened = star.join(C, &a);
-    // It is known already: nobody is told of it but the link that has lost it.
+    // The peer is already known, so only the link that lost it is notified.
     let displaced = json!(["ss-displaced", address(&a)]);
     let joined = json!([null, null, [address(&b)]]);
     assert_eq!(happened, [(Some(A), displaced), (Some(C), joined)]);
@@ -325,7 +327,7 @@ fn a_key_that_joins_again_takes_its_address_along() {
     assert_eq!(star.actions(), [(Some(A), not_authorized)]);
     star.dial(B, &b, &a, "new");
     assert_eq!(star.actions()[0].0, Some(C));
-    // The end of the old link is not the end of the address.
+    // The address stays joined when its old link closes.
     star.registry.handle_close(A);
     star.dial(B, &b, &a, "newer");
     assert_eq!(star.actions()[0].0, Some(C));
@@ -442,7 +444,7 @@ fn a_link_joins_so_many_addresses_and_no_more() {
     };
     let too_many = refused(&Refusal::TooManyJoins);
     assert_eq!(star.ask(A, join(&keys[2])), too_many);
-    // An open challenge counts until it is answered, or too old.
+    // An open challenge counts until it is answered or expires.
     star.now += Duration::from_secs(30);
     assert!(star.ask(A, join(&keys[2]))[1].is_string());
 }
@@ -496,7 +498,7 @@ fn a_lost_link_may_still_be_spoken_of() {
     assert_eq!(star.registry.peers(), 0);
 }
 
-/// A check takes up to 100 µs of a core.
+/// A check of a proof takes up to 100 µs of a core.
 #[test]
 fn proofs_that_fail_have_the_rate_of_joins_too() {
     let limits = Limits::default().with_join_rate(1, 5);

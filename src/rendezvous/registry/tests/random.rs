@@ -1,4 +1,4 @@
-//! Whatever links do, in whatever order: nothing is left over, and nobody is told what is not theirs.
+//! Links do anything in any order. Nothing is left over, and no link is told what is not its own.
 
 use proptest::prelude::*;
 
@@ -101,7 +101,7 @@ fn apply(registry: &mut Registry, op: &Op, now: &mut Instant) {
     }
 }
 
-/// Each thing is known everywhere where it should be, and nowhere else.
+/// Checks that everything is known where it should be, and nowhere else.
 fn check(registry: &Registry) {
     let mut expected_deadlines = 0;
     for (id, link) in &registry.links {

@@ -1,4 +1,5 @@
-//! Connections, from `accept` on: each gets a place and a task, which serves HTTP first and then, maybe, a link.
+//! Accepts connections. Each one gets a place and a task, which first serves HTTP and then, if the request asks for it,
+//! a link.
 
 use std::{
     fmt::Display,
@@ -34,18 +35,18 @@ use super::{
 };
 use crate::{limited::Limited, words::Words};
 
-/// How many bytes the system may hold of what it has not sent, before it takes more.
+/// The number of unsent bytes in a socket above which the system takes no more (`TCP_NOTSENT_LOWAT`).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNSENT: u32 = 512 * 1024;
-/// How long to wait when no connection can be accepted, which is when there are no descriptors left.
+/// The pause after `accept` has failed, which happens when no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The same when one has been ended instead, until its descriptor is free.
+/// The pause if a connection was ended to make room; its descriptor is soon free.
 const EVICTION_PAUSE: Duration = Duration::from_millis(10);
-/// What the system calls it when the process, or the whole system, has no descriptor left: `EMFILE` and `ENFILE`,
-/// or `WSAEMFILE`.
+/// The error codes for "no file descriptors left", in the process or in the whole system: `EMFILE` and `ENFILE`, or
+/// `WSAEMFILE`.
 const NO_DESCRIPTOR: &[i32] = if cfg!(windows) { &[10024] } else { &[24, 23] };
 
-/// A connection, or a link, that was accepted elsewhere, on its way to the tasks of the rendezvous.
+/// A connection or a link that was accepted elsewhere and is handed over to the tasks of the rendezvous.
 pub(super) struct Handed {
     pub(super) serving: BoxFuture<'static, ()>,
     pub(super) ticket: Ticket,
@@ -58,7 +59,7 @@ impl Handed {
     }
 }
 
-/// Serves whoever comes, at the listener, if there is one, and from elsewhere, until it is dropped.
+/// Serves connections from the listener, if there is one, and those that are handed over, until the future is dropped.
 pub(super) async fn accept(
     listener: Option<&TcpListener>,
     handed: &mut mpsc::Receiver<Handed>,
@@ -101,7 +102,7 @@ pub(super) async fn accept(
                 if let Some(left_out) = cannot_accept.admit(now()) {
                     tracing::warn!(%error, left_out, "cannot accept a connection");
                 }
-                // Whoever holds most of the descriptors is not to keep others out.
+                // Ends a connection of the origin that holds the most descriptors, so that it cannot keep others out.
                 let is_short = error
                     .raw_os_error()
                     .is_some_and(|n| NO_DESCRIPTOR.contains(&n));
@@ -127,10 +128,10 @@ async fn next(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAd
     }
 }
 
-/// Ends a connection that nothing was read from: without the system remembering it for a minute, and
-/// with no task for it.
+/// Resets a connection from which nothing was read. So the system does not remember it for a minute, and it needs no
+/// task.
 fn reset(stream: TcpStream) {
-    // If it fails, the connection ends in the usual way.
+    // If this fails, the connection ends in the usual way.
     let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     drop(stream);
 }
@@ -153,13 +154,14 @@ async fn serve_tls(
     let Some(from) = introduced(&mut stream, remote, &mut place, tenants.house()).await else {
         return reset(stream);
     };
-    // In a box, so that the memory of an idle link does not include what the handshake needed.
+    // Boxed, so that the memory of an idle link does not include the memory for the handshake.
     if let Some(stream) = Box::pin(handshake(stream, remote, tenants.house())).await {
         serve_http(stream, remote, from, place, tenants).await;
     }
 }
 
-/// Where a connection comes from, as far as its first bytes tell. `None` if it is not to be served.
+/// Returns the address that the connection comes from, as far as its first bytes tell. `None` if it is not to be
+/// served.
 #[cfg_attr(
     not(feature = "rendezvous"),
     allow(unused_variables, reason = "nothing is read before TLS and HTTP")
@@ -172,19 +174,22 @@ async fn introduced(
 ) -> Option<IpAddr> {
     #[cfg(feature = "rendezvous")]
     if place.is_proxy() && house.config().proxy_protocol() {
-        // In a box, for the same reason.
+        // Boxed, so that the memory of an idle link does not include the memory for the header.
         return Box::pin(introduction::take(stream, remote, place, house)).await;
     }
     Some(remote.ip())
 }
 
-/// Sets the options of a socket that are good for links: small frames are not to wait for the acknowledgement of others
-/// (`TCP_NODELAY`); and large ones are to wait with the rendezvous, where what is urgent overtakes them, not with the system
-/// (`TCP_NOTSENT_LOWAT`, on Linux), which tells in steps of megabytes that a slow peer has taken something.
+/// Sets the socket options that links need.
 ///
-/// A [`Server`](super::Server) does it where it listens, and so does a [`Service`](super::Service) where hyper, hyper-util or
-/// `axum::serve` runs on a bare [`TcpStream`]. An application that puts something around the stream, such as TLS, is to call
-/// this when it has accepted a connection. An option that cannot be set is logged at the level `debug`.
+/// - `TCP_NODELAY`: small frames do not wait for the acknowledgement of earlier ones.
+/// - `TCP_NOTSENT_LOWAT`, on Linux and Android: large frames wait in the rendezvous, where urgent ones overtake them,
+///   and not in the system, which reports only in steps of megabytes that a slow peer has taken something.
+///
+/// A [`Server`](super::Server) calls this for the connections that it accepts. A [`Service`](super::Service) calls it
+/// where hyper, hyper-util or `axum::serve` runs on a bare [`TcpStream`]. An application that wraps the stream, for
+/// example in TLS, should call this after it has accepted a connection. If an option cannot be set, this is logged at
+/// the level `debug`.
 pub fn prepare_socket(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
@@ -195,7 +200,8 @@ pub fn prepare_socket(stream: &TcpStream) {
     }
 }
 
-/// The stream is in a box, because a future has room for each place through which it is passed.
+/// Performs the TLS handshake. Returns `None` if it fails, or if the peer speaks plain HTTP, which is answered with an
+/// explanation. The stream is boxed, because a future reserves space at each place through which a value is passed.
 async fn handshake(
     stream: TcpStream,
     remote: SocketAddr,
@@ -219,7 +225,8 @@ async fn handshake(
     })
 }
 
-/// `remote` is the other end of the socket, and `from` is where the connection comes from.
+/// Serves HTTP on a connection, and then a link if one begins. `remote` is the other end of the socket; `from` is the
+/// address that the connection comes from.
 pub(super) async fn serve_http<S>(
     stream: S,
     remote: SocketAddr,
@@ -229,7 +236,7 @@ pub(super) async fn serve_http<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // In a box, so that the memory of an idle link does not include what HTTP needed.
+    // Boxed, so that the memory of an idle link does not include the memory for HTTP.
     let Some(upgraded) = Box::pin(http::serve(stream, from, &place, &tenants)).await else {
         return;
     };
@@ -238,7 +245,8 @@ pub(super) async fn serve_http<S>(
     link::serve(upgraded).instrument(span).await;
 }
 
-/// What the log has of a link on each of its lines. `shown` is what is known of whoever has connected.
+/// Returns the span with the fields that the log shows on each line about a link. `shown` is what is known of the other
+/// end of the connection.
 pub(super) fn link_span(member: &Member, remote: IpAddr, shown: &dyn Display) -> Span {
     let (link, client) = (member.link, member.client);
     let span = tracing::debug_span!(

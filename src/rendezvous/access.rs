@@ -1,8 +1,9 @@
-//! Who may use the rendezvous: what the application decides, and how it is asked.
+//! Access control: the application decides who may use the rendezvous. This module asks it.
 //!
-//! For every join there is one verdict, when the key is proved and with no lock held. Until then the link is not read
-//! further. Verdicts that take time are worked on so many at a time, in an order that is fair among origins, and each
-//! may take so long. What a verdict allows is kept as a [`Grant`] for as long as the join lasts.
+//! Each join gets one verdict. It is asked for after the key is proved and with no lock held. The link is not read
+//! further until the verdict is there. Verdicts that take time are worked on in an order that is fair among origins;
+//! their number at one time and the time for each are limited. What a verdict allows is kept as a [`Grant`] for as long
+//! as the join lasts.
 
 mod count;
 mod doorkeeper;
@@ -29,7 +30,7 @@ pub(crate) use self::{
     join::Visit,
 };
 
-/// Decides who may use a rendezvous; [`Config::with_access`](super::Config::with_access) has it asked.
+/// Decides who may use a rendezvous; set it with [`Config::with_access`](super::Config::with_access).
 ///
 /// ```
 /// use libp2p_websocket_star::rendezvous::{Access, Config, Join, Judgement, Verdict};
@@ -53,22 +54,23 @@ pub(crate) use self::{
 /// let config = Config::default().with_access(ThisMachine);
 /// ```
 ///
-/// A panic in [`judge`](Self::judge), or in a verdict that takes time, costs the link of the peer that wants to join. One in
-/// [`still_allows`](Self::still_allows) counts as no, and costs that peer its link.
+/// A panic in [`judge`](Self::judge), or in a verdict that takes time, closes the link of the peer that wants to join.
+/// A panic in [`still_allows`](Self::still_allows) counts as `false`, so the link of that peer is closed.
 pub trait Access: fmt::Debug + Send + Sync + 'static {
-    /// Says whether a peer may join. It has proved its key, unless
+    /// Decides whether a peer may join. The peer has proved its key, unless
     /// [the challenge is off](super::Config::with_challenge).
     ///
-    /// This runs in the task of a link: it must not block. What takes time is [`Judgement::Later`]. Many of those may wait
-    /// for their turn, so what needs much memory is better made when the future is polled first.
+    /// This runs in the task of a link, so it must not block. Return [`Judgement::Later`] for a decision that takes
+    /// time. Many such futures may wait for their turn, so allocate large memory only when the future is first polled.
     fn judge(&self, join: &Join) -> Judgement;
 
-    /// Says whether a peer that was let in may stay. [`Server::recheck_access`](super::Server::recheck_access) has it asked
-    /// for everybody. It is also asked about a join that was judged while that went on, or while a peer
+    /// Returns whether a peer that was let in may stay. [`Server::recheck_access`](super::Server::recheck_access) calls
+    /// this for every joined peer. It is also called for a join that was judged during such a check, or while a peer
     /// [was disconnected](super::Server::disconnect). It must not block either.
     fn still_allows(&self, join: &Join) -> bool;
 
-    /// What it has counted so far, for `/metrics`. This is asked whenever somebody looks there. Default nothing.
+    /// Returns the application's own counters, for `/metrics`. Called for each request to `/metrics` that covers all
+    /// tenants. By default there are none.
     fn counts(&self) -> Vec<AccessCount> {
         Vec::new()
     }

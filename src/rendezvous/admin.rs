@@ -1,8 +1,8 @@
-//! The operator's page at `/admin`: what the rendezvous does, and who is to go.
+//! The operator's page at `/admin`. It shows what the rendezvous does, and it disconnects and bans peers.
 //!
-//! Whoever has the token logs in, and gets a session, whose id is another secret in a cookie. Scripts show the token
-//! itself. Everybody else is shown where to log in, and nothing more. There is no lock in here that is held for longer when there
-//! are more peers: the lists are put together some at a time, and the pictures once for all who look.
+//! An operator logs in with the token and gets a session. The id of the session is another secret, stored in a cookie.
+//! Scripts send the token itself. All other visitors see only the login form. No lock in this module is held longer
+//! when there are more peers: lists are put together in slices, and charts are rendered once for all listeners.
 
 mod actions;
 mod answers;
@@ -48,15 +48,15 @@ use super::{
 };
 use crate::{limited::Limited, token::Token};
 
-/// How many characters the token has at least. 16 of base64 are 96 bits, which nobody guesses.
+/// The minimum length of the token, in characters. 16 characters of base64 are 96 bits, which cannot be guessed.
 const SHORTEST_TOKEN: usize = 16;
-/// How many may listen to what changes at one time.
+/// The maximum number of listeners to live updates at one time.
 const MOST_LISTENERS: usize = 8;
-/// How many of those who have sent most are shown.
+/// The number of heaviest senders that the page shows.
 const MOST_USERS: usize = 10;
-/// How many seconds lie between two pictures that they are sent.
+/// The interval between two updates of the charts for listeners, in seconds.
 const PICTURES_EVERY: u64 = 5;
-/// How many seconds lie between two attempts to keep bans that could not be kept.
+/// The interval between two attempts to save bans after a failure, in seconds.
 const KEEP_EVERY: u64 = 10;
 
 /// The operator's page, for [`Config::with_admin`](super::Config::with_admin).
@@ -69,27 +69,28 @@ const KEEP_EVERY: u64 = 10;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Clones have the same bans.
+/// Clones share the same bans.
 #[derive(Debug, Clone)]
 pub struct Admin {
     secret: Secret,
     bans: Arc<Bans>,
 }
 
-/// Why there can be no such page.
+/// The reason why an operator's page cannot be created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdminError {
-    /// Somebody might guess the token.
+    /// The token is so short that it might be guessed.
     #[error("the token for the operator's page has at least {SHORTEST_TOKEN} characters")]
     ShortToken,
 }
 
 impl Admin {
-    /// A page for whoever has this token. Of the token, a hash is kept. Nobody is banned, and bans hold until the process ends.
+    /// Creates a page for operators with this token. Only a hash of the token is kept. At first no peer is banned, and
+    /// bans last until the process ends.
     ///
     /// # Errors
-    /// [`AdminError::ShortToken`] if it has less than 16 characters.
+    /// [`AdminError::ShortToken`] if the token has fewer than 16 characters.
     pub fn new(token: &Token) -> Result<Self, AdminError> {
         if token.reveal().len() < SHORTEST_TOKEN {
             return Err(AdminError::ShortToken);
@@ -100,12 +101,12 @@ impl Admin {
         })
     }
 
-    /// Bans these peers, and has `keep` called with all who are banned when that has changed, for the next start. Each peer is
-    /// there once, by the id by which it was banned.
+    /// Bans these peers, and sets `keep`, which saves the bans for the next start. Whenever the bans change, `keep` is
+    /// called with all banned peers. Each peer is listed once, by the id by which it was banned.
     ///
-    /// `keep` may block: it is called in a thread of its own, with the newest only, and no ban waits for it. When it fails, the
-    /// page and the log say so, the change holds until the process ends, and `keep` is called again every ten seconds.
-    /// [`Server::shutdown`](super::Server::shutdown) waits for it as long as for links.
+    /// `keep` may block: it runs in a thread of its own and gets only the newest list, and no ban waits for it. If it
+    /// fails, the page and the log say so, the change lasts until the process ends, and `keep` is called again every
+    /// ten seconds. [`Server::shutdown`](super::Server::shutdown) waits for `keep` as long as it waits for links.
     #[must_use]
     pub fn with_bans(
         self,
@@ -119,13 +120,13 @@ impl Admin {
         }
     }
 
-    /// Has those who are banned kept out, before anybody else is asked about them.
+    /// Returns an access that refuses banned peers and asks `others` about all remaining ones.
     pub(super) fn guard(&self, others: Option<Arc<dyn Access>>) -> Banning {
         Banning::new(self.bans.clone(), others)
     }
 }
 
-/// Says so where others on the network can read the token, as far as is known at the start.
+/// Warns if others on the network can read the token, as far as the configuration tells at the start.
 pub(super) fn warn_of_plain_http(config: &Config) {
     let is_local = config.listen_addr().ip().is_loopback();
     if config.admin().is_some() && config.tls().is_none() && !is_local {
@@ -147,7 +148,7 @@ pub(super) struct Panel {
     listeners: Arc<Semaphore>,
     started: Instant,
     is_unproved: bool,
-    /// That a proxy is not trusted is logged once.
+    /// Ensures that the warning about an untrusted proxy is logged only once.
     told_of_proxy: Once,
 }
 
@@ -183,12 +184,12 @@ impl Panel {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until no change of the bans is being kept. Cancel safe.
+    /// Waits until no change of the bans is being saved. Cancel safe.
     pub(super) async fn rested(&self) {
         self.bans.rested().await;
     }
 
-    /// Looks each second at what the rendezvous does, for as long as it runs.
+    /// Samples the figures of the rendezvous every second, for as long as it runs.
     pub(super) async fn watch(&self, tenants: &Tenants) {
         let mut ticks = interval(STEP);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -227,7 +228,7 @@ impl Panel {
     }
 
     async fn look_at(&self, now: Now, tenants: &Tenants) -> Look {
-        // Neither is looked up while the other is locked.
+        // The senders are looked up before the history is locked, so neither lock is taken while the other is held.
         let users = tenants.house().top_peers_in_turns(MOST_USERS).await;
         Look::new(now, &self.history(), users)
     }

@@ -1,4 +1,4 @@
-//! Lets connections and links in, and ends those that have to make room for others.
+//! Lets connections and links in, and ends those that must make room for others.
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
@@ -16,12 +16,12 @@ use super::{
 #[cfg(feature = "rendezvous")]
 use crate::limited::Limited;
 
-/// What it takes to end a connection.
+/// What is needed to end a connection.
 #[derive(Debug, Clone, Default)]
 struct Handle {
-    /// None until the connection has one.
+    /// The task that serves the connection; `None` until it is known.
     task: Option<AbortHandle>,
-    /// Of a link.
+    /// The outbox, if the connection is a link.
     outbox: Option<Arc<Outbox>>,
 }
 
@@ -40,7 +40,7 @@ impl State {
     }
 }
 
-/// Who may come in.
+/// Decides which connections, requests and links are let in.
 #[derive(Debug)]
 pub(super) struct Admission {
     config: Config,
@@ -74,22 +74,23 @@ impl Admission {
         self.state.lock()
     }
 
-    /// What was refused here, and ended to make room.
+    /// Returns the counts of what was refused here, or ended to make room.
     pub(super) fn refusals(&self) -> Refusals {
         self.lock().refusals
     }
 
-    /// Counts what was refused elsewhere, before it was known for which tenant.
+    /// Counts a refusal that was made elsewhere, before the tenant was known.
     pub(super) fn count_refused(&self, reason: Refused) {
         self.lock().refuse(reason);
     }
 
-    /// How many connections there are, links included.
+    /// Returns the number of connections, links included.
     pub(super) fn connections(&self) -> usize {
         self.lock().places.connections()
     }
 
-    /// Gives a new connection a place. `is_proxy` is whether it comes from a trusted proxy, which is yet to say for whom.
+    /// Gives a new connection a place. `is_proxy` tells whether it comes from a trusted proxy that has yet to name the
+    /// client.
     pub(super) fn enter(
         self: &Arc<Self>,
         remote: IpAddr,
@@ -118,7 +119,7 @@ impl Admission {
         })
     }
 
-    /// Whether a client may send an HTTP request; then it counts.
+    /// Returns whether a client may send an HTTP request. If so, the request counts.
     pub(super) fn may_ask(&self, client: IpAddr, now: Instant) -> bool {
         let claimant = self.config.origin_weights().claimant(client);
         let mut state = self.lock();
@@ -129,7 +130,9 @@ impl Admission {
         may_ask
     }
 
-    /// Ends a connection of whoever has most, because no other can be accepted; whether there is one.
+    /// Ends a connection because no descriptor is left for another one. It is one of the origin that holds the most for
+    /// its weight, or the oldest one through a proxy whose client is not known yet. Returns false if no connection is
+    /// to go.
     pub(super) fn make_room(&self) -> bool {
         let mut state = self.lock();
         let Some(handle) = state.places.make_room() else {
@@ -139,7 +142,7 @@ impl Admission {
         true
     }
 
-    /// Ends a connection whose place is another's now.
+    /// Ends a connection whose place now belongs to another one.
     fn end(&self, mut state: Guard<'_, State>, evicted: Option<Evicted<Handle>>) {
         match evicted {
             None => {}
@@ -148,13 +151,13 @@ impl Admission {
                 ..
             })) => {
                 drop(state);
-                // Its task counts it.
+                // The link's task counts the refusal.
                 outbox.close(CloseReason::GaveWay);
             }
             Some(Evicted::Link(handle) | Evicted::Connection(handle)) => {
                 state.refuse(Refused::ConnectionGaveWay);
                 drop(state);
-                // Whoever gives it a task later finds that its place is gone.
+                // If the task is not known yet, [`Ticket::served_by`] finds later that the place is gone.
                 if let Some(task) = handle.task {
                     task.abort();
                 }
@@ -163,17 +166,18 @@ impl Admission {
     }
 }
 
-/// A connection's place, until it is dropped.
+/// A connection's place, held until this is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     admission: Arc<Admission>,
     id: PlaceId,
-    /// Whether it comes from a trusted proxy, whose own rate is nobody's, and which says in each request for whom it asks.
+    /// Whether the connection comes from a trusted proxy. The proxy itself has no rate limit, and each of its requests
+    /// names the client that it is for.
     is_proxy: bool,
 }
 
 impl Place {
-    /// What is to be told which task serves the connection, so that it can be ended.
+    /// Returns the ticket with which the task of the connection is made known, so that the connection can be ended.
     pub(super) fn ticket(&self) -> Ticket {
         Ticket {
             admission: self.admission.clone(),
@@ -181,13 +185,13 @@ impl Place {
         }
     }
 
-    /// Whether the connection is for whom its requests say.
+    /// Returns whether each request on the connection names its own client.
     pub(super) fn is_proxy(&self) -> bool {
         self.is_proxy
     }
 
-    /// The proxy has said for whom all of the connection is, before anything else: from now on it is one that this client
-    /// has made itself, and not a proxy's.
+    /// Sets the client of the whole connection, which the proxy has named before anything else. From now on the
+    /// connection counts as one that this client has made itself, and not as a proxy's.
     #[cfg(feature = "rendezvous")]
     pub(super) fn introduce(&mut self, client: IpAddr, now: Instant) -> Result<(), Refused> {
         let claimant = self.admission.config.origin_weights().claimant(client);
@@ -203,16 +207,16 @@ impl Place {
         Ok(())
     }
 
-    /// The connection is refused because its proxy does not say for whom it is. If that is to be logged: how many such
-    /// lines were left out.
+    /// Counts the refusal of a connection whose proxy did not name the client properly. If the refusal is to be logged,
+    /// returns the number of log lines that were left out before it.
     #[cfg(feature = "rendezvous")]
     pub(super) fn refuse_header(&self, now: Instant) -> Option<u64> {
         self.admission.lock().refuse(Refused::ProxyHeader);
         self.admission.not_introduced.admit(now)
     }
 
-    /// The client for whom a request comes is known. `false` if there is no place for it: the connection is
-    /// to be closed.
+    /// Sets the client of the current request. Returns `false` if there is no place for it; the connection must then be
+    /// closed.
     pub(super) fn name(&self, client: IpAddr) -> bool {
         let claimant = self.admission.config.origin_weights().claimant(client);
         let mut state = self.admission.lock();
@@ -228,7 +232,7 @@ impl Place {
         }
     }
 
-    /// Has the connection become a link of a client.
+    /// Turns the connection into a link of a client.
     pub(super) fn begin_link(
         &self,
         client: IpAddr,
@@ -258,7 +262,7 @@ impl Drop for Place {
     }
 }
 
-/// What tells the admission which task a connection has.
+/// Makes the task of a connection known to the admission.
 #[derive(Debug)]
 pub(super) struct Ticket {
     admission: Arc<Admission>,
@@ -266,8 +270,7 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
-    /// The connection is served by this task, which is ended if the connection has had to make room
-    /// already.
+    /// Sets the task that serves the connection. If the connection has already had to make room, the task is ended.
     pub(super) fn served_by(self, task: AbortHandle) {
         let mut state = self.admission.lock();
         match state.places.handle_mut(self.id) {
@@ -280,7 +283,7 @@ impl Ticket {
     }
 }
 
-/// A link's place, beside that of its connection, until it is dropped.
+/// A link's place, beside the place of its connection, held until this is dropped.
 #[derive(Debug)]
 pub(super) struct LinkPlace {
     admission: Arc<Admission>,
@@ -288,7 +291,7 @@ pub(super) struct LinkPlace {
 }
 
 impl LinkPlace {
-    /// Whether an address is joined on the link.
+    /// Sets whether an address is joined on the link.
     pub(super) fn set_joined(&self, joined: bool) {
         self.admission.lock().places.set_joined(self.id, joined);
     }

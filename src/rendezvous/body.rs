@@ -1,4 +1,4 @@
-//! What follows the head of an answer.
+//! The bodies of HTTP answers.
 
 use std::{
     convert::Infallible,
@@ -13,9 +13,9 @@ use hyper::body::{Frame, SizeHint};
 
 /// The body of an answer.
 pub(super) enum Body {
-    /// All of it.
+    /// The whole body.
     Text(String),
-    /// What is written as it happens, until this ends.
+    /// A body that is written as events happen, until the stream ends.
     #[cfg(feature = "rendezvous")]
     Events(BoxStream<'static, Bytes>),
 }

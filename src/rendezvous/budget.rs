@@ -1,14 +1,14 @@
-//! One budget of memory for the whole process: what links have begun to send, and what waits for them.
+//! The memory budget of the whole process: the messages that links have begun to send, and the data that waits for
+//! links.
 //!
-//! Each link has an account, and what a link holds counts for its origin. What waits to be written counts
-//! for the link that is to take it, not for those who have sent it: it is there because that link does not
-//! read. If it counted for the senders, whoever asks others for data and does not read it would have
-//! their links closed.
+//! Each link has an account, and the memory of a link counts for its origin. Data that waits to be written counts for
+//! the link that is to receive it, not for its senders: it is there because the receiver does not read. If it counted
+//! for the senders, a peer could request data from others, not read it, and so have their links closed.
 //!
-//! An open dial counts for its dialler, with what the registry and the links at both ends know of it.
+//! An open dial counts for its dialer, with the memory for it in the registry and in the links at both ends.
 //!
-//! What all hold together is one number. Who holds most is looked up in a ledger, where an account takes its
-//! memory in steps, and gives nothing back before its link's next heartbeat or before memory is scarce: while
+//! The total is a single number. The heaviest holders are looked up in a ledger. An account takes memory from the
+//! ledger in steps. It gives memory back only at its link's next periodic check, or when memory is scarce. So while
 //! data flows, nobody takes the ledger's lock.
 
 use std::{
@@ -25,41 +25,43 @@ use super::{
     shares::Shares,
 };
 
-/// In which steps memory is taken, in bytes.
+/// The step in which accounts take memory, in bytes.
 const STEP: u64 = 64 * 1024;
-/// In which steps it is counted what is queued: not for each small item.
+/// The step in which queued bytes are counted, in bytes, so that not every small item changes the count.
 const QUEUE_STEP: usize = 4 * 1024;
-/// What an open dial takes, in bytes: its entries in the registry, and what both links remember of where its
-/// streams lead.
+/// The memory that an open dial takes, in bytes: its entries in the registry, and the routes of its streams that both
+/// links remember.
 pub(super) const DIAL: usize = 2 * 1024;
-/// How many accounts are looked at for one that wants more: the ledger is not to be locked for long.
+/// The maximum number of accounts that are examined when one needs more memory, so that the ledger is not locked for
+/// long.
 const LOOKS: usize = 256;
-/// How many accounts give way at most for one that wants more, for the same reason. The next one goes on.
+/// The maximum number of accounts that give way when one needs more memory, for the same reason. The next request
+/// continues.
 const DOOMED: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct AccountId(u64);
 
-/// What each account has taken. No IO.
+/// The memory that each account has taken. No IO.
 #[derive(Debug)]
 struct Ledger<A> {
     shares: Shares,
     accounts: BTreeMap<AccountId, (u64, A)>,
-    /// The accounts of each origin by what they have taken.
+    /// The accounts of each origin, ordered by what they have taken.
     order: BTreeSet<(Origin, u64, AccountId)>,
 }
 
 impl<A: Clone> Ledger<A> {
     fn new() -> Self {
         Self {
-            // There is as much as is taken: that it is too much is told elsewhere.
+            // The shares themselves have no limit; [`Budget`] checks it.
             shares: Shares::new(u64::MAX),
             accounts: BTreeMap::new(),
             order: BTreeSet::new(),
         }
     }
 
-    /// Has an account hold so much from now on.
+    /// Sets the number of bytes that an account holds.
     fn set(&mut self, id: AccountId, claimant: &Claimant, bytes: u64, account: A) {
         let origin = claimant.origin;
         if let Some((before, _)) = self.accounts.remove(&id) {
@@ -73,7 +75,7 @@ impl<A: Clone> Ledger<A> {
         }
     }
 
-    /// The accounts of the origin that has taken most for its weight, the largest first; so many at most.
+    /// Returns the accounts of the origin that has taken the most for its weight, the largest first, at most `count`.
     fn largest(&self, count: usize) -> Vec<(u64, A)> {
         let Some(origin) = self.shares.largest() else {
             return Vec::new();
@@ -85,12 +87,12 @@ impl<A: Clone> Ledger<A> {
     }
 }
 
-/// The memory that all links may hold together.
+/// The memory that all links together may hold.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: u64,
     held: AtomicU64,
-    /// Of that, what waits in queues.
+    /// The part of `held` that waits in queues.
     queued: AtomicU64,
     ledger: Mutex<Ledger<Arc<Account>>>,
     next: AtomicU64,
@@ -108,16 +110,16 @@ impl Budget {
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger<Arc<Account>>> {
-        // Nothing in there panics halfway through a change.
+        // No code panics halfway through a change of the ledger.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many bytes are held.
+    /// Returns the number of bytes held.
     pub(super) fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// How many bytes of them wait in queues.
+    /// Returns how many of the held bytes wait in queues.
     pub(super) fn queued(&self) -> usize {
         usize::try_from(self.queued.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
     }
@@ -126,7 +128,7 @@ impl Budget {
         self.held() > self.limit
     }
 
-    /// An account for a new link, which is closed through its outbox.
+    /// Creates an account for a new link. To close the link, the budget uses its outbox.
     pub(super) fn account(
         self: &Arc<Self>,
         claimant: Claimant,
@@ -145,10 +147,10 @@ impl Budget {
         })
     }
 
-    /// Has an account take what it needs, and closes links as long as there is not enough for all.
+    /// Takes what an account needs, and closes links until there is enough memory for all.
     fn settle(&self, account: &Arc<Account>) {
         let mut ledger = self.lock();
-        // Where memory is scarce, in no steps: what is taken is compared with what others need.
+        // When memory is scarce, the exact amount is taken, because it is compared with what others need.
         let step = if self.is_exceeded() { 1 } else { STEP };
         account.take(&mut ledger, account.needed().next_multiple_of(step));
         let doomed = self.make_room(&mut ledger);
@@ -160,14 +162,14 @@ impl Budget {
         }
     }
 
-    /// The accounts that give way. As long as there is not enough, there is at least one.
+    /// Returns the accounts that give way. If the budget is exceeded, there is at least one.
     fn make_room(&self, ledger: &mut Ledger<Arc<Account>>) -> Vec<Arc<Account>> {
         let mut doomed = Vec::new();
         let mut looks = 0;
         while self.is_exceeded() && doomed.len() < DOOMED {
             let largest = ledger.largest(LOOKS.saturating_sub(looks).max(1));
             looks += largest.len();
-            // Some may have taken more than they need by now, and another origin may hold most.
+            // Some accounts may have taken more than they need now, and then another origin may hold the most.
             let mut has_changed = false;
             for (taken, account) in &largest {
                 let needed = account.needed();
@@ -179,7 +181,7 @@ impl Budget {
             if has_changed && looks < LOOKS {
                 continue;
             }
-            // After so many looks, the one that seems to be the largest is large enough.
+            // After that many looks, the account that seems to be the largest is good enough.
             let Some((_, largest)) = ledger.largest(1).pop() else {
                 break;
             };
@@ -190,33 +192,34 @@ impl Budget {
     }
 }
 
-/// What one link holds.
+/// The memory that one link holds.
 #[derive(Debug)]
 pub(super) struct Account {
     budget: Arc<Budget>,
     id: AccountId,
     claimant: Claimant,
     outbox: Weak<Outbox>,
-    /// What has begun to come, what was taken to be written, and what waits for room elsewhere.
+    /// The bytes of messages that have begun to arrive, of messages taken from the queue to be written, and of items
+    /// that wait for room elsewhere.
     reading: AtomicU64,
-    /// What waits in the queue.
+    /// The bytes that wait in the queue.
     queued: AtomicU64,
-    /// What its dials take.
+    /// The bytes that its dials take.
     dials: AtomicU64,
-    /// What is in the ledger; changed under its lock only.
+    /// The bytes that the ledger has for the account. Changed only under the ledger's lock.
     taken: AtomicU64,
     is_closed: AtomicBool,
 }
 
 impl Account {
-    /// The link's task holds so many bytes.
+    /// Sets the number of bytes that the link's task holds.
     pub(super) fn set_reading(self: &Arc<Self>, bytes: usize) {
         self.change(&self.reading, bytes);
         self.check();
     }
 
-    /// So many bytes wait in the link's queue. If there are more of them, to be followed by a
-    /// [`check`](Self::check), when no lock is held.
+    /// Sets the number of bytes that wait in the link's queue. If the number has grown, call [`check`](Self::check)
+    /// afterwards, with no lock held.
     pub(super) fn set_queued(&self, bytes: usize) {
         let more = self.change(&self.queued, bytes.next_multiple_of(QUEUE_STEP));
         if more != 0 {
@@ -224,8 +227,8 @@ impl Account {
         }
     }
 
-    /// So many dials of the link are open. If it has given way, they are about to end, and nobody else is to
-    /// give way for them.
+    /// Sets the number of open dials from the link. Has no effect if the link has given way: its dials are about to
+    /// end, and no other link is to give way for them.
     pub(super) fn set_dials(self: &Arc<Self>, dials: usize) {
         let ledger = self.budget.lock();
         if !self.is_closed.load(Ordering::Relaxed) {
@@ -235,7 +238,7 @@ impl Account {
         self.check();
     }
 
-    /// Sets a part of what it holds; gives by how much that has grown, modulo 2^64.
+    /// Sets one part of the memory. Returns by how much it has grown, modulo 2^64.
     fn change(&self, part: &AtomicU64, bytes: usize) -> u64 {
         let bytes = bytes as u64;
         if part.load(Ordering::Relaxed) == bytes {
@@ -252,14 +255,14 @@ impl Account {
         self.change(&self.dials, 0);
     }
 
-    /// Takes more if it is needed, and has others give way if there is no more.
+    /// Takes more memory if the account needs it, and makes others give way if there is no more.
     pub(super) fn check(self: &Arc<Self>) {
         if self.needed() > self.taken.load(Ordering::Relaxed) || self.budget.is_exceeded() {
             self.budget.settle(self);
         }
     }
 
-    /// Gives back what is not needed.
+    /// Gives back what the account does not need.
     pub(super) fn give_back(self: &Arc<Self>) {
         if self.needed() < self.taken.load(Ordering::Relaxed) {
             let mut ledger = self.budget.lock();
@@ -267,7 +270,7 @@ impl Account {
         }
     }
 
-    /// The link is gone.
+    /// Closes the account, because the link is gone.
     pub(super) fn close(self: &Arc<Self>) {
         self.close_in(&mut self.budget.lock());
     }
@@ -294,7 +297,7 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        // A link that was closed by another may have held something once more.
+        // A link that was closed by another one may have held something again since then.
         self.hold_nothing();
     }
 }

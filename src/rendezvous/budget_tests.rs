@@ -58,7 +58,7 @@ fn what_is_queued_counts_for_the_link_that_is_to_take_it() {
     assert_eq!(budget.held(), queued + 100 * KIB as u64);
     link.shut();
     assert_eq!((budget.held(), taken(&budget)), (0, 0));
-    // What comes late of a link that is gone is forgotten with it.
+    // Memory that is reported late for a link that is gone is forgotten with the link.
     hold(&link, 100 * KIB);
     assert_eq!(taken(&budget), 0);
     drop(link);
@@ -75,7 +75,7 @@ fn the_largest_link_of_the_origin_that_holds_most_gives_way() {
         hold(link, n * KIB);
     }
     assert!(!links.iter().any(|link| is_closed(link)));
-    // There is room for it if nobody has taken more than it needs.
+    // There is room for this, unless an account keeps more than it needs.
     let another = outbox(&budget, 3);
     hold(&another, 64 * KIB);
     assert!(!links.iter().any(|link| is_closed(link)));
@@ -159,7 +159,7 @@ fn the_link_with_most_dials_of_the_origin_that_has_most_gives_way() {
         [false, false, true]
     );
     assert_eq!(budget.held(), 61 * DIAL as u64);
-    // One that has given way ends its dials one by one.
+    // A link that has given way ends its dials one by one.
     dial(&links[2], 39);
     assert_eq!(budget.held(), 61 * DIAL as u64);
     dial(&links[0], 0);

@@ -1,7 +1,7 @@
 //! The proof that a peer has the key of the peer id in its address.
 //!
-//! Parsing a key and verifying a signature take up to some 100 µs. The registry therefore only hands
-//! out what is to be checked, and is told the outcome: a [`Check`] is run where no lock is held.
+//! Parsing a key and verifying a signature take up to some 100 µs. The registry therefore only returns a [`Check`],
+//! which is run with no lock held, and later takes its outcome.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -19,19 +19,19 @@ use super::{
 use crate::protocol::nonce::Stamp;
 use crate::protocol::{nonce, refusal::Refusal};
 
-/// The longest key or signature as text. An RSA-8192 key is 2.1 KiB in hex.
+/// The maximum length of a key or signature as text, in bytes. An RSA-8192 key is 2.1 KiB in hex.
 const MAX_TEXT: usize = 4 * 1024;
 
-/// Something to check outside of the registry.
+/// A check to run outside of the registry.
 #[derive(Debug)]
 pub(crate) enum Check {
-    /// The first `ss-join`.
+    /// The check for the first `ss-join`.
     Key(KeyCheck),
-    /// The second.
+    /// The check for the second `ss-join`.
     Signature(SignatureCheck),
-    /// The only one where the challenge is off, and somebody is to be asked about it.
+    /// The only check if the challenge is off and an access decides about joins.
     Claim(ClaimCheck),
-    /// The only one of a peer that has joined at another node.
+    /// The only check for a peer that has joined at another node.
     #[cfg(feature = "cluster")]
     Guest(GuestCheck),
 }
@@ -39,19 +39,19 @@ pub(crate) enum Check {
 /// Makes the nonces of a server.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Nonces {
-    /// What the other nodes read in them, if there are any.
+    /// The clock whose stamps in the nonces are read by the other nodes; `None` if there are none.
     #[cfg(feature = "cluster")]
     clock: Option<Clock>,
 }
 
 impl Nonces {
-    /// Those of a node of a cluster.
+    /// Returns the nonces of a node of a cluster.
     #[cfg(feature = "cluster")]
     pub(super) fn of_node(clock: Clock) -> Self {
         Self { clock: Some(clock) }
     }
 
-    /// A new one for a join of `address`.
+    /// Returns a new nonce for a join of `address`.
     fn make(&self, address: &str) -> String {
         #[cfg(feature = "cluster")]
         if let Some(clock) = &self.clock {
@@ -85,26 +85,28 @@ pub(crate) struct ClaimCheck {
     pub(super) number: u64,
 }
 
-/// A [`Check`] that was run.
+/// The result of a [`Check`] that was run.
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub(super) address: String,
     pub(super) ack: u64,
-    /// Tells which of two joins was asked for later: it may take long to decide about one.
+    /// The number of the request to join. It tells which of two joins was requested later, since a decision may take
+    /// long.
     pub(super) number: u64,
     pub(super) result: Result<Proof, Refusal>,
-    /// What the join is allowed, where somebody is asked about it.
+    /// What the join is allowed, if an access decides about joins.
     pub(super) grant: Option<Arc<Grant>>,
 }
 
 impl Checked {
-    /// The address whose key the peer has proved to have.
+    /// Returns the address if the peer has proved that it has the key.
     pub(super) fn proved(&self) -> Option<&str> {
         let proved = matches!(self.result, Ok(Proof::Possession(_)));
         proved.then_some(self.address.as_str())
     }
 
-    /// The join about which somebody may be asked, if it has come so far: of a client, whose request has said this.
+    /// Returns the join for the access to judge, if the join has come so far. `client` is the peer's address, and
+    /// `visit` is what its HTTP request said.
     pub(super) fn join(&self, client: IpAddr, visit: Arc<Visit>) -> Option<Join> {
         let address = || self.address.as_str().into();
         match &self.result {
@@ -118,7 +120,7 @@ impl Checked {
         }
     }
 
-    /// The same with what was decided about the join.
+    /// Adds the decision about the join.
     pub(super) fn judged(self, judged: Result<Arc<Grant>, Refusal>) -> Self {
         match judged {
             Ok(grant) => Self {
@@ -136,11 +138,11 @@ impl Checked {
 /// What a check has shown.
 #[derive(Debug)]
 pub(crate) enum Proof {
-    /// The key belongs to the address. Its challenge is new.
+    /// The key belongs to the address. The challenge is new.
     Key(Box<Challenge>),
     /// The peer has the key.
     Possession(Box<Challenge>),
-    /// The peer says who it is.
+    /// The peer claims its id without a proof.
     Claim,
     /// The peer has joined at another node.
     #[cfg(feature = "cluster")]
@@ -150,31 +152,32 @@ pub(crate) enum Proof {
 /// What a peer must sign to join.
 #[derive(Debug, Clone)]
 pub(crate) struct Challenge {
-    /// A hash of the key as it was sent, to tell a repeated first `ss-join` from the second. The text itself may
-    /// be long.
+    /// A hash of the key as it was sent. It tells a repeated first `ss-join` from the second one. The text itself may
+    /// be long, so it is not kept.
     key_text: [u8; 32],
     key: PublicKey,
     peer: PeerId,
-    /// Tells the challenges of a link apart.
+    /// A number that distinguishes the challenges of a link.
     pub(super) number: u64,
     pub(super) nonce: String,
-    /// The signature of the nonce, when it has come.
+    /// The signature of the nonce; empty until it is verified.
     #[cfg(feature = "cluster")]
     signature: Box<[u8]>,
 }
 
 impl Challenge {
-    /// Whether this is the key as it was sent.
+    /// Returns whether this is the key as it was sent.
     pub(super) fn has_key(&self, text: &str) -> bool {
         text.len() <= MAX_TEXT && self.key_text == *Sha256::digest(text)
     }
 
-    /// The same challenge with another nonce.
+    /// Gives the challenge another nonce.
     pub(super) fn renew(&mut self, nonces: &Nonces, address: &str) {
         self.nonce = nonces.make(address);
     }
 
-    /// What proves to other nodes that its peer has joined here, if the nonce was made for that.
+    /// Returns the proof for other nodes that the peer has joined here. It is valid only if the nonce was made by a
+    /// node.
     #[cfg(feature = "cluster")]
     pub(super) fn join_proof(&self) -> JoinProof {
         JoinProof {
@@ -186,7 +189,7 @@ impl Challenge {
 }
 
 impl Check {
-    /// Does the work. Takes 10 to 100 µs of a core.
+    /// Runs the check. Takes 10 to 100 µs of a core.
     pub(crate) fn run(self) -> Checked {
         match self {
             Self::Key(KeyCheck {
@@ -209,7 +212,7 @@ impl Check {
                 Checked {
                     address,
                     ack,
-                    // It is no join yet.
+                    // This is not a join yet.
                     number: 0,
                     result,
                     grant: None,
@@ -245,7 +248,7 @@ impl Check {
     }
 }
 
-/// The key, and the id that libp2p gives to it today.
+/// Decodes a key. Returns it with the id that libp2p gives to it today.
 fn check_key(address: &str, text: &str) -> Result<(PublicKey, PeerId), Refusal> {
     let bytes = decode_key(text).ok_or(Refusal::UnusableProof)?;
     let key = PublicKey::try_decode_protobuf(&bytes).map_err(|_| Refusal::UnusableProof)?;
@@ -253,7 +256,7 @@ fn check_key(address: &str, text: &str) -> Result<(PublicKey, PeerId), Refusal> 
     Ok((key, peer))
 }
 
-/// Hex, as every published peer has it, or base64, as the specification has it.
+/// Decodes hex, which every published peer sends, or base64, which the specification requires.
 fn decode_key(text: &str) -> Option<Vec<u8>> {
     if text.len() > MAX_TEXT {
         return None;

@@ -33,7 +33,7 @@ fn check_signature(challenge: &Challenge, signature: &str) -> Result<Proof, Refu
     checked.result
 }
 
-/// A key for tests only, in PKCS#8: nothing in the tree of dependencies makes one.
+/// Returns a key for tests only, in PKCS#8: no dependency can generate an RSA key.
 fn rsa() -> Keypair {
     let mut der = include_bytes!("test-rsa-2048.pk8").to_vec();
     Keypair::rsa_from_pkcs8(&mut der).expect("a key")
@@ -104,7 +104,7 @@ fn a_key_of_another_id_is_refused() {
 
 #[test]
 fn what_is_no_key_is_refused() {
-    // The beginning of an ECDSA key, which no published server has taken.
+    // The beginning of an ECDSA key, which no published server has accepted.
     let ecdsa = "0803125b3059301306072a8648ce3d020106082a8648ce3d030107";
     let long = "00".repeat(MAX_TEXT);
     for text in ["", "00", "xyz", "\u{e9}", "====", ecdsa, &long] {

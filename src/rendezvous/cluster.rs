@@ -1,18 +1,21 @@
-//! Several rendezvous as one network: peers on any node hear of, dial and stream to peers on every other.
+//! Several rendezvous as one network: peers on any node hear of, dial and stream to peers on every other node.
 //!
-//! A [`Directory`] tells every node who has joined at which: an engine of somebody else's, such as NATS JetStream. What peers
-//! send each other never passes through it. It goes over *trunks*, one connection of HTTP/2 with mutual TLS from each node to
-//! each other. On a trunk, each link of a client that dials peers there has a stream of its own, so that the other node treats it
-//! like a link of the client's: with the same limits, for the client's own address.
+//! A [`Directory`] tells every node which peer has joined at which node. It is an external engine such as NATS
+//! JetStream. The data that peers send each other never passes through it. That data goes over *trunks*: each node has
+//! one HTTP/2 connection with mutual TLS to each other node. On a trunk, each client link that dials peers at the other
+//! node has a stream of its own. The other node treats this stream like a link of the client, with the same limits,
+//! which count for the client's own address.
 //!
-//! Of a peer that joins at two nodes, the later join counts, by the time in its nonce. The directory has what proves it: the
-//! peer's key, the nonce, which names the node and the time, and the signature. So a node cannot take a peer that never joined
-//! at it. But one with a good certificate is believed in everything else: from which address its clients come, that a peer
-//! that was at it once is there still when it is at no other node, and what it relays of its own clients.
+//! If a peer joins at two nodes, the later join counts, by the time in its nonce. The directory holds the proof of each
+//! join: the peer's key, the nonce, which names the node and the time, and the signature. So a node cannot claim a peer
+//! that never joined at it. In everything else, a node with a valid certificate is trusted: the addresses that its
+//! clients come from, that a peer which once joined at it is still there if it is at no other node, and the data that
+//! it relays for its own clients.
 //!
-//! If the directory fails, nothing that is open ends. Peers that are known go on being dialled, and new ones are known at their
-//! own node only, until it is back. If a trunk fails, its streams end with an error at both ends, and the peers behind
-//! it cannot be dialled until it is open again. Limits, shares and quotas hold on each node by itself.
+//! If the directory fails, nothing that is open ends. Known peers can still be dialled. New peers are known only at
+//! their own node until the directory is back. If a trunk fails, its streams end with an error at both ends, and the
+//! peers behind it cannot be dialled until the trunk is open again. Limits, shares and quotas apply on each node
+//! separately.
 
 mod book;
 mod clock;
@@ -55,17 +58,17 @@ pub use self::{
 
 use super::{config::Config, tenants::Tenants};
 
-/// How long a node goes on after it was told to stop: some rounds of what asks for its health.
+/// The time that a node continues after it was told to stop: a few health checks of a load balancer.
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
 
-/// Why a server cannot be a node of a cluster.
+/// The reason why a server cannot be a node of a cluster.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
     /// The challenge is off.
     #[error("without the challenge, nobody proves a join to the other nodes")]
     NoChallenge,
-    /// Its certificate cannot be used.
+    /// The certificate of the node cannot be used.
     #[error("its certificate cannot be used for trunks")]
     Tls(#[from] TrunkTlsError),
     /// The address for trunks cannot be listened on.
@@ -73,16 +76,16 @@ pub enum JoinError {
     Listen {
         /// The address.
         addr: SocketAddr,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
-/// What a node listens on for trunks.
+/// The listening socket of a node for trunks.
 #[derive(Debug)]
 pub(super) struct Bound(TcpListener);
 
-/// Listens for trunks, if the server is to be a node of a cluster.
+/// Listens for trunks if the server is to be a node of a cluster.
 pub(super) fn bind(config: &Config) -> Result<Option<Bound>, JoinError> {
     let Some(cluster) = config.cluster() else {
         return Ok(None);
@@ -99,7 +102,7 @@ pub(super) fn bind(config: &Config) -> Result<Option<Bound>, JoinError> {
 }
 
 impl Bound {
-    /// Has the server be a node from now on, in a task of its own.
+    /// Starts the node in a task of its own.
     pub(super) fn spawn(self, tenants: &Arc<Tenants>, tasks: &mut JoinSet<()>) -> Option<Running> {
         let house = tenants.house();
         let (cluster, desk) = (house.config().cluster()?, house.desk()?);
@@ -118,11 +121,12 @@ impl Bound {
     }
 }
 
-/// A node at work.
+/// A running node.
 pub(super) struct Running(Arc<Driver>);
 
 impl Running {
-    /// The server is about to stop: what shares out links is told, and given time to notice.
+    /// Prepares the server to stop: makes it answer `/health` and new links with 503, takes the node out of the
+    /// directory, and waits for the drain delay, so that a load balancer notices.
     pub(super) async fn drain(&self, tenants: &Tenants) {
         tenants.house().drain();
         self.0.leave().await;
@@ -137,7 +141,7 @@ impl Running {
     }
 }
 
-/// How a rendezvous is one node of a cluster: for [`Config::with_cluster`](super::Config::with_cluster).
+/// The settings that make a rendezvous a node of a cluster, for [`Config::with_cluster`](super::Config::with_cluster).
 #[derive(Clone)]
 pub struct Cluster {
     id: NodeId,
@@ -160,8 +164,8 @@ impl fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// A node of that name, which no other node may have at the same time. It waits for trunks at a free port of the loopback
-    /// interface, for nodes on one machine.
+    /// Creates the settings for a node with this id, which no other node may have at the same time. The node listens
+    /// for trunks on a free port of the loopback interface, which suits nodes on one machine.
     pub fn new(id: NodeId, directory: impl Directory, tls: TrunkTls) -> Self {
         Self {
             id,
@@ -173,30 +177,31 @@ impl Cluster {
         }
     }
 
-    /// Where it waits for the trunks of other nodes; port 0 takes any free one.
+    /// Sets the address on which the node listens for the trunks of other nodes. Port 0 takes any free port.
     #[must_use]
     pub fn with_listen_addr(mut self, addr: SocketAddr) -> Self {
         self.listen_addr = addr;
         self
     }
 
-    /// Where others reach that: a name or an address, and a port, as in `star-1.internal:9443`. Without, it is the address that
-    /// it listens on.
+    /// Sets the address at which other nodes reach the listener for trunks: a name or an IP address, and a port, as in
+    /// `star-1.internal:9443`. The default is the address that the node listens on.
     #[must_use]
     pub fn with_advertised(mut self, address: impl Into<String>) -> Self {
         self.advertised = Some(address.into());
         self
     }
 
-    /// How long the server goes on after it was told to stop, while `/health` and new links are already answered with 503: so
-    /// that whatever shares out links among the nodes notices before those that are open have to go elsewhere. Default 5 s.
+    /// Sets the time that the server continues after it was told to stop, while it already answers `/health` and new
+    /// links with 503. In this time, a load balancer in front of the nodes can notice it, before the open links have to
+    /// move to other nodes. Default 5 s.
     #[must_use]
     pub fn with_drain_delay(mut self, delay: Duration) -> Self {
         self.drain_delay = delay;
         self
     }
 
-    /// Checks what can be checked before it is one of its cluster.
+    /// Checks what can be checked before the server becomes a node of its cluster.
     fn check(&self, config: &Config) -> Result<(), JoinError> {
         if !config.challenge() {
             return Err(JoinError::NoChallenge);

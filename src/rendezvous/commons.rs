@@ -1,5 +1,5 @@
-//! What the registries of all tenants share: how often each origin may join, dial and be refused, and how many links are told
-//! what is announced.
+//! What the registries of all tenants share: the rates at which each origin may join, dial and be refused, and the
+//! number of links that hear announcements.
 
 use std::{
     sync::{
@@ -16,10 +16,10 @@ use super::{
     shared::{Name, Shared},
 };
 
-/// What is shared. Copies are of the same.
+/// What the registries share. Clones share the same state.
 #[derive(Debug, Clone)]
 pub(crate) struct Commons {
-    /// Its lock is taken after that of a hub, and before no other.
+    /// Lock order: taken after the lock of a hub. No other lock is taken while it is held.
     rates: Arc<Shared<OriginRates>>,
     told: Arc<AtomicUsize>,
 }
@@ -44,29 +44,29 @@ impl Commons {
         }
     }
 
-    /// Whether an origin may join; then it counts.
+    /// Returns whether an origin may join. If so, the join counts.
     pub(super) fn try_join(&self, claimant: &Claimant, now: Instant) -> bool {
         self.rates.lock().joins.try_spend(claimant, now)
     }
 
-    /// Whether an origin may dial; then it counts.
+    /// Returns whether an origin may dial. If so, the dial counts.
     pub(super) fn try_dial(&self, claimant: &Claimant, now: Instant) -> bool {
         self.rates.lock().dials.try_spend(claimant, now)
     }
 
-    /// Counts a refusal; gives how long the origin is to rest, and no longer than `longest`.
+    /// Counts a refusal. Returns how long the origin must rest, at most `longest`.
     pub(super) fn refuse(&self, claimant: &Claimant, now: Instant, longest: Duration) -> Duration {
         self.rates.lock().refusals.spend(claimant, now, longest)
     }
 
-    /// How many links of all tenants are told what is announced there.
+    /// Returns the number of links of all tenants for which announcements are charged to the rate.
     pub(super) fn told(&self) -> usize {
         self.told.load(Ordering::Relaxed)
     }
 
-    /// A tenant that had so many of them has another number now.
+    /// Replaces the part of one tenant in the number that [`told`](Self::told) returns.
     pub(super) fn set_told(&self, before: usize, now: usize) {
-        // Modulo the numbers that there are, as the sum is.
+        // The sum wraps around, so a wrapped difference is right, too.
         self.told
             .fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
     }

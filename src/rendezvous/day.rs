@@ -2,26 +2,27 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How many seconds a day has. There are no leap seconds in the system's time.
+/// The length of a day in seconds. The system's time has no leap seconds.
 const SECONDS: u64 = 24 * 60 * 60;
 
-/// A day, by its number since 1970. Before that it is the first one.
+/// A day, as the number of days since 1970. Any time before 1970 counts as the first day.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Day(u64);
 
 impl Day {
-    /// The day that it is at `now`.
+    /// Returns the day at `now`.
     pub(crate) fn of(now: SystemTime) -> Self {
         Self(since_1970(now).as_secs() / SECONDS)
     }
 
-    /// Whether it is over by more than a moment when it is `other`: not the day before.
+    /// Returns whether this day is before `other` by more than one day. One day does not count, because the clock may
+    /// have been read just before midnight.
     pub(crate) fn is_before(self, other: Self) -> bool {
         self.0 + 1 < other.0
     }
 }
 
-/// How long it is at `now` until the next day begins.
+/// Returns the time from `now` until the next day begins.
 pub(crate) fn until_tomorrow(now: SystemTime) -> Duration {
     let since = since_1970(now);
     let begun = Duration::from_secs(since.as_secs() / SECONDS * SECONDS);

@@ -1,21 +1,22 @@
-//! Whose turn it is among origins: fair queueing in two levels, by group and within each by origin.
+//! The order in which origins are served: fair queueing in two levels, by group and, within each group, by origin.
 //!
-//! Each key has a point in virtual time at which it is served next. Being served moves it on by the cost
-//! divided by the weight, so in the long run everybody who always wants something gets a share by
-//! weight, and who wants less is served at once. A key that comes back after a rest has saved nothing up.
+//! Each key has a point in virtual time at which it is served next. Serving it moves this point on by the cost divided
+//! by the weight. So in the long run, keys that always want something get shares by weight, and a key that wants less
+//! is served at once. A key that comes back after a rest has saved nothing up.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::origin::{Claimant, Group, Origin};
 
-/// How many origins are remembered that have nothing, and have had more than their share.
+/// The maximum number of origins that are remembered although they have nothing, because they have had more than their
+/// share.
 const MAX_IN_DEBT: usize = 16 * 1024;
-/// How many of those are looked at whenever another comes to it.
+/// The number of those origins that are examined whenever another one is added.
 const LOOKS: usize = 4;
-/// A unit of virtual time is so much of a unit of cost at weight 1.
+/// The units of virtual time for one unit of cost at weight 1.
 const SCALE: u64 = 1 << 10;
 
-/// One level.
+/// The queue of one level.
 #[derive(Debug)]
 struct Level<K> {
     clock: u64,
@@ -57,7 +58,7 @@ impl<K: Copy + Ord> Level<K> {
 struct OriginTurn {
     turn: u64,
     weight: u32,
-    /// How many things of it there are, those that do not wait included.
+    /// The number of things that the origin has, including those that do not wait.
     things: usize,
     is_ready: bool,
 }
@@ -66,12 +67,12 @@ struct OriginTurn {
 struct GroupTurn {
     turn: u64,
     limit: u32,
-    /// The weights of its origins together.
+    /// The sum of the weights of its origins.
     weights: u64,
     level: Level<Origin>,
-    /// How many origins are known, those that have nothing included.
+    /// The number of known origins, including those that have nothing.
     origins: usize,
-    /// It is not served for now, whatever its origins want.
+    /// Whether the group is not served for now, whatever its origins want.
     is_held: bool,
 }
 
@@ -81,21 +82,22 @@ impl GroupTurn {
     }
 }
 
-/// The order of those who want something.
+/// The order in which origins are served.
 ///
-/// An origin is known from [`add`](Self::add) to the last [`remove`](Self::remove), and after that until the others have
-/// had as much: who leaves and comes back does not begin anew. In between it may want something or not.
+/// An origin is known from [`add`](Self::add) to the last [`remove`](Self::remove), and after that until the others
+/// have had as much. So an origin that leaves and comes back does not begin anew. While it is known, it may want
+/// something or not.
 #[derive(Debug, Default)]
 pub(super) struct Fair {
     origins: BTreeMap<Origin, OriginTurn>,
     groups: BTreeMap<Group, GroupTurn>,
     level: Level<Group>,
-    /// The origins that have nothing.
+    /// The known origins that have nothing.
     in_debt: VecDeque<Origin>,
 }
 
 impl Fair {
-    /// An origin has one thing more.
+    /// Adds one thing to an origin.
     pub(super) fn add(&mut self, claimant: &Claimant) {
         let Claimant {
             origin,
@@ -121,7 +123,7 @@ impl Fair {
         known.things += 1;
     }
 
-    /// An origin has one thing less.
+    /// Removes one thing from an origin.
     pub(super) fn remove(&mut self, origin: Origin) {
         let Some(known) = self.origins.get_mut(&origin) else {
             return;
@@ -148,7 +150,7 @@ impl Fair {
         }
     }
 
-    /// Whether an origin that has nothing would gain by being forgotten.
+    /// Returns whether an origin that has nothing would gain if it were forgotten.
     fn has_debt(&self, origin: Origin) -> bool {
         let known = self.origins.get(&origin).filter(|known| known.things == 0);
         let group = self.groups.get(&origin.group());
@@ -180,14 +182,14 @@ impl Fair {
         }
     }
 
-    /// Whether an origin wants something.
+    /// Returns whether an origin wants something.
     pub(super) fn wants(&self, origin: Origin) -> bool {
         self.origins
             .get(&origin)
             .is_some_and(|known| known.is_ready)
     }
 
-    /// An origin wants something from now on.
+    /// Notes that an origin wants something from now on.
     pub(super) fn want(&mut self, origin: Origin) {
         let Some(known) = self.origins.get_mut(&origin).filter(|o| !o.is_ready) else {
             return;
@@ -202,7 +204,7 @@ impl Fair {
         group.level.enter(origin, &mut known.turn);
     }
 
-    /// A group is not served from now on, whatever its origins want.
+    /// Stops serving a group, whatever its origins want.
     pub(super) fn hold(&mut self, group: Group) {
         if let Some(known) = self.groups.get_mut(&group).filter(|known| !known.is_held) {
             known.is_held = true;
@@ -210,7 +212,7 @@ impl Fair {
         }
     }
 
-    /// A group is served again.
+    /// Serves a group again.
     pub(super) fn release(&mut self, group: Group) {
         let Some(known) = self.groups.get_mut(&group).filter(|known| known.is_held) else {
             return;
@@ -221,12 +223,12 @@ impl Fair {
         }
     }
 
-    /// What a group weighs; 1 if it has nothing.
+    /// Returns the weight of a group; 1 if it has nothing.
     pub(super) fn weight(&self, group: Group) -> u64 {
         self.groups.get(&group).map_or(1, GroupTurn::weight)
     }
 
-    /// An origin wants nothing for now.
+    /// Notes that an origin wants nothing for now.
     pub(super) fn rest(&mut self, origin: Origin) {
         let Some(known) = self.origins.get_mut(&origin).filter(|o| o.is_ready) else {
             return;
@@ -240,12 +242,12 @@ impl Fair {
         }
     }
 
-    /// Who is served next, of those who want something.
+    /// Returns the origin that is served next, among those that want something.
     pub(super) fn first(&self) -> Option<Origin> {
         self.groups.get(&self.level.first()?)?.level.first()
     }
 
-    /// An origin that wants something is served at this cost.
+    /// Serves an origin that wants something, at this cost.
     pub(super) fn charge(&mut self, origin: Origin, cost: u64) {
         let Some(known) = self.origins.get_mut(&origin).filter(|o| o.is_ready) else {
             return;
@@ -277,7 +279,7 @@ mod tests {
         weights.claimant(text.parse::<IpAddr>().expect("an address"))
     }
 
-    /// How often each is served of so many times, if all always want something.
+    /// Returns how often each origin is served in `times` turns if all always want something.
     fn served(fair: &mut Fair, times: usize) -> HashMap<Origin, usize> {
         let mut served = HashMap::new();
         for _ in 0..times {
@@ -351,7 +353,7 @@ mod tests {
             }
             fair.remove(fleeting.origin);
         }
-        // Of 10,000, two of 52 shares; twice as much, because they are asked for by turns.
+        // Two of 52 shares of 10,000 turns, and twice as much because the two origins alternate.
         assert!(served <= 2 * 10_000 / 50 + 10, "{served}");
     }
 
@@ -376,7 +378,7 @@ mod tests {
         let mut fair = wanting(&all);
         let [one, other, third] = all.map(|address| claimant(address).origin);
         fair.hold(one.group());
-        // What its origins want meanwhile is not forgotten.
+        // What its origins want meanwhile is remembered.
         fair.rest(one);
         fair.rest(other);
         fair.want(one);
@@ -388,7 +390,7 @@ mod tests {
         fair.release(one.group());
         let served = served(&mut fair, 100);
         let [one, other, third] = [one, other, third].map(|origin| served[&origin]);
-        // The group weighs two.
+        // The group has the weight of two origins.
         assert!(
             one.abs_diff(33) <= 2 && other.abs_diff(33) <= 2,
             "{one} {other}"

@@ -1,8 +1,9 @@
-//! What has been announced: a log that is appended to once, and that each link reads at its own pace.
+//! The feed: a log of announcements, to which each announcement is appended once, and which each link reads at its own
+//! pace.
 //!
-//! An announcement is encoded once and is in memory once, however many links it goes to. A link keeps a
-//! [`Cursor`], reads when it can write, and skips what the log no longer holds. Appending costs the
-//! same for one link and for a hundred thousand; they are woken in slices, with no lock held between two.
+//! An announcement is encoded once and is in memory once, for any number of links. A link keeps a [`Cursor`], reads
+//! when it can write, and skips what the log no longer holds. Appending costs the same for one link and for a hundred
+//! thousand. The links are woken in slices, and no lock is held between two slices.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,34 +23,35 @@ use super::{
 };
 use crate::websocket;
 
-/// How many announcements go together: about as many as one vectored write holds.
+/// The maximum number of announcements in one chunk: about as many as one vectored write holds.
 const BATCH: usize = 64;
-/// How many bytes the logs of all tenants may hold together; a link that is further behind skips the oldest.
+/// The number of bytes that the logs of all tenants may hold together. A link that is further behind skips the oldest
+/// announcements.
 const KEPT: usize = 4 * 1024 * 1024;
-/// The least for each of many tenants.
+/// The minimum size of each log if there are many tenants, in bytes.
 const LEAST_KEPT: usize = 64 * 1024;
-/// What an announcement costs in memory beside its frame.
+/// The memory for an announcement in addition to its frame, in bytes.
 const OVERHEAD: usize = 64;
-/// How many links are looked up with a lock held.
+/// The number of links that are looked up while a lock is held.
 const SLICE: usize = 256;
 
-/// Up to where a link has read.
+/// The position up to which a link has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cursor {
     /// The number of the next announcement to read.
     next: u64,
-    /// Since which join the link has been told everything, see [`Announced::hears`].
+    /// The number of the link's join. The link has been told everything since then; see [`Announced::hears`].
     since: u64,
 }
 
 /// One announcement within its chunk.
 #[derive(Debug)]
 struct Entry {
-    /// The link of the peer, which is not told of itself.
+    /// The link of the announced peer. It does not hear the announcement.
     link: LinkId,
-    /// Which links are to hear it, by the number of their join.
+    /// The links that hear the announcement, by the numbers of their joins.
     hears: (Bound<u64>, Bound<u64>),
-    /// Where its frame ends.
+    /// The end of the announcement's frame, as an offset into the chunk.
     end: usize,
 }
 
@@ -60,10 +62,10 @@ impl Entry {
     }
 }
 
-/// Some announcements that were made together.
+/// Several announcements that were made together.
 #[derive(Debug)]
 struct Chunk {
-    /// The number of its first announcement.
+    /// The number of the chunk's first announcement.
     first: u64,
     frames: Bytes,
     entries: Box<[Entry]>,
@@ -95,7 +97,7 @@ impl Chunk {
         self.first + self.entries.len() as u64
     }
 
-    /// The frames for a link, in as few pieces as may be.
+    /// Adds the frames for a link to `pieces`, in as few pieces as possible.
     fn read(&self, link: LinkId, cursor: Cursor, pieces: &mut Vec<Bytes>) {
         let skipped = usize::try_from(cursor.next.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let mut start = 0;
@@ -123,10 +125,10 @@ impl Chunk {
 #[derive(Debug)]
 pub(super) struct Feed {
     log: Shared<Log>,
-    /// How many bytes it may hold.
+    /// The number of bytes that the log may hold.
     kept: usize,
-    /// The number of the next announcement. It changes under the lock, and is read without: links look often, and
-    /// mostly in vain.
+    /// The number of the next announcement. It changes under the lock, but is read without the lock, because links look
+    /// often and mostly find nothing new.
     next: AtomicU64,
     missed: AtomicU64,
 }
@@ -140,7 +142,7 @@ struct Log {
 }
 
 impl Feed {
-    /// That of one of so many tenants.
+    /// Creates the feed of one of `tenants` tenants.
     pub(super) fn new(tenants: usize) -> Self {
         Self {
             log: Shared::new(Name::Feed, Log::default()),
@@ -154,9 +156,10 @@ impl Feed {
         self.log.lock()
     }
 
-    /// Appends what is announced; nobody is woken.
+    /// Appends announcements. Wakes no link.
     pub(super) fn append(&self, announced: &[Announced]) {
-        // Encoded with no lock held: there is one writer, so the numbers are taken afterwards.
+        // The frames are encoded with no lock held. There is only one writer, so the chunk can get its number
+        // afterwards.
         for some in announced.chunks(BATCH) {
             let mut chunk = Chunk::new(0, some);
             let mut dropped = Vec::new();
@@ -177,12 +180,12 @@ impl Feed {
         }
     }
 
-    /// How many announcements links have missed because they were too far behind.
+    /// Returns the number of announcements that links have missed because they were too far behind.
     pub(super) fn missed(&self) -> u64 {
         self.missed.load(Ordering::Relaxed)
     }
 
-    /// A link has joined: it reads what is announced from now on.
+    /// Adds a link that has joined. It reads what is announced from now on.
     pub(super) fn subscribe(&self, link: LinkId, outbox: Arc<Outbox>, since: u64) -> Cursor {
         let mut log = self.lock();
         log.readers.insert(link, outbox);
@@ -192,14 +195,14 @@ impl Feed {
         }
     }
 
-    /// A link reads no more.
+    /// Removes a link.
     pub(super) fn unsubscribe(&self, link: LinkId) {
         let outbox = self.lock().readers.remove(&link);
         drop(outbox);
     }
 
-    /// Gives the next announcements for a link, those of one chunk at most, as whole frames, which may be none; false if
-    /// the link has read all.
+    /// Reads the next announcements for a link, from one chunk at most, as whole frames. They may be none. Returns
+    /// false if the link has read everything.
     pub(super) fn read(&self, link: LinkId, cursor: &mut Cursor, frames: &mut Vec<Bytes>) -> bool {
         if cursor.next >= self.next.load(Ordering::Acquire) {
             return false;
@@ -209,7 +212,7 @@ impl Feed {
             let Some(oldest) = log.chunks.front().map(|chunk| chunk.first) else {
                 return false;
             };
-            // Chunks are few and sorted.
+            // There are few chunks, and they are sorted.
             let at = cursor.next.max(oldest);
             let n = log.chunks.partition_point(|chunk| chunk.end() <= at);
             match log.chunks.get(n) {
@@ -226,20 +229,20 @@ impl Feed {
         true
     }
 
-    /// The links that have joined, if they are at most so many.
+    /// Returns the links that have joined, if there are at most `max`.
     pub(super) fn few_readers(&self, max: usize) -> Option<Vec<Arc<Outbox>>> {
         let log = self.lock();
         (log.readers.len() <= max).then(|| log.readers.values().cloned().collect())
     }
 
-    /// The links that have joined, some at a time; `last` is the last one that was given.
+    /// Returns some of the links that have joined, after `last`. Sets `last` to the last one that is returned.
     pub(super) fn some_readers(&self, last: &mut Option<LinkId>) -> Vec<Arc<Outbox>> {
         next_slice(&self.lock().readers, last)
     }
 }
 
-/// Some of the outboxes, for one who goes through all without holding their lock throughout; `last` is the link of the
-/// last one that was given.
+/// Returns some of the outboxes, after the link `last`, so that a caller can go through all without holding their lock
+/// all the time. Sets `last` to the link of the last one that is returned.
 pub(super) fn next_slice(
     outboxes: &BTreeMap<LinkId, Arc<Outbox>>,
     last: &mut Option<LinkId>,

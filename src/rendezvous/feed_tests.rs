@@ -26,7 +26,7 @@ fn subscribed(feed: &Feed, link: LinkId, since: u64) -> Cursor {
     feed.subscribe(link, outbox(), since)
 }
 
-/// The texts of frames shorter than 126 bytes.
+/// Decodes the texts of frames that are shorter than 126 bytes.
 fn texts(frames: Vec<Bytes>) -> Vec<String> {
     let mut bytes: VecDeque<u8> = frames.into_iter().flatten().collect();
     let mut texts = Vec::new();

@@ -1,7 +1,7 @@
-//! Holds the answer to a join back until the others have been told of the newcomer.
+//! Holds back the answer to a join until other links have been told of the newcomer.
 //!
-//! The npm server has that order, and the tests of its clients rely on it. Each link that is to be told first
-//! holds a [`Token`]; the gate opens when the last of them is gone, or when it has taken too long.
+//! The npm server has this order, and the tests of its clients rely on it. Each link that is to be told first holds a
+//! [`Token`]. The gate opens when the last token is dropped, or when that takes too long.
 
 use std::sync::{
     Arc, Weak,
@@ -10,16 +10,17 @@ use std::sync::{
 
 use super::outbox::Outbox;
 
+/// Holds back the answer to one join until it is opened.
 #[derive(Debug)]
 pub(super) struct Gate {
     tokens: AtomicUsize,
     is_open: AtomicBool,
-    /// Where the answer waits.
+    /// The outbox in which the answer waits.
     outbox: Weak<Outbox>,
 }
 
 impl Gate {
-    /// A closed one, with its first token.
+    /// Creates a closed gate with its first token.
     pub(super) fn new(outbox: &Arc<Outbox>) -> (Arc<Self>, Token) {
         let gate = Arc::new(Self {
             tokens: AtomicUsize::new(1),
@@ -33,7 +34,8 @@ impl Gate {
         self.is_open.load(Ordering::Acquire)
     }
 
-    /// Lets the answer through. Locks the outbox where it waits, so no other outbox may be locked.
+    /// Opens the gate, so that the answer is sent. This locks the outbox in which the answer waits, so the caller must
+    /// not hold the lock of any outbox.
     pub(super) fn open(&self) {
         if !self.is_open.swap(true, Ordering::AcqRel)
             && let Some(outbox) = self.outbox.upgrade()
@@ -43,12 +45,12 @@ impl Gate {
     }
 }
 
-/// Keeps a gate closed; dropping the last one opens it.
+/// Keeps a gate closed. The gate opens when the last token is dropped.
 #[derive(Debug)]
 pub(super) struct Token(Arc<Gate>);
 
 impl Token {
-    /// Whether it is too late: the gate was opened without waiting for this one.
+    /// Returns whether this token is too late: the gate was opened without waiting for it.
     pub(super) fn is_late(&self) -> bool {
         self.0.is_open()
     }

@@ -1,4 +1,4 @@
-//! What all tenants of a server share: who may come in, memory, the certificate, and the end.
+//! What all tenants of a server share: the admission, the memory budget, the certificate, and the shutdown.
 
 #[cfg(feature = "cluster")]
 use std::sync::atomic::AtomicBool;
@@ -28,23 +28,24 @@ use super::{
     usage::{PeerUsage, Usage},
 };
 
+/// The state that all tenants of one server share.
 #[derive(Debug)]
 pub(super) struct House {
     config: Config,
     admission: Arc<Admission>,
-    /// Who is asked about joins, if anybody.
+    /// Asks the application about joins; `None` if it has no access.
     doorkeeper: Option<Doorkeeper>,
     budget: Arc<Budget>,
     commons: Commons,
-    /// What each peer has sent, where that is counted.
+    /// The bytes that each peer has sent; `None` if they are not counted.
     usage: Option<Usage>,
-    /// How much may be sent, if there is any bound.
+    /// The limits on what may be sent; `None` if there are none.
     quotas: Option<Arc<Quotas>>,
-    /// What this node and its cluster have for each other, if there is one.
+    /// The exchange between this node and its cluster; `None` outside a cluster.
     #[cfg(feature = "cluster")]
     desk: Option<Arc<Desk>>,
     stopping: watch::Sender<bool>,
-    /// Set when new links are to go elsewhere, before it stops.
+    /// Set before the server stops, when new links are to go to other nodes.
     #[cfg(feature = "cluster")]
     draining: AtomicBool,
     links: Arc<AtomicU64>,
@@ -84,7 +85,7 @@ impl House {
         &self.admission
     }
 
-    /// Who is asked about joins, if anybody.
+    /// Returns what asks the application about joins; `None` if it has no access.
     pub(super) fn doorkeeper(&self) -> Option<&Doorkeeper> {
         self.doorkeeper.as_ref()
     }
@@ -97,7 +98,7 @@ impl House {
         &self.commons
     }
 
-    /// Where it is counted what the peers of a tenant send, if it is.
+    /// Returns the counts of what the peers of a tenant send; `None` if nothing is counted.
     pub(super) fn usage_of(&self, tenant: Option<&Arc<str>>) -> Option<Usage> {
         let usage = self.usage.as_ref()?;
         Some(match tenant {
@@ -106,14 +107,14 @@ impl House {
         })
     }
 
-    /// Those who have sent most today, at most so many; none where that is not counted.
+    /// Returns the peers that have sent the most today, at most `most`. Empty if nothing is counted.
     pub(super) fn top_peers(&self, most: usize) -> Vec<PeerUsage> {
         let usage = self.usage.as_ref().filter(|_| most > 0);
         let top = usage.map(|usage| usage.top(most, now(), Day::of(SystemTime::now())));
         top.unwrap_or_default()
     }
 
-    /// The same. Other tasks get their turns in between.
+    /// Does the same as [`top_peers`](Self::top_peers), and lets other tasks run in between.
     #[cfg(feature = "rendezvous")]
     pub(super) async fn top_peers_in_turns(&self, most: usize) -> Vec<PeerUsage> {
         let today = Day::of(SystemTime::now());
@@ -123,7 +124,7 @@ impl House {
         }
     }
 
-    /// How much may be sent in a tenant, if there is any bound.
+    /// Returns the limits on what may be sent in a tenant; `None` if there are none.
     pub(super) fn quotas_of(&self, tenant: Option<TenantId>) -> Option<Arc<Quotas>> {
         let quotas = self.quotas.as_ref()?;
         Some(match tenant {
@@ -132,29 +133,29 @@ impl House {
         })
     }
 
-    /// The certificate for new connections, if they are to use TLS.
+    /// Returns the certificate for new connections; `None` if they do not use TLS.
     pub(super) fn tls(&self) -> Option<&tls::Current> {
         self.tls.as_ref()
     }
 
-    /// What this node and its cluster have for each other, if there is one.
+    /// Returns the exchange between this node and its cluster; `None` outside a cluster.
     #[cfg(feature = "cluster")]
     pub(super) fn desk(&self) -> Option<&Arc<Desk>> {
         self.desk.as_ref()
     }
 
-    /// The number of the next link.
+    /// Returns the counter for the numbers of links.
     #[cfg(feature = "cluster")]
     pub(super) fn links(&self) -> &Arc<AtomicU64> {
         &self.links
     }
 
-    /// A number that no other link has.
+    /// Returns a number that no other link has.
     pub(super) fn next_link(&self) -> u64 {
         self.links.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Counts a connection that ended with a panic of ours.
+    /// Counts a connection that ended because our code panicked.
     pub(super) fn count_panic(&self) {
         self.panics.fetch_add(1, Ordering::Relaxed);
     }
@@ -167,7 +168,7 @@ impl House {
         *self.stopping.borrow()
     }
 
-    /// Whether new links are to go elsewhere: it stops, or is about to.
+    /// Returns whether new links are refused, because the server stops or is about to stop.
     pub(super) fn is_leaving(&self) -> bool {
         #[cfg(feature = "cluster")]
         if self.draining.load(Ordering::Relaxed) {
@@ -176,20 +177,20 @@ impl House {
         self.is_stopping()
     }
 
-    /// Has new links go elsewhere from now on, and all else go on.
+    /// Refuses new links from now on, while everything else continues.
     #[cfg(feature = "cluster")]
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Lets no more links in.
+    /// Refuses new links and begins to stop the server.
     pub(super) fn stop(&self) {
         self.stopping.send_replace(true);
     }
 
-    /// Returns when the server is shut down.
+    /// Returns when the server stops.
     pub(super) async fn stopping(&self) {
-        // The sender is our own.
+        // The sender belongs to `self`, so this cannot fail.
         let _ = self
             .stopping
             .subscribe()
@@ -197,8 +198,8 @@ impl House {
             .await;
     }
 
-    /// Waits for what comes before HTTP, no longer than that may take. `None` if the server is shut down meanwhile; whoever
-    /// comes when that has begun may still ask for its health.
+    /// Waits for a step before HTTP, at most for the handshake timeout. Returns `None` if the server begins to stop
+    /// meanwhile. A connection that comes after that is still served, so that its client can ask for `/health`.
     pub(super) async fn in_time<F: Future>(&self, first: F) -> Option<Result<F::Output, Elapsed>> {
         let is_late = self.is_stopping();
         let timeout = self.config.limits().handshake_timeout;

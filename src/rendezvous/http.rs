@@ -1,4 +1,4 @@
-//! What is asked over HTTP: the upgrade to a WebSocket, the page, `/health` and `/metrics`.
+//! The HTTP requests that are answered: the upgrade to a WebSocket, the page, `/health` and `/metrics`.
 
 mod upgrade;
 
@@ -53,9 +53,9 @@ use super::{
 };
 use crate::words::Words;
 
-/// How long an answer that is under way may take when its connection is to end.
+/// The time for an answer that is under way when its connection is to end.
 const GRACE: Duration = Duration::from_millis(500);
-/// How many bytes a request's head may have; as much as Node.js takes.
+/// The maximum size of a request's head, in bytes; the same as in Node.js.
 const MAX_REQUEST: usize = 16 * 1024;
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const JSON: &str = "application/json";
@@ -68,16 +68,17 @@ pub(super) struct Begun {
     pub(super) base64: bool,
 }
 
-/// From whom a request comes.
+/// The sender of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller {
     pub(super) client: IpAddr,
-    /// Whether a trusted proxy asks for the client.
+    /// Whether a trusted proxy sends the request for the client.
     pub(super) is_proxy: bool,
 }
 
 impl Caller {
-    /// The one for whom `remote` asks, which may be a trusted proxy.
+    /// Returns the caller of a request from `remote`. If `remote` is a trusted proxy, the client is the one that the
+    /// proxy names.
     pub(super) fn of<B>(
         request: &Request<B>,
         remote: IpAddr,
@@ -92,14 +93,15 @@ impl Caller {
         Self { client, is_proxy }
     }
 
-    /// Counts the request. The refusal, if the client has sent too many.
+    /// Counts the request. Returns the refusal if the client has sent too many.
     pub(super) fn count(self, house: &House) -> Option<Response<String>> {
         let may_ask = house.admission().may_ask(self.client, now());
         let text = "Too many requests a second from your address\n";
         (!may_ask).then(|| refusal(StatusCode::TOO_MANY_REQUESTS, text))
     }
 
-    /// The same for the operator's page. Only a proxy that is trusted is believed to have been asked over TLS.
+    /// Returns the visitor of the operator's page. Only a trusted proxy is believed when it says that it was asked over
+    /// TLS.
     #[cfg(feature = "rendezvous")]
     fn visitor(self, headers: &HeaderMap, house: &House) -> admin::Visitor {
         admin::Visitor {
@@ -110,20 +112,20 @@ impl Caller {
         }
     }
 
-    /// Has the place of a connection be the client's. The refusal, if there is none for it.
+    /// Assigns the place of a connection to the client. Returns the refusal if there is no place for the client.
     pub(super) fn take(self, place: &Place) -> Option<Response<String>> {
         let is_placed = !self.is_proxy || place.name(self.client);
         (!is_placed).then(|| not_placed(Refused::TooManyConnections))
     }
 }
 
-/// What is to be done about a request.
+/// What a request leads to.
 pub(super) enum Reply {
     Answer(Response<String>),
     Link(Wish),
 }
 
-/// A request for a link, for which there has to be a place.
+/// A request for a link. The link needs a place before it can begin.
 pub(super) struct Wish {
     hub: Arc<Hub>,
     stream: OnUpgrade,
@@ -132,7 +134,7 @@ pub(super) struct Wish {
 }
 
 impl Wish {
-    /// Begins the link, or says why not.
+    /// Begins the link, or refuses it. Returns the response for either case.
     pub(super) fn begin(self, client: IpAddr, place: &Place) -> (Response<String>, Option<Begun>) {
         let Self {
             hub,
@@ -161,15 +163,15 @@ impl Wish {
     }
 }
 
-/// What is answered beside the protocol.
+/// A page that is served besides the protocol.
 enum Page {
     Front,
     Health,
     Metrics,
 }
 
-/// Serves HTTP on a new connection from `remote`, for so long and for so many requests. When a link begins, gives the
-/// bare stream back: the relay has nothing of HTTP around it.
+/// Serves HTTP on a new connection from `remote`, within the limits of age and number of requests. When a link begins,
+/// returns the bare stream, so that the relay has no layer of HTTP around it.
 pub(super) async fn serve<S>(
     io: S,
     remote: IpAddr,
@@ -204,7 +206,7 @@ where
             })),
         }
     });
-    // One that comes when the server stops already may still ask for its health.
+    // A connection that comes when the server is already stopping may still ask for `/health`.
     let is_late = house.is_stopping();
     let io = Patient::new(io, limits.handshake_timeout);
     let connection = http1::Builder::new()
@@ -238,7 +240,7 @@ where
     let parts = parts.ok()?;
     Some(Upgraded {
         io: parts.io.into_inner().into_inner(),
-        // Some clients do not wait for the answer.
+        // Some clients send data before they have received the answer.
         read: parts.read_buf,
         member: begun.member,
         base64: begun.base64,
@@ -246,7 +248,8 @@ where
     })
 }
 
-/// What an answer holds that goes on for longer than connections do, if there may be such answers.
+/// A lock that an answer holds while it lasts, if the answer may last longer than a connection otherwise may. `None` if
+/// there are no such answers.
 type Lasting = Option<Arc<tokio::sync::Mutex<()>>>;
 
 fn lasting(tenants: &Tenants) -> Lasting {
@@ -258,7 +261,7 @@ fn lasting(tenants: &Tenants) -> Lasting {
     None
 }
 
-/// Returns when a connection is too old, and has no answer that goes on.
+/// Returns when a connection is too old and has no lasting answer.
 async fn over_age(age: Duration, lasting: Option<&Arc<tokio::sync::Mutex<()>>>) {
     tokio::time::sleep(age).await;
     if let Some(lasting) = lasting {
@@ -266,7 +269,7 @@ async fn over_age(age: Duration, lasting: Option<&Arc<tokio::sync::Mutex<()>>>) 
     }
 }
 
-/// Answers whoever speaks plain HTTP where TLS is spoken, in a way that a person understands.
+/// Answers a client that speaks plain HTTP on a TLS port, in a way that a person understands.
 pub(super) async fn refuse_plain<S>(io: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -275,21 +278,21 @@ where
         let text = "This port speaks TLS: use https:// and wss://, and /wss in addresses.\n";
         std::future::ready(Ok::<_, Infallible>(refusal(StatusCode::BAD_REQUEST, text)))
     });
-    // What is no HTTP either gets hyper's own answer.
+    // If the client does not speak HTTP either, it gets hyper's own answer.
     let _ = http1::Builder::new()
         .keep_alive(false)
         .serve_connection(TokioIo::new(io), service)
         .await;
 }
 
-/// What comes of a request on a connection that has a place.
+/// The result of a request on a connection that has a place.
 #[allow(
     clippy::large_enum_variant,
     reason = "it is looked at at once, and a box would cost every request"
 )]
 enum Outcome {
     Now(Response<String>, Option<Begun>),
-    /// It takes time.
+    /// An answer that takes time.
     #[cfg_attr(
         not(feature = "rendezvous"),
         allow(dead_code, reason = "nothing takes time")
@@ -343,7 +346,8 @@ fn respond(
     }
 }
 
-/// Answers a request of a client, unless it is one for a link. `is_secure` is whether it is known to have come over TLS.
+/// Answers a client's request, unless it is a request for a link. `is_secure` tells whether the request is known to
+/// have come over TLS.
 pub(super) fn reply<B: HttpBody>(
     request: &mut Request<B>,
     client: IpAddr,
@@ -371,7 +375,7 @@ pub(super) fn reply<B: HttpBody>(
     Reply::Answer(match page {
         Page::Front => front_page(request.headers(), host, is_secure, tenants),
         Page::Health => health(tenants, tenants.known(host)),
-        // Whoever looks after the server asks by its address.
+        // An operator asks by the server's own address.
         Page::Metrics => match tenants.named(host) {
             None if config.is_operator(client) => metrics(tenants, None),
             _ => metrics(tenants, Some(tenants.known(host))),
@@ -396,14 +400,15 @@ fn reply_with_link<B: HttpBody>(request: &mut Request<B>, tenants: &Tenants) -> 
     }
 }
 
-/// The refusal of who asks for what cannot be a host, where it matters for which one.
+/// Returns a refusal if the host in the request cannot be one. Only checked if there are several tenants, because
+/// otherwise the host does not matter.
 fn refuse_bad_host<B>(request: &Request<B>, tenants: &Tenants) -> Option<Response<String>> {
     let is_bad = tenants.are_several() && upgrade::has_bad_host(request);
     is_bad.then(|| refusal(StatusCode::BAD_REQUEST, "Bad host\n"))
 }
 
-/// What is answered in place of the operator's page at a host where there is none. It is about all tenants, so those of each
-/// see nothing of it at their own; but where there are no other hosts than theirs, it is at each.
+/// Returns the answer that replaces the operator's page at hosts where there is none. The page is about all tenants, so
+/// it is not served at the hosts of a single tenant. If there are no other hosts, it is served at each of them.
 #[cfg(feature = "rendezvous")]
 fn admin_elsewhere<B>(request: &Request<B>, tenants: &Tenants) -> Option<Response<String>> {
     let takes_unknown = tenants.config().takes_unknown_hosts();
@@ -416,7 +421,7 @@ fn admin_elsewhere<B>(request: &Request<B>, tenants: &Tenants) -> Option<Respons
         (None, None) if !takes_unknown => refuse_host(tenants),
         _ => return None,
     };
-    // It may have a body that nobody reads.
+    // The request may have a body that nobody reads.
     set_last(&mut refused);
     Some(refused)
 }
@@ -425,7 +430,7 @@ fn not_found() -> Response<String> {
     refusal(StatusCode::NOT_FOUND, "Not found\n")
 }
 
-/// Refuses who asks for a host that nobody has here.
+/// Refuses a request for a host that belongs to no tenant here.
 fn refuse_host(tenants: &Tenants) -> Response<String> {
     let admission = tenants.house().admission();
     admission.count_refused(Refused::UnknownHost);
@@ -442,7 +447,7 @@ fn front_page(
     let Some(hub) = tenants.of(host) else {
         return refuse_host(tenants);
     };
-    // Only the browser that asks sees what it says about itself, or its proxy about it.
+    // The header is not verified, but it affects only the page for the browser that sent it, or whose proxy added it.
     let is_secure = is_secure || says_https(headers);
     let address = host.and_then(|host| page::address(host, is_secure));
     let html = page::html(address.as_deref(), hub.figures().peers);
@@ -453,16 +458,16 @@ fn front_page(
     response
 }
 
-/// Whether a proxy says that it was asked over TLS.
+/// Returns whether a proxy says that it was asked over TLS.
 fn says_https(headers: &HeaderMap) -> bool {
     let forwarded = headers.get(&FORWARDED_PROTO);
     let schemes = forwarded.and_then(|schemes| schemes.to_str().ok());
-    // Each proxy adds how it was asked itself at the end.
+    // Each proxy appends the scheme by which it was asked, so the first one is the client's.
     let scheme = schemes.and_then(|schemes| schemes.split(',').next());
     scheme.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https"))
 }
 
-/// Whether a request says that a proxy has passed it on.
+/// Returns whether a request says that a proxy has forwarded it.
 #[cfg(feature = "rendezvous")]
 fn is_forwarded(headers: &HeaderMap) -> bool {
     let proxies_say = [
@@ -488,7 +493,7 @@ fn health(tenants: &Tenants, hub: &Hub) -> Response<String> {
 fn metrics(tenants: &Tenants, tenant: Option<&Arc<Hub>>) -> Response<String> {
     match metrics::encode(tenants, tenant) {
         Ok(text) => answer(StatusCode::OK, metrics::CONTENT_TYPE, text),
-        // A number is beyond what the format can hold.
+        // A number is too large for the format.
         Err(_) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "Cannot be encoded\n"),
     }
 }
@@ -507,7 +512,7 @@ fn answer(status: StatusCode, content_type: &'static str, body: String) -> Respo
     response
 }
 
-/// Has the connection end after this answer.
+/// Makes the connection end after this answer.
 fn set_last<B>(response: &mut Response<B>) {
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(CONNECTION, close);
@@ -521,7 +526,7 @@ pub(super) fn not_admitted(error: AdmitError) -> Response<String> {
     refusal(status, &format!("{error}\n"))
 }
 
-/// The same where there is no place for its connection.
+/// Returns the refusal of a request whose connection has no place.
 pub(super) fn not_placed(reason: Refused) -> Response<String> {
     match reason {
         Refused::ConnectionRate => not_admitted(AdmitError::Rate),

@@ -1,4 +1,4 @@
-//! What all links of one tenant share: the registry, and where each link's messages go.
+//! What all links of one tenant share: the registry, and the outboxes to which messages for the links go.
 
 #[cfg(feature = "cluster")]
 mod cluster;
@@ -41,14 +41,14 @@ use crate::{
     websocket::Message,
 };
 
-/// How long the answer to a join waits for others to be told.
+/// The time for which the answer to a join waits until other links have been told of the newcomer.
 const NEWS_TIMEOUT: Duration = Duration::from_millis(100);
-/// How many times the registry deals with what is due before links are woken to write what is new.
+/// How many times in a row the registry handles timeouts before links are woken to write announcements.
 const TIMEOUTS_IN_A_ROW: usize = 16;
-/// How many addresses are copied with the lock held.
+/// The number of addresses that are copied while the lock is held.
 const ADDRESSES_AT_ONCE: usize = 512;
 
-/// The clock of everything here, which a test may pause.
+/// Returns the time of the clock that the whole rendezvous uses. Tests can pause it.
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
@@ -57,33 +57,33 @@ pub(super) fn now() -> Instant {
 pub(super) struct Hub {
     house: Arc<House>,
     config: Config,
-    /// Of the tenant, unless it is the default one.
+    /// The tenant's name; `None` for the default tenant.
     tenant: Option<Arc<str>>,
-    /// How much may be sent, if there is any bound.
+    /// The limits on what may be sent; `None` if there are none.
     quotas: Option<Arc<Quotas>>,
     state: Shared<State>,
-    /// What has been announced. Its lock is taken after that of the state and those of outboxes.
+    /// The announcements. Lock order: the feed's lock is taken after that of the state and those of outboxes.
     feed: Feed,
-    /// Told when the registry's next deadline is earlier than it was.
+    /// Notified when the registry's next deadline is earlier than before.
     earlier: Notify,
-    /// Told when there is something new for very many links.
+    /// Notified when there are announcements and too many links to wake each one at once.
     news: Notify,
     relayed_items: AtomicU64,
     relayed_bytes: AtomicU64,
     dial_time: DialTime,
 }
 
-/// What there is and what has happened, without the list of peers.
+/// The current figures and the counts since the start, without the list of peers.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
-    /// How many addresses are joined.
+    /// The number of joined addresses.
     pub(super) peers: usize,
-    /// The rest; its list of peers is empty.
+    /// The other figures. The list of peers in it is empty.
     pub(super) snapshot: Snapshot,
 }
 
 impl Figures {
-    /// What is here or there.
+    /// Adds the figures of two tenants.
     pub(super) fn plus(self, other: Self) -> Self {
         Self {
             peers: self.peers + other.peers,
@@ -96,15 +96,15 @@ impl Figures {
 struct State {
     registry: Registry,
     outboxes: BTreeMap<LinkId, Arc<Outbox>>,
-    /// Until when the timer sleeps.
+    /// The time at which the timer wakes up.
     timer: Option<Instant>,
-    /// When those open at the latest that are closed, in order.
+    /// The closed gates, ordered by the time at which each opens at the latest.
     gates: VecDeque<(Instant, Weak<Gate>)>,
 }
 
 impl State {
-    /// Does what the registry wants done; whether something is announced. Nothing here waits, and the lock
-    /// is held throughout, so that every link is told in the order in which the registry decided.
+    /// Performs the actions of the registry. Returns whether something is announced. Nothing here waits, and the lock
+    /// is held throughout, so that every link is told things in the order in which the registry decided them.
     fn act(&mut self, hub: &Hub) -> bool {
         let feed = &hub.feed;
         let mut has_news = false;
@@ -184,7 +184,8 @@ impl State {
         has_news
     }
 
-    /// Sends the answer to a join, if need be when the other links have written what is announced before it.
+    /// Sends the answer to a join. With `after_news`, it waits until the other links have written what is announced
+    /// before it.
     fn welcome(&mut self, feed: &Feed, to: LinkId, welcome: Welcome, after_news: bool) {
         let Some(outbox) = self.outboxes.get(&to) else {
             return;
@@ -204,7 +205,7 @@ impl State {
         drop(token);
     }
 
-    /// Opens those gates that have been closed for too long.
+    /// Opens the gates that have been closed for too long.
     fn open_gates(&mut self, now: Instant) {
         while let Some((deadline, gate)) = self.gates.front()
             && (*deadline <= now || gate.strong_count() == 0)
@@ -216,7 +217,7 @@ impl State {
         }
     }
 
-    /// When there is something to do next.
+    /// Returns the time at which there is something to do next.
     fn poll_timeout(&self) -> Option<Instant> {
         let gate = self.gates.front().map(|(deadline, _)| *deadline);
         gate.into_iter().chain(self.registry.poll_timeout()).min()
@@ -224,7 +225,7 @@ impl State {
 }
 
 impl Hub {
-    /// That of a tenant, or of the default one.
+    /// Creates the hub of a tenant, or of the default one.
     pub(super) fn new(house: Arc<House>, id: Option<TenantId>) -> Self {
         let config = house.config().of_tenant(id);
         let tenant = id.and_then(|id| house.config().tenants().name(id));
@@ -263,22 +264,22 @@ impl Hub {
         &self.config
     }
 
-    /// The name of the tenant, unless it is the default one.
+    /// Returns the name of the tenant; `None` for the default tenant.
     pub(super) fn tenant(&self) -> Option<&Arc<str>> {
         self.tenant.as_ref()
     }
 
-    /// The name of the tenant.
+    /// Returns the name of the tenant, which the default one has, too.
     pub(super) fn name(&self) -> &str {
         self.tenant.as_deref().unwrap_or(Tenant::DEFAULT)
     }
 
-    /// Who is asked about joins, if anybody.
+    /// Returns what asks the application about joins; `None` if it has no access.
     pub(super) fn doorkeeper(&self) -> Option<&Doorkeeper> {
         self.house.doorkeeper()
     }
 
-    /// How much may be sent, if there is any bound.
+    /// Returns the limits on what may be sent; `None` if there are none.
     pub(super) fn quotas(&self) -> Option<&Arc<Quotas>> {
         self.quotas.as_ref()
     }
@@ -295,7 +296,7 @@ impl Hub {
         &self.feed
     }
 
-    /// Changes the registry, and does what it wants done.
+    /// Changes the registry, and then performs its actions.
     pub(super) fn with<R>(&self, change: impl FnOnce(&mut Registry) -> R) -> R {
         let mut state = self.lock();
         let result = change(&mut state.registry);
@@ -307,7 +308,7 @@ impl Hub {
         }
         let over = state.registry.take_over();
         drop(state);
-        // Guards of the application's are in there.
+        // Contains guards of the application, so it is dropped without the lock.
         drop(over);
         if is_earlier {
             self.earlier.notify_one();
@@ -318,7 +319,7 @@ impl Hub {
         result
     }
 
-    /// Has the links that have joined write what is new: a few at once, and very many one after another.
+    /// Makes the joined links write the announcements: a few links at once, very many one after another.
     fn tell_news(&self) {
         match self.feed.few_readers(FEW) {
             Some(readers) => readers.iter().for_each(|reader| reader.wake_writer()),
@@ -326,7 +327,7 @@ impl Hub {
         }
     }
 
-    /// Wakes all links that have joined; others get their turns in between.
+    /// Wakes all joined links, and lets other tasks run in between.
     async fn wake_readers(&self) {
         let mut last = None;
         loop {
@@ -340,7 +341,7 @@ impl Hub {
         }
     }
 
-    /// Takes an answer to `ss-incomming` from a link.
+    /// Handles an answer to `ss-incomming` from a link.
     pub(super) fn handle_ack(&self, link: LinkId, ack: u64, json: &str) {
         let dialled_at = self.with(|registry| {
             let dialled_at = registry.dialled_at(link, ack);
@@ -353,7 +354,7 @@ impl Hub {
         }
     }
 
-    /// Admits a link of a client on its connection, if it may have one.
+    /// Admits a client's link on its connection, if the client may have one.
     pub(super) fn admit(
         self: &Arc<Self>,
         place: &Place,
@@ -389,12 +390,13 @@ impl Hub {
         })
     }
 
-    /// Whether new links are to go elsewhere.
+    /// Returns whether new links are refused.
     pub(super) fn is_leaving(&self) -> bool {
         self.house.is_leaving()
     }
 
-    /// What is to go to a link; a way leads to several ones at another node.
+    /// Creates the outbox of a link. `is_way` tells whether the link is a way, which leads to several links at another
+    /// node.
     fn new_outbox(&self, claimant: Claimant, version: Version, is_way: bool) -> Arc<Outbox> {
         Arc::new_cyclic(|outbox| {
             let account = self.house.budget().account(claimant, outbox.clone());
@@ -430,7 +432,7 @@ impl Hub {
         self.with(|registry| registry.handle_close(link));
     }
 
-    /// Where what `link` sends on `stream` goes.
+    /// Returns where the data goes that `link` sends on `stream`.
     pub(super) fn route(
         &self,
         link: LinkId,
@@ -442,28 +444,28 @@ impl Hub {
         Some((route, outbox))
     }
 
-    /// Whether a link has no more than one dial.
+    /// Returns whether a link has at most one dial.
     pub(super) fn has_one_dial(&self, link: LinkId) -> bool {
         self.lock().registry.dials_of(link) <= 1
     }
 
-    /// Counts what was refused elsewhere than in the registry.
+    /// Counts a refusal that was made outside of the registry.
     pub(super) fn count_refused(&self, reason: Refused) {
         self.lock().registry.count_refused(reason);
     }
 
-    /// Counts an item that was handed on.
+    /// Counts an item that was relayed.
     pub(super) fn count_relayed(&self, bytes: usize) {
         self.relayed_items.fetch_add(1, Ordering::Relaxed);
         self.relayed_bytes
             .fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Gives the registry its timeouts, for as long as the server runs.
+    /// Passes timeouts to the registry, for as long as the server runs.
     pub(super) async fn run_timer(&self) {
         loop {
             let mut next = self.next_timeout();
-            // All that is due comes first, so that links have as much as possible to write at once.
+            // First everything that is due is done, so that the links then have as much as possible to write at once.
             for _ in 0..TIMEOUTS_IN_A_ROW {
                 if next.is_none_or(|next| next > now()) {
                     break;
@@ -493,15 +495,14 @@ impl Hub {
         state.timer
     }
 
-    /// Ends all streams, and has every link closed when it has taken what is queued for it. The house is to be stopped
-    /// already.
+    /// Ends all streams, and closes every link once it has taken its queued data. The house must be stopped before.
     pub(super) async fn shut_down(&self) {
         while self.with(Registry::shut_down) {
             tokio::task::yield_now().await;
         }
-        // Nobody runs the timer any more: all of them.
+        // The timer does not run any more, so all gates are opened.
         self.lock().open_gates(now() + NEWS_TIMEOUT);
-        // One that is admitted behind the last of these is closed as it is admitted.
+        // A link that is admitted after the last of these is closed by [`admit`](Self::admit).
         let mut last = None;
         loop {
             let some = next_slice(&self.lock().outboxes, &mut last);
@@ -515,14 +516,14 @@ impl Hub {
         }
     }
 
-    /// The addresses that are joined, as text.
+    /// Returns the joined addresses, as text.
     pub(super) fn peers(&self) -> Vec<String> {
         let addresses = self.addresses();
         addresses.iter().map(ToString::to_string).collect()
     }
 
-    /// The addresses that are joined; some at a time, so that it holds nobody up. One that joins or leaves
-    /// meanwhile may be there or not.
+    /// Returns the joined addresses. They are copied in slices, so that no other task is held up. An address that joins
+    /// or leaves meanwhile may be included or not.
     fn addresses(&self) -> Vec<Arc<str>> {
         let mut all: Vec<Arc<str>> = Vec::new();
         let mut from = String::new();
@@ -540,7 +541,7 @@ impl Hub {
         }
     }
 
-    /// What is counted for this tenant alone.
+    /// Returns what is counted for this tenant alone.
     pub(super) fn figures(&self) -> Figures {
         let state = self.lock();
         let snapshot = Snapshot {
@@ -558,7 +559,7 @@ impl Hub {
     }
 }
 
-/// Why a link is not admitted; the peer is told so.
+/// The reason why a link is not admitted. The client is told this text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum AdmitError {
     #[error("Too many links")]
@@ -572,7 +573,7 @@ pub(super) enum AdmitError {
 }
 
 impl AdmitError {
-    /// As what it is counted.
+    /// Returns the reason under which the refusal is counted.
     fn reason(self) -> Refused {
         match self {
             Self::Links => Refused::TooManyLinks,
@@ -583,24 +584,25 @@ impl AdmitError {
     }
 }
 
-/// A link's place in the hub, until it is dropped.
+/// A link's place in the hub, held until this is dropped.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) hub: Arc<Hub>,
     pub(super) link: LinkId,
-    /// From where it comes: not the proxy before us, if that one is believed.
+    /// The address that the link comes from. If a trusted proxy is in front of the server, this is the client behind
+    /// it.
     pub(super) client: IpAddr,
-    /// The same with what that weighs.
+    /// The origin of this address, with its weight.
     pub(super) claimant: Claimant,
-    /// What its request said, if somebody is asked about its joins.
+    /// What the link's HTTP request said; `None` if the application has no access.
     pub(super) visit: Option<Arc<Visit>>,
     pub(super) outbox: Arc<Outbox>,
-    /// Given back after the registry has forgotten the link. Those of ours to other nodes have none.
+    /// The link's place, given back after the registry has forgotten the link. Our own links to other nodes have none.
     pub(super) place: Option<LinkPlace>,
 }
 
 impl Member {
-    /// Whether an address is joined on the link.
+    /// Sets whether an address is joined on the link.
     pub(super) fn set_joined(&self, joined: bool) {
         if let Some(place) = &self.place {
             place.set_joined(joined);

@@ -1,12 +1,12 @@
-//! The ids that a key goes by, and the ones that addresses end with.
+//! The peer ids of a key, and the ids at the end of addresses.
 
 use libp2p_core::multihash::Multihash;
 use libp2p_identity::{PeerId, PublicKey};
 use sha2::{Digest as _, Sha256};
 
-/// SHA2-256, as a multihash code.
+/// The multihash code of SHA2-256.
 const SHA2_256: u64 = 0x12;
-/// The code of what is no hash, but the thing itself.
+/// The multihash code of data that is not hashed.
 const IDENTITY: u64 = 0;
 
 fn hashed(key: &[u8]) -> Option<PeerId> {
@@ -15,8 +15,8 @@ fn hashed(key: &[u8]) -> Option<PeerId> {
     PeerId::from_multihash(hash).ok()
 }
 
-/// The id that old clients give to the key of this peer, if the id has the key in it: they hash short keys, too. It is another
-/// one then.
+/// Returns the id that old clients give to the key of this peer, if the id contains the key itself: old clients hash
+/// short keys, too, so their id is a different one.
 pub(super) fn hashed_form(peer: &PeerId) -> Option<PeerId> {
     let multihash: &Multihash<64> = peer.as_ref();
     match multihash.code() {
@@ -25,12 +25,13 @@ pub(super) fn hashed_form(peer: &PeerId) -> Option<PeerId> {
     }
 }
 
-/// Whether two ids are of one key.
+/// Returns whether two ids belong to one key.
 pub(super) fn is_same_peer(one: &PeerId, other: &PeerId) -> bool {
     one == other || hashed_form(one) == Some(*other) || hashed_form(other) == Some(*one)
 }
 
-/// The id that libp2p gives to a key today, if an address ends with that or with the one that old clients give to it.
+/// Returns the id that libp2p gives to a key today. `None` if the address ends neither with that id nor with the one
+/// that old clients give to the key.
 pub(super) fn of_key(key: &PublicKey, address: &str) -> Option<PeerId> {
     let peer = key.to_peer_id();
     let id = in_address(address);
@@ -39,12 +40,12 @@ pub(super) fn of_key(key: &PublicKey, address: &str) -> Option<PeerId> {
     (is_its(peer) || hashed().is_some_and(is_its)).then_some(peer)
 }
 
-/// What an address ends with: the id of its peer, if it is a good one.
+/// Returns the end of an address, which is the id of its peer if the address is valid.
 pub(super) fn in_address(address: &str) -> &str {
     address.rsplit("ipfs/").next().unwrap_or_default()
 }
 
-/// The peer that an address says it is of.
+/// Returns the peer that an address names.
 pub(super) fn peer_in(address: &str) -> Option<PeerId> {
     in_address(address).parse().ok()
 }

@@ -1,7 +1,8 @@
-//! The header of the PROXY protocol: with it a trusted proxy says, before anything else, whose connection it hands over.
+//! The header of the PROXY protocol. With it, a trusted proxy names the client whose connection it hands over, before
+//! anything else is sent.
 //!
-//! Version 1 is a line of text, version 2 is binary. A library reads what is in a header; how long one is, is found out
-//! here, so that not a byte behind it is read: TLS and HTTP then begin on the bare socket, as they always do.
+//! Version 1 is a line of text, version 2 is binary. A library parses the header, but its length is determined here, so
+//! that not a byte after it is read. So TLS and HTTP begin on the bare socket, as they always do.
 
 use std::{
     io,
@@ -17,34 +18,34 @@ use tokio::{
 use super::{admission::Place, house::House, hub::now};
 use crate::words::Words;
 
-/// How a header of version 1 begins.
+/// The beginning of a version 1 header.
 const TEXT: &[u8] = b"PROXY ";
-/// How long the shortest of them is.
+/// The length of the shortest version 1 header, in bytes.
 const SHORTEST_TEXT: usize = b"PROXY UNKNOWN\r\n".len();
-/// How long the longest is: the specification, section 2.1.
+/// The length of the longest version 1 header, in bytes: the specification, section 2.1.
 const LONGEST_TEXT: usize = 107;
-/// How a header of version 2 begins.
+/// The beginning of a version 2 header.
 const BINARY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// What follows there where the connection is the proxy's own: version 2, command `LOCAL`.
+/// The byte after that if the connection is the proxy's own: version 2, command `LOCAL`.
 const LOCAL: u8 = 0x20;
-/// How long its beginning is, up to and including the number of bytes that follow.
+/// The length of the fixed part of a version 2 header, in bytes. It ends with the number of bytes that follow.
 const BINARY_START: usize = 16;
-/// How many may follow: addresses of up to 216 bytes, and what proxies say beside, such as the name that the client has
-/// asked for, which is a quarter of a kilobyte at most.
+/// The maximum number of bytes that may follow: addresses of up to 216 bytes, and additional data of proxies, such as
+/// the name that the client asked for, which is at most a quarter of a kilobyte.
 const LONGEST_REST: usize = 520;
-/// Room for a header with addresses and nothing else.
+/// The capacity for a header with addresses and nothing else, in bytes.
 const TYPICAL: usize = 64;
 
-/// Whose connection it is.
+/// The owner of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Introduced {
-    /// That of a client at this address.
+    /// A client at this address.
     Client(IpAddr),
-    /// The proxy's own, which looks whether the server lives; or that of somebody who has no IP address.
+    /// The proxy itself, for a health check, or a client that has no IP address.
     Proxy,
 }
 
-/// Why a connection of a proxy is not served.
+/// The reason why a connection of a proxy is not served.
 #[derive(Debug, thiserror::Error)]
 enum HeaderError {
     #[error("it does not begin with a header of the PROXY protocol")]
@@ -59,8 +60,9 @@ enum HeaderError {
     Ended(#[from] io::Error),
 }
 
-/// Reads the header of a trusted proxy's connection, and has the connection count for whom it names. Gives where the
-/// connection comes from: that may be another proxy, which says more in its requests. `None` if it is not to be served.
+/// Reads the header of a trusted proxy's connection, and makes the connection count for the client that it names.
+/// Returns the address that the connection comes from. This may be another proxy, which names the client in its
+/// requests. `None` if the connection is not to be served.
 pub(super) async fn take(
     stream: &mut TcpStream,
     remote: SocketAddr,
@@ -73,7 +75,8 @@ pub(super) async fn take(
             return Some(client);
         }
         Ok(Introduced::Client(client)) => client,
-        // It is no proxy's from here on: one that passes on bytes passes on what a client writes into `X-Forwarded-For`.
+        // From here on the connection does not count as a proxy's: a proxy that only passes on bytes also passes on
+        // what a client writes into `X-Forwarded-For`.
         Ok(Introduced::Proxy) => remote.ip(),
         Err(error) => {
             refuse(&error, remote, place);
@@ -91,7 +94,7 @@ pub(super) async fn take(
 
 fn refuse(error: &HeaderError, remote: SocketAddr, place: &Place) {
     match error {
-        // Whoever looks whether the port is open may go without a word.
+        // A connection that ends early is no reason for a warning: it may only have checked whether the port is open.
         HeaderError::Ended(_) => {
             tracing::debug!(%remote, error = %Words(error), "a connection of a trusted proxy failed");
         }
@@ -103,7 +106,7 @@ fn refuse(error: &HeaderError, remote: SocketAddr, place: &Place) {
     }
 }
 
-/// Reads a header, and not a byte of what follows it.
+/// Reads a header, and not a byte after it.
 async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Introduced, HeaderError> {
     let mut header = Vec::with_capacity(TYPICAL);
     loop {
@@ -118,7 +121,7 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Introduced, Header
     }
 }
 
-/// How many bytes are missing at least of a header that begins like this: none if it is whole.
+/// Returns how many bytes are missing at least from a header that begins like this; 0 if it is complete.
 fn missing(header: &[u8]) -> Result<usize, HeaderError> {
     let begins_as = |whole: &[u8]| whole.starts_with(header) || header.starts_with(whole);
     let (missing, longest) = if begins_as(TEXT) {
@@ -151,7 +154,7 @@ fn missing_of_binary(header: &[u8]) -> usize {
 }
 
 fn parse(header: &[u8]) -> Result<Introduced, HeaderError> {
-    // Whatever stands behind it has no meaning: the specification, section 2.2.
+    // The bytes after this have no meaning: the specification, section 2.2.
     if header.starts_with(BINARY) && header.get(BINARY.len()) == Some(&LOCAL) {
         return Ok(Introduced::Proxy);
     }

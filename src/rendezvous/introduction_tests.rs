@@ -10,7 +10,7 @@ use tokio::io::ReadBuf;
 
 use super::*;
 
-/// Gives what it holds in pieces of so many bytes at most, and then ends.
+/// A stream that returns its bytes in pieces of at most `piece` bytes, and then ends.
 struct Pieces<'a> {
     bytes: &'a [u8],
     piece: usize,
@@ -30,7 +30,7 @@ impl AsyncRead for Pieces<'_> {
     }
 }
 
-/// What a connection begins with, and what is left of it.
+/// Reads the header of a connection. Returns the result and the bytes that are left.
 fn read_in(piece: usize, bytes: &[u8]) -> (Result<Introduced, HeaderError>, &[u8]) {
     let mut stream = Pieces { bytes, piece };
     let read = read(&mut stream).now_or_never();
@@ -108,7 +108,7 @@ fn a_header_of_version_2_names_the_client() {
         (binary(1, 0x11, V4), client("192.0.2.1")),
         (binary(1, 0x12, V4), client("192.0.2.1")),
         (binary(1, 0x21, v6), client("2001:db8::")),
-        // What stands behind the addresses is not looked at, whether it is well formed or not.
+        // The bytes after the addresses are ignored, whether they are well formed or not.
         (binary(1, 0x11, &tlvs), client("192.0.2.1")),
         (
             binary(1, 0x11, &[V4, &[0xff; 508]].concat()),
@@ -117,7 +117,7 @@ fn a_header_of_version_2_names_the_client() {
         (binary(1, 0x31, &[b'/'; 216]), Introduced::Proxy),
         (binary(1, 0x00, &[]), Introduced::Proxy),
         (binary(1, 0x00, V4), Introduced::Proxy),
-        // The proxy's own connections, whatever else they say.
+        // The proxy's own connections, whatever else the headers say.
         (binary(0, 0x00, &[]), Introduced::Proxy),
         (binary(0, 0x11, V4), Introduced::Proxy),
         (binary(0, 0x21, v6), Introduced::Proxy),

@@ -1,7 +1,7 @@
-//! One link: a WebSocket, what comes from it, and what goes to it, in one task.
+//! One link: the task that reads from a WebSocket and writes to it.
 //!
-//! Reading and writing do not wait for each other: a link that waits for room at another one goes on
-//! writing, so two peers that send to each other never lock each other up.
+//! Reading and writing do not wait for each other. A link that waits for room at another link continues to write, so
+//! two peers that send to each other never block each other.
 
 mod ended;
 mod hold;
@@ -46,26 +46,26 @@ use crate::protocol::{
 };
 use crate::websocket::{CloseCode, Input, Message, Output, Role, WebSocket};
 
-/// How many bytes are taken from the queue at once and written with one flush. More gains nothing,
-/// and they are held beside the queue's own limit.
+/// The number of bytes that are taken from the queue at once and written with one flush. More gains nothing, and these
+/// bytes are held in addition to the queue's limit.
 const BATCH_BYTES: usize = 256 * 1024;
-/// How often in a row a link reads and writes before others get their turn.
+/// How many times in a row a link reads and writes before other tasks get their turn.
 const ROUNDS: usize = 8;
-/// Longer than any link lasts.
+/// A time longer than any link lasts.
 #[cfg(feature = "cluster")]
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
-/// How long a link that is closed may take to hear why.
+/// The time limit for telling a peer why its link is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The same where what it holds until then is scarce.
+/// The time limit for the same if the memory that the link still holds is scarce.
 const SCARCE_CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// A stream whose HTTP upgrade is done.
+/// A stream whose HTTP upgrade is complete.
 pub(super) struct Upgraded<S> {
     pub(super) io: S,
-    /// What has come behind the request.
+    /// The bytes that came after the request.
     pub(super) read: Bytes,
     pub(super) member: Member,
-    /// Whether the peer takes binary messages as text only.
+    /// Whether the peer accepts binary messages only as text.
     pub(super) base64: bool,
     pub(super) end: Partner,
 }
@@ -75,18 +75,19 @@ pub(super) struct Upgraded<S> {
 pub(super) enum Partner {
     /// A client.
     Client,
-    /// Another node of the cluster, for dials from here. It needs no greeting and no heartbeats, nor does the next.
+    /// Another node of the cluster, for dials from this node. Like [`Guest`](Self::Guest), it needs no greeting and no
+    /// heartbeats.
     #[cfg(feature = "cluster")]
     Way,
-    /// Another node of the cluster, for dials from there.
+    /// Another node of the cluster, for dials from that node.
     #[cfg(feature = "cluster")]
     Guest,
 }
 
 #[cfg(feature = "cluster")]
 impl Partner {
-    /// What nodes speak with each other: the version of most clients, whose items then need no byte before them that they did not
-    /// come with, for which they would have to be copied.
+    /// The version that nodes speak with each other. Most clients speak it, too, so their items are forwarded as they
+    /// came. Otherwise an item would have to be copied to add a byte in front of it.
     pub(super) const VERSION: Version = Version::V3;
 }
 
@@ -100,14 +101,14 @@ pub(super) async fn serve<S: Input + Output>(upgraded: Upgraded<S>) {
         member.hub.count_refused(reason);
     }
     let code = match ended {
-        // Another node takes its place.
+        // In a cluster, the client can come back at once, to another node.
         #[cfg(feature = "cluster")]
         Ended::Shutdown if member.hub.config().cluster().is_some() => CloseCode::SERVICE_RESTART,
         _ => ended.close_code(),
     };
-    // The other peers are told before this one is waited for.
+    // The other peers are told before this peer is waited for.
     drop(member);
-    // In a box: no living link is to have room for it.
+    // Boxed, so that the memory of an open link does not include it.
     let closing = Box::pin(close(socket, &ended, code));
     let timeout = match ended {
         Ended::Memory => SCARCE_CLOSE_TIMEOUT,
@@ -116,7 +117,7 @@ pub(super) async fn serve<S: Input + Output>(upgraded: Upgraded<S>) {
     let _ = tokio::time::timeout(timeout, closing).await;
 }
 
-/// Tells the peer why its link ends, if it may still listen.
+/// Tells the peer why its link ends, if the peer may still listen.
 async fn close<S: Input + Output>(
     mut socket: WebSocket<S>,
     ended: &Ended,
@@ -130,8 +131,8 @@ async fn close<S: Input + Output>(
     socket.finish(code, &reason).await
 }
 
-/// How long a message from a peer may be. One of version 4 must fit the links of version 3, where an
-/// item has one byte more.
+/// Returns the maximum length of a message from a peer. A message of version 4 must fit the links of version 3, where
+/// an item has one byte more.
 fn longest_message(version: Version, limit: usize) -> usize {
     let added = match version {
         Version::V3 => 0,
@@ -140,13 +141,13 @@ fn longest_message(version: Version, limit: usize) -> usize {
     limit.saturating_sub(1 + added)
 }
 
-/// Up to a tenth less than that, so that links which began at the same time do not all end at the same time.
+/// Returns this age less up to a tenth, so that links which began at the same time do not all end at the same time.
 fn spread(age: Duration) -> Duration {
     let tenth = age / 10;
     age - tenth.mul_f64(rand::random::<f64>())
 }
 
-/// How long to sleep until there is something to do for a link.
+/// Returns how long to sleep until there is something to do for a link.
 fn pause(
     pings: &Pings,
     pulse: &Pulse,
@@ -162,32 +163,33 @@ struct Link<S> {
     socket: WebSocket<S>,
     member: Member,
     inbox: Inbox,
-    /// An item that waits for a quota. What may overtake it is read meanwhile.
+    /// An item that waits for a quota. Messages that may overtake it are read meanwhile.
     limited: Option<Box<Limited>>,
-    /// What the last item leaves behind that has passed, until the link does not go on.
+    /// The quota turn of the last item that passed. Kept until the link has nothing more to do for now.
     turn: Option<Pass>,
-    /// The end of its dials, because a quota for the day is spent.
+    /// The end of the link's dials, because the quota for the day is spent.
     spending: Option<Box<Spending>>,
-    /// What was read last and has no room where it goes.
+    /// The last item or other parcel read, which has no room at its destination yet.
     waiting: Option<Waiting>,
-    /// Until nothing is read, because too much was refused.
+    /// The sleep during which nothing is read, because too many requests were refused.
     rest: Option<Pin<Box<Sleep>>>,
-    /// A join about which nobody has decided yet. Nothing is read meanwhile.
+    /// A join that is not decided yet. Nothing more is handled meanwhile.
     joining: Option<Box<Joining>>,
-    /// What has come meanwhile: one message, so that it is noticed if the peer hangs up.
+    /// One message that came while reading is suspended. It is read so that a peer that hangs up is noticed.
     ahead: Option<Box<Message>>,
     holds: Holds,
-    /// At the earliest when that has waited for too long, or another one would have.
+    /// The timer for `waiting`. It is kept from one wait to the next, so it may fire before the current parcel has
+    /// waited for too long.
     patience: Option<Pin<Box<Sleep>>>,
-    /// An answer to pings, or a ping where those are ours to send; however many there were, one tells
-    /// that we live.
+    /// The next heartbeat to send: an answer to pings, or a ping if the server sends them. One answer to any number of
+    /// pings is enough to show that the server is alive.
     beat: Option<&'static str>,
-    /// Whether the socket holds what is not flushed.
+    /// Whether the socket holds data that is not flushed.
     unflushed: bool,
     pulse: Pulse,
     pings: Pings,
     timer: Pin<Box<Sleep>>,
-    /// When it has become too old.
+    /// The time at which the link is too old.
     too_old: Option<std::time::Instant>,
     is_too_old: bool,
     message_limit: usize,
@@ -216,7 +218,7 @@ impl<S: Input + Output> Link<S> {
                 config.ping_interval(),
                 config.limits().link_age,
             ),
-            // It is the trunk that has a heartbeat.
+            // Here the trunk has the heartbeat.
             #[cfg(feature = "cluster")]
             Partner::Way | Partner::Guest => {
                 (WebSocket::unmasked(io, longest), Pings::none(), NEVER, None)
@@ -265,8 +267,8 @@ impl<S: Input + Output> Link<S> {
         }
     }
 
-    /// What is needed to end in order. All else is dropped here and now: a join that is being judged, and its place among
-    /// those, and what waits for room at another link.
+    /// Returns what is needed to close the link properly. Everything else is dropped here: a join that is being judged,
+    /// with its place in the line, and what waits for room at another link.
     fn into_parts(self) -> (WebSocket<S>, Member) {
         let Self { socket, member, .. } = self;
         (socket, member)
@@ -292,7 +294,7 @@ impl<S: Input + Output> Link<S> {
         });
         let outbox = &self.member.outbox;
         outbox.push_own(Message::text(open.encode()));
-        // A client of version 4 asks for it.
+        // A client of version 4 asks for this itself.
         if version == Version::V3 {
             outbox.push_own(Message::text(socket_io::Packet::Connect(None).encode()));
         }
@@ -316,14 +318,14 @@ impl<S: Input + Output> Link<S> {
         }
     }
 
-    /// Does what can be done now; if that is very much, some of it.
+    /// Does everything that can be done now, or a part of it if there is very much.
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
         for _ in 0..ROUNDS {
             self.poll_timer(cx)?;
             if let Poll::Ready(result) = self.poll_write(cx) {
                 return result;
             }
-            // What was read may have given something to write.
+            // What was read may have caused something to write.
             if !self.poll_read(cx)? {
                 return Ok(());
             }
@@ -332,7 +334,7 @@ impl<S: Input + Output> Link<S> {
         Ok(())
     }
 
-    /// Writes until there is nothing to write, or the socket takes no more; ready only with an error.
+    /// Writes until there is nothing to write or the socket takes no more. Ready only with an error.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         loop {
             if self.unflushed {
@@ -345,7 +347,7 @@ impl<S: Input + Output> Link<S> {
                     }
                 }
             }
-            // Ahead of the queue: behind a megabyte it could come too late.
+            // Sent before the queue: after a megabyte it could come too late.
             if let Some(beat) = self.beat.take() {
                 self.send(Message::text(beat));
             }
@@ -394,7 +396,7 @@ impl<S: Input + Output> Link<S> {
         self.socket.send(message);
     }
 
-    /// Has the link closed if it is too old: when what is queued is written, or when that takes too long.
+    /// Closes the link if it is too old: once its queued data is written, or once that takes too long.
     fn check_age(&mut self, now: std::time::Instant) -> Result<(), Ended> {
         if self.too_old.is_none_or(|too_old| too_old > now) {
             return Ok(());
@@ -432,7 +434,7 @@ impl<S: Input + Output> Link<S> {
             };
             match self.pulse.check(vitals, now.into_std()) {
                 Beat::Fine => {}
-                // A client of version 4 waits for our pings, which are sent whatever happens.
+                // A client of version 4 waits for our pings, which are sent in any case.
                 Beat::Pong if self.member.outbox.version() == Version::V4 => {}
                 Beat::Pong => self.beat = Some("3"),
                 Beat::Silent => return Err(Ended::Silent),

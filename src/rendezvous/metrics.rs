@@ -1,6 +1,6 @@
 //! `/metrics`, in Prometheus' text format 0.0.4, with the names of the npm server.
 //!
-//! Nothing is kept for it but what is counted anyway: it is put together when it is asked for.
+//! Nothing is stored for this beyond what is counted anyway. The text is put together when it is requested.
 
 #[cfg(feature = "cluster")]
 mod cluster;
@@ -26,15 +26,15 @@ use super::{
     usage::PeerUsage,
 };
 
-/// OpenMetrics wants every counter to end in `_total`; the npm server's do not.
+/// The content type. It is not OpenMetrics, where every counter must end in `_total`: some of the npm server's do not.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// From a neighbour's answer to the deadline, in seconds.
+/// The upper bounds of the buckets, in seconds: from the answer of a neighbour up to the deadline of a dial.
 const DIAL_BUCKETS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
 ];
 
-/// How long dialled peers take to answer.
+/// A histogram of the times that dialled peers take to answer.
 #[derive(Debug, Clone)]
 pub(super) struct DialTime(Histogram);
 
@@ -50,7 +50,7 @@ impl DialTime {
     }
 }
 
-/// The whole text of all tenants, or that of one.
+/// Encodes the metrics of all tenants, or of a single one.
 pub(super) fn encode(tenants: &Tenants, tenant: Option<&Arc<Hub>>) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Scrape::new(tenants, tenant)));
@@ -59,10 +59,10 @@ pub(super) fn encode(tenants: &Tenants, tenant: Option<&Arc<Hub>>) -> Result<Str
     Ok(text)
 }
 
-/// What one tenant has counted.
+/// What is counted for one tenant.
 #[derive(Debug)]
 struct Counted {
-    /// None if there are no others.
+    /// The tenant's name; `None` if there are no other tenants.
     tenant: Option<String>,
     figures: Figures,
     dial_time: DialTime,
@@ -90,7 +90,7 @@ struct Whole {
 #[derive(Debug)]
 struct Scrape {
     tenants: Vec<Counted>,
-    /// Not for one tenant alone.
+    /// `None` if the text is for a single tenant.
     whole: Option<Whole>,
 }
 
@@ -124,7 +124,7 @@ impl Scrape {
         }
     }
 
-    /// A number of each tenant.
+    /// Returns one number of each tenant, with its labels.
     fn each(&self, number: impl Fn(&Figures) -> u64) -> impl Iterator<Item = (Labels<'_>, u64)> {
         let tenants = self.tenants.iter();
         tenants.map(move |counted| (counted.labels(), number(&counted.figures)))
@@ -229,7 +229,7 @@ impl Scrape {
         let mut all: Vec<_> = of_tenants
             .map(|counted| (counted.labels(), counted.figures.snapshot.refusals))
             .collect();
-        // What is refused before the tenant is known.
+        // Refusals from before the tenant is known.
         if let Some(whole) = &self.whole {
             match all.as_mut_slice() {
                 [(labels, refusals)] if labels.is_empty() => {
@@ -259,7 +259,7 @@ impl Scrape {
             let histogram = &counted.dial_time.0;
             let labels = counted.labels();
             if labels.is_empty() {
-                // There are no others.
+                // There are no other tenants.
                 return histogram.encode(family);
             }
             histogram.encode(family.encode_family(&labels)?)?;
@@ -350,7 +350,8 @@ fn number(
     numbers(to, name, help, kind, [(Labels::new(), value)])
 }
 
-/// Numbers of one name with their labels, under exactly that name: a counter is encoded as a gauge is, which gets no suffix.
+/// Encodes numbers with their labels under exactly this name. Counters are encoded like gauges, because the encoder
+/// adds no suffix to the name of a gauge.
 fn numbers<'a>(
     to: &mut DescriptorEncoder<'_>,
     name: &str,

@@ -1,8 +1,8 @@
-//! The rendezvous: where the peers of a websocket-star meet.
+//! The rendezvous: the server at which the peers of a websocket-star meet.
 //!
-//! It speaks what `libp2p-websocket-star-rendezvous` 0.4.1 speaks, to the deployed JavaScript clients
-//! and to this crate's. Peers join it, are announced to each other, and dial each other through it;
-//! it relays what they send, byte for byte, and never sees what it means.
+//! It speaks the protocol of `libp2p-websocket-star-rendezvous` 0.4.1, with the deployed JavaScript clients and with
+//! this crate's clients. Peers join it, are announced to each other, and dial each other through it. It relays their
+//! data byte for byte and never interprets it.
 //!
 //! ```
 //! use libp2p_websocket_star::rendezvous::{Config, Server};
@@ -18,18 +18,26 @@
 //! # }
 //! ```
 //!
-//! [`Server`] has a socket of its own; a [`Rendezvous`] is mounted in an application as a [`Service`] beside its own routes.
+//! A [`Server`] has a listening socket of its own. A [`Rendezvous`] has none: an application mounts it as a [`Service`]
+//! beside its own routes.
 //!
-//! From the bottom up: the registry is pure and knows who is joined where; the feed is the log of what has been
-//! announced; an outbox holds what waits for one link, bounded in bytes; a link reads and writes one WebSocket;
-//! HTTP is only what comes before it, and before that a proxy may say whose connection it hands over; the admission says who
-//! may come in, and the access, which is the application's, who may join. Each tenant has a hub, with a registry and a feed;
-//! the house is what they share.
+//! The parts, from the bottom up:
 //!
-//! Where it is wanted, the usage counts what each peer sends, and quotas bound it: a link is read more slowly then.
+//! - The registry does no IO. It knows which address is joined on which link.
+//! - The feed is the log of all announcements.
+//! - An outbox is the queue of data for one link, bounded in bytes.
+//! - A link reads and writes one WebSocket.
+//! - HTTP is spoken only before a link begins. Before HTTP, a proxy may name the client whose connection it hands over.
+//! - The admission decides which connections and links are let in. The access, which belongs to the application,
+//!   decides which peers may join.
+//! - Each tenant has a hub, which has a registry and a feed. The house is what all tenants share.
 //!
-//! Whatever is scarce goes by origin, an IPv4 address or an IPv6 /64: [`Config::with_origin_weight`] says how. Up to 256
-//! joined links hear of a newcomer before its own join is answered; with more, the answer does not wait.
+//! If the configuration asks for it, the usage counts the bytes that each peer sends, and quotas limit them: a link is
+//! then read more slowly, and its dials end when the quota for a day is spent.
+//!
+//! Scarce resources are shared by origin, which is an IPv4 address or an IPv6 /64; see [`Config::with_origin_weight`].
+//! With up to 256 joined links, they hear of a newcomer before its own join is answered. With more, the answer does not
+//! wait for them.
 
 mod accept;
 mod access;

@@ -11,40 +11,35 @@ use futures::{AsyncRead, AsyncWrite};
 
 #[cfg(feature = "direct")]
 use crate::activity::Crossed;
-use crate::{hints::Claim, link::Channel, protocol::stream::StreamError};
+use crate::{channel::Channel, hints::Claim, protocol::stream::StreamError};
 
-/// A reliable, ordered stream of bytes in both directions, as
-/// [`AsyncRead`] and [`AsyncWrite`].
+/// A reliable, ordered stream of bytes in both directions, as [`AsyncRead`] and [`AsyncWrite`].
 ///
-/// * Small writes are gathered until [`flush`](futures::AsyncWriteExt::flush); full items, of
-///   [`Limits::with_item_bytes`](crate::Limits::with_item_bytes), go at once. A flush returns as soon
-///   as the data is with the link; a write waits while
-///   [`Limits::with_send_bytes`](crate::Limits::with_send_bytes) are ahead of it.
-/// * [`close`](futures::AsyncWriteExt::close) ends our direction, after all that was written, and
-///   returns once the socket has taken all of it: it waits for the other peer to accept the stream and
-///   for the rendezvous to read. It fails if the link is lost before. Reading goes on until the other
-///   peer ends its own.
-/// * Dropping the connection ends both directions: flushed data is still sent, and the other peer's
-///   reads fail with [`ConnectionReset`](io::ErrorKind::ConnectionReset) after it, unless we had
-///   closed.
-/// * A lost link, a peer that gave up, and a reader that holds up others for
-///   [`Config::with_hold_up_timeout`](crate::Config::with_hold_up_timeout), or its link alone for
-///   [`Config::with_stall_timeout`](crate::Config::with_stall_timeout), are `ConnectionReset`, with a
-///   [`StreamError`] as the inner error; never a silent end. Only peers without [credits](crate::protocol::credit), such as
-///   JavaScript nodes, can have a link held up. Writing after our own close is
-///   [`BrokenPipe`](io::ErrorKind::BrokenPipe).
+/// * Small writes are collected until [`flush`](futures::AsyncWriteExt::flush). Full items, of
+///   [`Limits::with_item_bytes`](crate::Limits::with_item_bytes), are sent at once. A flush returns as soon as the link
+///   has the data. A write waits while [`Limits::with_send_bytes`](crate::Limits::with_send_bytes) are ahead of it.
+/// * [`close`](futures::AsyncWriteExt::close) ends our direction after all written data. It returns once the socket has
+///   accepted all of the data, so it waits until the other peer has accepted the stream and the rendezvous reads. It
+///   fails if the link is lost before that. Reading continues until the other peer ends its own direction.
+/// * Dropping the connection ends both directions. Flushed data is still sent. After that data, the other peer's reads
+///   fail with [`ConnectionReset`](io::ErrorKind::ConnectionReset), unless we had closed our direction.
+/// * Operations fail with `ConnectionReset`, and with a [`StreamError`] as the inner error, if the link is lost, if the
+///   other peer gives up, or if the reader holds up other connections for
+///   [`Config::with_hold_up_timeout`](crate::Config::with_hold_up_timeout) or its link alone for
+///   [`Config::with_stall_timeout`](crate::Config::with_stall_timeout). None of these is a silent end of the stream. A
+///   link can only be held up through peers that do not support [credits](crate::protocol::credit), such as JavaScript
+///   nodes. Writing after our own close fails with [`BrokenPipe`](io::ErrorKind::BrokenPipe).
 ///
-/// All operations are cancel safe: what a dropped `read` or `write` future reported nothing of did
-/// not happen.
+/// All operations are cancel safe: a dropped `read` or `write` future that returned nothing has transferred nothing.
 ///
-/// Nothing here is encrypted or authenticated: the rendezvous sees every byte, and vouches for the
-/// other peer's address only. Upgrade it, for example with `libp2p-noise`.
+/// The connection is neither encrypted nor authenticated. The rendezvous sees every byte, and vouches only for the
+/// other peer's address. Upgrade the connection, for example with `libp2p-noise`.
 #[derive(Debug)]
 pub struct Connection {
     channel: Arc<Channel>,
-    /// Keeps other dials of the same attempt waiting while this one is upgraded.
+    /// Keeps other dials of the same attempt waiting while this connection is upgraded.
     claim: Option<Claim>,
-    /// Where its bytes are counted.
+    /// The counters of its bytes.
     #[cfg(feature = "direct")]
     crossed: Option<Arc<Crossed>>,
 }
@@ -60,19 +55,19 @@ impl Connection {
         }
     }
 
-    /// Holds the place of its dial, until the attempt is over or the connection dropped.
+    /// Holds the place of the connection's dial until the attempt is over or the connection is dropped.
     pub(crate) fn hold(&mut self, claim: Claim) {
         self.claim = Some(claim);
     }
 
-    /// The same, with its bytes counted there from now on.
+    /// Returns the same connection, whose bytes are counted in `crossed` from now on.
     #[cfg(feature = "direct")]
     pub(crate) fn counted(mut self, crossed: Arc<Crossed>) -> Self {
         self.crossed = Some(crossed);
         self
     }
 
-    /// So many bytes were read or written.
+    /// Counts the bytes that were read or written.
     #[cfg(feature = "direct")]
     fn crossed(&self, bytes: usize) {
         if let Some(crossed) = &self.crossed {

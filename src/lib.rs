@@ -1,56 +1,57 @@
-//! websocket-star for rust-libp2p: nodes find and reach each other through one WebSocket rendezvous,
-//! from behind NATs, firewalls and HTTP-only networks.
+//! websocket-star for rust-libp2p: nodes find and reach each other through one WebSocket rendezvous, from behind NATs,
+//! firewalls and HTTP-only networks.
 //!
-//! Give a [`WebSocketStarTransport`] to a swarm, with a [`Behaviour`] for its [`Discovery`], listen on
-//! `/…/tcp/443/wss/p2p-websocket-star`, and dial the peers you hear of. The README has the snippet and
-//! the security notes; `examples/ping.rs` is the shortest whole program.
+//! Give a [`WebSocketStarTransport`] to a swarm, together with a [`Behaviour`] for its [`Discovery`]. Listen on
+//! `/…/tcp/443/wss/p2p-websocket-star`, and dial the peers that are discovered. The README has the whole snippet;
+//! `examples/ping.rs` is the shortest program, and `examples/full_node.rs` a node to copy.
 //!
 //! # Where things are
 //!
-//! From the top down; nothing depends on what is above it.
+//! From the top down. A module uses only modules below it.
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`WebSocketStarTransport`], `transport` | libp2p's contract: listeners, dials, events, wakers |
-//! | [`Behaviour`], [`Discovery`] | the peers at the rendezvous, for a swarm and as a stream |
-//! | [`AddressGuard`] | identify that takes no rendezvous' address for one of the node's |
-//! | `direct` (feature `direct`) | from connections through a rendezvous on to direct ones, for a swarm |
-//! | [`Connection`] | `AsyncRead` and `AsyncWrite` of one dial |
-//! | [`metrics`] | what links and connections do, counted |
-//! | `link` | one WebSocket to one rendezvous: its task, reconnection, heartbeat; its socket is ours or the browser's |
-//! | `runtime` | the clock, timers and tasks: Tokio's, or the browser's |
-//! | `rendezvous` (feature `rendezvous-server`) | the server |
-//! | `preset` (feature `preset`) | transport and behaviour of a node from one key, with noise and yamux; with `secio`, the same for networks of old JavaScript nodes |
-//! | `secio` (feature `secio`) | the deprecated secure channel of old networks |
-//! | `plaintext` (feature `plaintext-insecure`) | no secure channel at all |
-//! | [`protocol`] | packets, events, the client's session, streams: no IO, no clock; client and server |
-//! | `limited`, `time` | warnings that others can cause, one a second; bounds of durations |
-//! | `token` | the secrets that a rendezvous may ask for |
+//! | `preset` (feature `preset`) | transport and behaviour from one key, with noise and yamux; with `secio`, also for old JavaScript nodes |
+//! | `direct` (feature `direct`) | a behaviour that replaces connections through a rendezvous by direct ones |
+//! | [`Behaviour`], [`Discovery`] | the peers at each rendezvous, for a swarm and as a stream |
+//! | [`AddressGuard`] | keeps identify from taking a rendezvous' address for the node's own |
+//! | [`Connection`] | one dial: `AsyncRead` and `AsyncWrite` |
+//! | `channel` | what a connection and its link share: two streams, turns, grants |
+//! | [`metrics`] | counters of links and connections |
+//! | `link` | one WebSocket to one rendezvous: its task, reconnection and heartbeat |
+//! | `probe` (feature `probe`) | opens a link step by step, to find what is wrong |
 //! | `proxy` (feature `proxy`) | which proxy leads to a rendezvous |
-//! | `probe` (feature `probe`) | the stages of opening a link, one after the other |
-//! | `percent` | text in URLs |
-//! | `hints` | what the behaviour tells the transport of its swarm |
-//! | `websocket`, `buffer` | messages over a byte stream, and the memory that they use again |
-//! | `crypto`, `certificate` | what encrypts TLS, and whom it trusts |
-//! | `activity` | what crosses the connections with each peer, for `direct` |
-//! | `words` | what others said, as it may be shown |
-//! | [`address`], [`Config`], [`error`] | what all of them speak of |
+//! | `rendezvous` (feature `rendezvous-server`) | the server; its own documentation has its map |
+//! | `runtime` | the clock, timers and tasks: Tokio's, or the browser's |
+//! | `secio` (feature `secio`) | the deprecated secure channel of old networks |
+//! | `plaintext` (feature `plaintext-insecure`) | connections without a secure channel |
+//! | `websocket`, `buffer` | messages over a byte stream, and their reusable memory |
+//! | [`protocol`] | packets, events, the client's session, streams: no IO, no clock; for client and server |
+//! | `crypto`, `certificate` | the TLS configuration and the trusted roots |
+//! | `token` | the secrets that a rendezvous may ask for |
+//! | `activity` | which bytes cross the connections to each peer, for `direct` |
+//! | `hints` | what the behaviour tells the transport about its swarm |
+//! | `limited`, `time`, `percent`, `sync` | rate-limited warnings, bounds of durations, percent-encoding, locks |
+//! | `words` | text from outside, escaped and cut for display |
+//! | [`address`], [`Config`], [`error`] | types that all modules share |
 //!
 //! # Cargo features
 //!
 //! All are off by default.
 //!
-//! * `rendezvous-server`: the server as a library, to embed.
-//! * `rendezvous`: that, the stand-alone `websocket-star-rendezvous`, PFX files and encrypted keys for its TLS, the PROXY
-//!   protocol, and the operator's page.
-//! * `tower`: the server as a `tower::Service`, to be mounted in axum and the like.
-//! * `metrics`: what the transport counts, for the registries of prometheus-client and of libp2p-metrics.
-//! * `proxy`: rendezvous that are reached through a proxy, by HTTP CONNECT or SOCKS 5; not in a browser, which has its own.
-//! * `direct`: [`direct::Behaviour`], which takes connections on to direct ones. It tells peers this node's IP addresses.
 //! * `preset`: [`preset::Star`], with noise and yamux.
-//! * `probe`: [`probe::Probe`], which takes the way to a rendezvous one stage after the other, to see where it ends.
+//! * `direct`: [`direct::Behaviour`]. It shows peers this node's IP addresses.
+//! * `proxy`: rendezvous through a proxy, by HTTP CONNECT or SOCKS 5. A browser has its own proxy settings.
+//! * `metrics`: a collector for prometheus-client and libp2p-metrics.
+//! * `probe`: [`probe::Probe`].
+//! * `rendezvous-server`: the server as a library.
+//! * `tower`: the server as a `tower::Service`, to mount it in axum.
+//! * `rendezvous`: the program `websocket-star-rendezvous`, with PFX files, encrypted keys, the PROXY protocol and the
+//!   operator's page.
+//! * `cluster`: several servers as one network.
 //! * `cli`: the command-line node `star`.
-//! * `secio`: `/secio/1.0.0`, and the preset for networks of js-libp2p up to 0.26. Deprecated, and weaker than noise.
+//! * `secio`: `/secio/1.0.0`, and the preset for js-libp2p up to 0.26. Deprecated, and weaker than noise.
 //! * `plaintext-insecure`: `/plaintext/1.0.0`, neither encrypted nor authenticated, for closed test networks.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -61,6 +62,7 @@ mod behaviour;
 mod buffer;
 #[cfg(not(target_arch = "wasm32"))]
 mod certificate;
+mod channel;
 mod config;
 mod connection;
 #[cfg(not(target_arch = "wasm32"))]
@@ -96,6 +98,7 @@ mod runtime;
 #[cfg(feature = "secio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "secio")))]
 pub mod secio;
+mod sync;
 mod time;
 mod token;
 mod transport;
@@ -121,7 +124,15 @@ pub use transport::WebSocketStarTransport;
 #[doc(hidden)]
 pub use websocket::fuzzing::websocket as fuzz_websocket;
 
-/// The README's snippets compile.
+/// The snippets of the README and of the guides compile.
 #[cfg(all(doctest, feature = "preset", feature = "tower"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod guides {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/access.md")]
+    struct Access;
+    #[doc = include_str!("../docs/embedding.md")]
+    struct Embedding;
+    #[doc = include_str!("../docs/nodes.md")]
+    struct Nodes;
+}

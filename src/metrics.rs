@@ -1,4 +1,4 @@
-//! What the links of a transport do, counted.
+//! Counters of what the links of a transport do.
 
 #[cfg(feature = "metrics")]
 mod prometheus;
@@ -12,10 +12,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{link::lock, protocol::stream::StreamError};
+use crate::{protocol::stream::StreamError, sync::lock};
 
-/// What a [`WebSocketStarTransport`](crate::WebSocketStarTransport) has done, to be looked at when the swarm has the transport. A
-/// clone is of the same transport.
+/// The counters of a [`WebSocketStarTransport`](crate::WebSocketStarTransport), which stay readable when a swarm has
+/// taken the transport. Clones refer to the same transport.
 ///
 /// With the feature `metrics` it is a collector for the registry of prometheus-client, which libp2p-metrics uses too:
 ///
@@ -33,73 +33,75 @@ use crate::{link::lock, protocol::stream::StreamError};
 #[derive(Debug, Clone, Default)]
 pub struct Metrics(pub(crate) Arc<Counts>);
 
-/// What a transport has done so far, and what it does now.
+/// The counters of a transport, and its present state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Links to rendezvous that are open, in the order in which they were opened.
+    /// The open links to rendezvous, in the order in which they were opened.
     pub links: Vec<LinkSnapshot>,
-    /// Links that were opened.
+    /// The number of links that were opened.
     pub links_opened: u64,
-    /// Links that were open, and are lost by an error.
+    /// The number of links that were open and were lost through an error.
     pub links_lost: u64,
-    /// Attempts to open a link that have failed.
+    /// The number of attempts to open a link that failed.
     pub links_failed: u64,
-    /// Joins of listeners that a rendezvous has acknowledged, those after a lost link included.
+    /// The number of joins of listeners that a rendezvous has acknowledged, including those after a lost link.
     pub joins: u64,
-    /// Joins of listeners that a rendezvous has refused, or not answered in time.
+    /// The number of joins of listeners that a rendezvous has refused or not answered in time.
     pub joins_failed: u64,
-    /// Dials that have become a connection.
+    /// The number of dials that have become a connection.
     pub dials: u64,
-    /// Dials that have failed, for whatever reason. One that was cancelled is none of either.
+    /// The number of dials that have failed, for whatever reason. A cancelled dial counts neither here nor as a
+    /// connection.
     pub dials_failed: u64,
-    /// Connections of peers that have dialled us.
+    /// The number of connections from peers that have dialled this node.
     pub accepted: u64,
-    /// Dials of peers that were refused here: for example, there were as many connections as may be.
+    /// The number of dials from peers that this node has refused: for example, because the maximum number of
+    /// connections was reached.
     pub refused: u64,
-    /// Bytes of connections that were given to a link to be sent.
+    /// The bytes of connections that were handed to a link to be sent.
     pub sent_bytes: u64,
-    /// Bytes of connections that have come.
+    /// The bytes of connections that were received.
     pub received_bytes: u64,
     resets: [u64; RESETS.len()],
 }
 
-/// A link that is open.
+/// An open link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LinkSnapshot {
-    /// The URL of its rendezvous, without a path.
+    /// The URL of the rendezvous, without a path.
     pub rendezvous: Arc<str>,
-    /// Listeners that have joined over it.
+    /// The number of listeners that have joined over this link.
     pub joined: usize,
-    /// Connections over it, and dials that are under way.
+    /// The number of connections and pending dials over this link.
     pub streams: usize,
-    /// How long the answer to the last heartbeat took, with all that went before it on the link. `None` before the first, which
-    /// goes when the rendezvous wants it: after 25 s, mostly.
+    /// The time that the answer to the last heartbeat took, including everything that was ahead of it on the link.
+    /// `None` before the first heartbeat. The rendezvous sets the interval, usually 25 s.
     pub round_trip: Option<Duration>,
 }
 
-/// Why a connection was reset, as [`StreamError`] has it.
+/// Why a connection was reset; see [`StreamError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reset {
-    /// The other peer gave up.
+    /// The other peer reset the stream.
     ByPeer,
     /// The link to the rendezvous was lost.
     LinkLost,
-    /// What came was not read in time, and held up the whole link.
+    /// Received data was not read in time, and held up the whole link.
     ReaderStalled,
     /// The other peer did not accept the stream in time.
     NotAccepted,
     /// The other peer sent more than it was granted.
     CreditExceeded,
-    /// The other peer kept credit that it did not use.
+    /// The other peer kept credit without using it.
     CreditKept,
-    /// The other peer sent what is no item.
+    /// The other peer sent something that is not an item.
     MalformedItem,
 }
 
-/// All reasons in their order, with the label of each.
+/// All reasons in the order of the enum, each with its label.
 const RESETS: [(Reset, &str); 7] = [
     (Reset::ByPeer, "by_peer"),
     (Reset::LinkLost, "link_lost"),
@@ -111,7 +113,7 @@ const RESETS: [(Reset, &str); 7] = [
 ];
 
 impl Reset {
-    /// `None` where nobody reads any more, which is no reset.
+    /// Returns the reason, or `None` for a stream that is no longer read, which is not a reset.
     pub(crate) fn of(error: &StreamError) -> Option<Self> {
         Some(match error {
             StreamError::ResetByPeer(_) => Self::ByPeer,
@@ -127,7 +129,7 @@ impl Reset {
 }
 
 impl Metrics {
-    /// What is counted now. The numbers are read one after the other, and not at one moment.
+    /// Returns the present values. They are read one after the other, not at a single moment.
     pub fn snapshot(&self) -> Snapshot {
         let counts = &self.0;
         let links = lock(&counts.links);
@@ -150,13 +152,13 @@ impl Metrics {
 }
 
 impl Snapshot {
-    /// How many connections were reset for that reason.
+    /// Returns the number of connections that were reset for this reason.
     pub fn resets(&self, reason: Reset) -> u64 {
         self.resets.get(reason as usize).copied().unwrap_or(0)
     }
 }
 
-/// What all links count.
+/// The counters of all links.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     links: Mutex<Vec<Arc<LinkCounts>>>,
@@ -175,7 +177,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// A link is open, until that is dropped.
+    /// Counts a link as open until the returned value is dropped.
     pub(crate) fn open_link(self: &Arc<Self>, rendezvous: Arc<str>) -> OpenLink {
         let link = Arc::new(LinkCounts {
             all: self.clone(),
@@ -190,7 +192,7 @@ impl Counts {
     }
 }
 
-/// What one link counts.
+/// The counters of one link.
 #[derive(Debug)]
 pub(crate) struct LinkCounts {
     all: Arc<Counts>,
@@ -218,7 +220,7 @@ impl LinkCounts {
         *lock(&self.round_trip) = Some(round_trip);
     }
 
-    /// A stream is there, until that is dropped.
+    /// Counts a stream until the returned value is dropped.
     pub(crate) fn open_stream(self: &Arc<Self>) -> OpenStream {
         self.streams.fetch_add(1, Relaxed);
         OpenStream(self.clone())
@@ -257,7 +259,7 @@ impl OpenStream {
     }
 
     pub(crate) fn reset(&self, reason: Reset) {
-        // They are in the order of the reasons.
+        // The counters are in the order of the reasons.
         if let Some(count) = self.0.all.resets.get(reason as usize) {
             count.fetch_add(1, Relaxed);
         }

@@ -18,17 +18,17 @@ use web_time::Instant;
 
 use self::receive::Intake;
 use super::{
-    channels::Channels,
     driver::Driver,
     heartbeat::{Due, Heartbeat},
-    lock,
     socket::{self, WebSocket},
 };
 use crate::{
+    channel::Channels,
     error::LinkError,
     metrics::OpenLink,
     protocol::{engine_io, session::Session, stream::StreamError},
     runtime::{Changed, Timer, now},
+    sync::lock,
 };
 
 /// The maximum number of answers that may wait to be sent while the rendezvous goes on asking.

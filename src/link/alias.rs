@@ -4,8 +4,11 @@
 //! contains a host at which no peer has joined, and whose certificate cannot be verified. Only the port, the scheme and
 //! the IP address are left. They are compared with the known names.
 
-use super::{Links, global::is_global, lock};
-use crate::address::{Rendezvous, StarAddr};
+use super::{Links, global::is_global};
+use crate::{
+    address::{Rendezvous, StarAddr},
+    sync::lock,
+};
 
 /// The maximum number of names that are looked up for one dial.
 const MAX_LOOKUPS: usize = 4;

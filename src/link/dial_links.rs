@@ -16,8 +16,7 @@ use libp2p_core::transport::ListenerId;
 use libp2p_identity::PeerId;
 use web_time::Instant;
 
-use super::lock;
-use crate::address::Rendezvous;
+use crate::{address::Rendezvous, sync::lock};
 
 /// The time between two links to rendezvous that are new to us.
 const PACE: Duration = Duration::from_secs(1);

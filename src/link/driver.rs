@@ -22,7 +22,7 @@ use super::{
     Command, Context, LinkEvent, Mailbox,
     active::{Active, Lost},
     backoff::Backoff,
-    lock, socket,
+    socket,
     users::{Dial, Listener, Users},
 };
 use crate::{
@@ -30,6 +30,7 @@ use crate::{
     error::{DialError, Error, JoinError, LinkError},
     protocol::event::DialId,
     runtime::{Changed, Changes, Timer, now},
+    sync::lock,
 };
 
 /// The task of one link.

@@ -7,9 +7,6 @@
 //! * [`active`] serves an open link.
 //! * [`socket`] opens the WebSocket: natively over a TCP stream that [`connect`] opens, and in a browser with the
 //!   browser's own WebSocket.
-//! * [`channel`] is the state that a connection and its link share, and [`channels`] holds all channels of a link.
-//!   [`turns`] decides which channel sends next, [`pledges`] how much the channels may grant, and [`hold_up`] measures
-//!   how long a channel holds up the others.
 //! * [`alias`] finds the link that an address means, and [`lookups`] looks up names for it.
 //! * [`routes`] keeps what is known of addresses from earlier links, and [`refusals`] which rendezvous have refused us.
 //!   Both are [`kept`] from one link to the next.
@@ -21,30 +18,25 @@
 mod active;
 mod alias;
 mod backoff;
-mod channel;
-mod channels;
 #[cfg(not(target_arch = "wasm32"))]
 mod connect;
 mod dial_links;
 mod driver;
 mod global;
 mod heartbeat;
-mod hold_up;
 mod kept;
 mod lookups;
 mod place;
-mod pledges;
 mod refusals;
 mod routes;
 mod socket;
 mod spellings;
-mod turns;
 mod users;
 
 use std::{
     collections::{HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     task::Waker,
     time::Duration,
 };
@@ -62,8 +54,7 @@ pub(crate) use self::global::embedded_v4;
 #[cfg(all(feature = "probe", not(target_arch = "wasm32")))]
 pub use self::socket::probe;
 pub(crate) use self::{
-    channel::Channel, dial_links::Listening, refusals::Refusals, routes::KeptRoutes,
-    socket::SocketConfig,
+    dial_links::Listening, refusals::Refusals, routes::KeptRoutes, socket::SocketConfig,
 };
 use self::{
     dial_links::{DialLinks, Standing},
@@ -73,12 +64,14 @@ use self::{
 };
 use crate::{
     address::{Rendezvous, StarAddr},
+    channel::{Channel, Ready},
     connection::Connection,
     discovery::Announcer,
     error::{Error, LinkError},
     metrics::Counts,
     protocol::{event::DialId, session::Settings, stream::Budgets},
     runtime::{Handle, now},
+    sync::lock,
 };
 
 /// A request to a link.
@@ -318,8 +311,8 @@ impl Links {
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     commands: Mutex<Commands>,
-    ready: Mutex<Ready>,
-    waker: AtomicWaker,
+    /// The channels that have something to do, and the waker of the link's task.
+    ready: Arc<Ready<Channel>>,
     /// The addresses of the rendezvous' host when the link was last opened.
     addresses: Mutex<Vec<IpAddr>>,
     /// The spellings that the peers there use for their addresses.
@@ -335,15 +328,6 @@ struct Commands {
     closed: bool,
     /// The link ends because another one takes its place.
     gives_way: bool,
-}
-
-/// The channels for which the link has something to do. Each channel is at most once in each queue.
-#[derive(Debug, Default)]
-struct Ready {
-    /// The channels that have something to send.
-    sending: VecDeque<Arc<Channel>>,
-    /// The channels that may have to grant something.
-    granting: VecDeque<Arc<Channel>>,
 }
 
 impl Mailbox {
@@ -412,40 +396,13 @@ impl Mailbox {
         lock(&self.commands).queue.pop_front()
     }
 
-    /// Passes the channels that became ready to `send`, and appends those that may have to grant to `granting`.
-    fn take_ready(&self, send: impl FnMut(Arc<Channel>), granting: &mut VecDeque<Arc<Channel>>) {
-        let mut ready = lock(&self.ready);
-        granting.append(&mut ready.granting);
-        let sending = std::mem::take(&mut ready.sending);
-        // Lock order: a channel locks itself first and the mailbox second. `send` locks channels, so the mailbox is
-        // unlocked here.
-        drop(ready);
-        sending.into_iter().for_each(send);
-    }
-
-    fn push_ready(&self, channel: Arc<Channel>) {
-        lock(&self.ready).sending.push_back(channel);
-        self.wake();
-    }
-
-    fn push_granting(&self, channel: Arc<Channel>) {
-        lock(&self.ready).granting.push_back(channel);
-        self.wake();
-    }
-
     fn register(&self, waker: &Waker) {
-        self.waker.register(waker);
+        self.ready.register(waker);
     }
 
     fn wake(&self) {
-        self.waker.wake();
+        self.ready.wake();
     }
-}
-
-/// Locks a mutex. State left by a panicking thread is still consistent, because nothing here panics halfway through a
-/// change.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

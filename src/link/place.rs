@@ -7,12 +7,12 @@ use libp2p_identity::PeerId;
 use super::{
     Links,
     dial_links::{DialLinks, Open, gives_way},
-    lock,
 };
 use crate::{
     address::Rendezvous,
     error::Error,
     runtime::{now, sleep_apart},
+    sync::lock,
 };
 
 /// The place of a dial that waits for its link. Dropping it gives up the place.

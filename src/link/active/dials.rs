@@ -7,15 +7,17 @@ use libp2p_identity::PeerId;
 use super::Active;
 use crate::{
     address::StarAddr,
+    channel::Channel,
     connection::Connection,
     discovery::{self, Place},
     error::{DialError, JoinError},
-    link::{Command, LinkEvent, channel::Channel, driver::Change, lock},
+    link::{Command, LinkEvent, driver::Change},
     protocol::{
         event::{DialId, Side},
         session::Output,
         stream::StreamError,
     },
+    sync::lock,
 };
 
 /// The maximum number of spellings that are tried for one dial. A rendezvous may announce more and more of them.
@@ -77,9 +79,12 @@ impl Active<'_> {
     }
 
     fn open_channel(&mut self, dial_id: DialId, side: Side) -> Arc<Channel> {
-        let (budgets, mailbox) = (self.driver.context.budgets, self.driver.mailbox.clone());
+        let (budgets, ready) = (
+            self.driver.context.budgets,
+            self.driver.mailbox.ready.clone(),
+        );
         let stream = self.counts.open_stream();
-        let channel = Channel::new(dial_id, side, budgets, mailbox, stream);
+        let channel = Channel::new(dial_id, side, budgets, ready, stream);
         self.channels.insert(channel.clone());
         channel
     }

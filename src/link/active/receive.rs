@@ -11,11 +11,9 @@ use web_time::Instant;
 
 use super::{Active, MAX_ANSWERS};
 use crate::{
+    channel::Channel,
     error::{LinkError, ProtocolError},
-    link::{
-        channel::Channel,
-        socket::{closed, read_error},
-    },
+    link::socket::{closed, read_error},
     protocol::{
         event::{StreamEvent, StreamName},
         session::Received,

@@ -7,8 +7,9 @@ use std::{
 
 use super::Active;
 use crate::{
+    channel::{Channel, Turn},
     error::LinkError,
-    link::{channel::Channel, socket::GATHERED, turns::Turn},
+    link::socket::GATHERED,
     protocol::{
         event::{End, Event, Side, StreamEvent},
         stream::Transmit,
@@ -20,7 +21,7 @@ impl Active<'_> {
     /// Writes what waits: heartbeats, then events and grants, then the items of the channels in turn. Returns whether
     /// everything is written.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkError> {
-        self.channels.take_ready(&self.driver.mailbox);
+        self.channels.take_ready(&self.driver.mailbox.ready);
         // Ends are flushed before more is written. Under load there is always more, and a connection that closes would
         // wait for all of it.
         if self.channels.has_ending() && !self.poll_flush(cx)? {

@@ -58,9 +58,9 @@ use crate::{
     error::LinkError,
     link::{
         connect::Routes,
-        lock,
         socket::{Deadline, SocketConfig, begin, leave},
     },
+    sync::lock,
 };
 
 /// The stages of opening a link to a rendezvous. Each stage may take the connect timeout of the configuration.

@@ -29,9 +29,9 @@ use super::{Deadline, Io, Route, Routes, connect_tcp};
 use crate::{
     address::Rendezvous,
     error::{LinkError, ProxyError},
-    link::lock,
     protocol::excerpt,
     proxy::{Proxy, Speaks},
+    sync::lock,
     words::Words,
 };
 

@@ -8,8 +8,7 @@ use std::{
 use web_time::Instant;
 
 use super::{
-    Mailbox,
-    channel::Channel,
+    Channel, Ready,
     pledges::Pledges,
     turns::{Ended, Turn, Turns},
 };
@@ -21,7 +20,7 @@ use crate::protocol::{
 
 /// The channels of a link. They end with the link.
 #[derive(Default)]
-pub(super) struct Channels {
+pub(crate) struct Channels {
     open: HashMap<DialId, Arc<Channel>>,
     /// The channels that have something to send.
     turns: Turns<Arc<Channel>>,
@@ -33,28 +32,28 @@ pub(super) struct Channels {
 }
 
 impl Channels {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.open.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    pub(super) fn get(&self, dial_id: &str) -> Option<&Arc<Channel>> {
+    pub(crate) fn get(&self, dial_id: &str) -> Option<&Arc<Channel>> {
         self.open.get(dial_id)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Channel>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Channel>> {
         self.open.values()
     }
 
-    pub(super) fn insert(&mut self, channel: Arc<Channel>) {
+    pub(crate) fn insert(&mut self, channel: Arc<Channel>) {
         self.open.insert(channel.dial_id().clone(), channel);
     }
 
     /// Forgets the channel if nothing more comes or goes on it.
-    pub(super) fn forget_if_over(&mut self, channel: &Channel) {
+    pub(crate) fn forget_if_over(&mut self, channel: &Channel) {
         if channel.is_over() && self.open.remove(channel.dial_id()).is_some() {
             channel.forgotten(&mut self.pledges);
         }
@@ -62,7 +61,7 @@ impl Channels {
 
     /// Makes the channels give back the credit that they do not need. The caller calls this every few seconds. Gives up
     /// the channels whose peer has kept credit that it does not need for `limit` calls.
-    pub(super) fn give_back(&mut self, now: Instant, limit: Option<u32>) {
+    pub(crate) fn give_back(&mut self, now: Instant, limit: Option<u32>) {
         for channel in self.open.values() {
             let times = channel.give_back(now, &mut self.pledges);
             if limit.is_some_and(|limit| times >= limit) {
@@ -71,18 +70,18 @@ impl Channels {
         }
     }
 
-    /// Takes the channels that have something to send or to grant from the mailbox.
-    pub(super) fn take_ready(&mut self, mailbox: &Mailbox) {
+    /// Takes the channels that have something to send or to grant from the queue.
+    pub(crate) fn take_ready(&mut self, ready: &Ready<Channel>) {
         let turns = &mut self.turns;
         let wait = |channel: Arc<Channel>| {
             let (last, bytes) = channel.next_turn();
             turns.push(channel, last, bytes);
         };
-        mailbox.take_ready(wait, &mut self.granting);
+        ready.take(wait, &mut self.granting);
     }
 
     /// Returns the next grant as a text frame. The total pledge of each connection is at most `most`.
-    pub(super) fn poll_grant(&mut self, now: Instant, most: u64) -> Option<String> {
+    pub(crate) fn poll_grant(&mut self, now: Instant, most: u64) -> Option<String> {
         while let Some(channel) = self.granting.pop_front() {
             if let Some(grant) = channel.poll_grant(now, &mut self.pledges, most) {
                 return Some(accept(&channel, grant));
@@ -92,26 +91,26 @@ impl Channels {
     }
 
     /// Returns the channel whose turn is next.
-    pub(super) fn next_turn(&mut self) -> Option<(Arc<Channel>, Turn)> {
+    pub(crate) fn next_turn(&mut self) -> Option<(Arc<Channel>, Turn)> {
         self.turns.pop()
     }
 
     /// Queues a channel again after its turn.
-    pub(super) fn end_turn(&mut self, channel: Arc<Channel>, turn: Ended, next_bytes: usize) {
+    pub(crate) fn end_turn(&mut self, channel: Arc<Channel>, turn: Ended, next_bytes: usize) {
         self.turns.push(channel, turn, next_bytes);
     }
 
     /// Notes that the end of the channel's direction is with the socket.
-    pub(super) fn push_ending(&mut self, channel: Arc<Channel>) {
+    pub(crate) fn push_ending(&mut self, channel: Arc<Channel>) {
         self.ending.push(channel);
     }
 
-    pub(super) fn has_ending(&self) -> bool {
+    pub(crate) fn has_ending(&self) -> bool {
         !self.ending.is_empty()
     }
 
     /// Handles that the socket has written everything it was given.
-    pub(super) fn handle_flushed(&mut self) {
+    pub(crate) fn handle_flushed(&mut self) {
         for channel in self.ending.drain(..) {
             channel.flushed();
         }
@@ -122,7 +121,7 @@ impl Drop for Channels {
     fn drop(&mut self) {
         for channel in self.open.values().chain(&self.ending) {
             channel.reset(StreamError::LinkLost);
-            // The channel may still be in the mailbox, for the next link.
+            // The channel may still be in the queue, for the next link.
             channel.forgotten(&mut self.pledges);
         }
     }

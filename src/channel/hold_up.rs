@@ -11,14 +11,14 @@ const FORGOTTEN: u32 = 10;
 
 /// The time for which a connection has recently held up its link.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct HoldUps {
+pub(crate) struct HoldUps {
     held: Duration,
     until: Option<Instant>,
 }
 
 impl HoldUps {
     /// Returns for how long the link was held up, without the part that is forgotten by `now`.
-    pub(super) fn held(&self, now: Instant) -> Duration {
+    pub(crate) fn held(&self, now: Instant) -> Duration {
         let since = self
             .until
             .map_or(Duration::ZERO, |until| now.saturating_duration_since(until));
@@ -26,7 +26,7 @@ impl HoldUps {
     }
 
     /// Adds a hold-up of the link.
-    pub(super) fn add(&mut self, since: Instant, until: Instant) {
+    pub(crate) fn add(&mut self, since: Instant, until: Instant) {
         let length = until.saturating_duration_since(since);
         if length >= SHORTEST {
             self.held = self.held(since).saturating_add(length);

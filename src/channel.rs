@@ -1,5 +1,11 @@
 //! The state that a connection and its link share: a pair of streams, and the wakers of the tasks that wait for it.
 
+mod channels;
+mod hold_up;
+mod pledges;
+mod ready;
+mod turns;
+
 use std::{
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
@@ -9,18 +15,19 @@ use std::{
 use bytes::Bytes;
 use web_time::Instant;
 
-use super::{
-    Mailbox,
+pub(crate) use self::{channels::Channels, ready::Ready, turns::Turn};
+use self::{
     hold_up::HoldUps,
-    lock,
     pledges::{Pledges, Share},
-    turns::{self, Turn},
 };
-use crate::metrics::{OpenStream, Reset};
-use crate::protocol::{
-    credit::{FIRST, Grant},
-    event::{DialId, End, Side, StreamName},
-    stream::{Budgets, Pair, Read, Refused, StreamError, Transmit},
+use crate::{
+    metrics::{OpenStream, Reset},
+    protocol::{
+        credit::{FIRST, Grant},
+        event::{DialId, End, Side, StreamName},
+        stream::{Budgets, Pair, Read, Refused, StreamError, Transmit},
+    },
+    sync::lock,
 };
 
 #[derive(Debug)]
@@ -32,18 +39,18 @@ pub(crate) struct Channel {
     queue_header: Bytes,
     budgets: Budgets,
     state: Mutex<State>,
-    mailbox: Arc<Mailbox>,
+    ready: Arc<Ready<Self>>,
     counted: OpenStream,
 }
 
 /// The data that a channel sends in one turn.
 #[derive(Debug)]
-pub(super) struct Sent {
-    pub(super) what: Transmit,
+pub(crate) struct Sent {
+    pub(crate) what: Transmit,
     /// The end of the turn.
-    pub(super) turn: turns::Ended,
+    pub(crate) turn: turns::Ended,
     /// The number of bytes to send in the next turn.
-    pub(super) next_bytes: usize,
+    pub(crate) next_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -51,11 +58,11 @@ struct State {
     pair: Pair,
     reader: Option<Waker>,
     writer: Option<Waker>,
-    /// Whether the channel is in the mailbox or with the link, so that it need not be queued again.
+    /// Whether the channel is in the queue or with the link, so that it need not be queued again.
     scheduled: bool,
     /// The end of the channel's last turn.
     last_turn: turns::Ended,
-    /// Whether the link is to ask the channel for a grant. The channel is then in the mailbox or with the link for
+    /// Whether the link is to ask the channel for a grant. The channel is then in the queue or with the link for
     /// that.
     granting: bool,
     /// Whether we have accepted the other peer's stream. Only then may we send further accepts.
@@ -143,7 +150,7 @@ impl Channel {
         let read = state.pair.source.read(buffer);
         if state.parked && state.pair.source.cost() <= self.budgets.receive / 2 {
             state.parked = false;
-            self.mailbox.wake();
+            self.ready.wake();
         }
         self.schedule_grant(&mut state);
         match read {
@@ -215,7 +222,7 @@ impl Channel {
         state.is_whole = false;
         (state.reader, state.writer) = (None, None);
         if std::mem::take(&mut state.parked) {
-            self.mailbox.wake();
+            self.ready.wake();
         }
         self.schedule(state);
     }
@@ -223,11 +230,11 @@ impl Channel {
 
 /// The methods for the link.
 impl Channel {
-    pub(super) fn new(
+    pub(crate) fn new(
         dial_id: DialId,
         side: Side,
         budgets: Budgets,
-        mailbox: Arc<Mailbox>,
+        ready: Arc<Ready<Self>>,
         counted: OpenStream,
     ) -> Arc<Self> {
         let stream = StreamName {
@@ -256,25 +263,25 @@ impl Channel {
                 our_end: OurEnd::Ahead,
                 is_whole: false,
             }),
-            mailbox,
+            ready,
             counted,
         })
     }
 
-    pub(super) fn dial_id(&self) -> &DialId {
+    pub(crate) fn dial_id(&self) -> &DialId {
         &self.dial_id
     }
 
-    pub(super) fn queue_header(&self) -> Bytes {
+    pub(crate) fn queue_header(&self) -> Bytes {
         self.queue_header.clone()
     }
 
-    pub(super) fn side(&self) -> Side {
+    pub(crate) fn side(&self) -> Side {
         self.side
     }
 
     /// Returns the name of the stream that `sender` sends.
-    pub(super) fn stream(&self, sender: Side) -> StreamName<'_> {
+    pub(crate) fn stream(&self, sender: Side) -> StreamName<'_> {
         StreamName {
             dial_id: self.dial_id.as_str(),
             sender,
@@ -282,7 +289,7 @@ impl Channel {
     }
 
     /// Delivers an item to the connection. If there is no room, returns the item; the link is woken when there is room.
-    pub(super) fn deliver(self: &Arc<Self>, now: Instant, item: Bytes) -> Result<(), Refused> {
+    pub(crate) fn deliver(self: &Arc<Self>, now: Instant, item: Bytes) -> Result<(), Refused> {
         let len = item.len();
         let mut state = lock(&self.state);
         let result = state.pair.source.receive(now, item);
@@ -296,7 +303,7 @@ impl Channel {
     }
 
     /// Delivers an item that was returned before.
-    pub(super) fn redeliver(&self, item: Bytes) -> Result<(), Bytes> {
+    pub(crate) fn redeliver(&self, item: Bytes) -> Result<(), Bytes> {
         let len = item.len();
         let mut state = lock(&self.state);
         let result = state.pair.source.push(item);
@@ -309,17 +316,17 @@ impl Channel {
     }
 
     /// Returns for how long the link was held up by now because this channel had no room.
-    pub(super) fn held_up(&self, now: Instant) -> Duration {
+    pub(crate) fn held_up(&self, now: Instant) -> Duration {
         lock(&self.state).hold_ups.held(now)
     }
 
     /// Records that this channel held up the link.
-    pub(super) fn add_hold_up(&self, since: Instant, until: Instant) {
+    pub(crate) fn add_hold_up(&self, since: Instant, until: Instant) {
         lock(&self.state).hold_ups.add(since, until);
     }
 
     /// Handles an accept of our stream, or a further grant for it.
-    pub(super) fn accepted(self: &Arc<Self>, grant: Option<Grant>) {
+    pub(crate) fn accepted(self: &Arc<Self>, grant: Option<Grant>) {
         let mut state = lock(&self.state);
         match grant {
             Some(grant) => state.pair.granted(grant),
@@ -331,12 +338,12 @@ impl Channel {
     }
 
     /// Notes that we have accepted the other peer's stream.
-    pub(super) fn accepting(&self) {
+    pub(crate) fn accepting(&self) {
         lock(&self.state).accepting = true;
     }
 
     /// Returns the grant to send for the other peer's stream, if there is one. The total pledge is at most `most`.
-    pub(super) fn poll_grant(
+    pub(crate) fn poll_grant(
         &self,
         now: Instant,
         pledges: &mut Pledges,
@@ -359,7 +366,7 @@ impl Channel {
     /// Gives back the credit that our stream does not need. The caller calls this every few seconds. Returns how many
     /// times in a row the other peer has kept credit that it does not need: in that time it has used less than a first
     /// credit.
-    pub(super) fn give_back(self: &Arc<Self>, now: Instant, pledges: &mut Pledges) -> u32 {
+    pub(crate) fn give_back(self: &Arc<Self>, now: Instant, pledges: &mut Pledges) -> u32 {
         let mut state = lock(&self.state);
         state.account(now, pledges);
         if let Some(returned) = state.pair.give_back() {
@@ -379,12 +386,12 @@ impl Channel {
     }
 
     /// Releases the pledge of a channel that is over and that the link has forgotten.
-    pub(super) fn forgotten(&self, pledges: &mut Pledges) {
+    pub(crate) fn forgotten(&self, pledges: &mut Pledges) {
         let share = std::mem::take(&mut lock(&self.state).share);
         pledges.change(share, Share::default());
     }
 
-    pub(super) fn ended(&self, end: End) {
+    pub(crate) fn ended(&self, end: End) {
         let mut state = lock(&self.state);
         if matches!(end, End::Error(_)) {
             self.count_reset(&mut state, Some(Reset::ByPeer));
@@ -393,13 +400,13 @@ impl Channel {
         state.wake_both();
     }
 
-    pub(super) fn stopped(&self) {
+    pub(crate) fn stopped(&self) {
         let mut state = lock(&self.state);
         state.pair.stopped();
         state.wake_writer();
     }
 
-    pub(super) fn reset(&self, error: StreamError) {
+    pub(crate) fn reset(&self, error: StreamError) {
         let mut state = lock(&self.state);
         if matches!(state.our_end, OurEnd::WithLink) {
             state.our_end = OurEnd::Lost(error.clone());
@@ -420,7 +427,7 @@ impl Channel {
     }
 
     /// Resets both directions, and tells the other peer the reason.
-    pub(super) fn abort(self: &Arc<Self>, error: StreamError, reason: &str) {
+    pub(crate) fn abort(self: &Arc<Self>, error: StreamError, reason: &str) {
         let mut state = lock(&self.state);
         self.count_reset(&mut state, Reset::of(&error));
         state.pair.abort(error, reason);
@@ -430,7 +437,7 @@ impl Channel {
     }
 
     /// Returns the next thing to send in this turn. `None` removes the channel from the schedule.
-    pub(super) fn transmit(&self, turn: Turn) -> Option<Sent> {
+    pub(crate) fn transmit(&self, turn: Turn) -> Option<Sent> {
         let mut state = lock(&self.state);
         let transmit = state.pair.poll_transmit();
         state.scheduled = transmit.is_some();
@@ -454,13 +461,13 @@ impl Channel {
     }
 
     /// Returns the end of the channel's last turn, and the number of bytes that it sends in the next one.
-    pub(super) fn next_turn(&self) -> (turns::Ended, usize) {
+    pub(crate) fn next_turn(&self) -> (turns::Ended, usize) {
         let state = lock(&self.state);
         (state.last_turn, state.pair.sink.next_bytes())
     }
 
     /// Handles that the socket has everything that [`transmit`](Self::transmit) returned.
-    pub(super) fn flushed(&self) {
+    pub(crate) fn flushed(&self) {
         let mut state = lock(&self.state);
         if matches!(state.our_end, OurEnd::WithLink) {
             state.our_end = OurEnd::Flushed;
@@ -469,7 +476,7 @@ impl Channel {
     }
 
     /// Returns whether our stream has been waiting to be accepted for `timeout` at `now`.
-    pub(super) fn is_unaccepted_for(&self, timeout: Duration, now: Instant) -> bool {
+    pub(crate) fn is_unaccepted_for(&self, timeout: Duration, now: Instant) -> bool {
         let mut state = lock(&self.state);
         if !state.pair.sink.is_waiting_for_accept() {
             state.unaccepted_since = None;
@@ -479,24 +486,24 @@ impl Channel {
         now.saturating_duration_since(since) >= timeout
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         lock(&self.state).pair.is_over()
     }
 
-    /// Puts the channel in the mailbox if there is a grant or returned credit to send to the other peer.
+    /// Puts the channel in the queue if there is a grant or returned credit to send to the other peer.
     fn schedule_grant(self: &Arc<Self>, state: &mut State) {
         let is_due = state.pair.source.is_grant_due() || state.returned > 0;
         if is_due && !std::mem::replace(&mut state.granting, true) {
-            self.mailbox.push_granting(self.clone());
+            self.ready.push_granting(self.clone());
         }
     }
 
-    /// Puts the channel in the mailbox if it has something to send and is not there yet.
+    /// Puts the channel in the queue if it has something to send and is not there yet.
     fn schedule(self: &Arc<Self>, mut state: std::sync::MutexGuard<'_, State>) {
         if !state.scheduled && state.pair.is_ready() {
             state.scheduled = true;
             drop(state);
-            self.mailbox.push_ready(self.clone());
+            self.ready.push_sending(self.clone());
         }
     }
 }
@@ -509,5 +516,4 @@ fn store(slot: &mut Option<Waker>, cx: &Context<'_>) {
 }
 
 #[cfg(test)]
-#[path = "channel_tests.rs"]
 mod tests;

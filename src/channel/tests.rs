@@ -4,7 +4,7 @@ use std::{
     task::Wake,
 };
 
-use super::{super::channels::Channels, *};
+use super::*;
 
 #[derive(Default)]
 struct Wakes(AtomicUsize);
@@ -81,7 +81,7 @@ fn a_close_fails_when_the_link_is_lost_before_the_socket_has_the_end() {
 }
 
 /// Returns a channel whose peer knows credits.
-fn opened(mailbox: &Arc<Mailbox>) -> Arc<Channel> {
+fn opened(ready: &Arc<Ready<Channel>>) -> Arc<Channel> {
     let budgets = Budgets {
         receive: 1000,
         send: 1000,
@@ -91,7 +91,7 @@ fn opened(mailbox: &Arc<Mailbox>) -> Arc<Channel> {
         DialId::random(),
         Side::Dialer,
         budgets,
-        mailbox.clone(),
+        ready.clone(),
         counted(),
     );
     channel.accepted(Some(Grant::FIRST));
@@ -99,8 +99,8 @@ fn opened(mailbox: &Arc<Mailbox>) -> Arc<Channel> {
 }
 
 /// Returns such a channel with unread data and a further grant.
-fn busy(mailbox: &Arc<Mailbox>, pledges: &mut Pledges) -> Arc<Channel> {
-    let channel = opened(mailbox);
+fn busy(ready: &Arc<Ready<Channel>>, pledges: &mut Pledges) -> Arc<Channel> {
+    let channel = opened(ready);
     let item = Bytes::from_static(&[0; 9000]);
     assert_eq!(channel.deliver(Instant::now(), item), Ok(()));
     let grant = channel.poll_grant(Instant::now(), pledges, u64::MAX);
@@ -113,14 +113,14 @@ fn busy(mailbox: &Arc<Mailbox>, pledges: &mut Pledges) -> Arc<Channel> {
 
 #[test]
 fn what_was_pledged_on_a_lost_link_is_free_once() {
-    let mailbox = Arc::<Mailbox>::default();
+    let ready = Arc::<Ready<Channel>>::default();
     let mut lost = Pledges::default();
-    let channel = busy(&mailbox, &mut lost);
+    let channel = busy(&ready, &mut lost);
     let share = lock(&channel.state).share;
     assert_ne!(share, Share::default());
     channel.reset(StreamError::LinkLost);
     channel.forgotten(&mut lost);
-    // The channel was in the mailbox, and the next link asks it for grants.
+    // The channel was in the ready, and the next link asks it for grants.
     let mut next = Pledges::default();
     assert_eq!(
         channel.poll_grant(Instant::now(), &mut next, u64::MAX),
@@ -131,22 +131,22 @@ fn what_was_pledged_on_a_lost_link_is_free_once() {
 
 #[test]
 fn a_grant_that_was_not_to_be_had_is_asked_for_again() {
-    let mailbox = Arc::<Mailbox>::default();
+    let ready = Arc::<Ready<Channel>>::default();
     let mut pledges = Pledges::default();
-    let channel = busy(&mailbox, &mut pledges);
+    let channel = busy(&ready, &mut pledges);
     let item = Bytes::from_static(&[0; 12_000]);
     assert_eq!(channel.deliver(Instant::now(), item), Ok(()));
     let mut asked = VecDeque::new();
-    mailbox.take_ready(drop, &mut asked);
+    ready.take_ready(drop, &mut asked);
     assert_eq!(
         channel.poll_grant(Instant::now(), &mut pledges, FIRST),
         None
     );
     asked.clear();
-    mailbox.take_ready(drop, &mut asked);
+    ready.take_ready(drop, &mut asked);
     assert_eq!(asked.len(), 0);
     assert_eq!(channel.give_back(Instant::now(), &mut pledges), 0);
-    mailbox.take_ready(drop, &mut asked);
+    ready.take_ready(drop, &mut asked);
     assert_eq!(asked.len(), 1);
     let grant = channel.poll_grant(Instant::now(), &mut pledges, u64::MAX);
     assert!(grant.is_some());
@@ -155,16 +155,16 @@ fn a_grant_that_was_not_to_be_had_is_asked_for_again() {
 /// Others wait for the credit that this peer keeps.
 #[test]
 fn a_peer_that_keeps_credit_for_nothing_loses_its_connection() {
-    let (mailbox, wakes) = (Arc::<Mailbox>::default(), Arc::new(Wakes::default()));
+    let (ready, wakes) = (Arc::<Ready<Channel>>::default(), Arc::new(Wakes::default()));
     let mut channels = Channels::default();
-    let channel = opened(&mailbox);
+    let channel = opened(&ready);
     channel.accepting();
     channels.insert(channel.clone());
     for _ in 0..50 {
         let _ = poll(&wakes, |cx| channel.poll_read(cx, &mut [0; 100_000]));
         let item = Bytes::from_static(&[0; 9000]);
         assert_eq!(channel.deliver(Instant::now(), item), Ok(()));
-        channels.take_ready(&mailbox);
+        channels.take_ready(&ready);
         while channels.poll_grant(Instant::now(), u64::MAX).is_some() {}
     }
     assert!(lock(&channel.state).pair.source.kept().is_some());

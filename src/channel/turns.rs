@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 const TURN: u64 = 256;
 
 #[derive(Debug)]
-pub(super) struct Turns<T> {
+pub(crate) struct Turns<T> {
     /// The waiting channels and their virtual starts, ordered by virtual end and then by arrival.
     waiting: BTreeMap<(u64, u64), (u64, T)>,
     /// The latest virtual start of all turns until now.
@@ -20,15 +20,15 @@ pub(super) struct Turns<T> {
 
 /// The virtual end of a channel's last turn.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Ended(u64);
+pub(crate) struct Ended(u64);
 
 /// A turn: its virtual start.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Turn(u64);
+pub(crate) struct Turn(u64);
 
 impl Turn {
     /// Returns the virtual end of the turn if `bytes` are sent in it.
-    pub(super) fn end(self, bytes: usize) -> Ended {
+    pub(crate) fn end(self, bytes: usize) -> Ended {
         Ended(after(self.0, bytes))
     }
 }
@@ -45,7 +45,7 @@ impl<T> Default for Turns<T> {
 
 impl<T> Turns<T> {
     /// Queues `who`, which has `bytes` to send in its next turn.
-    pub(super) fn push(&mut self, who: T, last: Ended, bytes: usize) {
+    pub(crate) fn push(&mut self, who: T, last: Ended, bytes: usize) {
         self.count += 1;
         let start = last.0.max(self.now);
         let end = after(start, bytes);
@@ -53,7 +53,7 @@ impl<T> Turns<T> {
     }
 
     /// Returns the one whose turn is next.
-    pub(super) fn pop(&mut self) -> Option<(T, Turn)> {
+    pub(crate) fn pop(&mut self) -> Option<(T, Turn)> {
         let (_, (start, who)) = self.waiting.pop_first()?;
         self.now = self.now.max(start);
         Some((who, Turn(start)))

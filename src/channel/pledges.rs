@@ -24,7 +24,7 @@ static PLEDGED: AtomicU64 = AtomicU64::new(0);
 /// The amounts that a connection takes of the shared limits, in addition to its first credit, which every connection
 /// has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Share {
+pub(crate) struct Share {
     /// The amount that may have to be held.
     pledged: u64,
     /// The amount that may be on its way over the link, in bytes. For a connection with a long round trip, this is more
@@ -34,7 +34,7 @@ pub(super) struct Share {
 
 impl Share {
     /// Returns the share of a connection with these pledged and in-use amounts.
-    pub(super) fn new(pledged: u64, in_use: u64) -> Self {
+    pub(crate) fn new(pledged: u64, in_use: u64) -> Self {
         Self {
             pledged: pledged.saturating_sub(FIRST),
             in_use: in_use.min(MOST_IN_USE).saturating_sub(FIRST),
@@ -44,14 +44,14 @@ impl Share {
 
 /// The shares of the connections of one link, added up.
 #[derive(Debug, Default)]
-pub(super) struct Pledges(Share);
+pub(crate) struct Pledges(Share);
 
 impl Pledges {
     /// Returns what a connection with the share `own` may pledge, at most `most`.
     ///
     /// A connection gets at most as much as it leaves free. So something is always left for others, however many
     /// connections have taken their share.
-    pub(super) fn allowance(&self, own: Share, most: u64) -> Allowance {
+    pub(crate) fn allowance(&self, own: Share, most: u64) -> Allowance {
         let share = |total: u64, taken: u64, own: u64| {
             let others = taken.saturating_sub(own);
             total.saturating_sub(others) / 2
@@ -66,12 +66,12 @@ impl Pledges {
     }
 
     #[cfg(test)]
-    pub(super) fn link(&self) -> u64 {
+    pub(crate) fn link(&self) -> u64 {
         self.0.pledged
     }
 
     /// Replaces a connection's share `before` with `now`.
-    pub(super) fn change(&mut self, before: Share, now: Share) {
+    pub(crate) fn change(&mut self, before: Share, now: Share) {
         let by =
             |taken: u64, before: u64, now: u64| taken.saturating_sub(before).saturating_add(now);
         self.0.pledged = by(self.0.pledged, before.pledged, now.pledged);

@@ -1,4 +1,4 @@
-//! The example `tunnel`, both sides as their users run them.
+//! The example `tunnel`, with both sides as their users run them.
 
 use std::{
     io::{self, ErrorKind},
@@ -29,7 +29,7 @@ use crate::{
 struct Side {
     child: Child,
     lines: mpsc::Receiver<String>,
-    /// What nobody has waited for yet.
+    /// Lines that no test has waited for yet.
     said: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ impl Side {
         let (said, lines) = mpsc::channel(4096);
         tokio::spawn(async move {
             while let Ok(Some(line)) = output.next_line().await {
-                // Not every test hears it out.
+                // The test may end before the output does.
                 let _ = said.send(line).await;
             }
         });
@@ -54,7 +54,7 @@ impl Side {
         }
     }
 
-    /// Serves `target`, and gives the address of the node.
+    /// Serves `target`, and returns the address of the node.
     async fn serve(target: SocketAddr, star: &str, more: &[&str]) -> (Self, String) {
         let target = target.to_string();
         let mut side = Self::start(&[&["serve", &target, "--rendezvous", star], more].concat());
@@ -71,7 +71,7 @@ impl Side {
         (side, port.expect("an address"))
     }
 
-    /// Waits until it has said something with `words` in it, and gives that line, once.
+    /// Waits until it has printed a line that contains `words`. Returns each line once only.
     async fn says(&mut self, words: &str) -> String {
         let mut said = self.said.iter();
         if let Some(at) = said.position(|line| line.contains(words)) {
@@ -94,7 +94,7 @@ impl Side {
     }
 }
 
-/// The key of a node in a file, and its peer id.
+/// Writes the key of a node to a file. Returns the file and the peer id.
 fn identity(folder: &TempDir, name: &str) -> (String, String) {
     let key = ed25519();
     let file = folder.path().join(name);
@@ -127,7 +127,7 @@ async fn dial(port: SocketAddr) -> TcpStream {
     dialled.expect("the tunnel listens")
 }
 
-/// A connection through the tunnel, and its end at the service. Each has heard the other one.
+/// Returns a connection through the tunnel and its end at the service. Each has received data from the other.
 async fn pair(port: SocketAddr, service: &TcpListener) -> (TcpStream, TcpStream) {
     let (mut near, mut far) = (dial(port).await, accept(service).await);
     hears(&mut near, &mut far).await;
@@ -143,7 +143,7 @@ async fn hears(from: &mut TcpStream, to: &mut TcpStream) {
     assert_eq!(&heard, b"hello");
 }
 
-/// Goes on until the connection ends.
+/// Reads until the connection ends.
 async fn rest(tcp: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut rest = Vec::new();
     within("the end", tcp.read_to_end(&mut rest)).await?;
@@ -155,18 +155,33 @@ async fn is_reset(tcp: &mut TcpStream) {
     assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
 }
 
+/// Connects to the tunnel, which resets the connection at once, maybe before it is connected for us. Returns the address
+/// that the connection came from.
+async fn is_refused(port: SocketAddr) -> SocketAddr {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind((Ipv4Addr::LOCALHOST, 0).into())
+        .expect("a free port");
+    let from = socket.local_addr().expect("bound");
+    match within("a connection", socket.connect(port)).await {
+        Ok(mut refused) => is_reset(&mut refused).await,
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
+    }
+    from
+}
+
 fn abort(tcp: TcpStream) {
     let linger = SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
     linger.expect("an option");
 }
 
-/// Echoes each connection.
+/// Echoes on each connection.
 fn echo(listener: TcpListener) {
     tokio::spawn(async move {
         while let Ok((mut tcp, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let (mut reader, mut writer) = tcp.split();
-                // The tests look at the other end.
+                // The tests check the other end.
                 let _ = tokio::io::copy(&mut reader, &mut writer).await;
                 let _ = writer.shutdown().await;
             });
@@ -181,7 +196,7 @@ async fn is_echoed(port: SocketAddr) {
     assert_eq!(rest(&mut tcp).await.expect("a proper end"), b"echo");
 }
 
-/// The body of `path`, of up to 200 KiB.
+/// Returns the body of `path`, of up to 200 KiB.
 fn body(path: &str) -> String {
     let number: usize = path.trim_start_matches('/').parse().expect("a number");
     format!("{number} ").repeat(number * 37 % 40_000 + 1)
@@ -217,7 +232,7 @@ async fn a_thousand_connections_reach_an_http_server_over_one_of_the_peers() {
     server.shutdown().await;
 }
 
-/// Sets a key and asks for it again, on a connection of its own.
+/// Sets a key and reads it back, on a connection of its own.
 async fn set_and_get(port: SocketAddr, number: usize) {
     let value = format!("{number} ").repeat(number * 37 % 4_000 + 1);
     let mut tcp = dial(port).await;
@@ -272,7 +287,7 @@ async fn each_direction_ends_by_itself() {
     let (_near, local) = Side::connect(&at, &[]).await;
     let sent = pattern(0, 3 << 20);
 
-    // The client ends first, and the service then says what it has got.
+    // The client ends its direction first, and the service then answers.
     let (mut near, mut far) = pair(local, &service).await;
     let answering = async {
         let got = rest(&mut far).await.expect("a proper end");
@@ -287,7 +302,7 @@ async fn each_direction_ends_by_itself() {
     let ((), answer) = tokio::join!(answering, asking);
     assert_eq!(answer, Sha256::digest(&sent).to_vec());
 
-    // The service ends first.
+    // The service ends its direction first.
     let (mut near, mut far) = pair(local, &service).await;
     far.shutdown().await.expect("shut down");
     assert!(rest(&mut near).await.expect("a proper end").is_empty());
@@ -310,7 +325,7 @@ async fn a_peer_that_is_not_allowed_hears_so_and_so_does_the_service() {
     echo(service);
 
     let (mut near, local) = Side::connect(&at, &["--identity", &stranger]).await;
-    is_reset(&mut dial(local).await).await;
+    is_refused(local).await;
     near.says("says: this peer may not use the service").await;
     let refused = format!("{stranger_id} is refused: this peer may not use the service");
     far.says(&refused).await;
@@ -328,7 +343,7 @@ async fn nobody_may_use_a_service_that_names_nobody() {
     far.says("nobody may use the service").await;
     let at = far.says("serving at ").await;
     let (mut near, local) = Side::connect(at.trim_start_matches("serving at "), &[]).await;
-    is_reset(&mut dial(local).await).await;
+    is_refused(local).await;
     near.says("this peer may not use the service").await;
     server.shutdown().await;
 }
@@ -336,7 +351,7 @@ async fn nobody_may_use_a_service_that_names_nobody() {
 #[tokio::test]
 async fn a_service_that_is_away_is_an_error_until_it_is_back() {
     let server = embedded().await;
-    // The port is taken, and nobody listens there.
+    // The port is bound, but nothing listens there.
     let service = TcpSocket::new_v4().expect("a socket");
     let any = (Ipv4Addr::LOCALHOST, 0).into();
     service.bind(any).expect("a free port");
@@ -344,7 +359,7 @@ async fn a_service_that_is_away_is_an_error_until_it_is_back() {
     let (mut far, at) = Side::serve(target, &address(&server), &["--allow-anyone"]).await;
     let (mut near, local) = Side::connect(&at, &[]).await;
 
-    is_reset(&mut dial(local).await).await;
+    is_refused(local).await;
     near.says("says: the service cannot be reached: ").await;
     far.says(&format!("{target} cannot be reached: ")).await;
 
@@ -366,9 +381,7 @@ async fn the_tunnel_works_again_once_its_rendezvous_is_back() {
     is_reset(&mut served).await;
     near.says("is lost: ").await;
     far.says("rendezvous: ").await;
-    let mut refused = dial(local).await;
-    let from = refused.local_addr().expect("connected");
-    is_reset(&mut refused).await;
+    let from = is_refused(local).await;
     near.says(&format!("{from}: the peer cannot be reached: "))
         .await;
 
@@ -379,11 +392,11 @@ async fn the_tunnel_works_again_once_its_rendezvous_is_back() {
     server.shutdown().await;
 }
 
-/// The rendezvous at the same port as before.
+/// Starts a rendezvous at the same port as before.
 async fn again(bound: SocketAddr) -> Server {
     within("the port", async {
         loop {
-            // An outgoing connection of another test may have borrowed it for a moment.
+            // Another test's outgoing connection may have used the port for a moment.
             match Server::bind(Config::default().with_listen_addr(bound)).await {
                 Ok(server) => break server,
                 Err(_) => tokio::task::yield_now().await,
@@ -402,7 +415,7 @@ async fn the_tunnel_works_again_once_the_node_of_the_service_is_back() {
     let (far, at) = Side::serve(target, &star, &more).await;
     let (mut near, local) = Side::connect(&at, &[]).await;
     let (mut client, mut served) = pair(local, &service).await;
-    // Of this one, the direction that is left is idle.
+    // The remaining direction of this connection is idle.
     let (mut reader, mut writer) = pair(local, &service).await;
     writer.shutdown().await.expect("shut down");
     assert!(rest(&mut reader).await.expect("a proper end").is_empty());
@@ -415,9 +428,7 @@ async fn the_tunnel_works_again_once_the_node_of_the_service_is_back() {
     near.says("is lost: ").await;
     near.says(&format!("{idle}: the peer broke the stream off"))
         .await;
-    let mut refused = dial(local).await;
-    let from = refused.local_addr().expect("connected");
-    is_reset(&mut refused).await;
+    let from = is_refused(local).await;
     near.says(&format!("{from}: the peer cannot be reached: "))
         .await;
 
@@ -446,14 +457,14 @@ async fn a_connection_that_is_aborted_at_one_end_is_reset_at_the_other() {
     far.says("the TCP connection failed: ").await;
     near.says("the peer broke the stream off").await;
 
-    // A direction that has ended is no excuse.
+    // A reset is passed on even if one direction has ended already.
     let (mut client, mut served) = pair(local, &service).await;
     client.shutdown().await.expect("shut down");
     assert!(rest(&mut served).await.expect("a proper end").is_empty());
     abort(served);
     is_reset(&mut client).await;
 
-    // One bad end leaves the others alone.
+    // A reset of one connection leaves the others alone.
     echo(service);
     is_echoed(local).await;
     server.shutdown().await;

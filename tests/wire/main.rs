@@ -1,5 +1,5 @@
-//! The rendezvous over real sockets: the upgrade, both versions of Engine.IO, packets that are not meant for us,
-//! its bounds, what broke the npm one, the operator's page, and where it is mounted in an application.
+//! The rendezvous over real sockets: the upgrade, both versions of Engine.IO, packets for other namespaces, its
+//! limits, inputs that broke the npm one, the operator's page, and the rendezvous in an application.
 
 mod access;
 mod admin;
@@ -21,6 +21,8 @@ mod public_names;
 mod quota;
 mod refused;
 mod tenants;
+#[path = "../it/support/traced.rs"]
+mod traced;
 mod turns;
 mod upgrade;
 mod versions;

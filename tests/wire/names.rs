@@ -1,13 +1,16 @@
-//! Names in addresses, and what of them reaches the log.
+//! Names in addresses, and which of them reach the log.
 
 use libp2p_identity::Keypair;
 use libp2p_websocket_star::rendezvous::{Refused, Server};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-use crate::client::{Client, config, server};
+use crate::{
+    client::{Client, config, server},
+    traced::traced,
+};
 
-/// Logs everything on this thread, which is all that a test runs on.
+/// Logs everything on this thread. A test runs on its thread only.
 fn log() -> (NamedTempFile, tracing::subscriber::DefaultGuard) {
     let log = NamedTempFile::new().expect("a file");
     let subscriber = tracing_subscriber::fmt()
@@ -15,11 +18,11 @@ fn log() -> (NamedTempFile, tracing::subscriber::DefaultGuard) {
         .with_ansi(false)
         .with_writer(log.reopen().expect("the file"))
         .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    let guard = traced(subscriber);
     (log, guard)
 }
 
-/// What was logged; every line must begin with a time.
+/// Returns the lines of the log. Every line must begin with a time.
 fn lines(log: &NamedTempFile) -> Vec<String> {
     let log = std::fs::read_to_string(log).expect("UTF-8");
     let lines: Vec<_> = log.lines().map(str::to_owned).collect();

@@ -1,5 +1,5 @@
-//! What a panic in the server's own tasks costs, and who hears of it. The log is what panics here: the server calls
-//! nothing else that a test could break.
+//! The effects of a panic in the server's own tasks, and who is notified. The log panics here, because the server
+//! calls nothing else that a test could break.
 
 use std::{
     fmt::{Debug, Write as _},
@@ -36,9 +36,12 @@ use tracing_subscriber::{
     layer::{Context, SubscriberExt as _},
 };
 
-use crate::client::{Client, config, http, server, soon};
+use crate::{
+    client::{Client, config, http, server, soon},
+    traced::traced,
+};
 
-/// Panics at events with this text, so many times.
+/// A log layer that panics at events with this text, that many times.
 struct Bomb {
     text: &'static str,
     left: Arc<AtomicUsize>,
@@ -65,8 +68,8 @@ impl<S: Subscriber> Layer<S> for Bomb {
     }
 }
 
-/// Has all tasks on this thread, as those of the test are, panic when they log `text`, from the moment that the
-/// number is set.
+/// Makes all tasks on this thread panic when they log `text`, as soon as the returned number is set. The tasks of a
+/// test run on its thread.
 fn bomb(text: &'static str) -> (Arc<AtomicUsize>, DefaultGuard) {
     let left = Arc::new(AtomicUsize::new(0));
     let bomb = Bomb {
@@ -74,7 +77,7 @@ fn bomb(text: &'static str) -> (Arc<AtomicUsize>, DefaultGuard) {
         left: left.clone(),
     };
     let subscriber = tracing_subscriber::registry().with(bomb);
-    (left, tracing::subscriber::set_default(subscriber))
+    (left, traced(subscriber))
 }
 
 #[tokio::test]
@@ -132,7 +135,7 @@ async fn a_panic_of_the_task_that_accepts_ends_the_server_which_tells_why() {
         () = fill => unreachable!(),
     };
     assert_eq!(ended, EndError::Panicked("the log is broken".into()));
-    // Nobody is left to believe that the server is there.
+    // All connections are closed, so no client believes that the server is still there.
     assert_eq!(link.closed().await, None);
     assert!(TcpStream::connect(addr).await.is_err());
     assert_eq!(server.ended().await, ended);
@@ -145,7 +148,7 @@ async fn event(
     soon("an event", poll_fn(|cx| Pin::new(&mut *transport).poll(cx))).await
 }
 
-/// Whether the error says that the link's task has ended.
+/// Returns whether the error says that the link's task has ended.
 fn is_task_ended(error: &Error) -> bool {
     let Error::Link { error, .. } = error else {
         return false;

@@ -1,4 +1,4 @@
-//! Shared tokens: who shows one, to whom, and what becomes of it.
+//! Shared tokens: which nodes show one, to which rendezvous, and where a token may appear.
 
 use std::fs::File;
 
@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{List, cut_off, for_now, node, npm, refused_for_now, showing};
 use crate::{
     operations::certificates::Folder,
+    support::traced::traced,
     support::{
         address,
         binary::{Binary, command},
@@ -48,7 +49,7 @@ async fn a_token_lets_its_node_in_and_npm_clients_go_by_their_id() {
     assert_eq!(none, expected);
     assert_eq!(super::counted(&star, "allowed", "token").await, 1);
 
-    // Who has an old token goes with it.
+    // A peer whose token is removed from the file is disconnected.
     tokens.write(&["other".to_owned()]);
     cut_off(&mut guest).await;
     assert_eq!(for_now(&mut guest).await, not_good);
@@ -67,7 +68,7 @@ async fn a_token_is_shown_to_its_own_rendezvous_and_to_no_other() {
     }
     let header = format!("Authorization: Bearer {SECRET}\r\n");
     assert!(head(&mut own.tcp().await).await.contains(&header));
-    // Nor where somebody dials.
+    // The token is not shown to a rendezvous through which the node only dials, either.
     let dial = tokio::spawn(node.start_dial(&dialled.somebody()));
     for star in [&other, &dialled] {
         let shown = head(&mut star.tcp().await).await;
@@ -127,7 +128,7 @@ async fn a_token_is_in_no_log_and_in_no_error_of_either_end() {
         .with_ansi(false)
         .with_writer(File::create(&log).expect("a file"))
         .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = traced(subscriber);
     let config = rendezvous::Config::default().with_access(OneToken);
     let star = Server::bind(config).await.expect("a free port");
     let at = address(&star);
@@ -137,7 +138,7 @@ async fn a_token_is_in_no_log_and_in_no_error_of_either_end() {
     node.listen_on(&at).expect("a good address");
     let error = node.listener_closed().await;
     assert!(error.to_string().ends_with("not with that"), "{error}");
-    // One that cannot be reached.
+    // The token is not in the error of a rendezvous that cannot be reached, either.
     star.shutdown().await;
     let mut node = showing(wrong, &at);
     node.listen_on(&at).expect("a good address");

@@ -12,6 +12,7 @@ pub mod scripted;
 pub mod several;
 pub mod socketio;
 pub mod token;
+pub mod traced;
 
 use std::{cell::Cell, sync::Once, time::Duration};
 
@@ -19,10 +20,10 @@ use libp2p::identity::Keypair;
 use libp2p_websocket_star::rendezvous::{self, Server};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// No wait of a test takes longer, unless something is broken.
+/// The longest time that a test waits for something. It is reached only if something is broken.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Waits, but not for ever.
+/// Waits for a future, at most [`PATIENCE`].
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(value) => value,
@@ -44,13 +45,13 @@ thread_local! {
     static PANICS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// How many panics there were on this thread, those that the runtime caught in its tasks included: all tasks of a
+/// Returns the number of panics on this thread, including those that the runtime caught in its tasks. All tasks of a
 /// `#[tokio::test]` run on the thread of the test.
 pub fn panics() -> usize {
     PANICS.get()
 }
 
-/// Shows the crate's log with `RUST_LOG` set, and counts panics from now on.
+/// Shows the crate's log as `RUST_LOG` says, and counts panics from now on.
 pub fn log() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -66,12 +67,12 @@ pub fn log() {
     });
 }
 
-/// The bytes that the JavaScript peers send and expect, from `offset` on.
+/// Returns the bytes that the JavaScript peers send and expect, from `offset` on.
 pub fn pattern(offset: usize, len: usize) -> Vec<u8> {
     js::pattern(offset as u64, len)
 }
 
-/// Opens a lost link again at once.
+/// Returns a configuration that opens a lost link again at once.
 pub fn hasty() -> libp2p_websocket_star::Config {
     let backoff = (Duration::from_millis(10), Duration::from_millis(50));
     libp2p_websocket_star::Config::default()
@@ -83,14 +84,14 @@ pub fn ed25519() -> Keypair {
     Keypair::generate_ed25519()
 }
 
-/// The crate's own rendezvous.
+/// Starts the crate's own rendezvous.
 pub async fn embedded() -> Server {
     Server::bind(rendezvous::Config::default())
         .await
         .expect("a free port")
 }
 
-/// Where to listen at `server`.
+/// Returns the address at which peers listen at `server`.
 pub fn address(server: &Server) -> String {
     server
         .addresses()
@@ -100,7 +101,7 @@ pub fn address(server: &Server) -> String {
         .to_string()
 }
 
-/// A key as the JavaScript peers have it, made by OpenSSL.
+/// Returns a key of the kind that the JavaScript peers have, made by OpenSSL.
 pub fn rsa_2048() -> Keypair {
     let mut der = include_bytes!("rsa-2048.pk8").to_vec();
     Keypair::rsa_from_pkcs8(&mut der).expect("a PKCS#8 RSA key")

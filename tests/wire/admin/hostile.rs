@@ -1,4 +1,4 @@
-//! What a stranger may send, and what becomes of it.
+//! Requests of strangers, and their effects.
 
 use std::{
     io::Write,
@@ -11,13 +11,16 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::{FORM, OWN, Operator, TOKEN, ask, serving, serving_with, try_to_log_in};
-use crate::client::{Client, config, soon, status};
+use crate::{
+    client::{Client, config, soon, status},
+    traced::traced,
+};
 
 /// The head of a request to log in.
 const LOGIN: &str = "POST /admin/login HTTP/1.1\r\nHost: a:1\r\nSec-Fetch-Site: same-origin\r\n\
                      Content-Type: application/x-www-form-urlencoded\r\n";
 
-/// Sends this; gives the stream.
+/// Sends this text, and returns the stream.
 async fn send(server: &Server, text: &[u8]) -> TcpStream {
     let stream = TcpStream::connect(server.local_addr()).await;
     let mut stream = stream.expect("connected");
@@ -58,7 +61,7 @@ async fn a_form_is_short_and_is_one() {
     let huge = format!("{LOGIN}Content-Length: 1000000000000\r\n\r\n");
     let mut stream = send(&server, huge.as_bytes()).await;
     assert!(status(&mut stream).await.contains(" 413 "));
-    // One that does not say how long it is.
+    // A form without a length.
     let chunks = "1000\r\n".to_owned() + &"x".repeat(4096) + "\r\n";
     let endless = format!(
         "{LOGIN}Transfer-Encoding: chunked\r\n\r\n{}",
@@ -112,19 +115,19 @@ async fn cookies_without_end_are_no_session_and_hide_none() {
     assert!(answer.body.contains("/admin/logout"), "{answer:?}");
 }
 
-/// Where a log is written to.
+/// A log in memory.
 #[derive(Clone, Default)]
 pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Has all of this thread go there until what is given is dropped.
+    /// Collects the log of this thread until the returned guard is dropped.
     pub(super) fn begin(&self) -> tracing::subscriber::DefaultGuard {
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
             .with_ansi(false)
             .with_writer(self.clone())
             .finish();
-        tracing::subscriber::set_default(subscriber)
+        traced(subscriber)
     }
 
     pub(super) fn text(&self) -> String {
@@ -164,7 +167,7 @@ async fn no_secret_is_in_the_log_and_what_is_done_is() {
     for token in [TOKEN, wrong] {
         let bearer = format!("Bearer {token}");
         ask(&server, "GET /admin", &[("Authorization", &bearer)], "").await;
-        // A mistake that somebody may make.
+        // An operator may put the token there by mistake.
         let path = format!("GET /admin?token={token}");
         ask(&server, &path, &[], "").await;
     }
@@ -206,7 +209,7 @@ async fn no_secret_of_a_session_is_in_what_is_shown_of_a_server() {
     let rendezvous = Rendezvous::start(config().with_admin(super::admin()));
     let server = serving().await;
     let operator = Operator::of(&server).await;
-    // There is something to be told of.
+    // This puts a message into the session.
     operator.post("/admin/ban", "peer=nonsense").await;
     let (_, cookie) = operator.cookie.split_once('=').expect("a value");
     for shown in [
@@ -240,7 +243,7 @@ async fn a_form_that_comes_when_its_session_is_over_does_nothing() {
         operator.cookie,
         body.len()
     );
-    // Its session is looked up meanwhile.
+    // The session is looked up before the rest of the form arrives.
     let (first, rest) = body.split_at(5);
     let mut stream = send(&server, format!("{head}{first}").as_bytes()).await;
     tokio::time::sleep(Duration::from_millis(300)).await;

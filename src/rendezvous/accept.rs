@@ -25,7 +25,7 @@ use super::{
     admission::{Place, Ticket},
     house::House,
     http,
-    hub::{Member, now},
+    hub::Member,
     link,
     read_ahead::ReadAhead,
     refusals::Refused,
@@ -33,7 +33,7 @@ use super::{
     tenants::Tenants,
     tls,
 };
-use crate::{limited::Limited, words::Words};
+use crate::{limited::Limited, runtime::now, words::Words};
 
 /// The number of unsent bytes in a socket above which the system takes no more (`TCP_NOTSENT_LOWAT`).
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -40,13 +40,8 @@ use self::{
     look::{Live, Look, Now},
     sessions::Sessions,
 };
-use super::{
-    access::Access,
-    config::Config,
-    hub::{Figures, now},
-    tenants::Tenants,
-};
-use crate::{limited::Limited, token::Token};
+use super::{access::Access, config::Config, hub::Figures, tenants::Tenants};
+use crate::{limited::Limited, runtime::now, token::Token};
 
 /// The minimum length of the token, in characters. 16 characters of base64 are 96 bits, which cannot be guessed.
 const SHORTEST_TOKEN: usize = 16;

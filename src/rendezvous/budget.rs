@@ -13,6 +13,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -21,7 +22,6 @@ use std::{
 
 use super::{
     origin::{Claimant, Origin},
-    outbox::{CloseReason, Outbox},
     shares::Shares,
 };
 
@@ -128,17 +128,17 @@ impl Budget {
         self.held() > self.limit
     }
 
-    /// Creates an account for a new link. To close the link, the budget uses its outbox.
+    /// Creates an account for a new link. The budget closes `link` if there is not enough memory.
     pub(super) fn account(
         self: &Arc<Self>,
         claimant: Claimant,
-        outbox: Weak<Outbox>,
+        link: Weak<dyn Closable>,
     ) -> Arc<Account> {
         Arc::new(Account {
             budget: self.clone(),
             id: AccountId(self.next.fetch_add(1, Ordering::Relaxed)),
             claimant,
-            outbox,
+            link,
             reading: AtomicU64::new(0),
             queued: AtomicU64::new(0),
             dials: AtomicU64::new(0),
@@ -156,8 +156,8 @@ impl Budget {
         let doomed = self.make_room(&mut ledger);
         drop(ledger);
         for account in doomed {
-            if let Some(outbox) = account.outbox.upgrade() {
-                outbox.close(CloseReason::Memory);
+            if let Some(link) = account.link.upgrade() {
+                link.close_for_memory();
             }
         }
     }
@@ -192,13 +192,20 @@ impl Budget {
     }
 }
 
+/// A link that can be closed.
+pub(super) trait Closable: fmt::Debug + Send + Sync {
+    /// Closes the link because there is not enough memory.
+    fn close_for_memory(&self);
+}
+
 /// The memory that one link holds.
 #[derive(Debug)]
 pub(super) struct Account {
     budget: Arc<Budget>,
     id: AccountId,
     claimant: Claimant,
-    outbox: Weak<Outbox>,
+    /// The link, to be closed when there is not enough memory.
+    link: Weak<dyn Closable>,
     /// The bytes of messages that have begun to arrive, of messages taken from the queue to be written, and of items
     /// that wait for room elsewhere.
     reading: AtomicU64,

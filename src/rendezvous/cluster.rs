@@ -57,7 +57,11 @@ pub use self::{
 };
 
 use super::{config::Config, tenants::Tenants};
+use crate::protocol::engine_io::Version;
 
+/// The version that nodes speak with each other. Most clients speak it, too, so their items are forwarded as they came.
+/// Otherwise an item would have to be copied to add a byte in front of it.
+pub(super) const VERSION: Version = Version::V3;
 /// The time that a node continues after it was told to stop: a few health checks of a load balancer.
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
 

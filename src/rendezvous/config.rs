@@ -24,7 +24,7 @@ use super::{
     places,
     proxy::Network,
     quota::QuotaSettings,
-    registry::Rate,
+    rate::Rate,
     tls::TlsConfig,
 };
 use crate::time;

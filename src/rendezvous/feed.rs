@@ -17,7 +17,6 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    outbox::Outbox,
     registry::{Announced, LinkId},
     shared::{Guard, Name, Shared},
 };
@@ -122,9 +121,10 @@ impl Chunk {
     }
 }
 
+/// The log of the announcements in one tenant, with the readers `R` of the links that have joined.
 #[derive(Debug)]
-pub(super) struct Feed {
-    log: Shared<Log>,
+pub(super) struct Feed<R> {
+    log: Shared<Log<R>>,
     /// The number of bytes that the log may hold.
     kept: usize,
     /// The number of the next announcement. It changes under the lock, but is read without the lock, because links look
@@ -133,26 +133,36 @@ pub(super) struct Feed {
     missed: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-struct Log {
+#[derive(Debug)]
+struct Log<R> {
     chunks: VecDeque<Arc<Chunk>>,
     cost: usize,
     /// The links that have joined.
-    readers: BTreeMap<LinkId, Arc<Outbox>>,
+    readers: BTreeMap<LinkId, Arc<R>>,
 }
 
-impl Feed {
+impl<R> Log<R> {
+    fn new() -> Self {
+        Self {
+            chunks: VecDeque::new(),
+            cost: 0,
+            readers: BTreeMap::new(),
+        }
+    }
+}
+
+impl<R> Feed<R> {
     /// Creates the feed of one of `tenants` tenants.
     pub(super) fn new(tenants: usize) -> Self {
         Self {
-            log: Shared::new(Name::Feed, Log::default()),
+            log: Shared::new(Name::Feed, Log::new()),
             kept: (KEPT / tenants.max(1)).max(LEAST_KEPT),
             next: AtomicU64::new(0),
             missed: AtomicU64::new(0),
         }
     }
 
-    fn lock(&self) -> Guard<'_, Log> {
+    fn lock(&self) -> Guard<'_, Log<R>> {
         self.log.lock()
     }
 
@@ -186,9 +196,9 @@ impl Feed {
     }
 
     /// Adds a link that has joined. It reads what is announced from now on.
-    pub(super) fn subscribe(&self, link: LinkId, outbox: Arc<Outbox>, since: u64) -> Cursor {
+    pub(super) fn subscribe(&self, link: LinkId, reader: Arc<R>, since: u64) -> Cursor {
         let mut log = self.lock();
-        log.readers.insert(link, outbox);
+        log.readers.insert(link, reader);
         Cursor {
             next: self.next.load(Ordering::Relaxed),
             since,
@@ -197,8 +207,8 @@ impl Feed {
 
     /// Removes a link.
     pub(super) fn unsubscribe(&self, link: LinkId) {
-        let outbox = self.lock().readers.remove(&link);
-        drop(outbox);
+        let reader = self.lock().readers.remove(&link);
+        drop(reader);
     }
 
     /// Reads the next announcements for a link, from one chunk at most, as whole frames. They may be none. Returns
@@ -230,28 +240,28 @@ impl Feed {
     }
 
     /// Returns the links that have joined, if there are at most `max`.
-    pub(super) fn few_readers(&self, max: usize) -> Option<Vec<Arc<Outbox>>> {
+    pub(super) fn few_readers(&self, max: usize) -> Option<Vec<Arc<R>>> {
         let log = self.lock();
         (log.readers.len() <= max).then(|| log.readers.values().cloned().collect())
     }
 
     /// Returns some of the links that have joined, after `last`. Sets `last` to the last one that is returned.
-    pub(super) fn some_readers(&self, last: &mut Option<LinkId>) -> Vec<Arc<Outbox>> {
+    pub(super) fn some_readers(&self, last: &mut Option<LinkId>) -> Vec<Arc<R>> {
         next_slice(&self.lock().readers, last)
     }
 }
 
-/// Returns some of the outboxes, after the link `last`, so that a caller can go through all without holding their lock
-/// all the time. Sets `last` to the link of the last one that is returned.
-pub(super) fn next_slice(
-    outboxes: &BTreeMap<LinkId, Arc<Outbox>>,
+/// Returns some of what `links` holds, after the link `last`, so that a caller can go through all without holding their
+/// lock all the time. Sets `last` to the link of the last one that is returned.
+pub(super) fn next_slice<T>(
+    links: &BTreeMap<LinkId, Arc<T>>,
     last: &mut Option<LinkId>,
-) -> Vec<Arc<Outbox>> {
+) -> Vec<Arc<T>> {
     let after = last.map_or(Bound::Unbounded, Bound::Excluded);
-    let some = outboxes.range((after, Bound::Unbounded)).take(SLICE);
-    some.map(|(link, outbox)| {
+    let some = links.range((after, Bound::Unbounded)).take(SLICE);
+    some.map(|(link, one)| {
         *last = Some(*link);
-        outbox.clone()
+        one.clone()
     })
     .collect()
 }

@@ -22,7 +22,7 @@ fn outbox() -> Arc<Outbox> {
     Arc::new(Outbox::new(1024))
 }
 
-fn subscribed(feed: &Feed, link: LinkId, since: u64) -> Cursor {
+fn subscribed(feed: &Feed<Outbox>, link: LinkId, since: u64) -> Cursor {
     feed.subscribe(link, outbox(), since)
 }
 
@@ -38,7 +38,7 @@ fn texts(frames: Vec<Bytes>) -> Vec<String> {
     texts
 }
 
-fn read_all(feed: &Feed, link: LinkId, cursor: &mut Cursor) -> Vec<String> {
+fn read_all(feed: &Feed<Outbox>, link: LinkId, cursor: &mut Cursor) -> Vec<String> {
     let mut frames = Vec::new();
     while feed.read(link, cursor, &mut frames) {}
     texts(frames)

@@ -3,29 +3,36 @@
 //! The npm server has this order, and the tests of its clients rely on it. Each link that is to be told first holds a
 //! [`Token`]. The gate opens when the last token is dropped, or when that takes too long.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
-use super::outbox::Outbox;
+/// The queue in which an answer waits.
+pub(super) trait Queue: fmt::Debug + Send + Sync {
+    /// Wakes the task that writes what is queued. This locks the queue.
+    fn wake_writer(&self);
+}
 
 /// Holds back the answer to one join until it is opened.
 #[derive(Debug)]
 pub(super) struct Gate {
     tokens: AtomicUsize,
     is_open: AtomicBool,
-    /// The outbox in which the answer waits.
-    outbox: Weak<Outbox>,
+    /// The queue in which the answer waits.
+    queue: Weak<dyn Queue>,
 }
 
 impl Gate {
     /// Creates a closed gate with its first token.
-    pub(super) fn new(outbox: &Arc<Outbox>) -> (Arc<Self>, Token) {
+    pub(super) fn new<Q: Queue + 'static>(queue: &Arc<Q>) -> (Arc<Self>, Token) {
         let gate = Arc::new(Self {
             tokens: AtomicUsize::new(1),
             is_open: AtomicBool::new(false),
-            outbox: Arc::downgrade(outbox),
+            queue: Arc::<Q>::downgrade(queue),
         });
         (gate.clone(), Token(gate))
     }
@@ -34,13 +41,13 @@ impl Gate {
         self.is_open.load(Ordering::Acquire)
     }
 
-    /// Opens the gate, so that the answer is sent. This locks the outbox in which the answer waits, so the caller must
-    /// not hold the lock of any outbox.
+    /// Opens the gate, so that the answer is sent. This locks the queue in which the answer waits, so the caller must
+    /// not hold the lock of any queue.
     pub(super) fn open(&self) {
         if !self.is_open.swap(true, Ordering::AcqRel)
-            && let Some(outbox) = self.outbox.upgrade()
+            && let Some(queue) = self.queue.upgrade()
         {
-            outbox.wake_writer();
+            queue.wake_writer();
         }
     }
 }

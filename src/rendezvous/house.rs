@@ -21,12 +21,12 @@ use super::{
     commons::Commons,
     config::Config,
     day::Day,
-    hub::now,
     quota::Quotas,
     tenant::TenantId,
     tls,
     usage::{PeerUsage, Usage},
 };
+use crate::runtime::now;
 
 /// The state that all tenants of one server share.
 #[derive(Debug)]

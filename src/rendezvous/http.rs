@@ -44,14 +44,14 @@ use super::{
     admission::Place,
     body::Body,
     house::House,
-    hub::{AdmitError, Hub, Member, now},
+    hub::{AdmitError, Hub, Member},
     link::{Partner, Upgraded},
     metrics, page,
     patient::Patient,
     refusals::Refused,
     tenants::Tenants,
 };
-use crate::words::Words;
+use crate::{runtime::now, words::Words};
 
 /// The time for an answer that is under way when its connection is to end.
 const GRACE: Duration = Duration::from_millis(500);

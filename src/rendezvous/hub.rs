@@ -22,10 +22,10 @@ use super::{
     access::{Doorkeeper, Visit},
     admission::{LinkPlace, Place},
     config::Config,
+    dial_time::DialTime,
     feed::{Feed, next_slice},
     gate::Gate,
     house::House,
-    metrics::DialTime,
     origin::Claimant,
     outbox::{CloseReason, Outbox},
     places::NoLink,
@@ -36,6 +36,7 @@ use super::{
     snapshot::Snapshot,
     tenant::{Tenant, TenantId},
 };
+pub(super) use crate::runtime::now;
 use crate::{
     protocol::{engine_io::Version, event::StreamName},
     websocket::Message,
@@ -47,12 +48,6 @@ const NEWS_TIMEOUT: Duration = Duration::from_millis(100);
 const TIMEOUTS_IN_A_ROW: usize = 16;
 /// The number of addresses that are copied while the lock is held.
 const ADDRESSES_AT_ONCE: usize = 512;
-
-/// Returns the time of the clock that the whole rendezvous uses. Tests can pause it.
-pub(super) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
-
 #[derive(Debug)]
 pub(super) struct Hub {
     house: Arc<House>,
@@ -63,7 +58,7 @@ pub(super) struct Hub {
     quotas: Option<Arc<Quotas>>,
     state: Shared<State>,
     /// The announcements. Lock order: the feed's lock is taken after that of the state and those of outboxes.
-    feed: Feed,
+    feed: Feed<Outbox>,
     /// Notified when the registry's next deadline is earlier than before.
     earlier: Notify,
     /// Notified when there are announcements and too many links to wake each one at once.
@@ -162,7 +157,7 @@ impl State {
                 }
                 #[cfg(feature = "cluster")]
                 Action::Open(new) => {
-                    let outbox = hub.new_outbox(new.claimant, super::link::Partner::VERSION, true);
+                    let outbox = hub.new_outbox(new.claimant, super::cluster::VERSION, true);
                     self.outboxes.insert(new.way, outbox.clone());
                     hub.open_way(new, outbox);
                 }
@@ -186,7 +181,7 @@ impl State {
 
     /// Sends the answer to a join. With `after_news`, it waits until the other links have written what is announced
     /// before it.
-    fn welcome(&mut self, feed: &Feed, to: LinkId, welcome: Welcome, after_news: bool) {
+    fn welcome(&mut self, feed: &Feed<Outbox>, to: LinkId, welcome: Welcome, after_news: bool) {
         let Some(outbox) = self.outboxes.get(&to) else {
             return;
         };
@@ -292,7 +287,7 @@ impl Hub {
         self.state.lock()
     }
 
-    pub(super) fn feed(&self) -> &Feed {
+    pub(super) fn feed(&self) -> &Feed<Outbox> {
         &self.feed
     }
 
@@ -398,7 +393,7 @@ impl Hub {
     /// Creates the outbox of a link. `is_way` tells whether the link is a way, which leads to several links at another
     /// node.
     fn new_outbox(&self, claimant: Claimant, version: Version, is_way: bool) -> Arc<Outbox> {
-        Arc::new_cyclic(|outbox| {
+        Arc::new_cyclic(|outbox: &Weak<Outbox>| {
             let account = self.house.budget().account(claimant, outbox.clone());
             Outbox::new(self.config.limits().queue)
                 .with_version(version)

@@ -15,8 +15,8 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{admission::Place, house::House, hub::now};
-use crate::words::Words;
+use super::{admission::Place, house::House};
+use crate::{runtime::now, words::Words};
 
 /// The beginning of a version 1 header.
 const TEXT: &[u8] = b"PROXY ";

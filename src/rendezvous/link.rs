@@ -35,16 +35,19 @@ use self::{
     way::Waiting,
 };
 use super::{
-    hub::{Member, now as hub_now},
+    hub::Member,
     outbox::{CloseReason, Parcel, Take},
     quota::Pass,
 };
-use crate::protocol::{
-    engine_io::{self, Version},
-    event::uuid,
-    socket_io,
-};
 use crate::websocket::{CloseCode, Input, Message, Output, Role, WebSocket};
+use crate::{
+    protocol::{
+        engine_io::{self, Version},
+        event::uuid,
+        socket_io,
+    },
+    runtime::now,
+};
 
 /// The number of bytes that are taken from the queue at once and written with one flush. More gains nothing, and these
 /// bytes are held in addition to the queue's limit.
@@ -82,13 +85,6 @@ pub(super) enum Partner {
     /// Another node of the cluster, for dials from that node.
     #[cfg(feature = "cluster")]
     Guest,
-}
-
-#[cfg(feature = "cluster")]
-impl Partner {
-    /// The version that nodes speak with each other. Most clients speak it, too, so their items are forwarded as they
-    /// came. Otherwise an item would have to be copied to add a byte in front of it.
-    pub(super) const VERSION: Version = Version::V3;
 }
 
 /// Serves a link until it ends.
@@ -210,7 +206,7 @@ impl<S: Input + Output> Link<S> {
         let message_limit = config.limits().message;
         let version = member.outbox.version();
         let longest = longest_message(version, message_limit);
-        let now = hub_now();
+        let now = now();
         let (socket, pings, silence, age) = match end {
             Partner::Client => (
                 WebSocket::new(io, Role::Server, longest, read.into()),

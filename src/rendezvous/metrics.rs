@@ -5,21 +5,18 @@
 #[cfg(feature = "cluster")]
 mod cluster;
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{fmt, sync::Arc, time::UNIX_EPOCH};
 
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _, text},
-    metrics::{MetricType, histogram::Histogram},
+    metrics::MetricType,
     registry::Registry,
 };
 
 use super::{
     access::{AccessCount, Doorkeeper, by_name},
+    dial_time::DialTime,
     hub::{Figures, Hub},
     snapshot::Snapshot,
     tenants::Tenants,
@@ -28,27 +25,6 @@ use super::{
 
 /// The content type. It is not OpenMetrics, where every counter must end in `_total`: some of the npm server's do not.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// The upper bounds of the buckets, in seconds: from the answer of a neighbour up to the deadline of a dial.
-const DIAL_BUCKETS: [f64; 12] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
-];
-
-/// A histogram of the times that dialled peers take to answer.
-#[derive(Debug, Clone)]
-pub(super) struct DialTime(Histogram);
-
-impl Default for DialTime {
-    fn default() -> Self {
-        Self(Histogram::new(DIAL_BUCKETS))
-    }
-}
-
-impl DialTime {
-    pub(super) fn observe(&self, time: Duration) {
-        self.0.observe(time.as_secs_f64());
-    }
-}
 
 /// Encodes the metrics of all tenants, or of a single one.
 pub(super) fn encode(tenants: &Tenants, tenant: Option<&Arc<Hub>>) -> Result<String, fmt::Error> {
@@ -256,7 +232,7 @@ impl Scrape {
         let name = "rendezvous_dial_seconds";
         let mut family = to.encode_descriptor(name, help, None, MetricType::Histogram)?;
         for counted in &self.tenants {
-            let histogram = &counted.dial_time.0;
+            let histogram = counted.dial_time.histogram();
             let labels = counted.labels();
             if labels.is_empty() {
                 // There are no other tenants.

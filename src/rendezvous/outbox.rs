@@ -19,9 +19,9 @@ use std::{
 use self::flows::Flows;
 pub(super) use self::{parcel::Parcel, push::Push};
 use super::{
-    budget::Account,
+    budget::{Account, Closable},
     feed::{Cursor, Feed},
-    gate::{Gate, Token},
+    gate::{self, Gate, Token},
     registry::{FlowId, LinkId, Welcome},
 };
 use crate::{protocol::engine_io::Version, websocket::Message};
@@ -456,7 +456,7 @@ impl Outbox {
     pub(super) fn poll_take(
         &self,
         cx: &mut Context<'_>,
-        feed: &Feed,
+        feed: &Feed<Self>,
         link: LinkId,
         batch: &mut Vec<Parcel>,
         max: usize,
@@ -501,7 +501,7 @@ impl Outbox {
     fn take_news(
         &self,
         inner: &mut Inner,
-        feed: &Feed,
+        feed: &Feed<Self>,
         link: LinkId,
         batch: &mut Vec<Parcel>,
     ) -> (bool, Vec<Token>) {
@@ -558,6 +558,18 @@ impl Outbox {
     pub(super) fn bytes(&self) -> usize {
         let inner = self.lock();
         inner.own_bytes + inner.flows.data() + inner.flows.notices()
+    }
+}
+
+impl gate::Queue for Outbox {
+    fn wake_writer(&self) {
+        Outbox::wake_writer(self);
+    }
+}
+
+impl Closable for Outbox {
+    fn close_for_memory(&self) {
+        self.close(CloseReason::Memory);
     }
 }
 

@@ -66,7 +66,7 @@ fn make_room(outbox: &Outbox) {
 }
 
 /// Announces a peer of another link.
-fn announce(feed: &Feed) {
+fn announce(feed: &Feed<Outbox>) {
     feed.append(&[Announced {
         link: LinkId(2),
         hears: (Bound::Unbounded, Bound::Unbounded),
@@ -75,7 +75,7 @@ fn announce(feed: &Feed) {
 }
 
 /// Returns an outbox whose link has joined.
-fn reader(feed: &Feed, limit: usize) -> Arc<Outbox> {
+fn reader(feed: &Feed<Outbox>, limit: usize) -> Arc<Outbox> {
     let outbox = outbox(limit);
     outbox.subscribe(feed.subscribe(LINK, outbox.clone(), 0));
     outbox
@@ -94,7 +94,7 @@ fn take(outbox: &Outbox, max: usize) -> Vec<usize> {
     take_with(outbox, &Feed::new(1), max, Waker::noop())
 }
 
-fn take_with(outbox: &Outbox, feed: &Feed, max: usize, waker: &Waker) -> Vec<usize> {
+fn take_with(outbox: &Outbox, feed: &Feed<Outbox>, max: usize, waker: &Waker) -> Vec<usize> {
     let mut batch = Vec::new();
     let mut cx = Context::from_waker(waker);
     let _ = outbox.poll_take(&mut cx, feed, LINK, &mut batch, max);

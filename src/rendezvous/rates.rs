@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     origin::{Claimant, Group, Origin},
-    registry::Rate,
+    rate::Rate,
 };
 
 /// The number of entries that are forgotten at once. It is more than are added meanwhile, and small enough not to hold

@@ -9,7 +9,6 @@ mod dials;
 mod gone;
 mod peers;
 mod quotas;
-mod rate;
 #[cfg(feature = "cluster")]
 mod remote;
 mod sample;
@@ -34,7 +33,6 @@ use self::{
     dials::{CutDial, Dialled, Dials},
     gone::Gone,
     peers::Peers,
-    rate::Spent,
     turns::{Audience, Turns},
 };
 #[cfg(feature = "cluster")]
@@ -48,6 +46,7 @@ use super::{
     names::PublicNames,
     origin::Claimant,
     quota::{Quotas, Spent as DaySpent},
+    rate::{Rate, Spent},
     refusals::{Refusals, Refused},
     shares::Shares,
     usage::Usage,
@@ -58,7 +57,7 @@ use crate::protocol::{
     refusal::Refusal,
 };
 
-pub(crate) use self::{dials::Route, rate::Rate, turns::FEW, welcome::Welcome};
+pub(crate) use self::{dials::Route, turns::FEW, welcome::Welcome};
 
 /// The number of overdue deadlines that are handled in one call, so that others can use the registry in between.
 const OVERDUE_AT_ONCE: usize = 256;

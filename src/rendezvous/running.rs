@@ -13,13 +13,13 @@ use tokio::{
 use super::{
     accept::{Handed, accept, serve_http},
     config::Config,
-    hub::now,
     refusals::Refused,
     service::Service,
     snapshot::Snapshot,
     supervised::{EndError, Supervised},
     tenants::Tenants,
 };
+use crate::runtime::now;
 
 /// The number of connections and links that were accepted elsewhere and may wait to be served.
 const HANDED: usize = 256;

@@ -14,12 +14,12 @@ use super::{
     accept::{Handed, link_span, prepare_socket},
     admission::Place,
     http::{self, Begun, Caller, Reply, Wish},
-    hub::{AdmitError, now},
+    hub::AdmitError,
     link::{self, Partner, Upgraded},
     refusals::Refused,
     tenants::Tenants,
 };
-use crate::{limited::Limited, words::Words};
+use crate::{limited::Limited, runtime::now, words::Words};
 
 /// The address that a request comes from: an extension that an application adds to requests for a [`Service`].
 ///

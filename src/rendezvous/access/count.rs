@@ -1,29 +1,29 @@
-//! What an application counts, and has shown beside what the server counts.
+//! The application's own counters, which `/metrics` shows beside those of the server.
 
 use std::collections::BTreeMap;
 
-/// How many counters of an application are shown.
+/// The number of an application's counters that are looked at. Further ones are not shown.
 const MOST: usize = 64;
 
 /// A counter of an [`Access`](super::Access), as `/metrics` shows it: `rendezvous_access_<name>_total{by="<by>"}`.
 ///
-/// Names are made of lower-case letters, digits and underscores. A counter with another name, and all beyond 64 of them, are
-/// not shown.
+/// The name and [`by`](Self::by) consist of lower-case letters, digits and underscores. Other counters are not shown,
+/// nor are counters after the first 64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AccessCount {
-    /// What is counted, such as `refused`.
+    /// The name of the counter, such as `refused`.
     pub name: &'static str,
-    /// The same, for people.
+    /// The help text, for people.
     pub help: &'static str,
-    /// By which of several it is counted, such as the list that decides; empty if there is only one.
+    /// The value of the label `by`, such as the list that decides; empty if the counter has no label.
     pub by: &'static str,
-    /// How often it has happened so far.
+    /// The number of events so far.
     pub count: u64,
 }
 
 impl AccessCount {
-    /// A counter.
+    /// Creates a counter.
     pub const fn new(name: &'static str, help: &'static str, by: &'static str, count: u64) -> Self {
         Self {
             name,
@@ -42,7 +42,8 @@ impl AccessCount {
     }
 }
 
-/// Those that can be shown, by name; of two with one name and one `by` the last.
+/// Returns the counters that can be shown, by name and then by label. If two have the same name and the same `by`, the
+/// last one counts.
 pub(crate) fn by_name(
     counts: &[AccessCount],
 ) -> BTreeMap<&'static str, BTreeMap<&'static str, AccessCount>> {

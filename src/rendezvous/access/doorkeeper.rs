@@ -1,4 +1,4 @@
-//! Asks the application about joins, within bounds.
+//! Asks the application about joins. Limits how many verdicts are in progress, and how long each may take.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{limited::Limited, protocol::refusal::Refusal, rendezvous::origin::Claimant};
 
-/// The application's answer, or the way to it.
+/// The application's answer to a join, or a question that is still open.
 #[derive(Debug)]
 pub(crate) enum Asked {
     Judged(Result<Arc<Grant>, Refusal>),
@@ -32,7 +32,7 @@ pub(crate) struct Doorkeeper {
     access: Arc<dyn Access>,
     line: Arc<Line>,
     timeout: Duration,
-    /// How often those who were let in were judged anew.
+    /// The number of rounds: how often a check of all joined peers, or the disconnection of a peer, has begun.
     rounds: AtomicU64,
     panicked: Limited,
 }
@@ -61,8 +61,8 @@ impl Doorkeeper {
         }
     }
 
-    /// Asks whether a peer that was let in may stay. If that panics it may not, and those behind it are asked about all the
-    /// same.
+    /// Asks whether a joined peer may stay. A panic in the application counts as no, so that the peers after this one
+    /// are still checked.
     pub(crate) fn still_allows(&self, join: &Join) -> bool {
         let asked = catch_unwind(AssertUnwindSafe(|| self.access.still_allows(join)));
         asked.unwrap_or_else(|_| {
@@ -76,18 +76,18 @@ impl Doorkeeper {
         })
     }
 
-    /// What the application has counted.
+    /// Returns the application's own counters.
     pub(crate) fn counts(&self) -> Vec<AccessCount> {
         self.access.counts()
     }
 
-    /// Those who were let in are about to be judged anew.
+    /// Notes that a round begins: all joined peers are checked again, or a peer is disconnected.
     pub(crate) fn begin_round(&self) {
         self.rounds.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// How often that was. Whoever was judged before a round began, and is let in after it has begun, may have been
-    /// passed over by it.
+    /// Returns the number of rounds so far. A round may miss a peer that was judged before the round began and is let
+    /// in after that. The caller has to check such a peer again.
     pub(crate) fn rounds(&self) -> u64 {
         self.rounds.load(Ordering::SeqCst)
     }
@@ -95,9 +95,9 @@ impl Doorkeeper {
 
 /// A join about which the application has not decided yet.
 pub(crate) struct Judging {
-    /// Until it is judged.
+    /// The join; `None` once it has been judged.
     join: Option<Join>,
-    // Dropped before the turn is: others begin when it is gone.
+    // Declared before the turn, so that it is dropped first: the drop of the turn lets another verdict begin.
     verdict: BoxFuture<'static, Verdict>,
     turn: Turn,
     deadline: Pin<Box<Sleep>>,
@@ -112,7 +112,7 @@ impl std::fmt::Debug for Judging {
 }
 
 impl Judging {
-    /// Ready once, with what becomes of the join.
+    /// Polls for the verdict. Ready once, with the grant or the refusal. Refuses the join after the timeout.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arc<Grant>, Refusal>> {
         if self.deadline.poll_unpin(cx).is_ready() {
             return Poll::Ready(Err(Refusal::Undecided));

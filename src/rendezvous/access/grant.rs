@@ -1,4 +1,4 @@
-//! What a join was allowed, for as long as it lasts.
+//! What a join is allowed, for as long as it lasts.
 
 use std::{
     any::Any,
@@ -9,7 +9,7 @@ use std::{
 
 use super::Join;
 
-/// Something of the application's that is dropped when a join is over.
+/// A value of the application that is dropped when a join is over.
 pub(super) struct Guard(Option<Box<dyn Any + Send>>);
 
 impl Guard {
@@ -27,20 +27,20 @@ impl fmt::Debug for Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         let guard = self.0.take();
-        // Whose task this is has nothing to do with it.
+        // A panic in the application's code must not end the task that happens to drop the guard.
         if catch_unwind(AssertUnwindSafe(|| drop(guard))).is_err() {
             tracing::error!("the guard of a join has panicked");
         }
     }
 }
 
-/// What a join was allowed. The last of its owners must not hold a lock when it is dropped: the guard is the
-/// application's.
+/// What a join is allowed. The last reference must not be dropped with a lock held, because that drops the application's
+/// guard.
 #[derive(Debug)]
 pub(crate) struct Grant {
     join: Join,
     max_dials: Option<usize>,
-    /// Never locked: it makes what is [`Send`] alone fit to be shared.
+    /// Never locked. The mutex allows a value that is only [`Send`] to be shared.
     _guard: Mutex<Option<Guard>>,
 }
 
@@ -53,12 +53,12 @@ impl Grant {
         }
     }
 
-    /// The join that it was given for.
+    /// Returns the join that the grant was given for.
     pub(crate) fn join(&self) -> &Join {
         &self.join
     }
 
-    /// How many dials may be open from there, if so many may at most.
+    /// Returns how many dials may be open from the link: at most `most`, and no more than the grant allows.
     pub(crate) fn max_dials(&self, most: usize) -> usize {
         self.max_dials.map_or(most, |dials| dials.min(most))
     }

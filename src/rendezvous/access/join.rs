@@ -6,7 +6,7 @@ use libp2p_identity::PeerId;
 
 use crate::{rendezvous::ids, token::Token};
 
-/// What the HTTP request said from which a link began.
+/// Data of the HTTP request that opened the link.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Visit {
     pub(crate) host: Option<String>,
@@ -14,7 +14,7 @@ pub(crate) struct Visit {
     pub(crate) token: Option<Token>,
 }
 
-/// A peer that wants to join. Copies of it are cheap.
+/// A peer that wants to join. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Join {
     peer: Option<PeerId>,
@@ -25,42 +25,42 @@ pub struct Join {
 }
 
 impl Join {
-    /// A peer that has proved its key, as a test of an [`Access`](super::Access) makes it up. It has no address, no host
-    /// and no token.
+    /// Creates the join of a peer that has proved its key, for tests of an [`Access`](super::Access). It has no
+    /// address, no host and no token.
     pub fn new(peer: PeerId, client: IpAddr) -> Self {
         let visit = Arc::default();
         Self::proved(peer, "".into(), client, visit)
     }
 
-    /// The same at this address.
+    /// Sets the address that the peer wants to join.
     #[must_use]
     pub fn with_address(mut self, address: &str) -> Self {
         self.address = address.into();
         self
     }
 
-    /// The same, having asked for this host.
+    /// Sets the host that the peer has asked for.
     #[must_use]
     pub fn with_host(mut self, host: &str) -> Self {
         Arc::make_mut(&mut self.visit).host = Some(host.to_owned());
         self
     }
 
-    /// The same in this tenant.
+    /// Sets the tenant that the peer wants to join in.
     #[must_use]
     pub fn with_tenant(mut self, tenant: &str) -> Self {
         Arc::make_mut(&mut self.visit).tenant = Some(tenant.into());
         self
     }
 
-    /// The same with a token.
+    /// Sets the token that the peer has shown.
     #[must_use]
     pub fn with_token(mut self, token: Token) -> Self {
         Arc::make_mut(&mut self.visit).token = Some(token);
         self
     }
 
-    /// The same without a proof.
+    /// Marks the key as not proved.
     #[must_use]
     pub fn without_proof(mut self) -> Self {
         self.is_proved = false;
@@ -82,7 +82,7 @@ impl Join {
         }
     }
 
-    /// One that says who it is, and does not prove it.
+    /// Creates the join of a peer that claims an address and does not prove its key.
     pub(crate) fn claimed(address: Arc<str>, client: IpAddr, visit: Arc<Visit>) -> Self {
         Self {
             peer: ids::peer_in(&address),
@@ -93,49 +93,53 @@ impl Join {
         }
     }
 
-    /// The peer, by the id that libp2p gives to its key today. `None` only if nothing is proved, and its address has no
-    /// peer id.
+    /// Returns the peer, by the id that libp2p gives to its key today. Without a proof, this is the id in the address,
+    /// or `None` if the address has no peer id.
     pub fn peer(&self) -> Option<PeerId> {
         self.peer
     }
 
-    /// All ids that the peer may go by. Ed25519 and secp256k1 keys have two: old JavaScript clients hash them, too.
+    /// Returns all ids of the peer. Ed25519 and secp256k1 keys have two, because old JavaScript clients hash these keys
+    /// as well.
     ///
-    /// A list of peers is to be looked through for each of them. Otherwise a peer could choose the one that is not on it.
+    /// Look up every id in a list of peers. Otherwise a peer could choose the id that is not on the list.
     pub fn peer_ids(&self) -> impl Iterator<Item = PeerId> + use<> {
         let peer = self.peer;
         let hashed = iter::once_with(move || ids::hashed_form(&peer?));
         peer.into_iter().chain(hashed.flatten())
     }
 
-    /// Whether the peer has proved that it has the key of its id. If
-    /// [the challenge is off](crate::rendezvous::Config::with_challenge) it has not, and may be anybody.
+    /// Returns whether the peer has proved that it has the key of its id. If [the challenge is
+    /// off](crate::rendezvous::Config::with_challenge), it has not, and may be anybody.
     pub fn is_proved(&self) -> bool {
         self.is_proved
     }
 
-    /// The address that it wants to join, as it spells it.
+    /// Returns the address that the peer wants to join, as the peer spells it.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// From where it comes: not a proxy in front, if that is one of the
-    /// [trusted ones](crate::rendezvous::Config::with_trusted_proxies).
+    /// Returns the IP address that the peer comes from. If it comes through one of the [trusted
+    /// proxies](crate::rendezvous::Config::with_trusted_proxies), this is the address of the client, not of the proxy.
     pub fn client(&self) -> IpAddr {
         self.client
     }
 
-    /// The `Host` that it has asked for, with the port if it has named one. Any client may write there what it likes.
+    /// Returns the `Host` of the request, with the port if the request names one. Any client may write there what it
+    /// likes.
     pub fn host(&self) -> Option<&str> {
         self.visit.host.as_deref()
     }
 
-    /// The [tenant](crate::rendezvous::Config::with_tenants) that it wants to join in; `None` is the default one.
+    /// Returns the [tenant](crate::rendezvous::Config::with_tenants) that the peer wants to join in; `None` for the
+    /// default one.
     pub fn tenant(&self) -> Option<&str> {
         self.visit.tenant.as_deref()
     }
 
-    /// The token that it has shown: `Authorization: Bearer <token>` of its request, or `?token=` in its query.
+    /// Returns the token that the peer has shown: `Authorization: Bearer <token>` in its request, or `?token=` in the
+    /// query.
     pub fn token(&self) -> Option<&Token> {
         self.visit.token.as_ref()
     }

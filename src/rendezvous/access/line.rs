@@ -1,7 +1,9 @@
-//! Who waits for a verdict: so many are worked on at one time, and the others wait in an order that is fair among origins.
+//! A line with a fixed number of places: for verdicts about joins, and for guesses of the admin token. Work in progress
+//! holds a place. The rest waits, in an order that is fair among origins.
 //!
-//! What is worked on cannot be taken back, so nobody gets all places. Whoever has the more of them gets a further one only if
-//! the more are left: of 64, an address that wants all gets 48, one that comes then gets 12, and a third gets 3.
+//! Work in progress cannot be taken back, so no group of origins gets all places. A group gets a further place only
+//! while enough places stay free: it may hold three times as many, for each unit of its weight, as are then left. Of 64
+//! places, an address that wants all gets 48, the next address gets 12, and a third one gets 3.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +16,7 @@ use crate::rendezvous::{
     origin::{Claimant, Group, Origin},
 };
 
-/// How many times as many as are left a group may have, for each unit of its weight.
+/// The number of places that a group may hold for each place that stays free, for each unit of its weight.
 const SHARE: u64 = 3;
 
 #[derive(Debug)]
@@ -22,22 +24,22 @@ pub(crate) struct Line(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    /// How many more may be worked on.
+    /// The number of free places.
     free: usize,
-    /// How many are worked on of each group.
+    /// The number of places that each group holds.
     at_work: BTreeMap<Group, u64>,
-    /// Groups that have enough for now. There are no more of them than are worked on.
+    /// The groups that have enough places for now. There are never more of them than places in use.
     held: BTreeSet<Group>,
     fair: Fair,
-    /// Who waits, by origin and in the order of coming.
+    /// The turns that wait, by origin and in the order of arrival, with their wakers.
     waiting: BTreeMap<Origin, BTreeMap<u64, Option<Waker>>>,
-    /// Those whose turn it is, and who do not know yet.
+    /// The turns that have been given a place and have not been polled since.
     called: BTreeSet<u64>,
     next: u64,
 }
 
 impl State {
-    /// Calls those for whom there is room; gives whom to wake when the lock is released.
+    /// Gives the free places to the next turns. Returns the wakers to call when the lock is released.
     #[must_use]
     fn call(&mut self) -> Vec<Waker> {
         let mut woken = Vec::new();
@@ -65,7 +67,7 @@ impl State {
         woken
     }
 
-    /// Whether there is a place for a group, and some are left for others then.
+    /// Returns whether a group may take a further place, so that enough are left for others.
     fn may_have_more(&self, group: Group) -> bool {
         let Some(has) = self.at_work.get(&group) else {
             return true;
@@ -75,7 +77,7 @@ impl State {
         *has < share.saturating_mul(left)
     }
 
-    /// One of an origin is not worked on any more. Those who had enough are looked at anew.
+    /// Frees a place of an origin. The groups that had enough are considered again.
     fn done(&mut self, origin: Origin) {
         self.free += 1;
         let group = origin.group();
@@ -90,7 +92,7 @@ impl State {
         }
     }
 
-    /// An origin of which nobody waits wants nothing.
+    /// Notes that an origin wants nothing if none of its turns waits.
     fn rest_if_done(&mut self, origin: Origin) {
         if self.waiting.get(&origin).is_none_or(BTreeMap::is_empty) {
             self.waiting.remove(&origin);
@@ -100,7 +102,7 @@ impl State {
 }
 
 impl Line {
-    /// One where so many are worked on at one time, at least one.
+    /// Creates a line with this many places, at least one.
     pub(crate) fn new(places: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
             free: places.max(1),
@@ -114,11 +116,11 @@ impl Line {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in there panics halfway through a change.
+        // No code panics halfway through a change of the state.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Somebody wants a verdict.
+    /// Enters the line: waits for a place on behalf of a claimant.
     pub(crate) fn enter(self: &Arc<Self>, claimant: &Claimant) -> Turn {
         let origin = claimant.origin;
         let mut state = self.lock();
@@ -140,7 +142,7 @@ impl Line {
     }
 }
 
-/// A place in the line, and then at work, until it is dropped.
+/// A turn. It waits in the line, and then holds a place until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
     line: Arc<Line>,
@@ -150,7 +152,7 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Ready when, and as long as, it is its turn.
+    /// Polls for a place. Once it is ready, it stays ready.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         if self.has_come {
             return Poll::Ready(());
@@ -219,7 +221,7 @@ mod tests {
         assert_eq!(ready(&mut turns), [true, true, false, false]);
         drop(turns.remove(1));
         assert_eq!(ready(&mut turns), [true, true, false]);
-        // One that gives up leaves its place to the next.
+        // A turn that waits may give up.
         drop(turns.remove(2));
         drop(turns);
         check_empty(&line, 2);
@@ -237,7 +239,7 @@ mod tests {
             assert_eq!(at_work.count(), expected, "{address}");
             turns.push(of_one);
         }
-        // When some of theirs are done, there is a place for somebody else all the same.
+        // When each of them frees a place, a newcomer gets a place all the same.
         for of_one in &mut turns {
             let first = of_one.iter_mut().position(is_ready).expect("at work");
             drop(of_one.remove(first));
@@ -246,7 +248,7 @@ mod tests {
         assert!(is_ready(&mut last));
         drop((turns, last));
         check_empty(&line, 64);
-        // One place is for everybody.
+        // A single place is open to every origin.
         let line = Line::new(1);
         assert!(is_ready(&mut line.enter(&claimant("192.0.2.1"))));
     }

@@ -1,4 +1,4 @@
-//! What an application answers when it is asked about a join.
+//! The application's answer to the question whether a peer may join.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -13,23 +13,23 @@ use crate::{
     words::Words,
 };
 
-/// How many bytes of the words of a refusal are told.
+/// The maximum length of the words in a refusal, in bytes.
 const MAX_WORDS: usize = 200;
-/// The longest time after which somebody is told to come again.
+/// The longest time after which a refused peer is asked to come again.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// An answer to a join, now or later.
+/// The answer to a join, at once or later.
 pub enum Judgement {
-    /// It is decided.
+    /// The verdict is known.
     Now(Verdict),
-    /// It takes time. The future is polled when it is its turn, see
-    /// [`Config::with_access_in_flight`](crate::rendezvous::Config::with_access_in_flight), and dropped when it has
+    /// The verdict takes time. The future is polled when its turn comes, see
+    /// [`Config::with_access_in_flight`](crate::rendezvous::Config::with_access_in_flight). It is dropped when it has
     /// [taken too long](crate::rendezvous::Config::with_access_timeout) or the link is gone.
     Later(BoxFuture<'static, Verdict>),
 }
 
 impl Judgement {
-    /// One that takes time.
+    /// Creates an answer that takes time.
     pub fn later(verdict: impl Future<Output = Verdict> + Send + 'static) -> Self {
         Self::Later(Box::pin(verdict))
     }
@@ -61,20 +61,21 @@ enum Decision {
 }
 
 impl Verdict {
-    /// It may, with no other limits than everybody has; [`Allowed`] has more.
+    /// Allows the join, with no limits other than those for every peer. [`Allowed`] can set further limits.
     pub fn allow() -> Self {
         Allowed::default().into()
     }
 
-    /// It may not, and need not come again. It is told so, with these words, of which 200 bytes are told. A node of this
-    /// crate closes its listener.
+    /// Refuses the join for good. The peer gets these words, of which 200 bytes are sent. A node of this crate closes
+    /// its listener.
     pub fn refuse(words: impl AsRef<str>) -> Self {
         let words = tame(words.as_ref());
         Self(Decision::Refused(Refusal::NotAllowed(words)))
     }
 
-    /// It may not now, and may come again after this time: whole seconds, at least one, and a day at most. A node of this
-    /// crate waits as long, up to an hour, and up to a quarter of it longer.
+    /// Refuses the join for now. The peer may come again after this time, which is sent in whole seconds: at least one,
+    /// and a day at most. A node of this crate waits that long, but no longer than an hour, and then up to a quarter of
+    /// the time more.
     pub fn refuse_for(time: Duration, words: impl AsRef<str>) -> Self {
         Self(Decision::Refused(Refusal::NotAllowedNow {
             after: whole_seconds(time.min(LONGEST_WAIT)),
@@ -82,12 +83,12 @@ impl Verdict {
         }))
     }
 
-    /// Whether it may.
+    /// Returns whether the peer may join.
     pub fn is_allowed(&self) -> bool {
         matches!(self.0, Decision::Allowed(_))
     }
 
-    /// What becomes of a join.
+    /// Turns the verdict into a grant or a refusal of this join.
     pub(super) fn of(self, join: Join) -> Result<Arc<Grant>, Refusal> {
         match self.0 {
             Decision::Allowed(allowed) => {
@@ -99,12 +100,12 @@ impl Verdict {
     }
 }
 
-/// In one line, and not too long.
+/// Returns the words as one line, cut to the maximum length.
 fn tame(words: &str) -> String {
     excerpt(&Words(words).to_string(), MAX_WORDS)
 }
 
-/// A peer may join, and this is what it may do then.
+/// The permission to join, with the limits of the join.
 ///
 /// ```
 /// use libp2p_websocket_star::rendezvous::{Allowed, Verdict};
@@ -128,17 +129,17 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    /// How many dials from its link may wait or be open at one time, if that is less than everybody
-    /// [may have](crate::rendezvous::Limits::with_max_open_dials). Dials that others make to it do not count.
+    /// Limits how many dials from the peer's link may wait or be open at one time, if that is less than [every peer may
+    /// have](crate::rendezvous::Limits::with_max_open_dials). Dials from other peers to this one do not count.
     #[must_use]
     pub fn with_max_dials(mut self, dials: usize) -> Self {
         self.max_dials = Some(dials);
         self
     }
 
-    /// Something that is dropped when the join is over: the link is lost, the peer leaves, joins anew or joins elsewhere,
-    /// or is cut off; or when the join comes to nothing. No lock is held then. It must not block, and a panic in it is
-    /// logged and has no other effect.
+    /// Attaches a value that is dropped when the join is over: when the link is lost or cut off, when the peer leaves,
+    /// joins anew or joins elsewhere, or when the join fails after all. No lock is held then. The drop must not block.
+    /// A panic in it is logged and has no other effect.
     #[must_use]
     pub fn with_guard(mut self, guard: impl Send + 'static) -> Self {
         self.guard = Some(Guard::new(guard));
@@ -152,7 +153,7 @@ impl From<Allowed> for Verdict {
     }
 }
 
-/// What a join is allowed that was let in so.
+/// Returns the grant of a join with this permission.
 #[cfg(test)]
 pub(crate) fn granted(allowed: Allowed) -> Arc<Grant> {
     let join = Join::new(libp2p_identity::PeerId::random(), [127, 0, 0, 1].into());

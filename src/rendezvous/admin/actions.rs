@@ -1,4 +1,4 @@
-//! What the operator has done: disconnecting, banning, and taking that back.
+//! The operator's actions: to disconnect, ban and unban peers.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::rendezvous::tenants::Tenants;
 
-/// What a peer is told that is disconnected.
+/// The reasons that peers get when they are disconnected or banned.
 const DISCONNECTED: &str = "disconnected by the operator";
 const BANNED: &str = "banned by the operator";
 
@@ -31,7 +31,7 @@ pub(super) enum ActionError {
     TooMany(#[from] TooMany),
 }
 
-/// What was done, in words.
+/// What was done, to be shown as text.
 #[derive(Debug)]
 pub(super) enum Done {
     Disconnected {
@@ -85,7 +85,7 @@ impl fmt::Display for Holds {
 }
 
 impl Action {
-    /// Does it in a task of its own: it is done to its end, whether or not somebody waits for the answer.
+    /// Carries out the action in a task of its own. So it is completed whether or not the client waits for the answer.
     pub(super) async fn start(
         self,
         peer: &str,
@@ -100,7 +100,7 @@ impl Action {
             Ok(done) => done,
             Err(panic) => match panic.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime ends, and with it whoever waits.
+                // The runtime ends, and this task with it.
                 Err(_) => std::future::pending().await,
             },
         }
@@ -120,7 +120,8 @@ impl Action {
                 Ok(Done::Disconnected { peer, links })
             }
             Self::Ban => {
-                // First, so that it cannot come back in between. How long it takes to be kept does not matter here.
+                // The ban comes first, so that the peer cannot come back in between. It does not matter here how long
+                // the write takes.
                 let change = panel.bans.add(peer)?;
                 let links = tenants.disconnect(&peer, BANNED).await;
                 tracing::info!(%peer, links, %client, "the operator has banned a peer");

@@ -1,4 +1,4 @@
-//! Answers, with what keeps them from the pages of others.
+//! HTTP answers, with headers that protect them from the pages of other sites.
 
 use std::sync::LazyLock;
 
@@ -19,8 +19,8 @@ use sha2::{Digest as _, Sha256};
 use super::page::{SCRIPT, STYLE};
 use crate::rendezvous::body::Body;
 
-/// What every answer has. A page of another site can neither read it, nor show it in a frame, nor keep hold of its window.
-/// The own origin is told to this server alone, which looks at it.
+/// The headers of every answer. A page of another site cannot read the answer, show it in a frame, or keep a reference
+/// to its window. The browser names the page's own origin to this server only, which checks it.
 const HEADERS: [(HeaderName, &str); 7] = [
     (CACHE_CONTROL, "no-store"),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -37,7 +37,8 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (HeaderName::from_static("x-robots-tag"), "noindex"),
 ];
 
-/// Allows the page its own style and script, by their hashes, and to send its forms here; and nothing else.
+/// Returns the content security policy. It allows the page's own style and script, by their hashes, `data:` images, and
+/// requests and forms that go to this server; nothing else.
 fn policy() -> HeaderValue {
     static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
         let hash = |text| BASE64_STANDARD.encode(Sha256::digest(text));
@@ -74,7 +75,7 @@ pub(super) fn text(status: StatusCode, text: &str) -> Response<Body> {
     answer(status, "text/plain; charset=utf-8", text)
 }
 
-/// Leads to another page.
+/// Redirects to another page.
 pub(super) fn see_other(path: &str) -> Response<Body> {
     let mut response = text(StatusCode::SEE_OTHER, "");
     if let Ok(path) = HeaderValue::try_from(path) {
@@ -85,14 +86,14 @@ pub(super) fn see_other(path: &str) -> Response<Body> {
 
 pub(super) fn events(events: BoxStream<'static, Bytes>) -> Response<Body> {
     let mut response = answer(StatusCode::OK, "text/event-stream", Body::Events(events));
-    // nginx would gather them.
+    // Keeps nginx from buffering the events.
     let unbuffered = HeaderName::from_static("x-accel-buffering");
     let headers = response.headers_mut();
     headers.insert(unbuffered, HeaderValue::from_static("no"));
     response
 }
 
-/// Only such requests are answered there.
+/// Answers that only these methods are allowed.
 pub(super) fn only(methods: &'static str) -> Response<Body> {
     let mut response = last(text(
         StatusCode::METHOD_NOT_ALLOWED,
@@ -103,21 +104,21 @@ pub(super) fn only(methods: &'static str) -> Response<Body> {
     response
 }
 
-/// Whoever asks is to show a token.
+/// Asks the client to show a token.
 pub(super) fn with_challenge(mut response: Response<Body>) -> Response<Body> {
     let bearer = HeaderValue::from_static("Bearer");
     response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
     response
 }
 
-/// Whoever asks may come again in a second.
+/// Asks the client to come again in a second.
 pub(super) fn later(mut response: Response<Body>) -> Response<Body> {
     let second = HeaderValue::from_static("1");
     response.headers_mut().insert(RETRY_AFTER, second);
     response
 }
 
-/// Has the connection end: what else was sent on it is not read.
+/// Closes the connection after this answer. Anything else that was sent on it is not read.
 pub(super) fn last(mut response: Response<Body>) -> Response<Body> {
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(CONNECTION, close);

@@ -1,4 +1,4 @@
-//! Who is banned, and what that means for joins.
+//! The banned peers, and what a ban means for joins.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -16,9 +16,9 @@ use crate::rendezvous::{
     ids,
 };
 
-/// How many peers may be banned on the page; a deny list takes more.
+/// The maximum number of peers that can be banned on the page. A deny list takes more.
 const MOST: usize = 10_000;
-/// How long whoever makes a change waits to hear whether it is kept.
+/// How long a client that makes a change waits to learn whether the change was written.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a peer cannot be banned.
@@ -26,35 +26,35 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[error("{MOST} peers are banned already: put further ones on a deny list")]
 pub(super) struct TooMany;
 
-/// For how long a change holds.
+/// How long a change holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Holds {
-    /// It is kept.
+    /// The change was written: it holds after a restart.
     AfterRestart,
-    /// It is still being written.
+    /// The change is still being written.
     NotYetKept,
-    /// Nobody keeps it.
+    /// Bans are not written anywhere: the change holds until the process ends.
     UntilTheEnd,
-    /// It could not be kept, for this reason.
+    /// The change could not be written, for this reason.
     NotKept(String),
 }
 
-/// Those who are banned at one moment.
+/// The banned peers at one moment.
 #[derive(Debug, Clone, Default)]
 struct Banned {
-    /// By the one id that stands for all of a key: the ids that were given.
+    /// The ids that were given, by the id that stands for all ids of their key.
     peers: BTreeMap<PeerId, PeerId>,
-    /// The same as text, to be looked through in order.
+    /// The given ids as text, sorted for the search by prefix.
     texts: BTreeSet<Arc<str>>,
 }
 
-/// The id that stands for all ids of a key.
+/// Returns the id that stands for all ids of a key.
 fn key(peer: &PeerId) -> PeerId {
     ids::hashed_form(peer).unwrap_or(*peer)
 }
 
 impl Banned {
-    /// Nothing changes for one who is banned already, under whichever id.
+    /// Adds a peer. Does nothing if the peer is banned already, under any of its ids.
     fn insert(&mut self, peer: PeerId) {
         if let Entry::Vacant(place) = self.peers.entry(key(&peer)) {
             place.insert(peer);
@@ -62,7 +62,7 @@ impl Banned {
         }
     }
 
-    /// Whether it was there, under whichever id.
+    /// Removes a peer. Returns whether it was banned, under any of its ids.
     fn remove(&mut self, peer: &PeerId) -> bool {
         let given = self.peers.remove(&key(peer));
         if let Some(given) = &given {
@@ -78,7 +78,7 @@ impl Banned {
     }
 }
 
-/// A change that holds already. Whether it is kept is another question.
+/// A change that is in effect already. It may or may not get written.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Change {
@@ -86,7 +86,7 @@ pub(super) struct Change {
 }
 
 impl Change {
-    /// For how long it holds, as far as that is known within a while.
+    /// Returns how long the change holds, as far as that is known after a short wait.
     pub(super) async fn holds(self) -> Holds {
         let Some((keeper, number)) = self.keeping else {
             return Holds::UntilTheEnd;
@@ -99,11 +99,11 @@ impl Change {
     }
 }
 
-/// Who is banned.
+/// The bans, and the keeper that writes them.
 pub(super) struct Bans {
-    /// It is replaced as a whole, so that nobody who joins waits for a change to be made.
+    /// Replaced as a whole, so that a join does not wait while a change is made.
     banned: RwLock<Arc<Banned>>,
-    /// One change at a time, so that the last is the one that is kept.
+    /// Held while a change is made. So the last change is also the one that is written last.
     changing: Mutex<()>,
     keeper: Option<Keeper>,
 }
@@ -128,24 +128,24 @@ impl Bans {
         }
     }
 
-    /// Whether bans outlive the process.
+    /// Returns whether bans outlive the process.
     pub(super) fn is_kept(&self) -> bool {
         self.keeper.is_some()
     }
 
-    /// Whether the last change could not be kept.
+    /// Returns whether the last change could not be written.
     pub(super) fn is_behind(&self) -> bool {
         self.keeper.as_ref().is_some_and(Keeper::has_failed)
     }
 
-    /// Keeps the last change, if that has failed.
+    /// Writes the last change again if that has failed.
     pub(super) fn try_again(&self) {
         if let Some(keeper) = &self.keeper {
             keeper.try_again();
         }
     }
 
-    /// Waits until no change is being kept. Cancel safe.
+    /// Waits until no change is being written. Cancel safe.
     pub(super) async fn rested(&self) {
         if let Some(keeper) = &self.keeper {
             keeper.rested().await;
@@ -161,7 +161,7 @@ impl Bans {
         self.banned().peers.len()
     }
 
-    /// Up to so many ids that begin with this.
+    /// Returns up to `max` given ids that begin with this prefix.
     pub(super) fn some(&self, prefix: &str, max: usize) -> Vec<String> {
         let banned = self.banned();
         let from = (Bound::Included(prefix), Bound::Unbounded);
@@ -172,12 +172,12 @@ impl Bans {
 
     fn contain(&self, join: &Join) -> bool {
         let banned = self.banned();
-        // The one that stands for all is among them.
+        // The ids of the join include the one that stands for all of them.
         let is_banned = |peer| banned.peers.contains_key(&peer);
         !banned.peers.is_empty() && join.peer_ids().any(is_banned)
     }
 
-    /// Bans a peer. That holds when this returns.
+    /// Bans a peer. The ban is in effect when this returns.
     pub(super) fn add(&self, peer: PeerId) -> Result<Change, TooMany> {
         let add = |banned: &mut Banned| {
             let is_known = banned.peers.contains_key(&key(&peer));
@@ -190,7 +190,7 @@ impl Bans {
         self.change(add)
     }
 
-    /// Bans a peer no more, by whichever of its ids; `None` if it was not banned.
+    /// Unbans a peer, by any of its ids; `None` if it was not banned.
     pub(super) fn remove(&self, peer: &PeerId) -> Option<Change> {
         self.change(|banned| banned.remove(peer).then_some(()).ok_or(()))
             .ok()
@@ -211,7 +211,7 @@ impl Bans {
     }
 }
 
-/// Keeps out who is banned, and leaves the others to whom the application has asked otherwise.
+/// Refuses banned peers. For other peers it asks the application, if the application decides about joins.
 #[derive(Debug)]
 pub(in crate::rendezvous) struct Banning {
     bans: Arc<Bans>,
@@ -263,7 +263,7 @@ mod tests {
         judged
     }
 
-    /// Knows one peer.
+    /// Allows one peer only.
     #[derive(Debug)]
     struct Only(PeerId);
 
@@ -329,7 +329,7 @@ mod tests {
             assert!(bans.some("", 9).is_empty());
             assert!(bans.remove(&given).is_none());
         }
-        // As a file may have them.
+        // A file may contain both ids.
         let bans = Bans::new([old, id], None);
         assert_eq!(bans.some("", 9), [old.to_base58()]);
     }

@@ -1,7 +1,7 @@
-//! The page's own changes, as server-sent events.
+//! The changes of the page, as server-sent events.
 //!
-//! A listener holds what it is to be sent next, and no queue: one that is slow misses seconds, and one that takes nothing is
-//! dropped by its connection. It ends with its session, and with the server.
+//! A listener holds the next event and no queue. So a slow listener misses seconds, and a listener that reads nothing
+//! is dropped by its connection. A listener ends with its session, and with the server.
 
 use std::{sync::Arc, time::Instant};
 
@@ -16,25 +16,25 @@ use super::{
 };
 use crate::rendezvous::{hub::now, tenants::Tenants};
 
-/// What the stream begins with: how long a browser waits before it connects again, in milliseconds.
+/// The beginning of the stream. It says how long a browser waits before it connects again, in milliseconds.
 const RETRY: &str = "retry: 2000\n\n";
-/// What it ends with when the session is over.
+/// The end of the stream when the session is over.
 const OVER: &str = "event: over\ndata: \n\n";
 
-/// Somebody who listens.
+/// A client that listens to the events.
 struct Listener {
     panel: Arc<Panel>,
     tenants: Arc<Tenants>,
-    /// With what it was let in, if not with the token.
+    /// The session that the client was let in with; `None` if it has shown the token.
     session: Option<SessionKey>,
-    /// When whoever has shown the token is to show it again.
+    /// The time at which a client that has shown the token has to show it again.
     ends: Instant,
     live: watch::Receiver<Arc<Live>>,
-    /// The number of what it was sent last.
+    /// The number of the parts beside the figures that the client got last.
     number: u64,
     state: State,
     _place: OwnedSemaphorePermit,
-    /// Its connection lasts as long.
+    /// Keeps the connection open beyond the age limit of connections.
     _lasting: OwnedMutexGuard<()>,
 }
 
@@ -45,7 +45,7 @@ enum State {
     IsOver,
 }
 
-/// The events of one listener.
+/// Returns the events for one listener.
 pub(super) fn listen(
     panel: Arc<Panel>,
     tenants: Arc<Tenants>,

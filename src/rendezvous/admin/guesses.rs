@@ -1,8 +1,9 @@
-//! Compares what somebody shows with the token, so often and no more.
+//! Compares what clients show with the admin token, and limits the wrong guesses.
 //!
-//! An origin may be wrong 10 times at once, and once a second then, whatever its neighbours do. All together are wrong 640 times a second at most: each
-//! comparison waits for its turn, which goes round among origins, and a wrong one holds its turn for 100 ms. So whoever knows
-//! the token waits for one guess of each stranger at most, and not for all that they send.
+//! An origin may be wrong 10 times at once, and then once a second, whatever its neighbours do. All origins together
+//! are wrong 640 times a second at most: each comparison waits for its turn, the turns go round among origins, and a
+//! wrong guess holds its turn for 100 ms. So a client that knows the token waits for at most one guess of each other
+//! origin, and not for all the guesses that they send.
 
 use std::{
     future::poll_fn,
@@ -14,19 +15,19 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    rendezvous::{access::Line, hub::now, origin::Claimant, rates::Rates, registry::Rate},
+    rendezvous::{access::Line, hub::now, origin::Claimant, rate::Rate, rates::Rates},
     token::Token,
 };
 
-/// How often an origin may be wrong, for each unit of its weight.
+/// How many times an origin may be wrong each second, and how many times at once, for each unit of its weight.
 const PER_SECOND: u32 = 1;
 const AT_ONCE: u32 = 10;
-/// How many comparisons are under way at one time, and how long a wrong one takes.
+/// The number of comparisons in progress at one time, and how long a wrong one takes.
 const TURNS: usize = 64;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Somebody for whom only the own guesses count. Those of a whole IPv6 /48 are not bounded: or somebody else's would lock out
-/// the operator, and all together are bounded anyway.
+/// Returns the claimant without the limit of its group, so that only its own guesses count. There is no limit for a
+/// whole IPv6 /48, because neighbours could then lock out the operator. The limit for all origins together still holds.
 fn alone(who: &Claimant) -> Claimant {
     Claimant {
         group_limit: u32::MAX,
@@ -34,7 +35,7 @@ fn alone(who: &Claimant) -> Claimant {
     }
 }
 
-/// The one token, of which a hash is kept.
+/// The admin token, of which only a hash is kept.
 #[derive(Clone)]
 pub(super) struct Secret([u8; 32]);
 
@@ -43,7 +44,7 @@ impl Secret {
         Self(Sha256::digest(token.reveal()).into())
     }
 
-    /// How long it takes tells nothing: hashes are compared, and all of them.
+    /// Compares in constant time: whole hashes are compared, so the time that it takes reveals nothing.
     fn is(&self, shown: &[u8]) -> bool {
         let shown: [u8; 32] = Sha256::digest(shown).into();
         self.0.ct_eq(&shown).into()
@@ -56,12 +57,12 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// What comes of a guess.
+/// The result of a guess.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Guessed {
     Right,
     Wrong,
-    /// Nobody has looked at it.
+    /// The guess was not compared, because the origin was wrong too often.
     TooOften,
 }
 
@@ -81,7 +82,7 @@ impl Guesses {
         }
     }
 
-    /// Compares what somebody shows. Whoever does not wait for the answer has guessed all the same.
+    /// Compares what a client shows. A guess that was compared counts, even if the client does not wait for the answer.
     pub(super) async fn guess(&self, shown: &[u8], who: &Claimant) -> Guessed {
         if !self.may_guess(who) {
             return Guessed::TooOften;
@@ -90,12 +91,13 @@ impl Guesses {
         poll_fn(|cx| turn.poll(cx)).await;
         let guessed = self.compare(shown, who);
         if guessed == Guessed::Wrong {
-            // It goes on when nobody waits: who is not answered at once knows enough, and could hang up.
+            // The pause goes on in its own task when the client hangs up. Otherwise a client that gets no answer at
+            // once would know that it was wrong, and could hang up to free its turn.
             let pause = tokio::spawn(async move {
                 tokio::time::sleep(PAUSE).await;
                 drop(turn);
             });
-            // It fails only if the runtime ends.
+            // This fails only if the runtime ends.
             let _ = pause.await;
         }
         guessed
@@ -106,7 +108,7 @@ impl Guesses {
         wrong.may_spend(&alone(who), now())
     }
 
-    /// Both under one lock, so that no other guess comes between.
+    /// Checks the limit and compares, both under one lock, so that no other guess comes in between.
     fn compare(&self, shown: &[u8], who: &Claimant) -> Guessed {
         let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
         let who = &alone(who);
@@ -169,7 +171,7 @@ mod tests {
                 other => assert_eq!(other, Guessed::TooOften),
             }
         }
-        // 11 take a second.
+        // The first 10 take a second together, in which the origin may be wrong once more.
         assert_eq!(wrong, 11);
         let guessed = guesses.guess(TOKEN.as_bytes(), &who).await;
         assert_eq!(
@@ -252,7 +254,7 @@ mod tests {
         };
         let (strangers, operator) = futures::future::join(strangers, operator).await;
         let last = strangers.into_iter().max().expect("some");
-        // 15,000 at 640 a second, and one round of 5,000 at most before the operator.
+        // 15,000 guesses at 640 a second, and at most one round of 5,000 before the operator's.
         assert!(last >= Duration::from_secs(23), "{last:?}");
         assert!(operator < Duration::from_secs(9), "{operator:?}");
     }

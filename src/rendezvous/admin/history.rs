@@ -1,4 +1,4 @@
-//! What a rendezvous has done in the last hour, second by second. No IO.
+//! The load of a rendezvous in the last hour, second by second. No IO.
 
 use std::{
     collections::VecDeque,
@@ -7,18 +7,18 @@ use std::{
 
 use crate::rendezvous::hub::Figures;
 
-/// How often it is looked at what it does.
+/// The interval between two samples.
 pub(super) const STEP: Duration = Duration::from_secs(1);
-/// An hour of them.
+/// The number of samples that are kept: those of an hour.
 const SAMPLES: usize = 3600;
-/// How many of them are one column of a picture, and how many columns that makes.
+/// The number of samples in one column of a picture, and the number of columns.
 const IN_COLUMN: usize = 20;
 pub(super) const COLUMNS: usize = SAMPLES / IN_COLUMN;
 
-/// What there was at one moment.
+/// The load at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Sample {
-    /// How many bytes were relayed in the second before it.
+    /// The number of bytes relayed per second since the sample before.
     pub(super) rate: u64,
     pub(super) peers: u64,
     pub(super) links: u64,
@@ -36,18 +36,18 @@ impl Sample {
     }
 }
 
-/// The samples of an hour: some 115 KB when it is full.
+/// The samples of an hour: about 115 KB when it is full.
 #[derive(Debug, Default)]
 pub(super) struct History {
     samples: VecDeque<Sample>,
-    /// How many there were ever.
+    /// The number of samples ever added.
     taken: usize,
-    /// When the last was taken, and how many bytes had been relayed then.
+    /// The time of the last sample, and the total of relayed bytes at that time.
     last: Option<(Instant, u64)>,
 }
 
 impl History {
-    /// Takes a sample. `relayed` is how many bytes have been relayed so far; the rate is made from it.
+    /// Adds a sample. `relayed` is the total of relayed bytes so far, from which the rate is computed.
     pub(super) fn add(&mut self, now: Instant, relayed: u64, sample: Sample) {
         let (since, before) = self.last.unwrap_or((now, relayed));
         let passed = now.saturating_duration_since(since);
@@ -58,7 +58,7 @@ impl History {
                 .unwrap_or(u64::MAX),
         };
         self.last = Some((now, relayed));
-        // A machine that is very busy, or that slept, leaves some out.
+        // A very busy machine, or one that was suspended, misses samples. Copies of this one fill the gap.
         let steps = (passed.as_secs_f64() / STEP.as_secs_f64()).round() as usize;
         for _ in 0..steps.clamp(1, SAMPLES) {
             if self.samples.len() == SAMPLES {
@@ -69,12 +69,13 @@ impl History {
         }
     }
 
-    /// The last one.
+    /// Returns the latest sample.
     pub(super) fn latest(&self) -> Sample {
         self.samples.back().copied().unwrap_or_default()
     }
 
-    /// The highest value in each 20 s of the hour, the last of which is not over; `None` where nothing is known.
+    /// Returns the highest value in each 20 s of the hour, of which the last 20 s are not over yet; `None` where
+    /// nothing is known.
     pub(super) fn columns(&self, value: impl Fn(&Sample) -> u64) -> [Option<u64>; COLUMNS] {
         let mut columns = [None; COLUMNS];
         let first = self.taken - self.samples.len();

@@ -1,8 +1,8 @@
-//! Has those who are banned written down for the next start, by one writer at a time.
+//! Writes the bans down for the next start, one write at a time.
 //!
-//! Nobody waits for the writer who does not want to. While it writes, only the newest set is remembered for it. So one that hangs
-//! holds up no change, and nothing piles up behind it. It has a thread of its own, since a runtime that ends would wait for
-//! what it blocks.
+//! Only callers that want to know the result wait for a write. During a write, only the newest set of bans is
+//! remembered for the next one. So a write that hangs delays no change, and no queue builds up behind it. The writer
+//! has a thread of its own, because a runtime that ends would wait for a blocking task.
 
 use std::{
     fmt, io,
@@ -16,15 +16,15 @@ use tokio::sync::watch;
 
 use crate::words::Words;
 
-/// Keeps all who are banned for the next start.
+/// Writes down all banned peers for the next start.
 pub(super) type Keep = dyn Fn(&[PeerId]) -> io::Result<()> + Send + Sync;
 
 #[derive(Default)]
 struct State {
-    /// The newest set, and its number.
+    /// The newest set of bans, and its number.
     newest: Arc<[PeerId]>,
     number: u64,
-    /// The number of the set that was written last, or was tried to, and what was wrong then.
+    /// The number of the last set that was written or failed, and the error if it failed.
     done: u64,
     error: Option<String>,
     is_writing: bool,
@@ -35,7 +35,7 @@ struct Shared {
     state: watch::Sender<State>,
 }
 
-/// Clones have the same writer.
+/// A handle to the writer. Clones share the writer.
 #[derive(Clone)]
 pub(super) struct Keeper(Arc<Shared>);
 
@@ -51,7 +51,7 @@ impl Keeper {
         Self(Arc::new(Shared { keep, state }))
     }
 
-    /// Has this set written in place of all before it; gives its number. Does not wait for that.
+    /// Has this set written in place of all earlier ones, and returns its number. Does not wait for the write.
     pub(super) fn write(&self, newest: Vec<PeerId>) -> u64 {
         let (mut number, mut begins) = (0, false);
         self.0.state.send_modify(|state| {
@@ -66,7 +66,7 @@ impl Keeper {
         number
     }
 
-    /// Writes the newest set once more if it could not be written.
+    /// Writes the newest set again if the last write failed.
     pub(super) fn try_again(&self) {
         let begins = self.0.state.send_if_modified(|state| {
             let begins = state.error.is_some() && !state.is_writing;
@@ -78,16 +78,16 @@ impl Keeper {
         }
     }
 
-    /// Whether the last set that was tried could not be written.
+    /// Returns whether the last set could not be written.
     pub(super) fn has_failed(&self) -> bool {
         self.0.state.borrow().error.is_some()
     }
 
-    /// Waits until this set, or a newer one, is written, or cannot be. Cancel safe.
+    /// Waits until this set or a newer one is written, or has failed. Cancel safe.
     pub(super) async fn written(&self, number: u64) -> Result<(), String> {
         let mut state = self.0.state.subscribe();
         let done = state.wait_for(|state| state.done >= number).await;
-        // It fails only without a sender, and that is our own.
+        // This fails only without a sender, and `self` holds the sender.
         let error = done.map_or(None, |state| state.error.clone());
         error.map_or(Ok(()), Err)
     }
@@ -95,7 +95,7 @@ impl Keeper {
     /// Waits until nothing is being written. Cancel safe.
     pub(super) async fn rested(&self) {
         let mut state = self.0.state.subscribe();
-        // The sender is our own.
+        // This cannot fail: `self` holds the sender.
         let _ = state.wait_for(|state| !state.is_writing).await;
     }
 
@@ -105,13 +105,13 @@ impl Keeper {
         let begun = writer.spawn(move || while keeper.write_newest() {});
         if let Err(error) = begun {
             let newest = self.0.state.borrow().number;
-            // What is newer is tried with it, later.
+            // A newer set waits for the next call of `try_again`.
             self.done(newest, Err(error));
             self.0.state.send_modify(|state| state.is_writing = false);
         }
     }
 
-    /// Whether there is a newer one then.
+    /// Writes the newest set. Returns whether there is a newer one by then.
     fn write_newest(&self) -> bool {
         let (number, newest) = {
             let state = self.0.state.borrow();
@@ -122,7 +122,7 @@ impl Keeper {
         self.done(number, written)
     }
 
-    /// Notes what has come of a set. Whether there is a newer one, for the same writer.
+    /// Notes the result for a set. Returns whether the writer has to go on with a newer one.
     fn done(&self, number: u64, written: io::Result<()>) -> bool {
         let error = written.err().map(|error| Words(error).to_string());
         let (mut before, mut goes_on) = (None, false);
@@ -132,7 +132,7 @@ impl Keeper {
             goes_on = state.number > number;
             state.is_writing = goes_on;
         });
-        // It is tried again and again, and told once.
+        // A failed write is tried again and again, but each error is logged once only.
         match (error, before) {
             (Some(error), before) if before.as_ref() != Some(&error) => {
                 tracing::error!(error, "the bans could not be kept");
@@ -162,7 +162,7 @@ mod tests {
         }));
         let peers: Vec<_> = (0..100).map(|_| PeerId::random()).collect();
         keeper.write(peers[..1].to_vec());
-        // It is at work.
+        // The writer is busy now.
         assert_eq!(sets.recv().expect("a set"), 1);
         for number in 2..=100 {
             assert_eq!(keeper.write(peers[..number].to_vec()), number as u64);
@@ -201,7 +201,7 @@ mod tests {
         keeper.rested().await;
         assert_eq!(keeper.written(number).await, Ok(()));
         assert!(!keeper.has_failed());
-        // Nothing is left to be done, and nobody would answer.
+        // Nothing is left to write: another call of the writer would find no answer and panic.
         keeper.try_again();
         keeper.rested().await;
         assert!(!keeper.has_failed());

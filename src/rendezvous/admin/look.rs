@@ -1,4 +1,4 @@
-//! What a rendezvous does at one moment, as the page shows it.
+//! The state of a rendezvous at one moment, as the page shows it.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ pub(super) struct Now {
     pub(super) runs_for: Duration,
 }
 
-/// All that is shown beside the lists.
+/// Everything that is shown beside the lists of peers and bans.
 pub(super) struct Look {
     pub(super) now: Now,
-    /// Of the bytes a second, peers, links and dials.
+    /// The history of the bytes a second, the peers, the links and the dials, in this order.
     pub(super) columns: [[Option<u64>; COLUMNS]; 4],
     pub(super) users: Vec<PeerUsage>,
 }
@@ -41,11 +41,11 @@ impl Look {
     }
 }
 
-/// The parts of the page that change by themselves, as a stream of events has them. They are made once for all who listen.
+/// The parts of the page that change by themselves, as events of the stream. They are made once for all listeners.
 #[derive(Debug, Default)]
 pub(super) struct Live {
     pub(super) figures: Bytes,
-    /// The others, which are made anew less often: they are other ones when this number is.
+    /// The number of the current `others`. They are made less often than the figures, and get a new number each time.
     pub(super) number: u64,
     pub(super) others: Bytes,
 }
@@ -66,7 +66,7 @@ impl Live {
         }
     }
 
-    /// The same with other figures.
+    /// Returns the same parts with new figures.
     pub(super) fn with_figures(&self, now: &Now) -> Self {
         Self {
             figures: event("figures", page::figures(now)).into(),
@@ -76,7 +76,7 @@ impl Live {
     }
 }
 
-/// An event, as `text/event-stream` has it. What it carries has no ends of lines.
+/// Formats an event for `text/event-stream`. Line breaks in the HTML become spaces, because they would end the data.
 fn event(name: &str, html: Markup) -> String {
     let html = html.into_string().replace(['\r', '\n'], " ");
     format!("event: {name}\ndata: {html}\n\n")

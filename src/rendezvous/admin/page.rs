@@ -1,4 +1,4 @@
-//! The page, as HTML. All that comes from outside is escaped by maud.
+//! The page as HTML. maud escapes all text that comes from outside.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -14,14 +14,14 @@ use crate::rendezvous::usage::PeerUsage;
 pub(super) const STYLE: &str = include_str!("page.css");
 pub(super) const SCRIPT: &str = include_str!("page.js");
 
-/// What a page says of where it came from.
+/// The warnings at the top of a page.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Warnings {
-    /// Others may read what is sent.
+    /// Whether others on the network may read what is sent.
     pub(super) is_overheard: bool,
-    /// Peers prove no keys.
+    /// Whether peers join without a proof of their keys.
     pub(super) is_unproved: bool,
-    /// Bans could not be kept.
+    /// Whether the last change of the bans could not be written.
     pub(super) is_behind: bool,
 }
 
@@ -73,7 +73,7 @@ fn document(title: &str, script: Option<&str>, body: &Markup) -> Markup {
     }
 }
 
-/// What asks for the token. `problem` is what was wrong with the last one.
+/// Returns the page that asks for the token. `problem` says what was wrong with the last token.
 pub(super) fn login(is_overheard: bool, problem: Option<&str>) -> Markup {
     let body = html! {
         main class="login" {
@@ -98,11 +98,11 @@ pub(super) fn login(is_overheard: bool, problem: Option<&str>) -> Markup {
     document("Rendezvous: log in", None, &body)
 }
 
-/// All that a page shows.
+/// Everything that a page shows.
 pub(super) struct Page<'a> {
-    /// What its forms have in them; none where it was asked for with a token.
+    /// The secret in the page's forms; `None` if the page was requested with the token.
     pub(super) form: Option<&'a str>,
-    /// What came of what was asked for last.
+    /// The result of the operator's last action.
     pub(super) news: Option<&'a str>,
     pub(super) warnings: Warnings,
     pub(super) look: &'a Look,
@@ -115,7 +115,7 @@ pub(super) struct Page<'a> {
 pub(super) struct Bans {
     pub(super) some: Vec<String>,
     pub(super) all: usize,
-    /// Whether they outlive the process.
+    /// Whether the bans outlive the process.
     pub(super) are_kept: bool,
 }
 
@@ -125,7 +125,7 @@ impl Page<'_> {
             header {
                 h1 { "Rendezvous" }
                 p id="state" role="status" { "not live" }
-                // Shown by the script, without which nothing changes.
+                // The script shows this button. Without the script, the page does not change by itself.
                 button type="button" id="pause" hidden { "Pause" }
                 a class="button" href=(self.search.path()) { "Reload" }
                 @if let Some(form) = self.form {
@@ -226,7 +226,7 @@ impl Page<'_> {
     }
 }
 
-/// What a form has in it beside what a person says.
+/// Returns the hidden fields of a form.
 fn hidden(form: Option<&str>, search: &Search) -> Markup {
     html! {
         @if let Some(form) = form {
@@ -238,11 +238,11 @@ fn hidden(form: Option<&str>, search: &Search) -> Markup {
     }
 }
 
-/// The numbers of now.
+/// Returns the current figures.
 pub(super) fn figures(now: &Now) -> Markup {
     let snapshot = &now.figures.snapshot;
     let count = |number: usize| units::count(number as u64);
-    // It is another one when the list of peers is.
+    // The version changes whenever the list of peers does.
     let version = format!("{} {}", snapshot.counters.joins, now.figures.peers);
     html! {
         dl data-version=(version) {
@@ -258,7 +258,7 @@ pub(super) fn figures(now: &Now) -> Markup {
     }
 }
 
-/// What the server knows of its cluster, if it is a node of one.
+/// Returns the section about the cluster, if the server is a node of one.
 #[cfg(feature = "cluster")]
 fn cluster_section(now: &Now) -> Markup {
     html! {
@@ -276,7 +276,7 @@ fn cluster_section(_: &Now) -> Markup {
     html! {}
 }
 
-/// The directory, and the other nodes.
+/// Returns the state of the directory and of the trunks to the other nodes.
 #[cfg(feature = "cluster")]
 pub(super) fn cluster(now: &Now) -> Markup {
     let Some(status) = &now.figures.snapshot.cluster else {
@@ -333,7 +333,7 @@ pub(super) fn cluster(now: &Now) -> Markup {
     }
 }
 
-/// The pictures of the last hour.
+/// Returns the pictures of the last hour.
 pub(super) fn pictures(look: &Look) -> Markup {
     let [rate, peers, links, dials] = look.columns;
     let now = look.now.sample;
@@ -359,9 +359,10 @@ pub(super) fn pictures(look: &Look) -> Markup {
     }
 }
 
-// Tables have their roles written out: some browsers give none to what the style of narrow screens shows as blocks.
+// The tables state their ARIA roles explicitly. On narrow screens the style shows table elements as blocks, and some
+// browsers then drop the implicit roles.
 
-/// What was refused, the most frequent first.
+/// Returns the reasons for refusals with their counts, the most frequent first.
 pub(super) fn refusals(now: &Now) -> Markup {
     let refusals = now.figures.snapshot.refusals.iter();
     let mut counted: Vec<_> = refusals.filter(|(_, count)| *count > 0).collect();
@@ -385,7 +386,7 @@ pub(super) fn refusals(now: &Now) -> Markup {
     }
 }
 
-/// Who has sent most.
+/// Returns the heaviest senders.
 pub(super) fn users(users: &[PeerUsage]) -> Markup {
     html! {
         @if users.is_empty() {
@@ -419,7 +420,7 @@ pub(super) fn users(users: &[PeerUsage]) -> Markup {
     }
 }
 
-/// Some of the peers, with what can be done about them.
+/// Returns some of the peers, with buttons to disconnect or ban each of them.
 pub(super) fn peers(form: Option<&str>, search: &Search, peers: &Peers) -> Markup {
     let next = peers.some.last().filter(|_| peers.has_more);
     let next = next.map(|last| Search {

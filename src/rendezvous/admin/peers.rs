@@ -1,4 +1,4 @@
-//! The peers that have joined, a page at a time.
+//! The peers that have joined, one page at a time.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -12,19 +12,19 @@ use crate::rendezvous::{
     tenants::Tenants,
 };
 
-/// How many are on a page.
+/// The number of peers on a page.
 pub(super) const ON_PAGE: usize = 100;
-/// How many are looked up with the lock held.
+/// The number of peers that are looked up at once with the lock held.
 const AT_ONCE: usize = 128;
 
 /// A peer that has joined.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) address: Arc<str>,
-    /// By which id it is disconnected and banned; none if its address has none, and it has proved none.
+    /// The id to disconnect or ban the peer by; `None` if its address has no id and it has proved none.
     pub(super) id: Option<PeerId>,
     pub(super) client: Option<IpAddr>,
-    /// How many dials its link has.
+    /// The number of dials of its link.
     pub(super) dials: usize,
     /// The name of its tenant.
     pub(super) tenant: String,
@@ -43,7 +43,7 @@ impl Peer {
     }
 }
 
-/// Whether one of the ids of a peer begins with this: that in its address, or the one that it has proved.
+/// Returns whether an id of a peer begins with this prefix: the id in its address, or the one that it has proved.
 fn begins_with(joined: &Joined, prefix: &str) -> bool {
     in_address(&joined.address).starts_with(prefix)
         || joined
@@ -51,19 +51,19 @@ fn begins_with(joined: &Joined, prefix: &str) -> bool {
             .is_some_and(|id| id.to_base58().starts_with(prefix))
 }
 
-/// Some of them, in the order of tenants and of their addresses.
+/// Some of the peers, in the order of the tenants, and by address within a tenant.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     pub(super) some: Vec<Peer>,
-    /// Whether there are more behind them.
+    /// Whether more peers follow.
     pub(super) has_more: bool,
-    /// Whether there are several tenants.
+    /// Whether the server has several tenants.
     pub(super) of_tenants: bool,
 }
 
 impl Peers {
-    /// Those whom a page shows. To find them, all may have to be looked at: some at a time, and others get their turns in
-    /// between.
+    /// Finds the peers for a page. This may have to look at all peers, so it looks at some at a time and lets other
+    /// tasks run in between.
     pub(super) async fn find(tenants: &Tenants, search: &Search) -> Self {
         let mut found = Self {
             of_tenants: tenants.are_several(),
@@ -84,7 +84,7 @@ impl Peers {
         found
     }
 
-    /// Adds those of a tenant, from an address on.
+    /// Adds the peers of a tenant, from an address on.
     async fn find_in(&mut self, hub: &Hub, mut from: String, id: &str) {
         loop {
             let some = hub.joined_from(&from, AT_ONCE);
@@ -102,7 +102,7 @@ impl Peers {
                 }
                 self.some.push(Peer::new(joined, *dials, hub));
             }
-            // What has left meanwhile is dropped with it.
+            // This may drop the last reference to the grant of a peer that has left meanwhile. No lock is held here.
             drop(some);
             tokio::task::yield_now().await;
         }

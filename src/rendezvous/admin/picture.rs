@@ -1,4 +1,4 @@
-//! The last hour of something, drawn as SVG by the server.
+//! Pictures of the last hour: diagrams that the server draws as SVG.
 
 use std::fmt::Write as _;
 
@@ -6,17 +6,17 @@ use maud::{Markup, html};
 
 use super::history::COLUMNS;
 
-/// How high a picture is, in units of its own, and how much of that is left free above.
+/// The height of a picture in its own units, and how much of that is left free at the top.
 const HEIGHT: u64 = 60;
 const ABOVE: u64 = 4;
 
-/// What is drawn.
+/// The diagram of one value over the last hour.
 pub(super) struct Picture<'a> {
     pub(super) title: &'a str,
     pub(super) columns: [Option<u64>; COLUMNS],
-    /// As it is now.
+    /// The current value.
     pub(super) now: u64,
-    /// How a value is written.
+    /// Formats a value as text.
     pub(super) written: fn(u64) -> String,
 }
 
@@ -41,18 +41,19 @@ impl Picture<'_> {
     }
 }
 
-/// A line each 10 minutes, and one at the bottom.
+/// Returns the path of the grid: a line each 10 minutes, and one at the bottom.
 fn grid() -> String {
     let mut path = format!("M0 {HEIGHT}H{COLUMNS}");
     for tenth in 0..=6 {
         let x = tenth * COLUMNS / 6;
-        // A String takes whatever is written.
+        // Writing to a String cannot fail.
         let _ = write!(path, "M{x} 0V{HEIGHT}");
     }
     path
 }
 
-/// The line through what is known, and what is below it. Where nothing is known there is a gap.
+/// Returns the path of the line through the known values, and of the area below it. Both have gaps where nothing is
+/// known.
 fn paths(columns: &[Option<u64>], highest: u64) -> (String, String) {
     let (mut line, mut area) = (String::new(), String::new());
     let mut is_drawn = false;
@@ -75,7 +76,7 @@ fn paths(columns: &[Option<u64>], highest: u64) -> (String, String) {
                 let _ = write!(area, "M{x} {HEIGHT}V{y}");
             }
         }
-        // As wide as its time.
+        // Each column is as wide as the time that it stands for.
         let _ = write!(line, "h1");
         let _ = write!(area, "h1");
         is_drawn = true;
@@ -86,7 +87,7 @@ fn paths(columns: &[Option<u64>], highest: u64) -> (String, String) {
     (line, area)
 }
 
-/// How far below the top a value is, with one digit behind the point.
+/// Returns how far below the top a value is drawn, rounded to one decimal.
 fn height(value: u64, highest: u64) -> f64 {
     let part = value as f64 / highest.max(1) as f64;
     let y = HEIGHT as f64 - part * (HEIGHT - ABOVE) as f64;

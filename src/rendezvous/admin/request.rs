@@ -16,44 +16,47 @@ use crate::{
     },
 };
 
-/// The cookie that has a session's id, over TLS and without. By its prefix no other host of the domain, and nobody without TLS,
-/// can have set the first: draft-ietf-httpbis-rfc6265bis, section 4.1.3.
+/// The names of the cookie that holds a session's id, over TLS and without TLS. The prefix of the first one guarantees
+/// that no other host of the domain has set it, and that it was set over TLS: draft-ietf-httpbis-rfc6265bis, section
+/// 4.1.3.
 const SECURE_COOKIE: &str = "__Host-star_admin";
 const PLAIN_COOKIE: &str = "star_admin";
-/// How many cookies of that name are looked at: another site of the same domain may have set some.
+/// The maximum number of cookies with this name that are looked at. Another site of the same domain may have set some.
 const MOST_COOKIES: usize = 4;
-/// How many bytes a form may have: a token of 512 characters, each as three.
+/// The maximum length of a form, in bytes. A token of 512 characters fits, with each of them escaped as three bytes.
 const MOST_BYTES: usize = 8 * 1024;
-/// The longest beginning of a peer id that is searched for, and the longest address that a list goes on from.
+/// The longest prefix of a peer id that is searched for, in characters, and the longest address that a list continues
+/// from, in bytes.
 const MOST_SEARCHED: usize = 128;
 const MOST_AFTER: usize = 512;
 const FORM: &str = "application/x-www-form-urlencoded";
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// From whom a request comes, and how.
+/// The client that makes a request, and how the request arrives.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::rendezvous) struct Visitor {
     pub(in crate::rendezvous) client: IpAddr,
     pub(in crate::rendezvous) claimant: Claimant,
-    /// Whether nobody on the way can read it, as far as is known.
+    /// Whether nobody on the way can read the request, as far as is known.
     pub(in crate::rendezvous) is_secure: bool,
-    /// Whether it says that a proxy has passed it on, and that is none that is trusted.
+    /// Whether the request says that a proxy has passed it on, but no trusted proxy has.
     pub(in crate::rendezvous) is_of_untrusted_proxy: bool,
 }
 
 impl Visitor {
-    /// Whether others may read the token on its way. A proxy on this machine may have been asked from anywhere.
+    /// Returns whether others may read the token on its way. A proxy on this machine may have got the request from
+    /// anywhere.
     pub(super) fn is_overheard(&self) -> bool {
         !self.is_secure && (!self.is_local() || self.is_of_untrusted_proxy)
     }
 
-    /// Whether it comes from this machine.
+    /// Returns whether the request comes from this machine.
     pub(super) fn is_local(&self) -> bool {
         self.client.to_canonical().is_loopback()
     }
 
-    /// The name of the cookie that has a session's id.
+    /// Returns the name of the cookie that holds a session's id.
     pub(super) fn cookie_name(&self) -> &'static str {
         match self.is_secure {
             true => SECURE_COOKIE,
@@ -62,7 +65,7 @@ impl Visitor {
     }
 }
 
-/// The ids of sessions that a request shows.
+/// Returns the session ids that a request shows.
 pub(super) fn session_ids<'a>(
     headers: &'a HeaderMap,
     visitor: &Visitor,
@@ -77,9 +80,9 @@ pub(super) fn session_ids<'a>(
         .take(MOST_COOKIES)
 }
 
-/// Whether a page of this server has made a request that changes something.
+/// Returns whether a request that changes something was made by a page of this server.
 pub(super) fn is_own(headers: &HeaderMap, is_secure: bool) -> bool {
-    // The browser says so itself, where it does not doubt that the server is who it is.
+    // Browsers send this header only where they trust that the server is genuine. Then it decides.
     if headers.contains_key(FETCH_SITE) {
         return text(headers, &FETCH_SITE) == Some("same-origin");
     }
@@ -91,13 +94,13 @@ pub(super) fn is_own(headers: &HeaderMap, is_secure: bool) -> bool {
     })
 }
 
-/// Whether a request comes from a page of whatever site. Scripts outside of browsers say nothing.
+/// Returns whether a request was made by a page of any site. Scripts outside of browsers send neither header.
 pub(super) fn is_of_a_page(headers: &HeaderMap) -> bool {
     headers.contains_key(FETCH_SITE) || headers.contains_key(ORIGIN)
 }
 
-/// Whether a request that changes nothing may be answered: not for a page of somebody else's. A browser that opens a
-/// page by a link shows it to nobody but the person before it.
+/// Returns whether a request that changes nothing may be answered. A page of another site gets no answer. But a browser
+/// may open the front page by a link on another site, because it shows the page only to the person in front of it.
 pub(super) fn may_see(headers: &HeaderMap, is_front: bool) -> bool {
     let is_opened = is_front && text(headers, &FETCH_MODE) == Some("navigate");
     match headers.contains_key(FETCH_SITE) {
@@ -106,7 +109,7 @@ pub(super) fn may_see(headers: &HeaderMap, is_front: bool) -> bool {
     }
 }
 
-/// A form that was sent. It may have the token in it.
+/// The text of a form. It may contain the token.
 pub(super) struct Form(String);
 
 impl fmt::Debug for Form {
@@ -115,7 +118,7 @@ impl fmt::Debug for Form {
     }
 }
 
-/// Why there is none.
+/// Why a form could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FormError {
     #[error("A form is application/x-www-form-urlencoded\n")]
@@ -129,7 +132,7 @@ pub(super) enum FormError {
 }
 
 impl Form {
-    /// Reads a form, for so long at most.
+    /// Reads a form, within this time.
     pub(super) async fn read<B: Body>(
         headers: &HeaderMap,
         body: B,
@@ -147,7 +150,7 @@ impl Form {
             .map_err(|_| FormError::Broken)
     }
 
-    /// The value of a field; empty if it is not there.
+    /// Returns the value of a field; empty if the form has no such field.
     pub(super) fn get(&self, name: &str) -> String {
         field(&self.0, name)
     }
@@ -184,9 +187,9 @@ fn field(query: &str, name: &str) -> String {
 /// Which peers a page shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Search {
-    /// Those whose ids begin with this.
+    /// The prefix of the peer ids.
     pub(super) id: String,
-    /// Those whose addresses come behind this, in this tenant and those behind it.
+    /// The list begins after this address in this tenant, and goes on with the tenants that follow.
     pub(super) after: String,
     pub(super) tenant: String,
 }
@@ -197,7 +200,7 @@ impl Search {
         Self::new(|name| field(query, name))
     }
 
-    /// What the page showed on which a form was.
+    /// Returns the search of the page that a form was on.
     pub(super) fn of_form(form: &Form) -> Self {
         Self::new(|name| form.get(name))
     }
@@ -217,7 +220,7 @@ impl Search {
         }
     }
 
-    /// The page that shows them.
+    /// Returns the path of the page that shows these peers.
     pub(super) fn path(&self) -> String {
         let fields = [
             ("id", &self.id),
@@ -235,7 +238,7 @@ impl Search {
     }
 }
 
-/// A value as a query has it, where slashes mean nothing.
+/// Escapes a value for a query, where slashes have no meaning and stay as they are.
 fn escaped(value: &str) -> String {
     let parts: Vec<_> = value.split('/').map(percent_encoded).collect();
     parts.join("/")
@@ -264,7 +267,7 @@ mod tests {
     fn only_a_page_of_the_server_itself_may_change_something() {
         for (pairs, is_secure, expected) in [
             (&[("sec-fetch-site", "same-origin")][..], true, true),
-            // As of a page whose referrer is nobody's business.
+            // A page that sends no referrer has this origin.
             (
                 &[("sec-fetch-site", "same-origin"), ("origin", "null")],
                 true,

@@ -1,4 +1,4 @@
-//! Who is answered what.
+//! Routes the requests for the operator's page, and checks who may make them.
 
 use std::sync::Arc;
 
@@ -32,13 +32,13 @@ const WRONG: &str = "That is not the token.";
 const TOO_OFTEN: &str = "Too many wrong tokens from your address: try again in a few seconds.";
 const NOT_OWN: &str = "Only a page of this server may do that\n";
 
-/// Whether a path is one of the page's.
+/// Returns whether a path belongs to the operator's page.
 pub(in crate::rendezvous) fn is_asked_for(path: &str) -> bool {
     let rest = path.strip_prefix(PATH);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// What is asked for.
+/// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Route {
     Front,
@@ -64,7 +64,7 @@ impl Route {
         })
     }
 
-    /// How it may be asked for.
+    /// Returns the HTTP methods of the route.
     fn methods(self) -> &'static str {
         match self {
             Self::Front | Self::Peers => "GET, HEAD",
@@ -80,14 +80,14 @@ impl Route {
     }
 }
 
-/// With what somebody was let in.
+/// What a client was let in with.
 #[derive(Debug)]
 enum Authority {
     Session(Session),
     Token,
 }
 
-/// Why somebody is not let in.
+/// Why a client is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stranger {
     ShowsNothing,
@@ -105,7 +105,7 @@ impl Authority {
 }
 
 impl Panel {
-    /// Answers a request. `lasting` is held by an answer that goes on for longer than connections do.
+    /// Answers a request. An answer that goes on for longer than connections do holds `lasting`.
     pub(in crate::rendezvous) async fn respond(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -169,7 +169,7 @@ impl Panel {
         }
     }
 
-    /// Who asks: by the token, if one is shown, or else by the session.
+    /// Identifies the client: by the token if it shows one, else by the session.
     async fn authority(
         &self,
         headers: &HeaderMap,
@@ -233,7 +233,7 @@ impl Panel {
             let html = page::login(visitor.is_overheard(), Some(problem));
             answers::page(status, html)
         };
-        // People copy a space with it.
+        // People copy a space together with the token.
         match self.guess(form.get("token").trim(), visitor, tenants).await {
             Guessed::Wrong => return with_challenge(again(StatusCode::UNAUTHORIZED, WRONG)),
             Guessed::TooOften => return later(again(StatusCode::TOO_MANY_REQUESTS, TOO_OFTEN)),
@@ -251,7 +251,7 @@ impl Panel {
         with_cookie(see_other(PATH), &id, AGE.as_secs(), visitor)
     }
 
-    /// Reads a form that changes something, if it comes from a page of the server's, or with the token.
+    /// Reads a form that changes something. It must come from a page of this server, or from a script with the token.
     async fn form(
         &self,
         authority: &Authority,
@@ -270,7 +270,7 @@ impl Panel {
             Some(session) if !session.has_made(form.get("form").as_bytes()) => {
                 Err(text(StatusCode::FORBIDDEN, NOT_OWN))
             }
-            // It may have ended while the form was on its way.
+            // The session may have ended while the form was on its way.
             Some(session) if !self.sessions().goes_on(&session.key, now()) => {
                 Err(with_challenge(text(StatusCode::UNAUTHORIZED, NO_TOKEN)))
             }
@@ -354,7 +354,7 @@ impl Panel {
         is_read: bool,
     ) -> Response<Body> {
         let session = authority.session();
-        // They are told once, and not to whoever asks for the head only.
+        // The message is shown once. A HEAD request does not show it, and so does not use it up.
         let told = session.filter(|_| is_read);
         let news = told.and_then(|session| self.sessions().take_news(&session.key, now()));
         let bans = Bans {
@@ -393,7 +393,7 @@ fn no_form(error: FormError) -> Response<Body> {
     last(text(status, &error.to_string()))
 }
 
-/// What a stranger is answered.
+/// Answers a client that is not let in.
 fn refuse(stranger: Stranger, route: Route, visitor: &Visitor) -> Response<Body> {
     match stranger {
         Stranger::ShowsNothing if route == Route::Front => {
@@ -411,7 +411,7 @@ fn refuse(stranger: Stranger, route: Route, visitor: &Visitor) -> Response<Body>
     }
 }
 
-/// Has the browser show this id from now on, for so many seconds.
+/// Has the browser show this session id from now on, for this many seconds.
 fn with_cookie(
     mut response: Response<Body>,
     id: &str,
@@ -419,7 +419,7 @@ fn with_cookie(
     visitor: &Visitor,
 ) -> Response<Body> {
     let name = visitor.cookie_name();
-    // The prefix of the name asks for the first of them.
+    // The `__Host-` prefix of the cookie's name requires the path `/` and `Secure`.
     let (path, secure) = match visitor.is_secure {
         true => ("/", "; Secure"),
         false => (PATH, ""),

@@ -1,4 +1,4 @@
-//! Who has logged in. No IO.
+//! The operator's sessions. No IO.
 
 use std::{
     fmt,
@@ -10,10 +10,11 @@ use subtle::ConstantTimeEq as _;
 
 /// How long a session lasts, whatever is done in it.
 pub(super) const AGE: Duration = Duration::from_secs(12 * 60 * 60);
-/// How many there may be. Another one ends the oldest.
+/// The maximum number of sessions. A further one ends the oldest.
 const MOST: usize = 16;
 
-/// What is looked for: a hash, so that how long it takes to find it tells nothing of the id.
+/// The key that a session is looked up by. It is a hash of the id, so the time that a lookup takes reveals nothing
+/// about the id.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct SessionKey([u8; 32]);
 
@@ -29,11 +30,11 @@ impl SessionKey {
     }
 }
 
-/// A session that goes on.
+/// A session that has not ended.
 #[derive(Clone)]
 pub(super) struct Session {
     pub(super) key: SessionKey,
-    /// What each form of its pages has in it, and no other page knows.
+    /// A secret that each form of the session's pages contains, and that no other page knows.
     pub(super) form: String,
 }
 
@@ -44,7 +45,7 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    /// Whether a form is one of its pages'.
+    /// Returns whether a form comes from one of the session's pages.
     pub(super) fn has_made(&self, form: &[u8]) -> bool {
         self.form.as_bytes().ct_eq(form).into()
     }
@@ -54,7 +55,7 @@ impl Session {
 struct Entry {
     session: Session,
     ends: Instant,
-    /// What its next page says first.
+    /// The message at the top of the session's next page.
     news: Option<String>,
 }
 
@@ -63,7 +64,7 @@ struct Entry {
 pub(super) struct Sessions(Vec<Entry>);
 
 impl Sessions {
-    /// Begins a session; gives its id.
+    /// Begins a session and returns its id.
     pub(super) fn begin(&mut self, now: Instant) -> String {
         self.forget_ended(now);
         if self.0.len() >= MOST {
@@ -81,7 +82,7 @@ impl Sessions {
         id
     }
 
-    /// The session with this id.
+    /// Returns the session with this id.
     pub(super) fn find(&mut self, id: &str, now: Instant) -> Option<Session> {
         let entry = self.entry(&SessionKey::of(id), now)?;
         Some(entry.session.clone())
@@ -91,14 +92,14 @@ impl Sessions {
         self.entry(key, now).is_some()
     }
 
-    /// Has the next page of a session say this first.
+    /// Sets the message at the top of the session's next page.
     pub(super) fn tell(&mut self, key: &SessionKey, news: String, now: Instant) {
         if let Some(entry) = self.entry(key, now) {
             entry.news = Some(news);
         }
     }
 
-    /// What its next page says first; once.
+    /// Takes the message for the session's next page. It is shown once.
     pub(super) fn take_news(&mut self, key: &SessionKey, now: Instant) -> Option<String> {
         self.entry(key, now)?.news.take()
     }

@@ -1,8 +1,8 @@
-//! Numbers as people read them. No IO.
+//! Formats numbers for people. No IO.
 
 use std::time::Duration;
 
-/// With a comma between thousands.
+/// Formats a number with a comma between thousands.
 pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
@@ -15,7 +15,7 @@ pub(super) fn count(number: u64) -> String {
     text
 }
 
-/// How many of something there are.
+/// Formats a number with its noun, in the singular or the plural.
 pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
     match number {
         1 => format!("1 {one}"),
@@ -23,7 +23,7 @@ pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
     }
 }
 
-/// Bytes, in the largest unit of which there is one, to three digits.
+/// Formats a number of bytes with three digits, in the largest unit of which there is at least one.
 pub(super) fn bytes(number: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if number < 1024 {
@@ -32,7 +32,7 @@ pub(super) fn bytes(number: u64) -> String {
     let mut value = number as f64 / 1024.0;
     let mut units = UNITS.into_iter();
     let mut unit = units.next().unwrap_or_default();
-    // What would be written as 1024.
+    // From here on, the value would be rounded to 1024.
     while value >= 1023.5 {
         let Some(larger) = units.next() else { break };
         value /= 1024.0;
@@ -45,7 +45,7 @@ pub(super) fn bytes(number: u64) -> String {
     }
 }
 
-/// The two largest units of a time.
+/// Formats a duration in its two largest units.
 pub(super) fn span(time: Duration) -> String {
     let seconds = time.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);

@@ -1,8 +1,9 @@
-//! Who is joined at which node, as far as the directory tells. Pure: no IO, no clock.
+//! Which peer is joined at which node, according to the directory. Pure: no IO, no clock.
 //!
-//! Changes of the directory and of this node go in, what follows from them comes out of [`Book::poll_event`], and what this
-//! node has to write out of [`Book::poll_write`]. Of an address that has joined at several nodes, the newest join counts
-//! among the nodes that live: those whose lease is in the directory, or whose trunk to us is open.
+//! Changes of the directory and of this node go in. The events that follow come out of [`Book::poll_event`], and what
+//! this node has to write comes out of [`Book::poll_write`]. If an address has joined at several nodes, the newest join
+//! counts among the nodes that live. A node lives while its lease is in the directory, or while our trunk to it is
+//! open.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -17,25 +18,24 @@ use super::{
 };
 use crate::protocol::nonce::Stamp;
 
-/// For how long a lease holds that was written. Shorter, a fail-over of the engine would end it.
+/// How long a written lease holds. If it were shorter, a fail-over of the engine would end it.
 pub(super) const LEASE: Duration = Duration::from_secs(30);
-/// For how long it shows that the directory is up to date that our own lease has come back. Leases end only meanwhile: while
-/// nobody can write them, they hold.
+/// How long the directory counts as up to date after our own lease has come back. Leases end only during that time:
+/// while no node can write its lease, all leases hold.
 const FRESH: Duration = Duration::from_secs(12);
-/// How long a peer of a node that lives is believed to be there although the directory has forgotten it: the node is about
-/// to write it anew.
+/// How long a peer of a living node is kept after the directory has forgotten it. The node is about to write it again.
 const DOUBT: Duration = Duration::from_secs(15);
-/// How many peers of another node are known at most. One beyond that is not to be found here.
+/// The maximum number of peers that are known of another node. Further ones cannot be found here.
 const MAX_PEERS_OF_NODE: usize = 1 << 20;
 
-/// A network, by the name of its tenant; none is the default one.
+/// The network of a tenant, by its name; `None` for the default tenant.
 pub(super) type Tenant = Option<Arc<str>>;
 
-/// A node, for as long as this one runs.
+/// The number of one run of another node. It is not used again while this process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::rendezvous) struct NodeNumber(pub(in crate::rendezvous) u32);
 
-/// What follows from a change.
+/// An event that follows from a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::rendezvous) enum Event {
     /// A peer is reached at another node from now on.
@@ -43,21 +43,21 @@ pub(in crate::rendezvous) enum Event {
         tenant: Tenant,
         address: Arc<str>,
         node: NodeNumber,
-        /// When it has joined there: a later join here is not known to the book yet.
+        /// When the peer has joined there. The book may not know yet of a later join here.
         stamp: Stamp,
     },
-    /// A peer that was reached at another node is not any more.
+    /// A peer that was reached at another node is no longer reached there.
     Lost { tenant: Tenant, address: Arc<str> },
-    /// A node is no more.
+    /// A node is gone.
     Gone { node: NodeNumber },
 }
 
-/// What this node has to write.
+/// What this node has to write into the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Write {
     Put(Slot, Arc<PeerRecord>),
     Delete(Slot),
-    /// What an earlier run of this node has left behind.
+    /// Deletes a key that an earlier run of this node has left behind.
     Purge(Key),
 }
 
@@ -65,7 +65,7 @@ pub(super) enum Write {
 #[derive(Debug)]
 struct Entry {
     stamp: Stamp,
-    /// Which of the lists of the directory it was in last.
+    /// The number of the directory's latest list when the directory last reported the peer.
     list: u64,
 }
 
@@ -74,13 +74,13 @@ struct Node {
     epoch: u64,
     number: NodeNumber,
     trunk: Option<String>,
-    /// Until when the lease holds that the directory has of it.
+    /// The time until which the node's lease in the directory holds; `None` if there is no lease.
     lease: Option<Instant>,
-    /// In which list of the directory it was last.
+    /// The number of the directory's latest list when the directory last reported the lease.
     leased_in: u64,
     /// Whether our trunk to it is open.
     linked: bool,
-    /// Whether it was alive when its peers were settled last.
+    /// Whether the node lived when its peers were last settled.
     settled: bool,
     peers: BTreeMap<Slot, Entry>,
 }
@@ -91,16 +91,16 @@ impl Node {
     }
 }
 
-/// Where an address has joined.
+/// The nodes at which an address has joined.
 #[derive(Debug)]
 struct Places {
     tenant: Tenant,
     address: Arc<str>,
-    /// When it has joined here.
+    /// When the address has joined here; `None` if it has not.
     own: Option<Stamp>,
-    /// When it has joined at others, which need not live.
+    /// When the address has joined at other nodes, whether they live or not.
     others: BTreeMap<NodeId, Stamp>,
-    /// At which of them it is known to be reached.
+    /// The other node at which the address is reached, according to the last event.
     told: Option<NodeNumber>,
 }
 
@@ -119,37 +119,37 @@ impl Places {
 #[derive(Debug)]
 pub(super) struct Book {
     own: Run,
-    /// Those that have joined here.
+    /// The peers that have joined here.
     peers: BTreeMap<Slot, Arc<PeerRecord>>,
     nodes: BTreeMap<NodeId, Node>,
     places: BTreeMap<Slot, Places>,
     next_number: u32,
-    /// What is to be written, once for each peer.
+    /// The peers whose record has to be written or deleted, each of them once.
     dirty: BTreeSet<Slot>,
-    /// What is being written: the next write of a peer waits for the one before.
+    /// The peers with a write in progress. The next write of a peer waits for the one before.
     writing: BTreeSet<Slot>,
-    /// What is to be deleted of earlier runs of this node.
+    /// The keys of earlier runs of this node that have to be deleted.
     stale: BTreeSet<Key>,
-    /// Whether another server was started with this node's name: it is the one that is meant.
+    /// Whether another server was started later with this node's name. Then that server counts, and not this one.
     is_superseded: bool,
-    /// The number of the list that is being told, or was told last.
+    /// The number of the list that is being reported, or was reported last.
     list: u64,
-    /// Whether it is being told.
+    /// Whether a list is being reported.
     listing: bool,
-    /// Which of our own peers it has had.
+    /// Our own peers that this list has contained so far.
     listed: BTreeSet<Slot>,
-    /// When those are to be forgotten that it did not have.
+    /// When the peers of other nodes that the list did not contain are to be forgotten.
     doubts: Option<Instant>,
-    /// When our own lease has come back last.
+    /// The last time that our own lease came back, or that a list was complete.
     fresh: Option<Instant>,
-    /// Until when no lease ends, because it has not come back for long.
+    /// No lease runs out before this time, because the directory was not up to date when leases were last checked.
     frozen: Option<Instant>,
     events: VecDeque<Event>,
-    /// How many addresses are told to be at another node.
+    /// The number of addresses that are reached at another node, according to the events.
     remote_peers: usize,
-    /// Joins that lost against a later one elsewhere.
+    /// The number of joins here that lost against a later one elsewhere.
     conflicts: u64,
-    /// Trunks that were open, and are not any more.
+    /// How many times a trunk that was open was cut.
     cuts: u64,
 }
 
@@ -178,7 +178,7 @@ impl Book {
         }
     }
 
-    /// A peer has joined here.
+    /// Handles the join of a peer here.
     pub(super) fn handle_join(&mut self, record: Arc<PeerRecord>, stamp: Stamp) {
         let slot = record.slot();
         let places = self.places.entry(slot);
@@ -188,12 +188,13 @@ impl Book {
         self.settle(slot);
     }
 
-    /// A peer has left that had joined here.
+    /// Handles the leave of a peer that had joined here.
     pub(super) fn handle_leave(&mut self, tenant: Option<&str>, address: &str) {
         let slot = Slot::of(tenant, address);
         match self.forget_own(slot) {
             true => self.settle(slot),
-            // It came and went before we heard of it, and the hub does not know any more that it is elsewhere.
+            // The book does not have the join: a later join elsewhere has replaced it, or the peer came and went before
+            // the book heard of it. The hub no longer knows that the peer is elsewhere.
             false => self.tell_again(slot),
         }
     }
@@ -229,14 +230,15 @@ impl Book {
         had
     }
 
-    /// The directory is about to tell all that it has.
+    /// Handles the beginning of a list: the directory is about to report all that it has.
     pub(super) fn begin_list(&mut self) {
         self.list += 1;
         self.listing = true;
         self.listed.clear();
     }
 
-    /// The directory has told all that it has: what was not in it is written anew, or forgotten in a while.
+    /// Handles the end of a list. Our own peers that the list lacks are written again, and those of other nodes are
+    /// forgotten after a while.
     pub(super) fn end_list(&mut self, now: Instant) {
         if !std::mem::take(&mut self.listing) {
             return;
@@ -244,7 +246,7 @@ impl Book {
         let listed = std::mem::take(&mut self.listed);
         let missing = self.peers.keys().filter(|slot| !listed.contains(slot));
         self.dirty.extend(missing.copied());
-        // Of those that live, the leases are about to come again, too.
+        // Nodes that live write their leases again soon. So a lease that the list lacks ends at once.
         let list = self.list;
         let leased = |node: &Node| node.lease.is_some() && node.leased_in == list;
         let unleased = self.nodes.iter().filter(|(_, node)| !leased(node));
@@ -259,7 +261,7 @@ impl Book {
         self.fresh = Some(now);
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
+    /// Returns when [`handle_timeout`](Self::handle_timeout) has to be called.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let first = self.nodes.values().filter_map(|node| node.lease).min();
         let first = first.map(|lease| lease.max(self.frozen.unwrap_or(lease)));
@@ -267,19 +269,19 @@ impl Book {
         first.into_iter().chain(doubts).min()
     }
 
-    /// The directory has not told all, and does not go on.
+    /// Handles the end of a watch: a list that is not complete is dropped.
     pub(super) fn abort_list(&mut self) {
         self.listing = false;
         self.listed.clear();
     }
 
-    /// Our own lease has come back through the directory.
+    /// Handles the return of our own lease through the directory.
     pub(super) fn handle_echo(&mut self, now: Instant) {
         self.fresh = Some(now);
     }
 
-    /// Ends the leases that were not written again, and forgets what the directory did not have in its last list and has not
-    /// got since.
+    /// Ends the leases that were not renewed. Forgets the peers of other nodes that the last list lacked and that were
+    /// not reported since.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.end_leases(now);
         self.end_doubts(now);
@@ -325,7 +327,7 @@ impl Book {
         }
     }
 
-    /// The directory has this of a node. Gives its number if it is to be reached there from now on, and was not before.
+    /// Handles the record of a node. Returns the node's number if the node has to be reached at a new address.
     pub(super) fn handle_node(
         &mut self,
         run: &Run,
@@ -343,7 +345,7 @@ impl Book {
         is_new.then_some(number)
     }
 
-    /// The directory has a peer of another node, whose record was found good.
+    /// Handles the record of a peer at another node. The record has been verified.
     pub(super) fn handle_peer(&mut self, run: &Run, slot: Slot, record: &PeerRecord, stamp: Stamp) {
         let list = self.list;
         if !self.has_room(run, slot) {
@@ -359,7 +361,7 @@ impl Book {
         self.settle(slot);
     }
 
-    /// Whether there is room for a peer of another node.
+    /// Returns whether there is room for a peer of another node.
     pub(super) fn has_room(&self, run: &Run, slot: Slot) -> bool {
         let node = self.nodes.get(&run.node);
         node.is_none_or(|node| {
@@ -367,8 +369,8 @@ impl Book {
         })
     }
 
-    /// Whether what the directory has of a peer of another node is known already. If it is our own, it notes that, and what
-    /// is wrong of it is written anew.
+    /// Returns whether the record of a peer needs no further handling, and notes that the directory has it. If a record
+    /// of this node is wrong, it is written again. If it is of an earlier run of this node, it is deleted.
     pub(super) fn knows(&mut self, run: &Run, slot: Slot, record: &PeerRecord) -> bool {
         if *run == self.own {
             let has = self.peers.get(&slot);
@@ -405,11 +407,11 @@ impl Book {
         is_known
     }
 
-    /// The directory has a key no more.
+    /// Handles the end of a key in the directory.
     pub(super) fn handle_deleted(&mut self, key: &Key) {
         let run = key.run();
         if *run == self.own {
-            // Somebody else has deleted it.
+            // Another client of the directory has deleted the record, so it is written again.
             if let Key::Peer(_, slot) = key
                 && self.peers.contains_key(slot)
             {
@@ -434,7 +436,7 @@ impl Book {
         }
     }
 
-    /// Our trunk to a run of a node is open, or not any more.
+    /// Notes whether our trunk to a run of a node is open.
     pub(super) fn handle_trunk(&mut self, node: NodeNumber, is_open: bool) {
         let known = self
             .nodes
@@ -450,7 +452,8 @@ impl Book {
         }
     }
 
-    /// The node of a run, unless there was a later one; an earlier one is gone by that.
+    /// Returns the node of a run, which is created if it is not known; `None` if a later run is known, or if the run is
+    /// of this node. An earlier run is forgotten.
     fn node(&mut self, run: &Run) -> Option<&mut Node> {
         if run.node == self.own.node {
             return None;
@@ -480,7 +483,7 @@ impl Book {
         Some(node)
     }
 
-    /// A node may live now, or not any more.
+    /// Settles the peers of a node that may live now, or may no longer live.
     fn settle_node(&mut self, id: &NodeId) {
         let Some(node) = self.nodes.get_mut(id) else {
             return;
@@ -490,7 +493,8 @@ impl Book {
             return;
         }
         node.settled = lives;
-        // What the directory has of it stays: it may be back, and then nobody tells all of that again.
+        // What the directory has of the node is kept. The node may come back, and nobody would report all of that
+        // again.
         let is_gone = !lives && node.trunk.take().is_some();
         let number = node.number;
         let slots: Vec<Slot> = node.peers.keys().copied().collect();
@@ -519,7 +523,7 @@ impl Book {
         }
     }
 
-    /// Finds out where a peer is now.
+    /// Finds out where a peer is now, and reports it if that has changed.
     fn settle(&mut self, slot: Slot) {
         let Some(places) = self.places.get_mut(&slot) else {
             return;
@@ -535,7 +539,7 @@ impl Book {
             .filter(|(stamp, _)| own.is_none_or(|own| own < *stamp));
         let is_displaced = newest.is_some() && own.is_some();
         let told = newest.map(|(_, node)| node);
-        // A hub whose peer is displaced has taken it for its own.
+        // A hub whose peer joined elsewhere later still takes the peer for its own. So it gets an event in any case.
         if told != places.told || is_displaced {
             self.remote_peers += usize::from(told.is_some());
             self.remote_peers -= usize::from(places.told.is_some());
@@ -561,12 +565,12 @@ impl Book {
         }
     }
 
-    /// What follows from what has happened.
+    /// Returns the next event that follows from what has happened.
     pub(super) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// What is to be written next. When it is done, that is to be [told](Self::handle_written).
+    /// Returns what has to be written next. The result has to be [reported](Self::handle_written).
     pub(super) fn poll_write(&mut self) -> Option<Write> {
         if self.is_superseded {
             return None;
@@ -583,7 +587,7 @@ impl Book {
         })
     }
 
-    /// What was to be written is, or is not, and then its turn comes again.
+    /// Handles the result of a write. A write that has failed comes again.
     pub(super) fn handle_written(&mut self, write: &Write, is_done: bool) {
         match write {
             Write::Put(slot, _) | Write::Delete(slot) => {
@@ -599,12 +603,12 @@ impl Book {
         }
     }
 
-    /// Whether another server was started with this node's name.
+    /// Returns whether another server was started later with this node's name.
     pub(super) fn is_superseded(&self) -> bool {
         self.is_superseded
     }
 
-    /// What there is, in numbers.
+    /// Returns the figures of the book.
     pub(super) fn status(&self) -> ClusterStatus {
         let of = |is: fn(&Node) -> bool| self.nodes.values().filter(|node| is(node)).count();
         ClusterStatus {

@@ -19,7 +19,7 @@ fn stamp(node: &str, time: u64) -> Stamp {
     }
 }
 
-/// A record as its node would write it; the book believes it.
+/// Returns a record as its node would write it. It has no signature, because the book does not verify records.
 fn record(address: &str, node: &str, time: u64) -> PeerRecord {
     PeerRecord {
         tenant: None,
@@ -78,7 +78,7 @@ fn events(book: &mut Book) -> Vec<Event> {
     std::iter::from_fn(|| book.poll_event()).collect()
 }
 
-/// What is to be written: whether it is a put, by address.
+/// Takes all writes. Returns the slot of each, and whether it is a put.
 fn writes(book: &mut Book) -> Vec<(Slot, bool)> {
     let writes = std::iter::from_fn(|| {
         let write = book.poll_write()?;
@@ -96,7 +96,7 @@ fn writes(book: &mut Book) -> Vec<(Slot, bool)> {
 #[test]
 fn a_peer_of_a_node_with_a_lease_is_found_and_lost() {
     let (mut book, b) = (Book::new(run("a", 1)), run("b", 1));
-    // In whatever order they come.
+    // The peer may be reported before the lease of its node.
     put(&mut book, &b, "/p", 10);
     assert_eq!(events(&mut book), []);
     assert_eq!(lease(&mut book, &b), Some(NodeNumber(0)));
@@ -119,7 +119,7 @@ fn a_node_is_gone_when_lease_and_trunk_are() {
     assert_eq!(events(&mut book), []);
     book.handle_trunk(node, false);
     assert_eq!(events(&mut book), [lost("/p"), Event::Gone { node }]);
-    // It is back, with all that the directory has of it.
+    // The node is back, with all that the directory has of it.
     assert_eq!(lease(&mut book, &b), Some(node));
     assert_eq!(events(&mut book), [found("/p", "b", 0, 10)]);
     let status = book.status();
@@ -137,7 +137,7 @@ fn a_later_run_of_a_node_takes_the_place_of_an_earlier_one() {
     assert_eq!(events(&mut book), [lost("/p"), Event::Gone { node }]);
     lease(&mut book, &new);
     assert_eq!(events(&mut book), [found("/q", "b", 1, 20)]);
-    // What is left of the old one changes nothing.
+    // What is left of the old run changes nothing.
     put(&mut book, &old, "/p", 30);
     book.handle_deleted(&Key::Node(old));
     assert_eq!(events(&mut book), []);
@@ -155,10 +155,10 @@ fn the_newest_join_wins_wherever_it_is() {
     assert_eq!(events(&mut book), []);
     put(&mut book, &c, "/p", 11);
     assert_eq!(events(&mut book), [found("/p", "c", 1, 11)]);
-    // It is ours no more, and the others are to know.
+    // The peer is no longer ours, and the other nodes have to learn that.
     assert_eq!(writes(&mut book), [(Slot::of(None, "/p"), false)]);
     assert_eq!(book.status().conflicts, 1);
-    // A late leave here changes nothing, but the hub may have forgotten where it is.
+    // A late leave here changes nothing, but the hub may have forgotten where the peer is.
     book.handle_leave(None, "/p");
     assert_eq!(events(&mut book), [found("/p", "c", 1, 11)]);
     assert_eq!(writes(&mut book), []);
@@ -216,7 +216,7 @@ fn what_others_do_to_our_keys_is_undone() {
     writes(&mut book);
     delete(&mut book, &own, "/p");
     assert_eq!(writes(&mut book), [(Slot::of(None, "/p"), true)]);
-    // Somebody has written another record there, and one of a peer that is not here.
+    // Another client of the directory has written another record for the peer, and a record of a peer that is not here.
     put(&mut book, &own, "/p", 11);
     put(&mut book, &own, "/q", 12);
     let mut done = writes(&mut book);
@@ -225,7 +225,7 @@ fn what_others_do_to_our_keys_is_undone() {
     expected.sort();
     assert_eq!(done, expected);
     assert_eq!(events(&mut book), []);
-    // What has failed comes again.
+    // A write that has failed comes again.
     join(&mut book, "/r", 13);
     let write = book.poll_write().expect("a write");
     assert_eq!(book.poll_write(), None);
@@ -252,7 +252,7 @@ fn a_write_of_a_peer_waits_for_the_one_before() {
     join(&mut book, "/p", 10);
     let put = book.poll_write().expect("a write");
     book.handle_leave(None, "/p");
-    // Or it could be there before the other one.
+    // Otherwise the delete could reach the directory before the put.
     assert_eq!(book.poll_write(), None);
     assert_eq!(book.status().unwritten, 2);
     book.handle_written(&put, true);
@@ -269,7 +269,7 @@ fn of_two_of_one_name_the_later_is_meant() {
     put(&mut book, &run("a", 3), "/p", 20);
     assert_eq!(lease(&mut book, &run("a", 3)), None);
     assert!(book.is_superseded());
-    // It writes nothing that the other one would have to put right.
+    // This node writes nothing that the other one would have to correct.
     assert_eq!(writes(&mut book), []);
 }
 
@@ -279,11 +279,12 @@ fn a_peer_that_is_displaced_late_is_told_to_be_elsewhere_once_more() {
     lease(&mut book, &b);
     put(&mut book, &b, "/p", 20);
     assert_eq!(events(&mut book), [found("/p", "b", 0, 20)]);
-    // Its nonce was given before, and its signature came after: the hub has it, until it hears this.
+    // The peer got its nonce before that join and sent its signature after it. The hub keeps the peer until it gets
+    // this event.
     join(&mut book, "/p", 10);
     assert_eq!(events(&mut book), [found("/p", "b", 0, 20)]);
     assert_eq!(writes(&mut book), [(Slot::of(None, "/p"), false)]);
-    // It joined and left before we heard of either.
+    // The peer joined and left before the book heard of either.
     book.handle_leave(None, "/p");
     assert_eq!(events(&mut book), [found("/p", "b", 0, 20)]);
 }
@@ -307,26 +308,26 @@ fn a_lease_that_is_not_written_again_ends_but_not_while_nobody_can_write_any() {
     let node = lease_at(&mut book, &b, start).expect("new");
     put(&mut book, &b, "/p", 10);
     events(&mut book);
-    // The directory is not to be reached.
+    // The directory cannot be reached.
     let over = book.poll_timeout().expect("a deadline");
     assert_eq!(over, start + LEASE);
     book.handle_timeout(over);
     assert_eq!(events(&mut book), []);
     let later = book.poll_timeout().expect("a deadline");
     assert!(later > over);
-    // It is back, and the other node is not.
+    // The directory is back, and the other node is not.
     book.handle_echo(later);
     book.handle_timeout(later);
     assert_eq!(events(&mut book), [lost("/p"), Event::Gone { node }]);
     assert_eq!(book.poll_timeout(), None);
-    // One that is written again goes on.
+    // A lease that is renewed goes on.
     assert_eq!(lease_at(&mut book, &b, later), Some(node));
     assert_eq!(events(&mut book), [found("/p", "b", 0, 10)]);
     lease_at(&mut book, &b, later + Duration::from_secs(5));
     assert_eq!(book.poll_timeout(), Some(later + Duration::from_secs(35)));
 }
 
-/// What may happen to a book.
+/// A change that a book may have to handle.
 #[derive(Debug, Clone)]
 enum Step {
     Join(u8),
@@ -351,7 +352,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The same, written down as simply as can be.
+/// The same as a book, written down as simply as possible.
 #[derive(Default)]
 struct Model {
     own: BTreeMap<u8, u64>,
@@ -361,7 +362,7 @@ struct Model {
 }
 
 impl Model {
-    /// Where a peer is, if at another node.
+    /// Returns the other node at which a peer is; `None` if the peer is at none.
     fn place(&self, peer: u8) -> Option<u8> {
         let lives = |node: u8| self.leased[usize::from(node)] || self.linked[usize::from(node)];
         let others = self
@@ -400,7 +401,7 @@ proptest! {
                     model.own.remove(&peer);
                 }
                 Step::Put(node, peer, at) => {
-                    // A node that nobody has heard of is known by that, too, but does not live.
+                    // This also makes an unknown node known, but the node does not live.
                     put(&mut book, &run(NAMES[usize::from(node)], 1), &name(peer), at);
                     model.others.insert((node, peer), at);
                 }
@@ -434,7 +435,7 @@ proptest! {
                     }
                     Event::Gone { node } => {
                         prop_assert!(!told.values().any(|at| *at == node));
-                        // What it had may be there again.
+                        // The node may come back, with the peers that it had.
                         let gone = numbers.iter().find(|(_, number)| **number == node);
                         if let Some((gone, _)) = gone.map(|(gone, number)| (*gone, *number)) {
                             numbers.remove(&gone);
@@ -445,7 +446,7 @@ proptest! {
             }
             for peer in 0..4 {
                 let place = model.place(peer);
-                // A peer that has moved away is not here any more.
+                // A peer that has moved to another node is no longer here.
                 if place.is_some() {
                     model.own.remove(&peer);
                 }

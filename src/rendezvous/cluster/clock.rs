@@ -11,19 +11,19 @@ use std::{
 use super::node::NodeId;
 use crate::protocol::nonce::Stamp;
 
-/// How far the clock of another node may be ahead of ours. What it says of a later time is refused, or whoever holds that
-/// node could keep a peer for as long as it likes.
+/// How far the clock of another node may be ahead of ours. A nonce with a later time is refused. Otherwise an attacker
+/// who controls the node could keep a peer for as long as they like.
 pub(super) const MAX_AHEAD: Duration = Duration::from_secs(30);
 
-/// Gives each nonce a later time than those that this node has heard of, so that whoever joins here later has joined
-/// later, whatever the clocks of other nodes say.
+/// Gives each nonce a later time than all times that this node has heard of. So a join that comes later at this node
+/// also has a later time, whatever the clocks of other nodes say.
 #[derive(Debug, Clone)]
 pub(in crate::rendezvous) struct Clock {
     tag: [u8; super::node::TAG],
     latest: Arc<AtomicU64>,
 }
 
-/// Milliseconds since 1970.
+/// Returns the milliseconds since 1970.
 pub(super) fn millis(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -37,7 +37,7 @@ impl Clock {
         }
     }
 
-    /// That of another node, which goes exactly like this one.
+    /// Returns the clock of another node, which always shows the same time as this one.
     #[cfg(test)]
     pub(super) fn of(&self, node: &NodeId) -> Self {
         Self {
@@ -46,7 +46,7 @@ impl Clock {
         }
     }
 
-    /// The stamp of a new nonce.
+    /// Returns the stamp for a new nonce.
     pub(in crate::rendezvous) fn stamp(&self, now: SystemTime) -> Stamp {
         let now = millis(now);
         let later = |latest: u64| latest.saturating_add(1).max(now);
@@ -62,12 +62,13 @@ impl Clock {
         }
     }
 
-    /// Another node has made a nonce at that time; `false` if that is too far in the future.
+    /// Notes that another node has made a nonce at that time. Returns `false` if that is too far in the future.
     pub(super) fn hear(&self, time: u64, now: SystemTime) -> bool {
         if time > millis(now + MAX_AHEAD) {
             return false;
         }
-        // Ours goes no further ahead than that, or those whose clock is behind would refuse what comes from here.
+        // Our clock goes only half as far ahead. Otherwise nodes whose clocks are behind would refuse the nonces made
+        // here.
         let time = time.min(millis(now + MAX_AHEAD / 2));
         self.latest.fetch_max(time, Ordering::Relaxed);
         true
@@ -99,7 +100,7 @@ mod tests {
         assert!(clock.hear(31_000, at(1000)));
         assert!(!clock.hear(31_001, at(1000)));
         assert!(!clock.hear(u64::MAX, at(1000)));
-        // Nor does what is far ahead take ours with it all the way.
+        // A time that is far ahead does not move our clock all the way either.
         assert_eq!(clock.stamp(at(1000)).time, 16_001);
     }
 }

@@ -1,4 +1,4 @@
-//! What the hubs of a node and its cluster have for each other.
+//! What the hubs of a node and its cluster pass to each other.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// A way that is to be opened.
+/// A way that has to be opened: a link of ours to another node, for the dials of one link here.
 #[derive(Debug)]
 pub(in crate::rendezvous) struct OpenWay {
     pub(in crate::rendezvous) tenant: Tenant,
@@ -26,23 +26,23 @@ pub(in crate::rendezvous) struct OpenWay {
     pub(in crate::rendezvous) outbox: Arc<Outbox>,
 }
 
-/// The last that is to be known of a peer: its record, or that it has left.
+/// The latest news about a peer: its record, or `None` if it has left.
 type News = Option<(Arc<PeerRecord>, Stamp)>;
 
 #[derive(Debug, Default)]
 struct Trays {
-    /// The last of each address only.
+    /// Only the latest news for each address.
     publications: BTreeMap<(Tenant, Arc<str>), News>,
-    /// As many as there are links and nodes, at most.
+    /// At most one for each pair of a link and a node.
     ways: VecDeque<OpenWay>,
     status: ClusterStatus,
     trunks: Vec<Trunk>,
-    /// When the directory has shown last that it is up to date.
+    /// The last time that the directory has shown that it is up to date.
     current: Option<Instant>,
     bad_records: u64,
 }
 
-/// Where the hubs put what the cluster is to do. Nothing here waits: it is used with locks held.
+/// Where the hubs put what the cluster has to do. They do so with locks held, so the methods for hubs never wait.
 #[derive(Debug)]
 pub(in crate::rendezvous) struct Desk {
     clock: Clock,
@@ -82,7 +82,7 @@ impl Desk {
         self.put.notify_one();
     }
 
-    /// What the node knows of its cluster, as it was told last.
+    /// Returns what the node knows of its cluster, as reported last.
     pub(in crate::rendezvous) fn status(&self) -> ClusterStatus {
         let trays = self.lock();
         let age = trays
@@ -104,7 +104,7 @@ impl Desk {
         self.lock().trunks = trunks;
     }
 
-    /// The directory has shown that it is up to date.
+    /// Notes that the directory has shown that it is up to date.
     pub(super) fn set_current(&self) {
         self.lock().current = Some(now());
     }
@@ -113,7 +113,7 @@ impl Desk {
         self.lock().bad_records += 1;
     }
 
-    /// Whether nothing waits to be told to the other nodes.
+    /// Returns whether no news waits here for the other nodes.
     pub(super) fn is_told(&self) -> bool {
         self.lock().publications.is_empty()
     }
@@ -123,7 +123,7 @@ impl Desk {
         self.put.notified().await;
     }
 
-    /// What is to be known next of a peer.
+    /// Takes the next news about a peer.
     pub(super) fn next_publication(&self) -> Option<((Tenant, Arc<str>), News)> {
         self.lock().publications.pop_first()
     }

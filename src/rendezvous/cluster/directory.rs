@@ -5,7 +5,7 @@ use std::{error::Error, fmt, time::Duration};
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
 
-/// What a [`Directory`] tells of its keys.
+/// A change that a [`Directory`] reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
@@ -16,23 +16,23 @@ pub enum Change {
         /// The value.
         value: Bytes,
     },
-    /// A key is no more: it was deleted, or its time was up.
+    /// A key is gone: it was deleted, or its time to live is over.
     Deleted {
         /// The key.
         key: String,
     },
-    /// All keys that there were when the watch began have been told. What comes from now on is news.
+    /// All keys that existed when the watch began have been reported. From now on, the changes are new.
     Current,
 }
 
-/// Why something could not be done with a [`Directory`].
+/// Why an operation of a [`Directory`] has failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DirectoryError {
-    /// The engine is not to be reached at the moment, or did not answer in time.
+    /// The engine cannot be reached at the moment, or did not answer in time.
     #[error("the directory is not to be reached")]
     Unreachable(#[source] Box<dyn Error + Send + Sync>),
-    /// The engine has refused it: nothing will change that but whoever looks after the engine.
+    /// The engine has refused the operation. Only the administrator of the engine can change that.
     #[error("the directory has refused it")]
     Refused(#[source] Box<dyn Error + Send + Sync>),
     /// The engine lacks what is needed.
@@ -40,21 +40,21 @@ pub enum DirectoryError {
     Unusable(String),
 }
 
-/// A map of keys to values that all nodes of a cluster share, and in which every change is told to all.
+/// A map of keys to values that all nodes of a cluster share. Every node is notified of every change.
 ///
-/// The nodes write who has joined at them, and a lease of their own. No data of peers passes through, and nothing that is open
-/// ends if it fails: then nobody hears of new peers at other nodes until it is back.
+/// The nodes write who has joined at them, and a lease of their own. No data of peers passes through the directory. If
+/// it fails, nothing that is open ends. But until it is back, no node is notified of new peers at other nodes.
 ///
-/// Keys have the characters `a` to `z`, `0` to `9`, `-` and `.`, and up to 150 of them; values up to 8 KiB.
+/// Keys have up to 150 characters, which are `a` to `z`, `0` to `9`, `-` and `.`. Values have up to 8 KiB.
 pub trait Directory: fmt::Debug + Send + Sync + 'static {
-    /// Tells all keys with their values, [`Current`](Change::Current), and from then on each change. It may tell a change twice,
-    /// but none behind a later one of the same key. The stream ends, or gives an error, when it cannot go on; it is then
-    /// dropped, and another watch is begun. One that goes silent is noticed by the node itself, which writes something every few
-    /// seconds.
+    /// Reports all keys with their values, then [`Current`](Change::Current), and from then on each change. It may
+    /// report a change twice, but never after a later change of the same key. The stream ends, or gives an error, when
+    /// it cannot go on; it is then dropped, and another watch is begun. The node itself notices a stream that has gone
+    /// silent, because it writes something every few seconds.
     fn watch(&self) -> BoxFuture<'_, Result<Changes, DirectoryError>>;
 
-    /// Gives a key a value, for good or for so long; that the time is up need not be told. Cancelled, it may have been done or
-    /// not.
+    /// Gives a key a value, for good or for this long. The end of that time need not be reported. If the future is
+    /// dropped early, the value may have been written or not.
     fn put(
         &self,
         key: String,
@@ -62,7 +62,7 @@ pub trait Directory: fmt::Debug + Send + Sync + 'static {
         time_to_live: Option<Duration>,
     ) -> BoxFuture<'_, Result<(), DirectoryError>>;
 
-    /// Deletes a key, whether there is one or not. Cancelled, it may have been done or not.
+    /// Deletes a key, whether it exists or not. If the future is dropped early, the key may have been deleted or not.
     fn delete(&self, key: String) -> BoxFuture<'_, Result<(), DirectoryError>>;
 }
 

@@ -1,4 +1,4 @@
-//! One node of a cluster at work: it watches the directory, writes into it, and keeps trunks to the other nodes.
+//! Runs one node of a cluster: watches the directory, writes into it, and keeps trunks to the other nodes.
 
 use std::{
     collections::BTreeMap,
@@ -42,19 +42,20 @@ use crate::{
     words::Words,
 };
 
-/// How often the lease is written. It has to come back through the watch, which is how one that has gone silent is noticed.
+/// The interval at which the lease is written. Each lease has to come back through the watch. That is how a watch that
+/// has gone silent is noticed.
 const RENEWAL: Duration = Duration::from_secs(5);
-/// How long a lease that was written may take to come back.
+/// How long a written lease may take to come back.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the engine may take for one thing.
+/// How long one operation of the directory may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many writes may be under way.
+/// The maximum number of writes in progress.
 const WRITES: usize = 128;
-/// How long to wait before the directory is tried again.
+/// The pause before the directory is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How often it is looked whether all is written, at the end.
+/// The interval at which a node that ends checks whether everything is written.
 const LOOK: Duration = Duration::from_millis(20);
-/// How many changes are dealt with before others get their turn.
+/// The number of changes that are handled before other tasks may run.
 const AT_ONCE: usize = 16;
 
 /// A node of a cluster.
@@ -66,27 +67,27 @@ pub(in crate::rendezvous) struct Driver {
     tenants: Arc<Tenants>,
     desk: Arc<Desk>,
     book: Mutex<Book>,
-    /// Held by whoever passes the book's events on, so that they stay in order.
+    /// Held while events of the book are passed on, so that they stay in order.
     passing: tokio::sync::Mutex<()>,
-    /// Told when there may be something to write.
+    /// Notified when there may be something to write.
     unwritten: Notify,
-    /// Told when the book's deadline may be earlier.
+    /// Notified when the book's deadline may have become earlier.
     earlier: Notify,
     trunks: Mutex<BTreeMap<NodeNumber, (Trunk, AbortHandle)>>,
-    /// Of each node that there was, whatever its run.
+    /// The counters of each node that there was, for all its runs together.
     counts: Mutex<BTreeMap<NodeId, Arc<TrunkCounts>>>,
     tasks: Mutex<JoinSet<()>>,
-    /// The last of our leases that has come back.
+    /// The number of this node's last lease that has come back.
     echoed: watch::Sender<u64>,
-    /// Told when the watch is to begin anew.
+    /// Notified when the watch has to begin anew.
     silent: Notify,
-    /// Whether the watch has told all that there was, and goes on.
+    /// Whether the watch has reported all that there was, and goes on.
     is_watched: AtomicBool,
-    /// How many changes the watch has told.
+    /// The number of changes that the watch has reported.
     heard: AtomicU64,
-    /// Whether some record was from the future: all are looked at again, later.
+    /// Whether a record was from the future. Then all records are read again later.
     has_future: AtomicBool,
-    /// Whether this node is in the directory no more: it is about to end, or another one has its name.
+    /// Whether this node is no longer in the directory: it is about to end, or another one has its name.
     is_leaving: AtomicBool,
     complaints: Limited,
 }
@@ -96,7 +97,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Driver {
-    /// Begins to be a node, with a listener for the trunks of others.
+    /// Creates a node, with a listener for the trunks of others.
     pub(in crate::rendezvous) fn new(
         tenants: Arc<Tenants>,
         cluster: Cluster,
@@ -134,7 +135,7 @@ impl Driver {
         })
     }
 
-    /// Does all that, until it is dropped.
+    /// Runs the node until the future is dropped.
     pub(in crate::rendezvous) async fn run(self: Arc<Self>, listener: TcpListener) {
         let incoming = Incoming::new(self.tenants.clone(), self.cluster.tls.clone());
         tracing::info!(node = %self.own.node, trunks = %Words(&self.trunk_address), "a node of a cluster");
@@ -159,7 +160,7 @@ impl Driver {
         }
     }
 
-    /// Changes the book, and passes on what follows.
+    /// Changes the book, and passes on the events that follow.
     async fn change<R>(&self, change: impl FnOnce(&mut Book) -> R) -> R {
         let result = change(&mut lock(&self.book));
         self.pass_on().await;
@@ -203,7 +204,7 @@ impl Driver {
         self.earlier.notify_one();
     }
 
-    /// Our trunks, by the names of the other nodes.
+    /// Returns our trunks, sorted by the names of the other nodes.
     fn trunks(&self) -> Vec<Trunk> {
         let trunks = lock(&self.trunks);
         let mut all: Vec<Trunk> = trunks.values().map(|(trunk, _)| trunk.clone()).collect();
@@ -211,8 +212,8 @@ impl Driver {
         all
     }
 
-    /// Takes the node out of the directory, so that no new node has a trunk to it. Its peers are there until they leave, and
-    /// those who know it reach them.
+    /// Takes the node out of the directory, so that no new node opens a trunk to it. The records of its peers stay
+    /// until the peers leave, and nodes that already have a trunk still reach them.
     pub(in crate::rendezvous) async fn leave(&self) {
         if self.is_leaving.swap(true, Ordering::Relaxed) {
             return;
@@ -224,7 +225,7 @@ impl Driver {
         }
     }
 
-    /// Returns when the directory knows all that has happened here. Cancel safe.
+    /// Returns when everything that has happened here is written into the directory. Cancel safe.
     pub(in crate::rendezvous) async fn rested(&self) {
         while !self.desk.is_told() || lock(&self.book).status().unwritten > 0 {
             tokio::time::sleep(LOOK).await;
@@ -234,7 +235,7 @@ impl Driver {
     fn handle(&self, event: Event) {
         match &event {
             Event::Found { tenant, .. } | Event::Lost { tenant, .. } => {
-                // A node may have tenants that are not here.
+                // Another node may have tenants that this node does not have.
                 if let Some(hub) = self.tenants.with_name(tenant.as_deref()) {
                     hub.handle_cluster(event);
                 }
@@ -249,7 +250,7 @@ impl Driver {
         }
     }
 
-    /// Watches the directory, again and again.
+    /// Watches the directory, and begins anew whenever the watch ends.
     async fn watch(self: &Arc<Self>) {
         loop {
             let watched = tokio::select! {
@@ -342,13 +343,13 @@ impl Driver {
                 if !lock(&self.book).has_room(run, *slot) {
                     return Err(RecordError::TooMany);
                 }
-                // A large RSA key takes a while.
+                // To verify a large RSA key takes a while.
                 let (node, clock) = (run.node.clone(), self.desk.clock().clone());
                 let verifying = tokio::task::spawn_blocking(move || {
                     let verified = record.verify(&node, &clock, SystemTime::now());
                     verified.map(|(stamp, _)| (record, stamp))
                 });
-                // Else it panicked, or the runtime ends.
+                // This fails if the task has panicked, or if the runtime ends.
                 let verified = verifying.await.map_err(|_| RecordError::Signature)?;
                 if verified == Err(RecordError::Future) {
                     self.has_future.store(true, Ordering::Relaxed);
@@ -361,7 +362,7 @@ impl Driver {
         }
     }
 
-    /// Keeps a trunk to a node whose address is new.
+    /// Opens a trunk to a node whose address is new, and keeps it open.
     async fn keep_trunk(self: &Arc<Self>, number: NodeNumber, run: &Run, address: String) {
         let counts = lock(&self.counts)
             .entry(run.node.clone())
@@ -374,7 +375,7 @@ impl Driver {
             self.cluster.tls.clone(),
             counts,
         );
-        // The task is the driver's own, and not to keep it.
+        // The task belongs to the driver, so it must not keep the driver alive.
         let driver = Arc::downgrade(self);
         let changed = move |is_open| {
             let driver = driver.upgrade();
@@ -387,7 +388,7 @@ impl Driver {
             };
             changed.boxed()
         };
-        // One that there was is to another address.
+        // If there was a trunk before, it went to another address.
         self.change(|book| book.handle_trunk(number, false)).await;
         let task = lock(&self.tasks).spawn(keeper.run(changed));
         let before = lock(&self.trunks).insert(number, (trunk, task));
@@ -397,7 +398,7 @@ impl Driver {
         self.desk.set_trunks(self.trunks());
     }
 
-    /// Writes the lease, again and again.
+    /// Writes the lease at each interval.
     async fn renew(&self) {
         let mut timer = tokio::time::interval(RENEWAL);
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -407,7 +408,8 @@ impl Driver {
             if self.is_leaving.load(Ordering::Relaxed) {
                 return;
             }
-            // Six times, what was from the future is not any more, unless a clock is very wrong.
+            // After six renewals (30 s), a record from the future may be good, unless a clock is very wrong. So all
+            // records are read again.
             if number % 6 == 0 && self.has_future.swap(false, Ordering::Relaxed) {
                 self.silent.notify_one();
             }
@@ -422,14 +424,14 @@ impl Driver {
                 Ok(Ok(())) => self.await_echo(number).await,
                 Ok(Err(error)) | Err(error) => {
                     self.complain("the lease cannot be written into the directory", &error);
-                    // It may have to be made anew, which those who watch do.
+                    // The directory's store may have to be created again, which happens when a watch begins.
                     self.silent.notify_one();
                 }
             }
         }
     }
 
-    /// Has the watch begin anew if what was written does not come back.
+    /// Begins the watch anew if a written lease does not come back.
     async fn await_echo(&self, number: u64) {
         let mut echoed = self.echoed.subscribe();
         loop {
@@ -438,7 +440,7 @@ impl Driver {
             if tokio::time::timeout(ECHO_TIMEOUT, echo).await.is_ok() {
                 return;
             }
-            // There may be very much before it.
+            // As long as changes arrive, the lease may be behind many others.
             if self.heard.load(Ordering::Relaxed) == heard {
                 self.silent.notify_one();
                 return;
@@ -446,7 +448,7 @@ impl Driver {
         }
     }
 
-    /// Writes what there is to write.
+    /// Writes what the book has to write.
     async fn write(&self) {
         let mut writes = FuturesUnordered::new();
         let mut not_before = Instant::now();
@@ -483,7 +485,7 @@ impl Driver {
         (write, written.map_err(late).and_then(|written| written))
     }
 
-    /// Does what the hubs want done.
+    /// Does what the hubs ask for.
     async fn serve_desk(self: &Arc<Self>) {
         loop {
             self.desk.put().await;
@@ -573,7 +575,7 @@ fn late(elapsed: tokio::time::error::Elapsed) -> DirectoryError {
     DirectoryError::Unreachable(elapsed.into())
 }
 
-/// An error with its causes.
+/// Returns the text of an error with its causes.
 fn report(error: &DirectoryError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);

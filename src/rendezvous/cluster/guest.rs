@@ -1,11 +1,11 @@
-//! What another node says of a client there that dials peers here.
+//! The check of a client at another node that dials peers here.
 
 use std::{sync::Arc, time::SystemTime};
 
 use super::{clock::Clock, node::NodeId, record::PeerRecord};
 use crate::protocol::{nonce::Stamp, refusal::Refusal};
 
-/// The proof that a peer has joined at another node, to be checked.
+/// The proof that a peer has joined at another node, before it is checked.
 #[derive(Debug)]
 pub(in crate::rendezvous) struct GuestCheck {
     pub(in crate::rendezvous) address: String,
@@ -18,7 +18,7 @@ pub(in crate::rendezvous) struct GuestCheck {
 }
 
 impl GuestCheck {
-    /// Does the work. Takes 50 to 150 µs of a core.
+    /// Checks the proof. Takes 50 to 150 µs of a core.
     pub(in crate::rendezvous) fn run(&self) -> Result<Stamp, Refusal> {
         let checked = PeerRecord::decode(self.record.as_bytes()).and_then(|record| {
             let verified = record.verify(&self.node, &self.clock, SystemTime::now());

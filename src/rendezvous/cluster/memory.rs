@@ -12,11 +12,11 @@ use tokio::{sync::watch, time::Instant};
 
 use super::directory::{Change, Changes, Directory, DirectoryError};
 
-/// How many changes are kept for those who watch; who is further behind has to begin anew.
+/// The number of changes that are kept for watchers. A watcher that is further behind has to begin anew.
 const KEPT: usize = 64 * 1024;
 
-/// A [`Directory`] in memory, for several nodes in one process: for tests, and to try what a cluster does. Its clones are
-/// the same directory.
+/// A [`Directory`] in memory, for several nodes in one process: for tests, and to try out a cluster. Clones are the
+/// same directory.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryDirectory(Arc<Shared>);
 
@@ -39,7 +39,7 @@ impl Default for Shared {
 #[derive(Debug, Default)]
 struct State {
     keys: BTreeMap<String, (Bytes, Option<Instant>)>,
-    /// The last changes, in order.
+    /// The numbers and keys of the last changes, in order.
     log: VecDeque<(u64, String)>,
     revision: u64,
 }
@@ -53,7 +53,7 @@ impl State {
         }
     }
 
-    /// Deletes what has lived long enough.
+    /// Deletes the keys whose time to live is over.
     fn expire(&mut self, now: Instant) {
         let is_over = |until: &Option<Instant>| until.is_some_and(|until| until <= now);
         let over = self.keys.iter().filter(|(_, (_, until))| is_over(until));
@@ -64,12 +64,12 @@ impl State {
         }
     }
 
-    /// When the next one has.
+    /// Returns when the next key expires.
     fn next_expiry(&self) -> Option<Instant> {
         self.keys.values().filter_map(|(_, until)| *until).min()
     }
 
-    /// How a key is now, as a change.
+    /// Returns the current state of a key, as a change.
     fn change(&self, key: &str) -> Change {
         let key = key.to_owned();
         match self.keys.get(&key) {
@@ -81,7 +81,7 @@ impl State {
         }
     }
 
-    /// The changes behind one, if they are all kept, and the number of the last.
+    /// Returns the changes after a revision and the number of the last one; `None` if not all of them are kept.
     fn since(&self, revision: u64) -> Option<(Vec<Change>, u64)> {
         let first = self
             .log
@@ -95,7 +95,7 @@ impl State {
 }
 
 impl MemoryDirectory {
-    /// An empty one.
+    /// Creates an empty directory.
     pub fn new() -> Self {
         Self::default()
     }
@@ -118,7 +118,7 @@ impl MemoryDirectory {
         result
     }
 
-    /// What has changed behind a change; none if that is not known any more. Waits for something.
+    /// Waits for changes after a revision and returns them; `None` if not all of them are kept.
     async fn next(&self, revision: u64) -> Option<(Vec<Change>, u64)> {
         let mut latest = self.0.latest.subscribe();
         loop {
@@ -138,7 +138,7 @@ impl MemoryDirectory {
                 }
             };
             tokio::select! {
-                // The sender is our own.
+                // This cannot fail: `self` holds the sender.
                 _ = latest.changed() => {}
                 () = expiry => {}
             }

@@ -23,18 +23,18 @@ use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream as strea
 use super::directory::{Change, Changes, Directory, DirectoryError};
 use crate::{percent::percent_decoded, words::Words};
 
-/// How long it is remembered that a key was deleted: as long as a watch takes to begin anew, many times over.
+/// How long NATS remembers that a key was deleted: many times as long as a watch takes to begin anew.
 const MARKERS: Duration = Duration::from_secs(300);
-/// What a bucket needs came with this version: times to live of keys.
+/// The oldest version of nats-server that has what a bucket needs: times to live of keys.
 const OLDEST_SERVER: (i64, i64, i64) = (2, 11, 0);
-/// What says that a key was deleted.
+/// The header that marks a key as deleted.
 const OPERATION: &str = "KV-Operation";
-/// How soon a lost connection is tried again, at most.
+/// The longest pause before a lost connection is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How often the connection is tried.
+/// The interval between pings on the connection.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How NATS is reached, and which bucket there is the directory.
+/// How to reach NATS, and which bucket is the directory.
 #[derive(Clone)]
 pub struct NatsConfig {
     servers: Vec<String>,
@@ -44,7 +44,7 @@ pub struct NatsConfig {
     authority: Option<PathBuf>,
 }
 
-/// Without its secrets.
+/// Shows the configuration without its secrets.
 impl fmt::Debug for NatsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NatsConfig")
@@ -56,7 +56,8 @@ impl fmt::Debug for NatsConfig {
 }
 
 impl NatsConfig {
-    /// The servers, as in `nats://nats-1.internal:4222`, `nats://user:password@…` or `tls://…`; of those, the first that answers.
+    /// Creates a configuration with these servers, as in `nats://nats-1.internal:4222`, `nats://user:password@…` or
+    /// `tls://…`. The first server that answers is used.
     pub fn new(servers: impl IntoIterator<Item = String>) -> Self {
         Self {
             servers: servers.into_iter().collect(),
@@ -67,7 +68,7 @@ impl NatsConfig {
         }
     }
 
-    /// The servers without the passwords in their URLs.
+    /// Returns the servers without the user names and passwords in their URLs.
     pub fn shown_servers(&self) -> Vec<String> {
         let shown = |server: &String| match server.rsplit_once('@') {
             Some((before, host)) => {
@@ -79,29 +80,31 @@ impl NatsConfig {
         self.servers.iter().map(shown).collect()
     }
 
-    /// The name of the bucket, which is made if there is none: default `websocket-star`. All nodes of a cluster have the same, and
-    /// no other cluster has it.
+    /// Sets the name of the bucket; default `websocket-star`. The bucket is created if it does not exist. All nodes of
+    /// a cluster have the same bucket, and no other cluster may have it.
     #[must_use]
     pub fn with_bucket(mut self, bucket: impl Into<String>) -> Self {
         self.bucket = bucket.into();
         self
     }
 
-    /// On how many servers the bucket is kept, if it is made: default 1. With 3, it outlives the loss of one.
+    /// Sets the number of servers that keep the bucket, if it is created; default 1. With 3, the bucket survives the
+    /// loss of one server.
     #[must_use]
     pub fn with_replicas(mut self, replicas: usize) -> Self {
         self.replicas = replicas.max(1);
         self
     }
 
-    /// The text of a credentials file (`.creds`).
+    /// Sets the text of a credentials file (`.creds`).
     #[must_use]
     pub fn with_credentials(mut self, credentials: impl Into<String>) -> Self {
         self.credentials = Some(credentials.into());
         self
     }
 
-    /// A PEM file with the certificates of those who may sign for the servers, beside those that the system trusts.
+    /// Sets a PEM file with the certificates of authorities that may sign for the servers, beside those that the system
+    /// trusts.
     #[must_use]
     pub fn with_authority(mut self, file: impl Into<PathBuf>) -> Self {
         self.authority = Some(file.into());
@@ -114,7 +117,7 @@ pub struct NatsDirectory {
     client: Client,
     context: Context,
     config: NatsConfig,
-    /// Whether it was said that the bucket is less safe than it might be.
+    /// Whether it was logged that the bucket is less safe than it might be.
     warned: AtomicBool,
 }
 
@@ -132,10 +135,11 @@ fn unreachable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Di
 }
 
 impl NatsDirectory {
-    /// Connects, and makes the bucket if there is none.
+    /// Connects, and creates the bucket if it does not exist.
     ///
     /// # Errors
-    /// If no server answers, or it is too old, or does not let us in, or the bucket is none for this.
+    /// If no server answers, if the server is too old or refuses the connection, or if the bucket cannot be used for
+    /// this.
     pub async fn connect(config: NatsConfig) -> Result<Self, DirectoryError> {
         let mut options = ConnectOptions::new()
             .ping_interval(PING_INTERVAL)
@@ -145,7 +149,7 @@ impl NatsDirectory {
             });
         let mut servers = Vec::new();
         for server in &config.servers {
-            // The error would show it.
+            // The parser's error is dropped, because it would show the URL with its password.
             let server = server.parse::<ServerAddr>().map_err(|_| {
                 let shown = config.shown_servers().join(", ");
                 DirectoryError::Unusable(format!("not all of these are URLs of servers: {shown}"))
@@ -186,7 +190,7 @@ impl NatsDirectory {
         Ok(directory)
     }
 
-    /// The bucket, made anew if there is none.
+    /// Returns the bucket. Creates it if it does not exist.
     async fn bucket(&self) -> Result<Store, DirectoryError> {
         let name = &self.config.bucket;
         let found = self.context.get_key_value(name).await;
@@ -214,7 +218,8 @@ impl NatsDirectory {
         Ok(bucket)
     }
 
-    /// What the bucket is to NATS. It is made as that, since what makes buckets would let each user empty them.
+    /// Returns the configuration of the bucket as a stream of NATS. The bucket is created as a stream, because the
+    /// key-value API would create one that each user may empty.
     fn stream(&self) -> stream::Config {
         let name = &self.config.bucket;
         stream::Config {
@@ -311,7 +316,7 @@ impl NatsDirectory {
     }
 }
 
-/// What a message of the bucket tells.
+/// Returns the change that a message of the bucket reports.
 fn change(prefix: &str, message: &async_nats::Message) -> Option<Change> {
     let key = message.subject.strip_prefix(prefix)?.to_owned();
     let headers = message.headers.as_ref();

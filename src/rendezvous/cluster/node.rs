@@ -1,20 +1,20 @@
-//! What nodes are called, and what each of them calls its keys in the directory.
+//! The names of nodes, and the keys of the directory.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
 
-/// The longest id of a node: that of a label of a DNS name.
+/// The longest name of a node, in bytes: as long as a label of a DNS name.
 const MAX_ID: usize = 63;
-/// How many bytes of a hash stand for an address in a key.
+/// The number of bytes of a hash that stand for an address in a key.
 const HASHED: usize = 16;
-/// How many bytes of a hash stand for a node in a nonce.
+/// The number of bytes of a hash that stand for a node in a nonce.
 pub(super) const TAG: usize = 5;
 const NODES: &str = "nodes";
 const PEERS: &str = "peers";
 
-/// The name of a node within its cluster: 1 to 63 of the characters `a` to `z`, `0` to `9` and `-`, the hyphen not at
-/// either end. Its certificate has to be for this name.
+/// The name of a node within its cluster. It has 1 to 63 of the characters `a` to `z`, `0` to `9` and `-`, and the
+/// hyphen is not at either end. The node's certificate has to be for this name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(Arc<str>);
 
@@ -39,12 +39,12 @@ impl FromStr for NodeId {
 }
 
 impl NodeId {
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What stands for the node in a nonce.
+    /// Returns the bytes that stand for the node in a nonce.
     pub(super) fn tag(&self) -> [u8; TAG] {
         let hash = Sha256::new()
             .chain_update(b"libp2p-websocket-star node\0")
@@ -66,11 +66,11 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// One run of a node: of two of one name, the one that was started later is meant.
+/// One run of a node. If two runs have the same name, the one that was started later counts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Run {
     pub(super) node: NodeId,
-    /// When it was started, in milliseconds since 1970.
+    /// The time at which the run was started, in milliseconds since 1970.
     pub(super) epoch: u64,
 }
 
@@ -80,12 +80,12 @@ impl fmt::Display for Run {
     }
 }
 
-/// What stands for an address in a key of the directory.
+/// The hash that stands for an address in a key of the directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Slot([u8; HASHED]);
 
 impl Slot {
-    /// That of an address in a tenant, if it is not the default one.
+    /// Returns the slot of an address in a tenant; `None` is the default tenant.
     pub(super) fn of(tenant: Option<&str>, address: &str) -> Self {
         let hash = Sha256::new()
             .chain_update(tenant.unwrap_or_default())
@@ -101,21 +101,21 @@ impl Slot {
 /// A key of the directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
-    /// How a node is reached.
+    /// The record of how to reach a node.
     Node(Run),
-    /// A peer that has joined there.
+    /// The record of a peer that has joined at the node.
     Peer(Run, Slot),
 }
 
 impl Key {
-    /// Of which run of a node it is.
+    /// Returns the run of the node that the key belongs to.
     pub(super) fn run(&self) -> &Run {
         match self {
             Self::Node(run) | Self::Peer(run, _) => run,
         }
     }
 
-    /// The key that is written so; `None` if it is of no use to us.
+    /// Parses a key; `None` if it is not a key that this version uses.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
         let (kind, node, epoch) = (parts.next()?, parts.next()?, parts.next()?);
@@ -132,7 +132,7 @@ impl Key {
             }
             _ => return None,
         };
-        // Nothing may be written in two ways.
+        // Each key has only one spelling.
         (parts.next().is_none() && key.to_string() == text).then_some(key)
     }
 }

@@ -1,4 +1,4 @@
-//! What nodes write into the directory: how they are reached, and who has joined at them.
+//! The records that nodes write into the directory: how to reach them, and who has joined at them.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -12,14 +12,14 @@ use super::{
 };
 use crate::{protocol::nonce::Stamp, rendezvous::ids};
 
-/// The version of what is written here.
+/// The version of the records that are written here.
 const VERSION: u32 = 1;
-/// The oldest version that can read it.
+/// The oldest version that can read these records.
 const READABLE_BY: u32 = 1;
-/// The longest record that is looked at, in bytes: an RSA-8192 key and its signature are 3 KiB so.
+/// The longest record that is read, in bytes. An RSA-8192 key and its signature take 3 KiB.
 pub(super) const MAX_RECORD: usize = 8 * 1024;
 
-/// Why a record is of no use.
+/// Why a record cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(in crate::rendezvous) enum RecordError {
     #[error("there are more peers of that node than are looked at")]
@@ -44,18 +44,18 @@ pub(in crate::rendezvous) enum RecordError {
     Signature,
 }
 
-/// How a node is reached.
+/// How to reach a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NodeRecord {
     #[serde(rename = "v")]
     version: u32,
-    /// The oldest version that can talk to it.
+    /// The oldest version that can talk to the node.
     #[serde(rename = "r")]
     readable_by: u32,
-    /// Where it waits for the trunks of others: a name or an address, and a port.
+    /// Where the node listens for the trunks of others: a name or an address, and a port.
     #[serde(rename = "t")]
     pub(super) trunk: String,
-    /// How often it was written.
+    /// The number of times that the record was written.
     #[serde(rename = "n", default)]
     pub(super) number: u64,
 }
@@ -83,7 +83,7 @@ impl NodeRecord {
     }
 }
 
-/// That a peer has joined at a node, with what proves it.
+/// The record that a peer has joined at a node, with the proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::rendezvous) struct PeerRecord {
     pub(in crate::rendezvous) tenant: Option<Arc<str>>,
@@ -91,17 +91,17 @@ pub(in crate::rendezvous) struct PeerRecord {
     pub(in crate::rendezvous) proof: JoinProof,
 }
 
-/// The proof of a peer that it has the key of the id in its address, and when and at which node it gave it.
+/// The proof that a peer has the key of the id in its address, and of when and at which node the peer has joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::rendezvous) struct JoinProof {
-    /// The key, as a protobuf.
+    /// The public key, as a protobuf.
     pub(in crate::rendezvous) key: Box<[u8]>,
     pub(in crate::rendezvous) nonce: Box<str>,
-    /// The key's signature of the nonce.
+    /// The signature of the nonce with this key.
     pub(in crate::rendezvous) signature: Box<[u8]>,
 }
 
-/// The same as it is written.
+/// A [`PeerRecord`] as it is written.
 #[derive(Serialize, Deserialize)]
 struct Written {
     #[serde(rename = "r")]
@@ -132,7 +132,7 @@ fn decode_base64(text: &str) -> Result<Box<[u8]>, RecordError> {
 }
 
 impl PeerRecord {
-    /// What stands for its address in a key.
+    /// Returns the hash that stands for the address in a key of the directory.
     pub(super) fn slot(&self) -> Slot {
         Slot::of(self.tenant.as_deref(), &self.address)
     }
@@ -149,7 +149,7 @@ impl PeerRecord {
         serde_json::to_string(&written).unwrap_or_default()
     }
 
-    /// Reads a record; nothing of it is proved yet.
+    /// Reads a record. Nothing in it is proved yet.
     pub(in crate::rendezvous) fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let written: Written = parse(bytes)?;
         if written.readable_by > VERSION {
@@ -169,7 +169,7 @@ impl PeerRecord {
         })
     }
 
-    /// The stamp of its nonce, if that was made at `node` for this address.
+    /// Returns the stamp of the nonce, if the nonce was made at `node` for this address.
     pub(in crate::rendezvous) fn stamp(&self, node: &NodeId) -> Result<Stamp, RecordError> {
         let stamp = Stamp::of(&self.proof.nonce, &self.address);
         let stamp = stamp.map_err(|_| RecordError::Nonce)?;
@@ -179,7 +179,7 @@ impl PeerRecord {
         }
     }
 
-    /// Checks that the peer of the address has joined at `node`, and not in the future. Takes 50 to 150 µs of a core.
+    /// Verifies that the peer of the address has joined at `node`, and not in the future. Takes 50 to 150 µs of a core.
     pub(in crate::rendezvous) fn verify(
         &self,
         node: &NodeId,
@@ -193,7 +193,7 @@ impl PeerRecord {
         if !key.verify(self.proof.nonce.as_bytes(), &self.proof.signature) {
             return Err(RecordError::Signature);
         }
-        // Last, so that nobody sets our clock without a proof.
+        // This comes last, so that our clock is never set without a proof.
         match clock.hear(stamp.time, now) {
             true => Ok((stamp, peer)),
             false => Err(RecordError::Future),
@@ -271,7 +271,7 @@ mod tests {
         let mut forged = good.clone();
         forged.address = address(&other);
         assert_eq!(verify(&forged, "a"), Err(RecordError::Nonce));
-        // The nonce made anew, for the same address.
+        // A new nonce for the same address, with the signature of the old one.
         let mut forged = good.clone();
         forged.proof.nonce = record(&key, "a", 2000).proof.nonce;
         assert_eq!(verify(&forged, "a"), Err(RecordError::Signature));

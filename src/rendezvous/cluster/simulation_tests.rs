@@ -1,9 +1,10 @@
-//! Three nodes on simulated time: registries and books, with a directory that is late and fails, and trunks that are cut. No
-//! sockets, no tasks, no sleeps.
+//! Simulates three nodes with simulated time: their registries and books, a directory that is late and fails, and
+//! trunks that are cut. No sockets, no tasks, no sleeps.
 //!
-//! Peers join, move, leave and dial in random order, while what nodes tell each other is delivered in random order, late, twice,
-//! or after an outage. Whatever happens: nobody gets what is another's, a dial has one outcome, and when all is delivered, every
-//! node finds every peer where it joined last, and every peer reaches every other.
+//! Peers join, move, leave and dial in random order. What the nodes send each other is delivered in random order, late,
+//! twice, or after an outage. At any time, a peer only gets dials that were made, and from the address of a peer. When
+//! everything is delivered, every node finds every peer where it joined last, and every peer reaches every other. When
+//! all peers have left, no dials, links or peers remain.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -38,7 +39,7 @@ use crate::{
 const NODES: usize = 3;
 const PEERS: usize = 4;
 
-/// What is at the other end of a link.
+/// The other end of a link.
 #[derive(Debug, Clone, Copy)]
 enum End {
     /// A peer, by its number.
@@ -53,19 +54,19 @@ struct Node {
     book: Book,
     clock: Clock,
     links: BTreeMap<LinkId, End>,
-    /// How many changes of the directory it has seen.
+    /// The number of changes of the directory that the node has seen.
     seen: usize,
     /// Whether its watch has to begin anew.
     lost: bool,
-    /// The other nodes, by the numbers that they have here.
+    /// The other nodes, by the numbers that they have at this node.
     numbers: BTreeMap<NodeNumber, usize>,
 }
 
 #[derive(Debug, Default)]
 struct Peer {
-    /// Where it has joined last, and on which link.
+    /// The node and the link on which the peer joined last.
     at: Option<(usize, LinkId)>,
-    /// What it has been told, and not dealt with.
+    /// The messages that the peer got and that were not handled yet.
     heard: Vec<Value>,
 }
 
@@ -75,16 +76,16 @@ struct World {
     nodes: Vec<Node>,
     keys: Vec<Keypair>,
     peers: Vec<Peer>,
-    /// Every change of the directory; none is a deletion.
+    /// Every change of the directory. `None` is a deletion.
     directory: Vec<(Key, Option<Vec<u8>>)>,
-    /// Whether it takes no writes.
+    /// Whether the directory is down: it takes no writes and reports no changes.
     is_down: bool,
-    /// What is on its way on trunks, in order, by the node and link that it is for.
+    /// The messages on their way on trunks, in order, by the node and the link that they are for.
     pipes: BTreeMap<(usize, LinkId), VecDeque<String>>,
-    /// Which pairs of nodes have no trunks.
+    /// The pairs of nodes whose trunks are cut.
     cut: BTreeSet<(usize, usize)>,
     next_dial: usize,
-    /// The dials that have not been answered.
+    /// The ids of all dials so far.
     pending: BTreeSet<String>,
 }
 
@@ -179,7 +180,7 @@ impl World {
         self.act(n);
     }
 
-    /// A peer joins at a node, on a new link; its old one does not know.
+    /// Joins a peer at a node on a new link. The peer's old link is not notified.
     fn join(&mut self, peer: usize, n: usize) {
         let link = self.open(n, End::Peer(peer));
         let (key, address) = (self.keys[peer].clone(), address(&self.keys[peer]));
@@ -203,7 +204,7 @@ impl World {
         self.peers[peer].heard.clear();
         let signature = key.sign(nonce.as_bytes()).expect("signs");
         self.event(n, link, Some(2), join(hex::encode(signature)));
-        // It is a stranger's from now on.
+        // The old link no longer belongs to the peer.
         if let Some((before, old)) = before
             && self.nodes[before].links.contains_key(&old)
         {
@@ -233,7 +234,7 @@ impl World {
         Some(id)
     }
 
-    /// What comes from a link, at its node.
+    /// Handles a message of a link, at the link's node.
     fn take(&mut self, n: usize, link: LinkId, text: &str) {
         let packet = Packet::decode(&text[1..]).expect("a packet");
         match packet {
@@ -261,7 +262,7 @@ impl World {
         }
     }
 
-    /// Sends something over a link of a node.
+    /// Sends a message over a link of a node.
     fn send(&mut self, n: usize, link: LinkId, text: String) {
         match self.nodes[n].links.get(&link).copied() {
             Some(End::Peer(peer)) => self.tell(n, link, peer, &text),
@@ -275,7 +276,7 @@ impl World {
         }
     }
 
-    /// A peer hears something: it accepts every dial.
+    /// Delivers a message to a peer, which accepts every dial.
     fn tell(&mut self, n: usize, link: LinkId, peer: usize, text: &str) {
         let (ack, json) = match Packet::decode(&text[1..]).expect("a packet") {
             Packet::Event { ack, json } => (ack, json),
@@ -286,7 +287,7 @@ impl World {
         let is_current = self.peers[peer].at == Some((n, link));
         if value[0] == "ss-incomming" {
             assert!(self.pending.contains(value[1].as_str().expect("an id")));
-            // Whoever it was that dialled it, it has an address.
+            // The dialer's address must be that of one of the peers.
             assert!(self.keys.iter().any(|key| value[2] == address(key)));
             if is_current {
                 let ack = ack.expect("asked for");
@@ -298,7 +299,7 @@ impl World {
         }
     }
 
-    /// Does what the registry of a node wants done, and what follows.
+    /// Carries out the actions of a node's registry, and all that follows from them.
     fn act(&mut self, n: usize) {
         while let Some(action) = self.nodes[n].registry.poll_action() {
             match action {
@@ -360,7 +361,7 @@ impl World {
         self.act(n);
     }
 
-    /// A node writes one thing, if the directory takes it.
+    /// Has a node do one write, which succeeds if the directory is up.
     fn write(&mut self, n: usize) {
         let Some(write) = self.nodes[n].book.poll_write() else {
             return;
@@ -378,7 +379,7 @@ impl World {
         self.directory.push((key, value));
     }
 
-    /// A node hears of the next change of the directory, or of all that it has.
+    /// Reports to a node the next change of the directory, or all that the directory has.
     fn hear(&mut self, n: usize) {
         if self.is_down {
             return;
@@ -434,7 +435,7 @@ impl World {
         self.pass_on(n);
     }
 
-    /// One message of a trunk arrives.
+    /// Delivers one message of a trunk.
     fn deliver(&mut self, which: usize) {
         let pipes: Vec<_> = self.pipes.keys().copied().collect();
         let Some((n, link)) = pipes.get(which % pipes.len().max(1)).copied() else {
@@ -450,7 +451,7 @@ impl World {
         }
     }
 
-    /// The trunks between two nodes are cut, or open again.
+    /// Cuts the trunks between two nodes, or opens them again.
     fn set_cut(&mut self, one: usize, other: usize, cut: bool) {
         if one == other || self.is_cut(one, other) == cut {
             return;
@@ -508,14 +509,14 @@ impl World {
         self.answered();
     }
 
-    /// Takes the answers to dials out of what peers have heard.
+    /// Forgets what the peers have heard.
     fn answered(&mut self) {
         for peer in &mut self.peers {
             peer.heard.clear();
         }
     }
 
-    /// Everything is repaired and delivered.
+    /// Repairs everything and delivers everything.
     fn settle(&mut self) {
         self.is_down = false;
         for one in 0..NODES {
@@ -539,7 +540,7 @@ impl World {
         self.pass_time(Duration::from_secs(60));
     }
 
-    /// Whether everybody finds and reaches everybody.
+    /// Checks that every node finds every peer, and that every peer reaches every other.
     fn check(&mut self) -> Result<(), TestCaseError> {
         let joined: Vec<usize> = (0..PEERS)
             .filter(|peer| self.peers[*peer].at.is_some())
@@ -580,7 +581,7 @@ proptest! {
         }
         world.settle();
         world.check()?;
-        // Nothing is left behind when all are gone.
+        // Nothing is left behind when all peers are gone.
         for peer in 0..PEERS {
             world.leave(peer);
         }

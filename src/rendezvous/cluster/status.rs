@@ -1,4 +1,4 @@
-//! What a node knows of its cluster, in numbers.
+//! Figures about the cluster, as a node knows them.
 
 use std::{
     fmt,
@@ -12,49 +12,51 @@ use super::node::NodeId;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClusterStatus {
-    /// Whether the directory is watched: changes at other nodes are heard of.
+    /// Whether the directory is watched, so that changes at other nodes become known.
     pub is_watched: bool,
-    /// How long ago the directory has shown last that it is up to date. `None` before the first time.
+    /// The time since the directory last showed that it is up to date; `None` before the first time.
     pub directory_age: Option<Duration>,
-    /// How many other nodes there are: those whose lease is in the directory, or to which a trunk is open.
+    /// The number of other nodes: those whose lease is in the directory, or to which a trunk is open.
     pub nodes: usize,
-    /// To how many of them our trunk is open.
+    /// The number of other nodes to which our trunk is open.
     pub trunks: usize,
-    /// How many peers are joined at other nodes, in all tenants.
+    /// The number of peers that are joined at other nodes, in all tenants.
     pub remote_peers: usize,
-    /// How many of them are not announced at the moment, since there are more than are announced; their turn comes.
+    /// The number of these peers that are not announced at the moment, because there are more than can be announced.
+    /// Their turn comes.
     pub unannounced: usize,
-    /// Of how many joins and leaves here the directory does not know yet.
+    /// The number of joins and leaves here that are not in the directory yet.
     pub unwritten: usize,
-    /// How many joins here have lost against a later one of the same peer at another node.
+    /// The number of joins here that lost against a later join of the same peer at another node.
     pub conflicts: u64,
-    /// How many trunks of ours were cut.
+    /// How many times a trunk of ours was cut.
     pub cuts: u64,
-    /// How many records of other nodes were of no use: malformed, from the future, or without a proof.
+    /// The number of records of other nodes that could not be used: malformed, from the future, without a proof, or too
+    /// many.
     pub bad_records: u64,
-    /// Our trunks to the others, by their names.
+    /// Our trunks to the other nodes, sorted by name.
     pub each: Vec<TrunkStatus>,
 }
 
-/// Our trunk to another node. What that node sends for its own clients is on its trunk to us, and counted there.
+/// Our trunk to another node. What that node sends for its own clients goes over its trunk to us, and is counted there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TrunkStatus {
     /// The name of the other node.
     pub node: NodeId,
-    /// Whether it is open.
+    /// Whether the trunk is open.
     pub is_open: bool,
-    /// How long the other node took to answer the last time.
+    /// How long the last answer of the other node took.
     pub round_trip: Option<Duration>,
-    /// How many links here have a stream on it.
+    /// The number of links here that have a stream on the trunk.
     pub streams: usize,
-    /// How many of these have more to send than the other node takes at the moment.
+    /// The number of these links that have more to send than the other node takes at the moment.
     pub stalled: usize,
-    /// How many bytes were sent on its streams.
+    /// The number of bytes sent on the trunk's streams.
     pub sent_bytes: u64,
-    /// How many bytes were received on its streams.
+    /// The number of bytes received on the trunk's streams.
     pub received_bytes: u64,
-    /// How often it was cut, by reason.
+    /// How many times the trunk was cut, by reason.
     pub cuts: Vec<(Cut, u64)>,
 }
 
@@ -62,7 +64,7 @@ pub struct TrunkStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Cut {
-    /// The other node has ended it in order.
+    /// The other node has closed the trunk in order.
     Closed,
     /// The connection was lost.
     Lost,
@@ -74,7 +76,7 @@ impl Cut {
     const ALL: [Self; 3] = [Self::Closed, Self::Lost, Self::Silent];
 }
 
-/// As it is written in `/metrics`.
+/// Writes the reason as in `/metrics`.
 impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -85,10 +87,10 @@ impl fmt::Display for Cut {
     }
 }
 
-/// What is counted of a trunk.
+/// The counters of a trunk.
 #[derive(Debug, Default)]
 pub(super) struct TrunkCounts {
-    /// In microseconds; 0 before the first answer.
+    /// How long the last answer took, in microseconds; 0 before the first answer.
     round_trip: AtomicU64,
     pub(super) streams: AtomicUsize,
     pub(super) stalled: AtomicUsize,

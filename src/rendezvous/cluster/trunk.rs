@@ -1,7 +1,8 @@
 //! Trunks: connections of HTTP/2 with mutual TLS, one from each node to each other.
 //!
-//! Each link of a client that dials peers at another node has a stream there, which lasts as long as it is of use. Messages
-//! go over it as they would over a WebSocket, but without masks. The stream ends behind a close frame; all else is a cut.
+//! Each link of a client that dials peers at another node has a stream on the trunk, for as long as the stream is of
+//! use. Messages go over the stream as they would over a WebSocket, but without masks. A stream ends in order after a
+//! close frame. Any other end is a cut.
 
 mod incoming;
 mod outgoing;
@@ -16,36 +17,39 @@ pub(super) use self::{
     outgoing::{Trunk, WayError},
 };
 
-/// The path of a request for a stream, with the version of what goes over it.
+/// The path of a request for a stream, with the version of the protocol on the stream.
 const PATH: &str = "/trunk/1/link";
-/// Which node asks.
+/// The header that names the node that asks.
 const NODE: &str = "star-node";
-/// For a client of which tenant, unless it is the default one.
+/// The header that names the client's tenant; absent for the default one.
 const TENANT: &str = "star-tenant";
-/// For a client at which IP address.
+/// The header with the client's IP address.
 const CLIENT: &str = "star-client";
-/// Why a stream is refused, in words.
+/// The header that says why a stream is refused, in words.
 const REFUSAL: &str = "star-refusal";
 
-/// How many bytes of a stream may be on their way, and how many may wait to be sent: two items of the usual length. Half or twice as
-/// many make no difference that could be measured (`cargo bench --bench cluster`).
+/// The window of a stream, in bytes, and the maximum that may wait to be sent on it: two items of the usual length.
+/// Half or twice as much made no difference that could be measured (`cargo bench --bench cluster`).
 const STREAM_WINDOW: u32 = 320 * 1024;
-/// How many of all streams: no bound, or those that nobody reads would hold up the others.
+/// The window of all streams together, in bytes: no limit. With a limit, streams that nobody reads would hold up the
+/// others.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
-/// How many streams a trunk may have. HTTP/2 tells the sender of room in the connection's window when half of it was taken; what
-/// nobody reads has to fit the other half, or nothing moves any more.
+/// The maximum number of streams of a trunk. HTTP/2 notifies the sender of room in the connection's window when half of
+/// the window was taken. So what nobody reads has to fit the other half, or nothing moves any more.
 const STREAMS: u32 = CONNECTION_WINDOW / 2 / STREAM_WINDOW - 96;
-/// The largest piece that is sent at once: an item of the usual length, which is not copied then. It has to fit a stream's window at
-/// every node, of whatever version.
+/// The longest frame, in bytes: an item of the usual length, which then need not be copied. It has to fit the window of
+/// a stream at every node, of whatever version.
 const FRAME: u32 = 160 * 1024;
-/// How long it may take to open a connection, and to have its certificate seen.
+/// How long it may take to open a connection and check its certificate, and how long the answer to a request for a
+/// stream may take.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a trunk is tried.
+/// The interval between pings on a trunk.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the answer may take. Then the trunk is cut.
+/// How long the answer to a ping may take. Then the trunk is cut.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Tries a trunk again and again; returns when it does not answer. `answered` is told how long it took.
+/// Pings a trunk again and again. Returns when a ping is not answered. Calls `answered` with the time that each answer
+/// took.
 async fn ping(mut pings: h2::PingPong, mut answered: impl FnMut(Duration)) {
     loop {
         let start = tokio::time::Instant::now();

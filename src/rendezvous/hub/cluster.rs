@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::{Hub, LinkId, Member, Outbox};
-use crate::rendezvous::{
-    cluster::{Event, NodeId, OpenWay},
-    hub::now,
-    registry::{NewWay, Publication},
+use crate::{
+    rendezvous::{
+        cluster::{Event, NodeId, OpenWay},
+        registry::{NewWay, Publication},
+    },
+    runtime::now,
 };
 
 impl Hub {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use bytes::Bytes;
 
 use super::{
-    Ended, Partner, hub_now,
+    Ended, Partner,
     joining::{self, Begun, Joining},
     limited::Limited,
     way::{Delivery, Destination, Sent, Waiting, forward, note_sent},
@@ -18,6 +18,7 @@ use crate::{
         excerpt, socket_io,
     },
     rendezvous::{hub::Member, outbox::Parcel, registry::Route},
+    runtime::now,
     websocket::Message,
 };
 
@@ -249,7 +250,7 @@ impl Inbox {
                 let refusal = socket_io::refuse_namespace(self.version, name);
                 member.outbox.push_own(Message::text(refusal));
                 let rest = member.hub.with(|registry| {
-                    registry.handle_refused(member.link, hub_now());
+                    registry.handle_refused(member.link, now());
                     registry.poll_rest(member.link)
                 });
                 return Ok(Some(done_or_rest(rest)));
@@ -476,7 +477,7 @@ fn request(member: &Member, event: Event<'_>, ack: Option<u64>) -> Handled {
     let Member { hub, link, .. } = member;
     let may_join = matches!(event, Event::Join { .. } | Event::Leave { .. });
     let (check, joined, rest) = hub.with(|registry| {
-        let check = registry.handle_event(*link, event, ack, hub_now());
+        let check = registry.handle_event(*link, event, ack, now());
         (check, registry.has_joined(*link), registry.poll_rest(*link))
     });
     if let Some(check) = check {
@@ -497,7 +498,7 @@ fn malformed(member: &Member, ack: Option<u64>, error: ProtocolError) -> Handled
         return Handled::Done;
     };
     let rest = member.hub.with(|registry| {
-        registry.handle_malformed(member.link, ack, error, hub_now());
+        registry.handle_malformed(member.link, ack, error, now());
         registry.poll_rest(member.link)
     });
     done_or_rest(rest)

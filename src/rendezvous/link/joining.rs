@@ -7,7 +7,6 @@ use std::{
     time::Instant,
 };
 
-use super::hub_now;
 use crate::{
     protocol::refusal::Refusal,
     rendezvous::{
@@ -16,6 +15,7 @@ use crate::{
         hub::Member,
         outbox::CloseReason,
     },
+    runtime::now,
     words::Words,
 };
 
@@ -96,7 +96,7 @@ fn decided(
 /// Tells the registry the outcome of a join.
 fn finish(member: &Member, checked: Checked) -> Option<Instant> {
     let (joined, rest) = member.hub.with(|registry| {
-        registry.handle_checked(member.link, checked, hub_now());
+        registry.handle_checked(member.link, checked, now());
         (
             registry.has_joined(member.link),
             registry.poll_rest(member.link),

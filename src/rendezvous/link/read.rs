@@ -8,12 +8,15 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    Ended, Link, hub_now,
+    Ended, Link,
     inbox::Handled,
     limited::{self, Passed},
     way::Waiting,
 };
-use crate::websocket::{Input, Message, Output, ReadError};
+use crate::{
+    runtime::now,
+    websocket::{Input, Message, Output, ReadError},
+};
 
 /// The number of messages that are read before the link checks whether there is something to write.
 const READS: usize = 32;
@@ -110,7 +113,7 @@ impl<S: Input + Output> Link<S> {
     }
 
     fn wait(&mut self, waiting: Waiting) {
-        let (taken, now) = (waiting.taken(), hub_now());
+        let (taken, now) = (waiting.taken(), now());
         if self.holds.begin(waiting.to(), taken, now) && (waiting.goes_on() || self.has_one_dial())
         {
             self.holds.excuse(taken, now);
@@ -177,7 +180,7 @@ impl<S: Input + Output> Link<S> {
             ready!(self.poll_patience(cx));
         }
         if let Some(waiting) = self.waiting.take() {
-            self.holds.end(waiting.taken(), hub_now());
+            self.holds.end(waiting.taken(), now());
             if has_room {
                 // If the destination is gone, the registry is about to notify this link.
                 self.inbox.handle_sent(&self.member, waiting);
@@ -200,7 +203,7 @@ impl<S: Input + Output> Link<S> {
             }
             ready!(timer.as_mut().poll(cx));
             self.patience = None;
-            let now = hub_now();
+            let now = now();
             // The timer may have been set for an earlier wait.
             if look <= now {
                 self.look_at_holds(now);

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{hub_now, inbox::Handled, limited::Limited};
+use super::{inbox::Handled, limited::Limited};
 use crate::{
     protocol::event::{DialId, Side, StreamName},
     rendezvous::{
@@ -11,6 +11,7 @@ use crate::{
         outbox::{Outbox, Parcel, Push, TryPushError},
         registry::{LinkId, Route},
     },
+    runtime::now,
     websocket::Message,
 };
 
@@ -133,7 +134,7 @@ pub(super) fn note_sent(member: &Member, destination: &Destination, sent: &Sent,
         && let Some(meter) = &destination.route.meter
     {
         let today = Day::of(SystemTime::now());
-        meter.count(counted as u64, hub_now(), today);
+        meter.count(counted as u64, now(), today);
     }
     match sent {
         Sent::Nothing => {}

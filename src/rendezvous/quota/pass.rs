@@ -13,9 +13,9 @@ use super::{
     Quotas, Spent,
     queue::{Queue, Taken, Ticket},
 };
-use crate::rendezvous::{
-    day::{Day, until_tomorrow},
-    hub::now,
+use crate::{
+    rendezvous::day::{Day, until_tomorrow},
+    runtime::now,
 };
 
 /// An item that waits until it may pass. After it has passed, it holds its sender's turn until it is dropped. So a

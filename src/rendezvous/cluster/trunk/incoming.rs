@@ -1,4 +1,4 @@
-//! The trunks of other nodes to us.
+//! The trunks that other nodes open to this one.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     rendezvous::{
-        cluster::node::NodeId,
+        cluster::{VERSION, node::NodeId},
         hub::now,
         link::{self, Partner, Upgraded},
         prepare_socket,
@@ -33,16 +33,17 @@ use crate::{
     words::Words,
 };
 
-/// How many connections may be under way whose certificate was not seen yet: of one address, and of all.
+/// The maximum number of connections whose certificate was not checked yet: from one address, and from all.
 const STRANGERS: (usize, usize) = (8, 512);
-/// How many trunks one certificate may have: the old one may not be noticed to be dead yet.
+/// The maximum number of trunks with one certificate. It is two, because the old trunk may be dead without having been
+/// noticed yet.
 const TRUNKS_OF_ONE: usize = 2;
 
-/// Those who connect, and have shown no certificate yet.
+/// The connections that have not shown a certificate yet, counted by address.
 #[derive(Debug, Default)]
 struct Strangers(Mutex<BTreeMap<IpAddr, usize>>);
 
-/// The place of one of them.
+/// The place of such a connection, until it is dropped.
 #[derive(Debug)]
 struct Stranger {
     strangers: Arc<Strangers>,
@@ -85,16 +86,16 @@ impl Drop for Stranger {
     }
 }
 
-/// The trunks that are open, by what their nodes have proved: the newest of each last.
+/// The open trunks, by the certificate that their node has shown. The newest of each is the last.
 #[derive(Debug, Default)]
 struct Open(Mutex<BTreeMap<Vec<u8>, Vec<Arc<Notify>>>>);
 
-/// One of them.
+/// An open trunk, until it is dropped.
 #[derive(Debug)]
 struct Opened {
     open: Arc<Open>,
     proof: Vec<u8>,
-    /// Told when it is to make room for a newer one.
+    /// Notified when the trunk has to make room for a newer one.
     over: Arc<Notify>,
 }
 
@@ -131,7 +132,7 @@ impl Drop for Opened {
     }
 }
 
-/// Why a node cannot have a trunk, or has it no more.
+/// Why a trunk of another node cannot be opened, or has ended.
 #[derive(Debug, thiserror::Error)]
 enum IncomingError {
     #[error("not opened in time")]
@@ -172,7 +173,7 @@ impl Refused {
     }
 }
 
-/// Takes the trunks of other nodes.
+/// Accepts the trunks of other nodes.
 #[derive(Debug, Clone)]
 pub(in crate::rendezvous::cluster) struct Incoming {
     tenants: Arc<Tenants>,
@@ -189,7 +190,7 @@ impl Incoming {
         }
     }
 
-    /// Serves whoever comes, until it is dropped.
+    /// Accepts and serves trunks until the future is dropped.
     pub(in crate::rendezvous::cluster) async fn run(self, listener: TcpListener) {
         let mut tasks = tokio::task::JoinSet::new();
         let complaints = crate::limited::Limited::default();
@@ -201,7 +202,7 @@ impl Incoming {
             };
             match accepted {
                 Ok((stream, remote)) => {
-                    // Who has no certificate cannot keep the nodes out, unless it has very many addresses.
+                    // Clients without a certificate cannot keep the nodes out, unless they have very many addresses.
                     let Some(place) = strangers.enter(remote.ip()) else {
                         continue;
                     };
@@ -222,7 +223,7 @@ impl Incoming {
         }
     }
 
-    /// Serves a connection, which is a stranger's until its certificate was seen.
+    /// Serves a connection. It keeps a stranger's place until its certificate was checked.
     async fn serve(self, stream: TcpStream, place: Stranger) -> Result<(), IncomingError> {
         prepare_socket(&stream);
         let opening = async {
@@ -289,7 +290,7 @@ impl Incoming {
             if let Ok(words) = refused.to_string().parse() {
                 response.headers_mut().insert(REFUSAL, words);
             }
-            // The trunk may be gone.
+            // This fails if the trunk is gone.
             let _ = respond.send_response(response, true);
         }
     }
@@ -303,14 +304,14 @@ impl Incoming {
     ) -> Result<(), Refused> {
         let hub = self.tenants.with_name(asked.tenant.as_deref());
         let hub = hub.ok_or(Refused::Tenant)?;
-        // One node cannot take all places from the others.
+        // One trunk may have at most half of the links, so that places are left for the others.
         if links.len() >= self.tenants.config().limits().links / 2 {
             return Err(Refused::Full);
         }
         let admission = self.tenants.house().admission();
         let place = admission.enter(asked.client, false, now());
         let place = place.map_err(|reason| Refused::NotPlaced(reason.to_string()))?;
-        let member = hub.admit(&place, asked.client, Partner::VERSION, None);
+        let member = hub.admit(&place, asked.client, VERSION, None);
         let member = member.map_err(|error| Refused::NotPlaced(error.to_string()))?;
         hub.set_guest(member.link, asked.node);
         let Ok(send) = respond.send_response(Response::new(()), false) else {
@@ -334,7 +335,7 @@ impl Incoming {
     }
 }
 
-/// What a request asks for.
+/// The node, tenant and client that a request for a stream names.
 struct Asked {
     node: NodeId,
     tenant: Option<String>,

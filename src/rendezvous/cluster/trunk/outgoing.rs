@@ -28,7 +28,7 @@ use crate::{
     words::Words,
 };
 
-/// How long to wait before a trunk is opened again, at first and at most.
+/// The pause before a trunk is opened again: the first one, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -72,19 +72,19 @@ impl TrunkError {
     }
 }
 
-/// A trunk that is kept open for as long as this lives.
+/// A handle to a trunk. Its [`Keeper`] keeps the trunk open.
 #[derive(Debug, Clone)]
 pub(in crate::rendezvous::cluster) struct Trunk {
-    /// As long as it is open.
+    /// Sends requests on the trunk; `None` while it is not open.
     current: watch::Receiver<Option<SendRequest<Bytes>>>,
     own: NodeId,
     node: NodeId,
     counts: Arc<TrunkCounts>,
-    /// For as many streams as it may have: HTTP/2 would let more of them wait for ever.
+    /// One permit for each stream that the trunk may have. HTTP/2 would let further streams wait for ever.
     places: Arc<Semaphore>,
 }
 
-/// What keeps a trunk open.
+/// Opens a trunk, and opens it again whenever it ends.
 pub(in crate::rendezvous::cluster) struct Keeper {
     current: watch::Sender<Option<SendRequest<Bytes>>>,
     node: NodeId,
@@ -94,7 +94,7 @@ pub(in crate::rendezvous::cluster) struct Keeper {
 }
 
 impl Trunk {
-    /// The trunk from one node to another at an address, and what keeps it open.
+    /// Creates the trunk from one node to another at an address, and the keeper that opens it.
     pub(in crate::rendezvous::cluster) fn new(
         own: NodeId,
         node: NodeId,
@@ -124,13 +124,13 @@ impl Trunk {
         &self.node
     }
 
-    /// What it does at the moment.
+    /// Returns the current status of the trunk.
     pub(in crate::rendezvous::cluster) fn status(&self) -> TrunkStatus {
         let is_open = self.current.borrow().is_some();
         self.counts.status(self.node.clone(), is_open)
     }
 
-    /// Opens a stream for a client's link. Cancel safe: it is then cut, if it was opened.
+    /// Opens a stream for a client's link. Cancel safe: if the stream was opened already, it is cut.
     pub(in crate::rendezvous::cluster) async fn open(
         &self,
         tenant: Option<&str>,
@@ -149,7 +149,7 @@ impl Trunk {
         if let Some(tenant) = tenant {
             request = request.header(TENANT, tenant);
         }
-        // Nothing in there can be wrong but the name of a tenant, which has been checked.
+        // Only the name of a tenant could be invalid here, and it has been checked.
         let request = request.body(()).map_err(|_| WayError::Closed)?;
         let answer = async {
             let mut requests = requests.ready().await?;
@@ -170,7 +170,7 @@ impl Trunk {
 }
 
 impl Keeper {
-    /// Keeps the trunk open until it is dropped, and tells whenever it opens or is cut.
+    /// Keeps the trunk open until the future is dropped. Calls `changed` whenever the trunk opens or is cut.
     pub(in crate::rendezvous::cluster) async fn run(
         self,
         changed: impl Fn(bool) -> BoxFuture<'static, ()>,

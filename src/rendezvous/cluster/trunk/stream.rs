@@ -1,4 +1,4 @@
-//! A stream of HTTP/2, for a WebSocket to go over.
+//! A stream of HTTP/2 that carries a WebSocket.
 
 use std::{
     io,
@@ -16,17 +16,18 @@ use crate::{
     websocket::{Input, Output, Unwritten},
 };
 
-/// Both directions of a stream of HTTP/2. To drop it before both have ended cuts it, which the other end learns.
+/// Both directions of a stream of HTTP/2. If it is dropped before both have ended, the stream is cut, and the other end
+/// is notified.
 #[derive(Debug)]
 pub(in crate::rendezvous::cluster) struct H2Stream {
     send: SendStream<Bytes>,
     receive: RecvStream,
-    /// What has come and is not read.
+    /// Data that has arrived and was not read yet.
     read: Bytes,
     counted: Option<Counted>,
 }
 
-/// What is counted of a stream.
+/// The counters of a stream's trunk, and the stream's place on the trunk.
 #[derive(Debug)]
 struct Counted {
     counts: Arc<TrunkCounts>,
@@ -64,7 +65,7 @@ impl H2Stream {
         }
     }
 
-    /// The same, which is counted with its trunk.
+    /// Returns the stream, counted with its trunk from now on.
     pub(super) fn counted(mut self, counts: Arc<TrunkCounts>, place: OwnedSemaphorePermit) -> Self {
         counts.streams.fetch_add(1, Ordering::Relaxed);
         self.counted = Some(Counted {
@@ -75,12 +76,12 @@ impl H2Stream {
         self
     }
 
-    /// How many bytes of so many may be handed over now: all, unless they do not fit a frame. What comes in two pieces would have to
-    /// be copied into one.
+    /// Waits until the wanted bytes can be sent in one piece, and returns how many they are: all, or a whole frame if
+    /// they do not fit one. The other end would have to copy two pieces into one.
     fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
         let wanted = wanted.min(FRAME as usize);
         self.send.reserve_capacity(wanted);
-        // It tells of room that is new only.
+        // `poll_capacity` only reports new room, so the room that is there already is checked first.
         while self.send.capacity() < wanted {
             match ready!(self.send.poll_capacity(cx)) {
                 Some(Ok(_)) => {}
@@ -91,7 +92,7 @@ impl H2Stream {
         Poll::Ready(Ok(wanted))
     }
 
-    /// Ready when there is something to read, or nothing will be.
+    /// Ready when there is something to read, or when there will be nothing more.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.read.is_empty() {
             match ready!(self.receive.poll_data(cx)) {
@@ -103,7 +104,7 @@ impl H2Stream {
         Poll::Ready(Ok(()))
     }
 
-    /// The other end may send as much again as was read.
+    /// Allows the other end to send as many bytes again as were read.
     fn release(&mut self, len: usize) -> io::Result<()> {
         if let Some(Counted { counts, .. }) = &self.counted {
             counts.received.fetch_add(len as u64, Ordering::Relaxed);
@@ -135,22 +136,22 @@ impl Input for H2Stream {
 
     fn held(&mut self, reads: bool) -> usize {
         match reads {
-            // What comes is taken at once.
+            // Data is taken as soon as it arrives, so only what has arrived counts.
             true => self.receive.flow_control().used_capacity(),
-            // As much may come as there is room for.
+            // Nothing is taken, so a whole window may arrive.
             false => STREAM_WINDOW as usize,
         }
     }
 
     fn take_piece(&mut self, cx: &mut Context<'_>, len: usize) -> Option<Bytes> {
-        // An error comes again.
+        // If this is an error, the next read gets it again.
         let is_there = self.poll_piece(cx).is_ready() && self.read.len() == len;
         let is_taken = is_there && len > 0 && self.release(len).is_ok();
         is_taken.then(|| std::mem::take(&mut self.read))
     }
 }
 
-/// It takes whole pieces, and hands them to the connection without a copy.
+/// Takes whole pieces, and hands them to the connection without a copy.
 impl Output for H2Stream {
     fn poll_write(
         &mut self,
@@ -171,7 +172,7 @@ impl Output for H2Stream {
     }
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The connection writes what it has been given.
+        // The connection writes by itself what it was given.
         Poll::Ready(Ok(()))
     }
 

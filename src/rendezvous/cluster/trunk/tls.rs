@@ -1,4 +1,4 @@
-//! Who may have a trunk: nodes whose certificate the cluster's own authority has signed for their name.
+//! The TLS of trunks: only nodes may have one whose certificate the cluster's own authority has signed for their name.
 
 use std::{fmt, io, sync::Arc};
 
@@ -26,28 +26,28 @@ use crate::{
     },
 };
 
-/// How much is encrypted before it is written, in bytes: one item of the usual length.
+/// The maximum that is encrypted before it is written, in bytes. An item of the usual length fits.
 const AT_ONCE: usize = 256 * 1024;
-/// What both ends of a trunk speak.
+/// The protocol that both ends of a trunk speak.
 const ALPN: &[u8] = b"h2";
 
 /// Why certificates cannot be used for trunks.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrunkTlsError {
-    /// The node's own certificate, or its key.
+    /// The node's own certificate or its key cannot be used.
     #[error("the node's certificate: {0}")]
     Own(#[from] TlsError),
-    /// The authority's certificates are no PEM.
+    /// The authority's certificates are not PEM.
     #[error("the authority's certificate is no PEM: {0}")]
     Pem(#[source] rustls::pki_types::pem::Error),
     /// There is no certificate of an authority.
     #[error("no certificate of an authority (PEM begins with `-----BEGIN CERTIFICATE-----`)")]
     NoAuthority,
-    /// The authority's certificate is none that can be trusted.
+    /// The authority's certificate cannot be trusted.
     #[error("the authority's certificate cannot be used: {0}")]
     Authority(#[source] rustls::Error),
-    /// No node could be verified with it.
+    /// No node can be verified with the authority's certificate.
     #[error("no node can be verified with the authority's certificate: {0}")]
     Verifier(#[source] VerifierBuilderError),
     /// The node's certificate is for other names.
@@ -57,8 +57,8 @@ pub enum TrunkTlsError {
     OtherName(NodeId),
 }
 
-/// A node's certificate with its key, and the authority that has signed those of all nodes of the cluster. The authority is to
-/// sign for nobody else.
+/// A node's certificate with its key, and the authority that has signed the certificates of all nodes of the cluster.
+/// The authority must not sign for anybody else.
 #[derive(Clone)]
 pub struct TrunkTls {
     own: TlsConfig,
@@ -68,23 +68,23 @@ pub struct TrunkTls {
     is_plain: bool,
 }
 
-/// What a trunk is spoken over.
+/// The stream of bytes that carries a trunk.
 pub(super) trait Line: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Line for T {}
 
-/// Which nodes whoever has opened a trunk may speak for.
+/// The proof of which nodes the opener of a trunk may speak for.
 #[derive(Debug)]
 pub(super) enum Proved {
-    /// Those of a certificate.
+    /// The nodes that this certificate is for.
     Certificate(CertificateDer<'static>),
-    /// Nothing is proved.
+    /// Any node: nothing is proved.
     #[cfg(feature = "_plain-trunks")]
     Nothing,
 }
 
 impl Proved {
-    /// What was proved, as bytes.
+    /// Returns what was proved, as bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::Certificate(certificate) => certificate,
@@ -93,7 +93,7 @@ impl Proved {
         }
     }
 
-    /// Whether that is a node of that name.
+    /// Returns whether the opener of the trunk may speak for this node.
     pub(super) fn is(&self, node: &NodeId) -> bool {
         match self {
             Self::Certificate(certificate) => is_for(certificate, node),
@@ -111,7 +111,7 @@ impl fmt::Debug for TrunkTls {
     }
 }
 
-/// Whether a certificate is for a node of that name.
+/// Returns whether a certificate is for a node of this name.
 fn is_for(certificate: &CertificateDer<'_>, node: &NodeId) -> bool {
     let Ok(certificate) = ParsedCertificate::try_from(certificate) else {
         return false;
@@ -125,7 +125,7 @@ fn server_name(node: &NodeId) -> Option<ServerName<'static>> {
 }
 
 impl TrunkTls {
-    /// The node's own certificate, and those of the authority in PEM.
+    /// Creates the TLS of a node from its own certificate and the certificates of the authority in PEM.
     ///
     /// # Errors
     /// If there is no certificate of an authority, or it cannot be used.
@@ -163,7 +163,7 @@ impl TrunkTls {
         })
     }
 
-    /// Whether the certificate is good for a node of that name.
+    /// Checks that the certificate is valid now, and for a node of this name.
     pub(in crate::rendezvous::cluster) fn check(&self, node: &NodeId) -> Result<(), TrunkTlsError> {
         self.own.check_validity(std::time::SystemTime::now())?;
         let own = self.own.key();
@@ -173,7 +173,7 @@ impl TrunkTls {
             .ok_or_else(|| TrunkTlsError::OtherName(node.clone()))
     }
 
-    /// Trunks without TLS, for the benchmark only: whoever connects is believed to be any node.
+    /// Turns TLS off, for the benchmark only: a connection may then speak for any node.
     #[cfg(feature = "_plain-trunks")]
     #[doc(hidden)]
     #[must_use]
@@ -182,7 +182,7 @@ impl TrunkTls {
         self
     }
 
-    /// Begins a trunk to a node.
+    /// Opens the TLS of a trunk to a node.
     pub(super) async fn connect(
         &self,
         node: &NodeId,
@@ -205,7 +205,7 @@ impl TrunkTls {
         ))
     }
 
-    /// Begins a trunk of another node.
+    /// Accepts the TLS of a trunk from another node.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<(Box<dyn Line>, Proved)> {
         #[cfg(feature = "_plain-trunks")]
         if self.is_plain {

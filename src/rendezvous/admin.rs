@@ -6,11 +6,8 @@
 
 mod actions;
 mod answers;
-mod bans;
 mod events;
-mod guesses;
 mod history;
-mod keeper;
 mod look;
 mod page;
 mod peers;
@@ -21,30 +18,30 @@ mod sessions;
 mod units;
 
 use std::{
-    fmt, io,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
     time::Instant,
 };
 
-use libp2p_identity::PeerId;
 use tokio::{
     sync::{Semaphore, watch},
     time::{MissedTickBehavior, interval},
 };
 
-pub(super) use self::{bans::Banning, request::Visitor, routes::is_asked_for};
 use self::{
-    bans::Bans,
-    guesses::{Guesses, Secret},
     history::{History, STEP, Sample},
     look::{Live, Look, Now},
     sessions::Sessions,
 };
-use super::{access::Access, config::Config, hub::Figures, tenants::Tenants};
-use crate::{limited::Limited, runtime::now, token::Token};
+pub(super) use self::{request::Visitor, routes::is_asked_for};
+use super::{
+    config::Config,
+    hub::Figures,
+    operator::{Admin, Bans, Guesses},
+    tenants::Tenants,
+};
+use crate::{limited::Limited, runtime::now};
 
-/// The minimum length of the token, in characters. 16 characters of base64 are 96 bits, which cannot be guessed.
-const SHORTEST_TOKEN: usize = 16;
 /// The maximum number of listeners to live updates at one time.
 const MOST_LISTENERS: usize = 8;
 /// The number of heaviest senders that the page shows.
@@ -53,73 +50,6 @@ const MOST_USERS: usize = 10;
 const PICTURES_EVERY: u64 = 5;
 /// The interval between two attempts to save bans after a failure, in seconds.
 const KEEP_EVERY: u64 = 10;
-
-/// The operator's page, for [`Config::with_admin`](super::Config::with_admin).
-///
-/// ```
-/// use libp2p_websocket_star::rendezvous::{Admin, Config};
-///
-/// let token = "a-secret-that-is-long-enough".parse()?;
-/// let config = Config::default().with_admin(Admin::new(&token)?);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// Clones share the same bans.
-#[derive(Debug, Clone)]
-pub struct Admin {
-    secret: Secret,
-    bans: Arc<Bans>,
-}
-
-/// The reason why an operator's page cannot be created.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AdminError {
-    /// The token is so short that it might be guessed.
-    #[error("the token for the operator's page has at least {SHORTEST_TOKEN} characters")]
-    ShortToken,
-}
-
-impl Admin {
-    /// Creates a page for operators with this token. Only a hash of the token is kept. At first no peer is banned, and
-    /// bans last until the process ends.
-    ///
-    /// # Errors
-    /// [`AdminError::ShortToken`] if the token has fewer than 16 characters.
-    pub fn new(token: &Token) -> Result<Self, AdminError> {
-        if token.reveal().len() < SHORTEST_TOKEN {
-            return Err(AdminError::ShortToken);
-        }
-        Ok(Self {
-            secret: Secret::new(token),
-            bans: Arc::new(Bans::new([], None)),
-        })
-    }
-
-    /// Bans these peers, and sets `keep`, which saves the bans for the next start. Whenever the bans change, `keep` is
-    /// called with all banned peers. Each peer is listed once, by the id by which it was banned.
-    ///
-    /// `keep` may block: it runs in a thread of its own and gets only the newest list, and no ban waits for it. If it
-    /// fails, the page and the log say so, the change lasts until the process ends, and `keep` is called again every
-    /// ten seconds. [`Server::shutdown`](super::Server::shutdown) waits for `keep` as long as it waits for links.
-    #[must_use]
-    pub fn with_bans(
-        self,
-        banned: impl IntoIterator<Item = PeerId>,
-        keep: impl Fn(&[PeerId]) -> io::Result<()> + Send + Sync + 'static,
-    ) -> Self {
-        let bans = Bans::new(banned, Some(Box::new(keep)));
-        Self {
-            bans: Arc::new(bans),
-            ..self
-        }
-    }
-
-    /// Returns an access that refuses banned peers and asks `others` about all remaining ones.
-    pub(super) fn guard(&self, others: Option<Arc<dyn Access>>) -> Banning {
-        Banning::new(self.bans.clone(), others)
-    }
-}
 
 /// Warns if others on the network can read the token, as far as the configuration tells at the start.
 pub(super) fn warn_of_plain_http(config: &Config) {
@@ -158,8 +88,8 @@ impl fmt::Debug for Panel {
 impl Panel {
     pub(super) fn new(admin: &Admin, config: &Config) -> Self {
         Self {
-            bans: admin.bans.clone(),
-            guesses: Guesses::new(admin.secret.clone()),
+            bans: admin.bans().clone(),
+            guesses: admin.guesses(),
             wrong_tokens: Limited::default(),
             sessions: Mutex::default(),
             history: Mutex::default(),

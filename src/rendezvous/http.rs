@@ -1,5 +1,6 @@
 //! The HTTP requests that are answered: the upgrade to a WebSocket, the page, `/health` and `/metrics`.
 
+mod answer;
 mod upgrade;
 
 use std::{
@@ -24,8 +25,8 @@ use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body as HttpBody, Incoming},
     header::{
-        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap,
-        HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+        ALLOW, CONNECTION, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue,
+        REFERRER_POLICY,
     },
     server::conn::http1,
     service::service_fn,
@@ -34,9 +35,10 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use self::upgrade::Handshake;
-#[cfg(feature = "rendezvous")]
-pub(super) use self::upgrade::{Query, text, token_shown};
+use self::{
+    answer::{JSON, PLAIN, answer},
+    upgrade::Handshake,
+};
 #[cfg(feature = "rendezvous")]
 use super::admin;
 use super::{
@@ -49,6 +51,7 @@ use super::{
     metrics, page,
     patient::Patient,
     refusals::Refused,
+    request,
     tenants::Tenants,
 };
 use crate::{runtime::now, words::Words};
@@ -58,8 +61,6 @@ const GRACE: Duration = Duration::from_millis(500);
 /// The maximum size of a request's head, in bytes; the same as in Node.js.
 const MAX_REQUEST: usize = 16 * 1024;
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const JSON: &str = "application/json";
-const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// A request that becomes a link.
 pub(super) struct Begun {
@@ -371,7 +372,7 @@ pub(super) fn reply<B: HttpBody>(
         response.headers_mut().insert(ALLOW, allowed);
         return Reply::Answer(response);
     }
-    let host = upgrade::host(request);
+    let host = request::host(request);
     Reply::Answer(match page {
         Page::Front => front_page(request.headers(), host, is_secure, tenants),
         Page::Health => health(tenants, tenants.known(host)),
@@ -384,7 +385,7 @@ pub(super) fn reply<B: HttpBody>(
 }
 
 fn reply_with_link<B: HttpBody>(request: &mut Request<B>, tenants: &Tenants) -> Reply {
-    let Some(hub) = tenants.of(upgrade::host(request)) else {
+    let Some(hub) = tenants.of(request::host(request)) else {
         return Reply::Answer(refuse_host(tenants));
     };
     match Handshake::of(request) {
@@ -394,7 +395,7 @@ fn reply_with_link<B: HttpBody>(request: &mut Request<B>, tenants: &Tenants) -> 
             handshake,
             visit: hub
                 .doorkeeper()
-                .map(|_| upgrade::visit(request, hub.tenant())),
+                .map(|_| request::visit(request, hub.tenant())),
             stream: hyper::upgrade::on(request),
         }),
     }
@@ -403,7 +404,7 @@ fn reply_with_link<B: HttpBody>(request: &mut Request<B>, tenants: &Tenants) -> 
 /// Returns a refusal if the host in the request cannot be one. Only checked if there are several tenants, because
 /// otherwise the host does not matter.
 fn refuse_bad_host<B>(request: &Request<B>, tenants: &Tenants) -> Option<Response<String>> {
-    let is_bad = tenants.are_several() && upgrade::has_bad_host(request);
+    let is_bad = tenants.are_several() && request::has_bad_host(request);
     is_bad.then(|| refusal(StatusCode::BAD_REQUEST, "Bad host\n"))
 }
 
@@ -414,7 +415,7 @@ fn admin_elsewhere<B>(request: &Request<B>, tenants: &Tenants) -> Option<Respons
     let takes_unknown = tenants.config().takes_unknown_hosts();
     let mut refused = match (
         refuse_bad_host(request, tenants),
-        tenants.named(upgrade::host(request)),
+        tenants.named(request::host(request)),
     ) {
         (Some(bad), _) => bad,
         (None, Some(_)) if takes_unknown => not_found(),
@@ -500,16 +501,6 @@ fn metrics(tenants: &Tenants, tenant: Option<&Arc<Hub>>) -> Response<String> {
 
 pub(super) fn refusal(status: StatusCode, text: &str) -> Response<String> {
     answer(status, PLAIN, text.to_owned())
-}
-
-fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response<String> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }
 
 /// Makes the connection end after this answer.

@@ -66,6 +66,8 @@ mod introduction;
 mod link;
 mod metrics;
 mod names;
+#[cfg(feature = "rendezvous")]
+mod operator;
 mod origin;
 mod outbox;
 mod page;
@@ -78,6 +80,7 @@ mod rates;
 mod read_ahead;
 mod refusals;
 mod registry;
+mod request;
 mod running;
 mod server;
 mod service;
@@ -96,11 +99,11 @@ mod simulation_tests;
 pub use crate::token::{Token, TokenError};
 pub use accept::prepare_socket;
 pub use access::{Access, AccessCount, Allowed, Join, Judgement, Verdict};
-#[cfg(feature = "rendezvous")]
-#[cfg_attr(docsrs, doc(cfg(feature = "rendezvous")))]
-pub use admin::{Admin, AdminError};
 pub use config::{Config, Limits};
 pub use names::{PublicName, PublicNameError};
+#[cfg(feature = "rendezvous")]
+#[cfg_attr(docsrs, doc(cfg(feature = "rendezvous")))]
+pub use operator::{Admin, AdminError};
 pub use proxy::{Network, NetworkError};
 pub use quota::Quota;
 pub use refusals::{Refusals, Refused};

@@ -4,12 +4,11 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use libp2p_identity::PeerId;
 
-use super::{
-    Panel,
-    bans::{Holds, TooMany},
-    units,
+use super::{Panel, units};
+use crate::rendezvous::{
+    operator::{Holds, TooMany},
+    tenants::Tenants,
 };
-use crate::rendezvous::tenants::Tenants;
 
 /// The reasons that peers get when they are disconnected or banned.
 const DISCONNECTED: &str = "disconnected by the operator";

@@ -11,8 +11,8 @@ use hyper::{
 use crate::{
     percent::percent_encoded,
     rendezvous::{
-        http::{Query, text},
         origin::Claimant,
+        request::{Query, text},
     },
 };
 

@@ -15,7 +15,6 @@ use super::{
     actions::Action,
     answers::{self, last, later, see_other, text, with_challenge},
     events,
-    guesses::Guessed,
     look::Look,
     page::{self, Bans, Page, Warnings},
     peers::{ON_PAGE, Peers},
@@ -23,7 +22,8 @@ use super::{
     sessions::{AGE, Session},
 };
 use crate::rendezvous::{
-    body::Body, http::token_shown, hub::now, refusals::Refused, tenants::Tenants,
+    body::Body, hub::now, operator::Guessed, refusals::Refused, request::token_shown,
+    tenants::Tenants,
 };
 
 const PATH: &str = "/admin";

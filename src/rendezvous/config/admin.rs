@@ -1,7 +1,7 @@
 //! The settings of the operator's page.
 
 use super::Config;
-use crate::rendezvous::admin::Admin;
+use crate::rendezvous::operator::Admin;
 
 impl Config {
     /// Answers `/admin` with the operator's page. It shows what the server does, now and over the last hour, the

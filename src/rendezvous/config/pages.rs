@@ -2,7 +2,7 @@
 
 use super::Config;
 #[cfg(feature = "rendezvous")]
-use crate::rendezvous::admin::Admin;
+use crate::rendezvous::operator::Admin;
 
 /// The largest number of peers that `/metrics` names. Each of them is a time series of its own in the system that
 /// collects the metrics.

@@ -24,11 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Why a peer cannot be banned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{MOST} peers are banned already: put further ones on a deny list")]
-pub(super) struct TooMany;
+pub(in crate::rendezvous) struct TooMany;
 
 /// How long a change holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Holds {
+pub(in crate::rendezvous) enum Holds {
     /// The change was written: it holds after a restart.
     AfterRestart,
     /// The change is still being written.
@@ -81,13 +81,13 @@ impl Banned {
 /// A change that is in effect already. It may or may not get written.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Change {
+pub(in crate::rendezvous) struct Change {
     keeping: Option<(Keeper, u64)>,
 }
 
 impl Change {
     /// Returns how long the change holds, as far as that is known after a short wait.
-    pub(super) async fn holds(self) -> Holds {
+    pub(in crate::rendezvous) async fn holds(self) -> Holds {
         let Some((keeper, number)) = self.keeping else {
             return Holds::UntilTheEnd;
         };
@@ -100,7 +100,7 @@ impl Change {
 }
 
 /// The bans, and the keeper that writes them.
-pub(super) struct Bans {
+pub(in crate::rendezvous) struct Bans {
     /// Replaced as a whole, so that a join does not wait while a change is made.
     banned: RwLock<Arc<Banned>>,
     /// Held while a change is made. So the last change is also the one that is written last.
@@ -118,7 +118,10 @@ impl fmt::Debug for Bans {
 }
 
 impl Bans {
-    pub(super) fn new(peers: impl IntoIterator<Item = PeerId>, keep: Option<Box<Keep>>) -> Self {
+    pub(in crate::rendezvous) fn new(
+        peers: impl IntoIterator<Item = PeerId>,
+        keep: Option<Box<Keep>>,
+    ) -> Self {
         let mut banned = Banned::default();
         peers.into_iter().for_each(|peer| banned.insert(peer));
         Self {
@@ -129,24 +132,24 @@ impl Bans {
     }
 
     /// Returns whether bans outlive the process.
-    pub(super) fn is_kept(&self) -> bool {
+    pub(in crate::rendezvous) fn is_kept(&self) -> bool {
         self.keeper.is_some()
     }
 
     /// Returns whether the last change could not be written.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(in crate::rendezvous) fn is_behind(&self) -> bool {
         self.keeper.as_ref().is_some_and(Keeper::has_failed)
     }
 
     /// Writes the last change again if that has failed.
-    pub(super) fn try_again(&self) {
+    pub(in crate::rendezvous) fn try_again(&self) {
         if let Some(keeper) = &self.keeper {
             keeper.try_again();
         }
     }
 
     /// Waits until no change is being written. Cancel safe.
-    pub(super) async fn rested(&self) {
+    pub(in crate::rendezvous) async fn rested(&self) {
         if let Some(keeper) = &self.keeper {
             keeper.rested().await;
         }
@@ -157,12 +160,12 @@ impl Bans {
         banned.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::rendezvous) fn len(&self) -> usize {
         self.banned().peers.len()
     }
 
     /// Returns up to `max` given ids that begin with this prefix.
-    pub(super) fn some(&self, prefix: &str, max: usize) -> Vec<String> {
+    pub(in crate::rendezvous) fn some(&self, prefix: &str, max: usize) -> Vec<String> {
         let banned = self.banned();
         let from = (Bound::Included(prefix), Bound::Unbounded);
         let behind = banned.texts.range::<str, _>(from);
@@ -178,7 +181,7 @@ impl Bans {
     }
 
     /// Bans a peer. The ban is in effect when this returns.
-    pub(super) fn add(&self, peer: PeerId) -> Result<Change, TooMany> {
+    pub(in crate::rendezvous) fn add(&self, peer: PeerId) -> Result<Change, TooMany> {
         let add = |banned: &mut Banned| {
             let is_known = banned.peers.contains_key(&key(&peer));
             if banned.peers.len() >= MOST && !is_known {
@@ -191,7 +194,7 @@ impl Bans {
     }
 
     /// Unbans a peer, by any of its ids; `None` if it was not banned.
-    pub(super) fn remove(&self, peer: &PeerId) -> Option<Change> {
+    pub(in crate::rendezvous) fn remove(&self, peer: &PeerId) -> Option<Change> {
         self.change(|banned| banned.remove(peer).then_some(()).ok_or(()))
             .ok()
     }
@@ -219,7 +222,7 @@ pub(in crate::rendezvous) struct Banning {
 }
 
 impl Banning {
-    pub(super) fn new(bans: Arc<Bans>, others: Option<Arc<dyn Access>>) -> Self {
+    pub(in crate::rendezvous) fn new(bans: Arc<Bans>, others: Option<Arc<dyn Access>>) -> Self {
         Self { bans, others }
     }
 }

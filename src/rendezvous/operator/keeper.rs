@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::words::Words;
 
 /// Writes down all banned peers for the next start.
-pub(super) type Keep = dyn Fn(&[PeerId]) -> io::Result<()> + Send + Sync;
+pub(in crate::rendezvous) type Keep = dyn Fn(&[PeerId]) -> io::Result<()> + Send + Sync;
 
 #[derive(Default)]
 struct State {
@@ -37,7 +37,7 @@ struct Shared {
 
 /// A handle to the writer. Clones share the writer.
 #[derive(Clone)]
-pub(super) struct Keeper(Arc<Shared>);
+pub(in crate::rendezvous) struct Keeper(Arc<Shared>);
 
 impl fmt::Debug for Keeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,13 +46,13 @@ impl fmt::Debug for Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(keep: Box<Keep>) -> Self {
+    pub(in crate::rendezvous) fn new(keep: Box<Keep>) -> Self {
         let state = watch::Sender::new(State::default());
         Self(Arc::new(Shared { keep, state }))
     }
 
     /// Has this set written in place of all earlier ones, and returns its number. Does not wait for the write.
-    pub(super) fn write(&self, newest: Vec<PeerId>) -> u64 {
+    pub(in crate::rendezvous) fn write(&self, newest: Vec<PeerId>) -> u64 {
         let (mut number, mut begins) = (0, false);
         self.0.state.send_modify(|state| {
             state.newest = newest.into();
@@ -67,7 +67,7 @@ impl Keeper {
     }
 
     /// Writes the newest set again if the last write failed.
-    pub(super) fn try_again(&self) {
+    pub(in crate::rendezvous) fn try_again(&self) {
         let begins = self.0.state.send_if_modified(|state| {
             let begins = state.error.is_some() && !state.is_writing;
             state.is_writing |= begins;
@@ -79,12 +79,12 @@ impl Keeper {
     }
 
     /// Returns whether the last set could not be written.
-    pub(super) fn has_failed(&self) -> bool {
+    pub(in crate::rendezvous) fn has_failed(&self) -> bool {
         self.0.state.borrow().error.is_some()
     }
 
     /// Waits until this set or a newer one is written, or has failed. Cancel safe.
-    pub(super) async fn written(&self, number: u64) -> Result<(), String> {
+    pub(in crate::rendezvous) async fn written(&self, number: u64) -> Result<(), String> {
         let mut state = self.0.state.subscribe();
         let done = state.wait_for(|state| state.done >= number).await;
         // This fails only without a sender, and `self` holds the sender.
@@ -93,7 +93,7 @@ impl Keeper {
     }
 
     /// Waits until nothing is being written. Cancel safe.
-    pub(super) async fn rested(&self) {
+    pub(in crate::rendezvous) async fn rested(&self) {
         let mut state = self.0.state.subscribe();
         // This cannot fail: `self` holds the sender.
         let _ = state.wait_for(|state| !state.is_writing).await;

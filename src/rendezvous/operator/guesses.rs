@@ -37,10 +37,10 @@ fn alone(who: &Claimant) -> Claimant {
 
 /// The admin token, of which only a hash is kept.
 #[derive(Clone)]
-pub(super) struct Secret([u8; 32]);
+pub(in crate::rendezvous) struct Secret([u8; 32]);
 
 impl Secret {
-    pub(super) fn new(token: &Token) -> Self {
+    pub(in crate::rendezvous) fn new(token: &Token) -> Self {
         Self(Sha256::digest(token.reveal()).into())
     }
 
@@ -59,7 +59,7 @@ impl std::fmt::Debug for Secret {
 
 /// The result of a guess.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Guessed {
+pub(in crate::rendezvous) enum Guessed {
     Right,
     Wrong,
     /// The guess was not compared, because the origin was wrong too often.
@@ -67,14 +67,14 @@ pub(super) enum Guessed {
 }
 
 #[derive(Debug)]
-pub(super) struct Guesses {
+pub(in crate::rendezvous) struct Guesses {
     secret: Secret,
     wrong: Mutex<Rates>,
     line: Arc<Line>,
 }
 
 impl Guesses {
-    pub(super) fn new(secret: Secret) -> Self {
+    pub(in crate::rendezvous) fn new(secret: Secret) -> Self {
         Self {
             secret,
             wrong: Mutex::new(Rates::new(Rate::new(PER_SECOND, AT_ONCE))),
@@ -83,7 +83,7 @@ impl Guesses {
     }
 
     /// Compares what a client shows. A guess that was compared counts, even if the client does not wait for the answer.
-    pub(super) async fn guess(&self, shown: &[u8], who: &Claimant) -> Guessed {
+    pub(in crate::rendezvous) async fn guess(&self, shown: &[u8], who: &Claimant) -> Guessed {
         if !self.may_guess(who) {
             return Guessed::TooOften;
         }

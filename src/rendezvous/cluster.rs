@@ -19,16 +19,14 @@
 
 mod book;
 mod clock;
-mod desk;
 mod directory;
-mod driver;
 mod guest;
 mod memory;
 mod nats;
 mod node;
 mod record;
 mod status;
-mod trunk;
+mod tls;
 
 use std::{
     fmt, io,
@@ -37,15 +35,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpListener, task::JoinSet};
-
-use self::driver::Driver;
 pub(super) use self::{
-    book::{Event, NodeNumber},
-    clock::Clock,
-    desk::{Desk, OpenWay},
+    book::{Book, Event, LEASE, NodeNumber, Tenant, Write},
+    clock::{Clock, millis},
     guest::GuestCheck,
-    record::{JoinProof, PeerRecord},
+    node::{Key, Run, Slot},
+    record::{JoinProof, NodeRecord, PeerRecord, RecordError},
+    status::TrunkCounts,
+    tls::{Line, Proved},
 };
 pub use self::{
     directory::{Change, Changes, Directory, DirectoryError},
@@ -53,10 +50,8 @@ pub use self::{
     nats::{NatsConfig, NatsDirectory},
     node::{NodeId, NodeIdError},
     status::{ClusterStatus, Cut, TrunkStatus},
-    trunk::{TrunkTls, TrunkTlsError},
+    tls::{TrunkTls, TrunkTlsError},
 };
-
-use super::{config::Config, tenants::Tenants};
 use crate::protocol::engine_io::Version;
 
 /// The version that nodes speak with each other. Most clients speak it, too, so their items are forwarded as they came.
@@ -83,66 +78,6 @@ pub enum JoinError {
         /// The error of the system.
         source: io::Error,
     },
-}
-
-/// The listening socket of a node for trunks.
-#[derive(Debug)]
-pub(super) struct Bound(TcpListener);
-
-/// Listens for trunks if the server is to be a node of a cluster.
-pub(super) fn bind(config: &Config) -> Result<Option<Bound>, JoinError> {
-    let Some(cluster) = config.cluster() else {
-        return Ok(None);
-    };
-    cluster.check(config)?;
-    let addr = cluster.listen_addr;
-    let listen = || {
-        let listener = std::net::TcpListener::bind(addr)?;
-        listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener)
-    };
-    let listener = listen().map_err(|source| JoinError::Listen { addr, source })?;
-    Ok(Some(Bound(listener)))
-}
-
-impl Bound {
-    /// Starts the node in a task of its own.
-    pub(super) fn spawn(self, tenants: &Arc<Tenants>, tasks: &mut JoinSet<()>) -> Option<Running> {
-        let house = tenants.house();
-        let (cluster, desk) = (house.config().cluster()?, house.desk()?);
-        let driver = Driver::new(tenants.clone(), cluster.clone(), desk.clone(), &self.0);
-        match driver {
-            Ok(driver) => {
-                let driver = Arc::new(driver);
-                tasks.spawn(driver.clone().run(self.0));
-                Some(Running(driver))
-            }
-            Err(error) => {
-                tracing::error!(%error, "this is no node of a cluster");
-                None
-            }
-        }
-    }
-}
-
-/// A running node.
-pub(super) struct Running(Arc<Driver>);
-
-impl Running {
-    /// Prepares the server to stop: makes it answer `/health` and new links with 503, takes the node out of the
-    /// directory, and waits for the drain delay, so that a load balancer notices.
-    pub(super) async fn drain(&self, tenants: &Tenants) {
-        tenants.house().drain();
-        self.0.leave().await;
-        if let Some(cluster) = tenants.config().cluster() {
-            tokio::time::sleep(cluster.drain_delay).await;
-        }
-    }
-
-    /// Returns when the directory knows that all peers here have left. Cancel safe.
-    pub(super) async fn rested(&self) {
-        self.0.rested().await;
-    }
 }
 
 /// The settings that make a rendezvous a node of a cluster, for [`Config::with_cluster`](super::Config::with_cluster).
@@ -205,16 +140,37 @@ impl Cluster {
         self
     }
 
-    /// Checks what can be checked before the server becomes a node of its cluster.
-    fn check(&self, config: &Config) -> Result<(), JoinError> {
-        if !config.challenge() {
+    /// Checks what can be checked before the server becomes a node of its cluster. `challenge` tells whether peers have to
+    /// prove their keys.
+    pub(super) fn check(&self, challenge: bool) -> Result<(), JoinError> {
+        if !challenge {
             return Err(JoinError::NoChallenge);
         }
         Ok(self.tls.check(&self.id)?)
     }
 
-    pub(super) fn desk(&self) -> Desk {
-        Desk::new(Clock::new(&self.id))
+    pub(super) fn id(&self) -> &NodeId {
+        &self.id
+    }
+
+    pub(super) fn directory(&self) -> &dyn Directory {
+        &*self.directory
+    }
+
+    pub(super) fn tls(&self) -> &TrunkTls {
+        &self.tls
+    }
+
+    pub(super) fn listen_addr(&self) -> SocketAddr {
+        self.listen_addr
+    }
+
+    pub(super) fn advertised(&self) -> Option<&str> {
+        self.advertised.as_deref()
+    }
+
+    pub(super) fn drain_delay(&self) -> Duration {
+        self.drain_delay
     }
 }
 

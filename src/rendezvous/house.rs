@@ -12,8 +12,6 @@ use std::{
 
 use tokio::{sync::watch, time::error::Elapsed};
 
-#[cfg(feature = "cluster")]
-use super::cluster::Desk;
 use super::{
     access::Doorkeeper,
     admission::Admission,
@@ -26,6 +24,8 @@ use super::{
     tls,
     usage::{PeerUsage, Usage},
 };
+#[cfg(feature = "cluster")]
+use super::{cluster::Clock, desk::Desk};
 use crate::runtime::now;
 
 /// The state that all tenants of one server share.
@@ -67,7 +67,9 @@ impl House {
             usage: config.counts_peers().then(Usage::default),
             quotas: Quotas::new(config.quotas()),
             #[cfg(feature = "cluster")]
-            desk: config.cluster().map(|cluster| Arc::new(cluster.desk())),
+            desk: config
+                .cluster()
+                .map(|cluster| Arc::new(Desk::new(Clock::new(cluster.id())))),
             config,
             stopping: watch::Sender::new(false),
             #[cfg(feature = "cluster")]

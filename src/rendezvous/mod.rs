@@ -53,6 +53,8 @@ pub mod cluster;
 mod commons;
 mod config;
 mod day;
+#[cfg(feature = "cluster")]
+mod desk;
 mod dial_time;
 mod fair;
 mod feed;
@@ -91,6 +93,8 @@ mod supervised;
 mod tenant;
 mod tenants;
 mod tls;
+#[cfg(feature = "cluster")]
+mod trunks;
 mod usage;
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub(super) struct Sockets {
     pub(super) listener: Option<TcpListener>,
     /// The socket for the trunks of other nodes.
     #[cfg(feature = "cluster")]
-    pub(super) trunks: Option<super::cluster::Bound>,
+    pub(super) trunks: Option<super::trunks::Bound>,
 }
 
 /// Why a connection that was accepted elsewhere is not served.

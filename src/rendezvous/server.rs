@@ -74,7 +74,7 @@ impl Server {
         #[cfg(feature = "rendezvous")]
         admin::warn_of_plain_http(&config);
         #[cfg(feature = "cluster")]
-        let trunks = super::cluster::bind(&config)?;
+        let trunks = super::trunks::bind(&config)?;
         let listen = |source| BindError::Listen { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;

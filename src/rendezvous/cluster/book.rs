@@ -19,7 +19,7 @@ use super::{
 use crate::protocol::nonce::Stamp;
 
 /// How long a written lease holds. If it were shorter, a fail-over of the engine would end it.
-pub(super) const LEASE: Duration = Duration::from_secs(30);
+pub(in crate::rendezvous) const LEASE: Duration = Duration::from_secs(30);
 /// How long the directory counts as up to date after our own lease has come back. Leases end only during that time:
 /// while no node can write its lease, all leases hold.
 const FRESH: Duration = Duration::from_secs(12);
@@ -29,7 +29,7 @@ const DOUBT: Duration = Duration::from_secs(15);
 const MAX_PEERS_OF_NODE: usize = 1 << 20;
 
 /// The network of a tenant, by its name; `None` for the default tenant.
-pub(super) type Tenant = Option<Arc<str>>;
+pub(in crate::rendezvous) type Tenant = Option<Arc<str>>;
 
 /// The number of one run of another node. It is not used again while this process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,7 +54,7 @@ pub(in crate::rendezvous) enum Event {
 
 /// What this node has to write into the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Write {
+pub(in crate::rendezvous) enum Write {
     Put(Slot, Arc<PeerRecord>),
     Delete(Slot),
     /// Deletes a key that an earlier run of this node has left behind.
@@ -117,7 +117,7 @@ impl Places {
 }
 
 #[derive(Debug)]
-pub(super) struct Book {
+pub(in crate::rendezvous) struct Book {
     own: Run,
     /// The peers that have joined here.
     peers: BTreeMap<Slot, Arc<PeerRecord>>,
@@ -154,7 +154,7 @@ pub(super) struct Book {
 }
 
 impl Book {
-    pub(super) fn new(own: Run) -> Self {
+    pub(in crate::rendezvous) fn new(own: Run) -> Self {
         Self {
             own,
             peers: BTreeMap::new(),
@@ -179,7 +179,7 @@ impl Book {
     }
 
     /// Handles the join of a peer here.
-    pub(super) fn handle_join(&mut self, record: Arc<PeerRecord>, stamp: Stamp) {
+    pub(in crate::rendezvous) fn handle_join(&mut self, record: Arc<PeerRecord>, stamp: Stamp) {
         let slot = record.slot();
         let places = self.places.entry(slot);
         places.or_insert_with(|| Places::new(&record)).own = Some(stamp);
@@ -189,7 +189,7 @@ impl Book {
     }
 
     /// Handles the leave of a peer that had joined here.
-    pub(super) fn handle_leave(&mut self, tenant: Option<&str>, address: &str) {
+    pub(in crate::rendezvous) fn handle_leave(&mut self, tenant: Option<&str>, address: &str) {
         let slot = Slot::of(tenant, address);
         match self.forget_own(slot) {
             true => self.settle(slot),
@@ -231,7 +231,7 @@ impl Book {
     }
 
     /// Handles the beginning of a list: the directory is about to report all that it has.
-    pub(super) fn begin_list(&mut self) {
+    pub(in crate::rendezvous) fn begin_list(&mut self) {
         self.list += 1;
         self.listing = true;
         self.listed.clear();
@@ -239,7 +239,7 @@ impl Book {
 
     /// Handles the end of a list. Our own peers that the list lacks are written again, and those of other nodes are
     /// forgotten after a while.
-    pub(super) fn end_list(&mut self, now: Instant) {
+    pub(in crate::rendezvous) fn end_list(&mut self, now: Instant) {
         if !std::mem::take(&mut self.listing) {
             return;
         }
@@ -262,7 +262,7 @@ impl Book {
     }
 
     /// Returns when [`handle_timeout`](Self::handle_timeout) has to be called.
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+    pub(in crate::rendezvous) fn poll_timeout(&self) -> Option<Instant> {
         let first = self.nodes.values().filter_map(|node| node.lease).min();
         let first = first.map(|lease| lease.max(self.frozen.unwrap_or(lease)));
         let doubts = self.doubts.filter(|_| !self.listing);
@@ -270,19 +270,19 @@ impl Book {
     }
 
     /// Handles the end of a watch: a list that is not complete is dropped.
-    pub(super) fn abort_list(&mut self) {
+    pub(in crate::rendezvous) fn abort_list(&mut self) {
         self.listing = false;
         self.listed.clear();
     }
 
     /// Handles the return of our own lease through the directory.
-    pub(super) fn handle_echo(&mut self, now: Instant) {
+    pub(in crate::rendezvous) fn handle_echo(&mut self, now: Instant) {
         self.fresh = Some(now);
     }
 
     /// Ends the leases that were not renewed. Forgets the peers of other nodes that the last list lacked and that were
     /// not reported since.
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
+    pub(in crate::rendezvous) fn handle_timeout(&mut self, now: Instant) {
         self.end_leases(now);
         self.end_doubts(now);
     }
@@ -328,7 +328,7 @@ impl Book {
     }
 
     /// Handles the record of a node. Returns the node's number if the node has to be reached at a new address.
-    pub(super) fn handle_node(
+    pub(in crate::rendezvous) fn handle_node(
         &mut self,
         run: &Run,
         record: NodeRecord,
@@ -346,7 +346,13 @@ impl Book {
     }
 
     /// Handles the record of a peer at another node. The record has been verified.
-    pub(super) fn handle_peer(&mut self, run: &Run, slot: Slot, record: &PeerRecord, stamp: Stamp) {
+    pub(in crate::rendezvous) fn handle_peer(
+        &mut self,
+        run: &Run,
+        slot: Slot,
+        record: &PeerRecord,
+        stamp: Stamp,
+    ) {
         let list = self.list;
         if !self.has_room(run, slot) {
             return;
@@ -362,7 +368,7 @@ impl Book {
     }
 
     /// Returns whether there is room for a peer of another node.
-    pub(super) fn has_room(&self, run: &Run, slot: Slot) -> bool {
+    pub(in crate::rendezvous) fn has_room(&self, run: &Run, slot: Slot) -> bool {
         let node = self.nodes.get(&run.node);
         node.is_none_or(|node| {
             node.peers.len() < MAX_PEERS_OF_NODE || node.peers.contains_key(&slot)
@@ -371,7 +377,12 @@ impl Book {
 
     /// Returns whether the record of a peer needs no further handling, and notes that the directory has it. If a record
     /// of this node is wrong, it is written again. If it is of an earlier run of this node, it is deleted.
-    pub(super) fn knows(&mut self, run: &Run, slot: Slot, record: &PeerRecord) -> bool {
+    pub(in crate::rendezvous) fn knows(
+        &mut self,
+        run: &Run,
+        slot: Slot,
+        record: &PeerRecord,
+    ) -> bool {
         if *run == self.own {
             let has = self.peers.get(&slot);
             match has.is_some_and(|own| own.proof == record.proof) {
@@ -408,7 +419,7 @@ impl Book {
     }
 
     /// Handles the end of a key in the directory.
-    pub(super) fn handle_deleted(&mut self, key: &Key) {
+    pub(in crate::rendezvous) fn handle_deleted(&mut self, key: &Key) {
         let run = key.run();
         if *run == self.own {
             // Another client of the directory has deleted the record, so it is written again.
@@ -437,7 +448,7 @@ impl Book {
     }
 
     /// Notes whether our trunk to a run of a node is open.
-    pub(super) fn handle_trunk(&mut self, node: NodeNumber, is_open: bool) {
+    pub(in crate::rendezvous) fn handle_trunk(&mut self, node: NodeNumber, is_open: bool) {
         let known = self
             .nodes
             .iter_mut()
@@ -566,12 +577,12 @@ impl Book {
     }
 
     /// Returns the next event that follows from what has happened.
-    pub(super) fn poll_event(&mut self) -> Option<Event> {
+    pub(in crate::rendezvous) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
     /// Returns what has to be written next. The result has to be [reported](Self::handle_written).
-    pub(super) fn poll_write(&mut self) -> Option<Write> {
+    pub(in crate::rendezvous) fn poll_write(&mut self) -> Option<Write> {
         if self.is_superseded {
             return None;
         }
@@ -588,7 +599,7 @@ impl Book {
     }
 
     /// Handles the result of a write. A write that has failed comes again.
-    pub(super) fn handle_written(&mut self, write: &Write, is_done: bool) {
+    pub(in crate::rendezvous) fn handle_written(&mut self, write: &Write, is_done: bool) {
         match write {
             Write::Put(slot, _) | Write::Delete(slot) => {
                 self.writing.remove(slot);
@@ -604,12 +615,12 @@ impl Book {
     }
 
     /// Returns whether another server was started later with this node's name.
-    pub(super) fn is_superseded(&self) -> bool {
+    pub(in crate::rendezvous) fn is_superseded(&self) -> bool {
         self.is_superseded
     }
 
     /// Returns the figures of the book.
-    pub(super) fn status(&self) -> ClusterStatus {
+    pub(in crate::rendezvous) fn status(&self) -> ClusterStatus {
         let of = |is: fn(&Node) -> bool| self.nodes.values().filter(|node| is(node)).count();
         ClusterStatus {
             nodes: of(Node::lives),

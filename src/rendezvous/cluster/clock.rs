@@ -13,7 +13,7 @@ use crate::protocol::nonce::Stamp;
 
 /// How far the clock of another node may be ahead of ours. A nonce with a later time is refused. Otherwise an attacker
 /// who controls the node could keep a peer for as long as they like.
-pub(super) const MAX_AHEAD: Duration = Duration::from_secs(30);
+pub(in crate::rendezvous) const MAX_AHEAD: Duration = Duration::from_secs(30);
 
 /// Gives each nonce a later time than all times that this node has heard of. So a join that comes later at this node
 /// also has a later time, whatever the clocks of other nodes say.
@@ -24,13 +24,13 @@ pub(in crate::rendezvous) struct Clock {
 }
 
 /// Returns the milliseconds since 1970.
-pub(super) fn millis(time: SystemTime) -> u64 {
+pub(in crate::rendezvous) fn millis(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Clock {
-    pub(super) fn new(node: &NodeId) -> Self {
+    pub(in crate::rendezvous) fn new(node: &NodeId) -> Self {
         Self {
             tag: node.tag(),
             latest: Arc::default(),
@@ -39,7 +39,7 @@ impl Clock {
 
     /// Returns the clock of another node, which always shows the same time as this one.
     #[cfg(test)]
-    pub(super) fn of(&self, node: &NodeId) -> Self {
+    pub(in crate::rendezvous) fn of(&self, node: &NodeId) -> Self {
         Self {
             tag: node.tag(),
             latest: self.latest.clone(),
@@ -63,7 +63,7 @@ impl Clock {
     }
 
     /// Notes that another node has made a nonce at that time. Returns `false` if that is too far in the future.
-    pub(super) fn hear(&self, time: u64, now: SystemTime) -> bool {
+    pub(in crate::rendezvous) fn hear(&self, time: u64, now: SystemTime) -> bool {
         if time > millis(now + MAX_AHEAD) {
             return false;
         }

@@ -9,7 +9,7 @@ const MAX_ID: usize = 63;
 /// The number of bytes of a hash that stand for an address in a key.
 const HASHED: usize = 16;
 /// The number of bytes of a hash that stand for a node in a nonce.
-pub(super) const TAG: usize = 5;
+pub(in crate::rendezvous) const TAG: usize = 5;
 const NODES: &str = "nodes";
 const PEERS: &str = "peers";
 
@@ -45,7 +45,7 @@ impl NodeId {
     }
 
     /// Returns the bytes that stand for the node in a nonce.
-    pub(super) fn tag(&self) -> [u8; TAG] {
+    pub(in crate::rendezvous) fn tag(&self) -> [u8; TAG] {
         let hash = Sha256::new()
             .chain_update(b"libp2p-websocket-star node\0")
             .chain_update(&*self.0)
@@ -68,10 +68,10 @@ impl fmt::Debug for NodeId {
 
 /// One run of a node. If two runs have the same name, the one that was started later counts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Run {
-    pub(super) node: NodeId,
+pub(in crate::rendezvous) struct Run {
+    pub(in crate::rendezvous) node: NodeId,
     /// The time at which the run was started, in milliseconds since 1970.
-    pub(super) epoch: u64,
+    pub(in crate::rendezvous) epoch: u64,
 }
 
 impl fmt::Display for Run {
@@ -82,11 +82,11 @@ impl fmt::Display for Run {
 
 /// The hash that stands for an address in a key of the directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Slot([u8; HASHED]);
+pub(in crate::rendezvous) struct Slot([u8; HASHED]);
 
 impl Slot {
     /// Returns the slot of an address in a tenant; `None` is the default tenant.
-    pub(super) fn of(tenant: Option<&str>, address: &str) -> Self {
+    pub(in crate::rendezvous) fn of(tenant: Option<&str>, address: &str) -> Self {
         let hash = Sha256::new()
             .chain_update(tenant.unwrap_or_default())
             .chain_update([0])
@@ -100,7 +100,7 @@ impl Slot {
 
 /// A key of the directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
+pub(in crate::rendezvous) enum Key {
     /// The record of how to reach a node.
     Node(Run),
     /// The record of a peer that has joined at the node.
@@ -109,14 +109,14 @@ pub(super) enum Key {
 
 impl Key {
     /// Returns the run of the node that the key belongs to.
-    pub(super) fn run(&self) -> &Run {
+    pub(in crate::rendezvous) fn run(&self) -> &Run {
         match self {
             Self::Node(run) | Self::Peer(run, _) => run,
         }
     }
 
     /// Parses a key; `None` if it is not a key that this version uses.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(in crate::rendezvous) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
         let (kind, node, epoch) = (parts.next()?, parts.next()?, parts.next()?);
         let run = Run {

@@ -17,7 +17,7 @@ const VERSION: u32 = 1;
 /// The oldest version that can read these records.
 const READABLE_BY: u32 = 1;
 /// The longest record that is read, in bytes. An RSA-8192 key and its signature take 3 KiB.
-pub(super) const MAX_RECORD: usize = 8 * 1024;
+pub(in crate::rendezvous) const MAX_RECORD: usize = 8 * 1024;
 
 /// Why a record cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +46,7 @@ pub(in crate::rendezvous) enum RecordError {
 
 /// How to reach a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct NodeRecord {
+pub(in crate::rendezvous) struct NodeRecord {
     #[serde(rename = "v")]
     version: u32,
     /// The oldest version that can talk to the node.
@@ -54,14 +54,14 @@ pub(super) struct NodeRecord {
     readable_by: u32,
     /// Where the node listens for the trunks of others: a name or an address, and a port.
     #[serde(rename = "t")]
-    pub(super) trunk: String,
+    pub(in crate::rendezvous) trunk: String,
     /// The number of times that the record was written.
     #[serde(rename = "n", default)]
-    pub(super) number: u64,
+    pub(in crate::rendezvous) number: u64,
 }
 
 impl NodeRecord {
-    pub(super) fn new(trunk: String, number: u64) -> Self {
+    pub(in crate::rendezvous) fn new(trunk: String, number: u64) -> Self {
         Self {
             version: VERSION,
             readable_by: READABLE_BY,
@@ -70,11 +70,11 @@ impl NodeRecord {
         }
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(in crate::rendezvous) fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+    pub(in crate::rendezvous) fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let record: Self = parse(bytes)?;
         match record.readable_by {
             version if version > VERSION => Err(RecordError::TooNew(version)),
@@ -133,7 +133,7 @@ fn decode_base64(text: &str) -> Result<Box<[u8]>, RecordError> {
 
 impl PeerRecord {
     /// Returns the hash that stands for the address in a key of the directory.
-    pub(super) fn slot(&self) -> Slot {
+    pub(in crate::rendezvous) fn slot(&self) -> Slot {
         Slot::of(self.tenant.as_deref(), &self.address)
     }
 

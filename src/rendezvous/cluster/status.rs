@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -87,36 +87,42 @@ impl fmt::Display for Cut {
     }
 }
 
-/// The counters of a trunk.
+/// The state of a trunk, and its counters.
 #[derive(Debug, Default)]
-pub(super) struct TrunkCounts {
+pub(in crate::rendezvous) struct TrunkCounts {
+    is_open: AtomicBool,
     /// How long the last answer took, in microseconds; 0 before the first answer.
     round_trip: AtomicU64,
-    pub(super) streams: AtomicUsize,
-    pub(super) stalled: AtomicUsize,
-    pub(super) sent: AtomicU64,
-    pub(super) received: AtomicU64,
+    pub(in crate::rendezvous) streams: AtomicUsize,
+    pub(in crate::rendezvous) stalled: AtomicUsize,
+    pub(in crate::rendezvous) sent: AtomicU64,
+    pub(in crate::rendezvous) received: AtomicU64,
     cuts: [AtomicU64; Cut::ALL.len()],
 }
 
 impl TrunkCounts {
-    pub(super) fn answered(&self, time: Duration) {
+    pub(in crate::rendezvous) fn answered(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.round_trip.store(micros.max(1), Ordering::Relaxed);
     }
 
-    pub(super) fn cut(&self, why: Cut) {
+    pub(in crate::rendezvous) fn opened(&self) {
+        self.is_open.store(true, Ordering::Relaxed);
+    }
+
+    pub(in crate::rendezvous) fn cut(&self, why: Cut) {
+        self.is_open.store(false, Ordering::Relaxed);
         if let Some(count) = self.cuts.get(why as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn status(&self, node: NodeId, is_open: bool) -> TrunkStatus {
+    pub(in crate::rendezvous) fn status(&self, node: NodeId) -> TrunkStatus {
         let round_trip = self.round_trip.load(Ordering::Relaxed);
         let cuts = Cut::ALL.into_iter().zip(&self.cuts);
         TrunkStatus {
             node,
-            is_open,
+            is_open: self.is_open.load(Ordering::Relaxed),
             round_trip: (round_trip > 0).then(|| Duration::from_micros(round_trip)),
             streams: self.streams.load(Ordering::Relaxed),
             stalled: self.stalled.load(Ordering::Relaxed),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{Hub, LinkId, Member, Outbox};
 use crate::{
     rendezvous::{
-        cluster::{Event, NodeId, OpenWay},
+        cluster::{Event, NodeId},
+        desk::OpenWay,
         registry::{NewWay, Publication},
     },
     runtime::now,

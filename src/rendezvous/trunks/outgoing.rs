@@ -14,17 +14,15 @@ use tokio::{
 
 use super::{
     CLIENT, CONNECTION_WINDOW, FRAME, NODE, OPEN_TIMEOUT, PATH, REFUSAL, STREAM_WINDOW, STREAMS,
-    TENANT, TrunkTls, ping, stream::H2Stream, tls::Line,
+    TENANT, ping, stream::H2Stream,
 };
 use crate::{
     limited::Limited,
     rendezvous::{
-        cluster::{
-            node::NodeId,
-            status::{Cut, TrunkCounts, TrunkStatus},
-        },
+        cluster::{Cut, Line, NodeId, TrunkCounts, TrunkTls},
         prepare_socket,
     },
+    runtime::now,
     words::Words,
 };
 
@@ -34,7 +32,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Why there is no way to another node.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::rendezvous::cluster) enum WayError {
+pub(super) enum WayError {
     #[error("the trunk to that node is not open")]
     Closed,
     #[error("too many links have a stream on the trunk to that node")]
@@ -74,7 +72,7 @@ impl TrunkError {
 
 /// A handle to a trunk. Its [`Keeper`] keeps the trunk open.
 #[derive(Debug, Clone)]
-pub(in crate::rendezvous::cluster) struct Trunk {
+pub(super) struct Trunk {
     /// Sends requests on the trunk; `None` while it is not open.
     current: watch::Receiver<Option<SendRequest<Bytes>>>,
     own: NodeId,
@@ -85,7 +83,7 @@ pub(in crate::rendezvous::cluster) struct Trunk {
 }
 
 /// Opens a trunk, and opens it again whenever it ends.
-pub(in crate::rendezvous::cluster) struct Keeper {
+pub(super) struct Keeper {
     current: watch::Sender<Option<SendRequest<Bytes>>>,
     node: NodeId,
     address: String,
@@ -95,7 +93,7 @@ pub(in crate::rendezvous::cluster) struct Keeper {
 
 impl Trunk {
     /// Creates the trunk from one node to another at an address, and the keeper that opens it.
-    pub(in crate::rendezvous::cluster) fn new(
+    pub(super) fn new(
         own: NodeId,
         node: NodeId,
         address: String,
@@ -120,18 +118,16 @@ impl Trunk {
         (trunk, keeper)
     }
 
-    pub(in crate::rendezvous::cluster) fn node(&self) -> &NodeId {
+    pub(super) fn node(&self) -> &NodeId {
         &self.node
     }
 
-    /// Returns the current status of the trunk.
-    pub(in crate::rendezvous::cluster) fn status(&self) -> TrunkStatus {
-        let is_open = self.current.borrow().is_some();
-        self.counts.status(self.node.clone(), is_open)
+    pub(super) fn counts(&self) -> &Arc<TrunkCounts> {
+        &self.counts
     }
 
     /// Opens a stream for a client's link. Cancel safe: if the stream was opened already, it is cut.
-    pub(in crate::rendezvous::cluster) async fn open(
+    pub(super) async fn open(
         &self,
         tenant: Option<&str>,
         client: IpAddr,
@@ -171,10 +167,7 @@ impl Trunk {
 
 impl Keeper {
     /// Keeps the trunk open until the future is dropped. Calls `changed` whenever the trunk opens or is cut.
-    pub(in crate::rendezvous::cluster) async fn run(
-        self,
-        changed: impl Fn(bool) -> BoxFuture<'static, ()>,
-    ) {
+    pub(super) async fn run(self, changed: impl Fn(bool) -> BoxFuture<'static, ()>) {
         let answered = |time| self.counts.answered(time);
         let complaints = Limited::default();
         let mut pause = FIRST_PAUSE;
@@ -187,6 +180,7 @@ impl Keeper {
                     tracing::info!(node = %self.node, "a trunk is open");
                     let pings = connection.ping_pong();
                     self.current.send_replace(Some(requests));
+                    self.counts.opened();
                     changed(true).await;
                     let silent = async {
                         match pings {
@@ -207,7 +201,7 @@ impl Keeper {
                     error
                 }
             };
-            if let Some(left_out) = complaints.admit(crate::rendezvous::hub::now()) {
+            if let Some(left_out) = complaints.admit(now()) {
                 let error = Words(&error);
                 tracing::warn!(node = %self.node, address = %Words(&self.address), %error, left_out, "no trunk to a node");
             }

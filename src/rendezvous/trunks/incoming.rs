@@ -20,16 +20,16 @@ use tokio::{
 
 use super::{
     CLIENT, CONNECTION_WINDOW, FRAME, NODE, OPEN_TIMEOUT, PATH, REFUSAL, STREAM_WINDOW, STREAMS,
-    TENANT, TrunkTls, ping, stream::H2Stream, tls::Proved,
+    TENANT, ping, stream::H2Stream,
 };
 use crate::{
     rendezvous::{
-        cluster::{VERSION, node::NodeId},
-        hub::now,
+        cluster::{NodeId, Proved, TrunkTls, VERSION},
         link::{self, Partner, Upgraded},
         prepare_socket,
         tenants::Tenants,
     },
+    runtime::now,
     words::Words,
 };
 
@@ -175,14 +175,14 @@ impl Refused {
 
 /// Accepts the trunks of other nodes.
 #[derive(Debug, Clone)]
-pub(in crate::rendezvous::cluster) struct Incoming {
+pub(super) struct Incoming {
     tenants: Arc<Tenants>,
     tls: TrunkTls,
     open: Arc<Open>,
 }
 
 impl Incoming {
-    pub(in crate::rendezvous::cluster) fn new(tenants: Arc<Tenants>, tls: TrunkTls) -> Self {
+    pub(super) fn new(tenants: Arc<Tenants>, tls: TrunkTls) -> Self {
         Self {
             tenants,
             tls,
@@ -191,7 +191,7 @@ impl Incoming {
     }
 
     /// Accepts and serves trunks until the future is dropped.
-    pub(in crate::rendezvous::cluster) async fn run(self, listener: TcpListener) {
+    pub(super) async fn run(self, listener: TcpListener) {
         let mut tasks = tokio::task::JoinSet::new();
         let complaints = crate::limited::Limited::default();
         let strangers = Arc::new(Strangers::default());

@@ -20,25 +20,24 @@ use tokio::{
 };
 
 use super::{
-    Cluster,
-    book::{Book, Event, LEASE, NodeNumber, Write},
-    clock::millis,
-    desk::{Desk, OpenWay},
-    directory::{Change, Directory, DirectoryError},
-    node::{Key, NodeId, Run, Slot},
-    record::{NodeRecord, PeerRecord, RecordError},
-    status::{ClusterStatus, TrunkCounts},
-    trunk::{Incoming, Trunk, WayError},
+    incoming::Incoming,
+    outgoing::{Trunk, WayError},
 };
 use crate::{
     limited::Limited,
     protocol::refusal::Refusal,
     rendezvous::{
-        hub::now,
+        cluster::{
+            Book, Change, Cluster, ClusterStatus, Directory, DirectoryError, Event, Key, LEASE,
+            NodeId, NodeNumber, NodeRecord, PeerRecord, RecordError, Run, Slot, TrunkCounts, Write,
+            millis,
+        },
+        desk::{Desk, OpenWay},
         link::{self, Partner, Upgraded},
         supervised::contained,
         tenants::Tenants,
     },
+    runtime::now,
     words::Words,
 };
 
@@ -60,7 +59,7 @@ const AT_ONCE: usize = 16;
 
 /// A node of a cluster.
 #[derive(Debug)]
-pub(in crate::rendezvous) struct Driver {
+pub(super) struct Driver {
     cluster: Cluster,
     own: Run,
     trunk_address: String,
@@ -98,18 +97,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Driver {
     /// Creates a node, with a listener for the trunks of others.
-    pub(in crate::rendezvous) fn new(
+    pub(super) fn new(
         tenants: Arc<Tenants>,
         cluster: Cluster,
         desk: Arc<Desk>,
         listener: &TcpListener,
     ) -> io::Result<Self> {
         let own = Run {
-            node: cluster.id.clone(),
+            node: cluster.id().clone(),
             epoch: millis(SystemTime::now()),
         };
-        let trunk_address = match &cluster.advertised {
-            Some(address) => address.clone(),
+        let trunk_address = match cluster.advertised() {
+            Some(address) => address.to_owned(),
             None => listener.local_addr()?.to_string(),
         };
         Ok(Self {
@@ -136,8 +135,8 @@ impl Driver {
     }
 
     /// Runs the node until the future is dropped.
-    pub(in crate::rendezvous) async fn run(self: Arc<Self>, listener: TcpListener) {
-        let incoming = Incoming::new(self.tenants.clone(), self.cluster.tls.clone());
+    pub(super) async fn run(self: Arc<Self>, listener: TcpListener) {
+        let incoming = Incoming::new(self.tenants.clone(), self.cluster.tls().clone());
         tracing::info!(node = %self.own.node, trunks = %Words(&self.trunk_address), "a node of a cluster");
         tokio::join!(
             incoming.run(listener),
@@ -150,7 +149,7 @@ impl Driver {
     }
 
     fn directory(&self) -> &dyn Directory {
-        &*self.cluster.directory
+        self.cluster.directory()
     }
 
     fn complain(&self, what: &'static str, error: &DirectoryError) {
@@ -204,17 +203,19 @@ impl Driver {
         self.earlier.notify_one();
     }
 
-    /// Returns our trunks, sorted by the names of the other nodes.
-    fn trunks(&self) -> Vec<Trunk> {
+    /// Returns our trunks with their counters, sorted by the names of the other nodes.
+    fn counted_trunks(&self) -> Vec<(NodeId, Arc<TrunkCounts>)> {
         let trunks = lock(&self.trunks);
-        let mut all: Vec<Trunk> = trunks.values().map(|(trunk, _)| trunk.clone()).collect();
-        all.sort_by(|one, other| one.node().cmp(other.node()));
+        let each = trunks.values();
+        let each = each.map(|(trunk, _)| (trunk.node().clone(), trunk.counts().clone()));
+        let mut all: Vec<_> = each.collect();
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
         all
     }
 
     /// Takes the node out of the directory, so that no new node opens a trunk to it. The records of its peers stay
     /// until the peers leave, and nodes that already have a trunk still reach them.
-    pub(in crate::rendezvous) async fn leave(&self) {
+    pub(super) async fn leave(&self) {
         if self.is_leaving.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -226,7 +227,7 @@ impl Driver {
     }
 
     /// Returns when everything that has happened here is written into the directory. Cancel safe.
-    pub(in crate::rendezvous) async fn rested(&self) {
+    pub(super) async fn rested(&self) {
         while !self.desk.is_told() || lock(&self.book).status().unwritten > 0 {
             tokio::time::sleep(LOOK).await;
         }
@@ -244,7 +245,7 @@ impl Driver {
                 let gone = lock(&self.trunks).remove(node);
                 if let Some((_, keeper)) = gone {
                     keeper.abort();
-                    self.desk.set_trunks(self.trunks());
+                    self.desk.set_trunks(self.counted_trunks());
                 }
             }
         }
@@ -372,7 +373,7 @@ impl Driver {
             self.own.node.clone(),
             run.node.clone(),
             address,
-            self.cluster.tls.clone(),
+            self.cluster.tls().clone(),
             counts,
         );
         // The task belongs to the driver, so it must not keep the driver alive.
@@ -395,7 +396,7 @@ impl Driver {
         if let Some((_, before)) = before {
             before.abort();
         }
-        self.desk.set_trunks(self.trunks());
+        self.desk.set_trunks(self.counted_trunks());
     }
 
     /// Writes the lease at each interval.

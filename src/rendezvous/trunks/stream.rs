@@ -12,14 +12,14 @@ use tokio::{io::ReadBuf, sync::OwnedSemaphorePermit};
 
 use super::{FRAME, STREAM_WINDOW};
 use crate::{
-    rendezvous::cluster::status::TrunkCounts,
+    rendezvous::cluster::TrunkCounts,
     websocket::{Input, Output, Unwritten},
 };
 
 /// Both directions of a stream of HTTP/2. If it is dropped before both have ended, the stream is cut, and the other end
 /// is notified.
 #[derive(Debug)]
-pub(in crate::rendezvous::cluster) struct H2Stream {
+pub(super) struct H2Stream {
     send: SendStream<Bytes>,
     receive: RecvStream,
     /// Data that has arrived and was not read yet.

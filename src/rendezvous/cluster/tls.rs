@@ -69,13 +69,16 @@ pub struct TrunkTls {
 }
 
 /// The stream of bytes that carries a trunk.
-pub(super) trait Line: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(in crate::rendezvous) trait Line:
+    AsyncRead + AsyncWrite + Unpin + Send
+{
+}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Line for T {}
 
 /// The proof of which nodes the opener of a trunk may speak for.
 #[derive(Debug)]
-pub(super) enum Proved {
+pub(in crate::rendezvous) enum Proved {
     /// The nodes that this certificate is for.
     Certificate(CertificateDer<'static>),
     /// Any node: nothing is proved.
@@ -85,7 +88,7 @@ pub(super) enum Proved {
 
 impl Proved {
     /// Returns what was proved, as bytes.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(in crate::rendezvous) fn bytes(&self) -> &[u8] {
         match self {
             Self::Certificate(certificate) => certificate,
             #[cfg(feature = "_plain-trunks")]
@@ -94,7 +97,7 @@ impl Proved {
     }
 
     /// Returns whether the opener of the trunk may speak for this node.
-    pub(super) fn is(&self, node: &NodeId) -> bool {
+    pub(in crate::rendezvous) fn is(&self, node: &NodeId) -> bool {
         match self {
             Self::Certificate(certificate) => is_for(certificate, node),
             #[cfg(feature = "_plain-trunks")]
@@ -164,7 +167,7 @@ impl TrunkTls {
     }
 
     /// Checks that the certificate is valid now, and for a node of this name.
-    pub(in crate::rendezvous::cluster) fn check(&self, node: &NodeId) -> Result<(), TrunkTlsError> {
+    pub(in crate::rendezvous) fn check(&self, node: &NodeId) -> Result<(), TrunkTlsError> {
         self.own.check_validity(std::time::SystemTime::now())?;
         let own = self.own.key();
         let is_its = own.cert.first().is_some_and(|own| is_for(own, node));
@@ -183,7 +186,7 @@ impl TrunkTls {
     }
 
     /// Opens the TLS of a trunk to a node.
-    pub(super) async fn connect(
+    pub(in crate::rendezvous) async fn connect(
         &self,
         node: &NodeId,
         stream: TcpStream,
@@ -206,7 +209,10 @@ impl TrunkTls {
     }
 
     /// Accepts the TLS of a trunk from another node.
-    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<(Box<dyn Line>, Proved)> {
+    pub(in crate::rendezvous) async fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> io::Result<(Box<dyn Line>, Proved)> {
         #[cfg(feature = "_plain-trunks")]
         if self.is_plain {
             return Ok((Box::new(stream), Proved::Nothing));

@@ -8,22 +8,19 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{ClusterStatus, book::Tenant, clock::Clock, record::PeerRecord, trunk::Trunk};
-use crate::{
-    protocol::nonce::Stamp,
-    rendezvous::{
-        hub::now,
-        outbox::Outbox,
-        registry::{NewWay, Publication},
-    },
+use super::{
+    cluster::{Clock, ClusterStatus, NodeId, PeerRecord, Tenant, TrunkCounts},
+    outbox::Outbox,
+    registry::{NewWay, Publication},
 };
+use crate::{protocol::nonce::Stamp, runtime::now};
 
 /// A way that has to be opened: a link of ours to another node, for the dials of one link here.
 #[derive(Debug)]
-pub(in crate::rendezvous) struct OpenWay {
-    pub(in crate::rendezvous) tenant: Tenant,
-    pub(in crate::rendezvous) new: NewWay,
-    pub(in crate::rendezvous) outbox: Arc<Outbox>,
+pub(super) struct OpenWay {
+    pub(super) tenant: Tenant,
+    pub(super) new: NewWay,
+    pub(super) outbox: Arc<Outbox>,
 }
 
 /// The latest news about a peer: its record, or `None` if it has left.
@@ -36,7 +33,7 @@ struct Trays {
     /// At most one for each pair of a link and a node.
     ways: VecDeque<OpenWay>,
     status: ClusterStatus,
-    trunks: Vec<Trunk>,
+    trunks: Vec<(NodeId, Arc<TrunkCounts>)>,
     /// The last time that the directory has shown that it is up to date.
     current: Option<Instant>,
     bad_records: u64,
@@ -44,7 +41,7 @@ struct Trays {
 
 /// Where the hubs put what the cluster has to do. They do so with locks held, so the methods for hubs never wait.
 #[derive(Debug)]
-pub(in crate::rendezvous) struct Desk {
+pub(super) struct Desk {
     clock: Clock,
     trays: Mutex<Trays>,
     put: Notify,
@@ -59,7 +56,7 @@ impl Desk {
         }
     }
 
-    pub(in crate::rendezvous) fn clock(&self) -> &Clock {
+    pub(super) fn clock(&self) -> &Clock {
         &self.clock
     }
 
@@ -67,12 +64,12 @@ impl Desk {
         self.trays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(in crate::rendezvous) fn open(&self, way: OpenWay) {
+    pub(super) fn open(&self, way: OpenWay) {
         self.lock().ways.push_back(way);
         self.put.notify_one();
     }
 
-    pub(in crate::rendezvous) fn publish(&self, tenant: Option<&Arc<str>>, news: Publication) {
+    pub(super) fn publish(&self, tenant: Option<&Arc<str>>, news: Publication) {
         let (address, news) = match news {
             Publication::Joined(record, stamp) => (record.address.clone(), Some((record, stamp))),
             Publication::Left(address) => (address, None),
@@ -83,15 +80,17 @@ impl Desk {
     }
 
     /// Returns what the node knows of its cluster, as reported last.
-    pub(in crate::rendezvous) fn status(&self) -> ClusterStatus {
+    pub(super) fn status(&self) -> ClusterStatus {
         let trays = self.lock();
         let age = trays
             .current
             .map(|current| now().saturating_duration_since(current));
+        let trunks = trays.trunks.iter();
+        let trunks = trunks.map(|(node, counts)| counts.status(node.clone()));
         ClusterStatus {
             directory_age: age,
             bad_records: trays.bad_records,
-            each: trays.trunks.iter().map(Trunk::status).collect(),
+            each: trunks.collect(),
             ..trays.status.clone()
         }
     }
@@ -100,7 +99,7 @@ impl Desk {
         self.lock().status = status;
     }
 
-    pub(super) fn set_trunks(&self, trunks: Vec<Trunk>) {
+    pub(super) fn set_trunks(&self, trunks: Vec<(NodeId, Arc<TrunkCounts>)>) {
         self.lock().trunks = trunks;
     }
 

@@ -29,8 +29,8 @@ use super::{
     link,
     read_ahead::ReadAhead,
     refusals::Refused,
+    site::Site,
     supervised::contained,
-    tenants::Tenants,
     tls,
 };
 use crate::{limited::Limited, runtime::now, words::Words};
@@ -63,10 +63,10 @@ impl Handed {
 pub(super) async fn accept(
     listener: Option<&TcpListener>,
     handed: &mut mpsc::Receiver<Handed>,
-    tenants: &Arc<Tenants>,
+    site: &Arc<Site>,
     tasks: &mut JoinSet<()>,
 ) {
-    let house = tenants.house();
+    let house = site.house();
     let (refused, cannot_accept) = (Limited::default(), Limited::default());
     loop {
         let accepted = tokio::select! {
@@ -80,14 +80,12 @@ pub(super) async fn accept(
         match accepted {
             Ok((stream, remote)) => match enter(remote.ip(), house) {
                 Ok(place) => {
-                    let (ticket, tenants) = (place.ticket(), tenants.clone());
+                    let (ticket, site) = (place.ticket(), site.clone());
                     let house = house.clone();
                     ticket.served_by(match house.tls() {
-                        None => {
-                            tasks.spawn(contained(house, serve(stream, remote, place, tenants)))
-                        }
+                        None => tasks.spawn(contained(house, serve(stream, remote, place, site))),
                         Some(_) => {
-                            tasks.spawn(contained(house, serve_tls(stream, remote, place, tenants)))
+                            tasks.spawn(contained(house, serve_tls(stream, remote, place, site)))
                         }
                     });
                 }
@@ -136,27 +134,22 @@ fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-async fn serve(mut stream: TcpStream, remote: SocketAddr, mut place: Place, tenants: Arc<Tenants>) {
+async fn serve(mut stream: TcpStream, remote: SocketAddr, mut place: Place, site: Arc<Site>) {
     prepare_socket(&stream);
-    match introduced(&mut stream, remote, &mut place, tenants.house()).await {
-        Some(from) => serve_http(stream, remote, from, place, tenants).await,
+    match introduced(&mut stream, remote, &mut place, site.house()).await {
+        Some(from) => serve_http(stream, remote, from, place, site).await,
         None => reset(stream),
     }
 }
 
-async fn serve_tls(
-    mut stream: TcpStream,
-    remote: SocketAddr,
-    mut place: Place,
-    tenants: Arc<Tenants>,
-) {
+async fn serve_tls(mut stream: TcpStream, remote: SocketAddr, mut place: Place, site: Arc<Site>) {
     prepare_socket(&stream);
-    let Some(from) = introduced(&mut stream, remote, &mut place, tenants.house()).await else {
+    let Some(from) = introduced(&mut stream, remote, &mut place, site.house()).await else {
         return reset(stream);
     };
     // Boxed, so that the memory of an idle link does not include the memory for the handshake.
-    if let Some(stream) = Box::pin(handshake(stream, remote, tenants.house())).await {
-        serve_http(stream, remote, from, place, tenants).await;
+    if let Some(stream) = Box::pin(handshake(stream, remote, site.house())).await {
+        serve_http(stream, remote, from, place, site).await;
     }
 }
 
@@ -232,15 +225,15 @@ pub(super) async fn serve_http<S>(
     remote: SocketAddr,
     from: IpAddr,
     place: Place,
-    tenants: Arc<Tenants>,
+    site: Arc<Site>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // Boxed, so that the memory of an idle link does not include the memory for HTTP.
-    let Some(upgraded) = Box::pin(http::serve(stream, from, &place, &tenants)).await else {
+    let Some(upgraded) = Box::pin(http::serve(stream, from, &place, &site)).await else {
         return;
     };
-    drop(tenants);
+    drop(site);
     let span = link_span(&upgraded.member, remote.ip(), &remote);
     link::serve(upgraded).instrument(span).await;
 }

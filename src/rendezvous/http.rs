@@ -52,6 +52,7 @@ use super::{
     patient::Patient,
     refusals::Refused,
     request,
+    site::Site,
     tenants::Tenants,
 };
 use crate::{runtime::now, words::Words};
@@ -177,20 +178,20 @@ pub(super) async fn serve<S>(
     io: S,
     remote: IpAddr,
     place: &Place,
-    tenants: &Arc<Tenants>,
+    site: &Arc<Site>,
 ) -> Option<Upgraded<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let house = tenants.house();
+    let house = site.house();
     let limits = house.config().limits();
     let upgrade: Mutex<Option<Begun>> = Mutex::new(None);
     let requests = AtomicUsize::new(0);
-    let lasting = lasting(tenants);
+    let lasting = lasting(site);
     let service = service_fn(|request| {
         let number = requests.fetch_add(1, Ordering::Relaxed) + 1;
         let is_last = number >= limits.http_requests;
-        match respond(request, remote, place, tenants, &lasting) {
+        match respond(request, remote, place, site, &lasting) {
             Outcome::Now(mut response, begun) => {
                 if begun.is_some() {
                     *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = begun;
@@ -253,12 +254,12 @@ where
 /// there are no such answers.
 type Lasting = Option<Arc<tokio::sync::Mutex<()>>>;
 
-fn lasting(tenants: &Tenants) -> Lasting {
+fn lasting(site: &Site) -> Lasting {
     #[cfg(feature = "rendezvous")]
-    if tenants.panel().is_some() {
+    if site.panel().is_some() {
         return Some(Arc::default());
     }
-    let _ = tenants;
+    let _ = site;
     None
 }
 
@@ -316,10 +317,10 @@ fn respond(
     mut request: Request<Incoming>,
     remote: IpAddr,
     place: &Place,
-    tenants: &Arc<Tenants>,
+    site: &Arc<Site>,
     lasting: &Lasting,
 ) -> Outcome {
-    let house = tenants.house();
+    let house = site.house();
     let caller = Caller::of(&request, remote, place.is_proxy(), house);
     if let Some(mut refusal) = caller.count(house).or_else(|| caller.take(place)) {
         set_last(&mut refusal);
@@ -327,18 +328,18 @@ fn respond(
     }
     #[cfg(feature = "rendezvous")]
     if let Some(lasting) = lasting
-        && let Some(panel) = tenants.panel()
+        && let Some(panel) = site.panel()
         && admin::is_asked_for(request.uri().path())
     {
-        if let Some(refusal) = admin_elsewhere(&request, tenants) {
+        if let Some(refusal) = admin_elsewhere(&request, site) {
             return refusal.into();
         }
         let visitor = caller.visitor(request.headers(), house);
         let panel = panel.clone();
-        let answer = panel.respond(request, visitor, tenants.clone(), lasting.clone());
+        let answer = panel.respond(request, visitor, (**site).clone(), lasting.clone());
         return Outcome::Later(answer.boxed());
     }
-    match reply(&mut request, caller.client, house.tls().is_some(), tenants) {
+    match reply(&mut request, caller.client, house.tls().is_some(), site) {
         Reply::Answer(response) => response.into(),
         Reply::Link(wish) => {
             let (response, begun) = wish.begin(caller.client, place);

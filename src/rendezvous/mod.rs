@@ -88,6 +88,7 @@ mod server;
 mod service;
 mod shared;
 mod shares;
+mod site;
 mod snapshot;
 mod supervised;
 mod tenant;

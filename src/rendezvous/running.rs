@@ -15,6 +15,7 @@ use super::{
     config::Config,
     refusals::Refused,
     service::Service,
+    site::Site,
     snapshot::Snapshot,
     supervised::{EndError, Supervised},
     tenants::Tenants,
@@ -52,7 +53,7 @@ pub enum ServeError {
 /// everything from then on. [`shutdown`](Self::shutdown) notifies its peers.
 #[derive(Debug)]
 pub struct Rendezvous {
-    tenants: Arc<Tenants>,
+    site: Arc<Site>,
     handed: mpsc::Sender<Handed>,
     stop: Option<oneshot::Sender<()>>,
     task: Supervised,
@@ -83,12 +84,12 @@ impl Rendezvous {
 
     /// Starts a rendezvous that listens on these sockets, if there are any.
     pub(super) fn start_with(config: Config, sockets: Sockets) -> Self {
-        let tenants = Arc::new(Tenants::new(config));
+        let site = Arc::new(Site::new(config));
         let (stop, stopped) = oneshot::channel();
         let (handed, incoming) = mpsc::channel(HANDED);
-        let task = Supervised::spawn(run(sockets, incoming, tenants.clone(), stopped));
+        let task = Supervised::spawn(run(sockets, incoming, site.clone(), stopped));
         Self {
-            tenants,
+            site,
             handed,
             stop: Some(stop),
             task,
@@ -96,12 +97,12 @@ impl Rendezvous {
     }
 
     pub(super) fn tenants(&self) -> &Tenants {
-        &self.tenants
+        &self.site
     }
 
     /// Returns the service that answers requests for the application.
     pub fn service(&self) -> Service {
-        Service::new(self.tenants.clone(), self.handed.clone())
+        Service::new((*self.site).clone(), self.handed.clone())
     }
 
     /// Serves a connection that was accepted elsewhere: from a listener of your own, a Unix socket, or the TLS
@@ -126,12 +127,12 @@ impl Rendezvous {
     {
         let room = self.handed.reserve().await;
         let room = room.map_err(|_| ServeError::Ended)?;
-        let house = self.tenants.house();
+        let house = self.site.house();
         let is_proxy = house.config().is_proxy_of_requests(remote.ip());
         let entered = house.admission().enter(remote.ip(), is_proxy, now());
         let place = entered.map_err(ServeError::Refused)?;
         let ticket = place.ticket();
-        let serving = serve_http(io, remote, remote.ip(), place, self.tenants.clone());
+        let serving = serve_http(io, remote, remote.ip(), place, self.site.clone());
         let serving = Box::pin(serving);
         room.send(Handed { serving, ticket });
         Ok(())
@@ -144,7 +145,7 @@ impl Rendezvous {
     /// [once more](super::Access::still_allows) about every join that is being judged meanwhile. So to ban a peer,
     /// first make the access refuse it, in both of its methods. Cancel safe: some links may stay.
     pub async fn disconnect(&self, peer: &PeerId, words: &str) -> usize {
-        self.tenants.disconnect(peer, words).await
+        self.site.disconnect(peer, words).await
     }
 
     /// Asks the [access](Config::with_access) about every peer that has joined whether it
@@ -154,19 +155,19 @@ impl Rendezvous {
     ///
     /// The access is asked once more about a join that is being judged meanwhile. Cancel safe: some links may stay.
     pub async fn recheck_access(&self) -> usize {
-        self.tenants.recheck_access().await
+        self.site.recheck_access().await
     }
 
     /// Returns the current state of all tenants together.
     pub fn snapshot(&self) -> Snapshot {
-        self.tenants.snapshot()
+        self.site.snapshot()
     }
 
     /// Returns the current state of one [tenant](Config::with_tenants); the name of the default tenant is `default`.
     /// What all tenants share is zero there: connections, memory, panics, and what is refused before the tenant is
     /// known. `None` if there is no such tenant.
     pub fn tenant_snapshot(&self, tenant: &str) -> Option<Snapshot> {
-        self.tenants.snapshot_of(tenant)
+        self.site.snapshot_of(tenant)
     }
 
     /// Waits until the rendezvous has ended although nobody has stopped it, and returns the reason. It then serves
@@ -202,7 +203,7 @@ impl Rendezvous {
 impl Drop for Rendezvous {
     fn drop(&mut self) {
         // The application may still have services: they must refuse everything.
-        self.tenants.house().stop();
+        self.site.house().stop();
         // The task's set of tasks is dropped with it, which aborts all of them.
         self.task.abort();
     }
@@ -211,40 +212,40 @@ impl Drop for Rendezvous {
 async fn run(
     sockets: Sockets,
     mut handed: mpsc::Receiver<Handed>,
-    tenants: Arc<Tenants>,
+    site: Arc<Site>,
     stopped: oneshot::Receiver<()>,
 ) {
     let listener = sockets.listener.as_ref();
     let mut tasks = JoinSet::new();
     // This set takes no turns from connections, and ends with this function.
     let mut panel = JoinSet::new();
-    tenants.spawn_panel(&mut panel);
+    site.spawn_panel(&mut panel);
     #[cfg(feature = "cluster")]
     let node = sockets
         .trunks
-        .and_then(|trunks| trunks.spawn(&tenants, &mut panel));
+        .and_then(|trunks| trunks.spawn(&site, &mut panel));
     let told = async {
         // An error means that the sender is gone, which also ends the rendezvous.
         let _ = stopped.await;
         #[cfg(feature = "cluster")]
         if let Some(node) = &node {
-            node.drain(&tenants).await;
+            node.drain(&site).await;
         }
     };
     tokio::select! {
-        () = accept(listener, &mut handed, &tenants, &mut tasks) => {}
-        () = tenants.run_timers() => {}
+        () = accept(listener, &mut handed, &site, &mut tasks) => {}
+        () = site.run_timers() => {}
         () = told => {}
     }
-    tenants.shut_down().await;
+    site.shut_down().await;
     // Links that were let in before are waited for, too.
     while let Ok(handed) = handed.try_recv() {
-        handed.spawn(tenants.house(), &mut tasks);
+        handed.spawn(site.house(), &mut tasks);
     }
     let mut late = JoinSet::new();
     let all = async {
         while tasks.join_next().await.is_some() {}
-        tenants.rested().await;
+        site.rested().await;
         #[cfg(feature = "cluster")]
         if let Some(node) = &node {
             node.rested().await;
@@ -253,8 +254,8 @@ async fn run(
     tokio::select! {
         () = all => {}
         // Requests for `/health` are answered meanwhile.
-        () = accept(listener, &mut handed, &tenants, &mut late) => {}
-        () = tokio::time::sleep(tenants.config().limits().shutdown_timeout) => {
+        () = accept(listener, &mut handed, &site, &mut late) => {}
+        () = tokio::time::sleep(site.config().limits().shutdown_timeout) => {
             tracing::info!("not all was done in time: some links did not take what was queued for them, or bans are not kept");
         }
     }

@@ -4,12 +4,9 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use libp2p_identity::PeerId;
-use tokio::task::JoinSet;
 
 #[cfg(feature = "cluster")]
 use super::cluster::ClusterStatus;
-#[cfg(feature = "rendezvous")]
-use super::{admin::Panel, supervised::again_after_panics};
 use super::{
     config::Config,
     house::House,
@@ -29,9 +26,6 @@ pub(super) struct Tenants {
     default: Arc<Hub>,
     /// The hubs of the other tenants, by their numbers.
     hubs: Vec<Arc<Hub>>,
-    /// The operator's page, if there is one.
-    #[cfg(feature = "rendezvous")]
-    panel: Option<Arc<Panel>>,
 }
 
 impl Tenants {
@@ -39,14 +33,7 @@ impl Tenants {
         let house = Arc::new(House::new(config));
         let hub = |id| Arc::new(Hub::new(house.clone(), id));
         let ids = house.config().tenants().ids();
-        #[cfg(feature = "rendezvous")]
-        let panel = house.config().admin().map(|admin| {
-            let panel = Panel::new(admin, house.config());
-            Arc::new(panel)
-        });
         Self {
-            #[cfg(feature = "rendezvous")]
-            panel,
             default: hub(None),
             hubs: ids.map(|id| hub(Some(id))).collect(),
             house,
@@ -94,34 +81,6 @@ impl Tenants {
     /// Returns the same hub, or the hub of the default tenant, which is empty if unknown hosts are refused.
     pub(super) fn known(&self, host: Option<&str>) -> &Arc<Hub> {
         self.named(host).unwrap_or(&self.default)
-    }
-
-    /// Returns the operator's page, if there is one.
-    #[cfg(feature = "rendezvous")]
-    pub(super) fn panel(&self) -> Option<&Arc<Panel>> {
-        self.panel.as_ref()
-    }
-
-    /// Keeps the operator's page up to date, if there is one, in a task of its own.
-    pub(super) fn spawn_panel(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
-        #[cfg(feature = "rendezvous")]
-        if let Some(panel) = self.panel.clone() {
-            let tenants = self.clone();
-            tasks.spawn(async move {
-                let watch = || panel.watch(&tenants);
-                again_after_panics(&tenants.house, watch).await;
-            });
-        }
-        #[cfg(not(feature = "rendezvous"))]
-        let _ = tasks;
-    }
-
-    /// Waits until nothing is being written for the next start. Cancel safe.
-    pub(super) async fn rested(&self) {
-        #[cfg(feature = "rendezvous")]
-        if let Some(panel) = &self.panel {
-            panel.rested().await;
-        }
     }
 
     /// Runs the timers of all tenants, for as long as the server runs.

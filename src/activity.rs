@@ -1,4 +1,5 @@
-//! What crosses the connections with each peer, counted: [`direct`](crate::direct) closes those that are quiet.
+//! Counters of the bytes exchanged with each peer. [`direct`](crate::direct) uses them to close connections that are
+//! quiet.
 
 use std::{
     collections::HashMap,
@@ -10,15 +11,15 @@ use std::{
 
 use libp2p_identity::PeerId;
 
-/// A frame of yamux without data, such as the ping with which it measures the round trip: a header of 12 bytes, with noise's
-/// length of 2 and tag of 16.
+/// The bytes of a yamux frame without data, such as the ping with which yamux measures the round trip: a header of 12
+/// bytes, plus noise's length of 2 and tag of 16.
 const HEADER: usize = 12 + 2 + 16;
-/// A ping of libp2p, or its answer, on a stream that is open: 32 bytes in such a frame.
+/// The bytes of a libp2p ping, or of its answer, on an open stream: 32 bytes of data in such a frame.
 const PING: usize = 32 + HEADER;
-/// So many peers are remembered before those without a connection are looked for.
+/// The number of remembered peers at which peers without a connection are first removed.
 const PRUNE_AT: usize = 64;
 
-/// The counts of all peers with a connection, by the peer id in its address.
+/// The counters of all peers with a connection, by the peer id in the connection's address.
 #[derive(Debug)]
 pub(crate) struct Activity(Mutex<Peers>);
 
@@ -38,7 +39,7 @@ impl Default for Activity {
 }
 
 impl Activity {
-    /// The counts for a new connection with `peer`; all of its connections share them.
+    /// Returns the counters for a new connection with `peer`. All connections with a peer share them.
     pub(crate) fn of(&self, peer: PeerId) -> Arc<Crossed> {
         let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(crossed) = peers.crossed.get(&peer).and_then(Weak::upgrade) {
@@ -55,7 +56,7 @@ impl Activity {
         crossed
     }
 
-    /// What has crossed the connections with `peer`, if there are any.
+    /// Returns what has crossed the connections with `peer`, or `None` if there are no connections.
     pub(crate) fn look(&self, peer: &PeerId) -> Option<Seen> {
         let peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let crossed = peers.crossed.get(peer)?.upgrade()?;
@@ -66,7 +67,7 @@ impl Activity {
     }
 }
 
-/// The counts of one peer.
+/// The counters of one peer, in bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Crossed {
     pings: AtomicU64,
@@ -74,7 +75,7 @@ pub(crate) struct Crossed {
 }
 
 impl Crossed {
-    /// A read or a write of so many bytes is done.
+    /// Counts a finished read or write of this many bytes.
     pub(crate) fn add(&self, bytes: usize) {
         let count = if bytes == PING || bytes == HEADER {
             &self.pings
@@ -85,10 +86,10 @@ impl Crossed {
     }
 }
 
-/// The counts of one peer at one time.
+/// The counters of one peer at one time, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// Bytes that were as many as a ping has.
+    /// Bytes of reads and writes that had the length of a ping.
     pub(crate) pings: u64,
     pub(crate) other: u64,
 }

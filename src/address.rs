@@ -1,9 +1,9 @@
-//! Addresses: one type for the two ways a websocket-star address is written.
+//! Addresses: one type for the two forms in which a websocket-star address is written.
 //!
-//! libp2p writes `/dns4/star.example/tcp/443/wss/p2p-websocket-star/p2p/<peer>`; the rendezvous and
-//! the JavaScript peers write the same with `/ipfs/<peer>` and compare the strings byte for byte.
-//! A [`StarAddr`] gives both forms and the rendezvous' URL, and keeps the spelling of an address that
-//! came from the wire, because a peer can be dialled under its own spelling only.
+//! libp2p writes `/dns4/star.example/tcp/443/wss/p2p-websocket-star/p2p/<peer>`. The rendezvous and the JavaScript
+//! peers write the same address with `/ipfs/<peer>` and compare the strings byte for byte. A [`StarAddr`] gives both
+//! forms and the URL of the rendezvous. It also keeps the spelling of an address that came from the wire, because a
+//! peer can only be dialled under its own spelling.
 
 mod name;
 mod rendezvous;
@@ -17,15 +17,15 @@ pub(crate) use self::name::is_name;
 pub use self::rendezvous::{Host, Rendezvous};
 use crate::words::Words;
 
-/// The longest wire form that is accepted, in bytes. A DNS name has at most 253, a peer id about 60.
+/// The longest accepted wire form, in bytes. A DNS name has at most 253 bytes and a peer id about 60.
 const MAX_WIRE_LEN: usize = 512;
 
 /// Why an address is not a usable websocket-star address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressError {
-    /// The address has no `/p2p-websocket-star`, or leads on from there, as a circuit through a relay at a
-    /// rendezvous does: it belongs to another transport.
+    /// The address belongs to another transport: it has no `/p2p-websocket-star`, or it continues beyond the
+    /// rendezvous, as a circuit through a relay at a rendezvous does.
     #[error("not a websocket-star address")]
     NotWebsocketStar,
     /// The address does not begin with a host.
@@ -34,8 +34,9 @@ pub enum AddressError {
         Words(.0)
     )]
     Host(String),
-    /// The name of the host, or the one after `/tls/sni`, is none: a name has labels of 1 to 63 bytes with dots
-    /// between them, 253 bytes in all, of letters and digits of any script, `-` and `_`; a dot may end it.
+    /// The name of the host, or the name after `/tls/sni`, is not valid. A valid name has at most 253 bytes and
+    /// consists of labels of 1 to 63 bytes, separated by dots; it may end in a dot. Labels consist of letters and
+    /// digits of any script, `-` and `_`.
     #[error("`{}` is no name of a host", Words(.0))]
     Name(String),
     /// The host is not followed by a TCP port.
@@ -53,15 +54,15 @@ pub enum AddressError {
     /// Something other than a peer id follows `/p2p-websocket-star`.
     #[error("only /p2p/<peer id> may follow /p2p-websocket-star; found `{}`", Words(.0))]
     Trailing(String),
-    /// The text is no multiaddr at all.
+    /// The text is not a multiaddr.
     #[error("not a multiaddr: {}", Words(.0))]
     Syntax(String),
-    /// A wire form over 512 bytes.
+    /// The wire form is longer than 512 bytes.
     #[error("an address of {0} bytes; at most 512 are accepted")]
     TooLong(usize),
 }
 
-/// A valid websocket-star address, of a rendezvous or of a peer at a rendezvous.
+/// A valid websocket-star address: of a rendezvous, or of a peer at a rendezvous.
 ///
 /// ```
 /// use libp2p_websocket_star::StarAddr;
@@ -76,7 +77,7 @@ pub enum AddressError {
 pub struct StarAddr {
     rendezvous: Rendezvous,
     peer: Option<PeerId>,
-    /// The spelling on the wire, where it is not the one this type would give.
+    /// The spelling on the wire, if it differs from the one that this type would produce.
     spelling: Option<Arc<str>>,
 }
 
@@ -84,8 +85,8 @@ impl StarAddr {
     /// Parses the form that rendezvous and JavaScript peers use, and keeps its spelling.
     ///
     /// # Errors
-    /// [`AddressError::Syntax`] for what is no multiaddr, [`AddressError::TooLong`] over 512 bytes,
-    /// otherwise the part that is wrong.
+    /// [`AddressError::Syntax`] if the text is not a multiaddr, [`AddressError::TooLong`] if it is longer than 512
+    /// bytes, and otherwise the error for the part that is wrong.
     pub fn from_wire(text: &str) -> Result<Self, AddressError> {
         if text.len() > MAX_WIRE_LEN {
             return Err(AddressError::TooLong(text.len()));
@@ -99,17 +100,17 @@ impl StarAddr {
         Ok(addr)
     }
 
-    /// The rendezvous that this address leads through.
+    /// Returns the rendezvous through which this address leads.
     pub fn rendezvous(&self) -> &Rendezvous {
         &self.rendezvous
     }
 
-    /// The peer, if the address names one.
+    /// Returns the peer, if the address names one.
     pub fn peer(&self) -> Option<PeerId> {
         self.peer
     }
 
-    /// The same rendezvous with `peer` behind it. A kept spelling is dropped.
+    /// Returns the address of `peer` at the same rendezvous. A kept spelling is dropped.
     #[must_use]
     pub fn with_peer(&self, peer: PeerId) -> Self {
         Self {
@@ -119,7 +120,7 @@ impl StarAddr {
         }
     }
 
-    /// The same peer at `rendezvous`. A kept spelling is dropped.
+    /// Returns the address of the same peer at `rendezvous`. A kept spelling is dropped.
     #[must_use]
     pub(crate) fn with_rendezvous(&self, rendezvous: &Rendezvous) -> Self {
         Self {
@@ -129,7 +130,7 @@ impl StarAddr {
         }
     }
 
-    /// The libp2p form: `/ws`, `/wss` or `/tls/sni/<name>/ws`, and `/p2p/<peer>`.
+    /// Returns the libp2p form, with `/ws`, `/wss` or `/tls/sni/<name>/ws`, and with `/p2p/<peer>`.
     pub fn to_multiaddr(&self) -> Multiaddr {
         let base = self.rendezvous.to_multiaddr();
         match self.peer {
@@ -138,9 +139,9 @@ impl StarAddr {
         }
     }
 
-    /// The wire form: the kept spelling, or `/ws` or `/wss` and `/ipfs/<peer>`.
+    /// Returns the wire form: the kept spelling, or else the form with `/ws` or `/wss`, and with `/ipfs/<peer>`.
     ///
-    /// The name of `/tls/sni/<name>/ws` takes the place of the host there.
+    /// For `/tls/sni/<name>/ws`, the name replaces the host.
     pub fn to_wire(&self) -> String {
         let base = || self.rendezvous.to_wire();
         match (&self.spelling, self.peer) {
@@ -151,8 +152,8 @@ impl StarAddr {
     }
 }
 
-/// Reads what a person has typed or pasted: as [`from_wire`](StarAddr::from_wire), but slashes at the
-/// end, as addresses of JavaScript nodes have them, are forgiven, and no spelling is kept.
+/// Parses an address that a person typed or pasted. It works like [`from_wire`](StarAddr::from_wire), but accepts
+/// trailing slashes, which addresses of JavaScript nodes have, and keeps no spelling.
 ///
 /// ```
 /// use libp2p_websocket_star::StarAddr;
@@ -242,8 +243,8 @@ impl TryFrom<&Multiaddr> for StarAddr {
     }
 }
 
-/// Whether an address ends at a peer or a rendezvous of ours, rather than leading through it or not there
-/// at all.
+/// Returns whether an address ends at a rendezvous of this transport or at a peer there. An address that continues
+/// beyond that, or that reaches the rendezvous through a relay, belongs to another transport.
 fn is_ours(addr: &Multiaddr) -> bool {
     let mut parts = addr.iter();
     let before = parts
@@ -256,7 +257,7 @@ fn is_ours(addr: &Multiaddr) -> bool {
         && parts.all(|part| matches!(part, Protocol::P2p(_)))
 }
 
-/// Whether every name of a host in an address is one.
+/// Returns whether every host name in an address is valid.
 #[cfg(feature = "rendezvous-server")]
 pub(crate) fn names_are_names(addr: &Multiaddr) -> bool {
     addr.iter().all(|part| match part {

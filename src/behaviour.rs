@@ -1,4 +1,4 @@
-//! The transport's place in a libp2p swarm: the peers that it discovers, the addresses that it has.
+//! The transport's behaviour in a libp2p swarm: the peers that it discovers, and this node's own addresses.
 
 mod guard;
 
@@ -25,25 +25,26 @@ use crate::{
     Discovery, Error, Event, StarAddr, hints::Hints, limited::Limited, runtime::now, words::Words,
 };
 
-/// How many discovery events the behaviour reports in a row. A swarm polls its connections and
-/// listeners only when its behaviours have nothing to report.
+/// The number of discovery events that the behaviour reports in a row. A swarm polls its connections and listeners only
+/// when its behaviours have nothing to report.
 const BURST: usize = 16;
 
-/// Makes a swarm at home at its rendezvous.
+/// Connects a swarm with its rendezvous.
 ///
-/// * It reports an [`Event`] for every address of a peer that is discovered or has expired, and hands each
-///   discovered address to the other behaviours as an external address of the peer. While an address is
-///   known the swarm can dial the peer by its [`PeerId`] alone.
-/// * It confirms each address that is joined as an external address of this node, and expires it with the
-///   join: Kademlia then serves, relays and rendezvous points take registrations, without autonat, which has no say in
-///   whether a rendezvous can be reached. [`with_external_addresses`](Self::with_external_addresses) turns that off.
-/// * It tells the transport of what the swarm dials: under a DNS transport names of rendezvous are found again,
-///   and a peer that an attempt would dial twice at one rendezvous, with and without `/p2p/<peer>`, is dialled once.
+/// * It reports an [`Event`] for each address of a peer that is discovered or has expired. It hands each discovered
+///   address to the other behaviours as an external address of the peer. While an address is known, the swarm can dial
+///   the peer by its [`PeerId`] alone.
+/// * It confirms each joined address as an external address of this node, and expires it when the join ends. Kademlia
+///   then runs as a server, and relays and rendezvous points accept registrations. This works without autonat, which
+///   cannot judge whether this node is reachable through a rendezvous.
+///   [`with_external_addresses`](Self::with_external_addresses) turns it off.
+/// * It tells the transport what the swarm dials. Beneath a DNS transport, the names of rendezvous are found again. A
+///   peer that one attempt would dial twice at one rendezvous, with and without `/p2p/<peer>`, is dialled once.
 ///
-/// It opens no connections itself. It needs the tokio runtime, as the transport does.
+/// It opens no connections itself. Like the transport, it needs the tokio runtime.
 ///
-/// When two nodes hear of each other and both dial, two connections come of it, and libp2p keeps both. Have
-/// one of them dial: say, the one with the smaller [`PeerId`].
+/// When two nodes discover each other and both dial, the result is two connections, and libp2p keeps both. Let only one
+/// of the nodes dial, for example the one with the smaller [`PeerId`].
 ///
 /// ```
 /// use libp2p::{ping, swarm::NetworkBehaviour};
@@ -69,15 +70,16 @@ pub struct Behaviour {
     discovery: Discovery,
     hints: Arc<Hints>,
     external_addresses: bool,
-    /// Addresses of ours to be confirmed or expired; the listeners' events bound them.
+    /// This node's addresses that are still to be confirmed or expired. The number of listener events bounds the queue.
     own: VecDeque<OwnAddress>,
-    /// Reported and not expired; within the capacity of the discovery.
+    /// Addresses that were reported and have not expired. The capacity of the discovery bounds them.
     known: BTreeSet<(PeerId, Multiaddr)>,
-    /// Reported to the user and not yet to the other behaviours.
+    /// The address that was reported to the user but not yet to the other behaviours.
     learned: Option<(PeerId, Multiaddr)>,
-    /// Discovery events since the swarm could last turn to something else.
+    /// The number of discovery events reported since the swarm could last poll anything else.
     burst: usize,
-    /// Warnings of dials that did not reach the transport: whoever announces addresses can cause them.
+    /// Limits warnings about dials that did not reach the transport, because any peer that announces addresses can
+    /// cause them.
     not_reached: Limited,
 }
 
@@ -88,11 +90,11 @@ enum OwnAddress {
 }
 
 impl Behaviour {
-    /// Reports what `discovery` hears of to the swarm of `local_peer`.
+    /// Creates a behaviour that reports the events of `discovery` to the swarm of `local_peer`.
     ///
     /// # Errors
-    /// [`Error::WrongKey`] if the transport was made with another key than the swarm. Peers would dial the one, find
-    /// the other, and hang up.
+    /// [`Error::WrongKey`] if the transport and the swarm have different keys. Peers would dial the transport's peer
+    /// id, find the swarm's, and close the connection.
     pub fn new(local_peer: PeerId, discovery: Discovery) -> Result<Self, Error> {
         let transport = discovery.local_peer();
         if transport != local_peer {
@@ -104,7 +106,7 @@ impl Behaviour {
         Ok(Self::of(discovery))
     }
 
-    /// Of a transport that certainly has the swarm's key.
+    /// Creates a behaviour for a transport that is known to have the swarm's key.
     pub(crate) fn of(discovery: Discovery) -> Self {
         Self {
             hints: discovery.hints(),
@@ -118,15 +120,15 @@ impl Behaviour {
         }
     }
 
-    /// Whether joined addresses are confirmed as external addresses of this node. Default on: whoever is at the
-    /// rendezvous can reach it there.
+    /// Sets whether joined addresses are confirmed as external addresses of this node. Default on, because all peers at
+    /// the rendezvous can reach this node there.
     #[must_use]
     pub fn with_external_addresses(mut self, confirm: bool) -> Self {
         self.external_addresses = confirm;
         self
     }
 
-    /// The discovered addresses that have not expired, ordered by peer.
+    /// Returns the discovered addresses that have not expired, ordered by peer.
     pub fn discovered(&self) -> impl ExactSizeIterator<Item = (&PeerId, &Multiaddr)> {
         self.known.iter().map(|(peer, address)| (peer, address))
     }
@@ -155,7 +157,7 @@ impl Behaviour {
 }
 
 impl Behaviour {
-    /// Whether a listen address is one that this node has joined at a rendezvous, to be confirmed.
+    /// Returns whether a listen address is this node's address at a rendezvous and is to be confirmed.
     fn is_own(&self, address: &Multiaddr) -> bool {
         self.external_addresses
             && StarAddr::try_from(address)
@@ -287,7 +289,7 @@ impl NetworkBehaviour for Behaviour {
                 self.apply(&event);
                 Poll::Ready(ToSwarm::GenerateEvent(event))
             }
-            // The transport is gone: what is known stays, and nothing is added.
+            // The transport is gone: known addresses stay, and none is added.
             Poll::Ready(None) | Poll::Pending => {
                 self.burst = 0;
                 Poll::Pending

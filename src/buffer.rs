@@ -1,8 +1,8 @@
-//! Large buffers that are used again.
+//! Large buffers that are reused.
 //!
-//! Memory fresh from the system costs a page fault for every 4 KiB of an item that is written into it, as
-//! much as receiving it. So the buffers of items go round: what one connection has read and dropped
-//! is cache-warm for the next item of any other.
+//! Memory fresh from the system costs a page fault for every 4 KiB that are written to it, which takes as long as
+//! receiving the data. So the buffers of items are reused: a buffer that one connection has read and dropped is still
+//! in the cache when the next item of any connection uses it.
 
 use std::{
     fmt,
@@ -12,26 +12,25 @@ use std::{
 
 use bytes::Bytes;
 
-/// Smaller ones are left to the allocator, which does not give them back to the system.
+/// Smaller buffers are left to the allocator, which does not return them to the system. In bytes.
 const SMALLEST: usize = 16 * 1024;
-/// Capacities are multiples of this, so that items of about the same length fit the same buffers.
+/// Capacities are multiples of this number of bytes, so that items of similar length fit the same buffers.
 const STEP: usize = 16 * 1024;
-/// What is kept for later at most, for the whole process: some thirty items of the usual length.
+/// The maximum number of bytes kept for reuse in the whole process: about thirty items of the usual length.
 const KEPT: usize = 4 * 1024 * 1024;
 
 static POOL: Mutex<Pool> = Mutex::new(Pool::new(KEPT));
 
-/// Bytes that can be changed, and that are frozen without a copy. The memory of large ones is used
-/// again.
+/// A mutable byte buffer that can be frozen without a copy. The memory of large buffers is reused.
 #[derive(Default)]
 pub struct Buffer {
-    /// Filled up to `len`; beyond it, what was there before.
+    /// Filled up to `len`. The bytes beyond it are left from earlier use.
     data: Vec<u8>,
     len: usize,
 }
 
 impl Buffer {
-    /// An empty one with room for so many bytes or more.
+    /// Creates an empty buffer with room for at least `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Self {
         let data = match capacity {
             0..SMALLEST => vec![0; capacity],
@@ -41,14 +40,14 @@ impl Buffer {
         Self { data, len: 0 }
     }
 
-    /// Appends bytes; beyond its capacity, by moving to a larger buffer.
+    /// Appends bytes. If they exceed the capacity, the contents move to a larger buffer.
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
         self.reserve(bytes.len());
         self.data[self.len..self.len + bytes.len()].copy_from_slice(bytes);
         self.len += bytes.len();
     }
 
-    /// Makes room for so many more bytes.
+    /// Makes room for this many more bytes.
     pub fn reserve(&mut self, more: usize) {
         let wanted = self.len + more;
         if wanted > self.data.len() {
@@ -59,23 +58,23 @@ impl Buffer {
         }
     }
 
-    /// How many bytes of memory it holds.
+    /// Returns the bytes of memory that the buffer occupies.
     #[cfg(feature = "rendezvous-server")]
     pub fn capacity(&self) -> usize {
         self.data.len()
     }
 
-    /// The room that there is, to be written to before [`advance`](Self::advance).
+    /// Returns the free part of the buffer. Write to it before [`advance`](Self::advance).
     pub fn room(&mut self) -> &mut [u8] {
         &mut self.data[self.len..]
     }
 
-    /// Takes so many bytes of the room as filled.
+    /// Marks this many bytes of the free part as filled.
     pub fn advance(&mut self, filled: usize) {
         self.len = (self.len + filled).min(self.data.len());
     }
 
-    /// Read only, and shared from now on. The memory comes back when the last share of it is dropped.
+    /// Makes the buffer read-only and shared. The memory is reused when the last share of it is dropped.
     pub fn freeze(mut self) -> Bytes {
         if self.data.len() < SMALLEST {
             let mut data = std::mem::take(&mut self.data);
@@ -138,18 +137,18 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         if self.data.len() >= SMALLEST {
             let data = std::mem::take(&mut self.data);
-            // What has no room is freed here, after the lock is released.
+            // If the pool has no room for the memory, it is freed here, after the lock is released.
             drop(pool(|pool| pool.put(data)));
         }
     }
 }
 
 fn pool<R>(with: impl FnOnce(&mut Pool) -> R) -> R {
-    // Nothing in here panics halfway through a change.
+    // The pool is consistent even if the lock is poisoned: nothing in here panics halfway through a change.
     with(&mut POOL.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Buffers that nobody uses, the last one first: it is in the cache still.
+/// Unused buffers. The last one is taken first, because it is most likely still in the cache.
 #[derive(Debug)]
 struct Pool {
     free: Vec<Vec<u8>>,
@@ -166,7 +165,7 @@ impl Pool {
         }
     }
 
-    /// One of at least `capacity` bytes, and at most twice as many.
+    /// Takes a buffer of at least `capacity` bytes, and at most twice as many.
     fn take(&mut self, capacity: usize) -> Option<Vec<u8>> {
         let fits = |data: &Vec<u8>| (capacity..=2 * capacity).contains(&data.len());
         let n = self.free.iter().rposition(fits)?;
@@ -175,7 +174,7 @@ impl Pool {
         Some(data)
     }
 
-    /// Gives it back if there is no room for it.
+    /// Keeps a buffer for reuse. Returns it if the pool has no room.
     fn put(&mut self, data: Vec<u8>) -> Option<Vec<u8>> {
         if self.bytes + data.len() > self.limit {
             return Some(data);

@@ -1,4 +1,4 @@
-//! Root certificates as people have them.
+//! Root certificates in the usual file formats.
 
 use tokio_rustls::rustls::{
     RootCertStore,
@@ -8,25 +8,25 @@ use tokio_rustls::rustls::{
     },
 };
 
-/// How a PEM file begins, wherever it does.
+/// The beginning of a PEM block, anywhere in a file.
 const PEM: &[u8] = b"-----BEGIN ";
 
-/// Why bytes are no root certificate.
+/// Why bytes are not a root certificate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateError {
-    /// There is PEM, and no certificate in it.
+    /// The PEM contains no certificate.
     #[error("the PEM has no certificate in it; does it have the key?")]
     NoCertificate,
     /// The PEM is broken.
     #[error("the PEM is broken: {0}")]
     Pem(String),
-    /// What is not PEM, or is in it, is no certificate in DER form.
+    /// The bytes, or the contents of the PEM, are not a certificate in DER form.
     #[error("neither PEM nor a certificate in DER form: {0}")]
     Der(String),
 }
 
-/// Reads one certificate in DER form, or all in PEM form.
+/// Reads one certificate in DER form, or all certificates in PEM form.
 pub(crate) fn read(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let certificates = if bytes.windows(PEM.len()).any(|window| window == PEM) {
         from_pem(bytes)?

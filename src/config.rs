@@ -19,17 +19,17 @@ use crate::{
     token::{Token, Tokens},
 };
 
-/// The data of the largest item that the deployed rendezvous hands on: it drops the link of a peer
-/// that sends a message of 1,000,000 bytes, the leading 0x04 counted.
+/// The maximum number of data bytes in one item that the deployed rendezvous relays. It drops the link of a peer that
+/// sends a message of 1,000,000 bytes, including the leading 0x04.
 pub const MAX_ITEM: usize = 999_998;
 
-/// The shortest stall timeout, back-off and interval: with none, a task would spin.
+/// The shortest stall timeout, back-off and interval. With none, a task would spin.
 const SHORTEST: Duration = Duration::from_millis(10);
 
-/// How a [`WebSocketStarTransport`](crate::WebSocketStarTransport) behaves.
+/// The configuration of a [`WebSocketStarTransport`](crate::WebSocketStarTransport).
 ///
-/// A duration of more than 30 years, such as [`Duration::MAX`], counts as 30 years, which is never. A timeout of zero
-/// is over at once.
+/// A duration of more than 30 years, such as [`Duration::MAX`], counts as 30 years, which means never. A timeout of
+/// zero expires at once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -90,58 +90,60 @@ impl Config {
         self
     }
 
-    /// How long opening a link may take: name resolution, TCP, TLS, the WebSocket upgrade and the
-    /// first two packets together. Default 10 s, as TCP gives a lost packet three tries in that time.
+    /// Sets the time that opening a link may take in all: name resolution, TCP, TLS, the WebSocket upgrade and the
+    /// first two packets. Default 10 s, in which TCP retries a lost packet three times.
     ///
-    /// A host with several addresses is connected to by RFC 8305: the next one is tried after 250 ms, or as soon as one
-    /// fails; up to 16 for one link. Those that failed go last the next time.
+    /// A host with several addresses is connected to as in RFC 8305: the next address is tried after 250 ms, or as soon
+    /// as one fails, up to 16 addresses for one link. Addresses that failed are tried last the next time.
     #[must_use]
     pub fn with_connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = time::timeout(timeout);
         self
     }
 
-    /// How long the rendezvous may take for each of the two answers of a join. Default 10 s; the
-    /// deployed servers give no answer at all to much of what they do not like.
+    /// Sets the time that the rendezvous may take for each of the two answers of a join. Default 10 s. The deployed
+    /// servers do not answer many of the requests that they reject.
     #[must_use]
     pub fn with_join_timeout(mut self, timeout: Duration) -> Self {
         self.join_timeout = time::timeout(timeout);
         self
     }
 
-    /// How long a dial may take once the link is open, a join included. Default 20 s: a swarm gives
-    /// up an upgrade after 10 s, and a listener that is behind a busy link needs its time.
+    /// Sets the time that a dial may take once the link is open, including a join. Default 20 s: a swarm gives up an
+    /// upgrade after 10 s, and a listener behind a busy link needs time.
     #[must_use]
     pub fn with_dial_timeout(mut self, timeout: Duration) -> Self {
         self.dial_timeout = time::timeout(timeout);
         self
     }
 
-    /// How long a connection may hold up a link that has no other connection by not being read, and how long the other
-    /// peer may take to accept what is to be sent, before the connection is reset. Default 60 s, at least 10 ms.
+    /// Sets two timeouts, after which a connection is reset: how long it may hold up a link without other connections
+    /// by not being read, and how long the other peer may take to accept a stream on which data is to be sent. Default
+    /// 60 s, at least 10 ms.
     ///
-    /// A reader stalls that does not make room for the next item, of up to 1,000,000 bytes, in that time. Only peers that
-    /// know no [credits](crate::protocol::credit) can have a link held up.
+    /// A reader stalls if it does not make room for the next item, of up to 1,000,000 bytes, in this time. A link can
+    /// only be held up through peers that do not support [credits](crate::protocol::credit).
     #[must_use]
     pub fn with_stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall_timeout = time::interval(timeout, SHORTEST);
         self
     }
 
-    /// How long a connection may hold up the other connections of its link by not being read, before it is reset. Default
-    /// 5 s, at least 10 ms.
+    /// Sets how long a connection may hold up the other connections of its link by not being read, before it is reset.
+    /// Default 5 s, at least 10 ms.
     ///
-    /// Only peers that know no [credits](crate::protocol::credit), such as JavaScript nodes, can have a link held up: they
-    /// send on when nobody reads. What adds up counts, so that a reader that is slow for ever is reset too. A hold-up is
-    /// forgotten after ten times its length, and one of less than 100 ms does not count.
+    /// A link can only be held up through peers that do not support [credits](crate::protocol::credit), such as
+    /// JavaScript nodes: they keep sending when the data is not read. Hold-ups add up, so that a permanently slow
+    /// reader is reset too. A hold-up is forgotten after ten times its length, and one of less than 100 ms does not
+    /// count.
     #[must_use]
     pub fn with_hold_up_timeout(mut self, timeout: Duration) -> Self {
         self.hold_up_timeout = time::interval(timeout, SHORTEST);
         self
     }
 
-    /// The first and the longest wait between two attempts to open a link; it doubles in between,
-    /// and each wait is cut short at random by up to half. Default 0.5 s to 60 s, at least 10 ms.
+    /// Sets the first and the longest wait between two attempts to open a link. The wait doubles in between, and each
+    /// wait is shortened at random by up to half. Default 0.5 s to 60 s, at least 10 ms.
     #[must_use]
     pub fn with_backoff(mut self, first: Duration, longest: Duration) -> Self {
         let first = time::interval(first, SHORTEST);
@@ -149,59 +151,62 @@ impl Config {
         self
     }
 
-    /// How often a rendezvous announces each peer at the most. Default 10 s, the npm server's; from 20 ms to 8 h, and
-    /// brought there if not.
+    /// Sets the shortest interval at which a rendezvous announces each peer. Default 10 s, as on the npm server. Values
+    /// outside 20 ms to 8 h are set to the nearest bound.
     ///
-    /// A peer expires that is not announced for three rounds of its rendezvous. How long a round takes, the rendezvous
-    /// shows: this interval or longer. As long as it has not, three times 120 intervals of silence count; a day without an
-    /// announcement counts in any case, and so does a dial that does not find the peer.
+    /// A peer expires when its rendezvous has not announced it for three rounds. The length of a round is measured from
+    /// the announcements; it is this interval or longer. Before it is known, a peer expires after the rendezvous has
+    /// announced nothing for three times 120 intervals. In any case it expires after a day without an announcement, and
+    /// when a dial does not find it.
     #[must_use]
     pub fn with_announce_interval(mut self, interval: Duration) -> Self {
         self.announce_interval = time::interval(interval, SHORTEST);
         self
     }
 
-    /// Whether to join a rendezvous that asks for no proof of our key. Default off: there, any peer
-    /// can take our address and receive the dials that are meant for us.
+    /// Sets whether to join a rendezvous that requires no proof of this node's key. Default off, because any peer can
+    /// take this node's address there and receive the dials for this node.
     #[must_use]
     pub fn with_allow_join_with_disabled_challenge(mut self, allow: bool) -> Self {
         self.allow_join_with_disabled_challenge = allow;
         self
     }
 
-    /// Whether to dial through rendezvous at addresses that are not public, where this node does not listen: loopback,
-    /// private, link-local, shared, documentation, multicast and reserved ones, as IPv4 or IPv6. Default off: addresses to
-    /// dial come from strangers too, through identify or Kademlia, and one that names a host inside our network would have us
-    /// send requests there. Names are judged by the addresses that they have;
-    /// in a browser, which does not tell them, only addresses and `localhost` are refused.
+    /// Sets whether to dial through rendezvous at addresses that are not public and at which this node does not listen.
+    /// These are loopback, private, link-local, shared, documentation, multicast and reserved addresses of IPv4 and
+    /// IPv6. Default off: addresses to dial come from strangers too, through identify or Kademlia, and an address of a
+    /// host inside the local network would make this node send requests there. A name is judged by the addresses that
+    /// it resolves to. A browser does not show these, so there only addresses and `localhost` are refused.
     ///
-    /// A rendezvous at which a listener was started is used wherever it is, without this. Turn it on in a network of
-    /// your own, and in tests, for nodes that dial without listening.
+    /// Rendezvous at which a listener was started can be at any address without this setting. Turn it on in a network
+    /// of your own, and in tests, for nodes that dial without listening.
     #[must_use]
     pub fn with_allow_local_rendezvous(mut self, allow: bool) -> Self {
         self.allow_local_rendezvous = allow;
         self
     }
 
-    /// How the public key is written in a join. Default [`KeyEncoding::Hex`], the only one that
-    /// published servers accept.
+    /// Sets how a join encodes the public key. Default [`KeyEncoding::Hex`], the only encoding that published servers
+    /// accept.
     #[must_use]
     pub fn with_key_encoding(mut self, encoding: KeyEncoding) -> Self {
         self.key_encoding = encoding;
         self
     }
 
-    /// Shows a token to this rendezvous, which may let in only those who know one: up to 512 visible ASCII characters. May be
-    /// called for several rendezvous; of two tokens for one of them the later is shown. Default none.
+    /// Sets a token for this rendezvous, which may admit only clients that have one. A token is up to 512 visible ASCII
+    /// characters. May be called for several rendezvous; a later token for the same rendezvous replaces the earlier
+    /// one. Default none.
     ///
-    /// It goes to this host at this port, and to nobody else, whatever addresses the node dials: over `wss` to the server
-    /// that proves this name or address with its certificate, and over `ws` to a loopback address only. Natively it goes
-    /// as a header of the request. In a browser it goes in the URL, because a page cannot set headers for a WebSocket:
-    /// the server, and a proxy before it, had better not log that. Neither `Debug` nor an error nor the log shows it.
+    /// The token is sent to this host and port only, whatever addresses the node dials: over `wss` to a server whose
+    /// certificate proves this name or address, and over `ws` only to a loopback address. Natively it is sent in a
+    /// header of the request. In a browser it is part of the URL, because a page cannot set headers for a WebSocket:
+    /// the server, and any proxy in front of it, should not log this URL. The token does not appear in `Debug`, errors
+    /// or logs.
     ///
     /// # Errors
-    /// * [`Error::Address`] if the address is not one of a rendezvous.
-    /// * [`Error::Token`] if the token cannot be one, or would go to another machine without encryption.
+    /// * [`Error::Address`] if the address is not the address of a rendezvous.
+    /// * [`Error::Token`] if the token is not valid, or would be sent to another machine without encryption.
     ///
     /// ```
     /// use libp2p_websocket_star::Config;
@@ -223,11 +228,11 @@ impl Config {
         Ok(self)
     }
 
-    /// Trusts root certificates for `wss` in addition to the web's: one in DER form, or one or several
-    /// in PEM form. Default none. Not in a browser, which has roots of its own.
+    /// Trusts additional root certificates for `wss`, beside those of the web: one in DER form, or one or several in
+    /// PEM form. Default none. Not available in a browser, which has its own roots.
     ///
     /// # Errors
-    /// [`Error::Certificate`] if there is none in it, or one that cannot be read.
+    /// [`Error::Certificate`] if the data contains no certificate, or one that cannot be read.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn with_root_certificate(mut self, der_or_pem: impl AsRef<[u8]>) -> Result<Self, Error> {
         let certificates = certificate::read(der_or_pem.as_ref())?;
@@ -235,28 +240,31 @@ impl Config {
         Ok(self)
     }
 
-    /// Reaches all rendezvous through a proxy. Default none.
+    /// Connects to all rendezvous through a proxy. Default none.
     ///
-    /// * `http://proxy.example:3128`: HTTP CONNECT, for `ws` as well as for `wss`. Many proxies let that through to port 443 only.
-    /// * `https://proxy.example`: the same over TLS. The certificate is verified as that of a rendezvous is.
-    /// * `socks5://proxy.example:1080`, or `socks5h` in place of `socks5`: SOCKS 5.
+    /// * `http://proxy.example:3128`: HTTP CONNECT, for `ws` as well as for `wss`. Many proxies allow CONNECT to port
+    ///   443 only.
+    /// * `https://proxy.example`: the same over TLS. The certificate is verified like that of a rendezvous.
+    /// * `socks5://proxy.example:1080`, or with `socks5h` instead of `socks5`: SOCKS 5.
     ///
-    /// A user name and a password go before the host: `http://user:password@proxy.example:3128`. Characters other than
-    /// letters, digits and `-._~` are percent-encoded there. Over `http` and `socks5` everybody on the way to the proxy can
-    /// read them. Neither `Debug` nor an error nor the log shows them.
+    /// A user name and a password go before the host: `http://user:password@proxy.example:3128`. There, characters
+    /// other than letters, digits and `-._~` are percent-encoded. Over `http` and `socks5`, anyone between this node
+    /// and the proxy can read them. They do not appear in `Debug`, errors or logs.
     ///
-    /// The proxy looks up the names of rendezvous; here, only its own is. What they mean is not known then, so that a name
-    /// passes that [`with_allow_local_rendezvous`](Self::with_allow_local_rendezvous) would refuse by its address: the proxy
-    /// has to know what is not to be reached through it. `/dns4` and `/dns6` do not choose the family.
+    /// The proxy resolves the names of rendezvous; this node resolves only the name of the proxy. This node then does not
+    /// know the addresses of the rendezvous. So it accepts names that
+    /// [`with_allow_local_rendezvous`](Self::with_allow_local_rendezvous) would refuse because of their addresses. The
+    /// proxy itself must block the hosts that are not to be reached through it. `/dns4` and `/dns6` do not choose the
+    /// address family.
     ///
-    /// A proxy that inspects TLS puts its own certificates in place of those of rendezvous: trust its root by
+    /// A proxy that inspects TLS replaces the certificates of rendezvous by its own. Trust its root with
     /// [`with_root_certificate`](Self::with_root_certificate).
     ///
-    /// libp2p's DNS transport looks up the names in addresses to dial by itself: leave out `SwarmBuilder::with_dns` where
-    /// nothing is to be looked up.
+    /// libp2p's DNS transport resolves the names in dialled addresses itself. Leave out `SwarmBuilder::with_dns` if
+    /// this node must not resolve names.
     ///
     /// # Errors
-    /// [`Error::Proxy`] if that is no URL of such a proxy.
+    /// [`Error::Proxy`] if the text is not the URL of such a proxy.
     ///
     /// ```
     /// use libp2p_websocket_star::Config;
@@ -273,14 +281,17 @@ impl Config {
         Ok(self)
     }
 
-    /// Reaches rendezvous through the proxies that environment variables name now: `HTTPS_PROXY` for `wss`, `HTTP_PROXY` for `ws`,
-    /// `ALL_PROXY` for what has none of these; `NO_PROXY` lists who is reached without one, by names with all that ends so,
-    /// addresses, networks such as `10.0.0.0/8`, or `*`. Each may be in small letters instead; one that is empty counts as not
-    /// there. The values are those of [`with_proxy`](Self::with_proxy). Where only `HTTPS_PROXY` is set, `ws` goes without one. In
-    /// a program that a server runs by CGI, `HTTP_PROXY` is what a client says, and is not heeded.
+    /// Connects to rendezvous through the proxies in the present environment variables: `HTTPS_PROXY` for `wss`,
+    /// `HTTP_PROXY` for `ws`, and `ALL_PROXY` where these are not set.
+    ///
+    /// `NO_PROXY` lists the hosts that are reached without a proxy: names (with all their subdomains), addresses,
+    /// networks such as `10.0.0.0/8`, or `*`. The variables may also be in lower case. An empty variable counts as not
+    /// set. The values have the form that [`with_proxy`](Self::with_proxy) accepts. If only `HTTPS_PROXY` is set, `ws`
+    /// uses no proxy. In a program that a server runs by CGI, `HTTP_PROXY` is ignored, because the client controls it.
     ///
     /// # Errors
-    /// [`Error::Proxy`] if one of them cannot be used. It is not passed over, or a node would go around the proxy.
+    /// [`Error::Proxy`] if one of the variables cannot be used. An invalid proxy is not skipped, because the node would
+    /// then bypass the proxy.
     #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
     #[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
     pub fn with_proxy_from_env(mut self) -> Result<Self, Error> {
@@ -316,13 +327,13 @@ impl fmt::Debug for Config {
     }
 }
 
-/// What a page does in one go: the browser neither sends nor receives meanwhile.
+/// The bytes that a page processes in one turn, in which the browser neither sends nor receives.
 #[cfg(target_arch = "wasm32")]
 const SEND_BYTES: usize = 128 * 1024;
 #[cfg(not(target_arch = "wasm32"))]
 const SEND_BYTES: usize = 512 * 1024;
 
-/// The bounds on what peers and servers can make us hold.
+/// Bounds on the memory and links that peers and servers can make this node use.
 #[derive(Debug, Clone)]
 pub struct Limits {
     pub(crate) receive_bytes: usize,
@@ -351,71 +362,73 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Bytes that a connection holds for its reader, if the other peer knows no [credits](crate::protocol::credit). Default
-    /// 1 MiB. Each item costs its length and 128 bytes. When they are used up the link is not read until the reader catches
-    /// up, which holds back the link's other connections too; one more message is held meanwhile.
+    /// Sets the bytes that a connection holds for its reader if the other peer does not support
+    /// [credits](crate::protocol::credit). Default 1 MiB. Each item costs its length plus 128 bytes. When the bytes are
+    /// used up, the link is not read until the reader catches up. This also delays the other connections of the link,
+    /// and one more message is held in the meantime.
     #[must_use]
     pub fn with_receive_bytes(mut self, bytes: usize) -> Self {
         self.receive_bytes = bytes;
         self
     }
 
-    /// Bytes that a peer which knows [credits](crate::protocol::credit) may be ahead of a connection's reader at most.
-    /// Default 8 MiB: 200 Mbit/s over a round trip of 200 ms. At least 16 KiB.
+    /// Sets the maximum number of bytes that a peer that supports [credits](crate::protocol::credit) may be ahead of a
+    /// connection's reader. Default 8 MiB, enough for 200 Mbit/s at a round trip of 200 ms. At least 16 KiB.
     ///
-    /// A connection grants as much as its rate and its round trip need, and no more than 16 KiB while it is idle. Beside these
-    /// 16 KiB, the connections of a link share 16 MiB, and those of a process 64 MiB.
+    /// A connection grants as much as its rate and its round trip need, and at most 16 KiB while it is idle. In
+    /// addition to these 16 KiB, the connections of a link share 16 MiB, and those of a process 64 MiB.
     #[must_use]
     pub fn with_window_bytes(mut self, bytes: usize) -> Self {
         self.window_bytes = bytes;
         self
     }
 
-    /// Bytes that a connection takes from its writer ahead of the socket. Default 512 KiB: four full
-    /// items, enough to keep the socket busy while the writer's task is woken. In a browser 128 KiB: it sends nothing while
-    /// the writer's task goes on.
+    /// Sets the bytes that a connection accepts from its writer ahead of the socket. Default 512 KiB: four full items,
+    /// enough to keep the socket busy while the writer's task is woken. In a browser 128 KiB, because the browser sends
+    /// nothing while the writer's task runs.
     #[must_use]
     pub fn with_send_bytes(mut self, bytes: usize) -> Self {
         self.send_bytes = bytes.max(1);
         self
     }
 
-    /// Bytes of data in one item. Default 128 KiB, where throughput stops to rise; at least 1 and at
-    /// most [`MAX_ITEM`], and brought there if not.
+    /// Sets the data bytes in one item. Default 128 KiB; larger items do not increase the throughput. Values outside 1
+    /// to [`MAX_ITEM`] are set to the nearest bound.
     #[must_use]
     pub fn with_item_bytes(mut self, bytes: usize) -> Self {
         self.item_bytes = bytes.clamp(1, MAX_ITEM);
         self
     }
 
-    /// Bytes of one WebSocket message from the rendezvous; a longer one costs the link. Default
-    /// 4 MiB: items are under 1,000,000 bytes, but the list of peers in the answer to a join takes
-    /// about 110 bytes a peer. A browser has put a message together before this can be asked.
+    /// Sets the maximum number of bytes in one WebSocket message from the rendezvous. A longer message closes the link.
+    /// Default 4 MiB: items are shorter than 1,000,000 bytes, but the list of peers in the answer to a join takes about
+    /// 110 bytes for each peer. A browser assembles the whole message before its length can be checked.
     #[must_use]
     pub fn with_message_bytes(mut self, bytes: usize) -> Self {
         self.message_bytes = bytes;
         self
     }
 
-    /// Connections and pending dials at one rendezvous. Default 1024. Further dials from other peers
-    /// are refused, our own fail with `DialError::TooMany`.
+    /// Sets the maximum number of connections and pending dials at one rendezvous. Default 1024. Further dials from
+    /// other peers are refused; this node's own dials fail with `DialError::TooMany`.
     #[must_use]
     pub fn with_connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
     }
 
-    /// Links that may be open to rendezvous at which this node does not listen, those that dials wait for included.
-    /// Default 8; with 0, only rendezvous with a listener are dialled through. Further dials fail at once with
-    /// [`Error::TooManyRendezvous`], so that a swarm goes on to the peer's next address.
+    /// Sets the maximum number of links to rendezvous at which this node does not listen, including links that dials
+    /// wait for. Default 8. With 0, dials only go through rendezvous with a listener. Further dials fail at once with
+    /// [`Error::TooManyRendezvous`], so that a swarm tries the peer's next address.
     ///
-    /// Addresses to dial come from strangers too, and each may name another host. Therefore a dial also waits until the
-    /// last rendezvous that was new is a second ago; those that were opened lately, as many as this, are not new. The peers
-    /// that are dialled take turns.
+    /// Addresses to dial come from strangers too, and each may name another host. Therefore at most one link to a new
+    /// rendezvous is opened each second, and dials wait for that. A rendezvous is not new if it is among the most
+    /// recently opened ones, of which as many as this limit are remembered. The dialled peers take turns.
     ///
-    /// When all are taken, a link gives way to a new one: the one that has been without a connection for the longest time, if that
-    /// was 5 s; or else one of several with connections that lead to one host, an IPv4 address or an IPv6 /64. Dials that waited for
-    /// it fail with the same error, and connections over it are reset.
+    /// When the limit is reached, a link may be closed for a new one: the link that has been without a connection for
+    /// the longest time, if that is at least 5 s; otherwise one of several links with connections that lead to the same
+    /// host, which is an IPv4 address or an IPv6 /64. Dials that waited for the closed link fail with the same error,
+    /// and its connections are reset.
     ///
     /// A link is closed as soon as no dial and no connection needs it.
     #[must_use]
@@ -424,12 +437,12 @@ impl Limits {
         self
     }
 
-    /// Addresses of peers that discovery remembers at one rendezvous. Default 16,384. Where there are more, who is
-    /// known stays known while it is announced, and the others wait for room.
+    /// Sets the maximum number of peer addresses that discovery remembers at one rendezvous. Default 16,384. When it is
+    /// reached, known peers stay known as long as they are announced, and others wait for room.
     ///
-    /// Rendezvous at which this node does not listen have a sixteenth of it each, and a quarter in all, because strangers
-    /// may have chosen them; of one peer, no more than eight addresses are remembered there. When the quarter is full, the
-    /// rendezvous with the most addresses gives way to those with fewer.
+    /// Each rendezvous at which this node does not listen has a sixteenth of this number, and all of them together have
+    /// a quarter, because strangers may have chosen them. A peer with eight remembered addresses gets no further ones
+    /// there. When the quarter is full, the rendezvous with the most addresses gives way to those with fewer.
     #[must_use]
     pub fn with_known_peers(mut self, peers: usize) -> Self {
         self.known_peers = peers;

@@ -1,42 +1,49 @@
-//! From a connection through a rendezvous on to a direct one.
+//! Upgrades of connections through a rendezvous to direct ones.
 //!
-//! A rendezvous is the best start of a connection, and carries every byte of it. [`Behaviour`] has two nodes that are
-//! connected through one try each other's addresses, through their NATs at the same time ([DCUtR], by libp2p's own
-//! `dcutr`). If that succeeds, the connection through the rendezvous is closed; if it does not, it stays as it is.
+//! A rendezvous is the best way to start a connection, but it carries every byte of it. With [`Behaviour`], two nodes
+//! that are connected through a rendezvous try each other's addresses, at the same time and so through their NATs
+//! ([DCUtR], with libp2p's own `dcutr`). If that succeeds, the connection through the rendezvous is closed. If not, it
+//! stays as it is.
 //!
-//! **It shows each peer this node's IP addresses**, and has this node dial addresses that a peer names: off by default.
+//! **It shows each peer this node's IP addresses**, and makes this node dial addresses that a peer names. Therefore it
+//! is off by default.
 //!
 //! # What a node needs
 //!
-//! * A transport beside websocket-star, on which it listens: QUIC, TCP or both.
-//! * To know its public address, behind a NAT. A node tells it by identify that is reached directly and not through a
-//!   rendezvous, such as an *observer* beside the rendezvous (`examples/direct`). Put [`AddressGuard`](crate::AddressGuard) around identify.
+//! * A transport beside websocket-star on which it listens: QUIC, TCP or both.
+//! * Behind a NAT, its public address. A node learns it through identify from a peer that it reaches directly and not
+//!   through a rendezvous, such as an *observer* beside the rendezvous (`examples/direct`). Put
+//!   [`AddressGuard`](crate::AddressGuard) around identify.
 //! * The same behaviour at the other node.
 //!
-//! NATs that give each destination another port cannot be punched, nor can firewalls that let nothing but HTTP out. Those
-//! pairs stay on the rendezvous.
+//! Hole punching does not work with NATs that use a different port for each destination, or with firewalls that only
+//! allow outgoing HTTP. Such pairs stay connected through the rendezvous.
 //!
 //! # What happens when
 //!
-//! 1. Two nodes are connected through a rendezvous. The one that was dialled leads: it asks the other one for its addresses, tells its
-//!    own, and both dial at the same time, up to three times. It tries again after 2, 10 and 60 seconds if the other node has no addresses yet,
-//!    after a minute if the dials fail, when it learns another address of its own, and then every ten minutes.
-//! 2. [`Event::Connected`]: there is a direct connection, beside the one through the rendezvous. libp2p prefers neither, so new
-//!    streams may take either. If TCP and QUIC both succeed, both connections stay. Where a direct connection was there first, nothing
-//!    is upgraded.
-//! 3. The connection through the rendezvous is closed once nothing but pings has crossed it for the
-//!    [grace period](Behaviour::with_grace_period), or for four of them while streams are open on it: [`Event::Upgraded`]. Those
-//!    streams end with it, and so does a request whose answer takes longer, a reservation at a relay that is reached there, and what the other
-//!    node sends in that very moment. **A connection that never idles stays.**
+//! 1. Two nodes are connected through a rendezvous. The node that was dialled leads. It asks the other node for its
+//!    addresses and sends its own, and both dial at the same time, up to three times. If the other node has no
+//!    addresses yet, it tries again after 2, 10 and 60 seconds. If the dials fail, it tries again after a minute. After
+//!    that it tries every ten minutes, and whenever it learns another address of its own.
+//! 2. [`Event::Connected`]: there is a direct connection beside the one through the rendezvous. libp2p prefers neither,
+//!    so new streams may use either. If TCP and QUIC both succeed, both connections stay. If there was a direct
+//!    connection first, nothing is upgraded.
+//! 3. The connection through the rendezvous is closed once nothing but pings has crossed it for the [grace
+//!    period](Behaviour::with_grace_period), or for four grace periods while streams are open on it:
+//!    [`Event::Upgraded`]. These streams end with the connection. So do a request whose answer takes longer, a
+//!    reservation at a relay that is reached through the rendezvous, and data that the other node sends at that moment.
+//!    **A connection that is never idle stays.**
 //! 4. A direct connection that was made beside one through a rendezvous is pinged. If no answer comes for some seconds
-//!    ([`with_probe`](Behaviour::with_probe)), it is closed. If its path is gone, by that or as the system reports it, there is
-//!    [`Event::Lost`], and the nodes dial each other through the rendezvous again, up to six times in a minute. At a node that was sending,
-//!    the system may take minutes to let the connection go; streams that libp2p tries there meanwhile fail at once. The next upgrade
-//!    waits for 10 seconds, and twice as long after each further loss.
+//!    ([`with_probe`](Behaviour::with_probe)), it is closed. If its path is lost, because no answer comes or because
+//!    the system reports it, there is [`Event::Lost`], and the nodes dial each other through the rendezvous again, up
+//!    to six times in a minute. On a node that was sending, the system may take minutes to close the connection; in
+//!    this time, streams that libp2p opens on it fail at once. The next upgrade waits for 10 seconds, and twice as long
+//!    after each further loss.
 //!
-//! Private addresses (a LAN) are told and tried as well. Those of this machine are if the rendezvous is on this machine. Names,
-//! link-local addresses and groups are never. A peer is told eight addresses at most, and can have this node dial eight at a
-//! time, twelve times for each connection through a rendezvous.
+//! Private addresses (of a LAN) are also sent and tried, and loopback addresses if the rendezvous is on this machine.
+//! Names, link-local addresses and multicast groups are never sent or tried. A peer is sent at most eight addresses. It
+//! can make this node dial at most eight addresses at a time, and twelve times for each connection through a
+//! rendezvous.
 //!
 //! [DCUtR]: https://github.com/libp2p/specs/blob/master/relay/DCUtR.md
 
@@ -92,10 +99,10 @@ use crate::{
 const GRACE_PERIOD: Duration = Duration::from_secs(1);
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 const PROBE_TIMEOUT: Duration = Duration::from_millis(2500);
-/// Shorter ones would be more pings than use.
+/// The shortest probe interval. Pings at shorter intervals would cost more than they are worth.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What becomes of connections through a rendezvous.
+/// A change of the connections with a peer that is or was connected through a rendezvous.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -106,21 +113,21 @@ pub enum Event {
         /// The direct connection.
         connection: ConnectionId,
     },
-    /// The last connection through a rendezvous is closed, and the direct one is left: all goes there now.
+    /// The last connection through a rendezvous is closed. All traffic now uses the direct connection.
     Upgraded {
         /// The node at the other end.
         peer: PeerId,
     },
-    /// No direct connection came of it. What goes through the rendezvous goes on. It is tried again now and then, which
-    /// is not reported until it ends otherwise. The node that was dialled through the rendezvous reports it, and one that
-    /// refuses the direct connection.
+    /// No direct connection was made. The connection through the rendezvous continues. The upgrade is tried again from
+    /// time to time; this is not reported until the result differs. The event is reported by the node that was dialled
+    /// through the rendezvous, and by a node that refuses the direct connection.
     Failed {
         /// The node at the other end.
         peer: PeerId,
-        /// Why.
+        /// The reason.
         error: Error,
     },
-    /// The direct connection is lost, and the rendezvous is tried again.
+    /// The direct connection is lost. The nodes try to connect through the rendezvous again.
     Lost {
         /// The node at the other end.
         peer: PeerId,
@@ -131,18 +138,19 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Neither node reaches the other one: a NAT or a firewall is in between that cannot be punched.
+    /// Neither node reaches the other one: a NAT or firewall between them cannot be punched.
     #[error("the nodes do not reach each other directly")]
     Unreachable,
-    /// A behaviour of this node refuses a second connection, for example for a limit of one for each peer.
+    /// Another behaviour of this node refuses a second connection, for example because of a limit of one connection for
+    /// each peer.
     #[error("a behaviour of this node refuses the direct connection")]
     Denied,
-    /// The other node has no such behaviour, or no address to tell.
+    /// The other node does not have this behaviour, or has no address to send.
     #[error("the other node takes no part")]
     NoPart,
 }
 
-/// Takes connections through rendezvous on to direct ones; see the [module](self).
+/// Upgrades connections through rendezvous to direct ones; see the [module](self).
 pub struct Behaviour {
     local: PeerId,
     activity: Arc<Activity>,
@@ -151,13 +159,13 @@ pub struct Behaviour {
     probe_timeout: Duration,
     candidates: Candidates,
     probes: ping::Behaviour,
-    /// Those with a connection through a rendezvous, or with a direct one that came of such.
+    /// Peers with a connection through a rendezvous, or with a direct one that resulted from it.
     peers: HashMap<PeerId, Peer>,
-    /// Upgrades of connections that other behaviours may still refuse.
+    /// Upgrades on connections that other behaviours may still refuse.
     starting: HashMap<ConnectionId, dcutr::Behaviour>,
-    /// Direct connections with peers that had none through a rendezvous then: there is nothing to upgrade.
+    /// Direct connections with peers that had no connection through a rendezvous at the time. They need no upgrade.
     others: HashMap<PeerId, HashSet<ConnectionId>>,
-    /// Dials of upgrades.
+    /// Pending dials of upgrades.
     dials: HashMap<ConnectionId, Dial>,
     losses: Losses,
     actions: VecDeque<ToSwarm<Event, THandlerInEvent<Self>>>,
@@ -166,7 +174,7 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
-    /// Upgrades connections of the transport that `discovery` belongs to.
+    /// Creates a behaviour that upgrades the connections of the transport of `discovery`.
     pub fn new(discovery: &Discovery) -> Self {
         Self {
             local: discovery.local_peer(),
@@ -187,18 +195,20 @@ impl Behaviour {
         }
     }
 
-    /// For how long nothing but pings may have crossed a connection through a rendezvous before it is closed, where there is
-    /// a direct one; four times as long while streams are open on it. Default 1 s. It is looked at five times a second.
+    /// Sets how long nothing but pings may have crossed a connection through a rendezvous before it is closed, when
+    /// there is a direct connection. While streams are open on it, the time is four times as long. Default 1 s. It is
+    /// checked five times a second.
     #[must_use]
     pub fn with_grace_period(mut self, grace_period: Duration) -> Self {
         self.grace_period = time::timeout(grace_period);
         self
     }
 
-    /// How often direct connections that came of an upgrade are pinged, and how much later than usual an answer may be before the
-    /// connection is given up. Default 1 s and 2.5 s. On lines with long queues, give them more time.
+    /// Sets the interval at which direct connections that resulted from an upgrade are pinged, and how much later than
+    /// usual an answer may come before the connection is closed. Default 1 s and 2.5 s. On lines with long queues, use
+    /// longer times.
     ///
-    /// Usual is twice what the last answer took. An interval under 100 ms is one of 100 ms.
+    /// The usual time is twice the time of the last answer. An interval below 100 ms counts as 100 ms.
     #[must_use]
     pub fn with_probe(mut self, interval: Duration, timeout: Duration) -> Self {
         self.probe_interval = time::interval(interval, SHORTEST_INTERVAL);
@@ -230,14 +240,14 @@ impl Behaviour {
         });
     }
 
-    /// There will be something to look at.
+    /// Makes the next check happen soon.
     fn look_soon(&mut self) {
         let soon = now() + SOON;
         self.tick = Some(self.tick.map_or(soon, |tick| tick.min(soon)));
     }
 }
 
-/// The deadline is kept elsewhere: an answer that is late is one.
+/// Creates the pings. Their own timeout is not used: the behaviour keeps the deadline, and a late answer still counts.
 fn pings(interval: Duration) -> ping::Behaviour {
     let config = ping::Config::new().with_interval(interval);
     ping::Behaviour::new(config.with_timeout(time::NEVER))
@@ -277,7 +287,8 @@ impl NetworkBehaviour for Behaviour {
         if dialled.len() == addresses.len() {
             return Ok(Vec::new());
         }
-        // What dcutr has put into its order cannot be changed.
+        // dcutr has already built the dial's options, and they cannot be changed here. So this dial is denied, and
+        // another one with the remaining addresses replaces it.
         dial.instead = Some((role, dialled));
         Err(ConnectionDenied::new(NotAll))
     }

@@ -1,15 +1,14 @@
-//! Peer discovery: what the rendezvous announce, as a stream of [`Event`]s.
+//! Peer discovery: the announcements of the rendezvous, as a stream of [`Event`]s.
 //!
-//! A rendezvous announces every joined peer when it joins and then in rounds; it never says that one has left. A peer
-//! address that was not announced for three rounds has therefore expired. How long a round takes, the rendezvous shows:
-//! 10 s where there are few peers, many minutes where there are very many. As long as it has not shown it, three times 20
-//! minutes of silence count, or fewer once a peer was repeated; and in any case, an address that is not announced is listed for a day at most. A peer that
-//! cannot be found when it is dialled expires at once.
+//! A rendezvous announces each peer when it joins and then again in rounds. It never announces that a peer has left. A
+//! peer address therefore expires when it was not announced for three rounds. The length of a round is measured from
+//! the announcements: 10 s with few peers, many minutes with very many. Before it is known, addresses expire when the
+//! rendezvous has announced nothing for three times 20 minutes, or for less once a peer was repeated. In any case an
+//! address that is not announced is listed for at most a day. A peer that is dialled and not found expires at once.
 //!
-//! Whatever the rendezvous do, memory is bounded and the links never wait for a subscriber: the known
-//! addresses are bounded by a capacity, newcomers wait until there is room, and each [`Discovery`] remembers at most
-//! as many that it has reported, polled or not. Each rendezvous has a part of its own, and takes nothing from the
-//! others.
+//! Whatever the rendezvous do, memory is bounded and the links never wait for a subscriber. A capacity bounds the known
+//! addresses, newcomers wait until there is room, and each [`Discovery`] remembers at most as many reported addresses,
+//! whether it is polled or not. Each rendezvous has its own part of the capacity and takes nothing from the others.
 
 mod part;
 mod table;
@@ -37,7 +36,7 @@ use crate::{
     runtime::{Timer, now},
 };
 
-/// What a rendezvous' announcements say about a peer.
+/// What the announcements of a rendezvous say about a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -45,7 +44,7 @@ pub enum Event {
     Discovered {
         /// The peer.
         peer: PeerId,
-        /// Its address in the libp2p form, which ends in `/p2p/<peer>`.
+        /// The peer's address in the libp2p form, which ends in `/p2p/<peer>`.
         address: Multiaddr,
     },
     /// A discovered address was not announced for three rounds of its rendezvous, or the peer was not found there.
@@ -54,26 +53,24 @@ pub enum Event {
     Expired {
         /// The peer.
         peer: PeerId,
-        /// The address, as it was discovered.
+        /// The address as it was discovered.
         address: Multiaddr,
     },
 }
 
 /// A subscription to the peers that the rendezvous announce.
 ///
-/// The stream yields what changed since it was polled last: [`Event::Discovered`] for an address that
-/// it has not reported yet, [`Event::Expired`] for one that it has reported and that is gone. What came
-/// and went in between is left out, so a subscription that is polled rarely, or never, loses nothing
-/// but duplicates and needs no more memory. An address is never discovered twice without expiring in
-/// between.
+/// The stream yields the changes since it was last polled: [`Event::Discovered`] for an address that it has not
+/// reported yet, and [`Event::Expired`] for a reported address that is gone. An address that came and went in between
+/// is left out. So a subscription that is polled rarely or never loses nothing but duplicates, and needs no more
+/// memory. An address is never discovered twice without expiring in between.
 ///
-/// A clone is a subscription of its own, which first hears of every peer that is known. Both, cloning
-/// and dropping, are cheap.
+/// A clone is a separate subscription, which first reports every known peer. Cloning and dropping are both cheap.
 ///
-/// The stream ends when the transport is gone, after all that was announced before; addresses do not
-/// expire any more from then on.
+/// The stream ends when the transport is gone, after everything that was announced before. From then on, addresses no
+/// longer expire.
 ///
-/// To have a swarm learn the addresses, hand the subscription to a [`Behaviour`](crate::Behaviour).
+/// To make a swarm learn the addresses, pass the subscription to a [`Behaviour`](crate::Behaviour).
 ///
 /// ```
 /// use futures::StreamExt;
@@ -102,11 +99,11 @@ pub struct Discovery {
     timer: Timer,
 }
 
-/// Where the links announce peers. When the last clone is dropped, the subscriptions end.
+/// The announcing side, which the links use. When the last clone is dropped, the subscriptions end.
 #[derive(Debug, Clone)]
 pub(crate) struct Announcer(Arc<Source>);
 
-/// The owner of the announcing side; the clones of the [`Announcer`] share it.
+/// The owner of the announcing side, shared by the clones of the [`Announcer`].
 struct Source(Arc<Mutex<Shared>>);
 
 struct Shared {
@@ -114,26 +111,27 @@ struct Shared {
     table: Table,
     subscribers: Vec<(u64, Subscriber)>,
     next_id: u64,
-    /// All announcers are gone.
+    /// Whether all announcers are gone.
     closed: bool,
     hints: Arc<Hints>,
     #[cfg(feature = "direct")]
     activity: Arc<crate::activity::Activity>,
 }
 
-/// What a [`Discovery`] has reported. It is told of nothing that the table has dropped, so `told` is
-/// within the table's capacity.
+/// What a [`Discovery`] has reported. It reports an expiry before it reports anything new, so `told` stays within the
+/// capacity of the table.
 #[derive(Default)]
 struct Subscriber {
-    /// All listings up to this one have been considered.
+    /// All listings up to this one have been processed.
     cursor: u64,
     told: HashSet<Arc<Key>>,
-    /// Told, and no longer listed.
+    /// Addresses that were reported and are no longer listed.
     gone: BTreeSet<Arc<Key>>,
     waker: Option<Waker>,
 }
 
-/// A table of at most `capacity` addresses at each rendezvous where we listen, and its first subscription.
+/// Creates a table of at most `capacity` addresses at each rendezvous at which this node listens, and its first
+/// subscription.
 pub(crate) fn channel(
     local: PeerId,
     announce_interval: Duration,
@@ -154,33 +152,33 @@ pub(crate) fn channel(
 }
 
 impl Announcer {
-    /// Notes that `peer` is announced at `place`; its `address` there is in the libp2p form. Never waits for a
+    /// Notes that `peer` is announced at `place`. `address` is its address there, in the libp2p form. Never waits for a
     /// subscriber.
     pub(crate) fn announce(&self, place: Place<'_>, peer: PeerId, address: Multiaddr) {
         let wakers = lock(&self.0.0).announce(place, peer, address, now());
-        // After the lock is released: a woken subscriber takes it first thing.
+        // Wakes after the lock is released, because a woken subscriber takes the lock first.
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Takes a peer off the list that is not found at `rendezvous`.
+    /// Removes a peer that was not found at `rendezvous`.
     pub(crate) fn retract(&self, rendezvous: &Rendezvous, peer: &PeerId) {
         let wakers = lock(&self.0.0).retract(rendezvous, peer);
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Whether a peer is listed at `rendezvous`.
+    /// Returns whether a peer is listed at `rendezvous`.
     pub(crate) fn lists(&self, rendezvous: &Rendezvous, peer: &PeerId) -> bool {
         lock(&self.0.0).table.lists(rendezvous, peer)
     }
 
-    /// Notes that the link to `rendezvous` is lost or closed. Also takes off what has expired, wherever it is: there may be
-    /// no [`Discovery`] that is polled, and then nothing else would do it.
+    /// Notes that the link to `rendezvous` is lost or closed. It also removes all expired addresses, at any rendezvous:
+    /// if no [`Discovery`] is polled, nothing else removes them.
     pub(crate) fn close(&self, rendezvous: &Rendezvous) {
         let wakers = lock(&self.0.0).lose(rendezvous, now());
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// A new subscription, which first hears of every peer that is known.
+    /// Creates a subscription, which first reports every known peer.
     pub(crate) fn subscribe(&self) -> Discovery {
         Discovery::subscribe(&self.0.0)
     }
@@ -208,17 +206,17 @@ impl Discovery {
         }
     }
 
-    /// The peer of the transport's key.
+    /// Returns the peer of the transport's key.
     pub fn local_peer(&self) -> PeerId {
         lock(&self.shared).local
     }
 
-    /// Where the behaviour tells the transport of its swarm.
+    /// Returns the hints, with which the behaviour tells the transport about its swarm.
     pub(crate) fn hints(&self) -> Arc<Hints> {
         lock(&self.shared).hints.clone()
     }
 
-    /// What crosses the transport's connections.
+    /// Returns the counters of the transport's connections.
     #[cfg(feature = "direct")]
     pub(crate) fn activity(&self) -> Arc<crate::activity::Activity> {
         lock(&self.shared).activity.clone()
@@ -277,7 +275,7 @@ impl Shared {
         self.next_id
     }
 
-    /// Gives those to wake, as do `expire`, `lose` and `close`.
+    /// Returns the wakers to wake, as do `expire`, `retract`, `lose` and `close`.
     fn announce(
         &mut self,
         place: Place<'_>,
@@ -328,8 +326,8 @@ impl Shared {
         subscribers.filter_map(|(_, s)| s.waker.take()).collect()
     }
 
-    /// The subscriber's next item, or when to look for expired addresses if nothing wakes it before;
-    /// and the other subscribers to wake.
+    /// Returns the subscriber's next item, or the time at which to check for expired addresses if nothing wakes it
+    /// before that. Also returns the wakers of other subscribers.
     fn poll(
         &mut self,
         id: u64,
@@ -337,7 +335,7 @@ impl Shared {
         waker: &Waker,
     ) -> (ControlFlow<Option<Event>, Option<Instant>>, Vec<Waker>) {
         if let Some(subscriber) = find(&mut self.subscribers, id) {
-            // It is being polled: what expires now need not wake it.
+            // It is being polled, so expiries need not wake it.
             subscriber.waker = None;
         }
         let wakers = self.expire(now);
@@ -360,8 +358,8 @@ impl Shared {
             return ControlFlow::Break(None);
         }
         subscriber.waker = Some(waker.clone());
-        // An announcement of a told address wakes nobody, and yet it can bring expiries forward, when its rendezvous
-        // has shown how quick it is.
+        // A repeated announcement of a reported address wakes no subscriber. But it can bring expiries forward, because
+        // it may show that the rounds of its rendezvous are short.
         let recheck = now + self.table.recheck();
         ControlFlow::Continue(self.table.next_expiry(now).map(|at| at.min(recheck)))
     }
@@ -369,7 +367,7 @@ impl Shared {
 
 impl Subscriber {
     fn listed(&mut self, key: &Arc<Key>) -> Option<Waker> {
-        // If it was told, then the end of that listing has already taken the waker.
+        // If the key was reported, the end of that listing has already taken the waker.
         self.gone.remove(key);
         self.waker.take()
     }
@@ -383,7 +381,7 @@ impl Subscriber {
     }
 
     fn next(&mut self, table: &Table) -> Option<Event> {
-        // Before anything new, or `told` could outgrow the table.
+        // Expiries come before anything new. Otherwise `told` could outgrow the table.
         if let Some(key) = self.gone.pop_first() {
             self.told.remove(&key);
             let Key { peer, address } = Arc::unwrap_or_clone(key);
@@ -391,7 +389,7 @@ impl Subscriber {
         }
         while let Some((listing, key)) = table.listed_after(self.cursor) {
             self.cursor = listing;
-            // It may have been told of an earlier listing, whose end went unnoticed.
+            // An earlier listing may have been reported, and its end not noticed.
             if self.told.insert(Arc::clone(key)) {
                 let Key { peer, address } = (**key).clone();
                 return Some(Event::Discovered { peer, address });

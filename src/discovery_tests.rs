@@ -38,7 +38,7 @@ fn announce(announcer: &Announcer, number: u32) {
     announcer.announce(place, peer(number), address(number));
 }
 
-/// Announces a peer so often that the pace shows; the last time is now.
+/// Announces a peer often enough to show the pace. The last announcement is now.
 async fn announce_in_rounds(announcer: &Announcer, number: u32) {
     for pause in [INTERVAL, INTERVAL, Duration::ZERO] {
         announce(announcer, number);
@@ -64,7 +64,7 @@ fn small() -> (Announcer, Discovery) {
     channel(peer(u32::MAX), INTERVAL, 16)
 }
 
-/// All there is to hear now.
+/// Returns all events that are available now.
 fn drain(discovery: &mut Discovery) -> Vec<Event> {
     std::iter::from_fn(|| discovery.next().now_or_never().flatten()).collect()
 }
@@ -99,7 +99,7 @@ async fn a_peer_is_discovered_once_and_expires_three_intervals_after_its_last_an
     assert_eq!(discovery.next().await, Some(discovered(1)));
     let before = now();
     assert_eq!(discovery.next().await, Some(expired(1)));
-    // One interval had gone by already. A timer of tokio's is late by up to a millisecond.
+    // One interval had already passed. Tokio's timers are late by up to a millisecond.
     let waited = now() - before;
     assert!(waited >= INTERVAL * 2 && waited <= INTERVAL * 2 + Duration::from_millis(2));
     assert_eq!(drain(&mut discovery), []);
@@ -125,7 +125,7 @@ async fn an_expiry_that_was_brought_forward_is_reported_in_time() {
     let start = now();
     let announcing = announcer.clone();
     tokio::spawn(async move {
-        // A gap of 25 s, then a quick pace: the listing would have ended at 105 s, and ends at 65 s.
+        // A gap of 25 s is followed by a quick pace. The listing would have ended at 105 s, and now ends at 65 s.
         for pause in [25, 5, 5, 0] {
             announce(&announcing, 1);
             tokio::time::sleep(Duration::from_secs(pause)).await;
@@ -198,14 +198,14 @@ async fn nothing_is_left_of_rendezvous_without_a_link_when_nobody_polls() {
             rendezvous,
             listening: number % 2 == 0,
         };
-        // The local peer's own address, or one for which there is no room, and others.
+        // The first announcement is ignored, like one for which there is no room. The others are listed.
         announcer.announce(place, peer(u32::MAX), address(u32::MAX));
         announcer.announce(place, peer(number), address(number));
         announcer.announce(place, peer(number + 1), address(number + 1));
         announcer.retract(rendezvous, &peer(number));
         announcer.close(rendezvous);
         tokio::time::advance(Duration::from_secs(1)).await;
-        // Three intervals, and this one.
+        // The rendezvous of three intervals, and the present one.
         let shared = lock(&discovery.shared);
         assert!(shared.table.parts() <= 31, "{}", shared.table.parts());
     }
@@ -218,7 +218,7 @@ async fn an_expiry_that_a_closed_link_finds_is_told() {
     assert_eq!(drain(&mut discovery), [discovered(1)]);
     let wakes = Arc::new(Wakes::default());
     assert!(wakes.poll(&mut discovery).is_pending());
-    // Without a turn of the runtime, so that no timer fires.
+    // Without a turn of the runtime, no timer fires.
     let at = now() + INTERVAL * 3;
     let wakers = lock(&discovery.shared).lose(&here(), at);
     wakers.into_iter().for_each(Waker::wake);
@@ -292,7 +292,7 @@ async fn an_expiry_wakes_the_others_and_not_the_subscription_that_finds_it() {
         assert!(wakes.poll(discovery).is_ready());
         assert!(wakes.poll(discovery).is_pending());
     }
-    // Without a turn of the runtime, so that no timer fires.
+    // Without a turn of the runtime, no timer fires.
     let at = now() + INTERVAL * 3;
     let (_, others) = lock(&first.shared).poll(first.id, at, &Arc::clone(&one).into());
     others.into_iter().for_each(Waker::wake);
@@ -346,14 +346,14 @@ async fn no_wake_is_lost_between_an_announcing_thread_and_a_waiting_one() {
 
 const CAPACITY: usize = 4;
 
-/// A subscription, and the peers that its events add up to.
+/// A subscription, and the set of peers that results from its events.
 struct Listener {
     discovery: Discovery,
     told: BTreeSet<PeerId>,
 }
 
 impl Listener {
-    /// Whether there was an event.
+    /// Returns whether there was an event.
     fn poll(&mut self) -> bool {
         let event = self.discovery.next().now_or_never().flatten();
         match &event {

@@ -1,4 +1,4 @@
-//! Errors, by whose fault they are.
+//! Errors. The documentation of each says who is at fault.
 
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
@@ -26,9 +26,8 @@ pub use crate::{certificate::CertificateError, websocket::upgrade::UpgradeError}
 
 /// Why a listener or a dial failed.
 ///
-/// `Display` tells the whole story in one line, because libp2p's `TransportError::Other` adds nothing
-/// of its own; `source()` gives the parts. What others said is escaped and cut there; in the fields it is as they
-/// said it.
+/// `Display` writes the complete explanation in one line, because libp2p's `TransportError::Other` adds no text of its
+/// own. `source()` gives the parts. In that line, text from others is escaped and cut; the fields contain it unchanged.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -43,7 +42,7 @@ pub enum Error {
         /// This peer.
         local: Box<PeerId>,
     },
-    /// Local: a listener has this address already, or the listener id that was given is in use for it.
+    /// Local: a listener already has this address, or the given listener id is already in use for it.
     #[error("already listening on {}", Words(.0))]
     AlreadyListening(Multiaddr),
     /// Local: the address to dial does not end in `/p2p/<peer id>`.
@@ -67,25 +66,25 @@ pub enum Error {
         /// The swarm's peer.
         swarm: Box<PeerId>,
     },
-    /// Local: there are as many links to rendezvous without a listener of ours as may be.
-    /// [`Limits::with_dial_links`](crate::Limits::with_dial_links) sets how many.
+    /// Local: the maximum number of links to rendezvous at which this node does not listen is reached.
+    /// [`Limits::with_dial_links`](crate::Limits::with_dial_links) sets it.
     #[error(
         "links to {most} rendezvous at which this node does not listen are open or about to be, as many as may be"
     )]
     TooManyRendezvous {
-        /// How many there may be.
+        /// The maximum number of such links.
         most: usize,
     },
     #[cfg(not(target_arch = "wasm32"))]
-    /// Local: what was given as a root certificate is none.
+    /// Local: the given root certificate is not valid.
     #[error("not a root certificate: {0}")]
     Certificate(#[from] CertificateError),
-    /// Local: what was given as a proxy cannot be used.
+    /// Local: the given proxy cannot be used.
     #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
     #[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
     #[error("cannot use a proxy: {0}")]
     Proxy(#[from] ProxyConfigError),
-    /// Local: what was given as a token cannot be used.
+    /// Local: the given token cannot be used.
     #[error("cannot use the token: {0}")]
     Token(#[from] TokenError),
     /// Server or network: the link to the rendezvous could not be opened, or was lost.
@@ -106,7 +105,7 @@ pub enum Error {
         #[source]
         error: JoinError,
     },
-    /// Peer or server: the dial came to nothing.
+    /// Peer or server: the dial failed.
     #[error("{rendezvous}: {error}")]
     Dial {
         /// The URL of the rendezvous, without a path.
@@ -126,26 +125,26 @@ pub enum LinkError {
     Resolve {
         /// The name.
         host: String,
-        /// What the resolver said.
+        /// The resolver's error.
         #[source]
         error: Arc<io::Error>,
     },
-    /// The host name has no address of the family that was asked for (`/dns4`, `/dns6`).
+    /// The host name has no address of the requested family (`/dns4`, `/dns6`).
     #[error("{} has no address of the wanted family", Words(.0))]
     NoAddress(String),
-    /// Local: the rendezvous has no public address, we do not listen there, and
+    /// Local: the rendezvous has no public address, this node does not listen there, and
     /// [`Config::with_allow_local_rendezvous`](crate::Config::with_allow_local_rendezvous) is off.
     #[error(
         "the rendezvous is at {0}, which is not a public address: this node dials through it only while it \
          listens there (or with allow_local_rendezvous)"
     )]
     NotPublic(IpAddr),
-    /// The proxy gave no connection to the rendezvous.
+    /// The proxy did not connect to the rendezvous.
     #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
     #[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
     #[error("the proxy {proxy}: {error}")]
     Proxy {
-        /// Its URL, without credentials.
+        /// The URL of the proxy, without credentials.
         proxy: Arc<str>,
         /// Why.
         #[source]
@@ -155,11 +154,11 @@ pub enum LinkError {
     #[error("cannot connect: {0}")]
     Connect(#[source] Arc<io::Error>),
     #[cfg(not(target_arch = "wasm32"))]
-    /// The TLS handshake failed: for example, nobody trusts the certificate.
+    /// The TLS handshake failed: for example, the certificate is not trusted.
     #[error("TLS: {}", Words(.0))]
     Tls(#[source] Arc<rustls::Error>),
     #[cfg(not(target_arch = "wasm32"))]
-    /// The certificate was not accepted, and the address names no server that it could be for.
+    /// The certificate was not accepted, and the address contains no server name for which to verify it.
     #[error(
         "TLS: {}. The address has no name of the server, perhaps because a DNS transport has resolved it: \
          listen there by name, add the behaviour of this crate to the swarm, or dial /tls/sni/<name>/ws",
@@ -167,7 +166,7 @@ pub enum LinkError {
     )]
     TlsWithoutName(#[source] Arc<rustls::Error>),
     #[cfg(not(target_arch = "wasm32"))]
-    /// What answers does not speak TLS.
+    /// The server does not speak TLS on this port.
     #[error(
         "the server does not speak TLS on this port: use /ws instead of /wss, or its port for wss ({})",
         Words(.0)
@@ -177,28 +176,28 @@ pub enum LinkError {
     #[error("TLS handshake: {}", Words(.0))]
     TlsHandshake(#[source] Arc<io::Error>),
     #[cfg(not(target_arch = "wasm32"))]
-    /// What answers is no WebSocket server, or refuses us.
+    /// The server is not a WebSocket server, or refuses the connection.
     #[error("the WebSocket upgrade failed: {0}")]
     Upgrade(#[source] Arc<UpgradeError>),
-    /// In a browser: the WebSocket could not be opened. A browser does not tell a page why; its console may.
+    /// In a browser: the WebSocket could not be opened. A browser does not tell a page the reason, but its console may.
     #[cfg(any(target_arch = "wasm32", docsrs))]
     #[error(
         "the browser could not open {url}, and tells only its console why: nobody there, no such name, no certificate \
          that it trusts, or no WebSocket server"
     )]
     NotOpened {
-        /// What was to be opened.
+        /// The URL that was to be opened.
         url: String,
     },
-    /// In a browser: it does not let this page open a WebSocket to this address, such as `ws` to a name from a page
-    /// that came over `https`. Trying again does not help.
+    /// In a browser: the browser does not let this page open a WebSocket to this address, such as `ws` to a name from a
+    /// page loaded over `https`. Trying again does not help.
     #[cfg(any(target_arch = "wasm32", docsrs))]
     #[error("the browser does not allow it: {}", Words(.0))]
     NotAllowed(String),
     /// Opening the link took too long.
     #[error("{stage} took longer than {timeout:?}")]
     TimedOut {
-        /// What was being done.
+        /// The stage of opening the link.
         stage: &'static str,
         /// The connect timeout.
         timeout: Duration,
@@ -209,15 +208,15 @@ pub enum LinkError {
     /// The rendezvous violated the WebSocket protocol.
     #[error("the rendezvous violated the WebSocket protocol: {0}")]
     WebSocket(#[source] WebSocketError),
-    /// The rendezvous sent a message over the limit.
+    /// The rendezvous sent a message longer than the limit.
     #[error("the rendezvous sent a message of {len} bytes; at most {max} are accepted")]
     MessageTooLong {
-        /// The length that was announced, in bytes.
+        /// The announced length, in bytes.
         len: usize,
         /// The limit, in bytes.
         max: usize,
     },
-    /// The rendezvous asks for answers faster than it takes them.
+    /// The rendezvous requests answers faster than it accepts them.
     #[error("the rendezvous does not take the answers to what it asks")]
     Flooded,
     /// The rendezvous did not answer a heartbeat.
@@ -226,7 +225,8 @@ pub enum LinkError {
     /// The socket failed.
     #[error("the link failed: {}", Words(.0))]
     Io(#[source] Arc<io::Error>),
-    /// The link's task ended without a word: its Tokio runtime was shut down, or it panicked. Not in a browser.
+    /// The link's task ended without an error of its own: its Tokio runtime was shut down, or it panicked. Not in a
+    /// browser.
     #[error(
         "the link's task has ended: its Tokio runtime was shut down, has no time or IO enabled, or the task panicked"
     )]
@@ -234,63 +234,63 @@ pub enum LinkError {
     /// The rendezvous closed the link.
     #[error("the rendezvous closed the link{}", .0.as_ref().map(|reason| format!(": {}", Words(reason))).unwrap_or_default())]
     Closed(Option<String>),
-    /// The rendezvous closed the link because it is about to stop, and another one is in its place or will be. Of a listener that
-    /// had joined, that is no error: its address expires until it has joined again.
+    /// The rendezvous closed the link because it is about to stop, and another one replaces it. For a listener that had
+    /// joined, this is not an error: its address expires until it has joined again.
     #[error(
         "the rendezvous closed the link: it is about to stop, and there is another one in its place"
     )]
     Restarting,
 }
 
-/// Why a proxy gave no connection to a rendezvous.
+/// Why a proxy did not connect to a rendezvous.
 #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
 #[cfg_attr(docsrs, doc(cfg(feature = "proxy")))]
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProxyError {
-    /// Its name could not be resolved.
+    /// The proxy's name could not be resolved.
     #[error("cannot resolve its name: {}", Words(.0))]
     Resolve(#[source] Arc<io::Error>),
-    /// TCP could not connect to it.
+    /// TCP could not connect to the proxy.
     #[error("cannot connect to it: {0}")]
     Connect(#[source] Arc<io::Error>),
-    /// The TLS handshake with it failed: for example, nobody trusts its certificate.
+    /// The TLS handshake with the proxy failed: for example, its certificate is not trusted.
     #[error("the TLS handshake with it: {}", Words(.0))]
     Tls(#[source] Arc<io::Error>),
-    /// It wants a user name and a password, or others than those it was given (HTTP status 407 or 401).
+    /// The proxy requires a user name and a password, or other ones than were given (HTTP status 407 or 401).
     #[error("{}", if *.given {
         "it does not accept the user name and the password"
     } else {
         "it asks for a user name and a password"
     })]
     Credentials {
-        /// Whether it was given any.
+        /// Whether credentials were given.
         given: bool,
     },
-    /// It refuses, with this HTTP status. Many let CONNECT through to port 443 only.
+    /// The proxy refuses with this HTTP status. Many proxies allow CONNECT to port 443 only.
     #[error("it answers with HTTP status {status}{}{}", if .reason.is_empty() { "" } else { ": " }, Words(.reason))]
     Refused {
-        /// Such as 403.
+        /// The HTTP status, such as 403.
         status: u16,
-        /// What it said beside that, at most 100 bytes.
+        /// The proxy's explanation, at most 100 bytes.
         reason: String,
     },
-    /// It speaks SOCKS and refuses, with this reason of RFC 1928, section 6.
+    /// A SOCKS proxy refuses for this reason of RFC 1928, section 6.
     #[error("it answers: {}", Words(.0))]
     Socks(String),
-    /// The user name, the password and the name of the rendezvous are too long to be said together: more than some 240 bytes.
+    /// The user name, the password and the name of the rendezvous are too long together: more than about 240 bytes.
     #[error("the credentials and the name of the rendezvous are too long together")]
     TooLong,
-    /// What answers does not speak what the URL of the proxy says.
+    /// The server does not speak the protocol in the proxy's URL.
     #[error("no proxy of that kind answers{}{}", if .0.is_empty() { "" } else { ": " }, Words(.0))]
     NoProxy(
-        /// What it said, at most 100 bytes. Empty if it was given a password, which some repeat.
+        /// What the server said, at most 100 bytes. Empty if a password was sent, because some servers repeat it.
         String,
     ),
-    /// It hung up without an answer.
+    /// The proxy closed the connection without an answer.
     #[error("it hung up without an answer")]
     HungUp,
-    /// Local: there is a token for the rendezvous, and no encryption, so that the proxy could read it.
+    /// Local: there is a token for the rendezvous but no encryption, so the proxy could read the token.
     #[error("the token for this rendezvous would pass it without encryption")]
     Token,
     /// The socket failed.

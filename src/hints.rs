@@ -1,8 +1,8 @@
-//! What the [`Behaviour`](crate::Behaviour) tells the transport of the swarm around it.
+//! What the [`Behaviour`](crate::Behaviour) tells the transport about its swarm.
 //!
-//! A transport sees single addresses, after other transports have changed them. The behaviour sees
-//! them before, and sees which of them belong to one attempt to reach a peer. Without a behaviour
-//! there are no hints, and every dial stands for itself.
+//! A transport sees single addresses, after other transports have changed them. The behaviour sees them before that,
+//! and knows which addresses belong to one attempt to reach a peer. Without a behaviour there are no hints, and the
+//! transport treats every dial separately.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,10 +24,10 @@ use crate::{
     error::Error,
 };
 
-/// Peers whose rendezvous' names are remembered: more than a swarm dials before it looks at the first one
-/// again. Of each, there are ten.
+/// The number of peers for which rendezvous names are remembered: more than a swarm dials before it processes the first
+/// one again. Each peer has up to ten.
 const NAMED_PEERS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
-/// Attempts that are counted. A swarm reports the end of every one; this is only for the case that it does not.
+/// The maximum number of counted attempts. A swarm reports the end of every attempt; this bound is only a safeguard.
 const MAX_ATTEMPTS: usize = 65_536;
 
 /// The hints for one transport.
@@ -43,11 +43,11 @@ struct State {
     next_dial: u64,
 }
 
-/// The attempts to reach a peer.
+/// The pending attempts to reach one peer.
 #[derive(Debug, Default)]
 struct Pending {
     attempts: usize,
-    /// The transport was asked to dial the peer meanwhile.
+    /// Whether the transport was asked to dial the peer during these attempts.
     asked: bool,
 }
 
@@ -56,13 +56,13 @@ struct Pending {
 struct Dial {
     id: u64,
     rendezvous: Rendezvous,
-    /// There is a connection, which is being secured and multiplexed.
+    /// Whether there is a connection, which is being secured and multiplexed.
     connected: bool,
     outcome: Option<oneshot::Sender<Error>>,
     over: Over,
 }
 
-/// Resolves when a dial is over: with its error if it failed, with `Canceled` if it made room.
+/// Resolves when a dial is over: with its error if it failed, and with `Canceled` if the next dial may try.
 pub(crate) type Over = Shared<oneshot::Receiver<Error>>;
 
 impl Default for State {
@@ -77,9 +77,9 @@ impl Default for State {
     }
 }
 
-/// For the behaviour.
+/// The methods for the behaviour.
 impl Hints {
-    /// The swarm has heard that `peer` is at `address`, or is about to dial it there.
+    /// Notes that the swarm knows `peer` at `address`, or is about to dial it there.
     pub(crate) fn address(&self, peer: PeerId, address: &Multiaddr) {
         if let Ok(addr) = StarAddr::try_from(address)
             && addr.rendezvous().server_name().is_some()
@@ -88,7 +88,7 @@ impl Hints {
         }
     }
 
-    /// The swarm begins to dial `peer` at one or several addresses.
+    /// Notes that the swarm begins to dial `peer`, at one or several addresses.
     pub(crate) fn attempt_began(&self, id: ConnectionId, peer: PeerId) {
         let state = &mut *self.lock();
         if state.attempts.len() < MAX_ATTEMPTS && state.attempts.insert(id, peer).is_none() {
@@ -96,8 +96,8 @@ impl Hints {
         }
     }
 
-    /// An attempt is over; `connected` tells whether with a connection through a rendezvous. Gives whether
-    /// the transport was asked to dial the peer.
+    /// Notes that an attempt is over. `connected` says whether it ended with a connection through a rendezvous. Returns
+    /// whether the transport was asked to dial the peer.
     pub(crate) fn attempt_ended(&self, id: ConnectionId, connected: bool) -> Option<bool> {
         let state = &mut *self.lock();
         let peer = state.attempts.remove(&id)?;
@@ -117,16 +117,16 @@ impl Hints {
     }
 }
 
-/// For the transport.
+/// The methods for the transport.
 impl Hints {
-    /// The transport is asked to dial `peer`.
+    /// Notes that the transport is asked to dial `peer`.
     pub(crate) fn asked(&self, peer: &PeerId) {
         if let Some(pending) = self.lock().pending.get_mut(peer) {
             pending.asked = true;
         }
     }
 
-    /// Rendezvous with names at which `peer` is said to be.
+    /// Returns the rendezvous with names at which `peer` is said to be.
     pub(crate) fn names(&self, peer: &PeerId) -> Vec<Rendezvous> {
         let mut state = self.lock();
         let mut seen = HashSet::new();
@@ -138,11 +138,11 @@ impl Hints {
             .collect()
     }
 
-    /// Takes a place for a dial of `peer` at `rendezvous`.
+    /// Reserves a place for a dial of `peer` at `rendezvous`. Returns `None` if the peer has no pending attempt.
     ///
     /// # Errors
-    /// With as many such dials as there are attempts to reach the peer, one more belongs to the same attempt as another
-    /// one: gives that one's end.
+    /// If there are already as many such dials as attempts to reach the peer, this dial belongs to the same attempt as
+    /// another one. The error resolves when that other dial is over.
     pub(crate) fn claim(
         self: &Arc<Self>,
         peer: PeerId,
@@ -199,7 +199,8 @@ impl fmt::Debug for Hints {
     }
 }
 
-/// The place of a dial, and then of its connection until the attempt is over. Dropping it lets the next one try.
+/// The place of a dial, and then of its connection until the attempt is over. When it is dropped, the next dial may
+/// try.
 #[derive(Debug)]
 pub(crate) struct Claim {
     hints: Arc<Hints>,
@@ -208,14 +209,14 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// The dial has brought a connection.
+    /// Notes that the dial has resulted in a connection.
     pub(crate) fn connected(&self) {
         if let Some(dial) = self.hints.lock().dial(&self.peer, self.id) {
             dial.connected = true;
         }
     }
 
-    /// The dial has failed: those that wait for it have too.
+    /// Notes that the dial has failed. The dials that wait for it fail with the same error.
     pub(crate) fn failed(self, error: &Error) {
         let outcome = {
             let mut state = self.hints.lock();
@@ -223,7 +224,7 @@ impl Claim {
             dial.and_then(|dial| dial.outcome.take())
         };
         if let Some(outcome) = outcome {
-            // Nobody may wait.
+            // There may be no dial waiting.
             let _ = outcome.send(error.clone());
         }
     }
@@ -240,7 +241,7 @@ impl Drop for Claim {
             state.forget_if_empty(&self.peer);
             dropped
         };
-        // Outside of the lock: it wakes those that wait.
+        // Dropped after the lock is released, because it wakes the waiting dials.
         drop(dropped);
     }
 }

@@ -64,7 +64,7 @@ fn there_are_as_many_dials_of_a_peer_at_one_rendezvous_as_attempts_to_reach_it()
     let second = hints.claim(peer, &a).expect("another").expect("counted");
     assert!(hints.claim(peer, &a).is_err());
 
-    // What waits has the same error, or may try itself when the other has given up.
+    // A waiting dial gets the same error, or may try itself once the other dial has given up.
     assert!(over.clone().now_or_never().is_none());
     first.failed(&failed());
     assert!(matches!(over.now_or_never(), Some(Ok(Error::Dial { .. }))));
@@ -83,7 +83,7 @@ fn a_connection_holds_its_place_until_its_attempt_is_over() {
     let over = hints.claim(peer, &a).expect_err("the same attempt");
     assert_eq!(hints.attempt_ended(id(1), true), Some(false));
     assert!(matches!(over.now_or_never(), Some(Err(_))));
-    // A later attempt is not held up by the connection, which is still there.
+    // A later attempt is not held up by the connection, although it still exists.
     hints.attempt_began(id(2), peer);
     hints.asked(&peer);
     assert!(hints.claim(peer, &a).is_ok());

@@ -1,4 +1,4 @@
-//! Warnings that somebody else can cause, at a rate that fills no disk.
+//! Rate-limited logging of warnings that others can cause, so that they cannot fill a disk.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -7,10 +7,10 @@ use std::{
 
 use web_time::Instant;
 
-/// How long nothing more is written of a kind.
+/// The time after a line in which no further line of the same kind is written.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// One kind of warning: a line a second. Each line tells how many were left out before it.
+/// One kind of warning, written at most once a second. Each line says how many were left out before it.
 #[derive(Debug, Default)]
 pub(crate) struct Limited(Mutex<State>);
 
@@ -21,7 +21,8 @@ struct State {
 }
 
 impl Limited {
-    /// Whether a line is to be written at `now`: then how many were left out since the last one.
+    /// Returns how many warnings were left out since the last line if a line may be written at `now`, and `None` if
+    /// not.
     pub(crate) fn admit(&self, now: Instant) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_early = |last| now.saturating_duration_since(last) < PAUSE;
@@ -42,12 +43,12 @@ mod tests {
     fn one_line_a_second_is_written_and_tells_how_many_were_left_out() {
         let start = Instant::now();
         let limited = Limited::default();
-        // 643 in 3.2 s.
+        // 643 warnings in 3.2 s.
         let lines: Vec<_> = (0..643)
             .filter_map(|n| limited.admit(start + Duration::from_millis(n * 5)))
             .collect();
         assert_eq!(lines, [0, 199, 199, 199]);
-        // What was left out after the last line is told by the next, however late.
+        // The next line reports the warnings left out after the last one, however late it comes.
         assert_eq!(limited.admit(start + Duration::from_secs(100)), Some(42));
         assert_eq!(limited.admit(start + Duration::from_secs(200)), Some(0));
     }

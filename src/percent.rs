@@ -1,9 +1,9 @@
-//! Text as it is written in a URL.
+//! Percent-encoding of text in URLs.
 
 #[cfg(any(test, feature = "rendezvous", target_arch = "wasm32"))]
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// Encodes all but what is never special: RFC 3986, section 2.3.
+/// Encodes all characters except the unreserved ones of RFC 3986, section 2.3.
 #[cfg(any(test, feature = "rendezvous", target_arch = "wasm32"))]
 pub(crate) fn percent_encoded(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
@@ -20,7 +20,7 @@ pub(crate) fn percent_encoded(value: &str) -> String {
     text
 }
 
-/// The text without escapes; `None` if there is half of one, or it is not UTF-8.
+/// Decodes percent-encoded text. Returns `None` for an incomplete or invalid escape, or if the result is not UTF-8.
 #[cfg(feature = "cluster")]
 pub(crate) fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());

@@ -1,18 +1,18 @@
-//! **No encryption and no authentication**: `/plaintext/1.0.0`, for closed test networks of js-libp2p nodes
-//! that were started without a secure channel.
+//! **No encryption and no authentication**: `/plaintext/1.0.0`, for closed test networks of js-libp2p nodes that were
+//! started without a secure channel.
 //!
-//! `/plaintext/1.0.0` is a name and nothing more: once multistream-select has agreed on it, the bytes follow as they
-//! are. (`libp2p-plaintext` is `/plaintext/2.0.0`, which exchanges keys, and which those nodes do not speak.) So
-//! nobody says who he is, and nobody proves it:
+//! `/plaintext/1.0.0` is only a name: once multistream-select has agreed on it, the bytes follow unchanged.
+//! (`libp2p-plaintext` is `/plaintext/2.0.0`, which exchanges keys and which those nodes do not support.) So neither
+//! side states or proves its identity:
 //!
-//! * The peer id of a connection that **we dialled** is the one in the address, whoever has answered.
-//! * The peer id of a connection that **came in** is the one in the address that the rendezvous gave, which is the one
-//!   the peer has joined with. If the rendezvous checks signatures, as it does unless told not to, that is
-//!   worth as much as the rendezvous is. With a transport that names no peer on inbound connections, as TCP
-//!   does not, they are refused: [`NoClaimedPeer`].
+//! * The peer id of a connection that **this node dialled** is the one in the address, whichever peer answered.
+//! * The peer id of a connection that **came in** is the one in the address that the rendezvous gave, which is the peer
+//!   id that the peer joined with. If the rendezvous checks signatures, as it does by default, this peer id is as
+//!   trustworthy as the rendezvous. Transports such as TCP name no peer on inbound connections; these connections are
+//!   refused with [`NoClaimedPeer`].
 //!
-//! The rendezvous, and everybody on the way, can read and change everything, and can claim to be anybody. This
-//! is no fallback: it is never offered next to noise or [secio](crate::secio).
+//! The rendezvous, and every other party on the path, can read and change all data, and can claim any identity. This is
+//! no fallback: it is never offered together with noise or [secio](crate::secio).
 
 use std::io;
 
@@ -27,24 +27,25 @@ use libp2p_identity::PeerId;
 
 use crate::upgrade;
 
-/// A connection whose address does not say which peer it is supposed to be.
+/// The address of a connection does not say which peer it claims to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("plaintext names no peer, and neither does the address of this connection")]
 pub struct NoClaimedPeer;
 
-/// The upgrade, for a connection whose peer is claimed to be this one. It believes that.
+/// The upgrade for a connection that claims to be with this peer. The claim is not checked.
 #[derive(Debug, Clone, Copy)]
 pub struct InsecurePlaintext {
     claimed: PeerId,
 }
 
 impl InsecurePlaintext {
-    /// Believes that the connection's peer is `claimed`.
+    /// Creates an upgrade that accepts the claim that the connection's peer is `claimed`.
     pub fn believing(claimed: PeerId) -> Self {
         Self { claimed }
     }
 
-    /// Believes what an address says: the one dialled, or the one that a connection came from.
+    /// Creates an upgrade that accepts the peer id in the connection's remote address: the dialled address, or the
+    /// address from which the connection came.
     pub fn believing_address(endpoint: &ConnectedPoint) -> Result<Self, NoClaimedPeer> {
         upgrade::peer_of(endpoint.get_remote_address())
             .map(Self::believing)
@@ -81,8 +82,8 @@ impl<S> OutboundConnectionUpgrade<S> for InsecurePlaintext {
     }
 }
 
-/// Multiplexes the connections of a transport, with yamux or else with mplex, and **neither encrypts nor
-/// authenticates them**: see [the module](self).
+/// Multiplexes the connections of a transport, with yamux or else with mplex, and **neither encrypts nor authenticates
+/// them**: see [the module](self).
 pub fn insecure_transport<T>(transport: T) -> Boxed<(PeerId, StreamMuxerBox)>
 where
     T: Transport + Send + Unpin + 'static,

@@ -1,4 +1,4 @@
-//! websocket-star with all that a swarm wants around it: noise and yamux, and the behaviour, from one key.
+//! websocket-star with everything that a swarm needs around it, from one key: noise, yamux and the behaviour.
 //!
 //! ```
 //! use libp2p::{Swarm, SwarmBuilder};
@@ -17,7 +17,7 @@
 //! # }
 //! ```
 //!
-//! Other transports, `with_dns` and `with_relay_client` fit in as the builder has them.
+//! Other transports, `with_dns` and `with_relay_client` can be added in the order of the builder.
 
 #[cfg(feature = "secio")]
 mod old;
@@ -37,20 +37,20 @@ use libp2p_yamux as yamux;
 pub use self::old::{Identify, is_understood, transport};
 use crate::{Behaviour, Config, Discovery, Metrics, WebSocketStarTransport};
 
-/// The transport of a swarm and its behaviour. They have one key, because the swarm gives it, once.
+/// The transport of a swarm and its behaviour. Both have the swarm's key, because it is passed only once.
 #[derive(Debug)]
 pub struct Star {
     config: Config,
     made: Mutex<Option<(Discovery, Metrics)>>,
 }
 
-/// The transport was not made yet.
+/// The transport has not been created yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("Star::transport must be called before the rest of Star")]
 pub struct NoTransport;
 
 impl Star {
-    /// A node with this configuration.
+    /// Creates a node with this configuration.
     pub fn new(config: Config) -> Self {
         Self {
             config,
@@ -58,10 +58,10 @@ impl Star {
         }
     }
 
-    /// The transport, secured with noise and multiplexed with yamux. Give the key of the swarm.
+    /// Creates the transport, secured with noise and multiplexed with yamux. `keypair` is the key of the swarm.
     ///
     /// # Errors
-    /// If the key cannot sign noise's static key. The type is the one that `SwarmBuilder` asks for.
+    /// If the key cannot sign noise's static key. The error type is the one that `SwarmBuilder` requires.
     pub fn transport(
         &self,
         keypair: &Keypair,
@@ -76,37 +76,37 @@ impl Star {
         Ok(upgraded.boxed())
     }
 
-    /// The behaviour of the transport that was made last.
+    /// Creates the behaviour for the most recently created transport.
     ///
     /// # Errors
-    /// [`NoTransport`] if none was made.
+    /// [`NoTransport`] if no transport was created.
     pub fn behaviour(&self) -> Result<Behaviour, Box<dyn Error + Send + Sync>> {
         Ok(Behaviour::of(self.discovery()?))
     }
 
-    /// Upgrades the connections of the transport that was made last to direct ones.
+    /// Creates a behaviour that upgrades the connections of the most recently created transport to direct ones.
     ///
     /// # Errors
-    /// [`NoTransport`] if none was made.
+    /// [`NoTransport`] if no transport was created.
     #[cfg(feature = "direct")]
     #[cfg_attr(docsrs, doc(cfg(feature = "direct")))]
     pub fn direct(&self) -> Result<crate::direct::Behaviour, Box<dyn Error + Send + Sync>> {
         Ok(crate::direct::Behaviour::new(&self.discovery()?))
     }
 
-    /// What the transport that was made last discovers, as a stream.
+    /// Returns the peers that the most recently created transport discovers, as a stream.
     ///
     /// # Errors
-    /// [`NoTransport`] if none was made.
+    /// [`NoTransport`] if no transport was created.
     pub fn discovery(&self) -> Result<Discovery, NoTransport> {
         let made = self.lock().clone();
         made.map(|(discovery, _)| discovery).ok_or(NoTransport)
     }
 
-    /// What the transport that was made last counts.
+    /// Returns the counters of the most recently created transport.
     ///
     /// # Errors
-    /// [`NoTransport`] if none was made.
+    /// [`NoTransport`] if no transport was created.
     pub fn metrics(&self) -> Result<Metrics, NoTransport> {
         let made = self.lock().clone();
         made.map(|(_, metrics)| metrics).ok_or(NoTransport)

@@ -1,4 +1,4 @@
-//! The proxy through which a rendezvous is reached, if it is through one.
+//! The choice of the proxy through which a rendezvous is reached, if any.
 
 use std::{ffi::OsString, fmt, io, sync::Arc};
 
@@ -7,48 +7,50 @@ use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 
 use crate::{address::Rendezvous, error::LinkError};
 
-/// What a user name and a password for SOCKS may have together, in bytes: hyper-util has room for so much, and for a short name.
+/// The maximum length of a SOCKS user name and password together, in bytes: hyper-util has room for these and a short
+/// host name.
 const MAX_SOCKS_TOGETHER: usize = 200;
-/// The variables that are asked, and what they are for.
+/// The environment variables that are read, by purpose.
 const SECURE: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
 const PLAIN: [&str; 2] = ["HTTP_PROXY", "http_proxy"];
-/// There if a server runs this program by CGI. It sets `HTTP_PROXY` to what a client says then.
+/// This variable is set if a server runs this program by CGI. In that case `HTTP_PROXY` comes from a client's request
+/// header.
 const CGI: &str = "REQUEST_METHOD";
 const ALL: [&str; 2] = ["ALL_PROXY", "all_proxy"];
 const NONE: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
-/// Why a proxy cannot be used as it is given.
+/// Why a proxy cannot be used as given.
 ///
-/// What was given is not shown: there may be a password in it.
+/// The given text is not shown, because it may contain a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProxyConfigError {
-    /// It is no URL of a proxy.
+    /// The text is not the URL of a proxy.
     #[error(
         "{from} is no URL of a proxy, such as http://proxy.example:3128, https://user:password@proxy.example or \
          socks5://proxy.example:1080"
     )]
     Url {
-        /// What names it: `the proxy`, or an environment variable.
+        /// The source of the text: `the proxy`, or an environment variable.
         from: &'static str,
     },
-    /// The proxy speaks SOCKS 4, which has neither names nor passwords.
+    /// The proxy is for SOCKS 4, which supports neither names nor passwords.
     #[error(
         "{from} is a proxy for SOCKS 4; only HTTP (http://, https://) and SOCKS 5 (socks5://) are spoken"
     )]
     Socks4 {
-        /// What names it.
+        /// The source of the text.
         from: &'static str,
     },
-    /// SOCKS has no room for a user name or password that is empty or so long.
+    /// The user name or the password is empty, or they are too long for SOCKS.
     #[error(
         "{from} has a user name or a password that is empty, or they have more than {MAX_SOCKS_TOGETHER} bytes together"
     )]
     Credentials {
-        /// What names it.
+        /// The source of the text.
         from: &'static str,
     },
-    /// It is no Unicode.
+    /// The text is not Unicode.
     #[error("{from} is no Unicode text")]
     NotUnicode {
         /// The environment variable.
@@ -62,19 +64,19 @@ pub(crate) struct Proxies(Option<Arc<Matcher>>);
 
 impl fmt::Debug for Proxies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // It shows no credentials.
+        // The matcher's output contains no credentials.
         self.0.fmt(f)
     }
 }
 
-/// A proxy, and how to speak with it.
+/// A proxy, and the protocol to use with it.
 #[derive(Clone)]
 pub(crate) struct Proxy {
     pub(crate) uri: Uri,
     pub(crate) speaks: Speaks,
 }
 
-/// What a proxy speaks, and what is shown to it.
+/// The protocol of a proxy, with the credentials to send.
 #[derive(Clone)]
 pub(crate) enum Speaks {
     Http(Option<HeaderValue>),
@@ -82,16 +84,16 @@ pub(crate) enum Speaks {
 }
 
 impl Proxies {
-    /// One proxy for all.
+    /// Creates a single proxy for all rendezvous.
     ///
     /// # Errors
-    /// If the URL is none of a proxy that can be used.
+    /// If the text is not the URL of a supported proxy.
     pub(crate) fn one(url: &str) -> Result<Self, ProxyConfigError> {
         check("the proxy", url)?;
         Ok(Self(Some(Arc::new(Matcher::builder().all(url).build()))))
     }
 
-    /// Those that environment variables name.
+    /// Creates the proxies that the environment variables name.
     ///
     /// # Errors
     /// If one of them cannot be used.
@@ -124,10 +126,11 @@ impl Proxies {
         Ok(Self(Some(Arc::new(built.no(none).build()))))
     }
 
-    /// The proxy for a rendezvous, and what it is to be asked for. `None` if it is reached without one.
+    /// Returns the proxy for a rendezvous and the URL to request from it. `None` if the rendezvous is reached without a
+    /// proxy.
     ///
     /// # Errors
-    /// If no proxy can be asked for a host of that name: to go around the proxy is no way then.
+    /// If no proxy can be asked for a host of this name. The rendezvous is then not reached without the proxy either.
     pub(crate) fn of(&self, rendezvous: &Rendezvous) -> Result<Option<(Proxy, Uri)>, LinkError> {
         let Some(matcher) = &self.0 else {
             return Ok(None);
@@ -137,13 +140,13 @@ impl Proxies {
             false => Scheme::HTTP,
         };
         let host = rendezvous.host().to_string();
-        // A name that ends with a dot is the same for a proxy, but not for a list.
+        // For a proxy, a name with a trailing dot is the same name, but not for a `NO_PROXY` list.
         let name = host.trim_end_matches('.');
         let uri = Uri::builder()
             .scheme(scheme)
             .authority(format!("{name}:{}", rendezvous.port()))
             .path_and_query("/");
-        // What comes before an @ is no part of the host to a URL.
+        // In a URL, the part before an `@` does not belong to the host.
         let uri = uri.build().ok().filter(|uri| uri.host() == Some(name));
         let uri = uri.ok_or_else(|| LinkError::Resolve {
             host: host.clone(),
@@ -158,7 +161,8 @@ impl Proxies {
     }
 }
 
-/// What `NO_PROXY` lists, as the matcher knows it: with commas only, and without ports, brackets, `*.` and final dots.
+/// Converts a `NO_PROXY` list to the form that the matcher supports: separated by commas, and without ports, brackets,
+/// `*.` and trailing dots.
 fn plain_list(list: &str) -> String {
     let entries = list
         .split([',', ' ', '\t'])
@@ -178,7 +182,7 @@ fn plain_list(list: &str) -> String {
     plain.collect::<Vec<_>>().join(",")
 }
 
-/// A host without the brackets that an IPv6 address has in a URL.
+/// Returns a host without the brackets that an IPv6 address has in a URL.
 fn without_brackets(host: &str) -> &str {
     let bare = host
         .strip_prefix('[')
@@ -186,15 +190,14 @@ fn without_brackets(host: &str) -> &str {
     bare.unwrap_or(host)
 }
 
-/// Whether a URL has anything else than a user, a host and a port that a proxy could be meant by, or has them in a way that can be
-/// read in two.
+/// Returns whether a URL contains more than a user, a host and a port, or can be parsed in two ways.
 fn is_ambiguous(url: &str) -> bool {
     let (_, rest) = url.split_once("://").unwrap_or(("", url));
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     authority.contains(['/', '?', '#', '\\']) || authority.matches('@').count() > 1
 }
 
-/// Whether the URL of a proxy can be used.
+/// Checks whether the URL of a proxy can be used.
 fn check(from: &'static str, url: &str) -> Result<(), ProxyConfigError> {
     if is_ambiguous(url) {
         return Err(ProxyConfigError::Url { from });
@@ -205,7 +208,7 @@ fn check(from: &'static str, url: &str) -> Result<(), ProxyConfigError> {
     let uri = intercept.uri();
     let host = uri.host().unwrap_or_default();
     let authority = uri.authority().map_or("", |authority| authority.as_str());
-    // A port that is none would be left out.
+    // The parser would silently drop an invalid port.
     if host.is_empty() || (authority != host && uri.port_u16().is_none()) {
         return Err(ProxyConfigError::Url { from });
     }
@@ -223,7 +226,7 @@ fn check(from: &'static str, url: &str) -> Result<(), ProxyConfigError> {
 }
 
 impl Proxy {
-    /// `None` if nobody here speaks what it speaks.
+    /// Returns `None` if the proxy's protocol is not supported.
     fn of(intercept: &Intercept) -> Option<Self> {
         let uri = intercept.uri().clone();
         let speaks = match uri.scheme_str() {
@@ -239,7 +242,7 @@ impl Proxy {
         Some(Self { uri, speaks })
     }
 
-    /// Its host, without the brackets of an IPv6 address.
+    /// Returns the proxy's host, without the brackets of an IPv6 address.
     pub(crate) fn host(&self) -> &str {
         without_brackets(self.uri.host().unwrap_or_default())
     }
@@ -253,12 +256,12 @@ impl Proxy {
         self.uri.port_u16().unwrap_or(usual)
     }
 
-    /// Whether it is spoken with over TLS.
+    /// Returns whether the connection to the proxy uses TLS.
     pub(crate) fn is_secure(&self) -> bool {
         self.uri.scheme() == Some(&Scheme::HTTPS)
     }
 
-    /// Whether a text has what is shown to it.
+    /// Returns whether `text` contains the HTTP credentials that are sent to the proxy.
     pub(crate) fn is_given_away_by(&self, text: &str) -> bool {
         let Speaks::Http(Some(credentials)) = &self.speaks else {
             return false;
@@ -270,7 +273,7 @@ impl Proxy {
         shown.is_some_and(|(_, shown)| text.contains(shown))
     }
 
-    /// Whether a user name is shown to it.
+    /// Returns whether credentials are sent to the proxy.
     pub(crate) fn has_credentials(&self) -> bool {
         match &self.speaks {
             Speaks::Http(credentials) => credentials.is_some(),
@@ -279,7 +282,7 @@ impl Proxy {
     }
 }
 
-/// Its URL, without credentials.
+/// Writes the proxy's URL, without credentials.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.uri.scheme_str().unwrap_or_default();
@@ -438,7 +441,7 @@ mod tests {
         let address = "dns4/star.example/tcp/443/wss";
         assert_eq!(shown(&everybody.expect("proxies"), address), None);
         assert_eq!(shown(&from(&[]).expect("none"), address), None);
-        // Nothing is asked of names then.
+        // Without a proxy, host names are not checked.
         let unicode = "dns4/bücher.example/tcp/443/wss";
         assert_eq!(
             shown(&from(&[("NO_PROXY", "a")]).expect("none"), unicode),
@@ -460,7 +463,7 @@ mod tests {
         let proxies = Proxies::one("http://proxy.example").expect("a proxy");
         for name in ["a b.example", "a@b.example", "ä.example", "a%2fb"] {
             let address = format!("/dns4/{}/tcp/443/wss/p2p-websocket-star", name);
-            // Not all of them are addresses.
+            // Not all of these are valid addresses.
             let Ok(address) = StarAddr::from_wire(&address) else {
                 continue;
             };

@@ -1,6 +1,6 @@
-//! The clock, timers and tasks: Tokio's, or the browser's.
+//! The clock, timers and tasks of Tokio, or of the browser.
 //!
-//! Both have the same functions and types, so that nothing above has to know where it runs.
+//! Both have the same functions and types, so that the code above does not depend on the platform.
 
 #[cfg(target_arch = "wasm32")]
 mod browser;
@@ -14,19 +14,19 @@ pub(crate) use self::browser::{
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use self::native::{Changes, Handle, Timer, now, sleep_apart, timeout_at};
 
-/// What has changed.
+/// What has changed in the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
     not(target_arch = "wasm32"),
     expect(dead_code, reason = "only a browser tells")
 )]
 pub(crate) enum Changed {
-    /// The network, or what runs at all: a link that was there may be gone.
+    /// The network, or a freeze of the program: an open link may be lost.
     Network,
-    /// The page is seen again.
+    /// The page is visible again.
     Shown,
 }
 
-/// Something took too long.
+/// The deadline passed before the future was ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Elapsed;

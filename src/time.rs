@@ -1,16 +1,17 @@
-//! Bounds for durations that come from a configuration, so that no sum with a clock overflows and no timer spins.
+//! Bounds for durations that come from a configuration. With them no sum with a clock overflows, and no timer spins.
 
 use std::time::Duration;
 
-/// What is longer is cut to this, which is as good as never: 30 years. Clocks hold some of these added up.
+/// The longest duration: 30 years, which counts as never. Longer ones are shortened to it. A clock can represent a sum
+/// of several.
 pub(crate) const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-/// For how long something may take. Zero is over at once.
+/// Bounds the time that something may take. A timeout of zero ends at once.
 pub(crate) fn timeout(duration: Duration) -> Duration {
     duration.min(NEVER)
 }
 
-/// For what is repeated: at least `shortest`.
+/// Bounds the period of something that is repeated. It is at least `shortest`.
 pub(crate) fn interval(duration: Duration, shortest: Duration) -> Duration {
     duration.clamp(shortest, NEVER)
 }
@@ -25,7 +26,7 @@ mod tests {
     fn no_sum_with_the_longest_duration_overflows() {
         let longest = timeout(Duration::MAX);
         assert_eq!(longest, interval(Duration::MAX, Duration::ZERO));
-        // A peer's lifetime is three intervals, two of which may be added up.
+        // A peer's lifetime is three intervals, and two lifetimes may be added up.
         assert!(Instant::now().checked_add(longest * 6).is_some());
         let tokio = tokio::time::Instant::now();
         assert!(tokio.checked_add(longest * 6).is_some());

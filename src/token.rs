@@ -1,22 +1,22 @@
-//! What a rendezvous may ask for instead of a peer id that it knows: a secret that many share.
+//! Tokens: a shared secret that a rendezvous may require, instead of a known peer id.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use crate::address::Rendezvous;
 
-/// How many characters a token may have.
+/// The maximum number of characters in a token.
 const MAX: usize = 512;
 
-/// How many characters in a row tell something of a token.
+/// The number of consecutive characters that count as a leaked part of a token.
 #[cfg(not(target_arch = "wasm32"))]
 const PIECE: usize = 4;
 
-/// A secret that lets whoever knows it into a rendezvous: 1 to 512 visible ASCII characters.
+/// A secret that admits its holders to a rendezvous: 1 to 512 visible ASCII characters.
 ///
 /// `Debug` does not show it, and there is no `Display`.
 ///
-/// It cannot be compared, because that takes as long as the beginnings are the same, which tells a stranger how much of
-/// a guess is right. Compare hashes.
+/// Tokens cannot be compared. A comparison takes longer the more leading characters are equal, which would tell a
+/// stranger how much of a guess is right. Compare hashes instead.
 #[derive(Clone)]
 pub struct Token(Arc<str>);
 
@@ -24,11 +24,11 @@ pub struct Token(Arc<str>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// It is empty, too long, or has other characters than visible ones of ASCII.
+    /// The token is empty, too long, or contains characters other than visible ASCII ones.
     #[error("a token has 1 to 512 visible ASCII characters, and no space")]
     Form,
-    /// It is for a rendezvous to which there is no encryption, and which is not at a loopback address: whoever is on the
-    /// way could read it.
+    /// The token is for a rendezvous that is reached without encryption and is not at a loopback address. Anyone on the
+    /// path could read it.
     #[error(
         "a token goes to another machine over wss only: anybody on the way could read it \
          (without TLS, the address must have 127.0.0.1 or ::1, and no name)"
@@ -55,13 +55,13 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    /// The secret itself. It is not to be shown to anybody.
+    /// Returns the secret itself. It must not be shown to anyone.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// Whether a text has a piece of it that tells something, however the rest is written or cut.
+    /// Returns whether `text` contains a revealing part of the token, even if the rest is encoded or cut off.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn is_in(&self, text: &str) -> bool {
         let piece = PIECE.min(self.0.len());
@@ -73,7 +73,7 @@ impl Token {
         })
     }
 
-    /// As it is written in a URL.
+    /// Returns the token as it is written in a URL.
     #[cfg(any(test, target_arch = "wasm32"))]
     pub(crate) fn percent_encoded(&self) -> String {
         crate::percent::percent_encoded(&self.0)
@@ -85,10 +85,10 @@ impl Token {
 pub(crate) struct Tokens(Vec<(Rendezvous, Token)>);
 
 impl Tokens {
-    /// Has `token` sent to this rendezvous, instead of any other one.
+    /// Sets the token for this rendezvous. It replaces an earlier one, and is sent to no other rendezvous.
     ///
     /// # Errors
-    /// [`TokenError::Unencrypted`] if others could read it on its way.
+    /// [`TokenError::Unencrypted`] if others could read the token on the path.
     pub(crate) fn insert(
         &mut self,
         rendezvous: &Rendezvous,
@@ -102,14 +102,14 @@ impl Tokens {
         Ok(())
     }
 
-    /// The token for this rendezvous.
+    /// Returns the token for this rendezvous.
     pub(crate) fn of(&self, rendezvous: &Rendezvous) -> Option<&Token> {
         let mut known = self.0.iter();
         let found = known.find(|(known, _)| known.is_same(rendezvous));
         found.map(|(_, token)| token)
     }
 
-    /// How many there are.
+    /// Returns the number of tokens.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
@@ -183,7 +183,7 @@ mod tests {
             rendezvous("/dns4/star.example/tcp/443/wss"),
             rendezvous("/dns6/STAR.example/tcp/443/wss"),
             rendezvous("/dnsaddr/star.example/tcp/443/wss"),
-            // TLS has the server prove the name.
+            // TLS makes the server prove its name.
             sni("/ip4/192.0.2.1/tcp/443/tls/sni/star.example/ws"),
         ] {
             let found = tokens.of(&same).map(Token::reveal);

@@ -1,4 +1,4 @@
-//! libp2p's [`Transport`] over the links.
+//! libp2p's [`Transport`] on top of the links.
 
 mod dial;
 
@@ -29,22 +29,24 @@ use crate::{
     protocol::{session::Settings, stream::Budgets},
 };
 
-/// Events of the links that may wait for the transport to be polled, beside one of each link.
+/// The number of link events that may wait until the transport is polled, in addition to one for each link.
 const EVENTS: usize = 16;
 
 /// Reaches peers through websocket-star rendezvous.
 ///
-/// Listening on `/…/p2p-websocket-star` joins the rendezvous under this peer's id, which is proved
-/// with the key; peers there can then dial `/…/p2p-websocket-star/p2p/<this peer>`. Dialling such an
-/// address opens a link to its rendezvous, joins it if no listener did, and asks for the peer.
+/// Listening on `/…/p2p-websocket-star` joins the rendezvous under this node's peer id, which is proved with the key.
+/// Peers there can then dial `/…/p2p-websocket-star/p2p/<this peer>`. Dialling such an address opens a link to its
+/// rendezvous, joins it if no listener has, and dials the peer through it.
 ///
-/// * The listener's address is reported (`NewAddress`) once the join is acknowledged, with
-///   `/p2p/<this peer>` at its end. A link that is lost expires it, is reported as `ListenerError`,
-///   and is opened again with a growing wait in between; other listeners are not affected. Only what
-///   trying again cannot mend closes the listener: for example, a rendezvous with its challenge off.
-/// * All listeners and connections of one rendezvous share one WebSocket, which is closed after the
-///   last of them. Connections outlive their listener.
-/// * A dial does nothing until its future is polled, and dropping that cancels it.
+/// * The listener's address is reported (`NewAddress`) once the rendezvous acknowledges the join, with `/p2p/<this
+///   peer>` at its end. If the link is lost, the address expires, a `ListenerError` is reported, and the link is opened
+///   again after a growing wait; other listeners are not affected. A listener is closed only for errors that a retry
+///   cannot fix: for example, a rendezvous whose challenge is off.
+/// * All listeners and connections at one rendezvous share one WebSocket, which is closed after the last of them.
+///   Connections outlive their listener.
+/// * A dial does nothing until its future is polled. Dropping the future cancels the dial.
+///
+/// Connections are not encrypted, authenticated or multiplexed; upgrade them:
 ///
 /// Connections are neither encrypted nor authenticated nor multiplexed; upgrade them:
 ///
@@ -72,16 +74,18 @@ const EVENTS: usize = 16;
 /// # }
 /// ```
 ///
-/// Natively, it must be polled, and its dials awaited, in a Tokio runtime with time and IO enabled;
-/// [`Error::NoRuntime`] says so otherwise. In a browser nothing is needed. [`LinkError::TaskEnded`](crate::error::LinkError::TaskEnded) closes listeners
-/// whose runtime is gone.
+/// Natively, the transport must be polled, and its dials awaited, in a Tokio runtime with time and IO enabled;
+/// otherwise they fail with [`Error::NoRuntime`]. In a browser no runtime is needed. If the runtime of a listener is
+/// gone, the listener is closed with [`LinkError::TaskEnded`](crate::error::LinkError::TaskEnded).
 ///
 /// # Beside other transports
-/// * `SwarmBuilder::with_dns` resolves names for every transport built before it, this one too. It finds the name
-///   that was meant, by its listeners, by what was discovered, and by what the [`Behaviour`](crate::Behaviour) has seen the swarm dial. Without
-///   any of these, a name for TLS can be given apart: `/ip4/192.0.2.1/tcp/443/tls/sni/star.example/ws/p2p-websocket-star`.
-/// * Composed by hand, this transport goes before one that takes every address, as the DNS transport does:
-///   `star.or_transport(dns)`, or `dns::Transport::system(tcp.or_transport(star))`. After `dns.or_transport(…)` no dial reaches it.
+/// * `SwarmBuilder::with_dns` resolves names for every transport built before it, including this one. The transport
+///   finds the original name through its listeners, the discovered addresses, and the dials of the swarm that the
+///   [`Behaviour`](crate::Behaviour) has seen. Without any of these, the address can give a name for TLS:
+///   `/ip4/192.0.2.1/tcp/443/tls/sni/star.example/ws/p2p-websocket-star`.
+/// * If you compose transports by hand, put this one before a transport that accepts every address, as the DNS
+///   transport does: `star.or_transport(dns)`, or `dns::Transport::system(tcp.or_transport(star))`. With
+///   `dns.or_transport(…)` no dial reaches it.
 /// * Circuits through a relay that is reached through a rendezvous are left to the relay's transport, in any order.
 pub struct WebSocketStarTransport {
     local_peer: PeerId,
@@ -93,7 +97,8 @@ pub struct WebSocketStarTransport {
     activity: Arc<crate::activity::Activity>,
     metrics: Metrics,
     listeners: HashMap<ListenerId, Listener>,
-    /// Listeners whose link was not told yet: that takes a runtime, which polling has for certain.
+    /// Listeners whose link does not know of them yet. To start a link takes a runtime, and only `poll` is sure to run
+    /// in one.
     starting: VecDeque<ListenerId>,
     events: VecDeque<Event>,
     waker: Option<Waker>,
@@ -107,8 +112,8 @@ struct Listener {
 }
 
 impl WebSocketStarTransport {
-    /// A transport that joins as the peer of `keypair`: an Ed25519, secp256k1 or RSA key. No
-    /// published rendezvous knows ECDSA keys.
+    /// Creates a transport that joins as the peer of `keypair`, which is an Ed25519, secp256k1 or RSA key. No published
+    /// rendezvous supports ECDSA keys.
     pub fn new(keypair: &Keypair, config: Config) -> Self {
         let local_peer = keypair.public().to_peer_id();
         let (announcer, discovery) = discovery::channel(
@@ -164,18 +169,18 @@ impl WebSocketStarTransport {
         }
     }
 
-    /// The peers at all rendezvous that this transport is joined to, as they come and go. Give it to
-    /// a [`Behaviour`](crate::Behaviour), or use it as a stream.
+    /// Returns a subscription to the peers at all rendezvous that this transport has joined, as they come and go. Give it
+    /// to a [`Behaviour`](crate::Behaviour), or use it as a stream.
     pub fn discovery(&self) -> Discovery {
         self.announcer.subscribe()
     }
 
-    /// What the transport counts, to be looked at later: a swarm takes the transport itself.
+    /// Returns a handle to the transport's counters, for use after a swarm has taken the transport.
     pub fn metrics(&self) -> Metrics {
         self.metrics.clone()
     }
 
-    /// What the transport has done so far.
+    /// Returns what the transport has done so far.
     pub fn snapshot(&self) -> Snapshot {
         self.metrics.snapshot()
     }
@@ -209,14 +214,14 @@ impl WebSocketStarTransport {
             } => {
                 #[cfg(feature = "direct")]
                 let connection = connection.counted(self.activity.of(from));
-                // Of a listener that was removed, the connection is dropped, and so reset.
+                // The connection of a removed listener is dropped, and so reset.
                 if let Some(listener) = self.listeners.get(&listener_id) {
                     self.events.push_back(TransportEvent::Incoming {
                         listener_id,
                         upgrade: std::future::ready(Ok(connection)),
                         local_addr: listener.address.to_multiaddr(),
-                        // As libp2p's relay has it: the rendezvous' host and port are not the peer's, and
-                        // address translation would take them for such.
+                        // The same form as libp2p's relay uses. The host and port of the rendezvous are not the peer's,
+                        // and address translation would treat them as the peer's.
                         send_back_addr: Multiaddr::empty().with(Protocol::P2p(from)),
                     });
                 }
@@ -236,10 +241,10 @@ impl WebSocketStarTransport {
         }
     }
 
-    /// Tells the links of listeners that are new.
+    /// Starts the links of new listeners.
     fn start_listeners(&mut self) {
         while let Some(id) = self.starting.pop_front() {
-            // It may have been removed before the first poll.
+            // The listener may have been removed before the first poll.
             if let Some(Listener { address, .. }) = self.listeners.get(&id)
                 && let Err(error) = self.links.listen(id, address.clone())
             {
@@ -287,7 +292,7 @@ impl Transport for WebSocketStarTransport {
             }));
         }
         if let Some(listener) = self.listeners.get(&id) {
-            // Two under one id could not be told apart, nor removed.
+            // Two listeners with one id could not be told apart or removed.
             let address = listener.address.to_multiaddr();
             return Err(TransportError::Other(Error::AlreadyListening(address)));
         }
@@ -330,7 +335,7 @@ impl Transport for WebSocketStarTransport {
         opts: DialOpts,
     ) -> Result<Self::Dial, TransportError<Self::Error>> {
         if opts.role.is_listener() {
-            // Hole punching makes no sense for what is relayed anyway.
+            // Hole punching is useless here, because the connection is relayed in any case.
             return Err(TransportError::MultiaddrNotSupported(addr));
         }
         let to = parse(&addr)?;
@@ -365,7 +370,7 @@ impl Transport for WebSocketStarTransport {
             }
             match self.link_events.poll_next_unpin(cx) {
                 Poll::Ready(Some(event)) => self.link_event(event),
-                // The transport itself holds a sender.
+                // `None` does not occur, because the transport itself holds a sender.
                 Poll::Ready(None) | Poll::Pending => break,
             }
         }

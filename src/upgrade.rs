@@ -1,4 +1,4 @@
-//! Upgrades that know where the connection goes to. libp2p's builder does not tell them.
+//! Upgrades that know the endpoint of their connection. libp2p's builder does not pass it on.
 
 use std::io;
 
@@ -14,7 +14,7 @@ use libp2p_identity::PeerId;
 use multiaddr::{Multiaddr, Protocol};
 use multistream_select::{dialer_select_proto, listener_select_proto};
 
-/// The peer that an address ends with.
+/// Returns the peer id at the end of an address.
 pub(crate) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     match address.iter().last() {
         Some(Protocol::P2p(peer)) => Some(peer),
@@ -22,7 +22,7 @@ pub(crate) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
     }
 }
 
-/// Negotiates one of the protocols of the upgrade, and carries that out.
+/// Negotiates one of the upgrade's protocols and carries it out.
 pub(crate) async fn apply<S, U, T, E>(io: S, endpoint: &ConnectedPoint, upgrade: U) -> io::Result<T>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -39,7 +39,7 @@ where
         }
     );
     let upgraded = if dialler {
-        // Not `V1Lazy`: the last protocol would be used before the other side has agreed to it.
+        // Not `V1Lazy`, which would use the last protocol before the other side has agreed to it.
         let (protocol, io) = dialer_select_proto(io, protocols, Version::V1)
             .await
             .map_err(io::Error::other)?;
@@ -59,8 +59,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut mplex = libp2p_mplex::Config::default();
-    // There is no flow control: a full stream either loses its data or holds up the others. The default
-    // of 128 would refuse streams of JavaScript nodes, which know no limit.
+    // mplex has no flow control: a full stream either loses its data or blocks the other streams. The default of 128
+    // streams would refuse streams of JavaScript nodes, which have no limit.
     mplex
         .set_max_buffer_behaviour(libp2p_mplex::MaxBufferBehaviour::Block)
         .set_max_num_streams(1024);

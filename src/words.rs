@@ -1,14 +1,14 @@
-//! Words from outside, as they may be shown.
+//! Text from outside, made safe to display.
 //!
-//! What a peer, a server, a proxy or a resolver says ends up in errors and log lines, and from there on terminals
-//! and in log files. There it must not be able to begin a line of its own, or to command the terminal.
+//! Text from a peer, a server, a proxy or a resolver ends up in errors and log lines, and from there on terminals and
+//! in log files. There it must not be able to start a new line or to control the terminal.
 
 use std::fmt::{self, Display, Write as _};
 
-/// How much is shown, in bytes.
+/// The number of bytes that are shown.
 const MAX: usize = 512;
 
-/// Shows what comes from outside in one line: with everything escaped that is not printable, backslashes too, and cut
+/// Shows text from outside in one line. It escapes everything that is not printable, and backslashes, and cuts the text
 /// after 512 bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Words<T>(pub(crate) T);
@@ -27,13 +27,13 @@ impl<T: Display> Display for Words<T> {
     }
 }
 
-/// Whether nothing in `text` would be escaped.
+/// Returns whether nothing in `text` would be escaped.
 #[cfg(feature = "rendezvous-server")]
 pub(crate) fn is_plain(text: &str) -> bool {
     text.chars().all(|c| escape(c).eq([c]))
 }
 
-/// Escapes and cuts what is written to it.
+/// Escapes what is written to it, and cuts it after `room` bytes.
 struct Line<'a, 'b> {
     to: &'a mut fmt::Formatter<'b>,
     room: usize,
@@ -59,7 +59,7 @@ impl fmt::Write for Line<'_, '_> {
 }
 
 fn escape(c: char) -> impl Iterator<Item = char> + Clone {
-    // They end nothing here.
+    // Quotes are not escaped, because they end nothing here.
     let is_plain = matches!(c, '"' | '\'');
     let escaped = (!is_plain).then(|| c.escape_debug());
     is_plain

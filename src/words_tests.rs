@@ -6,7 +6,8 @@ use crate::{
     error::{DialError, Error, JoinError, LinkError, ProtocolError, StreamError, UpgradeError},
 };
 
-/// Ends its line, forges one, moves the cursor, rings, turns the direction, hides, and does not end.
+/// Text that ends its line, forges a log line, moves the cursor, rings the bell, reverses the text direction and hides
+/// characters.
 const ROGUE: &str = "no\r\n2031-01-01 INFO forged\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m\0\u{8}\u{7f}\
     \u{85}\u{2028}\u{2029}\u{202e}\u{2066}\u{200b}\u{feff}\u{e000}\\n\"'é";
 
@@ -47,7 +48,7 @@ fn is_tame(text: &str) -> bool {
     text.chars().all(|c| !c.is_control() && !hidden.contains(c))
 }
 
-/// Each kind of error that quotes somebody.
+/// One error of each kind that contains text from others.
 fn errors(said: &str) -> Vec<Error> {
     let text = || said.to_owned();
     let io = || Arc::new(io::Error::other(text()));

@@ -1,14 +1,14 @@
-//! What a name of a host is.
+//! The check for valid host names.
 
-/// The longest name and the longest label, in bytes: RFC 1035, section 2.3.4.
+/// The longest name and the longest label, in bytes (RFC 1035, section 2.3.4).
 const MAX_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
 
-/// Whether `name` may be that of a host: labels of letters, digits, hyphens and underscores with dots between them, and
-/// perhaps one at the end.
+/// Returns whether `name` is a valid host name: labels of letters, digits, hyphens and underscores, separated by dots,
+/// with an optional dot at the end.
 ///
-/// More than host names of RFC 1123: underscores are in use, and letters of any script are, where
-/// the resolver translates them. Whoever has a name with other characters writes it as `xn--…`.
+/// This allows more than the host names of RFC 1123. Underscores are in use, and so are letters of any script, where
+/// the resolver translates them. A name with other characters has to be written as `xn--…`.
 pub(crate) fn is_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     name.len() <= MAX_NAME && name.split('.').all(is_label)

@@ -1,4 +1,4 @@
-//! Rendezvous: where a link leads.
+//! Rendezvous: the server that a link connects to.
 
 use std::{
     fmt,
@@ -7,7 +7,7 @@ use std::{
 
 use multiaddr::{Multiaddr, Protocol};
 
-/// The host of a rendezvous. Of an address, names are in small letters (ASCII), without a dot at the end.
+/// The host of a rendezvous. In an address, names are in lower case (ASCII) and have no trailing dot.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {
     /// `/ip4`
@@ -49,7 +49,7 @@ impl Host {
         }
     }
 
-    /// With its name as [`plain`] has it.
+    /// Returns the same host, with its name normalised by [`plain`].
     fn with_plain_name(&self) -> Self {
         match self {
             Self::Ip4(_) | Self::Ip6(_) => self.clone(),
@@ -59,7 +59,7 @@ impl Host {
         }
     }
 
-    /// The same family under `name`.
+    /// Returns a DNS host of the same family, with this name.
     fn named(&self, name: &str) -> Self {
         let name = name.to_owned();
         match self {
@@ -70,7 +70,7 @@ impl Host {
         }
     }
 
-    /// The DNS name, if it is one.
+    /// Returns the DNS name, if the host is a name.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Ip4(_) | Self::Ip6(_) => None,
@@ -80,7 +80,7 @@ impl Host {
         }
     }
 
-    /// The IP address, if it is one.
+    /// Returns the IP address, if the host is an address.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::Ip4(ip) => Some((*ip).into()),
@@ -90,14 +90,15 @@ impl Host {
     }
 }
 
-/// DNS does not tell apart small and capital letters (RFC 4343), and a dot at the end says only that nothing follows.
+/// Normalises a name. DNS does not distinguish lower and upper case (RFC 4343), and a trailing dot only says that
+/// nothing follows.
 fn plain(name: &str) -> String {
     let name = name.strip_suffix('.').unwrap_or(name);
     name.to_ascii_lowercase()
 }
 
 impl fmt::Display for Host {
-    /// As a URL writes it: IPv6 in brackets.
+    /// Writes the host as in a URL, with IPv6 addresses in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip4(ip) => ip.fmt(f),
@@ -109,45 +110,46 @@ impl fmt::Display for Host {
     }
 }
 
-/// One rendezvous: scheme, host, port, and the name for TLS where it is not the host. One link leads to each.
+/// One rendezvous: scheme, host, port, and the name for TLS if it differs from the host. Each rendezvous has one link.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Rendezvous {
     pub(super) host: Host,
     pub(super) port: u16,
     pub(super) secure: bool,
-    /// Of `/tls/sni/<name>`.
+    /// The name of `/tls/sni/<name>`.
     pub(super) sni: Option<String>,
 }
 
 impl Rendezvous {
-    /// The host to connect to.
+    /// Returns the host to connect to.
     pub fn host(&self) -> &Host {
         &self.host
     }
 
-    /// The TCP port.
+    /// Returns the TCP port.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Whether the WebSocket runs over TLS (`wss`).
+    /// Returns whether the WebSocket runs over TLS (`wss`).
     pub fn is_secure(&self) -> bool {
         self.secure
     }
 
-    /// The name of the server: that of `/tls/sni/<name>`, or else the host's. None for an IP address.
+    /// Returns the name of the server: the name of `/tls/sni/<name>`, or else the name of the host. `None` for an IP
+    /// address.
     ///
-    /// Its certificate must be for this name, and HTTP asks for this host.
+    /// The server's certificate must be valid for this name, and HTTP requests name this host.
     pub fn server_name(&self) -> Option<&str> {
         self.sni.as_deref().or_else(|| self.host.name())
     }
 
-    /// The name of `/tls/sni/<name>`, if it has one.
+    /// Returns the name of `/tls/sni/<name>`, if there is one.
     pub fn sni(&self) -> Option<&str> {
         self.sni.as_deref()
     }
 
-    /// With names as they are compared, however they were written.
+    /// Returns the same rendezvous with normalised names, so that different spellings compare as equal.
     pub(super) fn with_plain_names(&self) -> Self {
         Self {
             host: self.host.with_plain_name(),
@@ -157,14 +159,16 @@ impl Rendezvous {
         }
     }
 
-    /// Whether both have one name, port and scheme, whatever the families or addresses to connect to.
+    /// Returns whether both have the same server name, port and scheme, even if they connect to different families or
+    /// addresses.
     pub(crate) fn is_same_server(&self, other: &Self) -> bool {
         self.is_same_endpoint(other)
             && self.server_name().is_some()
             && self.server_name() == other.server_name()
     }
 
-    /// Whether both have one name, or neither has one and both have one address; with one port and scheme.
+    /// Returns whether both have the same port and scheme, and either the same server name or, if neither has a name,
+    /// the same address.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.is_same_endpoint(other)
             && match (self.server_name(), other.server_name()) {
@@ -173,17 +177,18 @@ impl Rendezvous {
             }
     }
 
-    /// Whether it is on this machine for certain: at a loopback address. What a name leads to is up to the resolver.
+    /// Returns whether the rendezvous is certainly on this machine, at a loopback address. A name is not checked,
+    /// because the resolver decides where it leads.
     pub(crate) fn is_loopback(&self) -> bool {
         self.host.ip().is_some_and(|ip| ip.is_loopback())
     }
 
-    /// Whether both have one port and scheme, so that one may be the other under another host.
+    /// Returns whether both have the same port and scheme, so that one may be the other under another host.
     pub(crate) fn is_same_endpoint(&self, other: &Self) -> bool {
         (self.port, self.secure) == (other.port, other.secure)
     }
 
-    /// The base of addresses at this rendezvous in the libp2p form.
+    /// Returns the base of addresses at this rendezvous, in the libp2p form.
     pub(super) fn to_multiaddr(&self) -> Multiaddr {
         let base = Multiaddr::empty()
             .with(self.host.to_protocol())
@@ -199,8 +204,8 @@ impl Rendezvous {
         base.with(Protocol::P2pWebSocketStar)
     }
 
-    /// The base of addresses at this rendezvous in the wire form. The deployed peers know no
-    /// `/tls/sni`: the name takes the host's place.
+    /// Returns the base of addresses at this rendezvous, in the wire form. The deployed peers do not know `/tls/sni`,
+    /// so the name replaces the host.
     pub(super) fn to_wire(&self) -> String {
         let named = self.sni.as_deref().map(|sni| self.host.named(sni));
         let plain = Self {
@@ -214,7 +219,7 @@ impl Rendezvous {
 }
 
 impl fmt::Display for Rendezvous {
-    /// The URL without a path, with the server's name; a scheme's default port is left out.
+    /// Writes the URL without a path, with the name of the server. The default port of the scheme is left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, default_port) = if self.secure {
             ("wss", 443)

@@ -1,4 +1,4 @@
-//! Keeps another behaviour's idea of addresses apart from websocket-star.
+//! A wrapper that hides websocket-star addresses from another behaviour.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -16,18 +16,18 @@ use multiaddr::{Multiaddr, Protocol};
 
 use crate::words::Words;
 
-/// A behaviour, in practice `identify::Behaviour`, that makes nothing of what is observed through a rendezvous.
+/// Wraps a behaviour, in practice `identify::Behaviour`, and discards the addresses that it observes through a
+/// rendezvous.
 ///
-/// identify takes the address at which a peer sees this node for a candidate of its own, and puts the
-/// observed host together with the ports of its TCP listeners. Through a rendezvous that goes wrong
-/// both ways: a peer sees the rendezvous' host and port, and a listener at a rendezvous has the
-/// rendezvous' port, not one of this node's. What comes of it are candidates at which nobody listens, which
-/// autonat probes and dcutr dials.
+/// identify treats the address at which a peer sees this node as a candidate for one of its own addresses. It combines
+/// the observed host with the ports of its TCP listeners. Through a rendezvous, both are wrong: a peer sees the host
+/// and port of the rendezvous, and a listener at a rendezvous has the port of the rendezvous, not one of this node's.
+/// The resulting candidates have no listener, but autonat probes them and dcutr dials them.
 ///
-/// With this around it, the behaviour is not told of listen addresses at rendezvous, nor of circuits whose relay is
-/// reached there. (It tells peers of them all the same: the [`Behaviour`](crate::Behaviour) and the relay's client confirm
-/// them as external addresses.) Candidates that it draws from connections through a rendezvous are dropped. All else
-/// passes.
+/// The guard does not pass on listen addresses at rendezvous, nor those of circuits whose relay is reached there.
+/// (identify still advertises them to peers, because the [`Behaviour`](crate::Behaviour) and the relay client confirm
+/// them as external addresses.) The guard drops candidates that come from connections through a rendezvous. It passes
+/// on everything else.
 ///
 /// ```
 /// use libp2p::{identify, swarm::NetworkBehaviour};
@@ -42,17 +42,18 @@ use crate::words::Words;
 #[derive(Debug)]
 pub struct AddressGuard<B: NetworkBehaviour> {
     inner: B,
-    /// Connections through a rendezvous.
+    /// The connections that go through a rendezvous.
     star: HashSet<ConnectionId>,
-    /// What handlers have said and `inner` has not heard yet, one at a time: what it does next comes of that. The
-    /// swarm polls this before it asks handlers for more.
+    /// Events from handlers that `inner` has not received yet. They are passed on one at a time, so that the next
+    /// action of `inner` can be attributed to the last event. The swarm polls this behaviour before it asks handlers
+    /// for more.
     heard: VecDeque<(PeerId, ConnectionId, THandlerOutEvent<B>)>,
-    /// The event that `inner` deals with came through a rendezvous.
+    /// Whether the event that `inner` is processing came through a rendezvous.
     through_star: bool,
 }
 
 impl<B: NetworkBehaviour> AddressGuard<B> {
-    /// Guards `inner`.
+    /// Creates a guard around `inner`.
     pub fn new(inner: B) -> Self {
         Self {
             inner,
@@ -62,19 +63,19 @@ impl<B: NetworkBehaviour> AddressGuard<B> {
         }
     }
 
-    /// The guarded behaviour.
+    /// Returns the guarded behaviour.
     pub fn get_ref(&self) -> &B {
         &self.inner
     }
 
-    /// The guarded behaviour, for example to push with identify.
+    /// Returns the guarded behaviour for changes, for example to push with identify.
     pub fn get_mut(&mut self) -> &mut B {
         &mut self.inner
     }
 }
 
 impl<B: NetworkBehaviour> AddressGuard<B> {
-    /// Nothing of a connection is heard after its end.
+    /// Passes on all waiting events of a connection. After its end, `inner` must receive no event of it.
     fn hear_all_of(&mut self, connection: ConnectionId) {
         let heard = std::mem::take(&mut self.heard);
         for (peer, id, event) in heard {
@@ -88,7 +89,7 @@ impl<B: NetworkBehaviour> AddressGuard<B> {
     }
 }
 
-/// Whether the connection goes through a rendezvous; by the local address where it was not dialled.
+/// Returns whether a connection goes through a rendezvous. For an incoming connection, the local address decides.
 fn is_star(endpoint: &ConnectedPoint) -> bool {
     match endpoint {
         ConnectedPoint::Dialer { address, .. } => leads_through_star(address),
@@ -96,7 +97,7 @@ fn is_star(endpoint: &ConnectedPoint) -> bool {
     }
 }
 
-/// Whether the address has a rendezvous in it. A circuit has, too, if its relay is reached at one.
+/// Returns whether the address contains a rendezvous. This includes circuits whose relay is reached at a rendezvous.
 fn leads_through_star(address: &Multiaddr) -> bool {
     address
         .iter()
@@ -216,7 +217,7 @@ mod tests {
 
     use super::*;
 
-    /// The listen addresses that it has been told of.
+    /// Records the listen addresses that it receives.
     #[derive(Default)]
     struct Told(Vec<Multiaddr>);
 
@@ -270,7 +271,7 @@ mod tests {
         }
     }
 
-    /// identify takes each listen address for one with a TCP port of this host.
+    /// identify treats each listen address as one with a TCP port of this host.
     #[test]
     fn listen_addresses_that_lead_through_a_rendezvous_are_not_told() {
         let peer = PeerId::random();

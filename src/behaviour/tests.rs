@@ -22,7 +22,7 @@ use super::*;
 use crate::discovery::{Announcer, Place, channel};
 
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Far more than is needed: only a failing test waits as long.
+/// Far more than needed. Only a failing test waits this long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn swarm<B: NetworkBehaviour>(behaviour: impl FnOnce(PeerId) -> B) -> Swarm<B> {
@@ -63,7 +63,7 @@ async fn listening_swarm() -> (Swarm<dummy::Behaviour>, Multiaddr) {
     }
 }
 
-/// Each address is at a rendezvous of its own.
+/// Announces each address at a rendezvous of its own.
 fn announce(announcer: &Announcer, peer: PeerId, address: Multiaddr) {
     let host: String = address.to_string().replace('/', "");
     let star = format!("/dns4/{host}/tcp/80/ws/p2p-websocket-star");
@@ -196,7 +196,7 @@ async fn a_flood_of_peers_lets_the_swarm_turn_to_its_connections() {
                 assert_eq!(wakes.0.load(Ordering::Relaxed), yields, "it asks for more");
             }
         }
-        // Each address is reported twice, to the user and to the other behaviours.
+        // Each address is reported twice: to the user and to the other behaviours.
         assert!(in_a_row <= 2 * BURST);
     }
     assert_eq!(yields, 1_000 / BURST);

@@ -1,4 +1,4 @@
-//! The way back to a rendezvous, for peers whose direct connection is lost.
+//! The return to a rendezvous, for peers whose direct connection is lost.
 
 use std::{collections::HashMap, error::Error, io, time::Duration};
 
@@ -7,9 +7,11 @@ use libp2p_swarm::{ConnectionError, ConnectionId};
 use multiaddr::Multiaddr;
 use web_time::Instant;
 
-/// The peer that has dialled through the rendezvous does so again at once, the other one later if it has not.
+/// The peer that had dialled through the rendezvous dials again at once. The other one dials this much later, if it is
+/// still not connected.
 const SECOND: Duration = Duration::from_secs(1);
-/// Between the first two attempts; twice as long each further time. The link to the rendezvous may have to be opened again first.
+/// The wait between the first two attempts, which doubles each time. The link to the rendezvous may have to be opened
+/// again first.
 const AGAIN: Duration = Duration::from_secs(2);
 const ATTEMPTS: u8 = 6;
 
@@ -32,7 +34,7 @@ impl Back {
         }
     }
 
-    /// Whether an attempt is due.
+    /// Returns whether an attempt is due.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.dialling.is_none() && now >= self.at
     }
@@ -42,7 +44,7 @@ impl Back {
         self.left -= 1;
     }
 
-    /// The dial has failed. Tells whether there will be another one.
+    /// Notes that the dial has failed. Returns whether there will be another one.
     pub(super) fn failed(&mut self, now: Instant) -> bool {
         self.dialling = None;
         self.at = now + AGAIN * 2_u32.pow(u32::from(ATTEMPTS - 1 - self.left));
@@ -50,13 +52,14 @@ impl Back {
     }
 }
 
-/// Peers whose losses are remembered.
+/// The number of peers whose losses are remembered.
 const MAX_LOSSES: usize = 1024;
-/// No new upgrade after the first loss for so long; twice as long after each further one.
+/// The time without a new upgrade after the first loss. It doubles after each further loss.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
-/// Direct connections that did not last, so that no peer goes to and fro all the time.
+/// Losses of direct connections. They delay the next upgrade, so that no peer switches between both kinds of connection
+/// all the time.
 #[derive(Debug, Default)]
 pub(super) struct Losses(HashMap<PeerId, Loss>);
 
@@ -80,14 +83,14 @@ impl Losses {
         self.0.insert(peer, Loss { wait, until });
     }
 
-    /// Until when no upgrade is to begin.
+    /// Returns the time before which no upgrade may begin, if it has not passed.
     pub(super) fn wait_for(&self, peer: &PeerId, now: Instant) -> Option<Instant> {
         let until = self.0.get(peer)?.until;
         (now < until).then_some(until)
     }
 }
 
-/// Whether a connection ended because its path is gone, and not because one of the peers wanted it to end.
+/// Returns whether a connection ended because its path is lost, and not because one of the peers closed it.
 pub(super) fn is_loss(cause: Option<&ConnectionError>) -> bool {
     let Some(ConnectionError::IO(error)) = cause else {
         return false;

@@ -1,4 +1,4 @@
-//! Which addresses lead to a node directly: those that this one tells, and those that it dials.
+//! The addresses that lead directly to a node: those that this node sends, and those that it dials.
 
 use std::{collections::VecDeque, net::IpAddr};
 
@@ -6,35 +6,36 @@ use multiaddr::{Multiaddr, Protocol};
 
 use crate::link::embedded_v4;
 
-/// So many addresses are told to a peer, and dialled for one: as many as a swarm dials at a time.
+/// The maximum number of addresses sent to a peer, and dialled for a peer. A swarm dials as many at the same time.
 const MAX_TOLD: usize = 8;
-/// So many of them are such as are confirmed, and as others have seen: whoever this node is connected with can say that it has seen another one.
+/// The maximum number of confirmed addresses, and of observed addresses. It is small because every connected peer can
+/// claim to have observed another address.
 const MAX_OF_OTHERS: usize = 3;
-/// So many listen addresses are remembered.
+/// The maximum number of remembered listen addresses.
 const MAX_LISTENED: usize = 16;
 
 /// The addresses at which this node may be reached directly.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
-    /// Tested, or given by the application; the newest first.
+    /// Addresses that were tested or that the application has set, the newest first.
     confirmed: VecDeque<Multiaddr>,
-    /// As others see this node, the newest first.
+    /// Addresses at which others see this node, the newest first.
     observed: VecDeque<Multiaddr>,
     listened: Vec<Multiaddr>,
 }
 
 impl Candidates {
-    /// Others see this node at `address`. Tells whether that is new.
+    /// Notes that others see this node at `address`. Returns whether that is new.
     pub(super) fn observed(&mut self, address: &Multiaddr) -> bool {
         is_direct(address, true) && put_first(&mut self.observed, address)
     }
 
-    /// This node is certainly reached at `address`. Tells whether that is new.
+    /// Notes that this node can be reached at `address`. Returns whether that is new.
     pub(super) fn confirmed(&mut self, address: &Multiaddr) -> bool {
         is_direct(address, true) && put_first(&mut self.confirmed, address)
     }
 
-    /// This node listens at `address`. Tells whether that is new.
+    /// Notes that this node listens at `address`. Returns whether that is new.
     pub(super) fn listened(&mut self, address: &Multiaddr) -> bool {
         let new = is_direct(address, true)
             && self.listened.len() < MAX_LISTENED
@@ -45,14 +46,14 @@ impl Candidates {
         new
     }
 
-    /// This node is no longer to be found at `address`.
+    /// Notes that this node can no longer be reached at `address`.
     pub(super) fn expired(&mut self, address: &Multiaddr) {
         self.confirmed.retain(|known| known != address);
         self.observed.retain(|known| known != address);
         self.listened.retain(|known| known != address);
     }
 
-    /// What to tell a peer, the best first.
+    /// Returns the addresses to send to a peer, the best first.
     pub(super) fn to_tell(&self, loopback: bool) -> Vec<Multiaddr> {
         let mut told: Vec<Multiaddr> = Vec::new();
         let of_others = self.confirmed.iter().chain(&self.observed);
@@ -66,7 +67,7 @@ impl Candidates {
     }
 }
 
-/// Puts an address in front, and drops the oldest ones. Tells whether it is new.
+/// Puts an address in front, and removes the oldest ones. Returns whether it is new.
 fn put_first(addresses: &mut VecDeque<Multiaddr>, address: &Multiaddr) -> bool {
     let known = addresses.iter().position(|known| known == address);
     if let Some(known) = known {
@@ -77,15 +78,15 @@ fn put_first(addresses: &mut VecDeque<Multiaddr>, address: &Multiaddr) -> bool {
     known.is_none()
 }
 
-/// Of the addresses that a peer has told, those that are dialled.
+/// Returns the addresses that are dialled, out of those that a peer has sent.
 pub(super) fn to_dial(told: &[Multiaddr], loopback: bool) -> Vec<Multiaddr> {
     let direct = told.iter().filter(|address| is_direct(address, loopback));
     direct.take(MAX_TOLD).cloned().collect()
 }
 
-/// Whether an address is one of a host, by its IP address, at which something may be reached directly. Names are
-/// not: a stranger could have this node look them up. Nor is what leads to this machine itself, unless `loopback` is
-/// asked for, to a group of hosts, or to what clouds have at link-local addresses.
+/// Returns whether an address begins with the IP address of a host that may be reached directly. Names are refused,
+/// because a stranger could make this node look them up. Also refused are addresses of this machine itself, unless
+/// `loopback` is set, addresses of groups of hosts, and link-local addresses, at which clouds run internal services.
 fn is_direct(address: &Multiaddr, loopback: bool) -> bool {
     let mut parts = address.iter();
     let ip = match parts.next() {

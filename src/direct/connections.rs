@@ -1,4 +1,4 @@
-//! Connections that come and go: which there are, which handler each has, and what that means for the others with the peer.
+//! The connections of each peer, their handlers, and the effect of a new or closed connection on the others.
 
 use std::time::Duration;
 
@@ -22,11 +22,11 @@ use super::{
 };
 use crate::{StarAddr, runtime::now};
 
-/// See `crosses`.
+/// The wait of [`Behaviour::crosses`].
 const CROSSED: Duration = Duration::from_millis(500);
 
 impl Behaviour {
-    /// The handler of a new connection.
+    /// Creates the handler of a new connection.
     pub(super) fn handler(
         &mut self,
         peer: PeerId,
@@ -34,7 +34,7 @@ impl Behaviour {
         endpoint: &ConnectedPoint,
     ) -> THandler<Self> {
         if let Some(star) = leads_to(endpoint) {
-            // What begins later finds the other node's handler ready.
+            // An upgrade that is delayed begins when the other node's handler is ready.
             let begun = match self.crosses(peer, endpoint) {
                 Some(_) => None,
                 None => self.begun(peer, id, endpoint, star.rendezvous().is_loopback()),
@@ -48,7 +48,7 @@ impl Behaviour {
         let probed = !endpoint.is_relayed() && self.peers.contains_key(&peer);
         Either::Right(if probed {
             let address = endpoint.get_remote_address();
-            // It never refuses.
+            // This never fails.
             let handler = self
                 .probes
                 .handle_established_inbound_connection(id, peer, address, address);
@@ -60,9 +60,9 @@ impl Behaviour {
         })
     }
 
-    /// How long this node waits before it leads an upgrade beside another connection through a rendezvous with the same peer, which
-    /// may be upgraded meanwhile. If both nodes have dialled, each leads on one of them, and two upgrades at once get in each
-    /// other's way.
+    /// Returns how long this node waits before it leads an upgrade, if there is another connection through a rendezvous
+    /// with the same peer, which may be upgraded in the meantime. If both nodes have dialled, each of them leads on one
+    /// connection, and two simultaneous upgrades would disturb each other.
     fn crosses(&self, peer: PeerId, endpoint: &ConnectedPoint) -> Option<Duration> {
         let others = self
             .peers
@@ -76,7 +76,8 @@ impl Behaviour {
         (others && endpoint.is_listener()).then_some(wait)
     }
 
-    /// An upgrade that can begin on the connection: there is something to tell, and no loss to wait for.
+    /// Creates the dcutr of an upgrade and its handler. Returns `None` if no upgrade may begin now: because there is a
+    /// direct connection, because there is no address to send, or because a recent loss delays it.
     pub(super) fn begun(
         &self,
         peer: PeerId,
@@ -159,7 +160,7 @@ impl Behaviour {
         let first = known.directs.is_empty();
         known.directs.insert(id, Direct::new(now()));
         known.watch(now());
-        // What is still being tried would be one connection more.
+        // An attempt in progress would only result in one more connection.
         known.stars.values_mut().for_each(Upgrade::succeeded);
         if known.stars.is_empty() {
             self.taken_over(peer);
@@ -173,7 +174,7 @@ impl Behaviour {
         self.look_soon();
     }
 
-    /// The peer's direct connections are the only ones.
+    /// Notes that the peer has only direct connections now.
     fn taken_over(&mut self, peer: PeerId) {
         let Some(known) = self.peers.get_mut(&peer) else {
             return;
@@ -210,7 +211,7 @@ impl Behaviour {
         } else if let Some(direct) = known.directs.remove(&id)
             && known.directs.is_empty()
         {
-            // Not all transports tell in a way that can be told apart that a path is gone.
+            // Not all transports report a lost path with an error that can be distinguished from others.
             let unanswered = direct.is_overdue(now(), 2 * self.probe_interval);
             let lost = match closed.cause {
                 Some(ConnectionError::IO(_)) => unanswered || is_loss(closed.cause),
@@ -221,7 +222,8 @@ impl Behaviour {
         self.forget_if_gone(peer);
     }
 
-    /// A connection has ended that may have been a direct one that was there first.
+    /// Removes a closed connection from the direct connections that were there first. Upgrades can begin when the last
+    /// of these has ended.
     fn other_closed(&mut self, peer: PeerId, id: ConnectionId) {
         let Some(others) = self.others.get_mut(&peer) else {
             return;
@@ -241,7 +243,8 @@ impl Behaviour {
 
     pub(super) fn direct_ended(&mut self, peer: PeerId, lost: bool, alone: bool) {
         let now = now();
-        // One that ends before it has taken over would do so again.
+        // A direct connection that ends before it has taken over also counts, because the next one would probably end
+        // in the same way.
         self.losses.add(peer, now);
         if lost {
             tracing::debug!(%peer, "the direct connection is lost");
@@ -267,7 +270,7 @@ impl Behaviour {
     }
 }
 
-/// Where a peer is to be dialled that is connected through a rendezvous.
+/// Returns the address at which to dial a peer that is connected through a rendezvous.
 fn leads_to(endpoint: &ConnectedPoint) -> Option<StarAddr> {
     match endpoint {
         ConnectedPoint::Dialer { address, .. } => StarAddr::try_from(address).ok(),

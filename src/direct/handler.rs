@@ -1,4 +1,5 @@
-//! What happens on one connection through a rendezvous: the handshake of an upgrade, and whether any stream is open.
+//! The handler of one connection through a rendezvous: it runs the handshake of an upgrade, and observes whether any
+//! stream is open.
 
 use std::{
     fmt,
@@ -20,28 +21,29 @@ use web_time::Instant;
 
 use crate::runtime::{Timer, now};
 
-/// The handler that dcutr makes for a connection that it takes for a relayed one.
+/// The handler that dcutr creates for a connection that it considers relayed.
 type Inner = THandler<dcutr::Behaviour>;
 
-/// So many handshakes of the other node are dealt with on one connection. dcutr counts them in one byte, and keeps something of each.
+/// The number of handshakes of the other node that are processed on one connection. dcutr counts them in one byte, and
+/// keeps some state for each.
 const MAX_HANDSHAKES: u8 = 32;
-/// An idle connection is kept for so long after a handshake can begin on it.
+/// The time for which an idle connection is kept after a handshake can begin on it.
 const KEPT: Duration = Duration::from_secs(20);
 
 /// The handler of one connection through a rendezvous.
 pub struct Handler {
     inner: Inner,
-    /// What takes over with the next handshake of the other node.
+    /// The handler that replaces `inner` at the next handshake of the other node.
     next: Option<Box<Inner>>,
     handshakes: u8,
     no_streams: Arc<AtomicBool>,
-    /// Until when the connection is to be kept.
+    /// The time until which the connection is to be kept.
     kept: Option<Instant>,
     timer: Timer,
 }
 
 impl Handler {
-    /// With the handler of an upgrade that begins with the connection, if one does.
+    /// Creates a handler. `inner` is the handler of an upgrade that begins with the connection, if any.
     pub(super) fn new(inner: Option<Inner>) -> Self {
         Self {
             kept: inner.is_some().then(|| now() + KEPT),
@@ -56,15 +58,15 @@ impl Handler {
 
 /// What the behaviour tells the handler.
 pub enum Command {
-    /// Tell there whether the connection has no streams but those of pings.
+    /// Note in this flag when the connection has no streams except those of pings.
     Watch(Arc<AtomicBool>),
-    /// Look whether it has.
+    /// Check the streams now.
     Look,
     /// Another upgrade begins, which this node leads.
     Lead(Box<Inner>),
     /// The other node may begin another upgrade.
     Follow(Box<Inner>),
-    /// From dcutr.
+    /// An event from dcutr.
     Inner(THandlerInEvent<dcutr::Behaviour>),
 }
 
@@ -92,7 +94,8 @@ impl ConnectionHandler for Handler {
         self.inner.listen_protocol()
     }
 
-    /// The swarm asks only if the connection has no stream that counts, which those of ping do not.
+    /// The swarm calls this only if the connection has no stream that keeps it alive. The streams of ping do not keep
+    /// it alive.
     fn connection_keep_alive(&self) -> bool {
         self.no_streams.store(true, Relaxed);
         self.kept.is_some()
@@ -101,14 +104,14 @@ impl ConnectionHandler for Handler {
     fn on_behaviour_event(&mut self, command: Command) {
         match command {
             Command::Watch(no_streams) => self.no_streams = no_streams,
-            // That the connection is polled is all it takes.
+            // Nothing to do: this event makes the swarm poll the connection, and that is enough.
             Command::Look => {}
             Command::Lead(inner) => {
                 self.inner = *inner;
                 self.kept = Some(now() + KEPT);
             }
             Command::Follow(inner) => {
-                // A handshake that is under way goes on.
+                // A handshake in progress continues.
                 match self.inner {
                     Either::Left(_) => self.next = Some(inner),
                     Either::Right(_) => self.inner = *inner,

@@ -1,4 +1,4 @@
-//! Handshakes of upgrades, and the dials that come of them.
+//! The handshakes of upgrades, and the dials that result from them.
 
 use libp2p_core::Endpoint;
 use libp2p_dcutr as dcutr;
@@ -20,21 +20,21 @@ use crate::runtime::now;
 #[derive(Debug, Clone)]
 pub(super) struct Dial {
     pub(super) peer: PeerId,
-    /// The connection that is upgraded.
+    /// The connection that is being upgraded.
     pub(super) star: ConnectionId,
-    /// What dcutr calls the dial.
+    /// The connection id under which dcutr knows the dial.
     id: ConnectionId,
-    /// The role at the transport, and what is left of the addresses, if some of them are not dialled.
+    /// Set if some of the dial's addresses must not be dialled: the role at the transport, and the remaining addresses.
     pub(super) instead: Option<(Endpoint, Vec<Multiaddr>)>,
 }
 
-/// The addresses of a dial are not all such as to be dialled.
+/// Some of the dial's addresses must not be dialled.
 #[derive(Debug, thiserror::Error)]
 #[error("the peer has told addresses that are not dialled")]
 pub(super) struct NotAll;
 
 impl Behaviour {
-    /// Begins an upgrade of a connection that is there.
+    /// Begins an upgrade of an established connection.
     pub(super) fn begin(&mut self, peer: PeerId, id: ConnectionId) {
         let Some(upgrade) = self.upgrade(peer, id) else {
             return;
@@ -60,8 +60,8 @@ impl Behaviour {
         self.peers.get_mut(&peer)?.stars.get_mut(&id)
     }
 
-    /// This node has learned an address: upgrades that wait for one begin, and those that wait for the other node
-    /// have it.
+    /// Notes that this node has learned an address. Upgrades that wait for an address begin, and upgrades that wait for
+    /// the other node send it this address too.
     pub(super) fn learned(&mut self) {
         let now = now();
         let peers = self.peers.values_mut();
@@ -72,7 +72,7 @@ impl Behaviour {
         }
     }
 
-    /// Does what the connection's dcutr wants.
+    /// Carries out the actions that the connection's dcutr requests.
     pub(super) fn grant(&mut self, peer: PeerId, id: ConnectionId) {
         while let Some(wish) = self.upgrade(peer, id).and_then(Upgrade::wish) {
             match wish {
@@ -86,7 +86,7 @@ impl Behaviour {
                     tracing::debug!(%peer, %error, "an attempt at a direct connection has failed");
                     self.handshake_failed(peer, id);
                 }
-                // It is not told of successes, and wants nothing else.
+                // dcutr is not notified of successes, and requests nothing else.
                 _ => {}
             }
         }
@@ -108,7 +108,7 @@ impl Behaviour {
         self.order(opts, peer, star, id);
     }
 
-    /// Has the swarm dial for the upgrade of `star`. dcutr knows the dial as `id`.
+    /// Makes the swarm dial for the upgrade of `star`. dcutr knows the dial as `id`.
     fn order(&mut self, opts: DialOpts, peer: PeerId, star: ConnectionId, id: ConnectionId) {
         let dial = Dial {
             peer,
@@ -120,7 +120,7 @@ impl Behaviour {
         self.act(ToSwarm::Dial { opts });
     }
 
-    /// A dial of an upgrade has failed, or was put aside for one with other addresses.
+    /// Handles the failure of an upgrade's dial, or replaces a dial that was denied by one with other addresses.
     pub(super) fn dial_failed(&mut self, dial: Dial, error: &DialError) {
         let Dial { peer, star, id, .. } = dial;
         match dial.instead {
@@ -150,7 +150,8 @@ impl Behaviour {
             .is_some_and(|upgrade| upgrade.dialling)
     }
 
-    /// Another behaviour refuses a connection that the peer has made. A dial to the same end comes to nothing, too.
+    /// Notes that another behaviour refuses a connection that the peer has made. Our dials to this peer would be
+    /// refused too.
     pub(super) fn refused(&mut self, peer: PeerId) {
         let Some(known) = self.peers.get(&peer) else {
             return;
@@ -163,7 +164,7 @@ impl Behaviour {
         }
     }
 
-    /// Another behaviour refuses a direct connection, and would again.
+    /// Gives up an upgrade because another behaviour refuses the direct connection, and would refuse it again.
     fn denied(&mut self, peer: PeerId, star: ConnectionId) {
         if self.upgrade(peer, star).is_some_and(Upgrade::give_up) {
             let error = Error::Denied;

@@ -1,4 +1,4 @@
-//! A peer with a connection through a rendezvous, or with a direct one that came of such.
+//! A peer with a connection through a rendezvous, or with a direct one that resulted from it.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -10,7 +10,7 @@ use web_time::Instant;
 use super::{back::Back, quiet::Quiet, upgrade::Upgrade};
 use crate::activity::Seen;
 
-/// How often a peer is looked at whose connections may change, and one that is only to answer pings.
+/// The check interval of a peer whose connections may change, and of a peer that only has to answer pings.
 pub(super) const SOON: Duration = Duration::from_millis(200);
 const LATER: Duration = Duration::from_millis(400);
 
@@ -18,23 +18,23 @@ const LATER: Duration = Duration::from_millis(400);
 pub(super) struct Peer {
     pub(super) stars: HashMap<ConnectionId, Upgrade>,
     pub(super) directs: HashMap<ConnectionId, Direct>,
-    /// Where it was reached through a rendezvous last, and whether this node had dialled.
+    /// The address at which it was last reached through a rendezvous, and whether this node had dialled.
     pub(super) star: Option<(Multiaddr, bool)>,
     pub(super) back: Option<Back>,
-    /// While there are connections of both kinds.
+    /// Set while there are connections of both kinds.
     quiet: Option<Quiet>,
 }
 
 /// A direct connection.
 #[derive(Debug)]
 pub(super) struct Direct {
-    /// When the last ping was answered.
+    /// The time of the last answer to a ping.
     answered: Instant,
-    /// How long that took.
+    /// The time that this answer took.
     took: Duration,
-    /// It answers pings at all.
+    /// Whether a ping was ever answered.
     proven: bool,
-    /// The peer knows no pings.
+    /// Whether the peer does not support the pings.
     silent: bool,
 }
 
@@ -56,12 +56,13 @@ impl Direct {
                 self.proven = true;
             }
             Err(ping::Failure::Unsupported) => self.silent = true,
-            // The next one may be answered, and the deadline stands.
+            // The next ping may be answered. The deadline still applies.
             Err(_) => {}
         }
     }
 
-    /// Whether an answer is overdue: it may be so late, and twice as long as the last one took.
+    /// Returns whether an answer is overdue. It may come `late` after the last one, plus twice the time that the last
+    /// one took.
     pub(super) fn is_overdue(&self, now: Instant, late: Duration) -> bool {
         !self.silent && now.saturating_duration_since(self.answered) > late + 2 * self.took
     }
@@ -72,24 +73,24 @@ impl Direct {
 }
 
 impl Peer {
-    /// Looks from now on whether it is quiet, if there are connections of both kinds.
+    /// Starts to measure how long the peer is quiet, if there are connections of both kinds.
     pub(super) fn watch(&mut self, now: Instant) {
         self.quiet = (!self.stars.is_empty() && !self.directs.is_empty()).then(|| Quiet::new(now));
     }
 
-    /// Whether there are connections of both kinds.
+    /// Returns whether there are connections of both kinds.
     pub(super) fn has_both(&self) -> bool {
         self.quiet.is_some()
     }
 
-    /// For how long it has been quiet on the connections through rendezvous, and whether streams are open there, if a
-    /// direct connection can take over.
+    /// Returns how long the connections through rendezvous have been quiet, and whether streams are open there. `None`
+    /// if no direct connection can take over.
     pub(super) fn quiet_for(
         &mut self,
         now: Instant,
         seen: Option<Seen>,
     ) -> Option<(Duration, bool)> {
-        // All are asked, so that none tells later of what was long ago.
+        // Every connection is asked, because asking resets its flag. Otherwise the next check would see old values.
         let asked = self.stars.values().map(Upgrade::had_streams);
         let streams = asked.fold(false, |had, has| had | has);
         let well = self.directs.values().any(Direct::is_well);
@@ -97,7 +98,8 @@ impl Peer {
         well.then_some((quiet, streams))
     }
 
-    /// Takes out the direct connections whose answer is overdue. Closing them may take the system a long time.
+    /// Removes and returns the direct connections whose answer is overdue. The system may take a long time to close
+    /// them.
     pub(super) fn take_overdue(&mut self, now: Instant, late: Duration) -> Vec<ConnectionId> {
         let overdue = self.directs.iter();
         let overdue = overdue.filter(|(_, direct)| direct.is_overdue(now, late));
@@ -108,7 +110,8 @@ impl Peer {
         overdue
     }
 
-    /// Connections whose next handshake is due, unless there is a direct connection or a dial for one.
+    /// Returns the connections whose next handshake is due. Returns none if there is a direct connection or a pending
+    /// dial for one.
     pub(super) fn due(&self, now: Instant) -> Vec<ConnectionId> {
         if !self.directs.is_empty() || self.stars.values().any(|upgrade| upgrade.dialling) {
             return Vec::new();
@@ -118,7 +121,7 @@ impl Peer {
         due.map(|(id, _)| *id).collect()
     }
 
-    /// The last direct connection has ended. Upgrades begin again after `until`.
+    /// Notes that the last direct connection has ended. Upgrades begin again after `until`.
     pub(super) fn direct_ended(&mut self, until: Instant) {
         self.quiet = None;
         for upgrade in self.stars.values_mut() {
@@ -126,21 +129,21 @@ impl Peer {
         }
     }
 
-    /// The swarm was not polled for a while: answers may be waiting.
+    /// Resets the deadlines. The swarm was not polled for a while, so answers may be waiting.
     pub(super) fn forgive(&mut self, now: Instant) {
         for direct in self.directs.values_mut() {
             direct.answered = now;
         }
     }
 
-    /// The last connection is lost: the peer is to be reached through its rendezvous again.
+    /// Starts to reach the peer through its rendezvous again, after the last connection was lost.
     pub(super) fn goes_back(&mut self, now: Instant) {
         if let Some((address, dialled)) = self.star.clone() {
             self.back = Some(Back::new(now, address, dialled));
         }
     }
 
-    /// How soon there may be something to look at, if there is anything.
+    /// Returns the time until the next check, or `None` if no check is needed.
     pub(super) fn next_look(&self) -> Option<Duration> {
         let upgrades = self.stars.values().any(|upgrade| upgrade.next.is_some());
         if self.quiet.is_some() || self.back.is_some() || upgrades {
@@ -150,7 +153,7 @@ impl Peer {
         }
     }
 
-    /// Whether nothing is left of it.
+    /// Returns whether there are no connections with the peer, and no attempts at one.
     pub(super) fn is_gone(&self) -> bool {
         self.stars.is_empty() && self.directs.is_empty() && self.back.is_none()
     }

@@ -1,4 +1,4 @@
-//! Pings of direct connections, apart from those of the application.
+//! Pings of direct connections, separate from those of the application.
 
 use std::task::{Context, Poll};
 
@@ -9,7 +9,7 @@ use libp2p_swarm::{
     handler::ConnectionEvent,
 };
 
-/// libp2p's ping under another name: one connection has one of each name that is answered.
+/// libp2p's ping under another name, because only one handler of a connection can answer each name.
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/websocket-star/probe/1.0.0");
 
 type Ping = THandler<ping::Behaviour>;
@@ -17,7 +17,8 @@ type Ping = THandler<ping::Behaviour>;
 /// The handler of one direct connection.
 pub struct Handler {
     ping: Ping,
-    /// It is to take over from a connection through a rendezvous, and so is not to end because it is idle.
+    /// Whether the connection must not be closed when idle, because it is to take over from a connection through a
+    /// rendezvous.
     kept: bool,
 }
 
@@ -36,7 +37,7 @@ impl Handler {
 pub enum Command {
     /// The connection is to take over from one through a rendezvous.
     Keep,
-    /// It has, and is one like any other.
+    /// The connection has taken over. From now on it is treated like any other.
     TakenOver,
 }
 

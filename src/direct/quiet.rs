@@ -1,4 +1,4 @@
-//! For how long nothing but pings has crossed the connections with a peer through rendezvous.
+//! How long nothing but pings has crossed the connections with a peer through rendezvous.
 
 use std::time::Duration;
 
@@ -20,14 +20,15 @@ impl Quiet {
         }
     }
 
-    /// Looks at what has crossed, and whether streams other than those of pings were open all the time: a
-    /// message on such a stream may be as long as a ping. Gives for how long it has been quiet.
+    /// Compares the counters with those of the last call. `streams` says whether streams other than those of pings were
+    /// open all the time: a message on such a stream may have the length of a ping. Returns how long the connections
+    /// have been quiet.
     pub(super) fn look(&mut self, now: Instant, seen: Option<Seen>, streams: bool) -> Duration {
         let quiet = match (self.seen, seen) {
             (Some(before), Some(seen)) => {
                 seen.other == before.other && (seen.pings == before.pings || !streams)
             }
-            // The first look, or connections of another transport: nobody knows.
+            // On the first call, or for connections of another transport, the answer is unknown.
             _ => false,
         };
         self.seen = seen;
@@ -44,7 +45,7 @@ mod tests {
 
     const TICK: Duration = Duration::from_millis(200);
 
-    /// What each look gives, in ticks.
+    /// Returns the result of each call, in ticks.
     fn looks(looks: &[(u64, u64, bool)]) -> Vec<u32> {
         let start = Instant::now();
         let mut quiet = Quiet::new(start);

@@ -1,8 +1,8 @@
 //! One connection through a rendezvous, and its upgrade by dcutr.
 //!
-//! dcutr takes connections for relayed ones by `/p2p-circuit` in their address, so it is shown that. It is told of nothing
-//! else: it counts direct connections only to take the count down again, and panics over one that it does not know. Each
-//! connection has a dcutr of its own, whose memory ends with it.
+//! dcutr considers a connection relayed if its address contains `/p2p-circuit`, so it is given such an address. It is
+//! notified of nothing else: it counts direct connections only to decrease the count again, and panics if it does not
+//! know one. Each connection has its own dcutr, so that its memory is freed with the connection.
 
 use std::{
     sync::{
@@ -25,21 +25,22 @@ use web_time::Instant;
 
 use super::Error;
 
-/// When the next handshake begins after one that has led to nothing: either node may learn its addresses meanwhile.
+/// The waits after a failed handshake before the next one begins. Either node may learn its addresses in the meantime.
 const AGAIN: [Duration; 3] = [
     Duration::from_secs(2),
     Duration::from_secs(10),
     Duration::from_secs(60),
 ];
-/// And after those.
+/// The wait after all further ones.
 const SLOWLY: Duration = Duration::from_secs(600);
-/// The other node can ask for so many dials on one connection. A handshake has three at most.
+/// The maximum number of dials that the other node can request on one connection. A handshake has at most three.
 const MAX_DIALS: u8 = 12;
 
-/// What dcutr wants.
+/// An action that dcutr requests.
 pub(super) type Wish = ToSwarm<dcutr::Event, THandlerInEvent<dcutr::Behaviour>>;
 
-/// A dcutr for the upgrade of the connection `id`, and its handler. The other node is told the `candidates`.
+/// Creates a dcutr for the upgrade of the connection `id`, and its handler. The `candidates` are sent to the other
+/// node.
 pub(super) fn begin(
     local: PeerId,
     (peer, id): (PeerId, ConnectionId),
@@ -80,41 +81,41 @@ pub(super) fn begin(
 /// One connection through a rendezvous.
 pub(super) struct Upgrade {
     pub(super) endpoint: ConnectedPoint,
-    /// The rendezvous is on this machine, and so may be the other node.
+    /// Whether the rendezvous is on this machine, and so the other node may be too.
     pub(super) loopback: bool,
     dcutr: Option<dcutr::Behaviour>,
-    /// Handshakes that have led to nothing.
+    /// The number of failed handshakes.
     failed: usize,
-    /// A handshake has led to dials in vain.
+    /// Whether a handshake has led to dials that failed.
     dialled: bool,
-    /// Nothing is tried any more.
+    /// Whether no further attempts are made.
     given_up: bool,
-    /// This node has learned an address that the last handshake did not tell.
+    /// Whether this node has learned an address that the last handshake did not send.
     fresh: bool,
-    /// When the last handshake began.
+    /// The time at which the last handshake began.
     begun: Option<Instant>,
     not_before: Option<Instant>,
-    /// What was reported last.
+    /// The error that was reported last.
     reported: Option<Error>,
-    /// When the next handshake begins.
+    /// The time at which the next handshake begins.
     pub(super) next: Option<Instant>,
-    /// A dial is under way.
+    /// Whether a dial is in progress.
     pub(super) dialling: bool,
-    /// The handshake that is under way has come to a dial.
+    /// Whether the handshake in progress has led to a dial.
     has_dialled: bool,
-    /// Dials so far.
+    /// The number of dials so far.
     dials: u8,
     no_streams: Arc<AtomicBool>,
 }
 
-/// What came of a handshake that led to nothing.
+/// The result of a failed handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Both nodes have dialled in vain.
+    /// Both nodes have dialled without success.
     Dialled,
-    /// It did not come to a dial, and is tried again.
+    /// There was no dial, and there will be another attempt soon.
     Again,
-    /// It did not come to a dial, again and again.
+    /// There was no dial, as in several handshakes before.
     Over,
 }
 
@@ -139,22 +140,23 @@ impl Upgrade {
         }
     }
 
-    /// Where its handler tells whether streams are open.
+    /// Returns the flag in which the handler notes that no streams are open.
     pub(super) fn no_streams(&self) -> Arc<AtomicBool> {
         self.no_streams.clone()
     }
 
-    /// Whether a stream that counts was open all the time since this was asked last.
+    /// Returns whether a stream that keeps the connection alive was open for the whole time since the last call.
     pub(super) fn had_streams(&self) -> bool {
         !self.no_streams.swap(false, Relaxed)
     }
 
-    /// Whether this node begins the handshakes: the one that was dialled does.
+    /// Returns whether this node begins the handshakes. The node that was dialled does.
     pub(super) fn leads(&self) -> bool {
         self.endpoint.is_listener()
     }
 
-    /// This node has learned an address: a handshake tells it soon, but not one after the other without a wait.
+    /// Notes that this node has learned an address. A handshake sends it soon, but not without a wait after the last
+    /// one.
     pub(super) fn learned(&mut self, now: Instant) {
         if self.leads() && self.dcutr.is_some() {
             self.fresh = true;
@@ -163,7 +165,7 @@ impl Upgrade {
         }
     }
 
-    /// When the next handshake may begin.
+    /// Returns when the next handshake may begin.
     fn soonest(&self, now: Instant) -> Instant {
         let wait = AGAIN[self.failed.min(AGAIN.len() - 1)];
         let after_last = self.begun.map(|begun| begun + wait);
@@ -173,7 +175,7 @@ impl Upgrade {
             .fold(now, Instant::max)
     }
 
-    /// No handshake begins before that.
+    /// Delays the next handshake until this time.
     pub(super) fn wait_until(&mut self, until: Instant) {
         if !self.given_up {
             self.not_before = Some(until);
@@ -192,7 +194,7 @@ impl Upgrade {
         }
     }
 
-    /// The handler has something for dcutr.
+    /// Passes an event of the handler to dcutr.
     pub(super) fn heard(
         &mut self,
         peer: PeerId,
@@ -204,7 +206,7 @@ impl Upgrade {
         }
     }
 
-    /// A dial of dcutr's has failed, which may lead to another one.
+    /// Notes that a dial of dcutr has failed. This may lead to another dial.
     pub(super) fn dial_failed(&mut self, peer: PeerId, id: ConnectionId, error: &DialError) {
         self.dialling = false;
         if let Some(dcutr) = &mut self.dcutr {
@@ -217,9 +219,9 @@ impl Upgrade {
         }
     }
 
-    /// The next thing that dcutr wants.
+    /// Returns the next action that dcutr requests.
     pub(super) fn wish(&mut self) -> Option<Wish> {
-        // It has a queue, and wakes nobody.
+        // dcutr only has a queue, and needs no waker.
         match self
             .dcutr
             .as_mut()?
@@ -230,7 +232,7 @@ impl Upgrade {
         }
     }
 
-    /// Takes one of the dials that are left, unless one is under way.
+    /// Takes one of the remaining dials, unless a dial is in progress. Returns whether it did.
     pub(super) fn may_dial(&mut self) -> bool {
         let may = !self.given_up && !self.dialling && !self.is_spent();
         if may {
@@ -241,16 +243,16 @@ impl Upgrade {
         may
     }
 
-    /// The handshake has led to nothing.
+    /// Notes that the handshake has failed.
     pub(super) fn handshake_failed(&mut self, now: Instant) -> Outcome {
         let dialled = self.has_dialled;
         if !self.leads() {
-            // The other node may begin another one.
+            // The other node may begin another handshake.
             return Outcome::Again;
         }
         self.dcutr = None;
         let wait = match dialled {
-            // Addresses that were learned meanwhile are told then.
+            // By then, addresses learned in the meantime are sent too.
             true if !std::mem::replace(&mut self.dialled, true) => AGAIN.last(),
             true => None,
             false => AGAIN.get(self.failed),
@@ -267,12 +269,12 @@ impl Upgrade {
         }
     }
 
-    /// Whether an error is not the one that was reported last.
+    /// Returns whether an error differs from the one that was reported last.
     pub(super) fn is_news(&mut self, error: Error) -> bool {
         self.reported.replace(error) != Some(error)
     }
 
-    /// There is a direct connection.
+    /// Notes that there is a direct connection.
     pub(super) fn succeeded(&mut self) {
         self.stop();
         self.failed = 0;
@@ -280,7 +282,7 @@ impl Upgrade {
         self.reported = None;
     }
 
-    /// Whether all dials of this connection are used up.
+    /// Returns whether all dials of this connection are used up.
     pub(super) fn is_spent(&self) -> bool {
         self.dials >= MAX_DIALS
     }
@@ -291,7 +293,7 @@ impl Upgrade {
         self.dialling = false;
     }
 
-    /// Nothing is tried on this connection any more. Tells whether something was until now.
+    /// Stops all attempts on this connection. Returns whether there were any until now.
     pub(super) fn give_up(&mut self) -> bool {
         self.stop();
         !std::mem::replace(&mut self.given_up, true)

@@ -1,4 +1,4 @@
-//! What is looked at from time to time: whether connections answer, whether they are quiet, and what is due.
+//! The periodic checks: whether connections answer, whether they are quiet, and what is due.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use web_time::Instant;
 use super::{Behaviour, handler::Command};
 use crate::runtime::now;
 
-/// While streams are open on a connection through a rendezvous, it has to be quiet for so many grace periods.
+/// The number of grace periods for which a connection through a rendezvous must be quiet while streams are open on it.
 const WITH_STREAMS: u32 = 4;
-/// If the swarm was not polled for so long, answers may be waiting.
+/// If the swarm was not polled for this long, answers may be waiting.
 const STALLED: Duration = Duration::from_secs(1);
 
 impl Behaviour {
@@ -24,7 +24,7 @@ impl Behaviour {
             self.peers.values_mut().for_each(|known| known.forgive(now));
         }
         let peers: Vec<PeerId> = self.peers.keys().copied().collect();
-        // What is done here may want to be looked at sooner.
+        // Checks below may ask for an earlier next check.
         self.tick = None;
         for peer in peers {
             let next = self.look_at(peer, now).map(|next| now + next);
@@ -33,7 +33,7 @@ impl Behaviour {
         }
     }
 
-    /// Gives how soon there may be something to look at again.
+    /// Checks one peer. Returns the time until the next check, if one is needed.
     fn look_at(&mut self, peer: PeerId, now: Instant) -> Option<Duration> {
         self.give_up_overdue(peer, now);
         let known = self.peers.get_mut(&peer)?;
@@ -41,7 +41,7 @@ impl Behaviour {
         let back = known.back.as_mut().filter(|back| back.is_due(now));
         let back = back.map(|back| {
             let opts = DialOpts::peer_id(peer)
-                // One that is being closed still counts as a connection.
+                // A connection that is being closed still counts as a connection.
                 .condition(PeerCondition::NotDialing)
                 .addresses(vec![back.address.clone()])
                 .extend_addresses_through_behaviour()
@@ -102,7 +102,7 @@ impl Behaviour {
         }
     }
 
-    /// A dial of another behaviour, or on the way back to a rendezvous, has failed.
+    /// Notes that another behaviour's dial, or a dial of the return to a rendezvous, has failed.
     pub(super) fn other_dial_failed(&mut self, peer: PeerId, id: ConnectionId) {
         if let Some(known) = self.peers.get_mut(&peer)
             && let Some(back) = known.back.as_mut()

@@ -1,4 +1,4 @@
-//! What one rendezvous announces: who is listed there, and when they expire. Pure, `now` is passed in.
+//! The part of the table for one rendezvous: which peers it lists, and when they expire. Pure: the caller passes `now`.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,60 +11,62 @@ use web_time::Instant;
 
 use super::table::Key;
 
-/// How many rounds a peer may go without an announcement.
+/// The number of rounds that a peer may go without an announcement.
 const ROUNDS: u32 = 3;
-/// A peer counts as one that the rendezvous still repeats if it was announced in so many of the latest rounds.
+/// A peer counts as still repeated if it was announced in this many of the latest rounds.
 const FRESH: u32 = 2;
-/// How many of the peers that were announced last are looked at, to see whether the others were repeated.
+/// The number of most recently announced peers that are checked to see whether the others were repeated.
 const SAMPLE: usize = 64;
-/// As long as a rendezvous has shown no pace, a round may take so many intervals: 20 minutes where they are 10 s.
+/// The assumed length of a round, in intervals, before the rendezvous has shown it: 20 minutes for intervals of 10 s.
 const UNKNOWN: u32 = 120;
-/// The longest time without an announcement.
+/// The longest time that a peer may go without an announcement.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// The part of the peers that must have shown a pace before it counts as the rendezvous' own.
+/// At least one in this many peers must have shown a pace before it counts as the pace of the rendezvous.
 const QUORUM: usize = 4;
-/// How many times as long as half of the peers a round may take.
+/// A round takes at most this many times as long as the time in which half of the peers are repeated.
 const SKEW: u32 = 4;
-/// To estimate the pace of more peers than these takes long: it is done at most once a second, and so often in a round.
+/// Estimating the pace of more than `MANY` peers takes long. So it is done at most once in `ESTIMATE_PAUSE`, and at
+/// most `ESTIMATES` times in a round.
 const MANY: usize = 64;
 const ESTIMATES: u32 = 16;
 const ESTIMATE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The peers at one rendezvous.
 ///
-/// A rendezvous repeats its peers in rounds, as fast as it can: each 10 s where there are few, in 20 minutes where there are
-/// ten thousands. How long a round takes is seen from the times between two announcements of one peer: all but
-/// the slowest tenth of the peers, or one, are repeated within it, so that neither a few that are repeated quickly or
-/// rarely nor lost announcements hide it. It is not believed to take more than four times as long as half of the
-/// peers take, so that no minority makes the others stay when they have left.
+/// A rendezvous repeats its peers in rounds, as fast as it can: a round takes 10 s for few peers, and 20 minutes for
+/// tens of thousands. Its length is measured from the times between two announcements of one peer. It is the time in
+/// which all peers are repeated except the slowest tenth, which is at least one peer. So lost announcements, and a few
+/// peers that are repeated very often or very rarely, do not distort it. It is at most four times as long as the time
+/// in which half of the peers are repeated, so no minority can keep the others listed after they have left.
 ///
-/// A peer that was itself repeated more slowly than the others may go without an announcement for three times that long,
-/// though not for more than three unknown rounds: others that are announced quickly cannot make it expire.
+/// A peer that was repeated more slowly than the others may go without an announcement for three times its own pace,
+/// but for at most three rounds of unknown length. Others that are announced quickly cannot make it expire.
 ///
-/// A peer has expired after three rounds without it, if most of those that were announced lately came three times
-/// meanwhile: a rendezvous that has become slower is late with all of them. Those that left as well say nothing, however
-/// many they are. If none of the listed peers is announced for three rounds, all have expired. As long as the rendezvous
-/// has not shown how long a round takes, only its silence counts: an hour, or less if a peer was repeated once.
+/// A peer expires after three rounds without an announcement, if most of the recently announced peers were announced
+/// three times in the meantime. A rendezvous that has become slower is late with all of its peers. Peers that left too
+/// do not count, however many they are. If none of the listed peers is announced for three rounds, all of them expire.
+/// Before the rendezvous has shown the length of its rounds, peers expire only when it announces nothing: for an hour,
+/// or less if a peer was repeated once.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// The shortest round that is believed.
+    /// The shortest believed round.
     interval: Duration,
-    /// Whether we listen there.
+    /// Whether this node listens there.
     pub(super) listening: bool,
-    /// Since when there is no link any more, so that silence says nothing.
+    /// The time since which there is no link, so that silence means nothing.
     closed: Option<Instant>,
     entries: HashMap<PeerId, Entry>,
-    /// By the number of the last announcement: the first is the next to expire.
+    /// The peers by the number of their last announcement. The first is the next to expire.
     by_age: BTreeMap<u64, PeerId>,
-    /// Those that would have expired at the pace of the others and not at their own, by when they do; and by the number
-    /// of the last announcement. They are not in `by_age`.
+    /// Peers that would have expired at the pace of the others but not at their own. The keys are the time at which
+    /// they expire and the number of the last announcement. They are not in `by_age`.
     spared: BTreeMap<(Instant, u64), PeerId>,
-    /// When anything was announced last.
+    /// The time of the last announcement of any peer.
     heard: Instant,
     round: Option<Duration>,
     /// The longest time between two announcements of one peer so far.
     slowest: Duration,
-    /// The times between announcements have changed since the round was estimated.
+    /// Whether the times between announcements have changed since the round was estimated.
     changed: bool,
     estimate_at: Instant,
 }
@@ -72,17 +74,17 @@ pub(super) struct Part {
 #[derive(Debug)]
 struct Entry {
     key: Arc<Key>,
-    /// The announcement that began the listing.
+    /// The number of the announcement that began the listing.
     listing: u64,
-    /// The number of the last announcement, and when it was.
+    /// The number of the last announcement, followed by its time.
     last: u64,
     announced: Instant,
-    /// When the last announcement was that did not follow another one in quick succession.
+    /// The time of the last announcement that did not quickly follow another one.
     counted: Instant,
-    /// The two latest times between announcements that count. The first says nothing alone: the answer to the join names
-    /// a peer at any moment of the round.
+    /// The two latest counted times between announcements. The first one alone means nothing, because the answer to the
+    /// join names a peer at any moment of the round.
     gaps: [Option<Duration>; 2],
-    /// When it expires, if it is spared.
+    /// The time at which it expires, if it is in [`Part::spared`].
     spared: Option<Instant>,
 }
 
@@ -92,13 +94,13 @@ impl Entry {
         Some(latest?.max(previous?))
     }
 
-    /// How long a round takes for it, as far as it shows.
+    /// Returns the length of a round for this peer, as far as it is known.
     fn pace(&self) -> Duration {
         let [latest, previous] = self.gaps.map(Option::unwrap_or_default);
         latest.max(previous)
     }
 
-    /// Whether it was announced three times since then.
+    /// Returns whether it was announced three times since this time.
     fn came_three_times_since(&self, then: Instant) -> bool {
         match self.gaps {
             [Some(latest), Some(previous)] => self.counted > then + latest + previous,
@@ -136,13 +138,13 @@ impl Part {
         self.entries.contains_key(peer)
     }
 
-    /// Something was announced, whoever it was.
+    /// Notes that a peer was announced, whether it is listed or not.
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard = now;
         self.closed = None;
     }
 
-    /// Lists a peer, with the announcement of this number.
+    /// Lists a peer that was announced with this number.
     pub(super) fn list(&mut self, key: &Arc<Key>, number: u64, now: Instant) {
         let entry = Entry {
             key: Arc::clone(key),
@@ -157,21 +159,21 @@ impl Part {
         self.entries.insert(key.peer, entry);
     }
 
-    /// The peer that was announced the longest ago.
+    /// Returns the peer whose last announcement is the oldest.
     pub(super) fn oldest(&self) -> Option<PeerId> {
         let spared = self.spared.iter().map(|((_, last), peer)| (last, peer));
         let oldest = self.by_age.first_key_value().into_iter().chain(spared);
         oldest.min().map(|(_, peer)| *peer)
     }
 
-    /// Prolongs the listing of a peer; `false` if it is not listed.
+    /// Prolongs the listing of a peer. Returns `false` if it is not listed.
     pub(super) fn repeat(&mut self, peer: &PeerId, number: u64, now: Instant) -> bool {
         let Some(entry) = self.entries.get_mut(peer) else {
             return false;
         };
         let gap = now.saturating_duration_since(entry.counted);
-        // A peer is often named twice at once: by the answer to the join and as a newcomer, or because it has
-        // joined anew. That is no pace.
+        // A peer is often named twice in a row: by the answer to the join and as a newcomer, or because it has joined
+        // again. These times say nothing about the pace.
         if gap >= self.interval / 2 {
             entry.counted = now;
             self.slowest = self.slowest.max(gap);
@@ -187,7 +189,7 @@ impl Part {
         true
     }
 
-    /// Takes a peer off; gives its key and the announcement that began its listing.
+    /// Removes a peer. Returns the number of the announcement that began its listing, and its key.
     pub(super) fn remove(&mut self, peer: &PeerId) -> Option<(u64, Arc<Key>)> {
         let entry = self.entries.remove(peer)?;
         match entry.spared {
@@ -197,7 +199,7 @@ impl Part {
         Some((entry.listing, entry.key))
     }
 
-    /// Takes off a peer that has expired.
+    /// Removes and returns one peer that has expired.
     pub(super) fn expire_one(&mut self, now: Instant) -> Option<(u64, Arc<Key>)> {
         self.estimate(now);
         while self.next_of_all(now).is_some_and(|at| at <= now) {
@@ -218,7 +220,7 @@ impl Part {
         None
     }
 
-    /// Keeps a peer until it has expired at its own pace; `false` if it has.
+    /// Keeps a peer until it has expired at its own pace. Returns `false` if it has expired.
     fn spare(&mut self, peer: &PeerId, now: Instant) -> bool {
         let (round, most) = (self.round.unwrap_or_default(), self.interval * UNKNOWN);
         let Some(entry) = self.entries.get_mut(peer) else {
@@ -241,7 +243,7 @@ impl Part {
         self.closed.is_some()
     }
 
-    /// There is no link any more.
+    /// Notes that there is no link any more.
     pub(super) fn close(&mut self, now: Instant) {
         self.closed.get_or_insert(now);
         for ((_, last), peer) in std::mem::take(&mut self.spared) {
@@ -252,13 +254,13 @@ impl Part {
         }
     }
 
-    /// When the next peer may expire if nothing is announced before.
+    /// Returns when the next peer may expire if nothing is announced before that.
     pub(super) fn next_expiry(&self, now: Instant) -> Option<Instant> {
         let spared = self.spared.first_key_value().map(|(&(at, _), _)| at);
         self.next_of_all(now).into_iter().chain(spared).min()
     }
 
-    /// When the next peer may expire at the pace of all.
+    /// Returns when the next peer may expire at the common pace.
     fn next_of_all(&self, now: Instant) -> Option<Instant> {
         let (_, peer) = self.by_age.first_key_value()?;
         let first = self.entries.get(peer)?;
@@ -269,7 +271,7 @@ impl Part {
         let lifetime = round * ROUNDS;
         let mut at = at_last.min(first.announced + lifetime);
         if let (Some(closed), false) = (self.closed, self.listening) {
-            // Strangers may have chosen this rendezvous, and the pace it has shown.
+            // Strangers may have chosen this rendezvous, and thereby the pace it has shown.
             at = at.min(closed + self.interval * ROUNDS);
         }
         let silent_at = self.youngest().unwrap_or(first).announced + lifetime;
@@ -280,8 +282,9 @@ impl Part {
         Some(at_last.min(silent_at).min(now + round))
     }
 
-    /// How long a rendezvous may say nothing that has not shown its pace. One time between announcements is not the round,
-    /// as it may begin anywhere in it; but the round is hardly so many times as long.
+    /// Returns how long a rendezvous that has not shown its pace may announce nothing. A single time between
+    /// announcements is not the length of a round, because it may begin anywhere in the round. But a round is hardly
+    /// 120 times as long.
     fn longest_silence(&self) -> Duration {
         let longest = self.interval * UNKNOWN * ROUNDS;
         match self.slowest {
@@ -295,8 +298,8 @@ impl Part {
         self.entries.get(peer)
     }
 
-    /// Whether the rendezvous went through its peers three times since it announced this one. Peers that left meanwhile
-    /// are not announced any more; a few that join again and again are a minority.
+    /// Returns whether the rendezvous repeated its peers three times since it announced this one. Peers that left in
+    /// the meantime are no longer announced. A few peers that join again and again are a minority.
     fn were_others_repeated(&self, first: &Entry, round: Duration, now: Instant) -> bool {
         let youngest = self.by_age.values().rev().take(SAMPLE);
         let fresh = youngest
@@ -310,7 +313,7 @@ impl Part {
         repeated * 2 > all
     }
 
-    /// How long a round takes, as far as the peers have shown it.
+    /// Estimates the length of a round from the peers that have shown it.
     fn estimate(&mut self, now: Instant) {
         if !self.changed || self.entries.len() > MANY && now < self.estimate_at {
             return;
@@ -332,7 +335,8 @@ impl Part {
 
 #[cfg(test)]
 impl Part {
-    /// The keys by the announcement that began their listing, after a check that all agrees.
+    /// Returns the numbers of the announcements that began the listings, and the keys, after checking that the indices
+    /// agree.
     pub(super) fn listed(&self) -> impl Iterator<Item = (u64, &Arc<Key>)> {
         assert_eq!(self.by_age.len() + self.spared.len(), self.entries.len());
         self.entries.iter().map(|(peer, entry)| {

@@ -1,4 +1,4 @@
-//! Which peer addresses are announced at present: pure, `now` is passed in.
+//! The table of announced peer addresses. Pure: the caller passes `now`.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,15 +13,15 @@ use web_time::Instant;
 use super::part::Part;
 use crate::address::Rendezvous;
 
-/// The shortest interval between two announcements, and the longest, so that three are a day.
+/// The bounds of the shortest believed round. At the upper bound, three rounds are a day.
 const INTERVALS: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(8 * 60 * 60)];
 
-/// Of the capacity, the share of one rendezvous without a listener of ours, a guest, and that of all of them together:
-/// strangers may have chosen them.
+/// The shares of the capacity for guests, which are rendezvous without a listener of this node: one sixteenth for one
+/// guest, and a quarter for all of them together. Strangers may have chosen these rendezvous.
 const GUEST_SHARE: usize = 16;
 const GUESTS_SHARE: usize = 4;
 
-/// The addresses of one peer beyond which none is listed at rendezvous without a listener of ours.
+/// The maximum number of addresses of a peer. A peer with this many gets no further address at a guest.
 const MAX_ADDRESSES: usize = 8;
 
 /// One peer at one address.
@@ -31,11 +31,11 @@ pub(super) struct Key {
     pub(super) address: Multiaddr,
 }
 
-/// Where a peer is announced.
+/// The place of an announcement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) rendezvous: &'a Rendezvous,
-    /// Whether we listen there.
+    /// Whether this node listens there.
     pub(crate) listening: bool,
 }
 
@@ -43,33 +43,33 @@ pub(crate) struct Place<'a> {
 #[derive(Debug)]
 pub(super) struct Listed {
     pub(super) key: Arc<Key>,
-    /// Those that are not listed any more, to make room.
+    /// Addresses that are no longer listed, to make room.
     pub(super) gave_way: Vec<Arc<Key>>,
 }
 
 /// The announced addresses.
 ///
-/// An address is *listed* from its announcement until it expires. Where there is no room, a newcomer is listed when it is
-/// announced and there is some: who is known stays known as long as it is announced, however many there are, and each
-/// rendezvous has a part of its own.
+/// An address is *listed* from its announcement until it expires. If there is no room, a newcomer is only listed when
+/// it is announced while there is room. Known peers stay known as long as they are announced, however many newcomers
+/// there are. Each rendezvous has its own part.
 ///
-/// Only the guests, the rendezvous without a listener of ours, share their room. When it is full, one without a link
-/// gives way to the others, and then the one with the most addresses to those with fewer.
+/// Only the guests, the rendezvous without a listener of this node, share their room. When it is full, a guest without
+/// a link gives way first, and then the guest with the most addresses to those with fewer.
 #[derive(Debug)]
 pub(super) struct Table {
     local: PeerId,
     interval: Duration,
     capacity: usize,
-    /// Numbers announcements, and listings by the announcement that began them.
+    /// The number of announcements so far. An announcement is identified by its number, and a listing by the
+    /// announcement that began it.
     count: u64,
     parts: HashMap<Rendezvous, Part>,
-    /// By the announcement that began the listing.
+    /// The listed keys, by the announcement that began the listing.
     by_listing: BTreeMap<u64, Arc<Key>>,
 }
 
 impl Table {
-    /// `interval` is the shortest round that is believed of a rendezvous, from 20 ms to 8 h; `capacity` counts as 1 if
-    /// it is 0.
+    /// `interval` is the shortest believed round of a rendezvous, from 20 ms to 8 h. A `capacity` of 0 counts as 1.
     pub(super) fn new(local: PeerId, interval: Duration, capacity: usize) -> Self {
         let [shortest, longest] = INTERVALS;
         Self {
@@ -82,8 +82,8 @@ impl Table {
         }
     }
 
-    /// Lists the address, or prolongs its listing; gives it if it was not listed before, and what gave way to it. The
-    /// local peer's addresses are ignored, and each peer has one at each rendezvous.
+    /// Lists the address or prolongs its listing. Returns the address if it was not listed before, with the addresses
+    /// that gave way to it. The local peer's addresses are ignored, and each peer has one address at each rendezvous.
     pub(super) fn announce(
         &mut self,
         place: Place<'_>,
@@ -115,7 +115,7 @@ impl Table {
         Some(Listed { key, gave_way })
     }
 
-    /// Gives what had to give way, or `None` if there is no room.
+    /// Makes room for a peer. Returns the addresses that gave way, or `None` if there is no room.
     fn make_room(&mut self, place: Place<'_>, peer: &PeerId) -> Option<Vec<Arc<Key>>> {
         let here = self.parts.get(place.rendezvous).map_or(0, Part::len);
         if here >= room(self.capacity, place.listening) {
@@ -140,30 +140,30 @@ impl Table {
         Some(gave_way.into_iter().collect())
     }
 
-    /// A guest without a link that lists this peer.
+    /// Returns a guest without a link that lists this peer.
     fn closed_guest_of(&self, peer: &PeerId) -> Option<Rendezvous> {
         let mut parts = self.parts.iter();
         let (at, _) = parts.find(|(_, p)| !p.listening && p.is_closed() && p.has(peer))?;
         Some(at.clone())
     }
 
-    /// Which peer, at which guest, leaves its room to a guest that lists so many.
+    /// Returns the peer, and its guest, that gives way to a guest that lists `here` peers.
     fn guest_that_gives_way(&self, here: usize) -> Option<(Rendezvous, PeerId)> {
         let guests = self.parts.iter().filter(|(_, part)| !part.listening);
         let (at, most) = guests
             .filter(|(_, part)| !part.is_empty())
             .max_by_key(|(_, part)| (part.is_closed(), part.len()))?;
-        // With one more and one less, the two would only change places.
+        // If the other guest listed only one peer more, the two would just exchange their roles.
         let gives_way = most.is_closed() || most.len() > here + 1;
         gives_way.then_some((at.clone(), most.oldest()?))
     }
 
-    /// Whether a peer is listed at a rendezvous.
+    /// Returns whether a peer is listed at a rendezvous.
     pub(super) fn lists(&self, at: &Rendezvous, peer: &PeerId) -> bool {
         self.parts.get(at).is_some_and(|part| part.has(peer))
     }
 
-    /// Takes what has expired off the list.
+    /// Removes the expired addresses and returns them.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Arc<Key>> {
         let mut expired = Vec::new();
         for part in self.parts.values_mut() {
@@ -172,39 +172,40 @@ impl Table {
                 expired.push(key);
             }
         }
-        // Links that are open bound the number of the others.
+        // The number of open links bounds the remaining parts.
         self.parts
             .retain(|_, part| !(part.is_closed() && part.is_empty()));
         expired
     }
 
-    /// Takes a peer off the list of a rendezvous, if it is there.
+    /// Removes a peer from the list of a rendezvous. Returns its key if it was listed.
     pub(super) fn retract(&mut self, at: &Rendezvous, peer: &PeerId) -> Option<Arc<Key>> {
         let (listing, key) = self.parts.get_mut(at)?.remove(peer)?;
         self.by_listing.remove(&listing);
         Some(key)
     }
 
-    /// There is no link to a rendezvous any more: its peers expire after three rounds, however slow it may be; those of a
-    /// guest three intervals from now at the latest.
+    /// Notes that there is no link to a rendezvous any more. Its peers expire after three rounds, even if it has become
+    /// slower. The peers of a guest expire after three intervals at the latest.
     pub(super) fn close(&mut self, at: &Rendezvous, now: Instant) {
         if let Some(part) = self.parts.get_mut(at) {
             part.close(now);
         }
     }
 
-    /// When the next listed address may expire if nothing is announced before.
+    /// Returns when the next listed address may expire if nothing is announced before that.
     pub(super) fn next_expiry(&self, now: Instant) -> Option<Instant> {
         let parts = self.parts.values();
         parts.filter_map(|part| part.next_expiry(now)).min()
     }
 
-    /// How soon the next expiry may have been brought forward by announcements.
+    /// Returns the time after which announcements may have brought the next expiry forward.
     pub(super) fn recheck(&self) -> Duration {
         self.interval
     }
 
-    /// The first address whose listing began after `listing`, and when its own began. 0 is before all.
+    /// Returns the first address whose listing began after `listing`, and the number of its own listing. All numbers
+    /// are greater than 0.
     pub(super) fn listed_after(&self, listing: u64) -> Option<(u64, &Arc<Key>)> {
         self.by_listing
             .range(listing.saturating_add(1)..)
@@ -213,7 +214,7 @@ impl Table {
     }
 }
 
-/// How many peers are remembered at a rendezvous, where we listen or not.
+/// Returns the maximum number of peers remembered at a rendezvous; `listening` says whether this node listens there.
 pub(crate) fn room(capacity: usize, listening: bool) -> usize {
     match listening {
         true => capacity,
@@ -227,7 +228,7 @@ fn share(capacity: usize, of: usize) -> usize {
 
 #[cfg(test)]
 impl Table {
-    /// The listed keys, after a check that all indices agree.
+    /// Returns the listed keys, after checking that all indices agree.
     pub(super) fn listed(&self) -> std::collections::BTreeSet<Key> {
         let listed: Vec<_> = self.parts.values().flat_map(Part::listed).collect();
         assert_eq!(listed.len(), self.by_listing.len());

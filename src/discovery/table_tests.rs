@@ -24,7 +24,7 @@ fn peer(number: usize) -> PeerId {
     PeerId::from_multihash(hash).expect("SHA2-256")
 }
 
-/// A table on simulated time, at rendezvous that announce what the test says.
+/// A table on simulated time, with rendezvous whose announcements the test controls.
 struct World {
     table: Table,
     here: Rendezvous,
@@ -50,7 +50,7 @@ impl World {
         self.expired.extend(expired.iter().map(|key| key.peer));
     }
 
-    /// Gives how many gave way.
+    /// Returns the number of addresses that gave way.
     fn announce_at(&mut self, number: usize, listening: bool, who: PeerId) -> usize {
         let place = Place {
             rendezvous: &rendezvous(number),
@@ -63,7 +63,7 @@ impl World {
         listed.map_or(0, |listed| listed.gave_way.len())
     }
 
-    /// Where we listen.
+    /// Announces a peer at a rendezvous at which this node listens.
     fn announce(&mut self, number: usize) {
         let place = Place {
             rendezvous: &self.here,
@@ -74,7 +74,7 @@ impl World {
         self.discovered += usize::from(listed.is_some());
     }
 
-    /// Announces the peers in turn, each once in `round`, so many times.
+    /// Announces the peers in turn, each once in `round`, for `count` rounds.
     fn rounds(&mut self, count: usize, round: Duration, peers: Range<usize>) {
         self.some_of_rounds(count, round, peers, |_| true);
     }
@@ -95,7 +95,7 @@ impl World {
         }
     }
 
-    /// Waits until something expires; gives how long that took, to the second.
+    /// Waits until an address expires. Returns how long that took, to the second.
     fn until_expired(&mut self) -> Duration {
         let (before, start) = (self.expired.len(), self.now);
         while self.expired.len() == before {
@@ -140,7 +140,7 @@ fn whoever_is_announced_stays_and_whoever_left_expires_after_three_rounds() {
         let mut world = World::new(16_384);
         world.rounds(6, round, 0..peers);
         assert_eq!((world.discovered, world.expired.len()), (peers, 0));
-        // The first has left; it was announced one round ago.
+        // The first peer has left. It was announced one round ago.
         world.rounds(1, round, 1..peers);
         assert_eq!(world.expired, []);
         world.rounds(1, round, 1..peers);
@@ -157,12 +157,12 @@ fn before_a_rendezvous_has_shown_its_pace_an_address_is_listed_for_a_day_at_most
 
     let mut world = World::new(4);
     world.announce(1);
-    // As the answer to the join and the first announcement are: they say nothing about the pace.
+    // As with the answer to the join and the first announcement, this gap says nothing about the pace.
     world.wait(secs(7));
     world.announce(1);
     assert_eq!(world.until_expired(), secs(7 * 120), "repeated once");
 
-    // Others come, and no round is over.
+    // Other peers come, but no round is completed.
     let mut world = World::new(1_000);
     world.rounds(1, DAY - secs(1), 0..100);
     assert_eq!(world.expired, []);
@@ -196,7 +196,7 @@ fn a_repetition_at_once_is_no_pace() {
 fn lost_announcements_and_lost_rounds_expire_nobody() {
     let mut world = World::new(1_000);
     world.rounds(4, INTERVAL, 0..100);
-    // Every fifth is lost, at random.
+    // One announcement in five is lost, at random.
     let mut random = 1_u32;
     world.some_of_rounds(20, INTERVAL, 0..100, |_| {
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -213,14 +213,14 @@ fn lost_announcements_and_lost_rounds_expire_nobody() {
 fn what_a_rendezvous_cannot_repeat_in_time_any_more_does_not_expire() {
     let mut world = World::new(16_384);
     world.rounds(6, INTERVAL, 0..10);
-    // Very many come at once, and from then on a round takes so much longer.
+    // Many peers come at once. From then on a round takes much longer.
     for number in 10..1_000 {
         world.announce(number);
         world.wait(Duration::from_millis(2));
     }
     world.rounds(4, SLOW, 0..1_000);
     assert_eq!((world.discovered, world.expired.len()), (1_000, 0));
-    // And back.
+    // Then the rounds become short again.
     world.rounds(4, INTERVAL, 0..10);
     assert_eq!(world.expired, []);
     world.rounds(500, INTERVAL, 0..10);
@@ -249,7 +249,7 @@ fn those_that_left_expire_while_only_newcomers_without_room_are_announced() {
 fn a_slower_rendezvous_with_a_peer_that_joins_again_and_again_expires_nobody() {
     let mut world = World::new(1_000);
     world.rounds(4, INTERVAL, 0..100);
-    // A round takes six times as long now.
+    // From now on a round takes six times as long.
     for second in 0..600 {
         for n in 0..100 {
             if n * 60 / 100 == second % 60 {
@@ -289,8 +289,8 @@ fn a_peer_that_joins_again_and_again_does_not_hide_the_pace_of_the_others() {
     assert_eq!((world.discovered, world.expired.len()), (101, 0));
 }
 
-/// A rendezvous that announces the honest peers once in `round` seconds. Others join again and again: each has a pause in
-/// seconds, and how many times as long the next one is, up to an hour.
+/// A rendezvous that announces each honest peer once in `round` seconds. Other peers join again and again. Each element
+/// of `flap` is such a peer's first pause in seconds, and the factor by which each pause grows, up to an hour.
 fn with_flappers(
     world: &mut World,
     secs_in_all: usize,
@@ -319,7 +319,7 @@ fn with_flappers(
 
 #[test]
 fn peers_that_come_rarely_do_not_make_the_others_stay() {
-    // One of four, and a third of thirty.
+    // One of four peers, and a third of thirty.
     for (honest, flappers, growth, time) in [(3, 1, 1, 45), (20, 10, 2, 130)] {
         let mut world = World::new(1_000);
         let flap = vec![(25, growth); flappers];
@@ -331,7 +331,7 @@ fn peers_that_come_rarely_do_not_make_the_others_stay() {
                 .iter()
                 .all(|p| (0..honest).all(|n| peer(n) != *p))
         );
-        // The first has left.
+        // The first peer has left.
         with_flappers(&mut world, time, 1..honest, 10, &[]);
         assert!(world.expired[before..].contains(&peer(0)), "{honest}");
         assert!(!world.expired.contains(&peer(1)));
@@ -344,7 +344,7 @@ fn peers_that_come_quickly_do_not_make_slowly_repeated_ones_expire() {
     with_flappers(&mut world, 600, 0..10, 60, &[]);
     with_flappers(&mut world, 3_600, 0..10, 60, &[(6, 1); 200]);
     assert_eq!(world.expired, []);
-    // And still they expire when they have left, three rounds of theirs later.
+    // They still expire after they have left, after three of their own rounds.
     with_flappers(&mut world, 181, 1..10, 60, &[(6, 1); 200]);
     assert_eq!(world.expired, [peer(0)]);
 }
@@ -356,7 +356,7 @@ fn in_a_full_table_who_is_known_stays_and_newcomers_wait_for_room() {
     let mut world = World::new(ROOM);
     world.rounds(4, SLOW, 0..PEERS);
     assert_eq!((world.discovered, world.expired.len()), (ROOM, 0));
-    // A hundred leave, and as many of the others take their places.
+    // A hundred peers leave, and a hundred of the waiting ones take their places.
     world.rounds(4, SLOW, 100..PEERS);
     assert_eq!((world.discovered, world.expired.len()), (ROOM + 100, 100));
     let left: BTreeSet<_> = (0..100).map(peer).collect();
@@ -376,7 +376,7 @@ fn rendezvous_that_strangers_chose_take_no_room_from_others_and_little_in_all() 
         }
         assert_eq!(world.listed(), 1_000 + (rogue * ROOM / 16).min(ROOM / 4));
     }
-    // Others where we listen have all the room that they had.
+    // Other rendezvous at which this node listens still have all of their room.
     for n in 1_000..2_000 {
         world.announce(n);
     }
@@ -385,7 +385,7 @@ fn rendezvous_that_strangers_chose_take_no_room_from_others_and_little_in_all() 
     }
     assert_eq!(world.listed(), ROOM + ROOM / 4 + ROOM);
     world.rounds(4, INTERVAL, 0..ROOM);
-    // What the rogues do not repeat is their own matter.
+    // The rogues' peers may expire, because they are not repeated.
     assert!(
         !world
             .expired
@@ -409,7 +409,7 @@ fn guests_that_fill_their_room_give_way_to_those_with_fewer() {
         gave_way += world.announce_at(5, false, peer(n));
     }
     assert_eq!((gave_way, world.listed()), (60, ROOM / 4));
-    // Their shares are equal in the end, and nobody takes anything from another one any more.
+    // In the end their shares are equal, and no guest takes room from another one.
     for n in 0..2_000 {
         world.announce_at(5, false, peer(n));
     }
@@ -432,7 +432,7 @@ fn a_guest_without_a_link_gives_way_and_is_forgotten_whatever_pace_it_showed() {
     }
     assert_eq!((world.listed(), world.expired.len()), (400, 0));
     world.table.close(&rendezvous(1), world.now);
-    // The others are not larger, and it is smaller than any.
+    // Only the closed guest gives way, although the others become larger than it.
     for n in 0..100 {
         assert_eq!(world.announce_at(5, false, peer(n)), 1);
     }
@@ -464,7 +464,7 @@ fn strangers_can_give_a_peer_no_more_than_eight_addresses() {
         world.announce_at(rogue, false, peer(1));
     }
     assert_eq!(world.listed(), MAX_ADDRESSES);
-    // Where we listen it is listed all the same.
+    // At a rendezvous at which this node listens, the peer is listed in any case.
     world.announce(1);
     assert_eq!(world.listed(), MAX_ADDRESSES + 1);
 }
@@ -491,7 +491,7 @@ fn without_its_link_the_peers_of_a_rendezvous_expire_and_nothing_is_left_of_it()
     world.table.close(&rendezvous(2), world.now);
     assert_eq!(world.until_expired(), INTERVAL * 3);
     assert_eq!((world.listed(), world.table.parts()), (1, 1));
-    // A link that is there again speaks for itself.
+    // A rendezvous with a new link counts by its own announcements.
     world.table.close(&rendezvous(0), world.now);
     world.announce(2);
     assert_eq!(world.until_expired(), SLOW * 3);

@@ -1,4 +1,4 @@
-//! For Prometheus.
+//! The collector for Prometheus.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,7 +11,8 @@ use prometheus_client::{
 use super::{LinkSnapshot, Metrics, RESETS, Snapshot};
 
 impl Collector for Metrics {
-    /// Everything begins with `websocket_star_`. The label `rendezvous` is that of links that are open: as many as there may be.
+    /// All names begin with `websocket_star_`. The label `rendezvous` has one value for each rendezvous with an open
+    /// link, so the limit on links bounds its values.
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let now = self.snapshot();
         let to = &mut encoder;
@@ -26,7 +27,8 @@ impl Collector for Metrics {
             let label = [("reason", *reason)];
             ConstCounter::new(count).encode(family.encode_family(&label)?)?;
         }
-        // Links that differ in what they look up, or where they connect, have one URL.
+        // Several links can have the same URL, if they differ in the names that they look up or in the hosts that they
+        // connect to.
         let mut links: BTreeMap<&str, Vec<&LinkSnapshot>> = BTreeMap::new();
         for link in &now.links {
             links.entry(&link.rendezvous).or_default().push(link);
@@ -44,7 +46,7 @@ impl Collector for Metrics {
     }
 }
 
-/// A name, what it is, and the number of the links to one rendezvous.
+/// A name, its help text, and the value for all links to one rendezvous.
 type Gauge = (
     &'static str,
     &'static str,

@@ -1,5 +1,4 @@
-//! A full peer of old js-libp2p nodes: noise or secio, yamux or mplex, and addresses that those nodes
-//! can read.
+//! A complete peer for old js-libp2p nodes: noise or secio, yamux or mplex, and addresses that those nodes can parse.
 
 use std::{
     io,
@@ -25,16 +24,16 @@ use multiaddr::{Multiaddr, Protocol};
 
 use crate::{AddressGuard, secio, upgrade};
 
-/// Secures the connections of a transport with noise, or else with secio, and multiplexes them with
-/// yamux, or else with mplex: each peer gets the best that both speak.
+/// Secures the connections of a transport with noise, or else with secio, and multiplexes them with yamux, or else with
+/// mplex. Each connection uses the best protocols that both peers support.
 ///
-/// A dialler offers noise first and falls back to [secio], whose weaknesses then
-/// apply: nothing keeps somebody on the way, such as the rendezvous, from hiding that both sides know noise.
-/// What is dialled with `/p2p/<peer id>`, and has another identity, is refused during the secio
-/// handshake; a swarm refuses it in any case.
+/// A dialer offers noise first and falls back to [secio], whose weaknesses then apply: a party on the path, such as the
+/// rendezvous, can hide that both peers support noise. If an address with `/p2p/<peer id>` is dialled and the peer has
+/// another identity, the secio handshake refuses it; a swarm refuses it in any case.
 ///
-/// mplex has no flow control: a stream that is not read holds up its connection once 32 frames of it
-/// are waiting. Put a timeout on it: `SwarmBuilder` has one, of 10 s.
+/// mplex has no flow control: a stream that is not read blocks its connection once 32 of its frames are waiting.
+///
+/// The returned transport has no timeout for the dial and the handshakes. Add one; `SwarmBuilder` adds one of 10 s.
 ///
 /// ```
 /// use libp2p::{Swarm, SwarmBuilder, identify, ping, swarm::NetworkBehaviour};
@@ -110,8 +109,8 @@ where
     Ok((peer, upgrade::multiplex(io, &endpoint).await?))
 }
 
-/// Whether js-libp2p 0.26 can read an address. It closes the connection over one that it cannot: its
-/// `multiaddr` 6.1 throws at any protocol that is younger than itself, as `/quic-v1` and `/tls` are.
+/// Returns whether js-libp2p 0.26 can parse an address. It closes the connection if it cannot: its `multiaddr` 6.1
+/// throws at every newer protocol, such as `/quic-v1` and `/tls`.
 pub fn is_understood(address: &Multiaddr) -> bool {
     address.iter().all(|protocol| {
         matches!(
@@ -132,14 +131,14 @@ pub fn is_understood(address: &Multiaddr) -> bool {
     })
 }
 
-/// [`identify::Behaviour`], except that it hears, and so tells others, of no listen address and no external
-/// address but those that [are understood](is_understood) everywhere.
+/// [`identify::Behaviour`], restricted to listen addresses and external addresses that [are understood](is_understood)
+/// by all nodes. It does not receive other addresses, and so does not send them to peers.
 ///
-/// Address translation, too, works on those alone, and what is observed through a rendezvous is no candidate.
+/// Address translation also uses only these addresses, and addresses observed through a rendezvous are not candidates.
 pub struct Identify(AddressGuard<identify::Behaviour>);
 
 impl Identify {
-    /// Identifies with this configuration.
+    /// Creates a behaviour with this configuration.
     pub fn new(config: identify::Config) -> Self {
         Self(AddressGuard::new(identify::Behaviour::new(config)))
     }
@@ -255,7 +254,7 @@ mod tests {
         }
     }
 
-    /// Connects, through memory, to a node that has nothing but secio and mplex, with `/p2p/<dialled>`.
+    /// Connects through memory to a node that supports only secio and mplex, with `/p2p/<dialled>` in the address.
     async fn dial_old_node(node: &Keypair, dialled: PeerId) -> io::Result<PeerId> {
         let mut old = MemoryTransport::new()
             .upgrade(Version::V1)

@@ -1,7 +1,7 @@
-//! The browser's: of a page or of a worker.
+//! The clock, timers and tasks of the browser, in a page or in a worker.
 //!
-//! What belongs to JavaScript stays in tasks of its own, so that all that is handed out may be sent to other threads, as a
-//! swarm asks for.
+//! JavaScript values stay in tasks of their own. So all types handed out can be sent to other threads, as a swarm
+//! requires.
 
 mod changes;
 mod soon;
@@ -28,16 +28,17 @@ pub(crate) use self::{
 };
 use super::Elapsed;
 
-/// Browsers take a longer time than some 24 days for none at all.
+/// The longest time of a browser timer. Browsers treat more than about 24 days as zero.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// A timer may fire so much too late, the milliseconds that the browser counts included: setting a new one costs more.
+/// The time by which a timer may fire too late, including the rounding to the browser's milliseconds. Setting a new
+/// timer costs more.
 const LATE: Duration = Duration::from_millis(2);
 
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Where tasks are spawned; there is always one.
+/// The place where tasks are spawned. In a browser there always is one.
 pub(crate) struct Handle;
 
 impl Handle {
@@ -52,26 +53,26 @@ impl Handle {
     }
 }
 
-/// A timer that is set anew with each poll.
+/// A timer that each poll sets again.
 #[derive(Debug, Default)]
 pub(crate) struct Timer(Option<Armed>);
 
 #[derive(Debug)]
 struct Armed {
     at: Instant,
-    /// The task of the timer ends when this is dropped.
+    /// Dropping this ends the timer's task.
     fired: oneshot::Receiver<()>,
 }
 
 impl Timer {
-    /// Ready at this time; until then the task is woken for it.
+    /// Returns ready at this time. Until then it has the task woken for it.
     pub(crate) fn poll(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let now = now();
             if at <= now {
                 return Poll::Ready(());
             }
-            // One that fires early is as good: it is set anew then.
+            // A timer that fires early also serves: it is then set again.
             let armed = match self.0.take() {
                 Some(armed) if armed.at <= at + LATE => armed,
                 _ => arm(at, now),
@@ -84,7 +85,7 @@ impl Timer {
         }
     }
 
-    /// Has the task woken for nothing any more.
+    /// Stops the timer, so that the task is no longer woken for it.
     pub(crate) fn stop(&mut self) {
         self.0 = None;
     }
@@ -92,16 +93,16 @@ impl Timer {
 
 fn arm(at: Instant, now: Instant) -> Armed {
     let (mut fire, fired) = oneshot::channel();
-    // The browser counts whole milliseconds, and cuts off what is less.
+    // The browser counts whole milliseconds and truncates fractions.
     let time = at.saturating_duration_since(now) + Duration::from_micros(999);
     let time = time.min(LONGEST);
     spawn_local(async move {
-        // In a page that is hidden for long, a timer that was set by a timer, and so on, fires once a minute. One that a
-        // message has set is a second late at most.
+        // In a page that has been hidden for long, a timer set by a chain of timers fires only once a minute. A timer
+        // set by a message is at most a second late.
         let _ = soon().await;
         let first = select(Delay::new(time), fire.cancellation()).await;
         if matches!(first, Either::Left(_)) {
-            // It may have been dropped at this moment.
+            // The receiver may have been dropped at this moment.
             let _ = fire.send(());
         }
     });
@@ -123,7 +124,7 @@ pub(crate) async fn timeout_at<F: Future>(at: Instant, future: F) -> Result<F::O
     .await
 }
 
-/// Waits; always `true`.
+/// Waits until this time. Always returns `true`.
 pub(crate) async fn sleep_apart(at: Instant) -> bool {
     let mut timer = Timer::default();
     std::future::poll_fn(|cx| timer.poll(at, cx)).await;

@@ -1,4 +1,4 @@
-//! Tokio's, so that tests can pause the time.
+//! The clock, timers and tasks of Tokio, so that tests can pause the time.
 
 use std::{
     fmt,
@@ -16,12 +16,12 @@ pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// A timer that is set anew with each poll. There is nothing to it before the first one, which needs a runtime.
+/// A timer that each poll sets again. It holds nothing before the first poll, which needs a runtime.
 #[derive(Default)]
 pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
-    /// Ready at this time; until then the task is woken for it.
+    /// Returns ready at this time. Until then it has the task woken for it.
     ///
     /// # Panics
     /// Outside of a Tokio runtime with time.
@@ -36,7 +36,7 @@ impl Timer {
         sleep.as_mut().poll(cx)
     }
 
-    /// Has the task woken for nothing any more.
+    /// Stops the timer, so that the task is no longer woken for it.
     pub(crate) fn stop(&mut self) {
         self.0 = None;
     }
@@ -53,20 +53,21 @@ pub(crate) async fn timeout_at<F: Future>(at: Instant, future: F) -> Result<F::O
     result.map_err(|_| Elapsed)
 }
 
-/// Waits in a task of its own: in a runtime without timers it panics there, and not in the swarm's. `false` if it does.
+/// Waits in a separate task, so that in a runtime without timers the panic happens there and not in the swarm's task.
+/// Returns `false` after such a panic.
 pub(crate) async fn sleep_apart(at: Instant) -> bool {
-    // Dropped with the future, it ends the wait.
+    // Dropping the set with this future ends the wait.
     let mut waiting = JoinSet::new();
     waiting.spawn(tokio::time::sleep_until(at.into()));
     matches!(waiting.join_next().await, Some(Ok(())))
 }
 
-/// What a browser tells of the network and of the page. Here is nothing to tell.
+/// What a browser reports about the network and the page. Natively there is nothing to report.
 #[derive(Default)]
 pub(crate) struct Changes(());
 
 impl Changes {
-    /// What has changed since it was asked last.
+    /// Returns what has changed since the last call.
     pub(crate) fn poll(&mut self, _: &mut Context<'_>) -> Option<Changed> {
         None
     }

@@ -1,4 +1,4 @@
-//! What goes wrong with secio.
+//! The errors of secio.
 
 use std::io;
 
@@ -13,41 +13,40 @@ pub enum Error {
     /// Network: the connection failed during the handshake.
     #[error("the connection failed during the handshake: {}", Words(.0))]
     Io(#[source] io::Error),
-    /// Peer or network: a frame that is over its bound, that was tampered with, or that is not there
-    /// because the connection ended.
+    /// Peer or network: a frame is over its bound or was tampered with, or it is missing because the connection ended.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// Peer: a message that cannot be decoded.
+    /// Peer: a message cannot be decoded.
     #[error("the peer's {message} message: {error}")]
     Message {
-        /// Which one.
+        /// The message.
         message: &'static str,
-        /// Why.
+        /// The reason.
         #[source]
         error: MessageError,
     },
-    /// Peer: a nonce of another length than 16 bytes.
+    /// Peer: the nonce does not have 16 bytes.
     #[error("the peer's nonce has {0} bytes and not 16")]
     NonceLength(usize),
-    /// Peer: its identity key is none that we know.
+    /// Peer: the identity key is of an unknown type, or malformed.
     #[error("the peer's identity key: {0}")]
     IdentityKey(#[source] DecodingError),
-    /// Peer: its RSA key is malformed, or too short or too long.
+    /// Peer: the RSA key is malformed, too short or too long.
     #[cfg(any(target_arch = "wasm32", test, docsrs))]
     #[error("the peer's RSA key: {}", Words(.0))]
     RsaKey(String),
     /// Peer or local: the other side has our own key.
     #[error("connected to ourselves")]
     SelfDial,
-    /// Peer: it is not the one that was dialled.
+    /// Peer: it is not the peer that was dialled.
     #[error("expected {expected}, found {found}")]
     UnexpectedPeer {
-        /// The one that was dialled.
+        /// The peer that was dialled.
         expected: Box<PeerId>,
-        /// The one that answered. It has not proved that it holds the key.
+        /// The peer that answered. It has not proved that it holds the key.
         found: Box<PeerId>,
     },
-    /// Peer: it speaks none of our algorithms of that kind.
+    /// Peer: it supports none of our algorithms of this kind.
     #[error("no {kind} in common; the peer has \"{}\"", Words(.theirs))]
     NothingInCommon {
         /// `exchange`, `cipher` or `hash`.
@@ -58,10 +57,10 @@ pub enum Error {
     /// Local: our identity key cannot sign.
     #[error("cannot sign: {0}")]
     Sign(#[from] SigningError),
-    /// Peer: the signature is not that of its identity key over this handshake.
+    /// Peer: the signature is not a signature of its identity key over this handshake.
     #[error("the peer's signature does not verify")]
     BadSignature,
-    /// Peer: its ephemeral key is no point of the curve.
+    /// Peer: the ephemeral key is not a point of the curve.
     #[error("the peer's ephemeral key is no point of {0}")]
     EphemeralKey(&'static str),
     /// Peer: the first encrypted bytes are not our nonce.
@@ -70,7 +69,7 @@ pub enum Error {
 }
 
 impl From<io::Error> for Error {
-    /// Takes a [`FrameError`] out of its wrapping; an end where more was to come is one too.
+    /// Extracts a wrapped [`FrameError`]. An end before the expected data also becomes one.
     fn from(error: io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref()) {
             Some(&frame) => Self::Frame(frame),
@@ -80,29 +79,30 @@ impl From<io::Error> for Error {
     }
 }
 
-/// What is wrong with a frame: the inner error of the `io::Error` of a read. After it nothing more is
-/// read from the connection, and every further read gives the same error.
+/// Why a frame is invalid: the inner error of the `io::Error` of a read. After it, nothing more is read from the
+/// connection, and every further read returns the same error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
     /// The length is over the bound.
     #[error("a frame of {len} bytes; at most {max} are accepted")]
     TooLong {
-        /// The length that was announced.
+        /// The announced length, in bytes.
         len: usize,
-        /// The bound.
+        /// The bound, in bytes.
         max: usize,
     },
     /// An encrypted frame has no room for its MAC.
     #[error("a frame of {0} bytes is shorter than its MAC")]
     TooShort(usize),
-    /// The MAC is not that of the frame.
+    /// The MAC does not match the frame.
     #[error("the MAC of a frame is wrong")]
     BadMac,
-    /// A frame that has come before.
+    /// A frame with the same MAC has already come.
     #[error("a frame came for the second time")]
     Replayed,
-    /// The connection ended inside of a frame, or before the handshake was done: an [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
+    /// The connection ended inside a frame, or before the handshake was complete. Reported as
+    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
     #[error("the connection ended too early")]
     Truncated,
 }
@@ -121,13 +121,13 @@ impl From<FrameError> for io::Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MessageError {
-    /// It ends inside of a field.
+    /// The message ends inside a field.
     #[error("ends inside of a field")]
     Truncated,
-    /// It is no protobuf, or a field has the wrong type.
+    /// The message is not protobuf, or a field has the wrong type.
     #[error("is malformed")]
     Malformed,
-    /// It lacks a field.
+    /// A field is missing.
     #[error("lacks `{0}`")]
     Missing(&'static str),
     /// A field is not UTF-8.

@@ -1,4 +1,4 @@
-//! Frames: a length of four bytes, big-endian, and as many bytes.
+//! Frames: a length of four bytes, big-endian, followed by as many bytes of data.
 
 use std::ops::Range;
 
@@ -6,13 +6,13 @@ use super::FrameError;
 
 pub(super) const HEADER: usize = 4;
 
-/// As much is asked for at a time, so that small frames share a read.
+/// The bytes requested at a time, so that small frames share a read.
 const READ: usize = 16 * 1024;
 
-/// Cuts a stream of bytes into frames. No IO: [`space`](Self::space) is where the bytes go,
-/// [`filled`](Self::filled) says how many came, and [`next_frame`](Self::next_frame) finds the frames in them.
+/// Splits a stream of bytes into frames, without IO. [`space`](Self::space) takes the bytes, [`filled`](Self::filled)
+/// says how many came, and [`next_frame`](Self::next_frame) finds the frames in them.
 ///
-/// It holds what has come and not what was announced: a length alone makes nobody allocate.
+/// It holds the received bytes only. An announced length alone allocates nothing.
 #[derive(Debug)]
 pub struct FrameDecoder {
     buffer: Vec<u8>,
@@ -21,7 +21,7 @@ pub struct FrameDecoder {
 }
 
 impl FrameDecoder {
-    /// A decoder that refuses frames of more than `max` bytes.
+    /// Creates a decoder that refuses frames of more than `max` bytes.
     pub fn new(max: usize) -> Self {
         Self {
             buffer: Vec::new(),
@@ -34,11 +34,11 @@ impl FrameDecoder {
         self.max = max;
     }
 
-    /// Where the next bytes go; never empty.
+    /// Returns the buffer for the next bytes. It is never empty.
     pub fn space(&mut self) -> &mut [u8] {
         if self.unread.is_empty() {
             self.unread = 0..0;
-            // One large frame is no reason to hold its memory for ever.
+            // After one large frame, its memory is not held for ever.
             if self.buffer.len() > 8 * READ {
                 self.buffer = Vec::new();
             }
@@ -49,18 +49,18 @@ impl FrameDecoder {
         &mut self.buffer[self.unread.end..]
     }
 
-    /// Says that `len` bytes were put into the space.
+    /// Notes that `len` bytes were put into the space.
     ///
     /// # Panics
     ///
-    /// If the space is not as large as that.
+    /// If the space is smaller than that.
     pub fn filled(&mut self, len: usize) {
         assert!(len <= self.buffer.len() - self.unread.end);
         self.unread.end += len;
     }
 
-    /// The next frame, as a place for [`get`](Self::get), if all of it is there. The place is good
-    /// until the next [`space`](Self::space).
+    /// Returns the next complete frame, as a range for [`get`](Self::get). The range is valid until the next call of
+    /// [`space`](Self::space).
     pub fn next_frame(&mut self) -> Result<Option<Range<usize>>, FrameError> {
         let Some((header, rest)) = self.buffer[self.unread.clone()].split_first_chunk::<HEADER>()
         else {
@@ -78,17 +78,17 @@ impl FrameDecoder {
         Ok(Some(start..start + len))
     }
 
-    /// The bytes of a frame, or of a part of it.
+    /// Returns the bytes of a frame, or of a part of it.
     pub fn get(&mut self, place: Range<usize>) -> &mut [u8] {
         &mut self.buffer[place]
     }
 
-    /// Whether a frame has begun and not ended.
+    /// Returns whether a frame has begun and is not complete.
     pub fn is_partial(&self) -> bool {
         !self.unread.is_empty()
     }
 
-    /// Moves what is unread to the front, and if it still fills the buffer, doubles that.
+    /// Moves the unread bytes to the front. If they still fill the buffer, doubles its size.
     fn make_room(&mut self) {
         self.buffer.copy_within(self.unread.clone(), 0);
         self.unread = 0..self.unread.len();
@@ -114,7 +114,7 @@ mod tests {
         frame
     }
 
-    /// Feeds the pieces and returns the frames.
+    /// Feeds the pieces to the decoder and returns the frames.
     fn decode<'a>(
         decoder: &mut FrameDecoder,
         pieces: impl Iterator<Item = &'a [u8]>,

@@ -1,4 +1,4 @@
-//! The handshake. Both sides do the same at the same time: propose, exchange, send the nonce back.
+//! The handshake. Both sides do the same at the same time: propose, exchange, and send the nonce back.
 
 use futures::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, future::try_join, io::ReadHalf,
@@ -15,7 +15,7 @@ use super::{
     suite::{CIPHERS, EXCHANGES, HASHES, Suite},
 };
 
-/// The largest message of a handshake that we accept. One with an RSA key of 8192 bits has 2 KiB.
+/// The largest accepted handshake message, in bytes. A message with an RSA key of 8192 bits has 2 KiB.
 const MAX_MESSAGE: usize = 16 * 1024;
 
 pub(super) async fn handshake<S>(mut io: S, config: Config) -> Result<(PeerId, Output<S>), Error>
@@ -73,7 +73,7 @@ fn malformed(message: &'static str) -> impl FnOnce(super::MessageError) -> Error
     move |error| Error::Message { message, error }
 }
 
-/// The identity key of the other side, which it is yet to prove.
+/// Returns the identity key of the other side, which the other side has not yet proved.
 fn identify(config: &Config, remote: &Propose<'_>) -> Result<IdentityKey, Error> {
     let key = IdentityKey::decode(remote.pubkey)?;
     let found = key.to_peer_id();
@@ -89,8 +89,8 @@ fn identify(config: &Config, remote: &Propose<'_>) -> Result<IdentityKey, Error>
     }
 }
 
-/// Sends one message and receives another, at the same time: two sides that only send would wait for
-/// each other on a connection that buffers little.
+/// Sends one message and receives another at the same time. Two sides that only send would wait for each other on a
+/// connection with little buffering.
 async fn swap<S>(io: S, decoder: &mut FrameDecoder, message: &[u8]) -> Result<Vec<u8>, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -125,7 +125,7 @@ where
     }
 }
 
-/// Sends the peer's nonce back, and receives what should be ours.
+/// Sends the peer's nonce back, and receives what should be our own nonce.
 async fn echo<S>(output: S, theirs: &[u8; NONCE_LEN]) -> Result<[u8; NONCE_LEN], Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,

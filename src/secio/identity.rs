@@ -1,13 +1,14 @@
-//! The key of the other side.
+//! The identity key of the other side.
 //!
-//! Old JavaScript nodes have RSA keys. Natively, libp2p's keys verify those with ring, which asks for a C compiler where it is
-//! built for a browser; so there the `rsa` crate does it. It has no secret to keep: nothing is signed or decrypted with RSA.
+//! Old JavaScript nodes have RSA keys. Natively, libp2p verifies them with ring, which needs a C compiler when built
+//! for a browser. So in a browser the `rsa` crate verifies them. It handles no secrets, because nothing is signed or
+//! decrypted with RSA.
 
 use libp2p_identity::{PeerId, PublicKey};
 
 use super::Error;
 
-/// A key that the other side is yet to prove.
+/// A key that the other side has not yet proved.
 pub(super) enum IdentityKey {
     Any(PublicKey),
     #[cfg(target_arch = "wasm32")]
@@ -15,7 +16,7 @@ pub(super) enum IdentityKey {
 }
 
 impl IdentityKey {
-    /// Reads libp2p's protobuf `PublicKey`.
+    /// Decodes libp2p's protobuf `PublicKey`.
     pub(super) fn decode(protobuf: &[u8]) -> Result<Self, Error> {
         #[cfg(target_arch = "wasm32")]
         if let Some(key) = rsa_key::RsaKey::decode(protobuf)? {
@@ -56,11 +57,11 @@ mod rsa_key {
 
     use super::Error;
 
-    /// How the protobuf of an RSA key begins: its type, and the tag of its data.
+    /// The first bytes of an RSA key's protobuf: its type, and the tag of its data.
     const HEAD: [u8; 3] = [0x08, 0x00, 0x12];
-    /// The shortest key in bits, as ring has it natively. The longest has 8192 there and here.
+    /// The minimum key length in bits, as in ring natively. The maximum is 8192 in both cases.
     const LEAST_BITS: u32 = 2048;
-    /// How the multihash of SHA-256 begins.
+    /// The first bytes of a SHA-256 multihash.
     const SHA2_256: [u8; 2] = [0x12, 0x20];
 
     pub(in crate::secio) struct RsaKey {
@@ -69,7 +70,7 @@ mod rsa_key {
     }
 
     impl RsaKey {
-        /// `None` if it is a key of another type.
+        /// Decodes an RSA key. Returns `None` for a key of another type.
         pub(super) fn decode(protobuf: &[u8]) -> Result<Option<Self>, Error> {
             let Some(rest) = protobuf.strip_prefix(&HEAD) else {
                 return Ok(None);
@@ -97,8 +98,8 @@ mod rsa_key {
         }
     }
 
-    /// What comes behind its length, which takes two bytes for every key that is long enough, and is all that there is: a key
-    /// has one form, and so one peer.
+    /// Returns the data after its length. The length takes two bytes for every key that is long enough. Nothing may
+    /// follow the data, so that a key has only one form, and thereby only one peer id.
     fn data(rest: &[u8]) -> Option<&[u8]> {
         let [low @ 0x80..=0xff, high @ 1..=0x7f, data @ ..] = rest else {
             return None;
@@ -148,7 +149,7 @@ mod tests {
         let mut bent = good;
         for at in 5..bent.len() {
             bent[at] ^= 0x80;
-            // Some are keys, of another peer; none may panic.
+            // Some of these are keys of another peer. None may panic.
             let _ = rsa_key::RsaKey::decode(&bent);
             bent[at] ^= 0x80;
         }

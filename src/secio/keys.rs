@@ -1,4 +1,4 @@
-//! From the ephemeral keys to those of the two directions.
+//! The derivation of the keys of both directions from the ephemeral keys.
 
 use hmac::{EagerHash, Hmac, Mac as _};
 use p256::elliptic_curve::{Generate as _, sec1::ToSec1Point as _};
@@ -29,7 +29,7 @@ impl Ephemeral {
         }
     }
 
-    /// The public half, as an uncompressed point, as JavaScript sends it.
+    /// Returns the public half as an uncompressed point, the form that JavaScript sends.
     pub(super) fn public(&self) -> Vec<u8> {
         match self {
             Self::P256(secret) => secret.public_key().to_sec1_point(false).as_bytes().to_vec(),
@@ -37,7 +37,7 @@ impl Ephemeral {
         }
     }
 
-    /// The shared secret: the x-coordinate, at its full length.
+    /// Returns the shared secret: the x-coordinate at its full length.
     pub(super) fn agree(self, remote: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
         let secret = match self {
             Self::P256(secret) => {
@@ -62,7 +62,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Ours and the peer's.
+    /// Returns our keys and the peer's.
     pub(super) fn stretch(suite: &Suite, secret: &[u8]) -> (Self, Self) {
         let cipher_key_len = match suite.cipher {
             Cipher::Aes128 => 16,
@@ -98,7 +98,7 @@ impl Keys {
     }
 }
 
-/// `P_hash` of TLS 1.2 (RFC 5246, section 5), except that the label is all of the seed.
+/// `P_hash` of TLS 1.2 (RFC 5246, section 5), except that the label is the whole seed.
 fn expand<D: EagerHash>(secret: &[u8], len: usize) -> Zeroizing<Vec<u8>>
 where
     Hmac<D>: hmac::KeyInit + hmac::Mac,
@@ -109,7 +109,7 @@ where
         parts.iter().for_each(|part| mac.update(part));
         Zeroizing::new(mac.finalize().into_bytes().to_vec())
     };
-    // As much as is ever needed, so that no copy is left behind by growing.
+    // The capacity is sufficient from the start, so that growing leaves no copy behind.
     let mut material = Zeroizing::new(Vec::with_capacity(len + 64));
     let mut a = mac([LABEL, &[]]);
     while material.len() < len {
@@ -124,7 +124,7 @@ where
 mod tests {
     use super::*;
 
-    /// What `keyStretcher` of the npm package libp2p-crypto 0.16 makes of the bytes 0 to 31.
+    /// The result of `keyStretcher` in the npm package libp2p-crypto 0.16 for the bytes 0 to 31.
     #[test]
     fn keys_are_stretched_as_javascript_does() {
         let secret: Vec<u8> = (0..32).collect();
@@ -202,7 +202,7 @@ mod tests {
             let error = Ephemeral::generate(Curve::P256).agree(key);
             assert!(matches!(error, Err(Error::EphemeralKey("P-256"))));
         }
-        // A point of the other curve is none of this one.
+        // A point of the other curve is not valid on this one.
         let other = Ephemeral::generate(Curve::P384).public();
         assert!(Ephemeral::generate(Curve::P256).agree(&other).is_err());
     }

@@ -5,8 +5,8 @@
 //! message Exchange { bytes epubkey = 1; bytes signature = 2; }
 //! ```
 //!
-//! Every field is length-delimited and all of them are needed. Decoding borrows from the input and
-//! allocates nothing; the length of the input is bounded by whoever read it from the network.
+//! Every field is length-delimited and required. Decoding borrows from the input and allocates nothing. The caller that
+//! reads the input from the network bounds its length.
 
 use super::error::MessageError;
 
@@ -15,7 +15,7 @@ const FIXED64: u64 = 1;
 const LENGTH_DELIMITED: u64 = 2;
 const FIXED32: u64 = 5;
 
-/// The first message, in both directions: who one is, and what one can do.
+/// The first message, in both directions: the identity and the supported algorithms of its sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Propose<'a> {
     /// The nonce.
@@ -31,8 +31,8 @@ pub struct Propose<'a> {
 }
 
 impl<'a> Propose<'a> {
-    /// Decodes a message. Unknown fields are skipped, and of a repeated one the last counts, as in
-    /// any protobuf decoder.
+    /// Decodes a message. Unknown fields are skipped, and the last one of a repeated field counts, as in any protobuf
+    /// decoder.
     pub fn decode(message: &'a [u8]) -> Result<Self, MessageError> {
         let [rand, pubkey, exchanges, ciphers, hashes] = fields(message)?;
         Ok(Self {
@@ -56,12 +56,12 @@ impl<'a> Propose<'a> {
     }
 }
 
-/// The second message, in both directions: a key for this connection only, signed by the identity.
+/// The second message, in both directions: a key for this connection only, signed by the identity key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exchange<'a> {
     /// The ephemeral key: a point of the curve, in SEC 1 form.
     pub epubkey: &'a [u8],
-    /// By the identity key, over own proposal ‖ the other's proposal ‖ `epubkey`.
+    /// The signature of the identity key over own proposal ‖ the other's proposal ‖ `epubkey`.
     pub signature: &'a [u8],
 }
 
@@ -81,7 +81,7 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// The fields 1 to `N`.
+/// Returns the fields 1 to `N`.
 fn fields<const N: usize>(mut rest: &[u8]) -> Result<[Option<&[u8]>; N], MessageError> {
     let mut found = [None; N];
     while !rest.is_empty() {
@@ -101,7 +101,7 @@ fn fields<const N: usize>(mut rest: &[u8]) -> Result<[Option<&[u8]>; N], Message
                     *slot = Some(value);
                 }
             }
-            // A field of ours has this one type.
+            // Known fields have this type only.
             (_, Some(_)) => return Err(MessageError::Malformed),
             (VARINT, None) => {
                 varint(&mut rest)?;

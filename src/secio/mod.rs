@@ -1,7 +1,7 @@
-//! secio, the secure channel of old libp2p networks. **Deprecated: use it only to reach nodes that have
-//! nothing else**, as js-libp2p up to 0.26 and js-ipfs up to 0.40 have.
+//! secio, the secure channel of old libp2p networks. **Deprecated: use it only to reach nodes that support nothing
+//! else**, such as js-libp2p up to 0.26 and js-ipfs up to 0.40.
 //!
-//! [`Config`] is an authentication upgrade, as noise's is:
+//! [`Config`] is an authentication upgrade, like noise's:
 //!
 //! ```
 //! use libp2p_core::{Transport as _, upgrade::Version};
@@ -14,37 +14,35 @@
 //!     .multiplex(libp2p_mplex::Config::default());
 //! ```
 //!
-//! [`preset::transport`](crate::preset::transport) does that, and speaks noise and yamux with those who can.
+//! [`preset::transport`](crate::preset::transport) does that, and uses noise and yamux with peers that support them.
 //!
 //! # Weaker than noise
 //!
-//! * **Nothing protects the choice of secio.** multistream-select happens in the clear and is not part of
-//!   what is signed: somebody on the way can hide that both sides know noise. (The algorithms inside
-//!   of secio are signed.)
-//! * The MAC covers a frame and not its place. Frames left out, sent again or in another order
-//!   are not refused by the protocol; their plaintext is garbage, which is left to the muxer to notice. We
-//!   refuse a frame of 16 bytes or more that equals one of the 2047 before it, beyond the protocol.
+//! * **Nothing protects the choice of secio.** multistream-select is not encrypted and not covered by the signatures: a
+//!   party on the path can hide that both peers support noise. (The algorithms inside secio are signed.)
+//! * The MAC covers a frame but not its position. The protocol does not refuse frames that are left out, repeated or
+//!   reordered. Their plaintext is garbage, which only the muxer may notice. Beyond the protocol, this crate refuses a
+//!   frame of 16 bytes or more that equals one of the 2047 before it.
 //! * There is no closing message: an end between two frames may be a cut.
-//! * The peers' identity keys are sent in the clear.
+//! * The peers' identity keys are sent unencrypted.
 //! * The signatures have no domain separation.
 //!
 //! # The protocol
 //!
-//! `/secio/1.0.0`, as [libp2p's specification](https://github.com/libp2p/specs/tree/master/secio) describes
-//! it and the npm package `libp2p-secio` 0.11 speaks it. We offer P-256 and P-384, AES-256 and
-//! AES-128 in counter mode, HMAC with SHA-256 and SHA-512.
+//! `/secio/1.0.0`, as in [libp2p's specification](https://github.com/libp2p/specs/tree/master/secio) and in the npm
+//! package `libp2p-secio` 0.11. This crate offers P-256 and P-384, AES-256 and AES-128 in counter mode, and HMAC with
+//! SHA-256 and SHA-512.
 //!
-//! Bounds: a message of the handshake has at most 16 KiB, a frame at most [`MAX_FRAME`]; memory grows with
-//! what has arrived, and not with the length that was announced. The handshake has no deadline of its
-//! own, as a swarm has one for all of the upgrade (`SwarmBuilder::with_connection_timeout`, or
-//! `libp2p::core::Transport::timeout`).
+//! Bounds: a handshake message has at most 16 KiB, and a frame at most [`MAX_FRAME`]. Memory grows with the data that
+//! has arrived, not with the announced length. The handshake has no deadline of its own, because a swarm has one for
+//! the whole upgrade (`SwarmBuilder::with_connection_timeout`, or `libp2p::core::Transport::timeout`).
 //!
-//! # Whom one is connected to
+//! # The identity of the peer
 //!
-//! The handshake proves the peer's key, and its output says which. As with noise, an upgrade is not told who was
-//! dialled: a `Swarm` compares the peer that was proved with the one that was dialled, and closes the
-//! connection with `DialError::WrongPeerId` if they differ. [`Config::with_expected_peer`] does it in the handshake
-//! itself, before we have shown more than our proposal; the preset uses it.
+//! The handshake proves the peer's key, and its output names the peer. As with noise, an upgrade does not know which
+//! peer was dialled: a `Swarm` compares the proved peer with the dialled one, and closes the connection with
+//! `DialError::WrongPeerId` if they differ. [`Config::with_expected_peer`] checks it in the handshake itself, before
+//! this node has sent more than its proposal. The preset uses it.
 
 mod error;
 mod frame;
@@ -71,8 +69,8 @@ pub use self::{
     stream::Output,
 };
 
-/// The longest encrypted frame that is accepted, in bytes, without its header: what
-/// `libp2p-secio` 0.11 accepts. It never sends that much: muxers send 1 MiB at a time at most.
+/// The longest accepted encrypted frame, in bytes, without its header. `libp2p-secio` 0.11 accepts the same. It never
+/// sends that much, because muxers send at most 1 MiB at a time.
 pub const MAX_FRAME: usize = 4 * 1024 * 1024;
 
 const NONCE_LEN: usize = 16;
@@ -85,7 +83,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Proves that we hold this key: Ed25519, secp256k1 or RSA for JavaScript peers.
+    /// Creates an upgrade that proves possession of this key. For JavaScript peers, it must be an Ed25519, secp256k1 or
+    /// RSA key.
     pub fn new(keypair: &Keypair) -> Self {
         Self {
             keypair: keypair.clone(),
@@ -93,8 +92,8 @@ impl Config {
         }
     }
 
-    /// Accepts this peer and no other: [`Error::UnexpectedPeer`]. For a config that serves a single
-    /// connection; a swarm checks the peer anyway, after the upgrade.
+    /// Accepts only this peer; others fail with [`Error::UnexpectedPeer`]. For a config that is used for a single
+    /// connection. A swarm checks the peer in any case, after the upgrade.
     #[must_use]
     pub fn with_expected_peer(mut self, peer: PeerId) -> Self {
         self.expected_peer = Some(peer);

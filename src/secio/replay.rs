@@ -1,19 +1,20 @@
-//! Frames that come for the second time.
+//! Detection of repeated frames.
 //!
-//! A frame of secio carries no number, and its MAC is good at any place of the stream: the protocol
-//! has nothing against one that is sent again. But the keystream makes no two frames alike, so one
-//! whose MAC has been seen is a copy. That finds copies of late, not those of long ago, and neither
-//! frames left out nor frames in another order: those come out as garbage.
+//! A secio frame has no number, and its MAC is valid at any position of the stream, so the protocol accepts a frame
+//! that is sent again. But the keystream makes all frames different, so a frame whose MAC has been seen before is a
+//! copy. This detects recent copies. It detects neither old copies nor frames that are left out or reordered; those
+//! decrypt to garbage.
 
 use std::{collections::HashSet, mem};
 
-/// Of that many frames at least, and of twice as many at most, the MACs are remembered.
+/// The MACs of at least this many frames, and of at most twice as many, are remembered.
 const MEMORY: usize = 2048;
 
-/// Shorter data has equal ciphertexts by chance. Of this length, never: 2^-128 for each pair.
+/// The minimum length in bytes for the check. Shorter ciphertexts can be equal by chance. At this length the
+/// probability is 2^-128 for each pair.
 const MIN_LEN: usize = 16;
 
-/// The MACs of late.
+/// The MACs of recent frames.
 #[derive(Default)]
 pub(super) struct Seen {
     now: HashSet<[u8; 16]>,
@@ -21,7 +22,8 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Whether a frame with `len` bytes of data and that MAC, which is good, has not come of late.
+    /// Returns whether no recent frame had this MAC, which is already verified. `len` is the length of the frame's
+    /// data. Frames with little data always count as new.
     pub(super) fn is_new(&mut self, len: usize, mac: &[u8]) -> bool {
         let Some(mac) = mac.first_chunk::<16>().filter(|_| len >= MIN_LEN) else {
             return true;

@@ -1,7 +1,7 @@
-//! Encrypts, then authenticates; one of each per direction.
+//! Encryption followed by authentication, separate for each direction.
 //!
-//! The keystream runs on from frame to frame; the MAC covers the ciphertext of its own frame and
-//! nothing else, not even the frame's place. That is the protocol, and its weak spot.
+//! The keystream continues from frame to frame. The MAC covers only the ciphertext of its own frame, not even the
+//! frame's position. This is a weakness of the protocol.
 
 use aes::{Aes128, Aes256};
 use ctr::{
@@ -80,7 +80,7 @@ impl Authenticator {
         }
     }
 
-    /// In constant time.
+    /// Verifies the MAC in constant time.
     fn verify(&self, data: &[u8], mac: &[u8]) -> bool {
         match self {
             Self::Sha256(own) => own.clone().chain_update(data).verify_slice(mac).is_ok(),
@@ -89,7 +89,7 @@ impl Authenticator {
     }
 }
 
-/// Makes frames of our direction. Its keys are erased when it is dropped.
+/// Creates the frames of our direction. Its keys are erased when it is dropped.
 pub(super) struct Sealer {
     keystream: Keystream,
     mac: Authenticator,
@@ -103,7 +103,7 @@ impl Sealer {
         }
     }
 
-    /// Turns the plaintext after the room for a header into a whole frame.
+    /// Turns `frame`, which holds space for the header and the plaintext, into a complete frame.
     pub(super) fn seal(&mut self, frame: &mut Vec<u8>) {
         self.keystream.apply(&mut frame[HEADER..]);
         self.mac.append(frame);
@@ -112,7 +112,7 @@ impl Sealer {
     }
 }
 
-/// Opens frames of the peer's direction. Its keys are erased when it is dropped.
+/// Opens the frames of the peer's direction. Its keys are erased when it is dropped.
 pub(super) struct Opener {
     keystream: Keystream,
     mac: Authenticator,
@@ -128,8 +128,7 @@ impl Opener {
         }
     }
 
-    /// Verifies a frame and then decrypts it in place; returns the length of the plaintext at its
-    /// beginning.
+    /// Verifies a frame and then decrypts it in place. Returns the length of the plaintext at its beginning.
     pub(super) fn open(&mut self, frame: &mut [u8]) -> Result<usize, FrameError> {
         let total = frame.len();
         let (data, mac) = total

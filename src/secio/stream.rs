@@ -15,27 +15,26 @@ use super::{
     seal::{Opener, Sealer},
 };
 
-/// The plaintext of the largest frame that we send. Small beside what anybody accepts, so that the
-/// other side can go on before all of a large write has arrived.
+/// The plaintext bytes of the largest frame that we send. Other implementations accept much more. Small frames let the
+/// other side begin before all of a large write has arrived.
 const MAX_PLAINTEXT: usize = 64 * 1024;
 
-/// A secured connection: what is written to one end is read from the other, encrypted and
-/// authenticated on the way.
+/// A secured connection: data written at one end is read at the other, and is encrypted and authenticated on the path.
 ///
-/// * Small writes share a frame until [`flush`](futures::AsyncWriteExt::flush), or until it has 64 KiB.
-/// * [`close`](futures::AsyncWriteExt::close) flushes, and closes the connection below.
-/// * A connection that ends inside of a frame is [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
-///   One that ends between two frames is an end: secio has no closing message, and cannot tell a proper
-///   one from a cut there. A muxer that is in the middle of something can.
-/// * A frame that is not as the peer sent it is [`InvalidData`](io::ErrorKind::InvalidData), and so is
-///   every read after it; the inner error is a [`FrameError`].
+/// * Small writes share a frame until [`flush`](futures::AsyncWriteExt::flush), or until the frame has 64 KiB.
+/// * [`close`](futures::AsyncWriteExt::close) flushes, and closes the underlying connection.
+/// * If the connection ends inside a frame, reads fail with [`UnexpectedEof`](io::ErrorKind::UnexpectedEof). If it ends
+///   between two frames, that is a normal end of the stream: secio has no closing message, so a proper end and a cut
+///   look the same. A muxer in the middle of something can notice a cut.
+/// * If a frame was changed on the path, this read and all further reads fail with
+///   [`InvalidData`](io::ErrorKind::InvalidData), with a [`FrameError`] as the inner error.
 ///
 /// All operations are cancel safe.
 pub struct Output<S> {
     io: S,
     decoder: FrameDecoder,
     opener: Opener,
-    /// Where in the decoder the plaintext is that was not read yet.
+    /// The range of the unread plaintext in the decoder.
     plaintext: Range<usize>,
     failed: Option<FrameError>,
     sealer: Sealer,
@@ -56,7 +55,7 @@ impl<S> Output<S> {
         }
     }
 
-    /// The next plaintext, which may be empty, if all of its frame is there.
+    /// Returns the range of the next plaintext, which may be empty, if its frame is complete.
     fn open_next(&mut self) -> Result<Option<Range<usize>>, FrameError> {
         let Some(place) = self.decoder.next_frame()? else {
             return Ok(None);
@@ -68,7 +67,7 @@ impl<S> Output<S> {
 }
 
 impl<S: AsyncRead + Unpin> Output<S> {
-    /// Waits until there is plaintext; `false` is the end.
+    /// Waits until there is plaintext. `false` means the end of the stream.
     fn poll_plaintext(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if let Some(error) = self.failed {
             return Poll::Ready(Err(error.into()));
@@ -153,10 +152,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Output<S> {
     }
 }
 
-/// One frame on its way out: first it is filled, then it is sealed and drains.
+/// One outgoing frame. It is first filled, then sealed and written.
 #[derive(Default)]
 struct Outbox {
-    /// Room for the header and the plaintext; once sealed, the frame.
+    /// Before sealing, space for the header and then the plaintext. After sealing, the frame.
     frame: Vec<u8>,
     sealed: bool,
     written: usize,
@@ -183,7 +182,7 @@ impl Outbox {
         }
     }
 
-    /// Returns when nothing is sealed any more.
+    /// Writes the sealed frame. Returns when there is none any more.
     fn poll_drain<S: AsyncWrite>(
         &mut self,
         mut io: Pin<&mut S>,

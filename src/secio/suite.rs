@@ -1,4 +1,4 @@
-//! Which algorithms the two sides use: a function of both proposals that gives both the same result.
+//! The choice of algorithms: a function of both proposals that gives the same result on both sides.
 
 use std::cmp::Ordering;
 
@@ -28,13 +28,13 @@ pub(super) enum Hash {
     Sha512,
 }
 
-/// What was agreed on.
+/// The agreed algorithms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Suite {
     pub(super) curve: Curve,
     pub(super) cipher: Cipher,
     pub(super) hash: Hash,
-    /// Ours is the first half of the key material.
+    /// Whether the first half of the key material is ours.
     pub(super) first: bool,
 }
 
@@ -69,7 +69,7 @@ impl Suite {
     }
 }
 
-/// Who comes first. JavaScript compares multihashes, whose prefix is the same on both sides.
+/// Decides which side comes first. JavaScript compares multihashes, whose prefix is the same on both sides.
 fn order(local: &Propose<'_>, remote: &Propose<'_>) -> Ordering {
     let digest = |key, nonce| {
         Sha256::new()
@@ -80,7 +80,7 @@ fn order(local: &Propose<'_>, remote: &Propose<'_>) -> Ordering {
     digest(remote.pubkey, local.rand).cmp(&digest(local.pubkey, remote.rand))
 }
 
-/// The first of the preferences of whoever comes first that the other has too; a piece of `local`.
+/// Returns the algorithm that the first side prefers among those that both sides support. The result is a part of `local`.
 fn best<'a>(local_first: bool, local: &'a str, remote: &str) -> Option<&'a str> {
     let (mut ours, mut theirs) = (local.split(','), remote.split(','));
     if local_first {

@@ -1,5 +1,5 @@
-//! Whole connections, over wires that split and delay, and with peers and people in the middle that
-//! do not behave.
+//! Tests of whole connections, over wires that split and delay data, and with misbehaving peers and attackers on the
+//! path.
 
 mod middle;
 mod rogue;
@@ -28,14 +28,14 @@ use super::{
     *,
 };
 
-/// One end of a wire in memory. It carries at most so many bytes at a time.
+/// One end of a wire in memory. It transfers at most the next of `steps` bytes at a time.
 struct Wire {
     io: DuplexStream,
     steps: Arc<[usize]>,
     step: usize,
 }
 
-/// A wire that holds `capacity` bytes and splits what it carries by `steps`, again and again.
+/// Creates a wire that buffers `capacity` bytes and splits its data by `steps`, in a cycle.
 fn wire(capacity: usize, steps: &[usize]) -> (Wire, Wire) {
     let (a, b) = tokio::io::duplex(capacity);
     let end = |io| Wire {
@@ -184,7 +184,7 @@ fn both_directions_work_at_once_and_one_may_close_first() {
     });
 }
 
-/// As the JavaScript peers of the tests have it.
+/// Returns the RSA key that the JavaScript peers of the tests use.
 pub(super) fn rsa_2048() -> Keypair {
     let mut der = include_bytes!("../../tests/it/support/rsa-2048.pk8").to_vec();
     Keypair::rsa_from_pkcs8(&mut der).expect("a PKCS#8 RSA key")

@@ -1,4 +1,4 @@
-//! One dial, from its first poll on.
+//! One dial, from the first poll of its future.
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -59,8 +59,8 @@ async fn dial_uncounted(
     }
 }
 
-/// Waits until no other dial of the same attempt is under way to the same peer at the same rendezvous: one
-/// address may have come to the swarm in several forms.
+/// Waits until no other dial of the same attempt to the same peer at the same rendezvous is in progress. The swarm may
+/// know one address in several forms.
 async fn claim(
     hints: &Arc<Hints>,
     peer: PeerId,
@@ -70,7 +70,7 @@ async fn claim(
         match hints.claim(peer, rendezvous) {
             Ok(claim) => return Ok(claim),
             Err(over) => match over.await {
-                // In another spelling it may be known.
+                // The peer may be known under another spelling.
                 Ok(Error::Dial {
                     error: DialError::PeerNotFound,
                     ..
@@ -98,7 +98,7 @@ async fn ask(links: Arc<Links>, rendezvous: Rendezvous, to: StarAddr) -> Result<
     };
     let result = answer.await;
     cancel.dial_id = None;
-    // The link answers every dial before it ends, unless its task is ended.
+    // The link answers every dial before it ends, unless its task was aborted.
     result.unwrap_or_else(|_| {
         Err(Error::Link {
             rendezvous: cancel.rendezvous.to_string().into(),

@@ -1,7 +1,7 @@
 //! The cases of the Autobahn test suite for RFC 6455, by its numbers, against both roles.
 //!
-//! An endpoint sends back each message. What goes to it and what comes from it is written and parsed here, so that the
-//! tests share no mistake with the code.
+//! An endpoint echoes each message. The tests encode and parse frames with their own code, so that they share no
+//! mistakes with the tested code.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ use tokio::io::{
 
 use super::{CloseCode, Message, ReadError, Role, WebSocket};
 
-/// The longest message that the endpoint takes, in bytes.
+/// The longest message that the endpoint accepts, in bytes.
 const LIMIT: usize = 300_000;
 
 const TEXT: u8 = 0x81;
@@ -24,7 +24,7 @@ const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
-/// The first of several frames, one in the middle, and the last one.
+/// The first byte of the first frame of several, of one in the middle, and of the last one.
 const TEXT_BEGINS: u8 = 0x01;
 const BINARY_BEGINS: u8 = 0x02;
 const GOES_ON: u8 = 0x00;
@@ -45,7 +45,7 @@ fn close_for(code: u16, reason: impl AsRef<[u8]>) -> Frame {
     frame(CLOSE, [&code.to_be_bytes(), reason.as_ref()].concat())
 }
 
-/// A message in frames of these lengths, the last one with the rest.
+/// Returns a message in frames of this length. The last frame has the rest.
 fn fragments(begins: u8, payload: &[u8], len: usize) -> Vec<Frame> {
     let mut frames: Vec<_> = payload
         .chunks(len)
@@ -121,7 +121,7 @@ fn decode(mut bytes: &[u8], is_masked: bool) -> Vec<Frame> {
     frames
 }
 
-/// A stream of which few bytes are read at once.
+/// A stream that reads at most this many bytes at once.
 struct Chopped(DuplexStream, usize);
 
 impl AsyncRead for Chopped {
@@ -157,7 +157,7 @@ impl AsyncWrite for Chopped {
     }
 }
 
-/// Sends back each message, and leaves as a link does.
+/// Echoes each message, and leaves in the same way as a link.
 async fn echo(io: Chopped, role: Role) -> io::Result<()> {
     let mut ws = WebSocket::new(io, role, LIMIT, BytesMut::new());
     while let Some(next) = ws.next().await {
@@ -180,12 +180,12 @@ async fn echo(io: Chopped, role: Role) -> io::Result<()> {
     Ok(())
 }
 
-/// What an endpoint answers to these bytes, if it reads so many at once.
+/// Returns the endpoint's answer to these bytes, if it reads at most `at_once` bytes at a time.
 async fn answer(role: Role, bytes: &[u8], at_once: usize) -> Vec<Frame> {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let (mut from, mut to) = tokio::io::split(theirs);
     let write = async {
-        // The endpoint may have left before it has read all.
+        // The endpoint may have left before it has read everything.
         let _ = to.write_all(bytes).await;
         let _ = to.shutdown().await;
     };
@@ -198,7 +198,7 @@ async fn answer(role: Role, bytes: &[u8], at_once: usize) -> Vec<Frame> {
     decode(&answer, role == Role::Client)
 }
 
-/// Both roles answer `frames` with `wanted`, however the bytes come.
+/// Checks that both roles answer `frames` with `wanted`, in whatever pieces the bytes come.
 async fn check(case: &str, frames: &[Frame], wanted: &[Frame]) {
     for role in [Role::Client, Role::Server] {
         let bytes = encode(frames, role == Role::Server);
@@ -217,14 +217,14 @@ async fn check(case: &str, frames: &[Frame], wanted: &[Frame]) {
     }
 }
 
-/// Each of `messages` comes back, and the connection is closed properly.
+/// Checks that each of `messages` is echoed, and that the connection is closed properly.
 async fn comes_back(case: &str, frames: Vec<Frame>, messages: Vec<Frame>) {
     let frames = [frames, vec![close(1000)]].concat();
     let messages = [messages, vec![close(1000)]].concat();
     check(case, &frames, &messages).await;
 }
 
-/// The connection is closed with `code` after `messages`, and nothing behind that counts.
+/// Checks that the connection is closed with `code` after `messages`, and that everything after that is ignored.
 async fn fails(case: &str, frames: Vec<Frame>, messages: Vec<Frame>, code: u16) {
     let behind = vec![frame(TEXT, "behind"), frame(PING, "behind"), close(1000)];
     let frames = [frames, behind].concat();
@@ -338,7 +338,7 @@ async fn group_5_messages_may_come_in_fragments_and_control_frames_may_not() {
     comes_back("5.19, 5.20", five, answered).await;
 }
 
-/// Sequences of Markus Kuhn's stress test that are UTF-8.
+/// Valid sequences of Markus Kuhn's UTF-8 stress test.
 const UTF8: [&str; 14] = [
     "Hello-µ@ßöäüàá-UTF-8!!",
     "κόσμε",
@@ -356,7 +356,7 @@ const UTF8: [&str; 14] = [
     "\u{feff}a\u{202e}",
 ];
 
-/// Sequences that are not.
+/// Invalid sequences.
 const NOT_UTF8: [&[u8]; 26] = [
     b"\x80",
     b"\xbf",

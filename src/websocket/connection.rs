@@ -18,12 +18,12 @@ use super::{
 };
 use crate::{buffer::Buffer, protocol::excerpt};
 
-/// Which end of the connection we are.
+/// The end of the connection that we are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Masks what it sends.
+    /// Masks the frames that it sends.
     Client,
-    /// Takes only what is masked.
+    /// Accepts only masked frames.
     #[cfg_attr(
         not(feature = "rendezvous-server"),
         allow(dead_code, reason = "only the rendezvous serves")
@@ -37,14 +37,15 @@ pub(crate) struct WebSocket<S> {
     pub(super) io: S,
     reader: Reader,
     writer: Writer,
-    /// The payload of the last ping that is not answered. Older ones need not be: section 5.5.3.
+    /// The payload of the last unanswered ping. Older pings need no answer (RFC 6455, section 5.5.3).
     ping: Option<Bytes>,
-    /// The code that the other end has closed with.
+    /// The code with which the other end has closed.
     pub(super) closed: Option<Option<CloseCode>>,
 }
 
 impl<S: Input + Output> WebSocket<S> {
-    /// One where `read` was read already, and no message may be longer than `limit` bytes.
+    /// Creates a WebSocket. `read` contains the bytes that were already read, and `limit` is the maximum length of a
+    /// message.
     pub(crate) fn new(io: S, role: Role, limit: usize, read: BytesMut) -> Self {
         Self {
             io,
@@ -55,7 +56,8 @@ impl<S: Input + Output> WebSocket<S> {
         }
     }
 
-    /// One on which neither end masks: both belong to one operator, and what is below is encrypted.
+    /// Creates a WebSocket on which neither end masks. Both ends belong to one operator, and the layer below is
+    /// encrypted.
     #[cfg(feature = "cluster")]
     pub(crate) fn unmasked(io: S, limit: usize) -> Self {
         Self {
@@ -67,36 +69,38 @@ impl<S: Input + Output> WebSocket<S> {
         }
     }
 
-    /// How many bytes were received so far: the sign of life that a long message gives before it is
+    /// Returns the number of bytes received so far. It shows that the other end is alive before a long message is
     /// complete.
     pub(crate) fn received(&self) -> u64 {
         self.reader.read()
     }
 
-    /// How many bytes of memory it holds of unfinished messages, and of what is not written. `reads` tells whether anything is
-    /// read at the moment.
+    /// Returns the bytes of memory held for unfinished messages and for unwritten data. `reads` says whether the
+    /// WebSocket is being read at the moment.
     #[cfg(feature = "rendezvous-server")]
     pub(crate) fn held(&mut self, reads: bool) -> usize {
         self.reader.held() + self.writer.queued() + self.io.held(reads)
     }
 
-    /// How many bytes were handed to the system so far.
+    /// Returns the number of bytes handed to the system so far.
     #[cfg(feature = "rendezvous-server")]
     pub(crate) fn sent(&self) -> u64 {
         self.writer.written()
     }
 
-    /// Whether more is unread than may be. Here that is the other end's: its system waits with it.
+    /// Returns whether there is too much unread data. Always `false` here: unread data stays with the other end's
+    /// system.
     pub(crate) fn is_overfull(&self) -> bool {
         false
     }
 
-    /// Why the rest of what has come is of no use any more. Here only reading tells that.
+    /// Returns the reason why the remaining received data is useless. Always `None` here, because only reading shows
+    /// such a reason.
     pub(crate) fn lost(&self) -> Option<std::io::Error> {
         None
     }
 
-    /// The next message; `None` when the other end has hung up. Nothing comes after a close or an
+    /// Returns the next message, or `None` when the other end has closed the stream. Nothing comes after a close or an
     /// error.
     pub(crate) fn poll_next(
         &mut self,
@@ -116,7 +120,7 @@ impl<S: Input + Output> WebSocket<S> {
         Poll::Ready(next)
     }
 
-    /// The same as a future. Cancel safe.
+    /// Returns the next message, as a future. Cancel safe.
     pub(crate) async fn next(&mut self) -> Option<Result<Message, ReadError>> {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
@@ -126,23 +130,23 @@ impl<S: Input + Output> WebSocket<S> {
         self.writer.push(message);
     }
 
-    /// Queues a binary message. Of a client, that saves a copy.
+    /// Queues a binary message. For a client, this saves a copy.
     pub(crate) fn send_buffer(&mut self, data: Buffer) {
         self.writer.push_buffer(data);
     }
 
-    /// Queues messages of a server that were [encoded](encode_text) before.
+    /// Queues messages of a server that were already [encoded](encode_text).
     #[cfg(feature = "rendezvous-server")]
     pub(crate) fn send_encoded(&mut self, frames: Bytes) {
         self.writer.push_encoded(frames);
     }
 
-    /// How many bytes are queued.
+    /// Returns the number of queued bytes.
     pub(crate) fn queued(&self) -> usize {
         self.writer.queued()
     }
 
-    /// Writes all that is queued, and the answer to a ping.
+    /// Writes everything that is queued, and the answer to a ping.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.writer.poll_flush(&mut self.io, cx))?;
@@ -153,8 +157,8 @@ impl<S: Input + Output> WebSocket<S> {
         }
     }
 
-    /// Sends a close frame behind all that is queued, with the other end's own code if it has closed,
-    /// and ends our direction.
+    /// Sends a close frame after everything that is queued, and ends our direction. If the other end has closed, the
+    /// frame repeats its code.
     pub(crate) async fn close(&mut self, code: CloseCode, reason: &str) -> io::Result<()> {
         let close = match self.closed {
             Some(code) => code.map(|code| (code, String::new())),
@@ -164,15 +168,15 @@ impl<S: Input + Output> WebSocket<S> {
             }
         };
         self.ping = None;
-        // It is not to be held while the other end takes its time.
+        // The memory is not to be held while the other end takes its time.
         self.reader.clear();
         self.send(Message::Close(close));
         std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
         std::future::poll_fn(|cx| self.io.poll_shutdown(cx)).await
     }
 
-    /// [Closes](Self::close), and takes what the other end still sends until it hangs up, as a server does
-    /// when it has our close frame. To drop a TCP stream that holds unread data would throw that frame away.
+    /// [Closes](Self::close), and discards what the other end still sends until it closes the stream, as a server does
+    /// when it has received our close frame. Dropping a TCP stream with unread data would discard our close frame.
     pub(crate) async fn finish(&mut self, code: CloseCode, reason: &str) -> io::Result<()> {
         self.close(code, reason).await?;
         let mut discarded = [0; 4096];

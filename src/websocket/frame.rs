@@ -1,10 +1,10 @@
-//! The header of a frame: RFC 6455, section 5.2.
+//! The header of a frame (RFC 6455, section 5.2).
 
 use super::{Role, WebSocketError};
 
-/// The longest header: two bytes, eight of length, four of mask.
+/// The longest header in bytes: two, plus eight of length and four of mask.
 pub(super) const MAX_HEADER: usize = 14;
-/// The longest payload of a control frame.
+/// The longest payload of a control frame, in bytes.
 pub(super) const MAX_CONTROL: usize = 125;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,17 +48,17 @@ impl Opcode {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
-    /// Whether it is the last, or only, frame of its message.
+    /// Whether this is the last or only frame of its message.
     pub(super) fin: bool,
     pub(super) opcode: Opcode,
     pub(super) mask: Option<[u8; 4]>,
-    /// Of the payload, in bytes.
+    /// The length of the payload, in bytes.
     pub(super) len: usize,
 }
 
 impl Header {
-    /// Reads the header that `bytes` begin with, and how many bytes it takes; `None` if it is not
-    /// complete yet. `role` is our own.
+    /// Decodes the header at the beginning of `bytes`. Returns it with the number of bytes that it takes, or `None` if
+    /// it is not complete yet. `role` is our own role.
     pub(super) fn decode(
         bytes: &[u8],
         role: Role,
@@ -93,7 +93,7 @@ impl Header {
         if !(least..=most).contains(&len) {
             return Err(WebSocketError::Length);
         }
-        // More than memory could hold is more than any limit, too.
+        // A length that does not fit in memory exceeds every limit in any case.
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         let (mask, rest) = match masked.then(|| rest.split_first_chunk()) {
             None => (None, rest),

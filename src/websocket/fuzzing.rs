@@ -1,4 +1,4 @@
-//! What the fuzz target `websocket` checks. Ordinary tests replay its corpus, and try at random.
+//! The checks of the fuzz target `websocket`. Ordinary tests run them on its corpus and on random input.
 
 use std::{
     cell::RefCell,
@@ -17,10 +17,10 @@ use super::{CloseCode, Message, ReadError, Role, WebSocket};
 /// The longest message, in bytes.
 const LIMIT: usize = 100_000;
 
-/// Two WebSockets that speak with each other, or one that is sent the bytes of the input.
+/// Tests two WebSockets that communicate with each other, or one that receives the bytes of the input.
 ///
-/// The first byte says which of both, and in what pieces bytes arrive. In a conversation, each further byte is something
-/// that an end does.
+/// The first byte chooses one of the two, and the size of the pieces in which bytes arrive. In a conversation, each
+/// further byte is an action of one end.
 pub fn websocket(data: &[u8]) {
     let Some((&first, rest)) = data.split_first() else {
         return;
@@ -33,7 +33,8 @@ pub fn websocket(data: &[u8]) {
     }
 }
 
-/// Whatever comes is no panic, is bounded, and what is understood survives being written and read again.
+/// Checks that any bytes cause no panic and are bounded, and that the messages in them are the same after writing and
+/// reading them again.
 fn bytes(role: Role, piece: usize, data: &[u8]) {
     let (mut near, far) = pair(role, piece);
     far.io.to.borrow_mut().bytes.extend(data);
@@ -61,7 +62,7 @@ fn length(message: &Message) -> usize {
     }
 }
 
-/// One end, and what it has sent that has not come.
+/// One end, and the messages that it has sent and that have not arrived.
 struct Party {
     ws: WebSocket<End>,
     sent: VecDeque<Message>,
@@ -111,7 +112,8 @@ impl Party {
     }
 }
 
-/// What one end sends is what the other one gets, in order; each pong answers a ping; nothing comes after a close.
+/// Checks that each end receives what the other one sends, in order, that each pong answers a ping, and that nothing
+/// comes after a close.
 fn conversation(piece: usize, data: &[u8]) {
     let (client, server) = pair(Role::Client, piece);
     let mut parties = [Party::new(client), Party::new(server)];
@@ -143,7 +145,7 @@ fn conversation(piece: usize, data: &[u8]) {
     assert!(!lost(near, far) && !lost(far, near), "not all has come");
 }
 
-/// What has come to `to` is what `from` has sent.
+/// Checks that the messages that arrive at `to` are those that `from` has sent.
 fn receive(to: &mut Party, from: &mut Party) {
     let was_closed = to.ws.closed.is_some();
     let (messages, _) = read(&mut to.ws);
@@ -160,7 +162,7 @@ fn receive(to: &mut Party, from: &mut Party) {
     }
 }
 
-/// All that can be read now, and whether nothing more will come.
+/// Returns all messages that can be read now, and whether nothing more will come.
 fn read(ws: &mut WebSocket<End>) -> (Vec<Message>, bool) {
     let mut messages = Vec::new();
     loop {
@@ -187,7 +189,7 @@ fn poll<T>(poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Option<T> {
     }
 }
 
-/// A WebSocket of this role, and the one at its other end.
+/// Returns a WebSocket of this role, and the WebSocket at its other end.
 fn pair(role: Role, piece: usize) -> (WebSocket<End>, WebSocket<End>) {
     let pipe = || {
         let pipe = Pipe {
@@ -213,16 +215,16 @@ fn pair(role: Role, piece: usize) -> (WebSocket<End>, WebSocket<End>) {
     (open(near, role), open(far, other))
 }
 
-/// Bytes on their way.
+/// Bytes in transit.
 #[derive(Debug, Default)]
 struct Pipe {
     bytes: VecDeque<u8>,
-    /// How many are written or read at once.
+    /// The maximum number of bytes written or read at once.
     piece: usize,
     is_closed: bool,
 }
 
-/// One end of a stream in memory, which takes everything, in pieces.
+/// One end of a stream in memory, which accepts everything, in pieces.
 #[derive(Debug)]
 struct End {
     from: Rc<RefCell<Pipe>>,

@@ -1,6 +1,6 @@
-//! The mask over what a client sends: RFC 6455, section 5.3.
+//! The mask of frames that a client sends (RFC 6455, section 5.3).
 
-/// Puts the mask on, or takes it off, where the first byte of `data` is the `offset`th of its payload.
+/// Applies or removes the mask. The first byte of `data` is at `offset` in the payload.
 pub(super) fn apply(mut key: [u8; 4], offset: usize, data: &mut [u8]) {
     key.rotate_left(offset % 4);
     let wide = u128::from_ne_bytes(std::array::from_fn(|n| key[n % 4]));

@@ -1,12 +1,12 @@
-//! WebSocket (RFC 6455), for what goes over a link: whole messages, no extensions.
+//! WebSocket (RFC 6455) as far as links need it: whole messages, no extensions.
 //!
-//! A crate of its own would do, and one did. What it cost was measured: a read buffer of 8 KiB for
-//! each idle link, memory fresh from the system for each item, two reads an item, and a header and a mask for
-//! each copy of what goes to every link. [`reader`] and [`writer`] are built around those;
-//! `benches/README.md` has the figures.
+//! A separate crate would work, and one was used. Its costs were measured: a read buffer of 8 KiB for each idle link,
+//! fresh memory from the system for each item, two reads for each item, and a header and a mask for each copy of an
+//! announcement to all links. [`reader`] and [`writer`] are designed to avoid these costs; `benches/README.md` has the
+//! figures.
 //!
-//! [`upgrade`](mod@upgrade) is the client's side of the opening handshake; the server's is in `rendezvous::http`. In a
-//! browser, which has frames and a handshake of its own, there are only the [messages](Message).
+//! [`upgrade`](mod@upgrade) is the client's side of the opening handshake; the server's side is in `rendezvous::http`.
+//! A browser has its own frames and handshake, so there only the [messages](Message) exist.
 
 #[cfg(test)]
 mod conformance_tests;
@@ -38,7 +38,7 @@ pub(crate) use self::writer::Unwritten;
 #[cfg(feature = "rendezvous-server")]
 pub(crate) use self::{reader::Input, writer::Output};
 
-/// Why a connection is closed.
+/// The reason for which a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CloseCode(u16);
 
@@ -51,10 +51,10 @@ impl CloseCode {
     #[cfg(feature = "rendezvous-server")]
     pub(crate) const POLICY_VIOLATION: Self = Self(1008);
     pub(crate) const MESSAGE_TOO_BIG: Self = Self(1009);
-    /// Of the registry that RFC 6455 sets up, not of itself.
+    /// From the registry that RFC 6455 sets up, not from the RFC itself.
     pub(crate) const SERVICE_RESTART: Self = Self(1012);
 
-    /// A code that may be sent: RFC 6455, section 7.4, and the registry that it sets up.
+    /// Returns a code if it may be sent (RFC 6455, section 7.4, and the registry that it sets up).
     pub(crate) fn received(code: u16) -> Option<Self> {
         matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999).then_some(Self(code))
     }
@@ -66,17 +66,17 @@ impl From<CloseCode> for u16 {
     }
 }
 
-/// What a connection carries.
+/// A message of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(
     target_arch = "wasm32",
     allow(dead_code, reason = "a browser keeps pings and pongs to itself")
 )]
 pub(crate) enum Message {
-    /// UTF-8.
+    /// UTF-8 text.
     Text(Bytes),
     Binary(Bytes),
-    /// It is answered without the reader's doing.
+    /// A ping. It is answered automatically.
     Ping(Bytes),
     Pong(Bytes),
     Close(Option<(CloseCode, String)>),
@@ -87,7 +87,7 @@ impl Message {
         Self::Text(text.into().into())
     }
 
-    /// The text of a text message.
+    /// Returns the text of a text message.
     pub(crate) fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => std::str::from_utf8(text).ok(),
@@ -95,7 +95,7 @@ impl Message {
         }
     }
 
-    /// How many bytes of text or data it has.
+    /// Returns the number of bytes of text or data.
     #[cfg(feature = "rendezvous-server")]
     pub(crate) fn len(&self) -> usize {
         match self {
@@ -111,37 +111,37 @@ impl Message {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WebSocketError {
-    /// A frame has bits set that only extensions use, and none was agreed on.
+    /// A frame has bits set that only extensions use, and no extension was agreed on.
     #[error("a frame with reserved bits")]
     ReservedBits,
-    /// A frame has a type that there is not.
+    /// A frame has an unknown type.
     #[error("a frame of unknown type {0}")]
     Opcode(u8),
-    /// A control frame is too long, or one of several.
+    /// A control frame is too long or fragmented.
     #[error("a control frame that is too long, or not whole")]
     Control,
-    /// A length takes more bytes than it needs, or cannot be one.
+    /// A length is encoded in more bytes than needed, or is out of range.
     #[error("a frame with a malformed length")]
     Length,
-    /// A client must mask its frames, a server must not.
+    /// A client did not mask a frame, or a server masked one.
     #[error("a frame is masked that must not be, or the other way round")]
     Mask,
-    /// A frame continues a message that was not begun.
+    /// A frame continues a message, but no message has begun.
     #[error("a continuation of nothing")]
     Continuation,
-    /// A message begins before the last one has ended.
+    /// A message begins before the previous one has ended.
     #[error("a message within another")]
     Interrupted,
     /// A text, or the reason of a close, is not UTF-8.
     #[error("a text that is not UTF-8")]
     Utf8,
-    /// A close frame has a code that must not be sent, or half of one.
+    /// A close frame has a code that must not be sent, or an incomplete one.
     #[error("a malformed close code")]
     CloseCode,
 }
 
 impl WebSocketError {
-    /// What the other end is told.
+    /// Returns the close code to send to the other end.
     pub(crate) fn close_code(self) -> CloseCode {
         match self {
             Self::Utf8 => CloseCode::INVALID_DATA,

@@ -1,9 +1,9 @@
-//! From bytes to messages.
+//! Parsing of bytes into messages.
 //!
-//! Small frames are parsed where they were read, and copied out: what waits somewhere holds nothing but
-//! itself. The payload of a large one is read straight into a buffer of its own, and so is whatever
-//! comes behind it within a little more room: in a stream of items, one read each. A reader that
-//! waits for nothing in particular holds no memory.
+//! Small frames are parsed where they were read, and copied out, so that a waiting message holds only its own memory.
+//! The payload of a large frame is read straight into a buffer of its own. A little more room in this buffer also takes
+//! the bytes that follow, so that in a stream of items each item needs one read. A reader that waits between messages
+//! holds no memory.
 
 use std::{
     io,
@@ -21,22 +21,22 @@ use super::{
 };
 use crate::buffer::Buffer;
 
-/// From this length on, a payload has a buffer of its own from the start.
+/// A payload of at least this many bytes has its own buffer from the start.
 const LARGE: usize = 16 * 1024;
-/// What a payload gets before any of it has come: one that is announced and never sent is no way
-/// to use up memory.
+/// The buffer bytes for a payload before any of it has come. A peer cannot use up memory by announcing payloads that it
+/// never sends.
 const FIRST: usize = 160 * 1024;
-/// What is read beyond the end of a large payload: the announcement of the next item, and its header.
+/// The bytes read beyond the end of a large payload: the announcement of the next item, and its header.
 const BEHIND: usize = 2 * 1024;
-/// How much is read at once where small frames are expected, at first and at most.
+/// The bytes read at once when small frames are expected: at first, and at most.
 const WINDOW: (usize, usize) = (4 * 1024, 64 * 1024);
 
 #[derive(Debug)]
 pub(super) struct Reader {
     role: Role,
-    /// How long a message may be, in bytes.
+    /// The maximum length of a message, in bytes.
     limit: usize,
-    /// What was read and not parsed yet.
+    /// Bytes that were read but not yet parsed.
     pending: BytesMut,
     large: Option<Box<Large>>,
     fragments: Option<Box<Fragments>>,
@@ -50,7 +50,7 @@ pub(super) struct Reader {
 struct Large {
     header: Header,
     payload: Buffer,
-    /// The payload, if it has come as one piece.
+    /// The payload, if it came as one piece.
     whole: Option<Bytes>,
 }
 
@@ -67,17 +67,18 @@ impl Large {
     }
 }
 
-/// What frames are read from.
+/// The source of the bytes.
 pub(crate) trait Input {
     fn poll_read(&mut self, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
 
-    /// How many bytes of memory it holds of what has come and is not read, or may hold before it is looked at again.
+    /// Returns the bytes of memory held for received data that is not read yet, or that may be held before the next
+    /// call.
     #[cfg(feature = "rendezvous-server")]
     fn held(&mut self, _reads: bool) -> usize {
         0
     }
 
-    /// Gives exactly so many bytes without a copy, if that is what comes next as one piece of memory.
+    /// Returns exactly this many bytes without a copy, if the next bytes are one piece of memory of this length.
     fn take_piece(&mut self, _: &mut Context<'_>, _: usize) -> Option<Bytes> {
         None
     }
@@ -89,7 +90,7 @@ impl<S: AsyncRead + Unpin> Input for S {
     }
 }
 
-/// The same as a stream of bytes.
+/// An input as a stream of bytes.
 pub(super) struct Stream<'a, I>(pub(super) &'a mut I);
 
 impl<I: Input> AsyncRead for Stream<'_, I> {
@@ -107,7 +108,7 @@ impl<I: Input> AsyncRead for Stream<'_, I> {
 struct Fragments {
     opcode: Opcode,
     payload: Buffer,
-    /// Up to where a text is known to be UTF-8.
+    /// The offset up to which a text is known to be UTF-8.
     checked: usize,
 }
 
@@ -120,7 +121,7 @@ impl Fragments {
         }
     }
 
-    /// Appends a frame. A text that is not UTF-8 fails with the frame that shows it.
+    /// Appends a frame. For a text that is not UTF-8, fails at the first frame that shows it.
     fn push(&mut self, frame: &[u8], is_last: bool) -> Result<(), WebSocketError> {
         self.payload.extend_from_slice(frame);
         if self.opcode != Opcode::Text {
@@ -129,7 +130,7 @@ impl Fragments {
         let unchecked = self.payload.get(self.checked..).unwrap_or_default();
         let good = match std::str::from_utf8(unchecked) {
             Ok(_) => unchecked.len(),
-            // The rest of a character may come with the next frame.
+            // The rest of the character may come with the next frame.
             Err(error) if error.error_len().is_none() && !is_last => error.valid_up_to(),
             Err(_) => return Err(WebSocketError::Utf8),
         };
@@ -147,7 +148,7 @@ impl Fragments {
 }
 
 impl Reader {
-    /// One that begins with what was read already.
+    /// Creates a reader that begins with the bytes in `pending`, which were already read.
     pub(super) fn new(role: Role, limit: usize, pending: BytesMut) -> Self {
         Self {
             role,
@@ -161,12 +162,12 @@ impl Reader {
         }
     }
 
-    /// How many bytes were read.
+    /// Returns the number of bytes read.
     pub(super) fn read(&self) -> u64 {
         self.read
     }
 
-    /// How many bytes of memory is held for what is not a message yet.
+    /// Returns the bytes of memory held for incomplete messages.
     #[cfg(feature = "rendezvous-server")]
     pub(super) fn held(&self) -> usize {
         let large = self.large.as_ref();
@@ -176,7 +177,7 @@ impl Reader {
         self.pending.capacity() + large + fragments
     }
 
-    /// Forgets what is not a message yet.
+    /// Drops incomplete messages. Nothing can be read after that.
     pub(super) fn clear(&mut self) {
         self.pending = BytesMut::new();
         self.large = None;
@@ -184,7 +185,7 @@ impl Reader {
         self.over = true;
     }
 
-    /// The next message; `None` at the end. Nothing comes after an error.
+    /// Returns the next message, or `None` at the end. Nothing comes after an error.
     pub(super) fn poll_next(
         &mut self,
         io: &mut impl Input,
@@ -218,7 +219,7 @@ impl Reader {
         }
     }
 
-    /// Reads more into `pending`; whether there was more.
+    /// Reads more bytes into `pending`. Returns `false` at the end.
     fn poll_more(&mut self, io: &mut impl Input, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         self.pending.reserve(self.window);
         let read = match pin!(Stream(io).read_buf(&mut self.pending)).poll(cx) {
@@ -277,7 +278,7 @@ impl Reader {
         Poll::Ready(Ok(()))
     }
 
-    /// The next frame, if all of it is there. A large one is begun as soon as its header is there.
+    /// Returns the next frame, if it is complete. A large frame begins as soon as its header is complete.
     fn next_frame(&mut self) -> Result<Option<(Header, Bytes)>, ReadError> {
         if self.large.is_none() {
             let Some((header, n)) = Header::decode(&self.pending, self.role)? else {
@@ -307,7 +308,7 @@ impl Reader {
         self.window = WINDOW.0;
         let there = self.pending.len().min(header.len);
         let mut payload = match there {
-            // It may come in one piece.
+            // The payload may come in one piece.
             0 => Buffer::default(),
             there => Buffer::with_capacity((header.len + BEHIND).min(FIRST).max(there)),
         };
@@ -338,7 +339,7 @@ impl Reader {
         }
     }
 
-    /// Puts the frames of a message together; a message if this was its last.
+    /// Assembles the frames of a message. Returns the message if this was its last frame.
     fn assemble(
         &mut self,
         header: Header,

@@ -8,7 +8,7 @@ use crate::websocket::{WebSocket, writer::Writer};
 
 const LIMIT: usize = 200_000;
 
-/// A stream that gives its bytes in pieces of these lengths, over and over, and waits after each.
+/// A stream that returns its bytes in pieces of these lengths, in a cycle, and is pending after each piece.
 struct Pieces {
     bytes: BytesMut,
     lengths: Vec<usize>,
@@ -46,7 +46,7 @@ impl AsyncRead for Pieces {
     }
 }
 
-/// All messages in `bytes`, and how they end.
+/// Returns all messages in `bytes`, and the error at the end, if any.
 fn read_all(role: Role, bytes: &[u8], lengths: &[usize]) -> (Vec<Message>, Option<ReadError>) {
     let mut io = Pieces::new(bytes, lengths);
     let mut reader = Reader::new(role, LIMIT, BytesMut::new());
@@ -76,7 +76,7 @@ fn other(role: Role) -> Role {
     }
 }
 
-/// What a writer at the other end would send.
+/// Returns the bytes that a writer at the other end would send.
 fn written(role: Role, messages: &[Message]) -> Vec<u8> {
     let mut writer = Writer::new(other(role));
     for message in messages {
@@ -89,7 +89,7 @@ fn written(role: Role, messages: &[Message]) -> Vec<u8> {
     bytes
 }
 
-/// One frame, with a mask if a client sends it.
+/// Returns one frame, masked if a client sends it.
 fn frame(role: Role, fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mask = (role == Role::Server).then_some([1, 2, 3, 4]);
     let len = payload.len();
@@ -113,7 +113,7 @@ fn role() -> impl Strategy<Value = Role> {
     prop_oneof![Just(Role::Client), Just(Role::Server)]
 }
 
-/// Lengths around everything that makes a difference.
+/// Generates lengths around all thresholds.
 fn length() -> impl Strategy<Value = usize> {
     prop_oneof![
         8 => 0..300_usize,
@@ -274,7 +274,7 @@ fn a_message_may_be_as_long_as_the_limit_and_no_longer() {
     }
 }
 
-/// A length is believed when the bytes are there, not before.
+/// An announced length only takes effect when the bytes arrive.
 #[test]
 fn a_frame_that_is_announced_and_never_sent_takes_little_memory() {
     let role = Role::Client;
@@ -345,6 +345,6 @@ async fn a_ping_is_answered_and_a_close_echoed() {
     ws.close(CloseCode::NORMAL, "not said").await.expect("open");
     let mut sent = Vec::new();
     theirs.read_to_end(&mut sent).await.expect("open");
-    // One pong answers for both.
+    // One pong answers both pings.
     assert_eq!(sent, b"\x8a\x012\x88\x02\x0f\xa1");
 }

@@ -1,4 +1,4 @@
-//! The client's side of the opening handshake: RFC 6455, section 4.1.
+//! The client's side of the opening handshake (RFC 6455, section 4.1).
 
 use std::io;
 
@@ -10,16 +10,16 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use super::{Role, WebSocket};
 use crate::{protocol::excerpt, token::Token, words::Words};
 
-/// RFC 6455, section 1.3.
+/// The fixed value of RFC 6455, section 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// The longest head of an answer, in bytes: what common HTTP clients take.
+/// The maximum length of an answer's head, in bytes. Common HTTP clients accept the same.
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
-/// How many interim answers, such as 103, may come before the one that counts.
+/// The maximum number of interim answers, such as 103, before the final one.
 const MAX_INTERIM: usize = 8;
-/// How a TLS server begins its answer to what is no TLS: a record with an alert.
+/// The first bytes of a TLS server's answer to data that is not TLS: a record with an alert.
 const TLS_ALERT: [u8; 2] = [0x15, 0x03];
-/// How much of a refusal is quoted, in bytes.
+/// The maximum number of quoted bytes of a refusal.
 const MAX_STORY: usize = 100;
 
 /// Why the opening handshake failed.
@@ -29,28 +29,28 @@ pub enum UpgradeError {
     /// The server refused, with this HTTP status.
     #[error("HTTP status {status}{}{}", if .story.is_empty() { "" } else { ": " }, Words(.story))]
     Status {
-        /// Such as 404.
+        /// The HTTP status, such as 404.
         status: u16,
-        /// The beginning of what it said beside that, at most 100 bytes; what had come by then. Empty if a piece of our token
-        /// is in it: some servers repeat what they were asked.
+        /// The beginning of the server's explanation, as far as it had arrived, at most 100 bytes. Empty if it contains
+        /// a part of our token, because some servers repeat the request.
         story: String,
     },
-    /// What answers speaks TLS.
+    /// The server speaks TLS on this port.
     #[error("the server speaks TLS on this port: use /wss instead of /ws")]
     Tls,
-    /// What answers speaks no HTTP.
+    /// The server does not speak HTTP.
     #[error("the answer is no HTTP: {}", Words(.0))]
     NotHttp(String),
     /// The head of the answer is too long.
     #[error("the answer has a head of more than {MAX_HEAD} bytes")]
     HeadTooLong,
-    /// One answer after the other is interim (1xx), and none is final.
+    /// There are too many interim answers (1xx) without a final one.
     #[error("more than {MAX_INTERIM} interim answers")]
     Interim,
-    /// A header of the answer is missing, there twice, or not what was asked for.
+    /// A header of the answer is missing, repeated, or does not match the request.
     #[error("the answer has no good {0}")]
     Header(&'static str),
-    /// The server hung up before it had answered.
+    /// The server closed the connection without an answer.
     #[error("hung up without an answer")]
     HungUp,
     /// The socket failed.
@@ -59,7 +59,7 @@ pub enum UpgradeError {
 }
 
 impl UpgradeError {
-    /// The same, with nothing in it that gives a token away.
+    /// Returns the same error, without text that reveals a part of the token.
     fn without(mut self, token: Option<&Token>) -> Self {
         if let Self::Status { story, .. } = &mut self
             && token.is_some_and(|token| token.is_in(story))
@@ -70,7 +70,7 @@ impl UpgradeError {
     }
 }
 
-/// What a server answers to a client's key.
+/// Returns the server's answer to a client's key.
 pub(crate) fn accept_for(key: &[u8]) -> String {
     let mut sha1 = Sha1::new();
     sha1.update(key);
@@ -78,17 +78,17 @@ pub(crate) fn accept_for(key: &[u8]) -> String {
     BASE64_STANDARD.encode(sha1.digest().bytes())
 }
 
-/// What is asked for.
+/// The request for an upgrade.
 pub(crate) struct Request<'a> {
     /// The host and the port.
     pub(crate) authority: &'a str,
     pub(crate) path: &'a str,
-    /// What is shown to be let in.
+    /// The token with which the client is admitted.
     pub(crate) token: Option<&'a Token>,
 }
 
 impl Request<'_> {
-    /// The whole text, which is a secret if it has a token in it.
+    /// Returns the complete text of the request. It is secret if it contains a token.
     fn encode(&self, key: &str) -> String {
         let Self {
             authority,
@@ -106,8 +106,8 @@ impl Request<'_> {
     }
 }
 
-/// Has `io` upgraded to a WebSocket whose messages are at most `limit` bytes long. Dropping the
-/// future leaves the stream somewhere in between.
+/// Upgrades `io` to a WebSocket whose messages have at most `limit` bytes. Dropping the future leaves the stream in an
+/// unknown state.
 pub(crate) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     mut io: S,
     request: &Request<'_>,
@@ -120,7 +120,8 @@ pub(crate) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     let accept = accept_for(key.as_bytes());
     let (mut interim, mut skipped) = (0, 0);
     loop {
-        // Parsed anew with every piece, hence not too small ones and not too many.
+        // Every read parses the answer again. Therefore reads should not be too small, and there should not be too
+        // many.
         read.reserve(1024);
         if io.read_buf(&mut read).await? == 0 {
             return Err(UpgradeError::HungUp);
@@ -148,14 +149,14 @@ pub(crate) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// What a server has answered.
+/// The state of the server's answer.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
-    /// Not all of it has come.
+    /// The answer is not complete.
     Partial,
-    /// Another answer follows this head of so many bytes: RFC 9110, section 15.2.
+    /// A head of this many bytes, after which another answer follows (RFC 9110, section 15.2).
     Interim(usize),
-    /// The server agrees to the upgrade, in a head of so many bytes.
+    /// The server agrees to the upgrade, in a head of this many bytes.
     Agreed(usize),
 }
 
@@ -186,7 +187,7 @@ fn check_answer(answer: &[u8], accept: &str) -> Result<Answer, UpgradeError> {
     }
 }
 
-/// RFC 6455, section 4.1, from "Once the client's opening handshake has been sent" on.
+/// Checks the headers as in RFC 6455, section 4.1, from "Once the client's opening handshake has been sent" on.
 fn check_headers(headers: &[httparse::Header<'_>], accept: &str) -> Result<(), UpgradeError> {
     let values = |name: &'static str| {
         let named = headers
@@ -194,7 +195,7 @@ fn check_headers(headers: &[httparse::Header<'_>], accept: &str) -> Result<(), U
             .filter(move |header| header.name.eq_ignore_ascii_case(name));
         named.map(|header| header.value.trim_ascii())
     };
-    // Two of a header are a list, which is another value.
+    // A repeated header is a list, which is another value.
     let only = |name, is_good: &dyn Fn(&[u8]) -> bool| {
         let mut values = values(name);
         values.next().is_some_and(is_good) && values.next().is_none()
@@ -210,10 +211,10 @@ fn check_headers(headers: &[httparse::Header<'_>], accept: &str) -> Result<(), U
     } else if !lists("Connection", b"upgrade") {
         "Connection"
     } else if values("Sec-WebSocket-Extensions").next().is_some() {
-        // None was offered, and it would change what the frames mean.
+        // We offered none, and it would change the meaning of the frames.
         "Sec-WebSocket-Extensions"
     } else if values("Sec-WebSocket-Protocol").next().is_some() {
-        // None was offered: the server speaks something else, or takes us for somebody else.
+        // We offered none: the server uses another protocol, or confuses us with another client.
         "Sec-WebSocket-Protocol"
     } else {
         return Ok(());

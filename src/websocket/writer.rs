@@ -1,7 +1,7 @@
-//! From messages to bytes.
+//! Encoding of messages into bytes.
 //!
-//! Small frames go behind each other into one piece of memory; the payload of a large one stays where it
-//! is. All of it is written with as few calls as the system allows.
+//! Small frames are collected in one piece of memory. The payload of a large frame is not copied. All pieces are
+//! written with as few calls as the system allows.
 
 use std::{
     collections::VecDeque,
@@ -20,24 +20,24 @@ use super::{
 };
 use crate::buffer::Buffer;
 
-/// Up to this length a payload is copied behind its header.
+/// The maximum bytes of a payload that is copied behind its header.
 const SMALL: usize = 2 * 1024;
-/// How much is gathered in one piece.
+/// The maximum bytes collected in one piece.
 const PIECE: usize = 32 * 1024;
-/// How many pieces are written at once.
+/// The maximum number of pieces written at once.
 const AT_ONCE: usize = 64;
-/// A queue that was once longer gives its memory back.
+/// A queue with a larger capacity than this returns its memory when it is empty.
 const KEPT_SLOTS: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Writer {
     role: Role,
     pieces: VecDeque<Piece>,
-    /// Headers and small frames, which go behind the pieces.
+    /// Headers and small frames, which follow the pieces.
     gathered: Vec<u8>,
-    /// How much of the first piece is written.
+    /// The number of bytes of the first piece that are written.
     offset: usize,
-    /// How many bytes are not written yet.
+    /// The number of bytes that are not written yet.
     queued: usize,
     written: u64,
 }
@@ -60,11 +60,11 @@ impl Piece {
     }
 }
 
-/// What is not written yet, and not empty.
+/// The data that is not written yet. It is not empty.
 #[derive(Debug)]
 pub(crate) struct Unwritten<'a> {
     pieces: &'a mut VecDeque<Piece>,
-    /// How much of the first piece is written.
+    /// The number of bytes of the first piece that are written.
     offset: usize,
 }
 
@@ -77,7 +77,7 @@ impl Unwritten<'_> {
         })
     }
 
-    /// The first piece, to be shared without a copy.
+    /// Returns the unwritten part of the first piece, which is shared without a copy.
     #[cfg(feature = "cluster")]
     pub(crate) fn first(&mut self) -> Bytes {
         let Some(first) = self.pieces.front_mut() else {
@@ -93,9 +93,9 @@ impl Unwritten<'_> {
     }
 }
 
-/// Where frames are written.
+/// The destination of the frames.
 pub(crate) trait Output {
-    /// Takes some of what is not written; how many bytes.
+    /// Writes some of the unwritten data. Returns the number of bytes.
     fn poll_write(
         &mut self,
         unwritten: &mut Unwritten<'_>,
@@ -108,7 +108,7 @@ pub(crate) trait Output {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
-/// A stream of bytes, which takes as many pieces at once as the system allows.
+/// A byte stream, which takes as many pieces at once as the system allows.
 impl<S: AsyncWrite + Unpin> Output for S {
     fn poll_write(
         &mut self,
@@ -150,12 +150,12 @@ impl Writer {
         }
     }
 
-    /// How many bytes wait to be written.
+    /// Returns the number of bytes that wait to be written.
     pub(super) fn queued(&self) -> usize {
         self.queued
     }
 
-    /// How many bytes were written.
+    /// Returns the number of bytes written so far.
     #[cfg(feature = "rendezvous-server")]
     pub(super) fn written(&self) -> u64 {
         self.written
@@ -187,7 +187,7 @@ impl Writer {
         }
     }
 
-    /// A binary message that nobody else reads: it is masked where it is.
+    /// Queues a binary message that has no other owner, so that it is masked in place.
     pub(super) fn push_buffer(&mut self, data: Buffer) {
         if data.len() <= SMALL {
             return self.push(Message::Binary(data.freeze()));
@@ -196,7 +196,7 @@ impl Writer {
         self.push_masked(key, data);
     }
 
-    /// Frames that are encoded already; not for a client, each of whose frames has a mask of its own.
+    /// Queues frames that are already encoded. Not for a client, where each frame has its own mask.
     #[cfg(feature = "rendezvous-server")]
     pub(super) fn push_encoded(&mut self, frames: Bytes) {
         debug_assert_eq!(self.role, Role::Server);
@@ -236,7 +236,7 @@ impl Writer {
         }
     }
 
-    /// Where so many bytes more go.
+    /// Returns the piece to which this many more bytes are appended.
     fn gathered(&mut self, more: usize) -> &mut Vec<u8> {
         if self.gathered.len() + more > PIECE {
             self.seal();
@@ -244,7 +244,7 @@ impl Writer {
         &mut self.gathered
     }
 
-    /// Makes a piece of what is gathered.
+    /// Closes the piece that is being collected.
     fn seal(&mut self) {
         if !self.gathered.is_empty() {
             let gathered = std::mem::take(&mut self.gathered);
@@ -252,7 +252,7 @@ impl Writer {
         }
     }
 
-    /// Writes all that there is.
+    /// Writes everything that is queued.
     pub(super) fn poll_flush(
         &mut self,
         io: &mut impl Output,

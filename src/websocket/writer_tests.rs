@@ -2,7 +2,7 @@ use std::task::Waker;
 
 use super::*;
 
-/// Takes so many bytes at a time, and notes in how many calls.
+/// Accepts at most `at_once` bytes in one call, and counts the calls.
 struct Slow {
     taken: Vec<u8>,
     at_once: usize,
@@ -126,7 +126,7 @@ fn a_client_masks_each_frame_with_another_key() {
         let masked = frame[14..].iter().zip(key.iter().cycle());
         assert!(masked.into_iter().all(|(byte, key)| byte == key));
     }
-    // Once in four billion runs they are the same.
+    // Both masks are equal only once in four billion runs.
     assert_ne!(first[10..14], second[10..14]);
 }
 

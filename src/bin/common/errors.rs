@@ -1,8 +1,8 @@
-//! Errors as the programs tell them: in one line.
+//! Error messages of the programs, each in one line.
 
 use std::error::Error;
 
-/// The error and its causes, unless it tells of them itself.
+/// Returns the message of the error, followed by its causes, except for those that the message already contains.
 pub fn with_sources(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -16,7 +16,7 @@ pub fn with_sources(error: &dyn Error) -> String {
     text
 }
 
-/// What clap says, without its usage.
+/// Returns clap's error message in one line, without its usage text.
 pub fn one_line(error: &str) -> String {
     let lines = error.lines().map(str::trim);
     let told: Vec<_> = lines

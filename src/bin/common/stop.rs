@@ -1,8 +1,8 @@
-//! What asks a program to end.
+//! The signals that ask a program to end.
 
 use std::io;
 
-/// The wish that the process end: Ctrl-C, or SIGTERM where there is one.
+/// Waits for a request to end the process: Ctrl-C, or SIGTERM on systems that have it.
 pub struct Stop {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
@@ -20,7 +20,7 @@ impl Stop {
         })
     }
 
-    /// Returns when the process is to end. Cancel safe.
+    /// Returns when the process has been asked to end. Cancel safe.
     pub async fn wanted(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -35,7 +35,7 @@ impl Stop {
         Ok(Self {})
     }
 
-    /// Returns when the process is to end. Cancel safe.
+    /// Returns when the process has been asked to end. Cancel safe.
     pub async fn wanted(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await

@@ -1,4 +1,4 @@
-//! Where rendezvous and peers are, as people write it.
+//! The addresses of rendezvous and peers, as people write them.
 
 use std::{net::IpAddr, str::FromStr};
 
@@ -7,10 +7,10 @@ use libp2p_identity::{ParseError, PeerId};
 use libp2p_websocket_star::{StarAddr, error::AddressError};
 use multiaddr::{Multiaddr, Protocol};
 
-/// The variable that names the rendezvous where none is given.
+/// The environment variable with the rendezvous to use if none is given.
 const VARIABLE: &str = "STAR_RENDEZVOUS";
 
-/// Why there is no rendezvous or no peer in what was given.
+/// The reason why a rendezvous or a peer cannot be read from what was given.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
     #[error(
@@ -51,7 +51,7 @@ impl FromStr for Place {
     }
 }
 
-/// The rendezvous that a URL means.
+/// Converts the URL of a rendezvous to its address.
 fn from_url(text: &str) -> Result<StarAddr, PlaceError> {
     let uri: Uri = text.parse().map_err(|_| PlaceError::Url)?;
     let (secure, usual) = match uri.scheme_str() {
@@ -84,10 +84,10 @@ fn from_url(text: &str) -> Result<StarAddr, PlaceError> {
     Ok(StarAddr::try_from(&address)?)
 }
 
-/// The rendezvous that was given, or that the environment names.
+/// Returns the rendezvous that was given, or the one that the environment names.
 ///
 /// # Errors
-/// If there is none, or it is the address of a peer.
+/// If there is none, it is not valid, or it is the address of a peer.
 pub fn rendezvous(given: Option<Place>) -> Result<StarAddr, PlaceError> {
     let place = match given {
         Some(Place(place)) => place,
@@ -99,10 +99,10 @@ pub fn rendezvous(given: Option<Place>) -> Result<StarAddr, PlaceError> {
     }
 }
 
-/// What [`rendezvous`] reads, as text.
+/// Returns the text that was given, or that of the environment variable, for [`rendezvous`] to parse.
 ///
 /// # Errors
-/// If there is none.
+/// If there is none, or the variable is not Unicode.
 pub fn rendezvous_text(given: Option<String>) -> Result<String, PlaceError> {
     match given {
         Some(text) => Ok(text),
@@ -110,10 +110,10 @@ pub fn rendezvous_text(given: Option<String>) -> Result<String, PlaceError> {
     }
 }
 
-/// The peer that is meant, with its rendezvous.
+/// Returns the peer that was given, and its address at a rendezvous.
 ///
 /// # Errors
-/// If one of them is missing or no such thing.
+/// If the rendezvous or the peer is missing or not valid.
 pub fn peer(given: &[String]) -> Result<(StarAddr, PeerId), PlaceError> {
     let (place, peer) = match given {
         [] => return Err(PlaceError::NoPeer),

@@ -8,35 +8,36 @@ use libp2p_identity::PeerId;
 
 use crate::address::Place;
 
-const ABOUT: &str = "A node at a websocket-star rendezvous: sees who is there, reaches them, and finds what is wrong.";
+const ABOUT: &str = "A node at a websocket-star rendezvous: shows who is there, reaches peers, and finds out what is wrong.";
 
 const AFTER_HELP: &str = "\
 RENDEZVOUS is an address such as /dns4/star.example/tcp/443/wss/p2p-websocket-star, or a URL such as wss://star.example.
 
-Environment (a flag wins over its variable; an empty variable counts as unset):
-  STAR_RENDEZVOUS                                the rendezvous, where none is given
-  STAR_TOKEN                                     the token that the rendezvous asks for, in place of --token-file
-  HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY   the proxies, in place of --proxy
+Environment (a flag overrides its variable; an empty variable counts as unset):
+  STAR_RENDEZVOUS                                the rendezvous, if none is given
+  STAR_TOKEN                                     the token that the rendezvous asks for, instead of --token-file
+  HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY   the proxies, instead of --proxy
   NO_COLOR                                       no colours
-  RUST_LOG                                       logs on standard error, such as `libp2p_websocket_star=debug`
+  RUST_LOG                                       what to log on standard error, such as `libp2p_websocket_star=debug`
 
-Connections are encrypted and authenticated with noise, always.
-Exit status: 0 if all went well, 1 if what was asked for failed, 2 if it could not be begun.";
+All connections are encrypted and authenticated with noise.
+Exit status: 0 if the command succeeded, 1 if it failed, 2 if it could not start as asked.";
 
 const PEERS_HELP: &str = "\
-On a terminal, a table that is drawn anew. In a pipe, a line for each event:
-  + PEER          it is here
-  = PEER TIME     how long a round trip to it takes
-  ! PEER REASON   it cannot be reached
-  - PEER          it has not been heard of lately
+On a terminal, the peers are shown in a table that is redrawn. In a pipe, each event is one line:
+  + PEER          the peer is here
+  = PEER TIME     a round trip to the peer takes this long
+  ! PEER REASON   the peer cannot be reached
+  - PEER          the peer has not been announced lately
 At most 16 peers are dialled at once, and each at most once a minute.";
 
 const PIPE_HELP: &str = "\
-One end runs `star pipe --listen RENDEZVOUS`, and prints the command for the other on standard error. Whoever knows the code in
-that, once, or is one of the peers that --allow names, is the other end.
+One end runs `star pipe --listen RENDEZVOUS`, which prints the command for the other end on standard error. The code in that
+command lets in one peer, once. With --allow, there is no code, and one of the peers that --allow names may connect.
 
-Each input ends its own direction only. The status is 0 if both ends have written out all that came, and 1 if anything else
-has ended one of them; then both say why. With --json, standard error has one JSON object a line, the last of which is the end.";
+The end of one input ends only its own direction. The exit status is 0 if both ends have written out everything, and 1 if
+either of them ended in another way; then both say why. With --json, standard error has one JSON object a line, and the last
+one is the end.";
 
 #[derive(Debug, Parser)]
 #[command(name = "star", version, about = ABOUT, after_help = AFTER_HELP)]
@@ -47,51 +48,51 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Shows who is at a rendezvous, and how long a round trip to each takes
+    /// Show who is at a rendezvous, and how long a round trip to each peer takes
     #[command(after_help = PEERS_HELP)]
     Peers(PeersArguments),
-    /// Measures round trips to a peer
+    /// Measure round trips to a peer
     Ping(PingArguments),
-    /// Carries standard input to a peer, and what comes from it to standard output
+    /// Send standard input to a peer, and write what the peer sends to standard output
     #[command(after_help = PIPE_HELP)]
     Pipe(PipeArguments),
-    /// Looks for what is wrong between here and a rendezvous
+    /// Find out what is wrong between here and a rendezvous
     Doctor(DoctorArguments),
-    /// Prints the peer id of an identity
+    /// Print the peer id of an identity
     Id(IdArguments),
-    /// Prints a script that completes commands in a shell
+    /// Print a script that completes commands in a shell
     Completions {
         /// The shell
         shell: Shell,
     },
 }
 
-/// What all nodes take.
+/// The arguments that all nodes take.
 #[derive(Debug, Args)]
 pub struct NodeArguments {
-    /// The file with the key, which is made if there is none; without it, each run has a key of its own
+    /// The file with the key, created if it does not exist; without it, each run has a new key
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
     /// The file with the token that the rendezvous asks for [env: STAR_TOKEN, the token itself]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Trusts these root certificates too (PEM or DER); may be given several times
+    /// Trust the root certificates in this file too (PEM or DER); may be given several times
     #[arg(long, value_name = "FILE")]
     pub root_certificate: Vec<PathBuf>,
-    /// The proxy: http://, https:// or socks5://. Others on this machine see the command line: put a password into a
-    /// variable [default: as HTTPS_PROXY and the like have it]
+    /// The proxy to use: http://, https:// or socks5://. Others on this machine can see the command line: put a
+    /// password into a variable [default: from HTTPS_PROXY and the like]
     #[arg(long, value_name = "URL", conflicts_with = "no_proxy")]
     pub proxy: Option<String>,
-    /// Uses no proxy, whatever the environment says
+    /// Use no proxy, even if the environment names one
     #[arg(long)]
     pub no_proxy: bool,
-    /// Joins a rendezvous that asks for no proof of the key: anybody can take this node's address there
+    /// Join a rendezvous that does not ask for proof of the key, where anyone can take this node's address
     #[arg(long)]
     pub allow_disabled_challenge: bool,
-    /// How long connecting, joining and dialling may take each: seconds, or 500ms, 30s, 5m
+    /// Time limit for each of connecting, joining and dialling: seconds, or 500ms, 30s, 5m
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub timeout: Duration,
-    /// Prints one JSON object a line, for scripts
+    /// Print one JSON object a line, for scripts
     #[arg(long)]
     pub json: bool,
 }
@@ -100,13 +101,13 @@ pub struct NodeArguments {
 pub struct PeersArguments {
     /// The rendezvous [env: STAR_RENDEZVOUS]
     pub rendezvous: Option<Place>,
-    /// Ends as soon as everybody who is there has answered or failed
+    /// End as soon as every peer that is there has answered or failed
     #[arg(long, conflicts_with = "for")]
     pub once: bool,
-    /// Ends after so long [default: at Ctrl-C]
+    /// End after this time [default: at Ctrl-C]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub r#for: Option<Duration>,
-    /// Dials nobody: only lists
+    /// Only list the peers, without dialling them
     #[arg(long)]
     pub no_ping: bool,
     #[command(flatten)]
@@ -117,7 +118,7 @@ pub struct PeersArguments {
 pub struct PingArguments {
     #[command(flatten)]
     pub to: To,
-    /// Ends after so many pings [default: at Ctrl-C]
+    /// End after this number of pings [default: at Ctrl-C]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// The time between two pings, at least 100ms
@@ -131,13 +132,14 @@ pub struct PingArguments {
 pub struct PipeArguments {
     #[command(flatten)]
     pub to: To,
-    /// Waits for a peer at the rendezvous, and prints the command for the other end
+    /// Wait for a peer at the rendezvous, and print the command for the other end
     #[arg(long)]
     pub listen: bool,
-    /// With --listen: the peer that may connect, without a code; may be given several times
+    /// With --listen, let this peer connect, without a code; may be given several times
     #[arg(long, value_name = "PEER", requires = "listen")]
     pub allow: Vec<PeerId>,
-    /// The code that the listening end has printed; others on this machine can read it here, but not in STAR_CODE [env: STAR_CODE]
+    /// The code that the listening end has printed. Others on this machine can read it on the command line, but not in
+    /// the variable [env: STAR_CODE]
     #[arg(long, value_name = "CODE", conflicts_with = "listen")]
     pub code: Option<String>,
     #[command(flatten)]
@@ -148,7 +150,7 @@ pub struct PipeArguments {
 pub struct DoctorArguments {
     /// The rendezvous [env: STAR_RENDEZVOUS]
     pub rendezvous: Option<String>,
-    /// Sends no bulk through the rendezvous: 8 MiB otherwise
+    /// Leave out the test that sends 8 MiB through the rendezvous
     #[arg(long)]
     pub no_bulk: bool,
     #[command(flatten)]
@@ -157,11 +159,11 @@ pub struct DoctorArguments {
 
 #[derive(Debug, Args)]
 pub struct IdArguments {
-    /// The file with the key, which is made if there is none
+    /// The file with the key, created if it does not exist
     pub identity: PathBuf,
 }
 
-/// Where a peer is.
+/// The address of a peer.
 #[derive(Debug, Args)]
 pub struct To {
     /// The rendezvous and the peer id, or the address that has both; with STAR_RENDEZVOUS, the peer id is enough
@@ -169,10 +171,10 @@ pub struct To {
     pub to: Vec<String>,
 }
 
-/// The longest time that makes sense anywhere, and that no clock overflows with.
+/// The longest time that is accepted: more makes no sense anywhere, and no clock overflows with it.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A number of seconds, or with a unit: ms, s or m.
+/// Parses a time: a number of seconds, or with a unit: ms, s or m.
 fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "must be a time such as 500ms, 10s or 5m".to_owned();
     let digits = text

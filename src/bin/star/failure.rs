@@ -1,4 +1,4 @@
-//! How a command ends badly.
+//! The errors with which a command ends.
 
 use std::{
     io::{self, ErrorKind},
@@ -13,10 +13,10 @@ use crate::{
     pipe::PipeError,
 };
 
-/// The exit status of what could not be begun as it was asked for.
+/// The exit status of a command that cannot start as asked.
 pub const UNUSABLE: u8 = 2;
 
-/// Why a command cannot be begun.
+/// The reason why a command cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
@@ -49,13 +49,13 @@ pub enum StartError {
     Log(#[from] tracing_subscriber::filter::ParseError),
 }
 
-/// Why a command has failed.
+/// The reason why a command has failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// It was not begun.
+    /// The command could not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The rendezvous, in the words of the transport.
+    /// The rendezvous failed; the text is the transport's message.
     #[error("{0}")]
     Rendezvous(String),
     /// A peer cannot be reached.
@@ -72,10 +72,10 @@ pub enum Failure {
     Pipe(#[from] PipeError),
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
-    /// Nobody reads standard output any more. Whoever closed it knows.
+    /// Standard output was closed. This is not reported, because the program that closed it knows.
     #[error("standard output is closed")]
     Closed,
-    /// All was said already.
+    /// The failure has already been reported.
     #[error("it has failed")]
     Told,
 }
@@ -87,7 +87,7 @@ impl From<PlaceError> for Failure {
 }
 
 impl Failure {
-    /// Of an error of standard output.
+    /// Converts an error of standard output.
     pub fn from_output(error: io::Error) -> Self {
         match error.kind() {
             ErrorKind::BrokenPipe => Self::Closed,
@@ -95,7 +95,7 @@ impl Failure {
         }
     }
 
-    /// Tells of it on standard error, unless nobody needs to be told, and gives the status to end with.
+    /// Prints the failure on standard error, unless that is not needed, and returns the exit status.
     pub fn told(&self) -> ExitCode {
         if !matches!(self, Self::Closed | Self::Told) {
             note(&format!("star: {}", with_sources(self)));

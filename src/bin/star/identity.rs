@@ -1,4 +1,4 @@
-//! The key of a node, in a file that nobody else can read.
+//! The key of a node, in a file that no one else can read.
 
 use std::{
     ffi::OsString,
@@ -9,10 +9,10 @@ use std::{
 
 use libp2p_identity::{DecodingError, Keypair};
 
-/// More bytes than any key has.
+/// The most bytes that are read: more than any key has.
 const MAX: u64 = 16 * 1024;
 
-/// Why there is no key.
+/// The reason why there is no key.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     #[error("cannot read the identity {}: {error}", .path.display())]
@@ -26,10 +26,10 @@ pub enum IdentityError {
     Exposed { path: PathBuf, mode: u32 },
 }
 
-/// The key in the file, which is made if there is none.
+/// Returns the key in the file. If there is no file, creates it with a new key.
 ///
 /// # Errors
-/// If it cannot be read or made, is no key, or others can read it.
+/// If the file cannot be read or created, is not a key, or can be read by others.
 pub fn load(path: &Path) -> Result<Keypair, IdentityError> {
     let failed = |error| IdentityError::Read {
         path: path.to_owned(),
@@ -42,7 +42,7 @@ pub fn load(path: &Path) -> Result<Keypair, IdentityError> {
     }
 }
 
-/// What is no file might never end, or begin.
+/// Opens the path, but only if it is a regular file: opening or reading something else might block for ever.
 fn open(path: &Path) -> io::Result<File> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is no file"));
@@ -86,7 +86,8 @@ fn check_mode(_: &Path, _: &File) -> Result<(), IdentityError> {
     Ok(())
 }
 
-/// Makes a key, whole or not at all. If somebody else makes one meanwhile, gives that.
+/// Creates the file with a new key, completely or not at all. If another process creates the file meanwhile, returns
+/// that key.
 fn make(path: &Path) -> Result<Keypair, IdentityError> {
     let failed = |error| IdentityError::Make {
         path: path.to_owned(),
@@ -100,7 +101,7 @@ fn make(path: &Path) -> Result<Keypair, IdentityError> {
     name.push(format!(".{:016x}", rand::random::<u64>()));
     let unfinished = path.with_file_name(name);
     let made = write(&unfinished, &encoded).and_then(|()| fs::hard_link(&unfinished, path));
-    // It may not have been made.
+    // An error is ignored, because the file may not have been created.
     let _ = fs::remove_file(&unfinished);
     match made {
         Ok(()) => Ok(key),

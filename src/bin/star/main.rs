@@ -1,4 +1,4 @@
-//! A node for the command line: `star --help` says what it does.
+//! A node for the command line; `star --help` describes its commands.
 
 #![forbid(unsafe_code)]
 
@@ -41,10 +41,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// What clap says to this command line.
+/// Prints clap's answer to a command line that cannot be run, and returns the exit status.
 fn unusable(wrong: &clap::Error) -> ExitCode {
     match wrong.kind() {
-        // Help and the version are errors to clap; nobody may be there to read them.
+        // clap returns the help and the version as errors. Printing may fail if no one reads the output.
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let _ = wrong.print();
             ExitCode::SUCCESS
@@ -68,17 +68,17 @@ fn run(command: Command) -> Result<(), Failure> {
             log()?;
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             let runtime = builder.enable_all().build().map_err(StartError::Threads)?;
-            // On a thread of the runtime, where waking a task wakes no other thread.
+            // The command runs on a thread of the runtime, where waking a task does not have to wake another thread.
             let done = runtime.block_on(runtime.spawn(online(command)));
-            // A name that is being looked up is not waited for.
+            // Does not wait for a name lookup that is still running.
             runtime.shutdown_background();
-            // The panic was told.
+            // The panic has already been reported.
             done.unwrap_or(Err(Failure::Told))
         }
     }
 }
 
-/// The commands that need a network.
+/// Runs a command that needs the network.
 async fn online(command: Command) -> Result<(), Failure> {
     let mut stop = Stop::new().map_err(StartError::Signals)?;
     match command {
@@ -101,7 +101,7 @@ fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     output::say(String::from_utf8_lossy(&script).trim_end())
 }
 
-/// Writes logs to standard error, if the environment asks for any.
+/// Writes logs to standard error, if the environment asks for them.
 fn log() -> Result<(), StartError> {
     let Some(filter) = std::env::var("RUST_LOG").ok().filter(|set| !set.is_empty()) else {
         return Ok(());

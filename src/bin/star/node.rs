@@ -1,4 +1,4 @@
-//! A node at one rendezvous: it finds peers, answers pings, and takes streams.
+//! A node at one rendezvous: it finds peers, answers pings, and accepts streams.
 
 use std::{error::Error, time::Duration};
 
@@ -27,7 +27,7 @@ use crate::{
 
 /// How long a connection without a stream is kept.
 const IDLE: Duration = Duration::from_secs(10);
-/// How long a connection may take until it is secured and multiplexed: the other end may say nothing.
+/// The time limit for securing and multiplexing a connection, because the other end may say nothing.
 const UPGRADE: Duration = Duration::from_secs(10);
 
 #[derive(NetworkBehaviour)]
@@ -46,14 +46,14 @@ pub struct Node {
     metrics: Metrics,
 }
 
-/// How a node pings, and how long it keeps connections.
+/// The intervals and time limits of a node.
 #[derive(Debug, Clone, Copy)]
 pub struct Habits {
     pub ping_interval: Duration,
     pub ping_timeout: Duration,
     /// How long a connection without a stream is kept.
     pub idle: Duration,
-    /// How long a connection may take until it is secured and multiplexed.
+    /// The time limit for securing and multiplexing a connection.
     pub upgrade: Duration,
 }
 
@@ -69,7 +69,7 @@ impl Default for Habits {
 }
 
 impl Habits {
-    /// The usual ones, with such a bound for a connection to be secured and multiplexed.
+    /// Returns the defaults, with this time limit for securing and multiplexing a connection.
     pub fn within(upgrade: Duration) -> Self {
         Self {
             upgrade,
@@ -79,7 +79,7 @@ impl Habits {
 }
 
 impl Node {
-    /// A node that does nothing yet.
+    /// Creates a node that does nothing yet.
     ///
     /// # Errors
     /// If the key cannot be used.
@@ -111,10 +111,10 @@ impl Node {
         self.swarm.select_next_some().await
     }
 
-    /// Joins the rendezvous, and gives the address of this node there.
+    /// Joins the rendezvous, and returns the address of this node there.
     ///
     /// # Errors
-    /// Why the first attempt has failed, in the words of the transport.
+    /// If the first attempt fails; the error has the transport's message.
     pub async fn join(&mut self, star: &StarAddr) -> Result<Multiaddr, JoinFailure> {
         let listening = self.swarm.listen_on(without_peer(star));
         listening.map_err(|error| JoinFailure(Box::new(error)))?;
@@ -130,10 +130,10 @@ impl Node {
         }
     }
 
-    /// Begins to dial a peer, unless it is connected or dialled already.
+    /// Starts to dial a peer, unless it is connected or being dialled.
     ///
     /// # Errors
-    /// If it cannot be dialled at all.
+    /// If the peer cannot be dialled at all.
     pub fn dial(&mut self, peer: PeerId, address: &StarAddr) -> Result<(), Failure> {
         let opts = DialOpts::peer_id(peer)
             .condition(PeerCondition::DisconnectedAndNotDialing)
@@ -145,10 +145,10 @@ impl Node {
         }
     }
 
-    /// Dials a peer, and waits until it is connected.
+    /// Dials a peer and waits until it is connected.
     ///
     /// # Errors
-    /// If it cannot be reached.
+    /// If the peer cannot be reached.
     pub async fn connect(&mut self, peer: PeerId, address: &StarAddr) -> Result<(), Failure> {
         self.dial(peer, address)?;
         while !self.swarm.is_connected(&peer) {
@@ -165,14 +165,15 @@ impl Node {
         Ok(())
     }
 
-    /// How long the rendezvous took to answer the last heartbeat, if there was one: it wants them every 25 s or so.
+    /// Returns how long the rendezvous took to answer the last heartbeat, if there was one. Heartbeats are about 25 s
+    /// apart.
     pub fn heartbeat(&self) -> Option<Duration> {
         let snapshot = self.metrics.snapshot();
         snapshot.links.iter().find_map(|link| link.round_trip)
     }
 }
 
-/// The address of the rendezvous alone.
+/// Returns the address without the peer, which is the address of the rendezvous.
 fn without_peer(address: &StarAddr) -> Multiaddr {
     let mut address = address.to_multiaddr();
     if let Some(multiaddr::Protocol::P2p(_)) = address.iter().last() {
@@ -181,7 +182,7 @@ fn without_peer(address: &StarAddr) -> Multiaddr {
     address
 }
 
-/// Why a rendezvous could not be joined.
+/// The reason why a rendezvous could not be joined.
 #[derive(Debug)]
 pub struct JoinFailure(Box<dyn Error + Send + Sync>);
 
@@ -201,7 +202,7 @@ impl From<JoinFailure> for Failure {
     }
 }
 
-/// What the transport says that has failed.
+/// The error of the transport that caused a failure.
 #[derive(Debug, Clone, Copy)]
 pub enum Cause<'a> {
     Link(&'a LinkError),
@@ -210,7 +211,8 @@ pub enum Cause<'a> {
 }
 
 impl<'a> Cause<'a> {
-    /// Looks for it in one of libp2p's errors, some of which show only the source of what is in them.
+    /// Finds the cause in an error of libp2p. Some of these errors return as their source only the source of the error
+    /// that they contain.
     pub fn of(error: &'a (dyn Error + 'static)) -> Option<Self> {
         let mut error = Some(error);
         while let Some(this) = error {
@@ -220,7 +222,7 @@ impl<'a> Cause<'a> {
             if let Some(found) = link.or_else(join).or_else(dial) {
                 return Some(found);
             }
-            // The source of an IO error is that of the error in it.
+            // The source of an I/O error is the source of the error inside it, so the inner error is taken instead.
             let inner = this.downcast_ref::<std::io::Error>();
             error = match inner.and_then(|io| io.get_ref()) {
                 Some(inner) => Some(inner),
@@ -230,7 +232,7 @@ impl<'a> Cause<'a> {
         None
     }
 
-    /// The same of a dial.
+    /// Finds the cause of a failed dial.
     pub fn of_dial(error: &'a DialError) -> Option<Self> {
         let DialError::Transport(failed) = error else {
             return None;
@@ -242,12 +244,12 @@ impl<'a> Cause<'a> {
     }
 }
 
-/// An error of libp2p's in one line. The transport's own tell the whole story.
+/// Returns the message of a libp2p error in one line. The transport's own errors include their causes.
 pub fn told(error: &(dyn Error + 'static)) -> String {
     words(&error.to_string())
 }
 
-/// Why a dial has failed. There was one address, which the words of libp2p would repeat.
+/// Returns the reason why a dial failed, without the address, which libp2p would repeat: there was only one.
 pub fn dial_error(error: &DialError) -> String {
     match error {
         DialError::WrongPeerId { obtained, .. } => {
@@ -261,7 +263,7 @@ pub fn dial_error(error: &DialError) -> String {
     }
 }
 
-/// Why a connection has ended, if it is known.
+/// Returns the reason why a connection ended, if it is known.
 pub fn of_end(cause: Option<&ConnectionError>) -> String {
     match cause {
         Some(ConnectionError::IO(error)) => words(&error.to_string()),

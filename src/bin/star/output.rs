@@ -1,33 +1,34 @@
-//! What is said on standard output and standard error, any of which may be closed or full.
+//! Output on standard output and standard error, each of which may be closed or full.
 
 use std::io::{self, Write as _};
 
 use crate::failure::Failure;
 
-/// How many characters of a stranger's words are shown.
+/// The number of characters that are shown of a text from a stranger.
 const MAX_WORDS: usize = 512;
 
-/// Writes a line to standard output, and waits until it is taken.
+/// Writes a line to standard output, and waits until it is accepted.
 ///
 /// # Errors
-/// [`Failure::Closed`] if nobody reads any more, [`Failure::Output`] if it cannot be written otherwise.
+/// [`Failure::Closed`] if no one reads standard output any more, [`Failure::Output`] if the write fails for another
+/// reason.
 pub fn say(line: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
     written.map_err(Failure::from_output)
 }
 
-/// Writes a line to standard error, if it can be written.
+/// Writes a line to standard error. Errors are ignored.
 pub fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// What a stranger has said, in one line that commands no terminal.
+/// Returns a text from a stranger in one line, shortened, and without control characters that a terminal would obey.
 pub fn words(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars().take(MAX_WORDS) {
         match c {
-            // They end nothing here, and a backslash may be of what was escaped already.
+            // Quotes end nothing here, and a backslash may come from text that was escaped before.
             '"' | '\'' | '\\' => shown.push(c),
             c => shown.extend(c.escape_debug()),
         }
@@ -35,7 +36,7 @@ pub fn words(text: &str) -> String {
     shown
 }
 
-/// Milliseconds, with as many digits as tell something.
+/// Formats a time in milliseconds with three significant digits.
 pub fn milliseconds(time: std::time::Duration) -> String {
     let ms = time.as_secs_f64() * 1000.0;
     match ms {
@@ -45,7 +46,7 @@ pub fn milliseconds(time: std::time::Duration) -> String {
     }
 }
 
-/// The same as a number, to a microsecond.
+/// Returns a time in milliseconds, rounded to a microsecond.
 pub fn rounded(time: std::time::Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1000.0
 }

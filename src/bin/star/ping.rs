@@ -1,4 +1,4 @@
-//! `star ping`: round trips to one peer, as ping(8) has them.
+//! `star ping`: measures round trips to one peer, with output like that of ping(8).
 
 use std::time::{Duration, Instant};
 
@@ -19,13 +19,13 @@ use crate::{
     stop::Stop,
 };
 
-/// How long after its time an answer is looked for: the first one that is lost is not told by libp2p.
+/// How long to wait for an answer after it is due. libp2p does not report the first ping of a series that is lost.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Pings a peer.
 ///
 /// # Errors
-/// If it cannot be reached, the connection is lost, or no ping was answered.
+/// If the peer cannot be reached, the connection is lost, or no ping was answered.
 pub async fn run(arguments: PingArguments, stop: &mut Stop) -> Result<(), Failure> {
     let (address, peer) = address::peer(&arguments.to.to)?;
     let (key, config) = (arguments.node.key()?, arguments.node.config(&address)?);
@@ -65,7 +65,7 @@ pub async fn run(arguments: PingArguments, stop: &mut Stop) -> Result<(), Failur
         ended = pings.run() => ended,
         () = stop.wanted() => Ok(()),
     };
-    // What has not come by now is left out.
+    // The round trip to the rendezvous is left out if it has not been measured by now.
     pings.nearer = nearer.now_or_never().and_then(|nearer| nearer.ok()?.ok()?);
     pings.sum_up()?;
     ended?;
@@ -79,17 +79,18 @@ struct Pings {
     node: Node,
     peer: PeerId,
     json: bool,
-    /// How long a ping, and the wait before it, may take.
+    /// The longest time for a ping and the wait before it.
     round: Duration,
     count: Option<u64>,
-    /// The one that is looked at, where both have dialled.
+    /// The connection whose pings count; there are several if both ends have dialled.
     connection: Option<ConnectionId>,
-    /// How long TCP took to connect to the rendezvous itself.
+    /// The time that TCP took to connect to the rendezvous itself.
     nearer: Option<Duration>,
     times: Times,
 }
 
-/// How long TCP takes to connect to the rendezvous, which is one round trip. `None` where a proxy would answer.
+/// Returns the time that TCP takes to connect to the rendezvous, which is one round trip. `None` if there is a proxy,
+/// which would answer instead.
 async fn rendezvous(config: Config, address: StarAddr) -> Option<Duration> {
     let probe = Probe::new(&config, &address);
     if probe.proxy().ok()?.is_some() {
@@ -104,7 +105,7 @@ async fn rendezvous(config: Config, address: StarAddr) -> Option<Duration> {
     None
 }
 
-/// What has come back.
+/// The statistics of the pings.
 #[derive(Debug, Default)]
 struct Times {
     answered: u64,
@@ -170,7 +171,7 @@ impl Pings {
         Ok(())
     }
 
-    /// Whether it is of the peer, and of the connection that is looked at.
+    /// Returns whether the ping was to the peer, on the connection whose pings count.
     fn counts(&mut self, event: &ping::Event) -> bool {
         event.peer == self.peer
             && *self.connection.get_or_insert(event.connection) == event.connection

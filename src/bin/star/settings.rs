@@ -1,4 +1,4 @@
-//! What the command line and the environment make of a node.
+//! Builds the configuration of a node from the command line and the environment.
 
 use std::{fs::File, io::Read as _, path::Path};
 
@@ -8,14 +8,14 @@ use libp2p_websocket_star::{Config, Error, StarAddr};
 use crate::{arguments::NodeArguments, failure::StartError, identity};
 
 const TOKEN: &str = "STAR_TOKEN";
-/// More bytes than a token file needs, or one of root certificates.
+/// The most bytes that are read of a file: more than tokens or root certificates need.
 const MAX_FILE: u64 = 4 << 20;
 
 impl NodeArguments {
-    /// The key of the file, or a new one.
+    /// Returns the key in the identity file, or a new key if no file is given.
     ///
     /// # Errors
-    /// If it cannot be used.
+    /// If the file cannot be used.
     pub fn key(&self) -> Result<Keypair, StartError> {
         match &self.identity {
             Some(path) => Ok(identity::load(path)?),
@@ -23,13 +23,13 @@ impl NodeArguments {
         }
     }
 
-    /// The configuration of a node at this rendezvous.
+    /// Returns the configuration of a node at this rendezvous.
     ///
     /// # Errors
-    /// If a file cannot be read, or something in it or in the environment cannot be used.
+    /// If a file cannot be read, or a value in it or in the environment is not valid.
     pub fn config(&self, star: &StarAddr) -> Result<Config, StartError> {
         let mut config = Config::default()
-            // Whoever starts this names the rendezvous.
+            // The user names the rendezvous, so a local one is allowed.
             .with_allow_local_rendezvous(true)
             .with_allow_join_with_disabled_challenge(self.allow_disabled_challenge)
             .with_connect_timeout(self.timeout)

@@ -1,8 +1,8 @@
-//! Who may use the rendezvous, as the operator says it: lists and tokens in files, and a service that is asked.
+//! Access control as the operator configures it: lists and tokens in files, and an external service.
 //!
-//! Who is on a deny list stays out. Otherwise one of the things that are given must let a peer in: the list of peers, that of
-//! networks, a token, or the service, which is asked last. If none is given, everybody is let in. A tenant may have lists of its
-//! own beside those for all.
+//! A peer on a deny list is refused. Otherwise, one of the configured rules must let the peer in: the list of peers,
+//! the list of networks, a token, or the service, which is asked last. If none of these is configured, everyone is let
+//! in. A tenant may have its own lists in addition to those for all.
 
 mod admin;
 mod ban_file;

@@ -1,4 +1,4 @@
-//! The command line and the environment: what may be said, and what is meant by it.
+//! The command line and the environment, and the settings that follow from them.
 
 mod access;
 mod admin;
@@ -34,20 +34,20 @@ const ABOUT: &str =
     "A websocket-star rendezvous: libp2p peers find and reach each other through it.";
 
 const AFTER_HELP: &str = "\
-Environment (a flag wins over its variable; an empty variable counts as unset):
-  HOST, PORT, KEY, CERT, PFX                     as the flags of these names
-  PFX_PASSPHRASE                                 as --passphrase
+Environment (a flag overrides its variable; an empty variable counts as unset):
+  HOST, PORT, KEY, CERT, PFX                     same as the flags of these names
+  PFX_PASSPHRASE                                 same as --passphrase
   DISABLE_CRYPTO_CHALLENGE, DISABLE_STRICT_MULTIADDR, DISABLE_METRICS
-                                                 any value that is not empty, even 0, means yes
-  ADMIN_TOKEN                                    the token of the operator's page, in place of --admin-token-file
+                                                 any non-empty value, even 0, means yes
+  ADMIN_TOKEN                                    the token for the operator's page, instead of --admin-token-file
   RUST_LOG                                       what to log, such as `debug` or `libp2p_websocket_star=trace`
 
 Sizes are in bytes, or with a unit: 64KiB, 1MiB. Durations are in seconds, or with a unit: 500ms, 30s, 5m.
 
-Signals: SIGHUP reads the certificate and the lists of who may use the server anew, and forgets what a service has answered; SIGTERM and SIGINT end all streams and stop.
-Exit status: 0 after SIGTERM or SIGINT, 2 if the server cannot be started as it was asked to, 1 otherwise.";
+Signals: SIGHUP reloads the certificate and the access lists, and clears the cached answers of the access service; SIGTERM and SIGINT end all streams and stop the server.
+Exit status: 0 after SIGTERM or SIGINT, 2 if the server cannot start as asked, 1 otherwise.";
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     Text,
@@ -57,14 +57,14 @@ pub enum LogFormat {
 #[derive(Debug, Parser)]
 #[command(name = "websocket-star-rendezvous", version, about = ABOUT, after_help = AFTER_HELP)]
 pub struct Arguments {
-    /// The interface to listen on: an IP address or a name [env: HOST] [default: 0.0.0.0]
+    /// The IP address or host name to listen on [env: HOST] [default: 0.0.0.0]
     #[arg(short = 'H', long, help_heading = "Listening")]
     pub host: Option<String>,
-    /// The port to listen on; 0 takes any free one [env: PORT] [default: 9090]
+    /// The port to listen on; 0 chooses a free one [env: PORT] [default: 9090]
     #[arg(short, long, help_heading = "Listening")]
     port: Option<String>,
-    /// The reverse proxies in front, each an IP address or a network such as 10.0.0.0/8, separated by
-    /// commas: they, and nobody else, are believed in X-Forwarded-For about where a link comes from
+    /// The reverse proxies in front, each an IP address or a network such as 10.0.0.0/8, separated by commas. Only
+    /// their X-Forwarded-For headers are used to find the origin of a link
     #[arg(
         long,
         value_name = "IP",
@@ -72,17 +72,17 @@ pub struct Arguments {
         help_heading = "Listening"
     )]
     trusted_proxy: Vec<Network>,
-    /// Each connection of a trusted proxy begins with a header of the PROXY protocol, version 1 or 2, as haproxy's
-    /// send-proxy writes it: it tells where the connection comes from, in place of X-Forwarded-For. A connection of such
-    /// a proxy without a good header is refused
+    /// Expect a PROXY protocol header, version 1 or 2, at the start of each connection from a trusted proxy, as
+    /// haproxy's send-proxy writes it. It gives the client's address, in place of X-Forwarded-For. A connection from
+    /// such a proxy without a valid header is refused
     #[arg(long, requires = "trusted_proxy", help_heading = "Listening")]
     proxy_protocol: bool,
-    /// Has each address of a network count for so many when something is scarce, as for a company or a
-    /// carrier with many peers behind one address; may be repeated, and the longest prefix counts
+    /// Give each address of a network N shares when something is scarce, instead of 1, as for a company or a carrier
+    /// with many peers behind one address; may be repeated, and the longest prefix counts
     #[arg(long, value_name = "NETWORK=N", value_parser = weight, help_heading = "Listening")]
     origin_weight: Vec<(Network, u32)>,
-    /// A DNS name or an IP address of this server: peers may join under these only. Can be given several
-    /// times, or separated by commas; without it, any name will do
+    /// A DNS name or an IP address of this server: peers may join under these names only. May be repeated or separated
+    /// by commas; without it, any name is accepted
     #[arg(
         long,
         value_name = "NAME",
@@ -91,53 +91,53 @@ pub struct Arguments {
     )]
     pub public_name: Vec<PublicName>,
 
-    /// The certificate chain in PEM, the server's own first; needs --key [env: CERT]
+    /// The certificate chain in PEM, the server's own certificate first; needs --key [env: CERT]
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     cert: Option<PathBuf>,
-    /// Its private key in PEM (PKCS#8, PKCS#1 or SEC1); needs --cert [env: KEY]
+    /// The private key of the certificate in PEM (PKCS#8, PKCS#1 or SEC1); needs --cert [env: KEY]
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     key: Option<PathBuf>,
-    /// Both in one PFX (PKCS#12) file, instead of --cert and --key [env: PFX]
+    /// Certificate and key in one PFX (PKCS#12) file, instead of --cert and --key [env: PFX]
     #[arg(long, value_name = "FILE", help_heading = "TLS")]
     pfx: Option<PathBuf>,
-    /// What the PFX file or the key is encrypted with. Every user of the machine can see it here: better
+    /// The passphrase of the PFX file or of the key. Every user of the machine can see it on the command line: better
     /// use the variable [env: PFX_PASSPHRASE]
     #[arg(long, value_name = "TEXT", help_heading = "TLS")]
     passphrase: Option<String>,
-    /// How often to look whether these files have changed, and to read them anew; 0 for never
+    /// How often to check these files for changes and reload them; 0 for never
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "60s", help_heading = "TLS")]
     pub cert_check_interval: Duration,
 
-    /// Let peers join without proof of their key: anybody can take any address
-    /// [env: DISABLE_CRYPTO_CHALLENGE]
+    /// Let peers join without proof of their key, so that anyone can take any address [env: DISABLE_CRYPTO_CHALLENGE]
     #[arg(long, alias = "disableCryptoChallenge", help_heading = "Protocol")]
     disable_crypto_challenge: bool,
-    /// Take any multiaddr, not only those of websocket-star [env: DISABLE_STRICT_MULTIADDR]
+    /// Accept any multiaddr, not only those of websocket-star [env: DISABLE_STRICT_MULTIADDR]
     #[arg(long, alias = "disableStrictMultiaddr", help_heading = "Protocol")]
     disable_strict_multiaddr: bool,
-    /// How often each peer is announced to the others
+    /// How often to announce each peer to the others
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "10s", help_heading = "Protocol")]
     announce_interval: Duration,
-    /// How often a client of Engine.IO 3 is told to send a ping, and one of Engine.IO 4 is sent one
+    /// The heartbeat interval: how often an Engine.IO 3 client is told to send a ping, and an Engine.IO 4 client is
+    /// sent one
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "25s", help_heading = "Protocol")]
     ping_interval: Duration,
-    /// How much longer than that a client may be silent
+    /// How long a client may be silent beyond --ping-interval
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "20s", help_heading = "Protocol")]
     ping_timeout: Duration,
 
     /// Answer /metrics with 404 [env: DISABLE_METRICS]
-    #[arg(long, alias = "disableMetrics", help_heading = "Watching")]
+    #[arg(long, alias = "disableMetrics", help_heading = "Monitoring")]
     disable_metrics: bool,
-    /// How many peers /metrics names with the bytes that they have sent today: those that have sent most. At most 100
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=100), default_value = "0", help_heading = "Watching")]
+    /// The number of heaviest senders that /metrics names, each with the bytes that it has sent today; at most 100
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=100), default_value = "0", help_heading = "Monitoring")]
     metrics_top_peers: u64,
-    /// How the log on standard error looks: text, or json with one object a line
+    /// The format of the log on standard error: text, or json with one object a line
     #[arg(
         long,
         value_name = "FORMAT",
         default_value = "text",
         hide_possible_values = true,
-        help_heading = "Watching"
+        help_heading = "Monitoring"
     )]
     pub log: LogFormat,
 
@@ -161,7 +161,7 @@ pub struct Arguments {
     limits: LimitArguments,
 }
 
-/// Where the certificate is.
+/// The files that hold the certificate and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CertificateFiles {
     Pem {
@@ -175,7 +175,7 @@ pub enum CertificateFiles {
     },
 }
 
-/// What is said makes no sense.
+/// An error in the command line or the environment.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ArgumentError {
     #[error("the port {0:?} is not a number from 0 to 65535 (--port or PORT)")]
@@ -199,10 +199,10 @@ pub enum ArgumentError {
     Tenants(#[from] TenantError),
     #[error("{0} is given twice for one tenant, or twice for all")]
     ListTwice(&'static str),
-    /// The URL is not told: there may be a password in it.
+    /// The message leaves out the URL, which may contain a password.
     #[error("--access-url {0}")]
     AccessUrl(#[from] EndpointError),
-    /// The token is not told.
+    /// The message leaves out the token, which is a secret.
     #[error("ADMIN_TOKEN cannot be used: {0}")]
     AdminToken(#[from] TokenError),
     #[error(
@@ -225,7 +225,7 @@ pub enum ArgumentError {
     PassphraseAlone,
 }
 
-/// A variable, unless it is empty.
+/// Returns the value of an environment variable; `None` if it is unset or empty.
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
@@ -236,12 +236,12 @@ fn text_variable(name: &'static str) -> Result<Option<String>, ArgumentError> {
 }
 
 impl Arguments {
-    /// Fills in from the environment what the command line does not say.
+    /// Takes from the environment what the command line leaves out.
     pub fn with_environment(mut self) -> Result<Self, ArgumentError> {
         let path = |name| variable(name).map(PathBuf::from);
         self.host = self.host.or(text_variable("HOST")?);
         self.port = self.port.or(text_variable("PORT")?);
-        // One kind of certificate on the command line rules out the other in the environment.
+        // A certificate on the command line, as PEM or as PFX, rules out one of the other kind in the environment.
         let (said_pem, said_pfx) = (
             self.key.is_some() || self.cert.is_some(),
             self.pfx.is_some(),
@@ -299,7 +299,7 @@ impl Arguments {
         }
     }
 
-    /// The files that say who may use the server.
+    /// Returns the files with the access lists and tokens.
     pub fn access_files(&self) -> Result<RuleFiles, ArgumentError> {
         let files = self.access.files(&self.tenants.names())?;
         if self.access.has_peers() && self.disable_crypto_challenge {
@@ -308,27 +308,28 @@ impl Arguments {
         Ok(files)
     }
 
-    /// The service that is asked who may use it.
+    /// Returns the settings of the access service, if one is given.
     pub fn callout(&self) -> Result<Option<CalloutSettings>, ArgumentError> {
         Ok(self.access.callout()?)
     }
 
-    /// The operator's page.
+    /// Returns the settings of the operator's page, if it is enabled.
     pub fn admin(&self) -> Result<Option<AdminSettings>, ArgumentError> {
         let settings = self.admin.settings();
         settings.map_err(|BansAlone| ArgumentError::BansWithoutPage)
     }
 
-    /// The cluster.
+    /// Returns the settings of the cluster, if this server is to be a node of one.
     #[cfg(feature = "cluster")]
     pub fn cluster(&self) -> Result<Option<ClusterSettings>, ArgumentError> {
         self.cluster.settings()
     }
 
-    /// All but where to listen, the certificate, the operator's page, and who may use the server.
+    /// Returns the configuration of the server, except for the address to listen on, the certificate, the operator's
+    /// page, the cluster, and the access rules.
     ///
     /// # Errors
-    /// If there are two tenants of one name or host.
+    /// If there are too many tenants, or two of them share a name or a host.
     pub fn config(&self) -> Result<Config, ArgumentError> {
         let weights = self.origin_weight.iter();
         let config = weights.fold(Config::default(), |config, (network, weight)| {
@@ -368,7 +369,8 @@ mod tests {
         let arguments = Arguments::try_parse_from(["rendezvous"]).expect("nothing is needed");
         let (ours, librarys) = (arguments.config().expect("none"), Config::default());
         assert_eq!(format!("{ours:#?}"), format!("{librarys:#?}"));
-        // What is beside the environment is written by hand, and the rest by clap, which knows it.
+        // The help names these defaults by hand, because clap does not know the environment; clap adds the other
+        // defaults itself.
         let port = arguments.port().expect("a port").to_string();
         for argument in Arguments::command().get_arguments() {
             let help = argument.get_help().map(ToString::to_string);

@@ -1,4 +1,4 @@
-//! The certificate's files: read at the start, on SIGHUP, and when they have changed.
+//! The files of the certificate. They are read at the start, on SIGHUP, and when they have changed.
 
 use std::{
     fs, io,
@@ -10,7 +10,7 @@ use libp2p_websocket_star::rendezvous::{Server, TlsConfig, TlsError};
 
 use crate::arguments::CertificateFiles;
 
-/// Why the certificate cannot be used, and which file is to blame.
+/// The reason why the certificate cannot be used, with the file that is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     #[error("cannot read {path}: {source}")]
@@ -41,7 +41,7 @@ impl CertificateFiles {
                 let bytes = read(pfx)?;
                 match passphrase {
                     Some(passphrase) => TlsConfig::from_pfx(&bytes, passphrase),
-                    // Some have an empty one.
+                    // Some PFX files have an empty passphrase.
                     None => Ok(TlsConfig::from_pfx(&bytes, "")
                         .map_err(|_| CertificateError::NoPassphrase(pfx.clone()))?),
                 }
@@ -61,7 +61,8 @@ impl CertificateFiles {
         std::iter::once(first).chain(second).map(PathBuf::as_path)
     }
 
-    /// Changes when a file does. Links are followed: that is how many tools renew certificates.
+    /// Returns a value that changes when one of the files does. Symbolic links are followed, because many tools renew
+    /// certificates by replacing a link.
     fn fingerprint(&self) -> Vec<Option<(SystemTime, u64)>> {
         let of = |path| {
             let metadata = fs::metadata(path).ok()?;
@@ -95,7 +96,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// To be made before the files are read, so that no change is missed.
+    /// Starts to watch the files. Call this before the files are read, so that no change is missed.
     pub fn new(files: Option<CertificateFiles>, interval: Duration) -> Self {
         let seen = files.as_ref().map(CertificateFiles::fingerprint);
         Self {
@@ -118,7 +119,7 @@ impl Watch {
         }
     }
 
-    /// Reads the files and has the server use them; if they are no good, it goes on with what it has.
+    /// Reloads the files into the server. If they cannot be used, the server keeps its current certificate.
     pub fn reload(&mut self, server: &Server) {
         let Some(files) = &self.files else {
             tracing::info!("no certificate to reload: the server runs without TLS");

@@ -1,4 +1,4 @@
-//! The cluster: its files are read, and its directory is connected to.
+//! The cluster settings: reads the files of the cluster and connects to its directory.
 
 use std::{
     fs, io,
@@ -14,7 +14,7 @@ use libp2p_websocket_star::rendezvous::{
     },
 };
 
-/// What is said of the cluster.
+/// The settings of the cluster, from the command line and the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterSettings {
     pub id: NodeId,
@@ -31,7 +31,7 @@ pub struct ClusterSettings {
     pub drain_delay: Duration,
 }
 
-/// Why this cannot be a node of a cluster.
+/// The reason why this server cannot be a node of a cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     #[error("cannot read {path}: {source}")]
@@ -64,7 +64,7 @@ fn read(path: &Path) -> Result<Vec<u8>, ClusterError> {
 }
 
 impl ClusterSettings {
-    /// Reads the files, and connects to the directory.
+    /// Reads the files and connects to the directory.
     pub async fn load(self) -> Result<Cluster, ClusterError> {
         let (cert, key) = (read(&self.cert)?, read(&self.key)?);
         let own = TlsConfig::from_pem(&cert, &key);

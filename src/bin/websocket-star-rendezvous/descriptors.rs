@@ -1,12 +1,13 @@
-//! How many descriptors the process may have: each connection takes one.
+//! The limit on file descriptors: each connection needs one.
 
 use libp2p_websocket_star::rendezvous::Config;
 
-/// How many are for something else than connections: what the process has open anyway, files that are read, and
-/// connections that are being refused.
+/// The number of descriptors kept for other things than connections: what the process has open anyway, files that are
+/// read, and connections that are being refused.
 const OTHERS: u64 = 32;
 
-/// Takes as many descriptors as the system allows, and has the server know if they are too few.
+/// Raises the limit on descriptors as far as the system allows, and lowers the connection limit of the server if there
+/// are too few.
 pub fn prepare(config: Config) -> Config {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(descriptors) => fitted(config, descriptors),

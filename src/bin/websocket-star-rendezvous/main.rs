@@ -1,4 +1,4 @@
-//! A websocket-star rendezvous to run by itself; `--help` says how.
+//! A stand-alone websocket-star rendezvous server; `--help` describes its options.
 
 #![forbid(unsafe_code)]
 
@@ -38,12 +38,12 @@ use self::{
     signals::{Signal, Signals},
 };
 
-/// The exit status of a server that cannot be started as it was asked to; the npm server's, too.
+/// The exit status if the server cannot start as asked; the npm server uses the same.
 const UNUSABLE: u8 = 2;
-/// How long the process waits at its end for each of its outputs to take what was said.
+/// The longest time that the process waits at its end, for each output, until the remaining lines are written.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Why the server cannot be started.
+/// The reason why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error(transparent)]
@@ -74,7 +74,7 @@ enum StartError {
     Runtime(#[source] std::io::Error),
 }
 
-/// What the process says, on standard output and on standard error.
+/// The standard output and the standard error of the process.
 struct Console {
     stdout: Output,
     stderr: Output,
@@ -112,7 +112,7 @@ fn main() -> ExitCode {
             return ExitCode::from(UNUSABLE);
         }
     };
-    // The hook has told of the panic.
+    // The panic hook has already reported the panic.
     let code = catch_unwind(AssertUnwindSafe(|| run(&console)));
     console.drain();
     code.unwrap_or(ExitCode::FAILURE)
@@ -122,7 +122,7 @@ fn run(console: &Console) -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if error.use_stderr() => return console.fail(&one_line(&error.to_string())),
-        // `--help` and `--version` are errors to clap.
+        // clap returns `--help` and `--version` as errors.
         Err(help) => {
             let _ = help.print();
             return ExitCode::SUCCESS;
@@ -139,7 +139,7 @@ fn run(console: &Console) -> ExitCode {
             Err(error) => console.fail(&with_sources(&error)),
         }
     });
-    // A name that is being looked up is not waited for.
+    // Does not wait for a name lookup that is still running.
     runtime.shutdown_background();
     code
 }
@@ -171,12 +171,13 @@ async fn start(arguments: Arguments, console: &Console) -> Result<Running, Start
     if let Some(settings) = arguments.cluster()? {
         config = config.with_cluster(settings.load().await?);
     }
-    // Before anybody can know that it runs, and stop it.
+    // The handlers are installed before the server is visible to others, who might then stop it at once.
     let signals = Signals::new().map_err(StartError::Signals)?;
     let server = Server::bind(config).await?;
     let scheme = if files.is_some() { "https" } else { "http" };
     console.say(&format!("Listening on: {scheme}://{}", server.local_addr()));
-    // Without a name that others know, the first is a loopback address.
+    // Without a public name, the first address is the IP address that the server listens on, or the loopback address if
+    // it listens on all interfaces. That is not so if only the hosts of tenants are served.
     let mut peers = match arguments.public_name.is_empty() && !arguments.tenants.are_known_only() {
         true => "peers on this machine",
         false => "peers",
@@ -240,17 +241,17 @@ impl Running {
     }
 }
 
-/// Has the log, and what panics say, written to `output`.
+/// Writes the log and the messages of panics to `output`.
 fn log_as(format: LogFormat, output: &Output) -> Result<(), ParseError> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter)?,
-        // What its connections do is told by ours.
+        // async_nats is silenced, because the server logs the state of its NATS connections itself.
         _ => EnvFilter::new("info,async_nats=off"),
     };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        // It would say so on standard error itself, and panic if it cannot.
+        // The subscriber would write its own errors directly to standard error, and panic if that fails.
         .log_internal_errors(false)
         .with_writer(output.clone());
     match format {
@@ -261,7 +262,7 @@ fn log_as(format: LogFormat, output: &Output) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// The hook of the standard library would wait for standard error.
+/// Logs a panic. The hook of the standard library would block on standard error.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let payload = panic.payload();
     let text = payload.downcast_ref::<&str>().copied();
@@ -308,7 +309,7 @@ mod tests {
             stdout: Output::stdout().expect("a thread"),
             stderr: Output::to("test", writer).expect("a thread"),
         };
-        // Its tasks end with their runtime.
+        // The tasks of the server end with this first runtime.
         let server = runtime().block_on(Server::bind(Config::default()));
         let code = runtime().block_on(async {
             let running = Running {

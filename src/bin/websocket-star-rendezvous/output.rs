@@ -1,6 +1,6 @@
-//! Standard output and standard error, which may be anything: a pipe that nobody reads, a pipe whose reader is gone, a
-//! full disk. None of it may stop the server, so a thread of its own writes each of them, and lines that it cannot
-//! get rid of are dropped and counted.
+//! Standard output and standard error. Each may be anything: a pipe that nobody reads, a pipe whose reader is gone, or
+//! a file on a full disk. None of these may stop the server. So a separate thread writes each output, and lines that
+//! cannot be written are dropped and counted.
 
 use std::{
     collections::VecDeque,
@@ -11,20 +11,20 @@ use std::{
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How many bytes of lines may wait to be written: more than a thousand lines, so that a burst fits.
+/// The number of bytes of lines that may wait to be written: more than a thousand lines, so that a burst fits.
 const ROOM: usize = 256 * 1024;
 
-/// A place to write lines to, which never fails and never waits. Lines that find no room, and those whose write fails,
-/// are dropped; their number is told when writing works again.
+/// An output for lines that never fails and never blocks. Lines that find no room in the queue, and lines whose write
+/// fails, are dropped. Their number is written as soon as writing works again.
 #[derive(Debug, Clone)]
 pub struct Output(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// Told when there is something to write.
+    /// Notified when there is something to write.
     more: Condvar,
-    /// Told when there is nothing left to write.
+    /// Notified when there is nothing left to write.
     idle: Condvar,
 }
 
@@ -33,13 +33,13 @@ struct Queue {
     entries: VecDeque<Entry>,
     bytes: usize,
     room: usize,
-    /// How many lines found no room since the last that did.
+    /// The number of lines dropped because the queue was full, since the last line that was queued.
     dropped: u64,
-    /// The writer has an entry in its hands.
+    /// Whether the writer thread is writing an entry.
     is_writing: bool,
 }
 
-/// A line, and how many before it were dropped.
+/// A line, and the number of lines that were dropped just before it.
 #[derive(Debug, PartialEq, Eq)]
 struct Entry {
     dropped: u64,
@@ -47,18 +47,18 @@ struct Entry {
 }
 
 impl Output {
-    /// To standard output.
+    /// Creates an output for standard output.
     ///
     /// # Errors
-    /// If the system gives no thread, or no descriptor.
+    /// If the system provides no thread or no descriptor.
     pub fn stdout() -> io::Result<Self> {
         Self::to("stdout", target(io::stdout())?)
     }
 
-    /// To standard error.
+    /// Creates an output for standard error.
     ///
     /// # Errors
-    /// If the system gives no thread, or no descriptor.
+    /// If the system provides no thread or no descriptor.
     pub fn stderr() -> io::Result<Self> {
         Self::to("stderr", target(io::stderr())?)
     }
@@ -66,7 +66,7 @@ impl Output {
     pub(super) fn to(name: &str, target: impl Write + Send + 'static) -> io::Result<Self> {
         let output = Self::new(ROOM);
         let shared = output.0.clone();
-        // It is never joined: it may be stuck in a write for ever.
+        // The thread is never joined, because it may be stuck in a write for ever.
         std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || shared.write_to(target))?;
@@ -88,12 +88,12 @@ impl Output {
         }))
     }
 
-    /// Writes `text` and the end of a line.
+    /// Writes `text` and a newline.
     pub fn line(&self, text: &str) {
         self.0.push(format!("{text}\n").into_bytes());
     }
 
-    /// Waits until all is written, or has been dropped; `patience` at most.
+    /// Waits until every line is written or dropped, but no longer than `patience`.
     pub fn drain(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         let mut queue = self.0.lock();
@@ -108,7 +108,7 @@ impl Output {
     }
 }
 
-/// The formatter of the log writes each line at once.
+/// The log formatter passes each line in a single write.
 impl Write for &Output {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.push(line.to_vec());
@@ -138,7 +138,7 @@ impl Shared {
         self.more.notify_one();
     }
 
-    /// Takes the next entry, for which it waits.
+    /// Waits for the next entry and takes it.
     fn next(&self) -> Entry {
         let mut queue = self.lock();
         queue.is_writing = false;
@@ -166,7 +166,8 @@ impl Queue {
     }
 
     fn push(&mut self, line: Vec<u8>) {
-        // Once full, it takes nothing until it is half empty: else every second line would tell of a dropped one.
+        // Once full, the queue takes nothing until it is half empty. Otherwise every second line would report a dropped
+        // one.
         let room = match self.dropped {
             0 => self.room,
             _ => self.room / 2,
@@ -195,12 +196,12 @@ impl Queue {
     }
 }
 
-/// What the thread has in its hands.
+/// The state of the writer thread.
 struct Writer<W> {
     target: W,
-    /// How many lines were dropped and not told of.
+    /// The number of dropped lines that have not been reported yet.
     dropped: u64,
-    /// A line was written in part, and nothing since.
+    /// Whether the last line was written only in part.
     is_torn: bool,
 }
 
@@ -237,7 +238,7 @@ impl<W: Write> Writer<W> {
         self.write_all(line)
     }
 
-    /// As [`Write::write_all`], but knows whether a part was written.
+    /// Does the same as [`Write::write_all`], but records whether only a part was written.
     fn write_all(&mut self, mut rest: &[u8]) -> io::Result<()> {
         while !rest.is_empty() {
             match self.target.write(rest) {
@@ -247,7 +248,7 @@ impl<W: Write> Writer<W> {
                     self.is_torn = !rest.is_empty();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Somebody else who has the same file may have asked for it.
+                // Another process with the same open file may have made it non-blocking.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
@@ -258,8 +259,8 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// The stream without the lock that [`std`] has around it: while one thread is stuck in a write, nobody else is to
-/// wait for that lock.
+/// Returns the stream without the lock that [`std`] puts around it: while one thread is stuck in a write, no other
+/// thread may have to wait for that lock.
 #[cfg(unix)]
 fn target(stream: impl std::os::fd::AsFd) -> io::Result<std::fs::File> {
     Ok(stream.as_fd().try_clone_to_owned()?.into())

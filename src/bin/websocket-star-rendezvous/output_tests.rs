@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use super::*;
 
-/// A target that fails as it is told, and takes no more than so many bytes at once.
+/// A target that fails on request, and accepts at most 4 bytes per write.
 #[derive(Clone, Default)]
 struct Target(Arc<Mutex<State>>);
 
@@ -10,7 +10,7 @@ struct Target(Arc<Mutex<State>>);
 struct State {
     written: Vec<u8>,
     fails: bool,
-    /// Bytes that are taken before it fails.
+    /// The number of bytes that are accepted before writes fail.
     left: Option<usize>,
 }
 
@@ -87,7 +87,7 @@ fn a_full_queue_drops_lines_and_tells_how_many_at_their_place() {
         output.line(text);
     }
     let mut queue = output.0.lock();
-    // "three" and its end have no room beside the 8 bytes that wait.
+    // "three" and its newline do not fit beside the 8 bytes that are queued.
     assert_eq!(queue.bytes, 8);
     assert_eq!(queue.pop(), Some(line("one")));
     assert_eq!(queue.pop(), Some(line("two")));
@@ -124,12 +124,12 @@ fn a_queue_that_was_full_takes_lines_again_when_it_is_half_empty() {
     assert_eq!(queue.pop(), Some(after));
 }
 
-/// A target whose writes wait until they are let go.
+/// A target whose writes block until they are released.
 struct Stuck(mpsc::Receiver<()>, Target);
 
 impl Write for Stuck {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Without a sender, nothing waits any more.
+        // When the sender is dropped, writes no longer block.
         let _ = self.0.recv();
         self.1.write(bytes)
     }

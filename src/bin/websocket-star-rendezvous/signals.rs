@@ -1,16 +1,16 @@
-//! What the system asks the process to do.
+//! The signals that the process handles.
 
 use std::io;
 
 use crate::stop::Stop;
 
-/// A request of the system's.
+/// A request that the process receives as a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// Read the certificate and the lists anew.
+    /// Reload the certificate and the access lists.
     #[cfg_attr(not(unix), allow(dead_code, reason = "there is no SIGHUP"))]
     Reload,
-    /// End.
+    /// Stop the server.
     Stop,
 }
 
@@ -29,7 +29,7 @@ impl Signals {
         })
     }
 
-    /// The next signal. Cancel safe.
+    /// Waits for the next signal. Cancel safe.
     #[cfg(unix)]
     pub async fn next(&mut self) -> Signal {
         tokio::select! {
@@ -38,14 +38,14 @@ impl Signals {
         }
     }
 
-    /// The next signal. Cancel safe.
+    /// Waits for the next signal. Cancel safe.
     #[cfg(not(unix))]
     pub async fn next(&mut self) -> Signal {
         self.stop.wanted().await;
         Signal::Stop
     }
 
-    /// Returns when the process is to end.
+    /// Returns when the process has been asked to end.
     pub async fn stop(&mut self) {
         self.stop.wanted().await;
     }

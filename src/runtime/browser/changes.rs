@@ -1,4 +1,4 @@
-//! What the browser tells of the network and of the page.
+//! What the browser reports about the network and the page.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,15 +12,15 @@ use web_sys::{Event, EventTarget};
 
 use crate::runtime::Changed;
 
-/// Told to pages and workers.
+/// Events of pages and workers.
 const OF_ALL: [&str; 2] = ["online", "offline"];
-/// Told to the window of a page.
+/// Events of the window of a page.
 const OF_THE_WINDOW: [&str; 1] = ["pageshow"];
-/// Told to its document.
+/// Events of the page's document.
 const OF_THE_DOCUMENT: [&str; 2] = ["visibilitychange", "resume"];
 
-/// Tells when a link that was there may be gone, or one that was not could be opened: the network has come or gone, or the
-/// page is shown again, or goes on after it was frozen.
+/// Reports when an open link may be lost, or when a link may be possible again: the network comes or goes, the page
+/// becomes visible, or it continues after a freeze.
 #[derive(Default)]
 pub(crate) struct Changes(Option<Subscription>);
 
@@ -38,7 +38,7 @@ struct News {
 
 impl News {
     fn tell(&self, change: Changed) {
-        // The one that says more stays.
+        // A change of the network says more than the others, so it is not overwritten.
         if self.latest.get() != Some(Changed::Network) {
             self.latest.set(Some(change));
         }
@@ -49,7 +49,7 @@ impl News {
 }
 
 impl Changes {
-    /// What has changed since it was asked last. The task is woken for the next one.
+    /// Returns what has changed since the last call. The task is woken for the next change.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Option<Changed> {
         let subscription = self.0.get_or_insert_with(Subscription::new);
         let mut waker = subscription.news.waker.borrow_mut();
@@ -69,7 +69,7 @@ impl Subscription {
         let this = news.clone();
         let handler = Closure::<dyn FnMut(Event)>::new(move |event: Event| {
             let change = match &*event.type_() {
-                // A page that is hidden is no reason to hurry.
+                // There is no reason to hurry when a page is hidden.
                 "visibilitychange" if is_hidden() => return,
                 "visibilitychange" => Changed::Shown,
                 _ => Changed::Network,
@@ -105,12 +105,12 @@ impl Subscription {
     }
 }
 
-/// A worker has none.
+/// Returns the document. A worker has none.
 fn document() -> JsValue {
     Reflect::get(&js_sys::global(), &"document".into()).unwrap_or_default()
 }
 
-/// Whether this is a page that nobody sees: its timers are a second late or more.
+/// Returns whether this is a hidden page. The timers of a hidden page are a second late or more.
 pub(crate) fn is_hidden() -> bool {
     let hidden = Reflect::get(&document(), &"hidden".into());
     hidden.is_ok_and(|hidden| hidden.is_truthy())
@@ -120,7 +120,7 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let handler = self.handler.as_ref().unchecked_ref();
         for (target, event) in &self.subscribed {
-            // It was there, so it can be taken away.
+            // The listener was added, so removing it cannot fail.
             let _ = target.remove_event_listener_with_callback(event, handler);
         }
     }

@@ -1,4 +1,4 @@
-//! The next task of the browser's queue.
+//! A wake-up in the next task of the browser's queue.
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -12,22 +12,23 @@ thread_local! {
     static MESSAGES: Option<Messages> = Messages::new();
 }
 
-/// Ready in the next task of the browser. It comes at once, also in a hidden page, whose timers are a second late or more.
+/// Resolves in the browser's next task. That is immediate even in a hidden page, whose timers are a second late or
+/// more.
 pub(crate) fn soon() -> oneshot::Receiver<()> {
     let (tell, told) = oneshot::channel();
     MESSAGES.with(|messages| match messages {
         Some(messages) => messages.post(tell),
-        // Not at once, but later.
+        // Without a message channel, a timer is used, which is later.
         None => spawn_local(async move {
             Delay::new(Duration::ZERO).await;
-            // Nobody may wait any more.
+            // The receiver may be gone.
             let _ = tell.send(());
         }),
     });
     told
 }
 
-/// Messages to itself.
+/// A message channel from this thread to itself.
 struct Messages {
     channel: MessageChannel,
     waiting: Rc<RefCell<Vec<oneshot::Sender<()>>>>,
@@ -41,7 +42,7 @@ impl Messages {
         let this = waiting.clone();
         let handler = Closure::<dyn FnMut()>::new(move || {
             for tell in this.take() {
-                // Nobody may wait any more.
+                // The receiver may be gone.
                 let _ = tell.send(());
             }
         });
@@ -58,7 +59,7 @@ impl Messages {
         let mut waiting = self.waiting.borrow_mut();
         waiting.push(tell);
         if waiting.len() == 1 {
-            // It cannot fail: what is posted can be copied.
+            // This cannot fail, because the message can be copied.
             let _ = self.channel.port2().post_message(&JsValue::NULL);
         }
     }

@@ -1,16 +1,16 @@
-//! Somebody between two honest peers.
+//! Tests with an attacker between two honest peers.
 
 use super::*;
 use crate::secio::frame::HEADER;
 
-/// The frames of the handshake of one side: proposal, exchange, nonce.
+/// The number of frames in one side's handshake: proposal, exchange, nonce.
 const HANDSHAKE: usize = 3;
 const FIRST: &[u8] = b"the first message";
 const SECOND: &[u8] = b"the other message";
 
-/// What the listener reads, and how it ends, if everything from the dialler passes through `middle`,
-/// which is called with the number of a frame and the frame, header and all; one that it cuts short is
-/// the last. The dialler writes two frames, and closes.
+/// Connects a dialer and a listener. Each frame from the dialer passes through `middle`, which is called with the
+/// number of the frame and the whole frame with its header. A frame that `middle` shortens is the last one. The dialer
+/// writes two frames and closes. Returns what the listener reads, and the listener's result.
 fn through(mut middle: impl FnMut(usize, Vec<u8>) -> Vec<u8>) -> (Vec<u8>, Result<(), Error>) {
     let (mut a, near) = long_wire();
     let (mut far, b) = long_wire();

@@ -1,4 +1,4 @@
-//! Peers that do not keep to the protocol.
+//! Tests with peers that violate the protocol.
 
 use super::*;
 use crate::secio::{
@@ -7,7 +7,7 @@ use crate::secio::{
     suite::{CIPHERS, EXCHANGES, HASHES},
 };
 
-/// A peer that knows the protocol, and keeps to it as far as it is told.
+/// A peer that follows the protocol, except for the fields that a test changes.
 struct Rogue {
     key: Keypair,
     signer: Keypair,
@@ -30,7 +30,7 @@ impl Rogue {
         }
     }
 
-    /// What an honest peer thinks of it.
+    /// Connects to an honest peer and returns its error.
     fn meet(self) -> Error {
         let (a, b) = long_wire();
         let honest = dial(a, Config::new(&key()));
@@ -154,7 +154,7 @@ fn an_ephemeral_key_that_is_no_point_is_refused() {
     assert!(matches!(rogue.meet(), Error::EphemeralKey(_)));
 }
 
-/// What an honest peer makes of these bytes, and of the end after them.
+/// Sends these bytes and then the end to an honest peer, and returns its error.
 fn meets(bytes: &[u8]) -> Error {
     block_on(async {
         let (a, mut b) = long_wire();

@@ -1,4 +1,4 @@
-//! What to do about an error.
+//! Advice on what to do about an error.
 
 use std::io::ErrorKind;
 
@@ -7,7 +7,7 @@ use libp2p_websocket_star::error::{
 };
 use tokio_rustls::rustls::{self, CertificateError};
 
-/// What an error of the way to a rendezvous tells, without the advice that some have in them.
+/// Returns the message of an error on the way to a rendezvous, without the advice that some messages contain.
 pub fn seen(error: &LinkError) -> String {
     match error {
         LinkError::NotTls(_) => "the server does not speak TLS on this port".to_owned(),
@@ -18,7 +18,7 @@ pub fn seen(error: &LinkError) -> String {
     }
 }
 
-/// Of the way to a rendezvous.
+/// Returns the advice for an error on the way to a rendezvous.
 pub fn of_link(error: &LinkError) -> &'static str {
     match error {
         LinkError::Resolve { .. } => {
@@ -169,7 +169,7 @@ fn of_status(status: u16) -> &'static str {
     }
 }
 
-/// Of a join.
+/// Returns the advice for a join that failed.
 pub fn of_join(error: &JoinError) -> &'static str {
     match error {
         JoinError::Refused(_) => of_refusal(error),
@@ -208,7 +208,7 @@ fn of_refusal(error: &JoinError) -> &'static str {
     }
 }
 
-/// Of the dial of a node of ours by another.
+/// Returns the advice for a failed dial from one of the two test nodes to the other.
 pub fn of_dial(error: &DialError) -> &'static str {
     match error {
         DialError::PeerNotFound => {

@@ -1,4 +1,4 @@
-//! What is in a certificate, as far as people ask.
+//! Reads the parts of a certificate that matter to people.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,20 +10,21 @@ use x509_cert::{
 
 use super::report::Finding;
 
-/// A certificate that is valid for less is to be renewed: those of 90 days are renewed a month before.
+/// The days of validity below which a certificate should be renewed: certificates of 90 days are usually renewed a
+/// month before they expire.
 const SOON: u64 = 14;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A certificate that was shown.
+/// The certificate that the server has presented.
 pub struct Shown {
     pub issuer: String,
     not_after: SystemTime,
 }
 
-/// Reads a certificate.
+/// Parses a certificate.
 ///
 /// # Errors
-/// If it is none.
+/// If the bytes are not a certificate.
 pub fn read(der: &[u8]) -> Result<Shown, Error> {
     let certificate = Certificate::from_der(der)?;
     let certificate = certificate.tbs_certificate();
@@ -38,7 +39,7 @@ pub fn read(der: &[u8]) -> Result<Shown, Error> {
 }
 
 impl Shown {
-    /// What is to be said of it, when it was accepted.
+    /// Returns the finding for a certificate that was accepted.
     pub fn finding(&self, version: Option<ProtocolVersion>) -> Finding {
         let left = self.not_after.duration_since(SystemTime::now());
         let days = left.unwrap_or_default().as_secs() / DAY.as_secs();

@@ -1,4 +1,4 @@
-//! The clock of this machine against that of whatever answers HTTP at the rendezvous. Certificates rest on it.
+//! Compares the clock of this machine with the clock of the HTTP server at the rendezvous. Certificates depend on both.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,9 +10,9 @@ use tokio::{
 
 use super::{Patient, report::Finding};
 
-/// Up to here, a clock is right: a date of HTTP has whole seconds, and takes its way.
+/// The difference up to which a clock is right: HTTP dates have whole seconds, and the answer takes time to arrive.
 const RIGHT: Duration = Duration::from_secs(60);
-/// From here on, certificates and whatever has a date will fail.
+/// The difference from which certificates, and everything else with a date, will fail.
 const WRONG: Duration = Duration::from_secs(10 * 60);
 /// The longest head of an answer, in bytes.
 const MAX_HEAD: u64 = 16 * 1024;
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ADVICE: &str =
     "Set the clock of the one that is wrong, by NTP: certificates, tokens and clusters rest on it";
 
-/// Asks for a page, whichever, for its date.
+/// Requests the page `/` and checks the date of the answer; the status does not matter.
 pub async fn check(patient: &Patient) -> Finding {
     let asked = async {
         let mut wire = connect(patient).await?;
@@ -54,7 +54,7 @@ async fn connect(patient: &Patient) -> Option<Wire> {
     }
 }
 
-/// The date of the answer.
+/// Sends the request and returns the date of the answer.
 async fn ask(wire: &mut Wire, patient: &Patient) -> Option<SystemTime> {
     let url = patient.star.rendezvous().to_string();
     let (_, authority) = url.split_once("://")?;
@@ -71,7 +71,7 @@ async fn ask(wire: &mut Wire, patient: &Patient) -> Option<SystemTime> {
     None
 }
 
-/// The date in the head of an answer, as soon as it is whole.
+/// Returns the date in the head of an answer, as soon as the head is complete.
 fn date(answer: &[u8]) -> Option<SystemTime> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);

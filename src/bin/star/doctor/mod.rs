@@ -1,4 +1,4 @@
-//! `star doctor`: what is wrong between here and a rendezvous, one check after the other.
+//! `star doctor`: finds what is wrong between here and a rendezvous, one check after the other.
 
 mod advice;
 mod certificate;
@@ -27,7 +27,8 @@ use crate::{
     stop::Stop,
 };
 
-/// What cannot be checked without a connection, without a link, without a node, and without another node that reaches it.
+/// The checks that are skipped without a connection. The next constants are the checks that are skipped without a link,
+/// without a node that has joined, and without a second node that reaches it.
 const WITHOUT_WIRE: &[&str] = &[
     "upgrade",
     "open",
@@ -41,10 +42,11 @@ const WITHOUT_LINK: &[&str] = &["join", "dial", "round trip", "bulk"];
 const WITHOUT_NODE: &[&str] = &["dial", "round trip", "bulk"];
 const WITHOUT_DIAL: &[&str] = &["round trip", "bulk"];
 
-/// Checks everything, as far as it goes.
+/// Runs all checks that are possible.
 ///
 /// # Errors
-/// [`Failure::Told`] if a check has failed; others if the checks could not be begun.
+/// [`Failure::Told`] if a check has failed; other errors if the checks cannot begin, or standard output cannot be
+/// written.
 pub async fn run(arguments: DoctorArguments, stop: &mut Stop) -> Result<(), Failure> {
     let mut report = Report::new(arguments.node.json);
     tokio::select! {
@@ -54,7 +56,7 @@ pub async fn run(arguments: DoctorArguments, stop: &mut Stop) -> Result<(), Fail
     report.end()
 }
 
-/// What the checks are about.
+/// The rendezvous to check, and the settings of the node that checks it.
 struct Patient {
     star: StarAddr,
     key: Keypair,
@@ -88,7 +90,7 @@ fn skip(checks: &[&str], why: &str, report: &mut Report) -> Result<(), Failure> 
     Ok(())
 }
 
-/// The address, and what a node there would be configured with. `None` if there is no such address.
+/// Checks the address, and returns it with the configuration of a node there. `None` if the check has failed.
 fn address_and_config(
     arguments: &DoctorArguments,
     report: &mut Report,
@@ -121,7 +123,7 @@ fn address_and_config(
 }
 
 impl Patient {
-    /// What can be checked with a connection.
+    /// Runs the checks that need a connection.
     async fn at_the_rendezvous(&self, wire: Wire, report: &mut Report) -> Result<(), Failure> {
         let opened = self.open(wire, report).await?;
         match opened {
@@ -131,7 +133,7 @@ impl Patient {
         report.tell("clock", &clock::check(self).await)
     }
 
-    /// The upgrade, and the first packets. Tells whether a link can be opened.
+    /// Checks the upgrade and the first packets. Returns whether a link can be opened.
     async fn open(&self, wire: Wire, report: &mut Report) -> Result<bool, Failure> {
         let begin = Instant::now();
         let upgraded = match self.probe.upgrade(wire).await {
@@ -174,12 +176,12 @@ impl Patient {
     }
 }
 
-/// A stage of the way to the rendezvous has failed.
+/// Returns the finding for a step of the way to the rendezvous that has failed.
 fn failed(error: &LinkError) -> Finding {
     Finding::failed(advice::seen(error), advice::of_link(error))
 }
 
-/// A node could not join.
+/// Returns the finding for a node that could not join.
 fn refused(failure: &JoinFailure) -> Finding {
     let advice = match failure.cause() {
         Some(Cause::Join(error)) => advice::of_join(error),

@@ -1,4 +1,4 @@
-//! What each check has found, told in a line as soon as it is known.
+//! The findings of the checks, each printed in one line as soon as it is known.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use crate::{
     output::{rounded, say, words},
 };
 
-/// How many columns the names of checks take.
+/// The width of the column for the names of checks.
 const NAMES: usize = 10;
 
-/// How a check has ended.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     Ok,
@@ -33,7 +33,7 @@ impl Status {
     }
 
     fn shown(self) -> String {
-        // Padded before it is coloured: colours have a width to the formatter.
+        // The text is padded before it is coloured, because the formatter counts colour codes as width.
         let padded = |text| format!("{text:<7}");
         match self {
             Self::Ok => style(padded("ok")).green().to_string(),
@@ -44,7 +44,7 @@ impl Status {
     }
 }
 
-/// What a check has found, and what is to be done about it.
+/// The finding of a check, with advice on what to do about it.
 #[derive(Debug)]
 pub struct Finding {
     pub status: Status,
@@ -57,7 +57,7 @@ impl Finding {
     fn new(status: Status, seen: impl Into<String>, advice: Option<String>) -> Self {
         Self {
             status,
-            // There may be what a server or a certificate says in it.
+            // The text may contain words of a server or a certificate.
             seen: words(&seen.into()),
             advice,
             took: None,
@@ -80,14 +80,14 @@ impl Finding {
         Self::new(Status::Skipped, why, None)
     }
 
-    /// Tells how long it took, too.
+    /// Adds the time that the check took.
     pub fn since(mut self, begin: Instant) -> Self {
         self.took = Some(begin.elapsed());
         self
     }
 }
 
-/// All findings.
+/// The report of all findings.
 #[derive(Debug, Default)]
 pub struct Report {
     json: bool,
@@ -102,7 +102,7 @@ impl Report {
         }
     }
 
-    /// Tells of a check.
+    /// Prints the finding of a check.
     ///
     /// # Errors
     /// If standard output cannot be written.
@@ -131,10 +131,10 @@ impl Report {
         say(&line)
     }
 
-    /// Tells what all checks come to.
+    /// Returns the overall result.
     ///
     /// # Errors
-    /// [`Failure::Told`] if one of them has failed.
+    /// [`Failure::Told`] if a check has failed.
     pub fn end(&self) -> Result<(), Failure> {
         match self.failed {
             0 => Ok(()),

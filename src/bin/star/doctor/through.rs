@@ -1,4 +1,4 @@
-//! Through a rendezvous: a second node dials the first, pings it, and sends it bulk.
+//! Checks the traffic through a rendezvous: a second node dials the first, pings it, and sends it bulk data.
 
 use std::{
     io,
@@ -27,21 +27,21 @@ use crate::{
 };
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/websocket-star/doctor/1");
-/// Bytes of bulk: enough that the beginning does not count.
+/// The bytes of bulk data: enough to make the start-up time negligible.
 const BULK: u64 = 8 << 20;
-/// What is written at once.
+/// The bytes that are written at once.
 const PIECE: usize = 64 << 10;
-/// How long bulk may take: 140 kB/s.
+/// The time limit for the bulk data, which is a rate of 140 kB/s.
 const BULK_TIME: Duration = Duration::from_secs(60);
-/// How long anything else may take.
+/// The time limit for each of the other checks.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Slower than this is told: 1 MiB/s.
+/// The rate in MiB/s below which the finding is a warning.
 const SLOW: f64 = 1.0;
 
-/// Checks what goes through the rendezvous to `first`, which has joined there.
+/// Checks the traffic through the rendezvous to `first`, which has joined there.
 ///
 /// # Errors
-/// If standard output cannot be written.
+/// If standard output cannot be written, or a node cannot be created.
 pub async fn check(patient: &Patient, first: Node, report: &mut Report) -> Result<(), Failure> {
     let to = first.peer();
     let address = patient.star.with_peer(to);
@@ -49,7 +49,7 @@ pub async fn check(patient: &Patient, first: Node, report: &mut Report) -> Resul
     let incoming = control.accept(PROTOCOL).map_err(StartError::Stream)?;
     let second = Keypair::generate_ed25519();
     let mut second = Node::new(&second, patient.config.clone(), Habits::default())?;
-    // Both end with this.
+    // Both tasks end when this set is dropped.
     let mut tasks = JoinSet::new();
     tasks.spawn(serve(first));
     tasks.spawn(take(incoming, second.peer()));
@@ -78,7 +78,7 @@ pub async fn check(patient: &Patient, first: Node, report: &mut Report) -> Resul
     report.tell("bulk", &finding)
 }
 
-/// Has a node do its work.
+/// Drives a node.
 async fn serve(mut node: Node) {
     loop {
         node.next().await;
@@ -100,7 +100,7 @@ async fn dial(second: &mut Node, to: PeerId, address: &StarAddr) -> Result<(), F
 fn not_dialled(error: &SwarmDialError) -> Finding {
     let seen = dial_error(error);
     match Cause::of_dial(error) {
-        // The first was let in by its peer id, and this is another.
+        // The first node may have been let in by its peer id, and this node has another one.
         Some(Cause::Join(error) | Cause::Dial(DialError::Join(error)))
             if error.refusal() == Some(JoinRefusal::NotAllowed) =>
         {
@@ -120,7 +120,7 @@ fn not_dialled(error: &SwarmDialError) -> Finding {
     }
 }
 
-/// The first ping of the connection.
+/// Waits for the first ping of the connection.
 async fn round_trip(second: &mut Node) -> Finding {
     let pinged = timeout(PATIENCE, async {
         loop {
@@ -148,7 +148,7 @@ async fn round_trip(second: &mut Node) -> Finding {
     }
 }
 
-/// Takes what comes from one peer, and says so when all is there. Others have no business here.
+/// Receives the bulk data from one peer, and confirms when all of it has arrived. Streams of other peers are dropped.
 async fn take(mut incoming: IncomingStreams, from: PeerId) {
     while let Some((peer, mut stream)) = incoming.next().await {
         if peer != from {
@@ -166,7 +166,7 @@ async fn take(mut incoming: IncomingStreams, from: PeerId) {
             stream.write_all(&[1]).await?;
             stream.close().await
         };
-        // The other end tells.
+        // The other end reports the error.
         let _ = timeout(BULK_TIME, counted).await;
     }
 }
@@ -221,7 +221,7 @@ async fn send(mut control: Control, to: PeerId) -> io::Result<()> {
     stream.read_exact(&mut [0]).await
 }
 
-/// Returns when the peer is not connected any more.
+/// Returns when the last connection to the peer is closed.
 async fn lost(node: &mut Node, peer: PeerId) {
     loop {
         if let SwarmEvent::ConnectionClosed {

@@ -1,4 +1,4 @@
-//! The way to a rendezvous, before anything is asked of it: the address, the proxy, DNS, TCP and TLS.
+//! Checks the way to a rendezvous, before any request is sent: the address, the proxy, DNS, TCP and TLS.
 
 use std::{
     net::SocketAddr,
@@ -18,10 +18,10 @@ use super::{
 };
 use crate::{failure::Failure, output::milliseconds};
 
-/// Addresses of one name that are tried.
+/// The number of addresses of one name that are tried.
 const ADDRESSES: usize = 16;
 
-/// What is to be said of an address that is one.
+/// Checks an address that has been parsed.
 pub fn address(star: &StarAddr) -> Finding {
     let rendezvous = star.rendezvous();
     let seen = format!("{rendezvous} ({})", star.to_multiaddr());
@@ -44,7 +44,7 @@ pub fn address(star: &StarAddr) -> Finding {
     }
 }
 
-/// Goes to the rendezvous, and gives the connection there.
+/// Checks the way to the rendezvous and returns the connection; `None` if there is none.
 ///
 /// # Errors
 /// If standard output cannot be written.
@@ -106,7 +106,7 @@ fn listed(found: &[SocketAddr], took: Duration) -> String {
     format!("{}, in {}", shown.join(", "), milliseconds(took))
 }
 
-/// Connects to each of the addresses, at once, and keeps one connection.
+/// Connects to all of the addresses at once, and keeps one connection.
 async fn connect(probe: &Probe, found: &[SocketAddr]) -> (Option<Wire>, Finding) {
     let tries = found.iter().take(ADDRESSES).map(|addr| async move {
         let begin = Instant::now();
@@ -137,7 +137,7 @@ async fn connect(probe: &Probe, found: &[SocketAddr]) -> (Option<Wire>, Finding)
     (wire, finding)
 }
 
-/// TLS, where the address wants it.
+/// Checks TLS, if the address asks for it.
 async fn encrypted(
     patient: &Patient,
     wire: Option<Wire>,
@@ -199,7 +199,7 @@ mod tests {
         let good = listening.and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (good, _listener) = good.expect("a free port");
         let refusing = TcpSocket::new_v4().expect("a socket");
-        // Bound, and nobody listens.
+        // The port is bound but not listened on.
         let bound = refusing.bind((Ipv4Addr::LOCALHOST, 0).into());
         let bad = bound
             .and_then(|()| refusing.local_addr())

@@ -1,5 +1,5 @@
-//! Round trips to many peers, each over a connection that is closed after one ping. Strangers pay for them too: few are
-//! dialled at once, and none often.
+//! Measures round trips to many peers, each over a connection that is closed after one ping. This costs strangers
+//! something, too, so few peers are dialled at once, and none of them often.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -16,25 +16,25 @@ use multiaddr::Multiaddr;
 
 use crate::node::{BehaviourEvent, Event, Node, dial_error, of_end};
 
-/// Peers that are dialled or pinged at once.
+/// The number of peers that are dialled or pinged at once.
 const AT_ONCE: usize = 16;
-/// How long after one measurement the next of a peer may begin.
+/// The time from one measurement of a peer to the next.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// A round trip, or why there is none.
+/// A peer, with its round trip or the reason why there is none.
 pub type Measured = (PeerId, Result<Duration, String>);
 
-/// Who is to be measured, and is measured now.
+/// The peers to measure, and the measurements under way.
 pub struct Measures {
     wanted: bool,
     timeout: Duration,
-    /// Where they are. In the queue, under way, or waiting to be measured again: known in any case.
+    /// The addresses of all known peers, whether they are queued, being measured, or waiting for the next measurement.
     addresses: HashMap<PeerId, Multiaddr>,
-    /// When each is due, in this order.
+    /// The peers to measure, with the time at which each is due, in this order.
     queue: VecDeque<(Instant, PeerId)>,
     queued: BTreeSet<PeerId>,
     running: HashMap<ConnectionId, Running>,
-    /// Peers that were never measured, and are known.
+    /// Known peers that have not been measured since they were added.
     unmeasured: BTreeSet<PeerId>,
 }
 
@@ -47,7 +47,7 @@ impl Measures {
     pub fn new(wanted: bool, timeout: Duration) -> Self {
         Self {
             wanted,
-            // A dial, and a ping.
+            // For a dial and a ping.
             timeout: timeout * 2,
             addresses: HashMap::new(),
             queue: VecDeque::new(),
@@ -57,7 +57,7 @@ impl Measures {
         }
     }
 
-    /// Has a peer measured.
+    /// Adds a peer to measure.
     pub fn add(&mut self, peer: PeerId, address: &Multiaddr) {
         if !self.wanted {
             return;
@@ -70,18 +70,18 @@ impl Measures {
         }
     }
 
-    /// Leaves a peer alone.
+    /// Stops measuring a peer.
     pub fn remove(&mut self, peer: &PeerId) {
         self.addresses.remove(peer);
         self.unmeasured.remove(peer);
     }
 
-    /// Whether everybody who is known was measured once.
+    /// Returns whether all known peers have been measured once.
     pub fn are_done(&self) -> bool {
         self.unmeasured.is_empty()
     }
 
-    /// Dials whom it may dial now. Gives those who cannot be dialled at all.
+    /// Dials the peers that are due, as far as the limit allows. Returns those that cannot be dialled at all.
     pub fn begin(&mut self, node: &mut Node, now: Instant) -> Vec<(PeerId, String)> {
         let mut failed = Vec::new();
         while self.running.len() < AT_ONCE {
@@ -109,7 +109,7 @@ impl Measures {
         failed
     }
 
-    /// Those who have not answered in time.
+    /// Ends the measurements that take too long, and returns their peers.
     pub fn overdue(&mut self, now: Instant) -> Vec<(PeerId, String)> {
         let late = self
             .running
@@ -122,7 +122,7 @@ impl Measures {
             .collect()
     }
 
-    /// What an event tells of a measurement.
+    /// Handles an event, and returns the measurement that it ends, if any.
     pub fn event(&mut self, event: Event, node: &mut Node) -> Option<Measured> {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => {
@@ -144,7 +144,7 @@ impl Measures {
         }
     }
 
-    /// Has the peer of a measurement measured again later.
+    /// Ends a measurement, and queues its peer for the next one.
     fn ended(&mut self, id: ConnectionId) -> Option<PeerId> {
         let Running { peer, .. } = self.running.remove(&id)?;
         self.unmeasured.remove(&peer);

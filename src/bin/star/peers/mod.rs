@@ -1,4 +1,4 @@
-//! `star peers`: who is at a rendezvous, and how long a round trip to each takes.
+//! `star peers`: shows who is at a rendezvous, and how long a round trip to each peer takes.
 
 mod measure;
 mod view;
@@ -23,17 +23,17 @@ use crate::{
     stop::Stop,
 };
 
-/// How long after the join everybody has been told of who is at a small rendezvous.
+/// The time after the join within which a small rendezvous has announced all its peers.
 const INTRODUCED: Duration = Duration::from_secs(2);
-/// How often the table is drawn, and who has not answered is looked for.
+/// The interval at which the table is redrawn and overdue measurements are ended.
 const TICK: Duration = Duration::from_millis(500);
-/// A connection is pinged once, when it opens.
+/// The ping interval, so long that each connection is pinged only once, when it opens.
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Shows the peers at a rendezvous.
 ///
 /// # Errors
-/// If it cannot be joined, or standard output cannot be written.
+/// If the rendezvous cannot be joined, or standard output cannot be written.
 pub async fn run(arguments: PeersArguments, stop: &mut Stop) -> Result<(), Failure> {
     let address = address::rendezvous(arguments.rendezvous)?;
     let (key, config) = (arguments.node.key()?, arguments.node.config(&address)?);
@@ -69,13 +69,13 @@ struct Watch {
     node: Node,
     view: View,
     measures: Measures,
-    /// With `--once`: from when on everybody is known.
+    /// With `--once`, the time from which all peers are known.
     introduced: Option<Instant>,
     end: Option<Instant>,
 }
 
 impl Watch {
-    /// Tells of those who were announced with the join.
+    /// Adds the peers that were announced with the join.
     fn already_known(&mut self) -> Result<(), Failure> {
         let known = self.node.swarm.behaviour().discovery.discovered();
         let known: Vec<_> = known

@@ -1,4 +1,4 @@
-//! The peers as they are shown: a table that is drawn anew on a terminal, a line for each event in a pipe, or JSON.
+//! The display of the peers: a table that is redrawn on a terminal, a line for each event in a pipe, or JSON.
 
 use std::{collections::BTreeMap, io::IsTerminal as _, time::Duration};
 
@@ -12,14 +12,14 @@ use crate::{
     output::{milliseconds, note, rounded, say},
 };
 
-/// Lines of the terminal that are not for peers.
+/// The lines of the terminal that are not for peers.
 const FRAME: u16 = 3;
 
-/// What has happened.
+/// An event to display.
 #[derive(Debug)]
 pub enum News {
     Joined(Multiaddr),
-    /// The link to the rendezvous is lost; it is joined again.
+    /// The link to the rendezvous was lost, for the given reason; the node joins again.
     Lost(String),
     Discovered(PeerId, Multiaddr),
     Expired(PeerId),
@@ -27,20 +27,20 @@ pub enum News {
     Unreachable(PeerId, String),
 }
 
-/// Where the peers are shown.
+/// The way in which the peers are displayed.
 pub enum View {
     Table(Box<Table>),
     Lines,
     Json,
 }
 
-/// All that is known, on a terminal.
+/// The table of all known peers, on a terminal.
 pub struct Table {
     terminal: Term,
     rendezvous: String,
     trouble: Option<String>,
     peers: BTreeMap<PeerId, Row>,
-    /// How many lines were drawn the last time.
+    /// The number of lines that were last drawn.
     drawn: usize,
     is_stale: bool,
 }
@@ -62,6 +62,8 @@ impl View {
         }
     }
 
+    /// Adds an event to the display. A table shows it when it is next drawn.
+    ///
     /// # Errors
     /// If standard output cannot be written.
     pub fn tell(&mut self, news: &News) -> Result<(), Failure> {
@@ -75,7 +77,7 @@ impl View {
         }
     }
 
-    /// Shows what has changed, if that is not shown yet.
+    /// Redraws the table if it has changed.
     ///
     /// # Errors
     /// If standard output cannot be written.
@@ -168,7 +170,7 @@ impl Table {
         let lines = self.lines(usize::from(height.saturating_sub(FRAME)));
         let drawn = self.terminal.clear_last_lines(self.drawn).and_then(|()| {
             for line in &lines {
-                // A line that is wrapped would not be cleared.
+                // A wrapped line would not be cleared completely.
                 let cut = console::truncate_str(line, usize::from(width), "…");
                 self.terminal.write_line(&cut)?;
             }
@@ -231,7 +233,7 @@ mod tests {
         }
         table.apply(&News::Joined(address));
         table.apply(&News::RoundTrip(peers[0], Duration::from_millis(2)));
-        // Who has gone does not come back by it.
+        // A late round trip does not bring back a peer that has left.
         table.apply(&News::RoundTrip(peers[1], Duration::from_millis(2)));
         let row = format!("{}  2.00 ms", peers[0]);
         assert_eq!(table.lines(2), ["1 peer at wss://star.example", &row]);

@@ -1,4 +1,4 @@
-//! Both directions of a pipe, each to its own end.
+//! Carries both directions of a pipe, each to its own end.
 
 use std::{
     convert::Infallible,
@@ -20,19 +20,19 @@ use super::{
 };
 use crate::{output::words, stop::Stop};
 
-/// After so many bytes that were written out, the other end is told.
+/// The bytes written out after which the other end is notified.
 const TELL: u64 = WINDOW / 32;
-/// How long the other end may take for our last words, and for its own.
+/// How long this end waits for the other end to take its last frames, and to send its own.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Bytes that went through, for those who watch.
+/// The progress of the transfer, for those who display it.
 #[derive(Debug, Default)]
 pub struct Moved {
     pub sent: AtomicU64,
     pub received: AtomicU64,
-    /// The other end is told that nothing more is sent.
+    /// Whether the other end was told that nothing more is sent.
     ended: AtomicBool,
-    /// The other end was told that all it has sent was written out.
+    /// Whether the other end was told that all that it sent has been written out.
     done: AtomicBool,
 }
 
@@ -45,7 +45,7 @@ pub struct Carry<R, W> {
     pub moved: Arc<Moved>,
 }
 
-/// What the other end has told of our input.
+/// What the other end has reported about our input.
 #[derive(Debug, Clone, Copy, Default)]
 struct Taken {
     written: u64,
@@ -53,10 +53,10 @@ struct Taken {
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Carry<R, W> {
-    /// Carries both directions until each has ended, and both ends have written all out.
+    /// Carries both directions until each has ended and both ends have written everything out.
     ///
     /// # Errors
-    /// If anything fails before; the other end is told, if it can be.
+    /// If anything fails before that. The other end is notified if possible.
     pub async fn run(mut self, stop: &mut Stop) -> Result<(), PipeError> {
         let (taken, takes) = watch::channel(Taken::default());
         let sending = Sending {
@@ -71,7 +71,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Carry<R, W> {
             is_cut: false,
         };
         let carried = tokio::select! {
-            // What the other end says is looked at first: it explains why it does not listen.
+            // Frames of the other end are handled first, because they explain why it stops reading.
             biased;
             never = receive(&mut self.reader, &self.output, &taken, &self.moved) => match never {
                 Err(error) => Err(error),
@@ -79,7 +79,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Carry<R, W> {
             },
             sent = sending.run(stop) => sent,
         };
-        // This end has all that it wants, or wants nothing more. As long as the other has not, it may need us.
+        // This end is finished or has failed. The other end may still need it until it has finished, too.
         let goodbye = async {
             self.writer.close().await;
             self.reader.closed().await;
@@ -92,7 +92,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Carry<R, W> {
     }
 }
 
-/// Takes what the other end sends, for as long as anything is sent to it. So it is noticed if that goes.
+/// Handles the frames of the other end as long as this end sends, so that a lost connection is noticed.
 async fn receive<R: AsyncRead + Unpin>(
     reader: &mut Reader<R>,
     output: &Output,
@@ -104,7 +104,7 @@ async fn receive<R: AsyncRead + Unpin>(
     loop {
         let next = reader.next().await;
         if next.is_err() && taken.borrow().is_done && moved.done.load(Relaxed) {
-            // It has all that it wants, and closes the stream. So has this end.
+            // The other end has finished and closes the stream. This end has finished, too.
             return std::future::pending().await;
         }
         match next? {
@@ -135,7 +135,7 @@ async fn receive<R: AsyncRead + Unpin>(
     }
 }
 
-/// What goes to the other end.
+/// The sending half of a pipe.
 struct Sending<'a, W> {
     writer: &'a mut Writer<W>,
     input: Input,
@@ -143,15 +143,15 @@ struct Sending<'a, W> {
     takes: watch::Receiver<Taken>,
     moved: &'a Moved,
     sent: u64,
-    /// What the other end was told that is written out.
+    /// The bytes written out that were reported to the other end.
     told: u64,
-    /// Something was written since the last flush.
+    /// Whether something was written since the last flush.
     is_unsent: bool,
-    /// A frame was given up in the middle, and nothing can follow it.
+    /// Whether a frame was abandoned in the middle, so that nothing can follow it.
     is_cut: bool,
 }
 
-/// What is to be sent next.
+/// The next thing to do.
 enum Next {
     Piece(Option<std::io::Result<Vec<u8>>>),
     Progress,
@@ -170,21 +170,22 @@ impl<W: AsyncWrite + Unpin> Sending<'_, W> {
         Err(failed)
     }
 
-    /// Sends the input and its end, and how much was written out, to its end; and waits until the other end has written all.
+    /// Sends the input and its end, and reports how much output was written out, until that has ended, too. Then waits
+    /// until the other end has written everything out.
     async fn send_all(&mut self, stop: &mut Stop) -> Result<(), PipeError> {
         let (mut is_ended, mut is_done) = (false, false);
         while !(is_ended && is_done) {
             match self.next(is_ended, is_done, stop).await? {
                 Next::Piece(Some(piece)) => {
                     let piece = piece.map_err(PipeError::Input)?;
-                    // Before the other end can tell that it has it.
+                    // This is set before the frame is sent, because the other end may confirm the frame at once.
                     self.sent += piece.len() as u64;
                     self.moved.sent.store(self.sent, Relaxed);
                     self.send(&Frame::Data(&piece), stop).await?;
                 }
                 Next::Piece(None) => {
                     is_ended = true;
-                    // Before the other end can tell that it has it.
+                    // This is set before the frame is sent, because the other end may confirm the frame at once.
                     self.moved.ended.store(true, Relaxed);
                     self.send(&Frame::End(self.sent), stop).await?;
                 }
@@ -195,7 +196,7 @@ impl<W: AsyncWrite + Unpin> Sending<'_, W> {
         self.writer.flush().await?;
         tokio::select! {
             () = stop.wanted() => Err(PipeError::Interrupted),
-            // Who tells of it lasts as long as this.
+            // The sender of this channel lives as long as this future.
             _ = self.takes.wait_for(|taken| taken.is_done) => Ok(()),
         }
     }
@@ -212,21 +213,21 @@ impl<W: AsyncWrite + Unpin> Sending<'_, W> {
             tokio::select! {
                 biased;
                 () = stop.wanted() => return Ok(Next::Stop),
-                // It ends when the output does, of which it has told then.
+                // The channel closes when the output thread ends, which has reported its result by then.
                 _ = self.progress.changed(), if !is_done => return Ok(Next::Progress),
                 piece = self.input.next(), if !is_ended && has_credit => return Ok(Next::Piece(piece)),
-                // Nothing more comes now.
+                // No more input is ready, so what was written is flushed.
                 flushed = self.writer.flush(), if self.is_unsent => {
                     flushed?;
                     self.is_unsent = false;
                 }
-                // It lasts as long as this.
+                // The sender of this channel lives as long as this future.
                 _ = self.takes.changed() => {}
             }
         }
     }
 
-    /// Tells how much was written out, if it is much or all, and whether it is all.
+    /// Reports how much was written out, if it is enough to report or all of it. Returns whether it is all.
     async fn tell(&mut self, stop: &mut Stop) -> Result<bool, PipeError> {
         let progress = self.progress.borrow_and_update().clone();
         if let Some(error) = progress.failed {
@@ -244,7 +245,7 @@ impl<W: AsyncWrite + Unpin> Sending<'_, W> {
         Ok(progress.is_done)
     }
 
-    /// Writes a frame whole, or nothing can follow it.
+    /// Writes a frame. If it cannot be completed, nothing can follow it.
     async fn send(&mut self, frame: &Frame<'_>, stop: &mut Stop) -> Result<(), PipeError> {
         self.is_unsent = true;
         let mut sending = pin!(self.writer.write(frame));

@@ -1,23 +1,24 @@
-//! What goes through the stream of a pipe.
+//! The protocol on the stream of a pipe.
 //!
-//! A frame is its kind (one byte), the length of what follows (two bytes, the high one first), and so many bytes. The end that
-//! dials says [`Frame::Hello`], the other answers with [`Frame::Accept`] or [`Frame::Failed`]. Then each sends its standard input as
-//! data, and an explicit end: the end of the stream says nothing, because yamux shows one that was reset as one that ended. Each
-//! tells how much it has written out, and the other is never more than [`WINDOW`] ahead of that. So whoever receives need
-//! not stop reading, the one direction never waits for the other, and memory is bounded.
+//! A frame is its kind (one byte), the length of its body (two bytes, big-endian), and the body. The end that dials
+//! sends [`Frame::Hello`], and the other end answers with [`Frame::Accept`] or [`Frame::Failed`]. Then each end sends
+//! its standard input as data, followed by an explicit end: the end of the stream itself has no meaning, because yamux
+//! shows a stream that was reset like one that has ended. Each end reports how much it has written out, and the other
+//! end starts no frame of data when it is [`WINDOW`] bytes beyond that. So the receiver never has to stop reading,
+//! neither direction waits for the other, and memory is bounded.
 
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::PipeError;
 
-/// How many bytes may be on their way, or wait to be written out.
+/// The bytes that may be on their way or wait to be written out.
 pub const WINDOW: u64 = 8 << 20;
-/// A frame with its head: as much as yamux sends at four times.
+/// The longest frame with its head, in bytes: yamux sends it in four pieces.
 pub const FRAME: usize = 64 << 10;
 const HEAD: usize = 3;
-/// Bytes of data in a frame.
+/// The most bytes of data in a frame.
 pub const DATA: usize = FRAME - HEAD;
-/// How many bytes of words are said.
+/// The most bytes of a reason that are sent.
 const MAX_WORDS: usize = 512;
 
 const HELLO: u8 = 1;
@@ -28,21 +29,21 @@ const WRITTEN: u8 = 5;
 const DONE: u8 = 6;
 const FAILED: u8 = 7;
 
-/// One of the frames.
+/// A frame of the protocol.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
-    /// The code of the other end, or nothing.
+    /// The code that the listening end has printed, or nothing.
     Hello(&'a [u8]),
     Accept,
     /// A piece of the input, at least one byte.
     Data(&'a [u8]),
-    /// The input has ended, after so many bytes.
+    /// The input has ended after this number of bytes.
     End(u64),
-    /// So many bytes were written out so far.
+    /// This number of bytes has been written out so far.
     Written(u64),
-    /// All was written out, to the end.
+    /// Everything has been written out.
     Done,
-    /// This end gives up, for this reason.
+    /// The sender gives up, for this reason.
     Failed(&'a str),
 }
 
@@ -76,14 +77,14 @@ impl<'a> Frame<'a> {
 }
 
 fn append(to: &mut Vec<u8>, kind: u8, body: &[u8]) {
-    // Nothing that is sent is longer: a code on the command line may be, and is wrong then.
+    // No valid body is longer. A code on the command line may be, but then it is wrong anyway.
     let body = &body[..body.len().min(DATA)];
     let [.., high, low] = body.len().to_be_bytes();
     to.extend_from_slice(&[kind, high, low]);
     to.extend_from_slice(body);
 }
 
-/// The beginning of a text, as much as is said.
+/// Returns the part of a reason that is sent.
 fn cut(words: &str) -> &str {
     let mut end = words.len().min(MAX_WORDS);
     while !words.is_char_boundary(end) {
@@ -106,10 +107,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    /// The next frame. Not cancel safe.
+    /// Reads the next frame. Not cancel safe.
     ///
     /// # Errors
-    /// [`PipeError::Broken`] if there is none, [`PipeError::Protocol`] if it is none.
+    /// [`PipeError::Broken`] if the stream ends, [`PipeError::Protocol`] if the frame is not valid.
     pub async fn next(&mut self) -> Result<Frame<'_>, PipeError> {
         let mut head = [0; HEAD];
         let broken = |_| PipeError::Broken;
@@ -142,7 +143,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         }
     }
 
-    /// Writes a frame, and has it sent. Not cancel safe.
+    /// Writes a frame and flushes it. Not cancel safe.
     ///
     /// # Errors
     /// [`PipeError::Broken`] if it cannot be sent.
@@ -151,7 +152,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.flush().await
     }
 
-    /// Writes a frame, which [`flush`](Self::flush) has sent. Not cancel safe.
+    /// Writes a frame, which is sent at the latest by [`flush`](Self::flush). Not cancel safe.
     ///
     /// # Errors
     /// [`PipeError::Broken`] if it cannot be sent.
@@ -162,7 +163,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         written.map_err(|_| PipeError::Broken)
     }
 
-    /// Has what was written sent. Cancel safe.
+    /// Sends everything that was written. Cancel safe.
     ///
     /// # Errors
     /// [`PipeError::Broken`] if it cannot be sent.
@@ -170,9 +171,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.to.flush().await.map_err(|_| PipeError::Broken)
     }
 
-    /// Says that nothing follows.
+    /// Closes the sending side of the stream.
     pub async fn close(&mut self) {
-        // The other end may have gone first.
+        // An error is ignored, because the other end may have closed the stream first.
         let _ = self.to.close().await;
     }
 }

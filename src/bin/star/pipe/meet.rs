@@ -34,13 +34,14 @@ use crate::{
     output::{note, words},
 };
 
-/// Bytes of a code, which nobody guesses.
+/// The random bytes in a code: too many to guess.
 const CODE: usize = 16;
-/// Those who have opened a stream and are not judged yet. The longest there goes first.
+/// The number of peers that have opened a stream and wait for a decision. When there are more, the oldest is dropped.
 const CANDIDATES: usize = 16;
-/// How long a candidate may take.
+/// The time limit for each step with a candidate.
 const HELLO: Duration = Duration::from_secs(10);
-/// How often a stream is opened that ends without an answer: libp2p-stream drops one that comes right behind another.
+/// The number of attempts to open a stream if it ends without an answer: libp2p-stream drops a stream that comes
+/// directly after another.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
 const NOT_ALLOWED: &str =
@@ -50,7 +51,7 @@ const WRONG_CODE: &str = "the code is not the one that it has printed";
 type Reading = Reader<ReadHalf<Stream>>;
 type Writing = Writer<WriteHalf<Stream>>;
 
-/// Two ends that have agreed.
+/// The connection to the other end, which both ends have accepted.
 pub struct Met {
     pub node: Node,
     pub peer: PeerId,
@@ -58,7 +59,7 @@ pub struct Met {
     pub writer: Writing,
 }
 
-/// Who may connect: peers that are named, or whoever knows the code.
+/// The rule for who may connect: the peers that are named, or any peer that knows the code.
 enum Door {
     Peers(Vec<PeerId>),
     Code(String),
@@ -69,7 +70,7 @@ impl Door {
         match self {
             Self::Peers(allowed) if allowed.contains(&peer) => Ok(()),
             Self::Peers(_) => Err(NOT_ALLOWED),
-            // In a time that tells nothing of it.
+            // The comparison takes constant time, so that its duration reveals nothing about the code.
             Self::Code(expected) if bool::from(expected.as_bytes().ct_eq(code)) => Ok(()),
             Self::Code(_) => Err(WRONG_CODE),
         }
@@ -88,10 +89,10 @@ fn halves(stream: Stream) -> (Reading, Writing) {
     (Reader::new(reader), Writer::new(writer))
 }
 
-/// Waits for the other end at a rendezvous.
+/// Joins a rendezvous and waits there for the other end.
 ///
 /// # Errors
-/// If it cannot be joined.
+/// If the rendezvous cannot be joined.
 pub async fn listen(arguments: &PipeArguments) -> Result<Met, Failure> {
     let place = match &arguments.to.to[..] {
         [] => None,
@@ -122,7 +123,7 @@ pub async fn listen(arguments: &PipeArguments) -> Result<Met, Failure> {
             },
             Some((peer, stream)) = incoming.next() => candidates.add(peer, stream),
             Some((peer, reader, mut writer)) = candidates.next() => {
-                // Whoever has gone meanwhile does not count.
+                // A candidate that has left meanwhile is ignored.
                 if writer.send(&Frame::Accept).await.is_ok() {
                     return Ok(Met { node, peer, reader, writer });
                 }
@@ -131,7 +132,7 @@ pub async fn listen(arguments: &PipeArguments) -> Result<Met, Failure> {
     }
 }
 
-/// Prints what the other end is to be started with.
+/// Prints the command for the other end.
 fn invite(joined: &Multiaddr, door: &Door, arguments: &NodeArguments) {
     if arguments.json {
         let listening = json!({
@@ -163,13 +164,13 @@ fn refused(peer: PeerId, why: &str, json: bool) {
     }
 }
 
-/// Those who want to be the other end.
+/// The peers that want to be the other end.
 struct Candidates {
     door: Arc<Door>,
     json: bool,
     judged: JoinSet<Option<(PeerId, Reading, Writing)>>,
     handles: VecDeque<AbortHandle>,
-    /// When a refusal was shown last: strangers do not fill the terminal.
+    /// The time at which a refusal was last shown, so that strangers cannot fill the terminal.
     shown: Option<Instant>,
 }
 
@@ -202,7 +203,7 @@ impl Candidates {
         self.handles.push_back(self.judged.spawn(judged));
     }
 
-    /// The next who may connect; `None` if nobody is there now. Cancel safe.
+    /// Returns the next candidate that may connect; `None` if there are no candidates now. Cancel safe.
     async fn next(&mut self) -> Option<(PeerId, Reading, Writing)> {
         while let Some(judged) = self.judged.join_next().await {
             if let Ok(Some(found)) = judged {
@@ -213,7 +214,8 @@ impl Candidates {
     }
 }
 
-/// Lets a candidate in, or tells it why not; and shows that here, as JSON or not, if it is to be `shown`.
+/// Accepts a candidate, or sends it the reason for the refusal. `shown` is `None` if a refusal is not to be shown here;
+/// otherwise it says whether to show it as JSON.
 async fn judge(
     door: Arc<Door>,
     peer: PeerId,
@@ -244,7 +246,7 @@ async fn judge(
 /// Connects to the end that listens.
 ///
 /// # Errors
-/// If it cannot be reached, or refuses.
+/// If the other end cannot be reached, or refuses.
 pub async fn dial(arguments: &PipeArguments) -> Result<Met, Failure> {
     let (address, peer) = address::peer(&arguments.to.to)?;
     let (key, config) = (arguments.node.key()?, arguments.node.config(&address)?);
@@ -274,7 +276,7 @@ pub async fn dial(arguments: &PipeArguments) -> Result<Met, Failure> {
     })
 }
 
-/// Opens a stream, and waits until it is accepted.
+/// Opens a stream and waits until the other end accepts it.
 async fn open(
     mut control: Control,
     peer: PeerId,

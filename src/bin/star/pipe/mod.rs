@@ -1,4 +1,4 @@
-//! `star pipe`: standard input to a peer, and what comes from it to standard output.
+//! `star pipe`: sends standard input to a peer, and writes what the peer sends to standard output.
 
 mod carry;
 mod frame;
@@ -29,30 +29,30 @@ use crate::{
 };
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/websocket-star/pipe/1");
-/// How long the reason of a broken stream is waited for.
+/// How long to wait for the reason why a stream broke.
 const REASON: Duration = Duration::from_secs(1);
 
-/// Why a pipe has broken.
+/// The reason why a pipe failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PipeError {
     #[error("cannot read standard input: {0}")]
     Input(#[source] io::Error),
     #[error("cannot write to standard output: {0}")]
     Output(#[source] Arc<io::Error>),
-    /// The other end says why.
+    /// The other end gave up, for the given reason.
     #[error("the other end gave up: {0}")]
     Peer(String),
-    /// The other end does not take the pipe, and says why.
+    /// The other end refuses the pipe, for the given reason.
     #[error("the other end refuses: {0}")]
     Refused(String),
     #[error(
         "the other end has no pipe for us: `star pipe --listen` does not run there, or another peer has taken it"
     )]
     NoPipe,
-    /// The stream has ended before its end.
+    /// The stream ended too early.
     #[error("the connection to the other end broke off")]
     Broken,
-    /// The same, and why.
+    /// The stream ended too early, for the given reason.
     #[error("the connection to the other end broke off: {0}")]
     BrokenBy(String),
     #[error("the other end does not keep to the protocol: {0}")]
@@ -62,7 +62,7 @@ pub enum PipeError {
 }
 
 impl PipeError {
-    /// What the other end is told, if it can be told anything.
+    /// Returns the reason to send to the other end; `None` if there is nothing to send.
     fn words(&self) -> Option<String> {
         match self {
             Self::Input(error) => Some(format!("it cannot read its standard input: {error}")),
@@ -76,7 +76,7 @@ impl PipeError {
 /// Carries both directions to their ends.
 ///
 /// # Errors
-/// If the other end cannot be reached, or anything fails before both ends have written all out.
+/// If the other end cannot be reached, or anything fails before both ends have written everything out.
 pub async fn run(arguments: PipeArguments, stop: &mut Stop) -> Result<(), Failure> {
     let json = arguments.node.json;
     let moved = Arc::new(Moved::default());
@@ -135,7 +135,7 @@ async fn carried(
     carried.map_err(closed_quietly)
 }
 
-/// Why the stream has broken: the swarm tells a moment later.
+/// Returns the error of a broken stream with its reason, which the swarm reports a moment later.
 async fn broken(mut why: watch::Receiver<Option<String>>) -> PipeError {
     match timeout(REASON, why.wait_for(Option::is_some)).await {
         Ok(Ok(why)) => why.clone().map_or(PipeError::Broken, PipeError::BrokenBy),
@@ -143,7 +143,8 @@ async fn broken(mut why: watch::Receiver<Option<String>>) -> PipeError {
     }
 }
 
-/// Whoever has closed our standard output knows; the other end was told.
+/// Converts the error. A closed standard output is not reported: the program that closed it knows, and the other end
+/// has been notified.
 fn closed_quietly(error: PipeError) -> Failure {
     match &error {
         PipeError::Output(why) if why.kind() == io::ErrorKind::BrokenPipe => Failure::Closed,
@@ -151,7 +152,7 @@ fn closed_quietly(error: PipeError) -> Failure {
     }
 }
 
-/// Has the node do its work, and tells why it has lost the peer.
+/// Drives the node, and reports why it has lost the peer.
 async fn drive(mut node: Node, peer: PeerId, lost: watch::Sender<Option<String>>) {
     let mut rendezvous = None;
     loop {

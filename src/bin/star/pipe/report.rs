@@ -1,4 +1,4 @@
-//! What a pipe tells on standard error: how far it is, on a terminal, and what it has done, for scripts.
+//! What a pipe writes to standard error: its progress, on a terminal, and its result, for scripts.
 
 use std::{
     io::IsTerminal as _,
@@ -13,7 +13,7 @@ use tokio::{task::JoinHandle, time::interval};
 use super::carry::Moved;
 use crate::{errors::with_sources, failure::Failure, output::note};
 
-/// How often it is looked at.
+/// The interval at which the progress is updated.
 const TICK: Duration = Duration::from_millis(200);
 const WITH_END: &str =
     "{msg} [{wide_bar}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
@@ -34,17 +34,17 @@ struct Progress {
 }
 
 impl Report {
-    /// Shows how far it is from now on. `len` is how much is sent, where that is known.
+    /// Shows the progress from now on. `len` is the number of bytes to send, if it is known.
     pub fn new(wanted: bool, len: Option<u64>, moved: Arc<Moved>) -> Self {
         let is_typed = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-        // It would stand between what people type to each other.
+        // The progress would mix with what people type to each other.
         if !wanted || is_typed || !std::io::stderr().is_terminal() {
             return Self(None);
         }
         let target = ProgressDrawTarget::stderr_with_hz(5);
         let bar = ProgressBar::with_draw_target(len, target);
         let template = if len.is_some() { WITH_END } else { WITHOUT_END };
-        // Both templates are good: a test makes them.
+        // Both templates are valid, as a test checks.
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
@@ -60,7 +60,7 @@ impl Report {
         Self(Some(Shown { progress, task }))
     }
 
-    /// Leaves the last state where it is, and the next line free.
+    /// Leaves the last state on the terminal, and the cursor on a new line.
     pub fn end(self) {
         if let Self(Some(Shown { progress, task })) = self {
             task.abort();
@@ -85,7 +85,7 @@ impl Progress {
     }
 }
 
-/// Prints what was done, and why it has failed, if it has.
+/// Prints the result, and the error if there is one.
 pub fn print_json(moved: &Moved, took: Duration, failure: Option<&Failure>) {
     let end = json!({
         "event": "end",

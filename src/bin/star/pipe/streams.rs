@@ -1,5 +1,5 @@
-//! Standard input and standard output. Each has a thread of its own, because reading and writing them may take for ever, and
-//! nobody is to wait for that at the end.
+//! Standard input and standard output. A separate thread serves each of them, because reading and writing may block for
+//! ever, and the program must be able to end without waiting for that.
 
 use std::{
     io::{self, Read as _, Write},
@@ -10,15 +10,15 @@ use tokio::sync::{mpsc, watch};
 
 use super::frame::DATA;
 
-/// Pieces of the input that are read ahead.
+/// The number of pieces of the input that are read ahead.
 const AHEAD: usize = 2;
-/// How much is written in one go, so that what was written out is told often enough.
+/// The bytes that are written in one call, small enough that progress is reported often.
 const PIECE: usize = 256 << 10;
 
 /// Standard input, in pieces. It ends after an error.
 pub struct Input {
     pieces: mpsc::Receiver<io::Result<Vec<u8>>>,
-    /// How long it is, if it is a file.
+    /// The bytes that are left in standard input, if it is a file.
     pub len: Option<u64>,
 }
 
@@ -26,7 +26,7 @@ impl Input {
     /// Begins to read standard input.
     ///
     /// # Errors
-    /// If the system gives no descriptor or no thread.
+    /// If the system provides no descriptor or no thread.
     pub fn stdin() -> io::Result<Self> {
         let mut stdin = handle::stdin()?;
         let len = handle::len(&stdin);
@@ -54,26 +54,26 @@ impl Input {
         Ok(Self { pieces, len })
     }
 
-    /// The next piece; `None` at the end. Cancel safe.
+    /// Returns the next piece; `None` at the end. Cancel safe.
     pub async fn next(&mut self) -> Option<io::Result<Vec<u8>>> {
         self.pieces.recv().await
     }
 }
 
-/// Standard output. Whoever writes waits for nobody: the protocol bounds what waits here.
+/// Standard output. Writing to it never blocks; the protocol bounds how much is queued here.
 pub struct Output {
     shared: Arc<Shared>,
     progress: watch::Receiver<Progress>,
 }
 
-/// How far the output is.
+/// The progress of the output.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
-    /// Bytes that were written out.
+    /// The bytes that have been written out.
     pub written: u64,
-    /// All was written, to the end.
+    /// Whether everything has been written out.
     pub is_done: bool,
-    /// It cannot be written any more.
+    /// The error after which nothing more can be written.
     pub failed: Option<Arc<io::Error>>,
 }
 
@@ -86,9 +86,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Waiting {
     bytes: Vec<u8>,
-    /// Nothing more comes.
+    /// Whether nothing more comes.
     is_last: bool,
-    /// Nobody wants it written any more.
+    /// Whether the output was dropped, so that the rest need not be written.
     is_dropped: bool,
 }
 
@@ -97,7 +97,8 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Swaps what waits for `empty`, and tells whether it is the last. `None` if nobody wants it written.
+    /// Swaps the queued bytes for `empty`, and returns them and whether they are the last. `None` if the output was
+    /// dropped.
     fn take(&self, mut empty: Vec<u8>) -> Option<(Vec<u8>, bool)> {
         let mut waiting = self.lock();
         while waiting.bytes.is_empty() && !waiting.is_last && !waiting.is_dropped {
@@ -116,7 +117,7 @@ impl Output {
     /// Begins to write standard output.
     ///
     /// # Errors
-    /// If the system gives no descriptor or no thread.
+    /// If the system provides no descriptor or no thread.
     pub fn stdout() -> io::Result<Self> {
         Self::to(handle::stdout()?)
     }
@@ -131,19 +132,19 @@ impl Output {
         Ok(Self { shared, progress })
     }
 
-    /// Has these bytes written.
+    /// Queues these bytes to be written.
     pub fn push(&self, bytes: &[u8]) {
         self.shared.lock().bytes.extend_from_slice(bytes);
         self.shared.more.notify_one();
     }
 
-    /// Nothing more comes.
+    /// Marks the end of the output.
     pub fn end(&self) {
         self.shared.lock().is_last = true;
         self.shared.more.notify_one();
     }
 
-    /// How far it is, now and later.
+    /// Returns a receiver for the progress, now and later.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()
     }
@@ -179,7 +180,7 @@ fn write(mut target: impl Write, shared: &Shared, told: &watch::Sender<Progress>
     }
 }
 
-/// The streams without the buffers and locks that [`std`] has around them.
+/// Standard input and output without the buffers and locks that [`std`] puts around them.
 #[cfg(unix)]
 mod handle {
     use std::{fs::File, io, os::fd::AsFd};
@@ -192,8 +193,8 @@ mod handle {
         file(io::stdin())
     }
 
-    /// The only handle of standard output, so that it is closed when this is dropped: whoever reads it is to see its end
-    /// though the other direction goes on.
+    /// Takes over the only handle of standard output, so that it is closed when this is dropped: the program that reads
+    /// it must see its end even while the other direction goes on.
     pub fn stdout() -> io::Result<File> {
         let stdout = file(io::stdout())?;
         let nothing = File::options().write(true).open("/dev/null")?;
@@ -201,7 +202,7 @@ mod handle {
         Ok(stdout)
     }
 
-    /// How many bytes are left in it, if it is a file.
+    /// Returns the number of bytes left in standard input, if it is a file.
     pub fn len(mut stdin: &File) -> Option<u64> {
         let found = stdin.metadata().ok()?;
         let position = io::Seek::stream_position(&mut stdin).ok()?;
@@ -232,7 +233,7 @@ mod handle {
 mod tests {
     use super::*;
 
-    /// Fails after so many bytes.
+    /// A writer that fails after this number of bytes.
     struct Small(usize);
 
     impl Write for Small {

@@ -1,4 +1,4 @@
-//! The operator's page: its token, and the file of those who are banned there.
+//! The operator's page: its token, and the file of its bans.
 
 use std::{io, path::PathBuf};
 
@@ -12,22 +12,22 @@ use super::{
     peers,
 };
 
-/// Where the token is.
+/// The source of the token.
 #[derive(Debug, Clone)]
 pub enum TokenSource {
     File(PathBuf),
-    /// From the environment.
+    /// The token itself, from the environment.
     Given(Token),
 }
 
-/// How the page is asked for.
+/// The settings of the operator's page.
 #[derive(Debug, Clone)]
 pub struct AdminSettings {
     pub token: TokenSource,
     pub bans: Option<PathBuf>,
 }
 
-/// Why there is no page as it was asked for.
+/// The reason why the operator's page cannot be provided.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminFileError {
     #[error(transparent)]
@@ -41,10 +41,10 @@ pub enum AdminFileError {
 }
 
 impl AdminSettings {
-    /// Reads the files, and writes the one of bans anew. If that is not there it is made.
+    /// Reads the files, and rewrites the ban file, or creates it if it does not exist.
     ///
     /// # Errors
-    /// If one of them cannot be used, or the token is too short.
+    /// If a file cannot be used, or the token is too short.
     pub fn load(&self) -> Result<Admin, AdminFileError> {
         let token = match &self.token {
             TokenSource::Given(token) => token.clone(),
@@ -69,7 +69,7 @@ impl AdminSettings {
             true => read(path, Comments::Anywhere, peers::parse)?,
             false => Vec::new(),
         };
-        // Where this fails, it would fail with the first ban.
+        // Fails now, at the start, instead of with the first ban.
         file.write(&banned).map_err(at)?;
         if !is_there {
             let path = path.display();

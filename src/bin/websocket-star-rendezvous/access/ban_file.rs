@@ -1,4 +1,4 @@
-//! The file of those who are banned on the operator's page.
+//! The file of the peers that are banned on the operator's page.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -8,21 +8,21 @@ use std::{
 
 use libp2p_identity::PeerId;
 
-/// What the file begins with.
+/// The first lines of the file.
 const HEAD: &str = "\
 # Peers that are banned on the operator's page, as --deny-peers has them.
 # The server writes this file anew when it starts, and whenever that changes. Edit it only while the server is stopped.
 ";
 
-/// Where the file is: the file itself, and no link to it.
+/// The path of the file itself, not of a symbolic link to it.
 #[derive(Debug)]
 pub struct BanFile(PathBuf);
 
 impl BanFile {
-    /// Follows a link to its file.
+    /// Finds the file, and follows symbolic links.
     ///
     /// # Errors
-    /// If it leads nowhere, or the path cannot be looked at.
+    /// If the path is a symbolic link without a target, or cannot be looked up.
     pub fn find(path: &Path) -> io::Result<Self> {
         match fs::canonicalize(path) {
             Ok(path) => Ok(Self(path)),
@@ -34,19 +34,20 @@ impl BanFile {
         }
     }
 
-    /// Whether it is there.
+    /// Returns whether the file exists.
     ///
     /// # Errors
-    /// If that cannot be looked up.
+    /// If the path cannot be looked up.
     pub fn exists(&self) -> io::Result<bool> {
         self.0.try_exists()
     }
 
-    /// Replaces the file at once: whoever reads it, and a server that ends meanwhile, has the old one or the new one. Its
-    /// permissions stay.
+    /// Replaces the file atomically: a reader, and a server that ends meanwhile, find either the old file or the new
+    /// one. The permissions stay the same.
     ///
     /// # Errors
-    /// If it cannot be written; then the old one is left, and nothing beside it.
+    /// If the file cannot be written; then the old file stays, and no other file is left beside it. Also if the folder
+    /// cannot be synced; then the new file is already in place.
     pub fn write(&self, banned: &[PeerId]) -> io::Result<()> {
         let path = &self.0;
         let permissions = match fs::symlink_metadata(path) {
@@ -56,7 +57,7 @@ impl BanFile {
             Err(error) => return Err(error),
         };
         let mut name = path.file_name().unwrap_or_default().to_owned();
-        // A name that nobody knows before: what is there is never written to.
+        // The name is random, so that no one can put a file or a link there in advance.
         name.push(format!(".{:016x}.new", rand::random::<u64>()));
         let new = path.with_file_name(name);
         let lines = banned.iter().map(|peer| format!("{peer}\n"));
@@ -64,7 +65,7 @@ impl BanFile {
         let file = create(&new, permissions.is_some())?;
         let written = fill(file, &text, permissions).and_then(|()| fs::rename(&new, path));
         if written.is_err() {
-            // If that fails as well, the first error tells why.
+            // If this fails as well, the first error is the one that explains why.
             let _ = fs::remove_file(&new);
         }
         written?;
@@ -72,8 +73,8 @@ impl BanFile {
     }
 }
 
-/// Makes a file, and follows no link that somebody has put there. One that is given its permissions later is nobody else's until
-/// then.
+/// Creates a file, and fails if a file or a link is already there. A private file can be read by its owner only; its
+/// final permissions are set later.
 fn create(path: &Path, is_private: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -95,7 +96,7 @@ fn fill(mut file: File, text: &str, permissions: Option<Permissions>) -> io::Res
     file.sync_all()
 }
 
-/// So that a new name outlasts a loss of power.
+/// Syncs the folder, so that the new name survives a loss of power.
 fn sync_folder(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
@@ -144,7 +145,7 @@ mod tests {
     #[test]
     fn what_cannot_be_written_leaves_nothing_behind() {
         let folder = tempfile::tempdir().expect("a folder");
-        // Nothing can be put in its place.
+        // A folder cannot be replaced by a file.
         let path = folder.path().join("bans");
         fs::create_dir(&path).expect("made");
         let error = write(&path, &[]).expect_err("a folder").to_string();
@@ -155,7 +156,7 @@ mod tests {
         let below = BanFile(file.join("bans"));
         below.write(&[]).expect_err("no folder");
         assert_eq!(names(folder.path()), ["bans", "file"]);
-        // It becomes one that cannot be replaced when all is written already.
+        // The path becomes a folder after the new file has been written.
         let new = folder.path().join("new");
         let made = create(&new, true).expect("made");
         let filled = fill(made, "text", None).and_then(|()| fs::rename(&new, &path));
@@ -212,11 +213,11 @@ mod tests {
             create(&planted, true).expect_err("it is there already");
             symlink(folder.path().join("nothing"), folder.path().join("other")).expect("a link");
             create(&folder.path().join("other"), false).expect_err("it is there already");
-            // As the name was known before.
+            // A link at a name that could be guessed does no harm.
             symlink(&victim, folder.path().join("bans.new")).expect("a link");
             write(&folder.path().join("bans"), &[]).expect("written");
             assert_eq!(fs::read_to_string(&victim).expect("there"), "precious");
-            // Nor where the file itself is one when it is written, and was none before.
+            // A path that has become a link since it was found is not followed either.
             let late = BanFile(folder.path().join("late"));
             symlink(&victim, folder.path().join("late")).expect("a link");
             let error = late.write(&[]).expect_err("a link").to_string();

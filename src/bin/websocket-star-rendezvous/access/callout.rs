@@ -1,9 +1,10 @@
-//! Asks a service over HTTP who may join.
+//! Asks an external service over HTTP who may join.
 //!
-//! What it is asked and what it answers is in the README. It is asked when no list knows the peer. An answer that says for
-//! how long it is good is kept as long. Whatever goes wrong, the peer is not let in, unless the operator wants it
-//! otherwise. Then it is let in if the service cannot be reached, is too slow, or says that it has failed itself: a
-//! stranger is not to choose what it chokes on.
+//! The documentation describes the requests and the answers. The service is asked only about peers that are on no list.
+//! An answer that says how long it is valid is cached for that time. If anything goes wrong, the peer is not let in,
+//! unless the operator has chosen to fail open. Then it is let in if the service cannot be reached, is too slow, or
+//! reports that it has failed itself. It is not let in after other errors, because a stranger could cause them with the
+//! right input.
 
 mod answer;
 mod cache;
@@ -32,24 +33,24 @@ use self::{
 };
 use super::counts::{Counted, Counts};
 
-/// When somebody may come again about whom the service could not be asked.
+/// How long a peer is told to wait before it tries again, if the service could not be asked about it.
 const AGAIN: Duration = Duration::from_secs(5);
-/// How often at most it is said that the service cannot be asked.
+/// The shortest time between two warnings that the service cannot be asked.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// How the service is asked.
 #[derive(Debug, Clone)]
 pub struct CalloutSettings {
     pub endpoint: Endpoint,
-    /// Who vouches for the certificate of the service, if not the web's authorities.
+    /// The file with the root certificates to trust for the service; `None` for the web's authorities.
     pub roots: Option<PathBuf>,
     pub timeout: Duration,
     pub fail_open: bool,
-    /// How many requests are under way at one time; as many connections are kept.
+    /// The number of requests at one time; the same number of idle connections is kept.
     pub in_flight: usize,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, thiserror::Error)]
 enum CalloutError {
     #[error("no answer within {0:?}")]
@@ -61,7 +62,8 @@ enum CalloutError {
 }
 
 impl CalloutError {
-    /// Whether the service is out of reach, or says that it has failed: nothing that was asked can be the cause.
+    /// Returns whether the service is out of reach or reports that it has failed, so that the question cannot be the
+    /// cause.
     fn is_outage(&self) -> bool {
         match self {
             Self::TimedOut(_) => true,
@@ -91,7 +93,7 @@ pub struct Callout {
     client: Client,
     cache: Mutex<Cache>,
     guests: Arc<Guests>,
-    /// Where everybody is let in as long as the service is out of reach: whether it is.
+    /// The state of an outage if the operator has chosen to fail open; otherwise `None`.
     outage: Option<Outage>,
     timeout: Duration,
     last_warning: Mutex<Option<Instant>>,
@@ -109,7 +111,7 @@ impl fmt::Debug for Callout {
 }
 
 impl Callout {
-    /// Nobody is asked yet.
+    /// Creates the client. Nothing is sent yet.
     ///
     /// # Errors
     /// If the root certificates cannot be used.
@@ -144,7 +146,7 @@ impl Callout {
             return verdict.into();
         }
         let (callout, join) = (self.clone(), join.clone());
-        // Many may wait for their turn: what asking needs is made then.
+        // Many joins may wait for their turn, so the question is made again when it is asked, instead of being kept.
         Judgement::later(async move { Box::pin(callout.ask(&join)).await })
     }
 
@@ -152,12 +154,12 @@ impl Callout {
         Question::of(join, self.client.endpoint().is_private())
     }
 
-    /// Has everybody asked about anew who joins from now on.
+    /// Clears the cached answers, so that the service is asked again about every join from now on.
     pub fn forget(&self) {
         self.cache().clear();
     }
 
-    /// Whether a peer has joined because the service has let it in.
+    /// Returns whether a peer has joined because the service has let it in.
     pub fn has_let_in(&self, join: &Join) -> bool {
         self.guests.has(join.address())
     }
@@ -166,7 +168,7 @@ impl Callout {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What can be said without asking.
+    /// Returns the verdict that can be given without asking: from the cache, or during an outage.
     fn known(&self, join: &Join, question: &Question) -> Option<Verdict> {
         let now = Instant::now();
         let answer = self.cache().get(question.key(), now);
@@ -180,7 +182,7 @@ impl Callout {
 
     async fn ask(&self, join: &Join) -> Verdict {
         let question = self.question(join);
-        // It may be known by now.
+        // The answer may be in the cache by now.
         if let Some(verdict) = self.known(join, &question) {
             return verdict;
         }
@@ -209,7 +211,7 @@ impl Callout {
                 outage.is_there(Instant::now());
                 return self.fail_open(join);
             }
-            // It is there, but not of any use.
+            // The service can be reached, but its answer is of no use.
             Some(outage) => outage.is_over(),
             None => {}
         }
@@ -229,7 +231,8 @@ impl Callout {
         Ok(Answer::parse(&body)?)
     }
 
-    /// As the service has answered; counted as the one or the other.
+    /// Turns the answer into a verdict, and counts it: as the first of `by` if the peer is let in, as the second if
+    /// not.
     fn verdict(&self, join: &Join, answer: &Answer, by: (Counted, Counted)) -> Verdict {
         self.counts.count(if answer.allow { by.0 } else { by.1 });
         match answer {
@@ -248,7 +251,7 @@ impl Callout {
         Allowed::default().with_guard(guest).into()
     }
 
-    /// Strangers can cause it as often as they like.
+    /// Logs a warning, but not more often than once in [`QUIET`], because strangers can cause such errors at will.
     fn warn(&self, error: &CalloutError) {
         let now = Instant::now();
         let mut last = self
@@ -265,7 +268,7 @@ impl Callout {
     }
 }
 
-/// With its causes, and with nothing in it that begins another line.
+/// Returns the error with its causes, with control characters escaped, so that it stays in one line.
 fn one_line(error: &CalloutError) -> String {
     let told = crate::with_sources(error);
     told.chars()
@@ -326,7 +329,7 @@ mod tests {
         ];
         for error in &outages {
             assert!(callout.failed(&join(), error).is_allowed(), "{error}");
-            // Those who come now are let in at once.
+            // During an outage, joins are let in at once.
             assert!(matches!(callout.judge(&join()), Judgement::Now(_)));
         }
         for error in &others {
@@ -342,7 +345,7 @@ mod tests {
             let mut found = counts.iter().filter(|c| (c.name, c.by) == (name, by));
             found.next().map(|count| count.count)
         };
-        // Each of them, and the one who comes after it.
+        // Two joins for each outage: the one that failed and the one after it.
         assert_eq!(of("allowed", "fail_open"), Some(12));
         assert_eq!(of("refused", "undecided"), Some(7));
         assert_eq!(of("failed_questions", "server_error"), Some(2));

@@ -1,28 +1,29 @@
-//! Decides when files are to be read anew. No IO, no clock.
+//! Decides when files are to be reloaded. No I/O, no clock.
 
 use std::time::{Duration, Instant};
 
-/// How many looks a file that is being written may take. Then it is read as it is.
+/// The number of checks in a row at which the files may differ from those that were read. Then they are read, even if
+/// they are still being written.
 const LOOKS: usize = 3;
-/// How long to wait before files are read again that could not be read, though they have not changed; twice as long each
-/// time, up to the longest.
+/// How long to wait before unchanged files that could not be read are tried again. The wait doubles each time, from
+/// `FIRST_RETRY` to `LONGEST_RETRY`.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
-/// What is known of some files, each state of which looks like an `S`.
+/// The history of some files. An `S` is a fingerprint of their state.
 #[derive(Debug)]
 pub struct Changes<S> {
-    /// As they were when they were read last.
+    /// The state at which the files were last read.
     read: S,
-    /// As they were at the last look, if that is something else, and how many looks that is so.
+    /// The state at the last check, if it differs from `read`.
     latest: Option<S>,
     looks: usize,
-    /// When to read them again though they have not changed, and how long that was to wait.
+    /// The time at which unchanged files are read again, and the wait before it; `None` if that is of no use.
     retry: Option<(Instant, Duration)>,
 }
 
 impl<S: PartialEq> Changes<S> {
-    /// They are as they were when they were read.
+    /// Starts with files that have just been read.
     pub fn new(read: S) -> Self {
         Self {
             read,
@@ -32,7 +33,7 @@ impl<S: PartialEq> Changes<S> {
         }
     }
 
-    /// Takes a look at them: whether they are to be read now.
+    /// Takes the state of the files at a check, and returns whether they are to be read now.
     pub fn look(&mut self, files: S, now: Instant) -> bool {
         if files == self.read {
             (self.latest, self.looks) = (None, 0);
@@ -44,7 +45,8 @@ impl<S: PartialEq> Changes<S> {
         is_settled
     }
 
-    /// They were read, and were so just before that. If it came to nothing and may pass, they are read again soon.
+    /// Records that the files were read, with their state just before. `may_pass` says that reading failed for a reason
+    /// that may go away; then unchanged files are read again soon.
     pub fn read(&mut self, files: S, may_pass: bool, now: Instant) {
         let before = self.retry.take().filter(|_| files == self.read);
         (self.read, self.latest, self.looks) = (files, None, 0);
@@ -59,10 +61,10 @@ impl<S: PartialEq> Changes<S> {
 mod tests {
     use super::*;
 
-    /// As often as files are looked at.
+    /// The interval at which files are checked.
     const LOOK: Duration = Duration::from_millis(200);
 
-    /// The looks at these states, and which of them have the files read.
+    /// Checks these states one after the other, and returns for each whether the files were read.
     fn looks(changes: &mut Changes<u32>, now: &mut Instant, states: &[u32]) -> Vec<bool> {
         let look = |state: &u32| {
             *now += LOOK;
@@ -81,14 +83,14 @@ mod tests {
         let mut changes = Changes::new(0);
         let mut looks = |states: &[u32]| looks(&mut changes, &mut now, states);
         assert_eq!(looks(&[0, 0, 0]), [false, false, false]);
-        // Replaced at once: read at the second look, 400 ms later at most.
+        // Replaced at once: read at the second check, 400 ms later at most.
         assert_eq!(looks(&[1, 1, 1]), [false, true, false]);
         // Written in place, bit by bit.
         assert_eq!(looks(&[2, 3, 3, 3]), [false, false, true, false]);
-        // Written without end: 600 ms later at most, and again.
+        // Written without end: read 600 ms later at most, and then again.
         let endless = [4, 5, 6, 7, 8, 9];
         assert_eq!(looks(&endless), [false, false, true, false, false, true]);
-        // As it was before.
+        // Back to the state that was read.
         assert_eq!(looks(&[10, 9, 9]), [false, false, false]);
     }
 
@@ -107,7 +109,7 @@ mod tests {
         }
         assert_eq!(tries[..5], [200, 600, 1400, 3000, 6200]);
         assert!(tries.len() < 12, "{tries:?}");
-        // Until it can be read.
+        // Not tried again once it could be read.
         changes.read(1, false, now);
         assert!(!changes.look(1, now + LONGEST_RETRY * 2));
     }

@@ -1,10 +1,10 @@
-//! What is counted of who is let in and who is not, for `/metrics`.
+//! Counters of the joins that are let in and refused, for `/metrics`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use libp2p_websocket_star::rendezvous::AccessCount;
 
-/// The name of a counter, and what it says to people.
+/// The name of a counter, and its description.
 type Name = (&'static str, &'static str);
 
 const ALLOWED: Name = ("allowed", "joins that were let in, by what let them in");
@@ -21,10 +21,10 @@ const RELOADS: Name = (
     "how often the lists could not be read anew",
 );
 
-/// Declares what is counted once: the variants, their counters, and the list of all.
+/// Declares the variants, their counters and the list of all in one place.
 macro_rules! counted {
     ($($(#[$doc:meta])* $variant:ident = $name:ident $by:literal,)*) => {
-        /// What is counted.
+        /// An event that is counted.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Counted {
             $($(#[$doc])* $variant,)*
@@ -40,16 +40,16 @@ counted! {
     AllowedByPeers = ALLOWED "peers",
     AllowedByNetworks = ALLOWED "networks",
     AllowedByToken = ALLOWED "token",
-    /// An answer of the service that was still good.
+    /// A cached answer of the service was still valid.
     AllowedByCache = ALLOWED "cache",
     AllowedByService = ALLOWED "service",
-    /// The service gave no answer, and that is enough.
+    /// The service gave no answer, and the operator has chosen to fail open.
     AllowedByFailOpen = ALLOWED "fail_open",
-    /// Whoever is not denied is let in.
+    /// No allow rule is configured, so everyone is let in who is not on a deny list.
     AllowedByDefault = ALLOWED "default",
     RefusedByPeers = REFUSED "peers",
     RefusedByNetworks = REFUSED "networks",
-    /// No list lets it in, and there is no service.
+    /// No list lets the peer in, and there is no service.
     RefusedUnlisted = REFUSED "unlisted",
     RefusedByCache = REFUSED "cache",
     RefusedByService = REFUSED "service",
@@ -60,16 +60,16 @@ counted! {
     FailedTls = FAILED "tls",
     FailedHttp = FAILED "http",
     FailedTimeout = FAILED "timeout",
-    /// A status of 500 and more.
+    /// A status of 500 or more.
     FailedServer = FAILED "server_error",
-    /// Another one than 200.
+    /// A status below 500 other than 200.
     FailedStatus = FAILED "status",
     FailedTooLong = FAILED "too_long",
     FailedAnswer = FAILED "answer",
     FailedReload = RELOADS "",
 }
 
-/// How often each of them has happened.
+/// The number of times that each event has happened.
 #[derive(Debug)]
 pub struct Counts([AtomicU64; Counted::ALL.len()]);
 
@@ -86,7 +86,7 @@ impl Counts {
         }
     }
 
-    /// All of them, those that never happened included.
+    /// Returns all counters, including those at zero.
     pub fn all(&self) -> Vec<AccessCount> {
         let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
         let all = Counted::ALL.into_iter().zip(counts);

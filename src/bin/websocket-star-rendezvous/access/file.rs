@@ -1,4 +1,4 @@
-//! Files with one thing a line.
+//! Files with one entry a line.
 
 use std::{
     fs::File,
@@ -6,13 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The largest file that is read: more than a million peer ids.
+/// The largest file that is read, in bytes: more than a million peer ids.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
-/// What some editors put before the first line.
+/// The mark that some editors write before the first line.
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 const COMMENT: char = '#';
 
-/// Why a file cannot be used.
+/// The reason why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     #[error("cannot read {path}: {source}")]
@@ -21,7 +21,7 @@ pub enum FileError {
     NotAFile(PathBuf),
     #[error("cannot read {0}: it has more than 64 MiB")]
     TooLarge(PathBuf),
-    /// What is in the line is not told: it may be a secret.
+    /// The message leaves out the content of the line, which may be a secret.
     #[error("{path}, line {line}: {problem}")]
     Line {
         path: PathBuf,
@@ -31,7 +31,7 @@ pub enum FileError {
 }
 
 impl FileError {
-    /// Whether the same file may be read a moment later.
+    /// Returns whether the error may go away while the file stays the same.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Read { .. } | Self::NotAFile(_) => true,
@@ -40,17 +40,17 @@ impl FileError {
     }
 }
 
-/// How comments are written.
+/// The way in which comments are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comments {
-    /// Behind `#`, wherever it is.
+    /// From `#` to the end of the line, anywhere in it.
     Anywhere,
-    /// In lines of their own, which begin with `#`.
+    /// Only whole lines, which begin with `#`.
     WholeLines,
 }
 
 impl Comments {
-    /// What is left of a line, without the space around it.
+    /// Returns the line without its comment and without the space around it.
     fn strip(self, line: &str) -> &str {
         let line = line.trim();
         match self {
@@ -61,10 +61,10 @@ impl Comments {
     }
 }
 
-/// Reads what is in the lines of a file; empty ones are passed over.
+/// Reads the entries of a file; empty lines are ignored.
 ///
 /// # Errors
-/// If the file cannot be read, and with the number of the first line that `parse` finds a problem in.
+/// If the file cannot be read, or `parse` rejects a line; then the error has the number of the first such line.
 pub fn read<C: FromIterator<T>, T>(
     path: &Path,
     comments: Comments,
@@ -91,7 +91,7 @@ pub fn read<C: FromIterator<T>, T>(
     parsed.collect()
 }
 
-/// Opens what is there, and does not wait for it: a pipe would have it wait for ever.
+/// Opens the file without blocking: opening a pipe would otherwise wait for ever.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     #[cfg(unix)]

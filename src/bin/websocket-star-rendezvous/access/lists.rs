@@ -1,4 +1,4 @@
-//! Who is listed: as what an operator's files say it.
+//! The access lists, as the operator's files give them.
 
 use std::{
     fmt,
@@ -15,7 +15,7 @@ use super::{
     tokens::Tokens,
 };
 
-/// Where the lists are.
+/// The paths of the list files.
 #[derive(Debug, Clone, Default)]
 pub struct ListFiles {
     pub allow_peers: Option<PathBuf>,
@@ -37,10 +37,10 @@ impl ListFiles {
         files.into_iter().flatten().map(PathBuf::as_path)
     }
 
-    /// Reads them all.
+    /// Reads all the files.
     ///
     /// # Errors
-    /// If one of them cannot be read, or has a line in it that makes no sense.
+    /// If a file cannot be read or has an invalid line.
     pub fn load(&self) -> Result<Lists, FileError> {
         let peers = |path: &Path| read(path, Comments::Anywhere, peers::parse);
         let networks = |path: &Path| read(path, Comments::Anywhere, network);
@@ -72,7 +72,7 @@ fn network(text: &str) -> Result<Network, &'static str> {
     let addr: IpAddr = addr.trim().parse().map_err(|_| not_one)?;
     match [addr, addr.to_canonical()].contains(&network.first()) {
         true => Ok(network),
-        // Such as 10.1.2.3/8, where 10.1.2.3/32 may be meant.
+        // For example 10.1.2.3/8, where 10.1.2.3/32 may be meant.
         false => {
             Err("this address is not the first of its network: is the network to be so large?")
         }
@@ -84,7 +84,7 @@ pub fn token(text: &str) -> Result<Token, &'static str> {
     text.parse().map_err(|_| not_one)
 }
 
-/// A kind of list that lets somebody in.
+/// A kind of list that lets peers in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AllowList {
     Peers,
@@ -92,7 +92,7 @@ pub enum AllowList {
     Tokens,
 }
 
-/// A kind of list that keeps somebody out.
+/// A kind of list that keeps peers out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DenyList {
     Peers,
@@ -100,7 +100,7 @@ pub enum DenyList {
 }
 
 impl DenyList {
-    /// What is told to whom such a list keeps out.
+    /// Returns the reason that a peer on such a list is given.
     pub fn denies(self) -> &'static str {
         match self {
             Self::Peers => "your peer id is on the deny list",
@@ -109,18 +109,18 @@ impl DenyList {
     }
 }
 
-/// What the lists say about a join.
+/// The result of looking up a join in the lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opinion {
-    /// It is on one that lets it in.
+    /// The join is on a list that lets it in.
     Yes(AllowList),
-    /// It is on one that keeps it out.
+    /// The join is on a list that keeps it out.
     No(DenyList),
-    /// It is on none, in these words.
+    /// The join is on no list; the text is the reason to give if it is refused.
     Unlisted(&'static str),
 }
 
-/// Those who are let in, where there is such a list, and those who are kept out.
+/// The lists of those who are let in, each `None` if it is not configured, and of those who are kept out.
 #[derive(Default)]
 pub struct Lists {
     allow_peers: Option<Peers>,
@@ -154,18 +154,18 @@ impl Lists {
         }
     }
 
-    /// Whether there are tokens that let somebody in.
+    /// Returns whether there is a list of tokens.
     pub fn take_tokens(&self) -> bool {
         self.tokens.is_some()
     }
 
-    /// Whether they keep nobody out but those who are on a deny list.
+    /// Returns whether everyone is let in who is not on a deny list.
     pub fn are_open(&self) -> bool {
         self.allow_peers.is_none() && self.allow_networks.is_none() && self.tokens.is_none()
     }
 }
 
-/// How long they are: themselves they would fill pages, and tokens are nobody's business.
+/// Shows only the lengths of the lists: their contents would fill pages, and tokens are secret.
 impl fmt::Debug for Lists {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lists")
@@ -240,7 +240,7 @@ mod tests {
         assert!(is_unlisted(lists.opinion(&join(stranger))));
         let wrong = join(stranger).with_token(token("secreT"));
         assert!(is_unlisted(lists.opinion(&wrong)));
-        // Whoever is known needs no token.
+        // A peer on the list needs no valid token.
         let wrong = join(known).with_token(token("secreT"));
         assert_eq!(lists.opinion(&wrong), YES);
     }
@@ -273,7 +273,7 @@ mod tests {
                 deny_peers: peers(&[listed]),
                 ..Lists::default()
             };
-            // A proved one has the newer id, whichever it goes by.
+            // A peer that has proved its key has the newer id, whichever one it uses in its address.
             assert!(is_no(deny.opinion(&join(id))), "{listed}");
             let allow = Lists {
                 allow_peers: Some(peers(&[listed])),

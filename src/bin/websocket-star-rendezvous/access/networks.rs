@@ -1,10 +1,10 @@
-//! Many networks, among which an address is found in a few steps.
+//! A set of networks in which an address is found in logarithmic time.
 
 use std::net::IpAddr;
 
 use libp2p_websocket_star::rendezvous::Network;
 
-/// The first and the last address of each network that lies within no other one, in order.
+/// The first and the last address of each network that lies within no other one, in ascending order.
 #[derive(Debug, Default)]
 pub struct Networks(Vec<(IpAddr, IpAddr)>);
 
@@ -12,11 +12,11 @@ impl FromIterator<Network> for Networks {
     fn from_iter<I: IntoIterator<Item = Network>>(networks: I) -> Self {
         let ends = |network: Network| (network.first(), network.last());
         let mut all: Vec<_> = networks.into_iter().map(ends).collect();
-        // Of those that begin together, the largest first.
+        // Among networks that begin at the same address, the largest comes first.
         all.sort_by_key(|(first, last)| (*first, std::cmp::Reverse(*last)));
         let mut outer: Vec<(IpAddr, IpAddr)> = Vec::with_capacity(all.len());
         for (first, last) in all {
-            // Two networks lie within each other or apart.
+            // Two networks are either nested or disjoint.
             if outer.last().is_none_or(|(_, end)| *end < first) {
                 outer.push((first, last));
             }

@@ -1,26 +1,26 @@
-//! Peers in a list, and their ids as people have them: in base58, or as a CID.
+//! Lists of peers, and the parser for their ids, which people write in base58 or as a CID.
 
 use std::collections::HashSet;
 
 use libp2p_identity::PeerId;
 use libp2p_websocket_star::rendezvous::Join;
 
-/// What a CID of a key begins with: the version, and what it is of.
+/// The first bytes of the CID of a key: the version 1, and the code of libp2p keys.
 const KEY: [u8; 2] = [1, 0x72];
 const BASE32: &[u8] = b"abcdefghijklmnopqrstuvwxyz234567";
 const BASE36: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 const BASE58: &[u8] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
-/// The longest text that is looked at; a CID of a key has some 65 characters.
+/// The longest text that is parsed; the CID of a key has some 65 characters.
 const MAX: usize = 256;
 
-/// The code of a multihash that is no hash, but the key itself.
+/// The code of a multihash that contains the key itself instead of a hash.
 const IDENTITY: u64 = 0;
 
-/// Peers by their ids.
+/// A set of peers by their ids.
 #[derive(Default)]
 pub struct Peers {
     ids: HashSet<PeerId>,
-    /// Whether a hash of a key is among them: only then it is worth hashing keys.
+    /// Whether the set contains a hash of a key. Only then is it worth hashing the keys of peers.
     has_hashes: bool,
 }
 
@@ -36,7 +36,7 @@ impl FromIterator<PeerId> for Peers {
 }
 
 impl Peers {
-    /// Whether the peer that wants to join is one of them, by whichever of its ids.
+    /// Returns whether the peer that wants to join is in the set, by any of its ids.
     pub fn contain(&self, join: &Join) -> bool {
         if self.ids.is_empty() {
             return false;
@@ -52,10 +52,10 @@ impl Peers {
     }
 }
 
-/// Reads a peer id.
+/// Parses a peer id.
 ///
 /// # Errors
-/// What is wrong with it.
+/// If the text is not a peer id; the error describes what is expected.
 pub fn parse(text: &str) -> Result<PeerId, &'static str> {
     const NOT_ONE: &str = "this is not a peer id, such as 12D3KooW…, 16Uiu2HA…, Qm… or bafz…";
     if text.len() > MAX {
@@ -65,7 +65,7 @@ pub fn parse(text: &str) -> Result<PeerId, &'static str> {
     written.or_else(|| of_cid(text)).ok_or(NOT_ONE)
 }
 
-/// The peer of a CID of version 1.
+/// Parses a CID of version 1.
 fn of_cid(text: &str) -> Option<PeerId> {
     let (base, digits) = text.split_at_checked(1)?;
     let bytes = match base {
@@ -80,7 +80,7 @@ fn of_cid(text: &str) -> Option<PeerId> {
     PeerId::from_bytes(bytes?.strip_prefix(&KEY)?).ok()
 }
 
-/// Base 32: five bits a digit, from the left (RFC 4648, section 6, without padding).
+/// Decodes base 32: five bits a digit, from the left (RFC 4648, section 6, without padding).
 fn bits(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let (mut held, mut count) = (0_u32, 0);
@@ -93,13 +93,13 @@ fn bits(text: &str) -> Option<Vec<u8>> {
             held &= (1 << count) - 1;
         }
     }
-    // Less than a digit is left, and nothing is in it.
+    // Fewer bits than a digit has are left over, and all of them are zero.
     (count < 5 && held == 0).then_some(bytes)
 }
 
-/// One large number, whose leading zeros are bytes of their own.
+/// Decodes one large number. Each leading zero digit is a zero byte.
 fn number(text: &str, alphabet: &[u8]) -> Option<Vec<u8>> {
-    // The last byte first.
+    // The least significant byte comes first.
     let mut bytes: Vec<u8> = Vec::new();
     for digit in text.bytes() {
         let mut carry = value(digit, alphabet)?;
@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    /// From the specification of peer ids.
+    /// The ids are from the specification of peer ids.
     #[test]
     fn an_id_is_the_same_in_base58_and_as_a_cid() {
         for (base58, cid) in [

@@ -1,4 +1,4 @@
-//! What is decided about a join, from the lists and from the service that is asked.
+//! The decision about a join, from the lists and from the access service.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -14,7 +14,8 @@ use super::{
     rules::Rules,
 };
 
-/// When somebody may come again whom no list lets in: it may have been read while it was being written.
+/// How long a peer that no list lets in is told to wait before it tries again: the list may have been read while it was
+/// being written.
 const AGAIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -38,22 +39,22 @@ impl Policy {
         rules.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has these lists decide from now on.
+    /// Uses these lists from now on.
     pub fn replace(&self, rules: Rules) {
         let rules = Arc::new(rules);
         let mut current = self.rules.write().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *current, rules);
         drop(current);
-        // They may be long.
+        // The old lists may be long, so they are dropped without the lock.
         drop(old);
     }
 
-    /// New lists could not be used.
+    /// Counts a reload that failed.
     pub fn count_failed_reload(&self) {
         self.counts.count(Counted::FailedReload);
     }
 
-    /// Has the service asked anew about everybody who joins from now on.
+    /// Clears the cached answers, so that the service is asked again about every join from now on.
     pub fn forget_answers(&self) {
         if let Some(callout) = &self.callout {
             callout.forget();
@@ -84,8 +85,8 @@ impl Access for Policy {
         match (rules.opinion(join), &self.callout) {
             (Opinion::Yes(_), _) => true,
             (Opinion::No(_), _) => false,
-            // It is asked when a peer joins. One that a list has let in, and that is not on it any more, may come back and
-            // have it asked.
+            // The service is asked only when a peer joins. A peer that a list had let in, and that is no longer on it,
+            // is disconnected; it may join again, and then the service is asked.
             (Opinion::Unlisted(_), Some(callout)) => callout.has_let_in(join),
             (Opinion::Unlisted(_), None) => rules.are_open_for(join),
         }

@@ -1,4 +1,4 @@
-//! Which lists hold for whom: some for everybody, and those of a tenant for its peers as well.
+//! The lists for everyone, and the lists of tenants, which apply to the peers of a tenant in addition.
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
@@ -9,11 +9,11 @@ use super::{
     lists::{ListFiles, Lists, Opinion},
 };
 
-/// Where the lists are.
+/// The paths of the list files.
 #[derive(Debug, Clone, Default)]
 pub struct RuleFiles {
     pub all: ListFiles,
-    /// By the names of tenants; for each of them, if there are several.
+    /// The files of each tenant, by the tenant's name; empty if there are no tenants.
     pub tenants: BTreeMap<String, ListFiles>,
 }
 
@@ -23,15 +23,15 @@ impl RuleFiles {
         self.all.paths().chain(tenants.flat_map(ListFiles::paths))
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no files.
     pub fn are_none(&self) -> bool {
         self.paths().next().is_none()
     }
 
-    /// Reads them all.
+    /// Reads all the files.
     ///
     /// # Errors
-    /// If one of them cannot be read, or has a line in it that makes no sense.
+    /// If a file cannot be read or has an invalid line.
     pub fn load(&self) -> Result<Rules, FileError> {
         let tenants = self.tenants.iter();
         let tenants = tenants.map(|(name, files)| Ok((name.clone(), files.load()?)));
@@ -42,7 +42,7 @@ impl RuleFiles {
     }
 }
 
-/// The lists for everybody, and those of tenants.
+/// The lists for everyone, and those of tenants.
 #[derive(Default)]
 pub struct Rules {
     all: Lists,
@@ -57,7 +57,7 @@ impl Rules {
         self.tenants.get(join.tenant().unwrap_or(Tenant::DEFAULT))
     }
 
-    /// What they say about a join. Whoever is on a deny list stays out; otherwise one allow list is enough.
+    /// Returns the result for a join. A deny list always wins; otherwise one allow list is enough.
     pub fn opinion(&self, join: &Join) -> Opinion {
         let for_all = self.all.opinion(join);
         let Some(lists) = self.of_tenant(join) else {
@@ -69,7 +69,7 @@ impl Rules {
             (_, Opinion::No(_)) => own,
             (Opinion::Yes(_), _) => for_all,
             (_, Opinion::Yes(_)) => own,
-            // Where a token would let it in, it is told so.
+            // If there is a list of tokens for everyone, the reason says that a token would help.
             (Opinion::Unlisted(_), Opinion::Unlisted(_)) => match self.all.take_tokens() {
                 true => for_all,
                 false => own,
@@ -77,7 +77,7 @@ impl Rules {
         }
     }
 
-    /// The tenants into which everybody is let who is not denied, if they are not all.
+    /// Returns the tenants that let in everyone who is not denied; empty if all tenants do.
     pub fn open_tenants(&self) -> Vec<&str> {
         let is_open = |lists: &Lists| self.all.are_open() && lists.are_open();
         let open = self.tenants.iter().filter(|(_, lists)| is_open(lists));
@@ -88,7 +88,7 @@ impl Rules {
         }
     }
 
-    /// Whether they keep nobody out of where a join is for, but those who are on a deny list.
+    /// Returns whether the tenant of this join lets in everyone who is not on a deny list.
     pub fn are_open_for(&self, join: &Join) -> bool {
         self.all.are_open() && self.of_tenant(join).is_none_or(Lists::are_open)
     }
@@ -112,7 +112,7 @@ mod tests {
         *,
     };
 
-    /// A folder with lists in it.
+    /// A folder with list files.
     struct Folder(tempfile::TempDir);
 
     impl Folder {
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(opinion(&rules, Some("blue"), None), unlisted);
         assert_eq!(rules.open_tenants(), ["default", "red"]);
         assert!(!rules.are_open_for(&join(Some("blue"), None)));
-        // The lists of blue are none of red's business, and those of nobody are nobody else's.
+        // The lists of blue do not apply to red, and those of the default tenant apply to no other tenant.
         let unlisted = Opinion::Unlisted("you are on no allow list");
         assert_eq!(opinion(&rules, Some("red"), Some("azure")), unlisted);
         assert!(rules.are_open_for(&join(Some("red"), None)));

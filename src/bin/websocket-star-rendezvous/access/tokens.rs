@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use libp2p_websocket_star::rendezvous::Token;
 use sha2::{Digest as _, Sha256};
 
-/// To look for a hash takes as long for a token that is nearly right as for any other: a hash tells nothing of what is
-/// like what was hashed.
+/// The hashes of the tokens. A lookup takes as long for a nearly correct token as for any other, because similar tokens
+/// do not have similar hashes. So its duration reveals nothing.
 #[derive(Debug, Default)]
 pub struct Tokens(HashSet<[u8; 32]>);
 

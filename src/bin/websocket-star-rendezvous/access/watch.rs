@@ -1,4 +1,4 @@
-//! Reads the lists: at the start, on SIGHUP, and when they have changed.
+//! Reads the access lists: at the start, on SIGHUP, and when they have changed.
 
 use std::{
     convert::Infallible,
@@ -20,10 +20,11 @@ use super::{
     rules::{RuleFiles, Rules},
 };
 
-/// How often it is looked whether the files have changed: whoever is taken off a list is cut off within a second.
+/// The interval at which the files are checked for changes. It is short, so that a peer taken off a list is
+/// disconnected within a second.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Why nobody can be kept out as the operator wants it.
+/// The reason why access control cannot work as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     #[error(transparent)]
@@ -32,7 +33,7 @@ pub enum AccessError {
     Callout(#[from] RootsError),
 }
 
-/// Tells one state of a file from another.
+/// Identifies one state of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Fingerprint {
     modified: Option<SystemTime>,
@@ -41,7 +42,7 @@ struct Fingerprint {
     inode: Inode,
 }
 
-/// Which file it is, and when that was touched last. Nobody can set this time.
+/// The identity of the file, and the time of its last status change. Programs cannot set this time.
 #[cfg(unix)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Inode {
@@ -51,7 +52,7 @@ struct Inode {
 }
 
 impl Fingerprint {
-    /// Links are followed.
+    /// Returns the fingerprint of a file; `None` if it cannot be looked up. Symbolic links are followed.
     fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         Some(Self {
@@ -77,13 +78,13 @@ impl Inode {
 
 type Fingerprints = Vec<Option<Fingerprint>>;
 
-/// Keeps the lists of a server up to date.
+/// Keeps the access lists of a server up to date.
 pub struct AccessWatch {
     files: RuleFiles,
-    /// If anybody is to be kept out at all.
+    /// The access policy; `None` if everyone is let in.
     policy: Option<Arc<Policy>>,
     changes: Changes<Fingerprints>,
-    /// The last error, so that it is told once.
+    /// The last error, so that each error is logged only once.
     told: Option<String>,
 }
 
@@ -91,12 +92,12 @@ impl AccessWatch {
     /// Reads the lists for the first time.
     ///
     /// # Errors
-    /// If one of them cannot be used, or the service cannot be asked.
+    /// If a list cannot be used, or the service cannot be asked.
     pub fn new(files: RuleFiles, callout: Option<&CalloutSettings>) -> Result<Self, AccessError> {
         let counts = Arc::<Counts>::default();
         let callout = callout.map(|settings| Callout::new(settings, counts.clone()));
         let callout = callout.transpose()?;
-        // Before they are read, so that no change is missed.
+        // The fingerprints are taken before the files are read, so that no change is missed.
         let seen = fingerprints(&files);
         let policy = match files.are_none() && callout.is_none() {
             true => None,
@@ -117,7 +118,7 @@ impl AccessWatch {
         })
     }
 
-    /// Has a server keep to the lists.
+    /// Adds the access policy to the configuration of a server.
     pub fn apply(&self, config: Config) -> Config {
         match &self.policy {
             Some(policy) => config.with_access(policy.clone()),
@@ -125,8 +126,8 @@ impl AccessWatch {
         }
     }
 
-    /// Reads the lists whenever they have changed, and whenever that is `asked` for. Files are only touched where waiting for
-    /// them holds up nobody.
+    /// Reloads the lists whenever they change, and whenever `asked` is notified. Files are accessed only on blocking
+    /// threads, where they hold up no other task.
     pub async fn run(&mut self, server: &Server, asked: &Notify) -> Infallible {
         let Some(policy) = self.policy.clone() else {
             return std::future::pending().await;
@@ -145,7 +146,7 @@ impl AccessWatch {
         }
     }
 
-    /// Waits a little, and looks whether the files are to be read.
+    /// Waits for one interval, and returns whether the files are to be read.
     async fn is_due(&mut self) -> bool {
         if self.files.are_none() {
             return std::future::pending().await;
@@ -156,7 +157,7 @@ impl AccessWatch {
         looked.is_ok_and(|files| self.changes.look(files, Instant::now()))
     }
 
-    /// Reads the lists, and has the server cut off who is not allowed any more. If one of them is no good, all stay as
+    /// Reloads the lists, and disconnects the peers that are no longer allowed. If one list cannot be used, all stay as
     /// they were.
     async fn reload(&mut self, policy: &Policy, server: &Server) {
         if self.files.are_none() {
@@ -195,7 +196,8 @@ impl AccessWatch {
     }
 }
 
-/// A list for one tenant keeps nobody out of another.
+/// Warns of tenants that everyone may join although other tenants have lists: a list for one tenant does not protect
+/// another.
 fn warn_of_open_tenants(rules: &Rules) {
     let tenants = rules.open_tenants();
     if !tenants.is_empty() {
@@ -232,7 +234,7 @@ mod tests {
         let mut file = File::options().write(true).open(&path).expect("there");
         let modified = file.metadata().and_then(|data| data.modified());
         let set_back = fs::FileTimes::new().set_modified(modified.expect("a time"));
-        // The system's clock goes in steps.
+        // The file times of the system advance in steps.
         let began = Instant::now();
         while state() == before {
             file.seek(SeekFrom::Start(0)).expect("a file");

@@ -1,4 +1,4 @@
-//! The flags for who may use the rendezvous.
+//! The flags for access control.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,56 +13,58 @@ use crate::{
     arguments::ArgumentError,
 };
 
-/// How many times as long as the service may take a join may wait in all: it may have to wait for its turn.
+/// The longest time that a join may wait for its verdict, in multiples of the timeout for the service: a join may first
+/// have to wait for its turn.
 const TURNS: u32 = 2;
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Who may use it")]
+#[command(next_help_heading = "Access control")]
 pub(super) struct AccessArguments {
-    /// Let in the peers in this file: one id a line, in base58 or as a CID; # begins a comment. With any of --allow-peers,
-    /// --allow-networks, --token-file and --access-url, only those are let in whom one of them lets in. All five files can be
-    /// given once for everybody and once for each --tenant, such as blue=FILE; those hold for its peers as well
+    /// Let in the peers in this file: one id a line, in base58 or as a CID; # begins a comment. With any of
+    /// --allow-peers, --allow-networks, --token-file and --access-url, a peer needs one of them to let it in. Each of
+    /// the five files can be given once for everyone and once for each --tenant, such as blue=FILE; both then apply to
+    /// the tenant's peers
     #[arg(long, value_name = "[TENANT=]FILE")]
     allow_peers: Vec<PathBuf>,
-    /// Keep out the peers in this file, whatever else lets them in
+    /// Refuse the peers in this file, even if another rule lets them in
     #[arg(long, value_name = "[TENANT=]FILE")]
     deny_peers: Vec<PathBuf>,
-    /// Let in whoever comes from the networks in this file: one a line, such as 10.0.0.0/8 or 2001:db8::1
+    /// Let in clients from the networks in this file: one a line, such as 10.0.0.0/8 or 2001:db8::1
     #[arg(long, value_name = "[TENANT=]FILE")]
     allow_networks: Vec<PathBuf>,
-    /// Keep out whoever comes from the networks in this file, whatever else lets them in
+    /// Refuse clients from the networks in this file, even if another rule lets them in
     #[arg(long, value_name = "[TENANT=]FILE")]
     deny_networks: Vec<PathBuf>,
-    /// Let in whoever shows one of the tokens in this file: one a line; lines that begin with # are comments
+    /// Let in clients that show one of the tokens in this file: one a line; lines that begin with # are comments
     #[arg(long, value_name = "[TENANT=]FILE")]
     token_file: Vec<PathBuf>,
-    /// Ask this service, http or https, about peers that none of the files lets in; the README says how. Over http to another
-    /// machine it is told no tokens
-    // As it is written: clap repeats what it cannot read, and a password may be in there.
+    /// Ask this service, over http or https, about peers that none of the files lets in; the documentation describes
+    /// its requests and answers. Over http to another machine, tokens are left out of the requests
+    // Kept as text: clap would repeat a value that it cannot parse in its error message, and a password may be in it.
     #[arg(long, value_name = "URL")]
     access_url: Option<String>,
-    /// Who vouches for the certificate of the service, in PEM, instead of the web's authorities
+    /// The root certificates to trust for the service, in PEM, instead of the web's authorities
     #[arg(long, value_name = "FILE", requires = "access_url")]
     access_ca: Option<PathBuf>,
-    /// For an answer of the service; a join waits twice as long at most, for its turn and for the answer
+    /// Time limit for an answer of the service; a join waits at most twice as long, for its turn and for the answer
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "3s")]
     access_timeout: Duration,
-    /// Requests to the service at one time; the other joins wait for their turn, which goes round among addresses
+    /// Requests to the service at one time; other joins wait for their turn, which goes round among client addresses
     #[arg(long, value_name = "N", value_parser = count, default_value = "64")]
     access_in_flight: usize,
-    /// Let everybody in, but those on deny lists, while the service cannot be reached, takes too long, or answers with a
-    /// status of 500 or more. Without it, nobody is
+    /// While the service cannot be reached, takes too long, or answers with a status of 500 or more, let in everyone
+    /// who is not on a deny list. Without this flag, no one is let in then
     #[arg(long, requires = "access_url")]
     access_fail_open: bool,
 }
 
 impl AccessArguments {
-    /// Whether there is a list of peers.
+    /// Returns whether there is a list of peers.
     pub(super) fn has_peers(&self) -> bool {
         !self.allow_peers.is_empty() || !self.deny_peers.is_empty()
     }
 
-    /// The files, where these are the names of the tenants.
+    /// Returns the files, for everyone and for each of the tenants with these names.
     pub(super) fn files(&self, tenants: &[&str]) -> Result<RuleFiles, ArgumentError> {
         type Place = fn(&mut ListFiles) -> &mut Option<PathBuf>;
         let kinds: [(&str, &Vec<PathBuf>, Place); 5] = [
@@ -123,7 +125,8 @@ impl AccessArguments {
     }
 }
 
-/// The tenant that a file is for, if it is for one, and the file. Any other name with an equals sign in it is a file's.
+/// Splits `TENANT=FILE` into the tenant and the file; `None` if the file is for everyone. Any other name that contains
+/// an equals sign is the name of a file.
 fn of_tenant<'a>(path: &'a Path, tenants: &[&str]) -> Option<(&'a str, &'a str)> {
     let (name, path) = path.to_str()?.split_once('=')?;
     let is_tenant = name == Tenant::DEFAULT || tenants.contains(&name);

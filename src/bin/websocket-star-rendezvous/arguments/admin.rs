@@ -7,22 +7,23 @@ use libp2p_websocket_star::rendezvous::Token;
 use crate::access::{AdminSettings, TokenSource};
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Watching")]
+#[command(next_help_heading = "Monitoring")]
 pub(super) struct AdminArguments {
-    /// Answer /admin with the operator's page, for whoever has the token in this file: at least 16 characters, on one line. It
-    /// shows what the server does, and disconnects and bans peers. Use TLS: the token goes over the line [env: ADMIN_TOKEN, which
-    /// has the token itself]
+    /// Serve the operator's page at /admin to anyone with the token in this file: at least 16 characters, on one line.
+    /// The page shows what the server does, and can disconnect and ban peers. Use TLS, because the token is sent over
+    /// the network [env: ADMIN_TOKEN, which has the token itself]
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
-    /// Keep those who are banned there in this file, which the server writes; without it, bans hold until the server ends
+    /// Keep the bans of the operator's page in this file, which the server writes; without it, bans hold until the
+    /// server stops
     #[arg(long, value_name = "FILE")]
     admin_ban_file: Option<PathBuf>,
-    /// From the environment.
+    /// The token from the environment.
     #[arg(skip)]
     pub(super) token: Option<Token>,
 }
 
-/// There is a file for bans, and nobody who could ban.
+/// The error for a ban file without an operator's page, on which alone peers can be banned.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BansAlone;
 

@@ -1,4 +1,4 @@
-//! The flags for several rendezvous as one network.
+//! The flags for a cluster: several rendezvous servers as one network.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -7,57 +7,58 @@ use libp2p_websocket_star::rendezvous::cluster::NodeId;
 use super::{ArgumentError, text_variable, values::duration, variable};
 use crate::cluster::ClusterSettings;
 
-/// Where trunks are waited for if nothing else is said.
+/// The default address to listen on for trunks.
 pub(super) const LISTEN: &str = "0.0.0.0:9443";
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Several rendezvous as one network")]
+#[command(next_help_heading = "Cluster: several servers as one network")]
 pub struct ClusterArguments {
-    /// Be one node of a cluster, with this NATS JetStream as its directory: nats-server 2.11 or newer, such as
+    /// Run as a node of a cluster with this NATS JetStream as its directory: nats-server 2.11 or newer, such as
     /// nats://127.0.0.1:4222 or tls://nats.internal. Several servers of one NATS cluster are separated by commas [env:
     /// CLUSTER]
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     cluster: Vec<String>,
-    /// The name of this node, which no other has: a to z, 0 to 9, and - [env: NODE_ID]
+    /// The name of this node, unique in the cluster: a to z, 0 to 9, and - [env: NODE_ID]
     #[arg(long, value_name = "NAME")]
     node_id: Option<String>,
-    /// The node's certificate for trunks in PEM, with its name as a DNS name in the subjectAltName; it is client and server
-    /// [env: CLUSTER_CERT]
+    /// The certificate of this node for trunks, in PEM, with the --node-id as a DNS name in its subjectAltName. It is
+    /// used as client and as server [env: CLUSTER_CERT]
     #[arg(long, value_name = "FILE")]
     cluster_cert: Option<PathBuf>,
-    /// Its private key in PEM [env: CLUSTER_KEY]
+    /// The private key of that certificate, in PEM [env: CLUSTER_KEY]
     #[arg(long, value_name = "FILE")]
     cluster_key: Option<PathBuf>,
-    /// The certificate of the authority that has signed those of all nodes, and of nobody else [env: CLUSTER_CA]
+    /// The certificate of the authority that signs the certificates of all nodes, and no others [env: CLUSTER_CA]
     #[arg(long, value_name = "FILE")]
     cluster_ca: Option<PathBuf>,
-    /// Where to wait for the trunks of the other nodes [env: CLUSTER_LISTEN] [default: 0.0.0.0:9443]
+    /// The address to listen on for trunks from the other nodes [env: CLUSTER_LISTEN] [default: 0.0.0.0:9443]
     #[arg(long, value_name = "IP:PORT")]
     cluster_listen: Option<String>,
-    /// Where the other nodes reach that: a name or an IP address, and a port. Without it, it is --cluster-listen, which then has to
-    /// be an address of this machine [env: CLUSTER_ADVERTISE]
+    /// The address at which the other nodes reach --cluster-listen: a name or an IP address, and a port. Without it, it
+    /// is --cluster-listen itself, which must then be an address of this machine [env: CLUSTER_ADVERTISE]
     #[arg(long, value_name = "HOST:PORT")]
     cluster_advertise: Option<String>,
-    /// A credentials file (.creds) for NATS [env: CLUSTER_CREDENTIALS]
+    /// The credentials file (.creds) for NATS [env: CLUSTER_CREDENTIALS]
     #[arg(long, value_name = "FILE")]
     cluster_credentials: Option<PathBuf>,
-    /// The certificate in PEM of whoever has signed that of NATS, if the system does not trust it [env: CLUSTER_NATS_CA]
+    /// The certificate, in PEM, of the authority that signed the certificate of NATS, if the system does not trust it
+    /// [env: CLUSTER_NATS_CA]
     #[arg(long, value_name = "FILE")]
     cluster_nats_ca: Option<PathBuf>,
-    /// How long to go on when told to stop: meanwhile /health and new links are answered with 503, so that a load balancer sends
-    /// them to other nodes before those that are open have to go there, too
+    /// How long to go on after a request to stop. Meanwhile /health and new links are answered with 503, so that a load
+    /// balancer sends new clients to other nodes before the open links have to move there
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     cluster_drain: Duration,
-    /// The bucket of keys and values in NATS, which is made if there is none
+    /// The key-value bucket in NATS, created if it does not exist
     #[arg(long, value_name = "NAME", default_value = "websocket-star")]
     cluster_bucket: String,
-    /// On how many servers NATS keeps the bucket, if it is made: 3 outlive the loss of one
+    /// The number of servers on which NATS keeps the bucket, if it is created; 3 survive the loss of one
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
     cluster_replicas: u8,
 }
 
 impl ClusterArguments {
-    /// Fills in from the environment what the command line does not say.
+    /// Takes from the environment what the command line leaves out.
     pub(super) fn with_environment(mut self) -> Result<Self, ArgumentError> {
         let path = |said: Option<PathBuf>, name| said.or_else(|| variable(name).map(PathBuf::from));
         if self.cluster.is_empty()
@@ -78,7 +79,7 @@ impl ClusterArguments {
         Ok(self)
     }
 
-    /// What is said of the cluster, if this is to be a node of one.
+    /// Returns the settings of the cluster; `None` if this server is not to be a node of one.
     pub(super) fn settings(&self) -> Result<Option<ClusterSettings>, ArgumentError> {
         if self.cluster.is_empty() {
             let others = [

@@ -1,4 +1,4 @@
-//! The flags for what one peer, and all together, may use.
+//! The flags for limits: what one peer may use, and what all peers together may use.
 
 use std::time::Duration;
 
@@ -10,111 +10,113 @@ use super::values::{count, duration, positive_duration, rate, size, size_or_none
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct LimitArguments {
-    /// Links in all. When there are so many, those of the addresses that have most give way to others
+    /// Links in total. When all are in use, the addresses that have most of them give way to others
     #[arg(long, value_name = "N", value_parser = count, default_value = "10000")]
     max_links: usize,
     /// Links from one IPv4 address or IPv6 /64; further ones get 429. Behind a proxy, see --trusted-proxy
     #[arg(long, value_name = "N", value_parser = count, default_value = "1000")]
     max_links_per_ip: usize,
-    /// Connections from one IPv4 address or IPv6 /64 per second; further ones are reset
+    /// Connections per second from one IPv4 address or IPv6 /64; further ones are reset
     #[arg(long, value_name = "N", value_parser = rate, default_value = "25")]
     connection_rate: u32,
-    /// Connections from there at once after a rest
+    /// Burst for --connection-rate: connections at once after a rest
     #[arg(long, value_name = "N", value_parser = rate, default_value = "1200")]
     connection_burst: u32,
     /// Addresses that one link may join
     #[arg(long, value_name = "N", value_parser = count, default_value = "16")]
     max_joins: usize,
-    /// Joins of a link per second; further ones are refused
+    /// Joins of one link per second; further ones are refused
     #[arg(long, value_name = "N", value_parser = rate, default_value = "4")]
     join_rate: u32,
-    /// Joins of a link at once after a rest
+    /// Burst for --join-rate: joins at once after a rest
     #[arg(long, value_name = "N", value_parser = rate, default_value = "64")]
     join_burst: u32,
     /// Joins per second of all links from one IPv4 address or IPv6 /64
     #[arg(long, value_name = "N", value_parser = rate, default_value = "100")]
     origin_join_rate: u32,
-    /// Joins of those at once after a rest
+    /// Burst for --origin-join-rate: joins at once after a rest
     #[arg(long, value_name = "N", value_parser = rate, default_value = "2000")]
     origin_join_burst: u32,
-    /// Dials from a link, and as many to it, that wait for their answer
+    /// Dials from one link, and as many to it, that wait for their answer
     #[arg(long, value_name = "N", value_parser = count, default_value = "256")]
     max_pending_dials: usize,
-    /// Dials from a link, and as many to it, with an open stream
+    /// Dials from one link, and as many to it, that have an open stream
     #[arg(long, value_name = "N", value_parser = count, default_value = "4096")]
     max_open_dials: usize,
-    /// Dials of a link per second, failed ones included
+    /// Dials of one link per second, failed ones included
     #[arg(long, value_name = "N", value_parser = rate, default_value = "100")]
     dial_rate: u32,
-    /// Dials of a link at once after a rest
+    /// Burst for --dial-rate: dials at once after a rest
     #[arg(long, value_name = "N", value_parser = rate, default_value = "1000")]
     dial_burst: u32,
     /// Dials per second of all links from one IPv4 address or IPv6 /64
     #[arg(long, value_name = "N", value_parser = rate, default_value = "1000")]
     origin_dial_rate: u32,
-    /// Dials of those at once after a rest
+    /// Burst for --origin-dial-rate: dials at once after a rest
     #[arg(long, value_name = "N", value_parser = rate, default_value = "10000")]
     origin_dial_burst: u32,
-    /// Refused requests per second of all links from one IPv4 address or IPv6 /64; beyond that, a link that is refused
-    /// is not read until its address has rested, 5s at most
+    /// Refused requests per second of all links from one IPv4 address or IPv6 /64; beyond that, the server does not
+    /// read a refused link until its address has rested, 5s at most
     #[arg(long, value_name = "N", value_parser = rate, default_value = "100")]
     refusal_rate: u32,
-    /// Refused requests of those at once after a rest
+    /// Burst for --refusal-rate: refused requests at once after a rest
     #[arg(long, value_name = "N", value_parser = rate, default_value = "1000")]
     refusal_burst: u32,
     /// A WebSocket message must be shorter than this
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1000000")]
     max_message: usize,
-    /// What may wait for one link until its senders have to wait
+    /// Data queued for one link, beyond which its senders have to wait
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1MiB")]
     max_queue: usize,
-    /// What all links together may hold of unfinished messages, of what waits for them, and of open dials; beyond that, those
-    /// of the addresses that hold most are closed
+    /// Memory of all links together for unfinished messages, queues and open dials; beyond that, links of the addresses
+    /// that hold most are closed
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
     max_memory: usize,
-    /// What all announcements together may take per second, with up to 5,000 links
+    /// Data per second of all announcements together, with up to 5,000 links
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16MiB")]
     announce_rate: usize,
-    /// What a link must take per second, on the average over the stall timeout, while others wait for it;
-    /// otherwise it is closed. 0 lets it be as slow as it likes
+    /// Data per second that a link must accept, on average over --stall-timeout, while others wait for it; a slower
+    /// link is closed. 0 for no minimum
     #[arg(long, value_name = "SIZE", value_parser = size_or_none, default_value = "2KiB")]
     min_drain_rate: usize,
-    /// For a header of the PROXY protocol, for a TLS handshake, for an HTTP request, and for its answer to be taken
+    /// Time limit for a PROXY protocol header, for a TLS handshake, for an HTTP request, and for the client to accept
+    /// its answer
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "10s")]
     handshake_timeout: Duration,
-    /// How old a connection may become that is no link
+    /// Maximum age of a connection that is not a link
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "60s")]
     max_http_age: Duration,
     /// HTTP requests on one connection
     #[arg(long, value_name = "N", value_parser = count, default_value = "100")]
     max_http_requests: usize,
-    /// HTTP requests of one IPv4 address or IPv6 /64 per second, on all its connections; further ones get 429
+    /// HTTP requests per second from one IPv4 address or IPv6 /64, on all its connections; further ones get 429
     #[arg(long, value_name = "N", value_parser = rate, default_value = "50")]
     http_rate: u32,
-    /// HTTP requests of those at once after a rest
+    /// Burst for --http-rate: HTTP requests at once after a rest
     #[arg(long, value_name = "N", value_parser = rate, default_value = "2400")]
     http_burst: u32,
-    /// From the start of a link to its first join
+    /// Time limit from the start of a link to its first join
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "30s")]
     join_timeout: Duration,
-    /// For the answer of a dialled peer
+    /// Time limit for the answer of a dialled peer
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "30s")]
     dial_timeout: Duration,
-    /// A link that takes none of what is queued for it for so long is closed
+    /// Close a link that accepts none of its queued data for this long
     #[arg(long, value_name = "TIME", value_parser = positive_duration, default_value = "60s")]
     stall_timeout: Duration,
-    /// How long a receiver that takes too little may hold up the other dials of who sends to it; then their dial is reset
+    /// How long a receiver that is too slow may hold up the other dials of a link that sends to it; then its dial is
+    /// reset
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     hold_timeout: Duration,
-    /// What a receiver must take per second, whoever sends it, to hold up a sender for longer. 0 lets it be as slow as it
-    /// likes, as long as it takes anything
+    /// Data per second that a receiver must accept, from all senders together, to hold up a sender for longer than
+    /// --hold-timeout. With 0, any amount is enough
     #[arg(long, value_name = "SIZE", value_parser = size_or_none, default_value = "128KiB")]
     hold_rate: usize,
-    /// To hand over what is queued when the server stops
+    /// Time limit for the delivery of queued data when the server stops
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     shutdown_timeout: Duration,
-    /// How old a link may become, less up to a tenth of that; then it is closed in order, and peers come back at once. Without
-    /// it, as old as it likes
+    /// Maximum age of a link, less up to a tenth; then the link is closed in order, and peers come back at once.
+    /// Without it, there is no maximum
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     max_link_age: Option<Duration>,
 }
@@ -168,7 +170,7 @@ mod tests {
         LimitArguments::augment_args(Command::new("limits"))
     }
 
-    /// The settings that these arguments come to, one a line.
+    /// Returns the settings that result from these arguments, one a line.
     fn settings(arguments: &[&str]) -> BTreeSet<String> {
         let arguments = [&["limits"], arguments].concat();
         let matches = command().try_get_matches_from(arguments).expect("valid");
@@ -176,7 +178,7 @@ mod tests {
         lines(&limits.limits())
     }
 
-    /// One a line; each number of a rate behind the name of its rate.
+    /// Returns the settings, one a line; each number of a rate has the name of the rate before it.
     fn lines(limits: &Limits) -> BTreeSet<String> {
         let text = format!("{limits:#?}");
         let mut of = "";
@@ -201,7 +203,7 @@ mod tests {
         let command = command();
         for argument in command.get_arguments() {
             let flag = format!("--{}", argument.get_long().expect("a flag"));
-            // Not a default of any.
+            // No limit has the default 7.
             let with_flag = settings(&[&flag, "7"]);
             let difference: Vec<_> = unchanged.difference(&with_flag).collect();
             assert_eq!(difference.len(), 1, "{flag}: {difference:?}");

@@ -1,4 +1,4 @@
-//! The flags for how much may be sent.
+//! The flags for quotas: how much peers may send.
 
 use libp2p_websocket_star::rendezvous::{Config, Quota};
 
@@ -7,24 +7,25 @@ use super::values::size;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Quotas")]
 pub(super) struct QuotaArguments {
-    /// Bytes a second that one peer may send to others, such as 1MiB. What exceeds it comes later
+    /// Bytes per second that one peer may send to others, such as 1MiB. Excess bytes are delayed
     #[arg(long, value_name = "BYTES", value_parser = size)]
     peer_rate: Option<usize>,
-    /// Bytes that one peer may send in a day, from midnight in UTC. Then its streams end, and dials from it and to it are
-    /// refused
+    /// Bytes per day that one peer may send, from midnight in UTC. After that, its streams end, and dials from it and
+    /// to it are refused
     #[arg(long, value_name = "BYTES", value_parser = size)]
     peer_daily: Option<usize>,
-    /// Bytes a second that all peers at one IPv4 address or IPv6 /64 may send, times its --origin-weight. They share it
-    /// evenly
+    /// Bytes per second that all peers at one IPv4 address or IPv6 /64 may send, times its --origin-weight. The peers
+    /// share it evenly
     #[arg(long, value_name = "BYTES", value_parser = size)]
     origin_rate: Option<usize>,
-    /// Bytes that those may send in a day, times its --origin-weight
+    /// Bytes per day that all peers at one IPv4 address or IPv6 /64 may send, times its --origin-weight
     #[arg(long, value_name = "BYTES", value_parser = size)]
     origin_daily: Option<usize>,
-    /// Bytes a second that all peers of each --tenant may send, or all there are. Addresses share it by their --origin-weight
+    /// Bytes per second that all peers of one --tenant may send, or all peers if there are no tenants. Addresses share
+    /// it by their --origin-weight
     #[arg(long, value_name = "BYTES", value_parser = size)]
     tenant_rate: Option<usize>,
-    /// Bytes that those may send in a day
+    /// Bytes per day that all peers of one --tenant may send, or all peers if there are no tenants
     #[arg(long, value_name = "BYTES", value_parser = size)]
     tenant_daily: Option<usize>,
 }

@@ -1,18 +1,20 @@
-//! The flags for several networks on one server.
+//! The flags for tenants: several networks on one server.
 
 use libp2p_websocket_star::rendezvous::{Config, Network, Tenant, TenantError};
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Several networks")]
+#[command(next_help_heading = "Tenants: several networks on one server")]
 pub struct TenantArguments {
-    /// A network of its own for those who ask for one of these hosts; may be repeated. All others belong to the tenant
-    /// `default`. A host separates, it does not authorise: who may join is another question
+    /// Run a separate network for clients that ask for one of these hosts; may be repeated. All other clients belong to
+    /// the tenant `default`. A host separates networks, it does not authorise: to restrict who may join, use the flags
+    /// for access control
     #[arg(long, value_name = "NAME=HOST[,HOST…]")]
     tenant: Vec<Tenant>,
-    /// Answer 421 to links for a host of no --tenant
+    /// Answer 421 to links for a host that no --tenant has
     #[arg(long, requires = "tenant")]
     known_hosts_only: bool,
-    /// From where /metrics shows all tenants, at a host of none of them: IP addresses and networks, separated by commas
+    /// The clients to which /metrics shows all tenants, at a host that no tenant has: IP addresses and networks,
+    /// separated by commas
     #[arg(
         long,
         value_name = "IP",
@@ -24,12 +26,12 @@ pub struct TenantArguments {
 }
 
 impl TenantArguments {
-    /// The names of the tenants, but for the default one.
+    /// Returns the names of the tenants, except for the default one.
     pub fn names(&self) -> Vec<&str> {
         self.tenant.iter().map(Tenant::name).collect()
     }
 
-    /// Whether there is no default one.
+    /// Returns whether only the hosts of tenants are served, so that there is no default tenant.
     pub fn are_known_only(&self) -> bool {
         self.known_hosts_only
     }
@@ -101,7 +103,7 @@ mod tests {
             let error = parse(&flags).expect("valid").access_files().err();
             assert_eq!(error, Some(ArgumentError::ListTwice("--allow-peers")));
         }
-        // Without tenants it is a file's name.
+        // Without tenants, the whole value is the name of a file.
         let files = parse(&["--allow-peers=default=a"])
             .expect("valid")
             .access_files();

@@ -1,10 +1,10 @@
-//! Numbers, sizes and durations, as an operator writes them.
+//! Parsers for the numbers, sizes and durations that an operator writes.
 
 use std::time::Duration;
 
 use libp2p_websocket_star::rendezvous::{Network, NetworkError};
 
-/// Why a number is not one.
+/// The reason why a number, a size or a duration is not valid.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum NumberError {
     #[error("must be a whole number, at least 1")]
@@ -29,7 +29,7 @@ pub(super) fn rate(text: &str) -> Result<u32, NumberError> {
     count(text)?.try_into().map_err(|_| NumberError::Count)
 }
 
-/// Why a text gives no weight to a network.
+/// The reason why a text is not a network with a weight.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum WeightError {
     #[error("must be a network and its weight, such as 10.0.0.0/8=5")]

@@ -1,4 +1,4 @@
-//! What the service is asked, and what it answers.
+//! The questions to the service, and its answers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,22 +7,22 @@ use libp2p_websocket_star::rendezvous::{Join, Token};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// The longest that an answer is good for.
+/// The longest lifetime and the longest retry time of an answer.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// How much is kept of what the service says to a peer that it does not let in, in bytes.
+/// The number of bytes that are kept of the reason for a refusal.
 const MAX_REASON: usize = 200;
 
-/// What there is to know of a join, as JSON.
+/// All that is known about a join, as JSON.
 pub struct Question {
     body: String,
     key: Key,
 }
 
-/// Tells what was asked from what else may be asked; with the token in it nobody can find that out.
+/// Identifies a question: a hash of its text. The text may contain a token, which cannot be found out from the hash.
 pub type Key = [u8; 32];
 
 impl Question {
-    /// About a join; with its token, if nobody can read it on the way.
+    /// Creates the question about a join; with its token, if the connection to the service is private.
     pub fn of(join: &Join, with_token: bool) -> Self {
         let mut json = json!({
             "peer": join.peer().map(PeerId::to_base58),
@@ -53,7 +53,7 @@ impl Question {
     }
 }
 
-/// Why what was answered is no answer.
+/// The reason why a response is not a valid answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
     #[error("the answer is not JSON")]
@@ -67,19 +67,19 @@ pub enum AnswerError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub allow: bool,
-    /// What the peer is told, if it is not let in.
+    /// The reason that the peer is given, if it is not let in.
     pub reason: Arc<str>,
-    /// When it may come again.
+    /// The time after which the peer may try again.
     pub retry_after: Option<Duration>,
-    /// For how long the answer is good.
+    /// The time for which the answer is valid.
     pub ttl: Duration,
 }
 
 impl Answer {
-    /// Reads it. A field that is `null` counts as not there, and those that nobody knows are passed over.
+    /// Parses an answer. A field that is `null` counts as missing, and unknown fields are ignored.
     ///
     /// # Errors
-    /// If it does not say plainly what is to be done.
+    /// If the body is not JSON, `allow` is not a boolean, or another known field has the wrong type.
     pub fn parse(body: &[u8]) -> Result<Self, AnswerError> {
         let json: Value = serde_json::from_slice(body).map_err(|_| AnswerError::Json)?;
         let allow = field(&json, "allow").and_then(Value::as_bool);
@@ -96,12 +96,12 @@ impl Answer {
     }
 }
 
-/// What stands there, unless that is `null`.
+/// Returns the value of a field, unless it is `null`.
 fn field<'a>(json: &'a Value, name: &str) -> Option<&'a Value> {
     json.get(name).filter(|value| !value.is_null())
 }
 
-/// A number of seconds, which need not be whole; a day at most.
+/// Reads a number of seconds, which need not be whole. More than a day counts as a day.
 fn seconds(json: &Value, name: &'static str) -> Result<Option<Duration>, AnswerError> {
     let Some(value) = field(json, name) else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Answers that are still good. No IO, no clock.
+//! A cache of answers that are still valid. No I/O, no clock.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,14 +8,14 @@ use std::{
 
 use super::answer::{Answer, Key};
 
-/// How many answers are kept.
+/// The number of answers that are kept.
 const MOST: usize = 16 * 1024;
-/// How many of them at most are about peers of one IPv4 address or IPv6 /64, and of one /48: so one that makes up peers
-/// without end drives out the answers about others slowly, if at all.
+/// The number of answers kept about peers of one IPv4 address or IPv6 /64, and of one /48. So an origin that makes up
+/// peers without end evicts the answers about others slowly, if at all.
 const MOST_OF_64: usize = 256;
 const MOST_OF_48: usize = 1024;
 
-/// What counts as one place: an IPv4 address, or some upper bits of an IPv6 one.
+/// A unit by which clients are counted: an IPv4 address, or the upper bits of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     V4(Ipv4Addr),
@@ -23,7 +23,7 @@ enum Place {
 }
 
 impl Place {
-    /// Those that an address is in, with how many answers may be about each.
+    /// Returns the places that an address is in, each with the number of answers that may be kept about it.
     fn all_of(ip: IpAddr) -> impl Iterator<Item = (Self, usize)> {
         let (inner, outer) = match ip.to_canonical() {
             IpAddr::V4(ip) => ((Self::V4(ip), MOST_OF_64), None),
@@ -48,7 +48,8 @@ struct Entry {
 }
 
 impl Entry {
-    /// Until when it is good. When a peer may come again, it is to be asked about again.
+    /// Returns the time until which the answer is valid. A refusal with a retry time is valid no longer than that,
+    /// because the service is to be asked again when the peer may come again.
     fn until(&self) -> Instant {
         let Answer {
             allow,
@@ -60,7 +61,7 @@ impl Entry {
         self.since + again.map_or(ttl, |again| again.min(ttl))
     }
 
-    /// What is still to be waited for is less than at first.
+    /// Returns the answer, with the retry time reduced by the time that has passed.
     fn answer(&self, now: Instant) -> Answer {
         let passed = now.saturating_duration_since(self.since);
         let retry_after = self.answer.retry_after;
@@ -71,11 +72,11 @@ impl Entry {
     }
 }
 
-/// Answers by what was asked.
+/// Answers by the question that was asked.
 #[derive(Debug, Default)]
 pub struct Cache {
     entries: HashMap<Key, Entry>,
-    /// In the order of coming, of all and of each place.
+    /// The keys in the order of insertion, for all places together.
     order: BTreeMap<u64, Key>,
     of_place: BTreeMap<Place, BTreeMap<u64, Key>>,
     next: u64,
@@ -83,7 +84,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The answer to what is asked, if it is still good.
+    /// Returns the answer to this question, if it is still valid.
     pub fn get(&mut self, key: &Key, now: Instant) -> Option<Answer> {
         let entry = self.entries.get(key)?;
         if entry.until() > now {
@@ -93,12 +94,12 @@ impl Cache {
         None
     }
 
-    /// How often everything was forgotten.
+    /// Returns how often the cache was cleared.
     pub fn round(&self) -> u64 {
         self.round
     }
 
-    /// Forgets everything, and what is asked at the moment.
+    /// Clears the cache, and makes it ignore the answers to questions that are under way.
     pub fn clear(&mut self) {
         *self = Self {
             round: self.round + 1,
@@ -106,7 +107,8 @@ impl Cache {
         };
     }
 
-    /// Keeps an answer about a client as long as it is good, if it was asked for in this round.
+    /// Keeps an answer about a client as long as it is valid, unless the cache was cleared since the question was asked
+    /// in `round`.
     pub fn insert(&mut self, key: Key, client: IpAddr, answer: Answer, round: u64, now: Instant) {
         if round != self.round {
             return;
@@ -132,7 +134,7 @@ impl Cache {
         self.entries.insert(key, entry);
     }
 
-    /// The oldest goes: of a place that has as many as it may, or of all.
+    /// Removes the oldest answer of each place that is full, and the oldest of all if the cache is full.
     fn make_room(&mut self, client: IpAddr) {
         let oldest = |of: &BTreeMap<u64, Key>, most| match of.len() >= most {
             true => of.first_key_value().map(|(_, key)| *key),
@@ -213,12 +215,12 @@ mod tests {
             cache.insert(key(n), home, answer(allow, 10), 0, now);
             let later = now + Duration::from_millis(9999);
             assert_eq!(cache.get(&key(n), later), Some(answer(allow, 10)));
-            // The latest counts.
+            // The latest answer replaces the earlier one.
             cache.insert(key(n), home, answer(!allow, 20), 0, now);
             let later = now + Duration::from_millis(19_999);
             assert_eq!(cache.get(&key(n), later), Some(answer(!allow, 20)));
             assert_eq!(cache.get(&key(n), now + Duration::from_secs(20)), None);
-            // One that says nothing is not kept.
+            // An answer without a lifetime is not kept.
             cache.insert(key(n), home, answer(allow, 0), 0, now);
             assert_eq!(cache.get(&key(n), now), None);
         }
@@ -239,7 +241,7 @@ mod tests {
         assert_eq!(cache.get(&key(1), now), Some(later(100)));
         assert_eq!(cache.get(&key(1), now + second * 99), Some(later(1)));
         assert_eq!(cache.get(&key(1), now + second * 100), None);
-        // One that says when to come again and lets in is good for as long as it says.
+        // An answer that lets the peer in is valid for its full lifetime, even if it has a retry time.
         let allowed = Answer {
             allow: true,
             ..later(1)
@@ -270,7 +272,7 @@ mod tests {
         cache.insert(key(0), ip("192.0.2.1"), answer(true, 10), 0, now);
         let last = 100 * MOST_OF_48;
         for n in 1..=last {
-            // Of one /48.
+            // All of one /48.
             let client = ip(&format!("2001:db8:0:{:x}::1", n % 1000));
             cache.insert(key(n), client, answer(false, 10), 0, now);
         }

@@ -1,4 +1,4 @@
-//! Asks over HTTP/1.1, within bounds. Connections are used again.
+//! An HTTP/1.1 client with limits. It reuses connections.
 
 use std::{
     fmt, io,
@@ -23,14 +23,14 @@ use super::{
     endpoint::{Endpoint, RootsError, tls_config},
 };
 
-/// How many bytes the head of an answer may have, and its body.
+/// The largest head and the largest body of an answer, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_BODY: usize = 16 * 1024;
-/// How long a connection is kept over which nothing is asked: whoever is in between may forget it without a word.
+/// How long an idle connection is kept. A device on the way may drop an idle connection without notice.
 const LONGEST_IDLE: Duration = Duration::from_secs(30);
 const JSON: &str = "application/json";
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("cannot find the host")]
@@ -50,7 +50,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Whether the service is out of reach, or says that it has failed.
+    /// Returns whether the service is out of reach or reports that it has failed.
     pub fn is_outage(&self) -> bool {
         match self {
             Self::Lookup(_) | Self::Connect(_) | Self::Tls(_) | Self::Status(500..) => true,
@@ -61,7 +61,7 @@ impl ClientError {
 
 type Sender = SendRequest<String>;
 
-/// A connection over which nothing is asked, since then.
+/// An idle connection, and the time since when it is idle.
 struct Idle {
     sender: Sender,
     since: Instant,
@@ -70,9 +70,9 @@ struct Idle {
 pub struct Client {
     endpoint: Endpoint,
     lookup: Lookup,
-    /// With the name that the certificate must be for.
+    /// The TLS connector, and the name that the certificate must be for; `None` without TLS.
     tls: Option<(TlsConnector, ServerName<'static>)>,
-    /// The latest last.
+    /// The idle connections, the most recently used one last.
     idle: Mutex<Vec<Idle>>,
     most_idle: usize,
 }
@@ -123,14 +123,14 @@ impl Client {
         }
     }
 
-    /// Posts JSON, and gives the body of the answer. To drop the future gives the request up.
+    /// Posts JSON and returns the body of the answer. Dropping the future cancels the request.
     pub async fn post(&self, json: &str) -> Result<Vec<u8>, ClientError> {
         loop {
             let Some(mut sender) = self.take_idle(Instant::now()) else {
                 let sender = self.connect().await?;
                 return self.exchange(sender, json).await;
             };
-            // The service may have closed it meanwhile, or close it now.
+            // The service may have closed the connection meanwhile, or may close it now.
             if sender.ready().await.is_err() {
                 continue;
             }
@@ -172,7 +172,7 @@ impl Client {
     }
 }
 
-/// Begins to speak HTTP on a connection, which ends when its sender is dropped.
+/// Starts HTTP on a connection. The connection ends when its sender is dropped.
 async fn begin<S>(io: S) -> Result<Sender, ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -181,7 +181,7 @@ where
     let handshake = builder.max_buf_size(MAX_HEAD).handshake(TokioIo::new(io));
     let (sender, connection) = handshake.await.map_err(ClientError::Http)?;
     tokio::spawn(async move {
-        // Whoever asks over it hears of its end.
+        // The requests on this connection get the error.
         let _ = connection.await;
     });
     Ok(sender)
@@ -219,7 +219,7 @@ mod tests {
             others.push(theirs);
         }
         assert_eq!(client.idle().len(), 2);
-        // Those that have waited for too long are closed.
+        // Connections that have been idle for too long are closed.
         assert!(client.take_idle(now + LONGEST_IDLE).is_some());
         assert!(client.idle().is_empty());
         assert!(client.take_idle(now).is_none());

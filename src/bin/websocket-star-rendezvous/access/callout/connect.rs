@@ -1,4 +1,4 @@
-//! Finds the service and connects to it, within bounds.
+//! Finds the service and connects to it, within limits.
 
 use std::{
     io,
@@ -10,17 +10,18 @@ use std::{
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::{net::TcpStream, sync::Mutex, task::JoinHandle, time::timeout};
 
-/// How long the addresses of a name are good, and how long it is that there are none.
+/// How long the result of a lookup is reused: addresses for `GOOD`, an error for `BAD`.
 const GOOD: Duration = Duration::from_secs(5);
 const BAD: Duration = Duration::from_secs(1);
-/// How many addresses are tried.
+/// The number of addresses that are tried.
 const MOST: usize = 8;
-/// When the next address is tried beside those before it. RFC 8305, section 8.
+/// How long a connection attempt may take before the next address is tried in parallel. RFC 8305, section 8.
 const DELAY: Duration = Duration::from_millis(250);
 
 type Found = Result<Vec<SocketAddr>, Arc<io::Error>>;
 
-/// The addresses of a host. At most one thread waits for the system to tell them, however many ask.
+/// Looks up the addresses of a host. At most one lookup, and so one blocked thread, runs at a time, however many
+/// callers wait.
 #[derive(Debug)]
 pub struct Lookup {
     host: String,
@@ -51,7 +52,7 @@ impl Lookup {
         }
     }
 
-    /// At least one. Whoever gives up leaves the lookup to the next one.
+    /// Returns at least one address. If a caller drops this future, the lookup goes on for the next caller.
     pub async fn addresses(&self) -> Found {
         if let Ok(ip) = self.host.parse::<IpAddr>() {
             return Ok(vec![(ip, self.port).into()]);
@@ -94,7 +95,7 @@ pub async fn connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     race(addresses, TcpStream::connect).await
 }
 
-/// The first that succeeds. The next one begins when one fails, or takes its time.
+/// Returns the first connection that succeeds. The next attempt begins when one fails, or has taken [`DELAY`].
 async fn race<T, F>(addresses: Vec<SocketAddr>, connect: impl Fn(SocketAddr) -> F) -> io::Result<T>
 where
     F: Future<Output = io::Result<T>>,
@@ -112,7 +113,7 @@ where
         match timeout(wait, attempts.next()).await {
             Ok(Some(Ok(connected))) => return Ok(connected),
             Ok(Some(Err(failed))) => error = failed,
-            // The next one begins beside it.
+            // The next attempt begins in parallel.
             Ok(None) | Err(_) => {}
         }
     }
@@ -134,7 +135,7 @@ mod tests {
         ends.iter().map(addr).collect()
     }
 
-    /// 1 is a black hole, 2 refuses, and 3 takes 100 ms.
+    /// Address 1 never answers, 2 refuses, and 3 takes 100 ms.
     async fn attempt(addr: SocketAddr) -> io::Result<SocketAddr> {
         match addr {
             one if [one] == *addresses(&[1]) => pending().await,

@@ -1,4 +1,4 @@
-//! Where the service is, and who vouches for it.
+//! The URL of the service, and the certificates to trust for it.
 
 use std::{
     fmt, io,
@@ -18,7 +18,7 @@ use tokio_rustls::rustls::{
     },
 };
 
-/// Why a URL cannot be asked.
+/// The reason why a URL cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EndpointError {
     #[error("must be a URL such as https://access.example/star or http://127.0.0.1:8080/")]
@@ -27,7 +27,7 @@ pub enum EndpointError {
     User,
 }
 
-/// Why root certificates cannot be used.
+/// The reason why root certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RootsError {
     #[error("cannot read {path}: {source}")]
@@ -45,15 +45,15 @@ pub enum RootsError {
     Tls(#[from] rustls::Error),
 }
 
-/// A URL that is asked. It is shown without its path, which may be a secret.
+/// The URL of the service. It is shown without its path, which may be a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// For TLS, if that is spoken.
+    /// The server name for TLS; `None` for plain HTTP.
     name: Option<ServerName<'static>>,
-    /// Without brackets.
+    /// The host, without brackets.
     host: String,
     port: u16,
-    /// As it is in the URL.
+    /// The authority as it is written in the URL.
     authority: String,
     path: String,
 }
@@ -78,7 +78,7 @@ impl FromStr for Endpoint {
         }
         let name = is_secure.then(|| ServerName::try_from(host.clone()));
         let default_port = if is_secure { 443 } else { 80 };
-        // One that is no number would be passed over.
+        // The port is parsed here, because `Uri` ignores one that is not a number.
         let port = match authority.as_str().strip_prefix(authority.host()) {
             Some("") => default_port,
             Some(port) => port
@@ -129,22 +129,22 @@ impl Endpoint {
         &self.path
     }
 
-    /// The name that its certificate must be for, if TLS is spoken.
+    /// Returns the name that the certificate of the service must be for; `None` for plain HTTP.
     pub fn name(&self) -> Option<&ServerName<'static>> {
         self.name.as_ref()
     }
 
-    /// Whether nobody can read on the way what is asked.
+    /// Returns whether no one on the way can read the requests: they use TLS or stay on this machine.
     pub fn is_private(&self) -> bool {
         let ip = self.host.parse::<IpAddr>();
         self.name.is_some() || ip.is_ok_and(|ip| ip.is_loopback())
     }
 }
 
-/// What TLS needs to know of those who vouch for the service: the web's authorities, or those in a PEM file.
+/// Returns the TLS configuration that trusts the web's authorities, or the root certificates in a PEM file.
 ///
 /// # Errors
-/// If there are none in the file.
+/// If the file cannot be read, or has no usable certificate.
 pub fn tls_config(roots: Option<&Path>) -> Result<Arc<ClientConfig>, RootsError> {
     let roots = match roots {
         None => web_roots(),

@@ -1,11 +1,11 @@
-//! Who has joined because the service has let it in.
+//! The peers that have joined because the service has let them in.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// How many joins there are of each address; two for a moment, when a peer joins anew.
+/// The number of joins of each address. It is two for a moment when a peer joins again.
 #[derive(Debug, Default)]
 pub struct Guests(Mutex<HashMap<Arc<str>, usize>>);
 
@@ -14,7 +14,7 @@ impl Guests {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A peer is let in.
+    /// Counts a join that was let in, until the returned guard is dropped.
     pub fn enter(self: &Arc<Self>, address: &str) -> Guest {
         let address = Arc::<str>::from(address);
         *self.lock().entry(address.clone()).or_default() += 1;
@@ -29,7 +29,7 @@ impl Guests {
     }
 }
 
-/// A peer that was let in, until it leaves.
+/// A guard for a join that was let in. It is dropped when the peer leaves.
 #[derive(Debug)]
 pub struct Guest {
     guests: Arc<Guests>,

@@ -1,14 +1,14 @@
-//! Whether the service is out of reach, where everybody is let in meanwhile. No IO, no clock.
+//! Remembers whether the service is out of reach, for operators who let everyone in meanwhile. No I/O, no clock.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-/// How long nobody waits for a service that was out of reach. Then it is tried again.
+/// How long the service is not asked after it was out of reach. Then it is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// When it was out of reach last, if it has not answered since.
+/// The time at which the service was last found out of reach; `None` if it has answered since.
 #[derive(Debug, Default)]
 pub struct Outage(Mutex<Option<Instant>>);
 
@@ -17,17 +17,18 @@ impl Outage {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it need not be asked: it was out of reach a moment ago.
+    /// Returns whether the service need not be asked, because it was out of reach a moment ago.
     pub fn is_on(&self, now: Instant) -> bool {
         let last = *self.lock();
         last.is_some_and(|last| now.saturating_duration_since(last) < PAUSE)
     }
 
+    /// Records that the service is out of reach.
     pub fn is_there(&self, now: Instant) {
         *self.lock() = Some(now);
     }
 
-    /// It has answered something.
+    /// Records that the service has answered.
     pub fn is_over(&self) {
         *self.lock() = None;
     }

@@ -1,4 +1,4 @@
-//! The codec alone, without sockets: what an item, a join and a dial cost to write and to read.
+//! The codec alone, without sockets: the cost of encoding and decoding an item, a join and a dial.
 
 use std::hint::black_box;
 
@@ -14,7 +14,7 @@ use libp2p_websocket_star::protocol::{
 const DIAL_ID: &str = "6f1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d";
 const ADDRESS: &str = "/ip4/127.0.0.1/tcp/9090/ws/p2p-websocket-star/ipfs/\
     12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
-/// The data of one item: a flushed ping, a flushed kibibyte, a write of a swarm, a full item.
+/// The data sizes of an item in bytes: a flushed ping, a flushed kibibyte, a write of a swarm, a full item.
 const ITEMS: [usize; 4] = [64, 1024, 65_536, 131_072];
 
 fn stream() -> StreamName<'static> {
@@ -24,7 +24,7 @@ fn stream() -> StreamName<'static> {
     }
 }
 
-/// What is in a text frame, as the client and the server take it apart.
+/// Decodes the event of a text frame, in the same steps as the client and the server.
 fn decode(text: &str) -> Option<(Event<'_>, Option<u64>)> {
     let engine_io::Packet::Message(data) = engine_io::Packet::decode(text).ok()? else {
         return None;
@@ -38,7 +38,7 @@ fn decode(text: &str) -> Option<(Event<'_>, Option<u64>)> {
     }
 }
 
-/// The text frame that goes before each item: MiB/s are of the header itself.
+/// Measures the text frame that precedes each item. MiB/s are of the header itself.
 fn header(criterion: &mut Criterion) {
     let text = stream().queue_header();
     let mut group = criterion.benchmark_group("queue header");
@@ -63,7 +63,7 @@ fn budgets() -> Budgets {
     }
 }
 
-/// One item from a `write` to the frame, and from the frame to a `read`: with what is copied.
+/// Measures one item from a `write` to the frame, and from the frame to a `read`, including the copies.
 fn item(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("item");
     for len in ITEMS {

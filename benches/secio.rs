@@ -1,4 +1,4 @@
-//! secio beside noise: 16 MiB through memory, in writes of 8 KiB and of 64 KiB, both ends on one thread.
+//! secio compared with noise: 16 MiB through memory, in writes of 8 KiB and of 64 KiB, with both ends on one thread.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use futures::{

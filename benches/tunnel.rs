@@ -1,4 +1,4 @@
-//! The example `tunnel` beside `ssh -L`, over loopback: one connection, one way.
+//! The example `tunnel` compared with `ssh -L`, over loopback: one connection, one way.
 //!
 //! ```console
 //! $ cargo bench --bench tunnel      # takes sshd and ssh, and builds the example
@@ -21,14 +21,14 @@ use libp2p_websocket_star::rendezvous;
 const MIB: usize = 1 << 20;
 const BYTES: usize = 512 * MIB;
 const ROUNDS: usize = 5;
-/// Nothing takes longer to start.
+/// The longest time that anything may take to start.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
 #[tokio::main]
 async fn main() -> Fallible<()> {
-    // `cargo test --all-targets` starts it, too: there is no time for this then.
+    // `cargo test --all-targets` starts it too, but has no time for it.
     if !std::env::args().any(|argument| argument == "--bench") {
         return Ok(());
     }
@@ -64,13 +64,13 @@ async fn main() -> Fallible<()> {
     Ok(())
 }
 
-/// Reads each connection to its end, and then says how much that was.
+/// Starts a service that reads each connection to its end, and then sends the number of bytes.
 fn service() -> Fallible<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let at = listener.local_addr()?;
     std::thread::spawn(move || {
         for tcp in listener.incoming().flatten() {
-            // The sender sees what goes wrong.
+            // The sender notices errors.
             let _ = read(tcp);
         }
     });
@@ -87,7 +87,7 @@ fn read(mut tcp: TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// Sends to the service, and gives the rate in MiB a second.
+/// Sends to the service. Returns the rate in MiB/s.
 fn send(to: SocketAddr) -> Fallible<f64> {
     let mut tcp = TcpStream::connect(to)?;
     let began = Instant::now();
@@ -105,18 +105,18 @@ fn send(to: SocketAddr) -> Fallible<f64> {
     Ok((BYTES / MIB) as f64 / took.as_secs_f64())
 }
 
-/// A local port that leads to the service, and the processes that carry.
+/// A local port that leads to the service, and the processes that carry the data.
 struct Way {
     local: SocketAddr,
     _processes: Vec<Process>,
 }
 
-/// It ends with this.
+/// A process that ends when this is dropped.
 struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended.
+        // It may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -153,7 +153,7 @@ impl Way {
                 .status()?;
             assert!(made.success(), "ssh-keygen: {made}");
         }
-        // Where sshd keeps apart what is not trusted, if it runs as root.
+        // The directory for sshd's privilege separation, needed if it runs as root.
         let _ = fs::DirBuilder::new().mode(0o755).create("/run/sshd");
         let (daemon, local) = (free()?, free()?);
         let option = |name: &str, value: String| format!("-o{name}={value}");
@@ -195,7 +195,7 @@ impl Way {
     }
 }
 
-/// The example, built as this is.
+/// Builds the example with the profile of this benchmark. Returns its path.
 fn built() -> Fallible<PathBuf> {
     let status = Command::new(env!("CARGO"))
         .args([
@@ -213,7 +213,7 @@ fn built() -> Fallible<PathBuf> {
     Ok(profile.join("examples").join("tunnel"))
 }
 
-/// Starts it, and waits for a line with these words.
+/// Starts a command, and waits for a line that contains these words.
 fn says(command: &mut Command, words: &str) -> Fallible<(Process, String)> {
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let output = child.stdout.take().ok_or("no output")?;
@@ -230,7 +230,7 @@ fn says(command: &mut Command, words: &str) -> Fallible<(Process, String)> {
             None => return Err(format!("it ended before it said {words:?}").into()),
         }
     };
-    // It goes on talking, and nobody listens.
+    // Read its later output, so that the pipe does not fill up.
     std::thread::spawn(move || lines.count());
     Ok((process, line))
 }

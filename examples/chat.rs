@@ -5,7 +5,7 @@
 //! $ cargo run --example chat -- /ip4/127.0.0.1/tcp/9090/ws/p2p-websocket-star
 //! ```
 //!
-//! Each line of the standard input goes to everybody there. The end of the input (Ctrl-D) leaves.
+//! Each line of the standard input is sent to all peers in the chat. The end of the input (Ctrl-D) ends the program.
 
 use std::{error::Error, time::Duration};
 
@@ -94,7 +94,8 @@ fn show(swarm: &mut Swarm<Chat>, event: SwarmEvent<ChatEvent>) {
     match event {
         SwarmEvent::NewListenAddr { address, .. } => println!("* joined as {address}"),
         SwarmEvent::ListenerError { error, .. } => println!("* {error}"),
-        // The other one hears of us as well: if both dialled, there would be two connections.
+        // The other peer discovers this node too. If both dialled, there would be two connections, so only the node
+        // with the smaller peer id dials.
         SwarmEvent::Behaviour(ChatEvent::Discovery(Event::Discovered { peer, .. }))
             if *swarm.local_peer_id() < peer =>
         {

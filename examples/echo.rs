@@ -1,5 +1,6 @@
-//! A raw listener that echoes, and a dialler that checks: no encryption, no multiplexing, so that a
-//! plain JavaScript websocket-star client can be at the other end.
+//! A raw listener that echoes, and a dialer that checks the echo.
+//!
+//! There is no encryption and no multiplexing, so a plain JavaScript websocket-star client can be the other end.
 //!
 //! ```console
 //! $ cargo run --example echo                                    # both, with a rendezvous of its own
@@ -38,7 +39,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn transport() -> WebSocketStarTransport {
-    // The dialler does not listen, and the rendezvous may be on this machine.
+    // A node that dials without listening refuses a rendezvous on a private or loopback address unless this is set.
+    // In this example, the rendezvous may be on this machine.
     WebSocketStarTransport::new(
         &Keypair::generate_ed25519(),
         Config::default().with_allow_local_rendezvous(true),
@@ -56,7 +58,7 @@ async fn both() -> Result<(), Box<dyn Error>> {
     let mut joined = Some(joined);
     let listener = listen(transport(), star, |address| {
         if let Some(joined) = joined.take() {
-            // Nobody waits only if the dialler has failed already.
+            // The send fails only if the dialer has failed already and no longer waits for the address.
             let _ = joined.send(address);
         }
     });
@@ -69,7 +71,7 @@ async fn both() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Joins, and echoes every connection to its end.
+/// Joins the rendezvous, and echoes each connection until the peer closes it.
 async fn listen(
     mut transport: WebSocketStarTransport,
     star: Multiaddr,
@@ -109,7 +111,7 @@ async fn echo(connection: Connection) -> std::io::Result<u64> {
     Ok(bytes)
 }
 
-/// Sends `bytes` bytes, and checks that they come back.
+/// Sends `bytes` bytes, and checks that the same bytes come back.
 async fn dial(peer: Multiaddr, bytes: usize) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let opts = DialOpts {

@@ -5,10 +5,10 @@
 //! $ cargo run --example full_node -- /ip4/127.0.0.1/tcp/9090/ws/p2p-websocket-star
 //! ```
 //!
-//! `--loopback` in front of the address keeps it on this machine: no listeners but on 127.0.0.1, and no mDNS.
+//! `--loopback` before the address keeps the node on this machine: it listens on 127.0.0.1 only, without mDNS.
 //!
-//! Each line of the standard input goes to everybody there. The end of the input (Ctrl-D) or Ctrl-C leaves.
-//! Nothing is kept: each run has a new key.
+//! Each line of the standard input is sent to all connected peers by gossipsub. The end of the input (Ctrl-D) or
+//! Ctrl-C ends the program. Nothing is stored: each run has a new key.
 
 use std::{error::Error, io, time::Duration};
 
@@ -34,33 +34,36 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-/// Only nodes that say this get into the table of Kademlia. The default would be the public one of IPFS.
+/// The Kademlia protocol of this network. Only nodes that speak it get into the routing table. The default would be
+/// the public network of IPFS.
 const KAD: StreamProtocol = StreamProtocol::new("/full-node/kad/1.0.0");
 const IDENTIFY: &str = "/full-node/1.0.0";
 const TOPIC: &str = "full-node";
-/// A rendezvous can have thousands of peers. Kademlia finds those whom this node does not dial.
+/// The number of connected peers at which this node stops dialling. A rendezvous can have thousands of peers;
+/// Kademlia finds those that this node does not dial.
 const ENOUGH_PEERS: usize = 50;
-/// A peer that was lost, or could not be dialled, is dialled again after this time if it is still announced.
+/// The interval at which peers that are still announced but not connected are dialled again.
 const AGAIN: Duration = Duration::from_secs(30);
 
 #[derive(NetworkBehaviour)]
 struct Node {
-    // The first to be asked, so that what is over the limits costs nothing else.
+    // This behaviour comes first, so that a connection over the limits is refused before any other behaviour sees it.
     limits: connection_limits::Behaviour,
     star: star::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
-    // Unguarded, it would take the host and the port of the rendezvous for those of this node.
+    // Without the guard, identify would take the host and the port of the rendezvous for an address of this node.
     identify: AddressGuard<identify::Behaviour>,
     ping: ping::Behaviour,
     kad: kad::Behaviour<MemoryStore>,
     gossipsub: gossipsub::Behaviour,
-    // Version 2 tests only candidates, which identify draws from direct connections. (Version 1 would also ask whether
-    // addresses at the rendezvous can be dialled, which the join shows.) Every node tests for others, too.
+    // Version 2 tests only candidates, and identify takes those from direct connections. Version 1 would also test
+    // addresses at the rendezvous, although a join already shows that they work. Every node also runs the server,
+    // which tests addresses for other nodes.
     autonat: autonat::v2::client::Behaviour,
     autonat_server: autonat::v2::server::Behaviour,
     relay: relay::client::Behaviour,
-    // No dcutr: it dials every address that the other side offers for a circuit. A peer without the guard offers
-    // addresses at the rendezvous, too, and each attempt would be one more connection through it.
+    // There is no dcutr here. It dials every address that the other side offers for a circuit. A peer without the
+    // guard also offers addresses at the rendezvous, and each attempt would open one more connection through it.
 }
 
 impl Node {
@@ -71,13 +74,13 @@ impl Node {
         loopback: bool,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let local = key.public().to_peer_id();
-        // More than one per peer: autonat dials back, and dials can cross.
+        // More than one connection per peer is allowed, because autonat dials back and two dials can cross.
         let limits = ConnectionLimits::default()
             .with_max_pending_incoming(Some(64))
             .with_max_pending_outgoing(Some(64))
             .with_max_established(Some(256))
             .with_max_established_per_peer(Some(4));
-        // Peers that are connected already hear of it when this node joins a rendezvous.
+        // With this setting, peers that are already connected are notified when this node joins a rendezvous.
         let identify = identify::Config::new(IDENTIFY.to_owned(), key.public())
             .with_push_listen_addr_updates(true);
         let mdns = match loopback {
@@ -181,9 +184,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The lines of the standard input.
+/// Reads the lines of the standard input in a thread of its own.
 ///
-/// A thread that waits for input does not hold up the end of the program. Tokio's standard input would.
+/// Such a thread does not keep the program from ending while it waits for input. Tokio's standard input would.
 fn lines() -> mpsc::Receiver<io::Result<String>> {
     let (sender, receiver) = mpsc::channel(16);
     std::thread::spawn(move || {
@@ -196,9 +199,10 @@ fn lines() -> mpsc::Receiver<io::Result<String>> {
     receiver
 }
 
-/// Dials a peer, once, however many behaviours have found it.
+/// Dials a peer at most once, however many behaviours have found it.
 ///
-/// The other one hears of us as well: if both dialled, there would be two connections. The smaller id dials.
+/// The other peer discovers this node too. If both dialled, there would be two connections, so only the node with the
+/// smaller peer id dials.
 fn dial(swarm: &mut Swarm<Node>, peer: PeerId) {
     if peer <= *swarm.local_peer_id() || swarm.network_info().num_peers() >= ENOUGH_PEERS {
         return;
@@ -206,7 +210,7 @@ fn dial(swarm: &mut Swarm<Node>, peer: PeerId) {
     let opts = DialOpts::peer_id(peer)
         .condition(PeerCondition::DisconnectedAndNotDialing)
         .build();
-    // In most cases the peer is connected already.
+    // The usual error is that the peer is already connected.
     let _ = swarm.dial(opts);
 }
 
@@ -228,7 +232,7 @@ fn on_event(swarm: &mut Swarm<Node>, event: SwarmEvent<NodeEvent>) {
             println!("joined as {address}");
         }
         SwarmEvent::NewListenAddr { address, .. } => println!("listening on {address}"),
-        // A lost rendezvous, too: the transport joins it again by itself.
+        // This includes the loss of the rendezvous. The transport joins it again by itself.
         SwarmEvent::ListenerError { error, .. } => println!("listener: {error}"),
         SwarmEvent::ListenerClosed {
             reason: Err(error), ..
@@ -265,7 +269,8 @@ fn on_behaviour(swarm: &mut Swarm<Node>, event: NodeEvent) {
                 dial(swarm, peer);
             }
         }
-        // Among the addresses are those at rendezvous: the behaviour of websocket-star confirms them at the peer.
+        // The addresses include those at rendezvous, because the websocket-star behaviour of the peer confirms them
+        // as external addresses.
         NodeEvent::Identify(identify::Event::Received { peer_id, info, .. })
             if info.protocols.contains(&KAD) =>
         {
@@ -284,7 +289,7 @@ fn on_behaviour(swarm: &mut Swarm<Node>, event: NodeEvent) {
         NodeEvent::Gossipsub(gossipsub::Event::Message { message, .. }) => {
             let text = String::from_utf8_lossy(&message.data);
             if let Some(peer) = message.source {
-                // No control characters of others get to the terminal.
+                // `escape_debug` keeps control characters from other peers out of the terminal.
                 println!("{peer} says {}", text.escape_debug());
             }
         }
@@ -296,7 +301,8 @@ fn is_star(address: &Multiaddr) -> bool {
     StarAddr::try_from(address).is_ok()
 }
 
-/// How a peer is connected. An incoming connection through a rendezvous shows only at the local address.
+/// Returns the address that tells how a peer is connected. For an incoming connection through a rendezvous, only the
+/// local address shows that.
 fn way(endpoint: &ConnectedPoint) -> String {
     match endpoint {
         ConnectedPoint::Dialer { address, .. } => address.to_string(),

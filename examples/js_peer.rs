@@ -1,5 +1,5 @@
-//! A node among js-libp2p 0.26 nodes: it dials whoever it discovers at a rendezvous, pings, and says hello on a pubsub
-//! topic that floodsub and gossipsub nodes of that age hear.
+//! A node among js-libp2p 0.26 nodes. It dials each peer that it discovers at the rendezvous, pings it, and says
+//! hello on a pubsub topic that floodsub and gossipsub nodes of that age understand.
 //!
 //! ```console
 //! $ cargo run --example js_peer                          # with a rendezvous and an old peer of its own, until they have talked
@@ -53,7 +53,7 @@ async fn alone(star: &str, topic: &str) -> Result<()> {
     run("node", node(preset_transport)?, star, topic, &talked).await
 }
 
-/// A new node and one that has what a JavaScript node has talk to each other.
+/// Runs two nodes that talk to each other: a new one, and one with only the protocols of an old JavaScript node.
 async fn demo() -> Result<()> {
     let server = rendezvous::Server::bind(rendezvous::Config::default()).await?;
     let star = server
@@ -105,20 +105,22 @@ fn node(transport: fn(&Keypair, WebSocketStarTransport) -> Result<Star>) -> Resu
         .build())
 }
 
-/// Old nodes number their messages with 20 random bytes, and gossipsub wants 8. It lets them in only if it
-/// checks nothing, not the signature either: **who a message is from is not known here**.
+/// Builds a gossipsub behaviour that accepts messages from old nodes.
+///
+/// Old nodes number their messages with 20 random bytes, but gossipsub expects 8. It accepts such messages only if it
+/// checks nothing, not even the signature. **The sender of a message is therefore not verified here.**
 fn pubsub(key: &Keypair) -> Result<gossipsub::Behaviour> {
     let config = gossipsub::ConfigBuilder::default()
         .support_floodsub()
         .validation_mode(gossipsub::ValidationMode::None)
-        // Without a checked sender and number, a message is known by what it says.
+        // The sender and the sequence number are not checked, so the content identifies a message.
         .message_id_fn(|message| gossipsub::MessageId::new(&message.data))
         .build()?;
     let signed = gossipsub::MessageAuthenticity::Signed(key.clone());
     Ok(gossipsub::Behaviour::new(signed, config)?)
 }
 
-/// Runs for ever, and tells `talked` when there has been a ping and a message.
+/// Runs the node for ever, and adds a permit to `talked` once it has had both a ping and a message.
 async fn run(
     name: &str,
     mut swarm: Swarm<Node>,
@@ -135,11 +137,11 @@ async fn run(
             SwarmEvent::NewListenAddr { address, .. } => println!("{name}: listening on {address}"),
             SwarmEvent::ListenerClosed { reason, .. } => return Ok(reason?),
             SwarmEvent::OutgoingConnectionError { error, .. } => println!("{name}: {error}"),
-            // Two that discover each other may both dial; the second connection does no harm.
+            // Two nodes that discover each other may both dial. The second connection does no harm.
             SwarmEvent::Behaviour(NodeEvent::Discovery(Event::Discovered { peer, .. }))
                 if !swarm.is_connected(&peer) =>
             {
-                // For example, it is being dialled at another address.
+                // This fails, for example, if the peer is already being dialled at another address.
                 if let Err(error) = swarm.dial(peer) {
                     println!("{name}: {error}");
                 }
@@ -174,7 +176,7 @@ async fn run(
     }
 }
 
-/// The first time that this is so, and the other was so before, is what was waited for.
+/// Marks `this` as done, and adds a permit to `talked` when `this` is new and `other` is done already.
 fn tell(this: &mut bool, other: bool, talked: &Semaphore) {
     if !std::mem::replace(this, true) && other {
         talked.add_permits(1);

@@ -1,4 +1,5 @@
-//! A rendezvous in an axum application, on one port with the application's own route; two nodes meet through it.
+//! Mounts a rendezvous in an axum application. The application's own route and the rendezvous share one port, and two
+//! nodes meet there.
 //!
 //! ```console
 //! $ cargo run --example mounted
@@ -41,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let app = application(star).into_make_service_with_connect_info::<SocketAddr>();
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = axum::serve(listener, app).with_graceful_shutdown(async {
-        // It is stopped as well if nobody is left to stop it.
+        // Dropping `stop` ends this wait with an error. The server then stops.
         let _ = stopped.await;
     });
     let serving = tokio::spawn(async move { serving.await });
@@ -53,7 +54,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::time::timeout(Duration::from_secs(30), meet(address)).await??;
     println!("/health     {}", fetch(&format!("{url}/health")).await?);
 
-    // Links are no requests any more, so the two are stopped one by one.
+    // A link that was upgraded to a WebSocket is no longer an HTTP request, so axum's graceful shutdown does not wait
+    // for it. The rendezvous is therefore shut down first, and then the HTTP server.
     rendezvous.shutdown().await;
     drop(stop);
     serving.await??;
@@ -61,7 +63,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The application: a route of its own, and the rendezvous for everything else.
+/// Builds the application: its own route, and the rendezvous for every other path.
 fn application(star: Service) -> Router {
     Router::new()
         .route("/hello", get(|| async { "hello from the application" }))
@@ -86,7 +88,7 @@ fn node() -> Result<Swarm<Behaviour>, Box<dyn Error>> {
     Ok(swarm)
 }
 
-/// Two nodes listen at the rendezvous, and one dials the other when it hears of it.
+/// Has two nodes listen at the rendezvous. One of them dials the other as soon as it discovers it.
 async fn meet(rendezvous: Multiaddr) -> Result<(), Box<dyn Error>> {
     let mut listener = node()?;
     listener.listen_on(rendezvous.clone())?;

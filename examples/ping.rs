@@ -1,8 +1,11 @@
-//! Two nodes find each other through a rendezvous embedded in this process, and ping.
+//! Two nodes find each other through a rendezvous, and one pings the other. All of it runs in this process.
 //!
 //! ```console
 //! $ cargo run --example ping
 //! ```
+//!
+//! This is the shortest whole program. Its steps are: start a rendezvous, listen there with both nodes, wait until
+//! one node discovers the other, dial it by peer id.
 
 use std::{error::Error, time::Duration};
 
@@ -74,7 +77,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Waits for a peer, dials it, and pings it [`PINGS`] times.
+/// Waits until a peer is discovered, dials it, and pings it [`PINGS`] times.
 async fn ping_first_peer(dialler: &mut Swarm<Node>) -> Result<(), Box<dyn Error>> {
     let mut pings = 0;
     while pings < PINGS {

@@ -1,4 +1,4 @@
-//! What the fuzz targets check. An ordinary test replays the corpus through the same functions.
+//! The checks of the fuzz targets. An ordinary test replays the corpus through the same functions.
 
 use std::{
     collections::VecDeque,
@@ -25,7 +25,7 @@ use libp2p_websocket_star::{
 const STAR: &str = "/ip4/127.0.0.1/tcp/9090/ws/p2p-websocket-star";
 const PEER: &str = "QmUzRSwRPKR984hfoKgGJnUqcSkzak3sYYQUjQhATZWa1t";
 
-/// Each line is a text frame or an address: decoded or refused, and what is decoded survives being
+/// Checks frames and addresses, one in each line. Each is decoded or refused, and decoded values survive being
 /// encoded and decoded again.
 pub fn frames(data: &[u8]) {
     let _ = engine_io::decode_binary(Bytes::copy_from_slice(data));
@@ -76,11 +76,11 @@ fn event(json: &str, binary: bool) {
     assert_eq!(again.as_ref(), Ok(&event));
 }
 
-/// Each line is something that happens to a session; what it sends is always well formed.
+/// Checks a session. Each line is an event of the session; all text frames that it sends must be well formed.
 ///
-/// `L` listen, `l` leave, `D` dial, `c` cancel the last dial, `a` accept and `r` refuse the last
-/// incoming dial, `T` let five seconds pass, `B` a binary frame; anything else is a text frame, in
-/// which `$ID` stands for the id of the last dial.
+/// `L` listens, `l` leaves, `D` dials, `c` cancels the last dial, `a` accepts and `r` refuses the last incoming dial,
+/// `T` lets five seconds pass, `B` is a binary frame. Anything else is a text frame, in which `$ID` stands for the id
+/// of the last dial.
 pub fn session(data: &[u8]) {
     let key = Keypair::ed25519_from_bytes([7; 32]).expect("a key");
     let mut now = Instant::now();
@@ -141,8 +141,8 @@ pub fn session(data: &[u8]) {
     }
 }
 
-/// Each byte is something that happens to a pair or its peer; bytes arrive in order and whole unless
-/// a side gave up, budgets hold, and nothing is sent after the end.
+/// Checks a pair. Each byte is an event of the pair or of its peer. Bytes must arrive in order, and completely unless
+/// a side gave up; budgets must hold, and nothing may be sent after the end.
 pub fn pair(data: &[u8]) {
     const BUDGETS: Budgets = Budgets {
         receive: 2000,
@@ -222,8 +222,8 @@ pub fn pair(data: &[u8]) {
     }
 }
 
-/// A stream of secio frames. The first byte says in what pieces it arrives; each frame is a message
-/// that is decoded or refused, and what is decoded survives being encoded and decoded again.
+/// Checks a stream of secio frames. The first byte sets the size of the pieces in which it arrives. Each frame is a
+/// message that is decoded or refused, and decoded messages survive being encoded and decoded again.
 pub fn secio(data: &[u8]) {
     const MAX: usize = 4096;
     let Some((&piece, mut wire)) = data.split_first() else {

@@ -1,4 +1,5 @@
-//! A process that has no descriptors left, and a server in it that does not know. The only test of its process.
+//! A process without free file descriptors. Its server does not know the limit. This test must be the only one in its
+//! process.
 #![cfg(unix)]
 
 #[path = "wire/client.rs"]
@@ -12,7 +13,7 @@ use tokio::net::TcpSocket;
 
 use self::client::{Client, Eio, server, soon};
 
-/// A socket on a loopback address.
+/// Returns a socket bound to a loopback address.
 fn socket(host: u8) -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("a descriptor");
     let ip = Ipv4Addr::new(127, 0, 0, host);
@@ -39,7 +40,7 @@ async fn where_no_descriptor_is_left_whoever_has_most_makes_room_for_another() {
     }
     until_there_are(&server, many.len()).await;
     let sockets = [socket(3), socket(4)];
-    // The lowest that is free is the next that is given.
+    // The system always gives out the lowest free descriptor next.
     let next = socket(5).as_raw_fd() as u64;
     let (_, hard) = Resource::NOFILE.get().expect("a limit");
     Resource::NOFILE.set(next, hard).expect("a lower limit");
@@ -54,7 +55,7 @@ async fn where_no_descriptor_is_left_whoever_has_most_makes_room_for_another() {
     }
     let snapshot = server.snapshot();
     let ended = snapshot.refusals.get(Refused::ConnectionGaveWay) as usize;
-    // The system needs a free descriptor even to see that nobody waits.
+    // The system needs a free descriptor even to report that no connection waits.
     assert!((2..=3).contains(&ended), "{ended}");
     assert_eq!(snapshot.links, 2);
     assert_eq!(snapshot.connections, many.len() + 2 - ended);

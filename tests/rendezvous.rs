@@ -99,7 +99,7 @@ async fn a_dial_is_relayed_both_ways_and_each_direction_ends_alone() {
     .await;
     assert_eq!(snapshot.relayed_items, 5);
     assert_eq!(snapshot.relayed_bytes, 5 + 9 + 2 * 999_998);
-    // Its id may be used again.
+    // The dial id may be used again.
     dial(&mut listener, &mut dialer, "d").await;
 }
 
@@ -123,7 +123,7 @@ async fn a_receiver_may_ask_to_stop() {
     let stop = stream_event("\"enough\"", "d.dialer");
     listener.send(stop.clone()).await;
     assert_eq!(dialer.text().await, stop);
-    // What comes nevertheless is dropped; the other direction goes on.
+    // Data that still arrives is dropped, and the other direction goes on.
     dialer.item("d.dialer", b"late").await;
     let still = stream_event("true", "d.dialer");
     dialer.send(still).await;
@@ -225,7 +225,7 @@ async fn hostile_frames_close_their_own_link_with_a_reason() {
     for (messages, reason) in cases {
         let mut client = Client::joined(&server).await;
         for message in messages {
-            // The last one may come when the link is closed already.
+            // The link may already be closed when the last message is sent.
             let _ = client.socket.send(message).await;
         }
         assert_eq!(client.closed().await, reason);
@@ -272,7 +272,7 @@ async fn nobody_sends_on_a_stream_of_others() {
     let dial = json!(["ss-dial", intruder.address, listener.address, "d"]);
     let refused = intruder.request(dial).await;
     assert_eq!(refused, json!(["Dial id is in use"]));
-    // Nor may a peer send on the stream it receives.
+    // A peer cannot send on the stream that it receives, either.
     listener.item("d.dialer", b"mixed in").await;
     listener.item("d.listener", b"mine").await;
     dialer.expect_item("d.listener", b"mine").await;
@@ -331,7 +331,7 @@ async fn a_reader_that_stalls_holds_its_sender_back_and_is_closed_in_the_end() {
             }
         }
     });
-    // Its pings are stuck, and yet it hears pongs; until it hears that the stream is cut.
+    // Its pings are stuck behind its items, but it still gets pongs, until it is told that the stream is cut.
     let (mut pongs, mut most_queued) = (0, 0);
     loop {
         let message = soon("the end", receiver.next()).await;
@@ -344,7 +344,7 @@ async fn a_reader_that_stalls_holds_its_sender_back_and_is_closed_in_the_end() {
         pongs += u32::from(text == "3");
     }
     assert!(pongs > 0);
-    // One item that came when nothing was queued, and one in its dial's queue.
+    // The queue has at most one item that arrived when it was empty, and one in its dial's own queue.
     assert!(most_queued <= 136_000, "{most_queued}");
     assert_eq!(server.snapshot().links, 1);
     sending.abort();
@@ -362,7 +362,7 @@ async fn requests_are_not_answered_beyond_what_the_asker_reads() {
     let mut client = Client::joined(&server).await;
     let mut most_queued = 0;
     let event = "421[\"no such event\"]";
-    // Until the stall timeout ends the link.
+    // Send until the stall timeout ends the link.
     while client.socket.send(Message::text(event)).await.is_ok() {
         most_queued = most_queued.max(server.snapshot().queued_bytes);
     }

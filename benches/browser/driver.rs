@@ -1,4 +1,4 @@
-//! The pages of a browser, told what to do.
+//! Control of the browser's pages.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 
 use crate::{Result, chromium::Driver};
 
-/// How long a script may take.
+/// The longest time that a script may take.
 const SCRIPT: Duration = Duration::from_secs(60);
 
 pub struct Browser {
     client: Client,
-    /// It is empty, and stays: the driver has to be in some window when it opens one.
+    /// An empty window that stays open: the driver has to be in some window when it opens another one.
     first: WindowHandle,
 }
 
@@ -20,7 +20,7 @@ pub struct Browser {
 pub struct Window(WindowHandle);
 
 impl Browser {
-    /// A new one, with a profile of its own.
+    /// Starts a browser with a profile of its own.
     pub async fn start(driver: &Driver) -> Result<Self> {
         let timeouts = json!({ "script": SCRIPT.as_millis() });
         let wanted = Map::from_iter([("timeouts".to_owned(), timeouts)]);
@@ -29,7 +29,7 @@ impl Browser {
         Ok(Self { client, first })
     }
 
-    /// Its name and version.
+    /// Returns the name and the version of the browser.
     pub fn name(&self) -> String {
         let told = self.client.capabilities();
         let told = |name: &str| {
@@ -44,7 +44,7 @@ impl Browser {
         Ok(Window(self.client.new_window(false).await?.handle))
     }
 
-    /// Opens a page.
+    /// Opens a page in a window.
     pub async fn open(&self, window: &Window, url: &str) -> Result<()> {
         self.client.switch_to_window(window.0.clone()).await?;
         Ok(self.client.goto(url).await?)
@@ -56,7 +56,7 @@ impl Browser {
         Ok(self.client.minimize_window().await?)
     }
 
-    /// Runs the body of an async function, which has these `args`, in a page. Its exceptions are errors.
+    /// Runs the body of an async function with these `args` in a page. Returns an exception as an error.
     pub async fn run(&self, window: &Window, body: &str, args: Vec<Value>) -> Result<Value> {
         let script = format!(
             "const done = arguments[arguments.length - 1];

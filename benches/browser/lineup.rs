@@ -1,4 +1,4 @@
-//! Who is measured beside whom.
+//! The rows of the table: the nodes that are compared.
 
 use crate::native::Native;
 
@@ -8,7 +8,7 @@ pub enum Id {
     /// The transport alone.
     Raw,
     RawPlain,
-    /// With noise and yamux.
+    /// The transport with noise and yamux.
     Swarm,
     SwarmPlain,
     Npm,
@@ -39,7 +39,7 @@ impl Id {
         }
     }
 
-    /// The page that it is in.
+    /// Returns the page that the row runs in.
     pub fn page(self) -> &'static str {
         match self {
             Self::Npm => "npm.html",
@@ -48,7 +48,7 @@ impl Id {
         }
     }
 
-    /// What starts it in the page, and whom it dials.
+    /// Returns the function that starts the node in the page, and the address that the node dials.
     pub fn start(self, native: &Native) -> (&'static str, &str) {
         match self {
             Self::Raw | Self::RawPlain | Self::Npm => ("startRaw", &native.raw),
@@ -56,7 +56,8 @@ impl Id {
         }
     }
 
-    /// Whether it has no `WebSocketStream`, as in browsers that do not know it. The npm client never uses it.
+    /// Returns whether the page has no `WebSocketStream`, as in browsers without support for it. The npm client never
+    /// uses it.
     pub fn is_plain(self) -> bool {
         matches!(
             self,
@@ -64,7 +65,7 @@ impl Id {
         )
     }
 
-    /// Whether its page is hidden behind another one.
+    /// Returns whether the page is hidden behind another one.
     pub fn is_hidden(self) -> bool {
         matches!(self, Self::HiddenSwarm | Self::HiddenSwarmPlain)
     }

@@ -1,5 +1,5 @@
-//! Nodes in a browser: how large they are, and how fast beside the npm client. `cargo bench --bench browser`;
-//! `benches/README.md` says how to read what it prints.
+//! Nodes in a browser: how large they are, and how fast compared with the npm client. `cargo bench --bench browser`;
+//! `benches/README.md` explains the output.
 
 #[path = "node/src/behaviours.rs"]
 mod behaviours;
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Gives whether everything is as it was asked for.
+/// Runs what the arguments ask for. Returns whether all bounds are met; always true without `--check`.
 fn start(arguments: &[String]) -> Result<bool> {
     let options = Options::parse(arguments)?;
     progress("building");
@@ -79,7 +79,7 @@ fn start(arguments: &[String]) -> Result<bool> {
     Ok((are_small && are_fast) || !options.check)
 }
 
-/// Measures all rows, and gives whether they are as fast as they should be.
+/// Measures all rows. Returns whether all speed targets are met.
 async fn run(options: &Options, pages: &Pages) -> Result<bool> {
     let load_before = load();
     let site = pages.serve().await?;
@@ -101,7 +101,7 @@ async fn run(options: &Options, pages: &Pages) -> Result<bool> {
     let mut ids = options.ids.clone();
     for _ in 0..options.plan.rounds {
         place.round(&ids, &mut results).await?;
-        // What comes first has it easier or harder; so each goes first once in a while.
+        // The first position may be an advantage or a disadvantage, so each row has it in turn.
         ids.rotate_left(1);
     }
     browser.end().await?;

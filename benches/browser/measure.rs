@@ -1,4 +1,4 @@
-//! What is measured of a row, in the page.
+//! The measurements of a row, taken in its page.
 
 use std::{
     collections::HashMap,
@@ -19,26 +19,26 @@ use crate::{
 };
 
 const MIB: f64 = (1024 * 1024) as f64;
-/// Of the timer that shows whether a page is slowed down.
+/// The interval of the timer that shows whether a page is slowed down.
 const TICK: Duration = Duration::from_millis(100);
 
 /// One figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Metric {
-    /// From the page to the native peer, in MiB/s.
+    /// The rate from the page to the native peer, in MiB/s.
     Up,
-    /// The other way.
+    /// The rate from the native peer to the page, in MiB/s.
     Down,
-    /// 64 bytes there and back, in microseconds, on average.
+    /// The mean round-trip time of 64 bytes, in microseconds.
     RoundTrip,
 }
 
 impl Metric {
     pub const ALL: [Self; 3] = [Self::Up, Self::Down, Self::RoundTrip];
-    /// Of a page that is hidden.
+    /// The figures that are measured in a hidden page.
     const HIDDEN: [Self; 1] = [Self::Up];
 
-    /// The method of the page's node.
+    /// Returns the method of the page's node that measures this figure.
     fn method(self) -> &'static str {
         match self {
             Self::Up => "up",
@@ -69,7 +69,7 @@ impl Metric {
     }
 }
 
-/// What was measured, round by round.
+/// The measured figures, in the order of the rounds.
 #[derive(Default)]
 pub struct Results(HashMap<(Id, Metric), Vec<f64>>);
 
@@ -82,14 +82,14 @@ impl Results {
         Spread::of(self.0.get(&(id, metric))?.iter().copied())
     }
 
-    /// How two rows compare in each round, in which they were measured one soon after the other.
+    /// Returns the ratio of two rows, computed in each round. In a round, both are measured within a short time.
     pub fn ratio(&self, metric: Metric, of: Id, to: Id) -> Option<Spread> {
         let (of, to) = (self.0.get(&(of, metric))?, self.0.get(&(to, metric))?);
         Spread::of(of.iter().zip(to).map(|(of, to)| of / to))
     }
 }
 
-/// Where everything is.
+/// The browser and the servers of a run, and its plan.
 pub struct Place<'a> {
     pub browser: &'a Browser,
     pub site: SocketAddr,
@@ -98,7 +98,8 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// All rows, each in a page that was loaded anew. Those that are hidden come last, and are long hidden then.
+    /// Measures all rows, each in a page that is loaded anew. Hidden pages are measured last, when they have been
+    /// hidden for long.
     pub async fn round(&self, ids: &[Id], results: &mut Results) -> Result<()> {
         let (hidden, visible): (Vec<Id>, Vec<Id>) = ids.iter().partition(|id| id.is_hidden());
         let mut windows = Vec::new();
@@ -131,7 +132,7 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Hides a page, and has it count the ticks of a timer from then on.
+    /// Hides a page, and makes it count the ticks of a timer from then on.
     async fn hide(&self, window: &Window) -> Result<()> {
         self.browser.minimize(window).await?;
         let body = "window.ticks = 0; setInterval(() => window.ticks++, args[0]);";
@@ -140,7 +141,7 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Timers of a page that is really hidden fire once a second, and later once a minute.
+    /// Fails if the page is not slowed down. Timers of a hidden page fire once a second, and later once a minute.
     async fn check_hidden(&self, window: &Window) -> Result<()> {
         let ticks = self.browser.run(window, "return window.ticks;", vec![]);
         let ticks = ticks.await?.as_u64().ok_or("the page has no timer")?;
@@ -150,7 +151,7 @@ impl Place<'_> {
         }
     }
 
-    /// Loads the page, starts its node, and moves something, so that nothing is at its beginning.
+    /// Loads the page, starts its node, and transfers some data as a warm-up.
     async fn start(&self, window: &Window, id: Id) -> Result<()> {
         let url = format!("http://{}/{}", self.site, id.page());
         self.browser.open(window, &url).await?;

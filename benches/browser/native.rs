@@ -1,4 +1,4 @@
-//! What is outside of the browser: the rendezvous, and the peers that are dialled there. They are in this process.
+//! The native side: the rendezvous, and the peers that the page dials through it. They run in this process.
 
 use std::{future::poll_fn, io, pin::Pin};
 
@@ -29,12 +29,12 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 type Stream = Box<dyn Io>;
 
-/// The addresses, as text.
+/// The rendezvous and the peers. The addresses are text.
 pub struct Native {
     pub rendezvous: String,
-    /// A peer with the transport alone.
+    /// The address of a peer with the transport alone.
     pub raw: String,
-    /// One with noise and yamux.
+    /// The address of a peer with noise and yamux.
     pub swarm: String,
     _server: Server,
 }
@@ -113,10 +113,10 @@ async fn swarm(rendezvous: &Multiaddr) -> Result<Multiaddr> {
     Ok(address)
 }
 
-/// Does what the page asks for.
+/// Answers the request of the page on a stream.
 async fn serve(stream: Stream) {
     if let Err(error) = answer(stream).await {
-        // A page that is left has nobody who would say so.
+        // A page that has been left cannot report the error.
         eprintln!("a stream from the page: {error}");
     }
 }
@@ -133,7 +133,7 @@ async fn answer(mut stream: Stream) -> io::Result<()> {
         Request::Echo => echo(&mut stream, CHUNK).await?,
     }
     stream.close().await?;
-    // Dropped before the page has ended, it would be reset.
+    // Reads to the end first: if the stream were dropped before the page has ended its direction, it would be reset.
     sink(&mut stream).await
 }
 

@@ -1,4 +1,4 @@
-//! What is asked for on the command line.
+//! The options on the command line.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ cargo bench --bench browser -- [options]
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     pub rounds: usize,
-    /// One way, in bytes.
+    /// The number of bytes to transfer one way.
     pub bulk: u32,
-    /// The same before what is measured, so that the browser has compiled what it runs.
+    /// The number of bytes to transfer before each measurement, so that the browser has compiled the code.
     pub warm_up: u32,
     pub pings: u32,
-    /// How long a page is hidden before it is measured, at least. Its timers fire once a minute then.
+    /// The minimum time for which a page is hidden before it is measured. By then, its timers fire once a minute.
     pub hidden: Duration,
 }
 
-/// What is to be run.
+/// The parsed command line.
 #[derive(Debug)]
 pub struct Options {
     pub plan: Plan,
@@ -36,7 +36,7 @@ pub struct Options {
 
 impl Options {
     /// # Errors
-    /// The usage, if something is unknown.
+    /// If an argument is unknown or invalid. For an unknown one, the error is the usage text.
     pub fn parse(arguments: &[String]) -> Result<Self> {
         let is_quick = arguments.iter().any(|argument| argument == "--quick");
         let mut options = Self {

@@ -1,4 +1,4 @@
-//! The pages: built, with their sizes.
+//! Builds the pages, and measures their sizes.
 
 use std::{
     fs,
@@ -13,14 +13,14 @@ use crate::{
 };
 
 const NODE_HTML: &str = include_str!("node.html");
-/// The bundles of npm, which the page of the npm client loads under these names.
+/// The npm bundles. The page of the npm client loads them under these names.
 const BUNDLES: [&str; 3] = ["libp2p-websocket-star", "multiaddr", "peer-id"];
 
-/// How many bytes something has.
+/// A size in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Size {
     pub raw: usize,
-    /// By `gzip -9`.
+    /// The size after `gzip -9`.
     pub compressed: usize,
 }
 
@@ -35,10 +35,10 @@ impl std::ops::Add for Size {
     }
 }
 
-/// What a page loads.
+/// The sizes of the files that a page loads.
 pub struct Sizes {
     pub what: &'static str,
-    /// What it may have, compressed, in bytes.
+    /// The largest compressed size allowed, in bytes.
     pub bound: usize,
     pub wasm: Size,
     pub rest: Size,
@@ -54,16 +54,16 @@ impl Sizes {
     }
 }
 
-/// All that is served.
+/// All files that are served.
 pub struct Pages {
     folder: PathBuf,
     pub sizes: Vec<Sizes>,
-    /// The bundle of the npm client, without that of its keys.
+    /// The size of the npm client's bundle, without the bundle for its keys.
     pub npm: Size,
 }
 
 impl Pages {
-    /// Serves them to this machine until the runtime ends, and tells where.
+    /// Serves the files to this machine until the runtime ends. Returns the address.
     pub async fn serve(&self) -> Result<SocketAddr> {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -79,7 +79,7 @@ impl Pages {
 /// If something cannot be built, or is not installed.
 pub fn build() -> Result<Pages> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // Its own page is not part of what it is measured for.
+    // No files here: the HTML of the benchmark does not count towards the size.
     let node = Page {
         workspace: root,
         package: "star-bench-page",
@@ -88,7 +88,7 @@ pub fn build() -> Result<Pages> {
         folder: "bench",
         files: &[],
     };
-    // With the transport alone beside it, whose size is not told.
+    // The same with the feature `raw`, which adds the transport alone. Its size is not reported.
     let raw = Page {
         features: &["raw"],
         folder: "bench/raw",
@@ -118,7 +118,7 @@ pub fn build() -> Result<Pages> {
     Ok(Pages { folder, sizes, npm })
 }
 
-/// Those of a page that was built into this folder.
+/// Returns the sizes of a page that was built into this folder.
 fn sizes(what: &'static str, bound: usize, page: &Page<'_>, folder: &Path) -> Result<Sizes> {
     let library = page.library();
     let mut rest = size(&folder.join(format!("{library}.js")))?;

@@ -1,4 +1,4 @@
-//! The tables.
+//! The tables of the output.
 
 use std::fmt::Write as _;
 
@@ -27,7 +27,7 @@ fn verdict(is_met: bool) -> String {
     if is_met { "met" } else { "missed" }.to_owned()
 }
 
-/// What each page loads, in bytes.
+/// Returns a table of the bytes that each page loads.
 pub fn sizes(pages: &Pages) -> String {
     let mut text = String::new();
     let heads = ["wasm", "beside it", "all", "gzip -9", "at most", ""];
@@ -55,7 +55,7 @@ pub fn sizes(pages: &Pages) -> String {
     text
 }
 
-/// Medians, and under each the least and the most of the rounds.
+/// Returns a table of the medians, with the minimum and the maximum of the rounds below each.
 pub fn speeds(results: &Results, ids: &[Id]) -> String {
     let mut text = String::new();
     let heads = ["up", "down", "64 bytes"];
@@ -81,7 +81,7 @@ fn range(spread: Option<Spread>) -> String {
     spread.map_or_else(String::new, |spread| spread.to_string())
 }
 
-/// The targets, and whether they were met; and ratios without a target.
+/// Returns a table of the targets, and of ratios without a target.
 pub fn targets(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
     let heads = ["at least", "reached", "least–most", ""];
@@ -98,7 +98,7 @@ pub fn targets(outcomes: &[Outcome]) -> String {
     text
 }
 
-/// What the figures are, for who reads no documentation.
+/// Returns an explanation of the figures, for readers without the documentation.
 pub fn explanation(plan: &Plan) -> String {
     format!(
         "Medians of {} rounds, least–most below; ratios are medians of those of the rounds.\n\

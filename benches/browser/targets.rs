@@ -1,4 +1,4 @@
-//! What is aimed at.
+//! The targets.
 
 use crate::{
     lineup::Id::{self, HiddenSwarm, HiddenSwarmPlain, Npm, Raw, RawPlain, Swarm, SwarmPlain},
@@ -9,13 +9,13 @@ use crate::{
     spread::Spread,
 };
 
-/// One row divided by another one, in the same round.
+/// One row divided by another one in the same round.
 struct Ratio {
     what: &'static str,
     metric: Metric,
     of: Id,
     to: Id,
-    /// The least that it may be.
+    /// The minimum of the ratio; `None` if there is no target.
     bound: Option<f64>,
 }
 
@@ -92,7 +92,7 @@ const RATIOS: [Ratio; 10] = [
     },
 ];
 
-/// A ratio, and what was reached.
+/// A ratio, and the value that was reached.
 pub struct Outcome {
     pub what: &'static str,
     pub bound: Option<f64>,
@@ -100,13 +100,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Whether the bound was met; `None` if there is none.
+    /// Returns whether the bound was met; `None` if there is no bound.
     pub fn is_met(&self) -> Option<bool> {
         self.bound.map(|bound| self.reached.median >= bound)
     }
 }
 
-/// Of what was measured.
+/// Compares the results with the targets.
 pub fn outcomes(results: &Results) -> Vec<Outcome> {
     let outcome = |ratio: &Ratio| {
         Some(Outcome {

@@ -11,9 +11,9 @@ use crate::{
 };
 
 const NODES: usize = 3;
-/// How many join at a time: what takes longest is to make their keys and signatures here.
+/// The number of clients that join at a time. Most of the time goes to making keys and signatures in this process.
 const AT_A_TIME: usize = 64;
-/// How soon all of them are to be known at all nodes, in seconds.
+/// The maximum time until all nodes know all peers, in seconds.
 const BOUND: f64 = 5.0;
 
 pub async fn measure(quick: bool) -> io::Result<bool> {

@@ -1,8 +1,8 @@
-//! Several rendezvous as one network, beside one alone: `cargo bench --bench cluster`, some 5 minutes; with `-- --quick` about
-//! one; `-- transfer`, `-- stalled` and `-- joins` for a part of it. With `--check`, it fails if a bound is missed. Linux only; it
-//! takes nats-server (`.ci/setup`).
+//! Several rendezvous as one network, compared with a single one: `cargo bench --bench cluster`, some 5 minutes;
+//! about one with `-- --quick`. `-- transfer`, `-- stalled` and `-- joins` run a part of it. With `--check`, it fails
+//! if a bound is missed. Linux only; it needs nats-server (`.ci/setup`).
 //!
-//! Each node is a process of its own, nats-server another, and all clients are in this one. With
+//! Each node is a process of its own, nats-server is another one, and all clients are in this one. With
 //! `--features _plain-trunks`, trunks without TLS are measured too.
 
 #[path = "../../tests/wire/cluster/authority.rs"]
@@ -44,7 +44,7 @@ fn main() -> io::Result<ExitCode> {
         println!("The figures are taken from /proc, which is Linux'.");
         return Ok(ExitCode::SUCCESS);
     }
-    // As many descriptors as we may have, for ten thousand links.
+    // Allow as many descriptors as possible, for ten thousand links.
     rlimit::increase_nofile_limit(u64::MAX)?;
     let runtime = tokio::runtime::Runtime::new()?;
     if is_node {
@@ -79,7 +79,7 @@ fn load() -> String {
     format!("load {}", machine::load())
 }
 
-/// Prints whether a figure is within its bound.
+/// Prints a figure and its bound, and returns `is_met`.
 fn judge(what: &str, figure: f64, bound: f64, is_met: bool) -> bool {
     let verdict = if is_met { "met" } else { "MISSED" };
     println!(

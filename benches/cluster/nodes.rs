@@ -1,4 +1,4 @@
-//! The nodes: each a process of its own.
+//! The nodes: each is a process of its own.
 
 use std::{
     io,
@@ -21,19 +21,19 @@ use crate::{
     other::{Other, tell},
 };
 
-/// Has this program be a node instead of measure.
+/// The argument that makes this program a node instead of the benchmark.
 pub const SERVE: &str = "--serve-until-stdin-ends";
-/// How long a node may take for what is waited for.
+/// The longest time to wait for a state of a node.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the nodes are.
+/// The kind of the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// One server, which is none of a cluster.
+    /// One server without a cluster.
     Alone,
     /// Nodes of a cluster.
     Tls,
-    /// The same with trunks without TLS.
+    /// Nodes of a cluster, with trunks without TLS.
     #[cfg(feature = "_plain-trunks")]
     Plain,
 }
@@ -49,7 +49,7 @@ impl Kind {
     }
 }
 
-/// Several nodes, and what they need.
+/// Several nodes, with their NATS server and certificates.
 pub struct Nodes {
     pub nodes: Vec<Other>,
     _nats: Option<Nats>,
@@ -61,7 +61,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 }
 
 impl Nodes {
-    /// Starts so many, and waits for all their trunks.
+    /// Starts `count` nodes, and waits until all their trunks are up.
     pub async fn start(kind: Kind, count: usize) -> io::Result<Self> {
         let certificates = tempfile::tempdir()?;
         let dir = certificates.path();
@@ -94,7 +94,7 @@ impl Nodes {
         Ok(nodes)
     }
 
-    /// Waits until every node says so.
+    /// Waits until the report of every node fulfils a condition.
     pub async fn wait_for(&mut self, is_so: impl Fn(&Value) -> bool) -> io::Result<()> {
         let wait = async {
             for node in &mut self.nodes {
@@ -108,7 +108,7 @@ impl Nodes {
         waited.map_err(|_| io::Error::other("a node does not come to that"))?
     }
 
-    /// Waits until every node knows so many peers, its own included.
+    /// Waits until every node knows this number of peers, its own included.
     pub async fn know(&mut self, peers: u64) -> io::Result<()> {
         let count = |said: &Value, name: &str| said[name].as_u64().unwrap_or_default();
         self.wait_for(|said| {
@@ -117,24 +117,25 @@ impl Nodes {
         .await
     }
 
-    /// Where clients reach a node.
+    /// Returns the address at which clients reach a node.
     pub fn addr(&self, node: usize) -> SocketAddr {
         let port = self.nodes[node].said["port"].as_u64().unwrap_or_default();
         (Ipv4Addr::LOCALHOST, u16::try_from(port).unwrap_or_default()).into()
     }
 
-    /// How much processor time all have used, in seconds.
+    /// Returns the processor time that all nodes have used, in seconds.
     pub fn cpu(&self) -> f64 {
         self.nodes.iter().map(|node| node.usage().cpu).sum()
     }
 }
 
-/// The hidden half of this program: a node with the defaults, but for what a benchmark may not be refused.
+/// Runs this process as a node. It has the default configuration, except for limits that would refuse the benchmark's
+/// load.
 pub async fn serve(arguments: &[String]) -> io::Result<()> {
     let [_, kind, name, dir, url] = arguments else {
         return Err(io::Error::other("not so"));
     };
-    // A thousand queues are full in one of the works.
+    // In the part `stalled`, a thousand queues are full.
     let limits = limits::unrefused().with_max_memory(8 << 30);
     let mut config = Config::default()
         .with_listen_addr((Ipv4Addr::LOCALHOST, 0).into())

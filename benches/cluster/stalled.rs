@@ -1,4 +1,4 @@
-//! Readers that stall, beside a pair that does not.
+//! Stalled readers, and their effect on a pair that is not stalled.
 
 use std::{
     io,
@@ -18,24 +18,25 @@ use crate::{
 };
 
 const ITEM: usize = 64 * 1024;
-/// What the system may hold for each end of each client here, of which it makes twice as much. Left to itself it holds megabytes for
-/// one that does not read, until it has no memory for any connection of this machine and drops what comes: that is then measured,
-/// and nothing else.
+/// The size of each socket buffer of each client, in bytes; the system uses twice as much. By default, the system
+/// holds megabytes for a client that does not read. Then it runs out of memory for all connections of this machine
+/// and drops packets, and the benchmark would measure only that.
 const BUFFER: u32 = 16 * 1024;
-/// How many join at a time.
+/// The number of clients that join at a time.
 const AT_A_TIME: usize = 64;
-/// How much each sender sends at most: more than its reader's queue holds, and what is on its way. Most of the rest is in its own queue.
+/// The maximum number of bytes that each sender sends: more than fits into its reader's queue and in transit. Most of
+/// the rest waits in the queue of the sender's node.
 const MOST: usize = 5 * 512 * 1024;
-/// Whoever has sent nothing for so long is held back.
+/// A sender that could not send anything for this long is held back.
 const HELD_BACK: Duration = Duration::from_millis(500);
-/// What is left of the rate beside as many that are idle, at least.
+/// The minimum of the rate beside stalled streams, divided by the rate beside as many idle streams.
 const BOUND: f64 = 0.8;
-/// How many MiB each of them may cost a node: its queue there, which is 1 MiB, what is on its way, which is as much, and what the
-/// allocator keeps.
+/// The maximum memory in MiB that each stalled stream may cost a node: its queue there of 1 MiB, as much again in
+/// transit, and the memory that the allocator keeps.
 const EACH: f64 = 3.0;
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// One that joined, of whom the system holds little.
+/// Joins with a new key over a socket with small buffers.
 async fn joined(server: SocketAddr) -> io::Result<Client> {
     let socket = client::socket()?;
     socket.set_recv_buffer_size(BUFFER)?;
@@ -45,12 +46,12 @@ async fn joined(server: SocketAddr) -> io::Result<Client> {
     Ok(client)
 }
 
-/// The memory of a node, in MiB.
+/// Returns the resident memory of a node, in MiB.
 fn memory(nodes: &Nodes, node: usize) -> f64 {
     nodes.nodes[node].usage().rss / MIB
 }
 
-/// What waits at each node to be sent, in MiB.
+/// Returns the data queued at each node, in MiB.
 async fn queued(nodes: &mut Nodes) -> io::Result<Vec<f64>> {
     let mut queued = Vec::new();
     for node in &mut nodes.nodes {
@@ -71,7 +72,7 @@ pub async fn measure(quick: bool) -> io::Result<bool> {
     let mut nodes = Nodes::start(Kind::Tls, 2).await?;
     let alone = rates(&mut nodes, 0, rounds, mib).await?;
     let before = [memory(&nodes, 0), memory(&nodes, 1)];
-    // One link each, so that each has a stream of its own on the trunk.
+    // Each client has a link of its own, so that each has a stream of its own on the trunk.
     let addrs = [nodes.addr(0), nodes.addr(1)];
     let joining = futures::stream::iter(0..count).map(|n| async move {
         let dialer = joined(addrs[0]).await?;
@@ -84,9 +85,10 @@ pub async fn measure(quick: bool) -> io::Result<bool> {
         dialer.dial(listener, id).await?;
     }
     let idle = rates(&mut nodes, count, rounds, mib).await?;
-    // Sent by all at once, it would come faster than a trunk takes it, and the system would have to hold it.
+    // A limited number of clients send at a time. If all sent at once, the data would come faster than a trunk takes
+    // it, and the system would have to hold it.
     let filling = stalled.iter_mut().map(|(dialer, listener, id)| async move {
-        // Whoever says nothing for long is taken for dead.
+        // Sends a ping, because the server closes a link that sends nothing for long.
         listener.text("2").await?;
         let frames = item(&format!("{id}.dialer"), &vec![7; ITEM]);
         for _ in 0..MOST / ITEM {
@@ -100,7 +102,7 @@ pub async fn measure(quick: bool) -> io::Result<bool> {
     });
     let filling = futures::stream::iter(filling).buffer_unordered(AT_A_TIME);
     filling.try_collect::<()>().await?;
-    // What is on its way still comes to where it will wait.
+    // Wait until the data in transit has reached the queues.
     let mut last = Vec::new();
     loop {
         let now = queued(&mut nodes).await?;
@@ -130,7 +132,8 @@ pub async fn measure(quick: bool) -> io::Result<bool> {
         number(idle),
         number(beside)
     );
-    // What 2,000 links that hear announcements cost is no matter of streams.
+    // The comparison is with idle streams, because the cost of announcements to 2,000 links has nothing to do with
+    // streams.
     let left = beside / idle;
     let mut met = judge(
         "rate beside stalled ones ÷ beside idle ones",
@@ -146,7 +149,7 @@ pub async fn measure(quick: bool) -> io::Result<bool> {
     Ok(met)
 }
 
-/// What two newcomers send each other beside so many pairs, in MiB/s: the median of so many rounds.
+/// Returns the rate between two new clients while there are `pairs` other pairs, in MiB/s: the median of the rounds.
 async fn rates(nodes: &mut Nodes, pairs: usize, rounds: usize, mib: usize) -> io::Result<f64> {
     let others = 2 * pairs as u64;
     let mut pair = transfer::dialled(nodes, [0, 1], others).await?;

@@ -1,4 +1,4 @@
-//! One stream: what it costs through two nodes, beside one.
+//! The cost of one stream through two nodes, compared with one node.
 
 use std::{io, time::Instant};
 
@@ -11,18 +11,18 @@ use crate::{
 };
 
 const ITEM: usize = 128 * 1024;
-/// How many MiB go before what is measured.
+/// The number of MiB to send before the measurement.
 pub const WARM_UP: usize = 64;
 
-/// What is measured.
+/// A row of the table.
 #[derive(Debug, Clone, Copy)]
 struct Row {
     name: &'static str,
     kind: Kind,
     nodes: usize,
-    /// At which nodes the dialer and the listener are.
+    /// The indexes of the nodes of the dialer and of the listener.
     at: [usize; 2],
-    /// Processor time of all nodes ÷ that of one alone, at most.
+    /// The maximum of the processor time of all nodes divided by that of one node alone.
     bound: Option<f64>,
 }
 
@@ -60,14 +60,14 @@ const ROWS: &[Row] = &[
 
 #[derive(Debug)]
 struct Figures {
-    /// MiB/s.
+    /// The rate in MiB/s.
     rate: f64,
     cpu_per_gib: f64,
-    /// Of 64 bytes there and back, the median, in µs.
+    /// The median round-trip time of 64 bytes, in µs.
     round_trip: f64,
 }
 
-/// Two newcomers with a dial, which is `d`, beside so many other peers.
+/// Joins two new clients and dials between them with the dial id `d`. There are `others` other peers.
 pub async fn dialled(
     nodes: &mut Nodes,
     at: [usize; 2],
@@ -113,7 +113,7 @@ async fn round_trips(dialer: &mut Client, listener: &mut Client) -> io::Result<f
     Ok(Spread::of(times).map_or(f64::NAN, |times| times.median))
 }
 
-/// Sends so much one way, with the reader never far behind.
+/// Sends `mib` MiB one way. The sender is never far ahead of the reader.
 pub async fn send(pair: (Client, Client), mib: usize) -> io::Result<(Client, Client)> {
     let load = Load { item: ITEM, mib };
     stream::send(pair, load, load.bytes_from_ours()).await
@@ -130,7 +130,7 @@ pub async fn measure(quick: bool) -> io::Result<bool> {
     let mut figures: Vec<Vec<Figures>> = ROWS.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds {
         for n in 0..ROWS.len() {
-            // What comes first has it easier or harder.
+            // The first position may be an advantage or a disadvantage, so the order rotates.
             let n = (n + round) % ROWS.len();
             figures[n].push(one(&ROWS[n], mib).await?);
         }

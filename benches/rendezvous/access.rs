@@ -1,4 +1,4 @@
-//! What it costs to look everybody up who joins, with the lists of the binary.
+//! The cost of looking up each joining peer in the lists of the server binary.
 
 #![allow(
     dead_code,
@@ -35,14 +35,15 @@ use crate::{
     target,
 };
 
-/// How many peer ids are listed.
+/// The number of listed peer ids.
 const LISTED: usize = 100_000;
-/// How many peers are looked for to know how long it takes.
+/// The number of lookups that are timed.
 const LOOKS: usize = 20_000;
-/// How much of the join rate must be left.
+/// The minimum share of the join rate that must be left.
 const LEFT: f64 = 0.95;
 
-/// Nobody who joins is on the list, so it is looked through for both ids of each.
+/// Access rules with a deny list that contains none of the joining peers. The list has no hashed ids, so each join
+/// takes one lookup.
 #[derive(Debug)]
 struct Listed(Lists);
 
@@ -60,7 +61,7 @@ impl Access for Listed {
     }
 }
 
-/// Has a server look for everybody in a list of strangers.
+/// Makes a server look up each joining peer in a list of other peers.
 pub fn listing(config: Config) -> io::Result<Config> {
     Ok(config.with_access(listed()?))
 }
@@ -76,7 +77,7 @@ fn listed() -> io::Result<Listed> {
     files.load().map(Listed).map_err(io::Error::other)
 }
 
-/// How long it takes to look for one peer, in microseconds.
+/// Returns the time of one lookup, in microseconds.
 fn look() -> io::Result<f64> {
     let access = listed()?;
     let key = || Keypair::generate_ed25519().public().to_peer_id();
@@ -89,7 +90,7 @@ fn look() -> io::Result<f64> {
     Ok(started.elapsed().as_secs_f64() * 1e6 / LOOKS as f64)
 }
 
-/// The server's processor time for joins, with and without a list, in turns.
+/// Measures the server's processor time for joins with and without a list, in turns.
 pub async fn measure(quick: bool) -> io::Result<()> {
     let (rounds, joins) = if quick { (3, 4000) } else { (7, 20_000) };
     println!("\n## Joins and leaves, with and without a list of {LISTED} peer ids");
@@ -112,7 +113,7 @@ pub async fn measure(quick: bool) -> io::Result<()> {
             without / with
         );
         left.push(without / with);
-        // What comes first has it easier or harder.
+        // The first position may be an advantage or a disadvantage.
         kinds.reverse();
     }
     if let Some(left) = Spread::of(left) {

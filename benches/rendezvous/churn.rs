@@ -1,4 +1,4 @@
-//! Dials, joins and leaves without end: is there anything left of them?
+//! Many dials, joins and leaves: whether the server leaks memory.
 
 use std::{
     io,
@@ -21,11 +21,11 @@ use crate::{
     process::{Kind, Rendezvous},
 };
 
-/// How many clients, or pairs of them, are at it at a time.
+/// The number of clients, or pairs of clients, that work at a time.
 const AT_A_TIME: usize = 25;
-/// A join in so many is on a new link, and the old one is cut.
+/// The number of joins on one link before the link is replaced by a new one.
 const JOINS_PER_LINK: usize = 4;
-/// How long what was begun in time may take.
+/// The extra time allowed for operations that began before the deadline.
 const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,19 +36,20 @@ pub enum Work {
 
 #[derive(Debug)]
 pub struct Figures {
-    /// How often it was done in the time that there was.
+    /// The number of repetitions done in the available time.
     pub done: usize,
-    /// Before, after one half, and after the other.
+    /// The resident bytes before, after the first half, and after the second half.
     pub rss: [f64; 3],
-    /// The bytes that each time of the second half has left behind.
+    /// The bytes that each repetition of the second half has left behind.
     pub kept: f64,
     pub cpu: f64,
-    /// What the server itself has left, if it tells.
+    /// A summary of what the server still holds, if it reports that.
     pub left: String,
 }
 
-/// Does it so often, if each half is done in time. Those who dial stay on their links all the while: with
-/// a link goes what was kept for it, and on a server that runs for months that is no comfort.
+/// Repeats the work `times` times, or fewer if the time limit of a half runs out. Dialling clients keep their links
+/// for the whole run: the end of a link would free everything kept for it, and hide a leak that matters on a server
+/// that runs for months.
 pub async fn measure(kind: Kind, work: Work, times: usize, limit: Duration) -> io::Result<Figures> {
     let mut server = Rendezvous::start(kind).await?;
     let mut pairs = Vec::new();
@@ -58,7 +59,7 @@ pub async fn measure(kind: Kind, work: Work, times: usize, limit: Duration) -> i
             pairs.push((dialer, Client::joined(server.addr, ORDINARY).await?));
         }
     }
-    // Not counted: what any use at all allocates, once.
+    // Not measured: memory that any first use allocates once.
     churn(&server, &mut pairs, work, times / 20, limit).await?;
     let before = server.usage();
     let mut rss = [before.rss; 3];
@@ -66,7 +67,7 @@ pub async fn measure(kind: Kind, work: Work, times: usize, limit: Duration) -> i
     let mut done = [0; 2];
     for half in 0..2 {
         done[half] = churn(&server, &mut pairs, work, times / 2, limit).await?;
-        // What was the last to be ended may not be gone yet.
+        // The server may not have removed the last streams and links yet.
         tokio::time::sleep(Duration::from_secs(1)).await;
         rss[half + 1] = server.usage().rss;
         held[half] = server.held().await?;
@@ -85,10 +86,10 @@ pub async fn measure(kind: Kind, work: Work, times: usize, limit: Duration) -> i
     })
 }
 
-/// Who dials whom.
+/// A dialer and its listener.
 type Pair = (Client, Client);
 
-/// How often something is to be done, until when, and how often it was.
+/// The number of repetitions to do, their deadline, and a counter of those done.
 #[derive(Debug, Clone)]
 struct Turns {
     times: usize,
@@ -106,7 +107,7 @@ impl Turns {
     }
 }
 
-/// Gives how often it was done.
+/// Returns the number of repetitions done.
 async fn churn(
     server: &Rendezvous,
     pairs: &mut Vec<Pair>,

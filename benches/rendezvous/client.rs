@@ -1,4 +1,4 @@
-//! A WebSocket client that does as little as it can: what is measured is the server.
+//! A WebSocket client that does as little as possible, because the benchmark measures the server.
 
 use std::{
     io,
@@ -15,22 +15,22 @@ use tokio::{
     sync::Notify,
 };
 
-/// More often than any server here wants it.
+/// The interval of the client's pings: shorter than any server here requires.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
-/// How much is read at once.
+/// The number of bytes to read at once.
 const READ: usize = 16 * 1024;
-/// The port in the address of an ordinary peer; others mark a newcomer that is waited for.
+/// The port in the address of an ordinary peer. Other ports mark newcomers whose announcement is awaited.
 pub const ORDINARY: u16 = 9090;
 /// The first of [`TAGS`] ports that mark newcomers.
 pub const FIRST_TAG: u16 = 1000;
 const TAGS: usize = 64;
-/// What asks for a link.
+/// The HTTP request for a link.
 pub const REQUEST: &str = "GET /socket.io/?EIO=3&transport=websocket HTTP/1.1\r\nHost: a\r\n\
     Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
 const ANNOUNCEMENT: &[u8] = b"42[\"ws-peer\",\"/ip4/127.0.0.1/tcp/";
 
-/// What all idle clients have heard.
+/// The announcements that all idle clients have heard.
 #[derive(Debug)]
 pub struct Heard {
     pub announcements: AtomicU64,
@@ -47,8 +47,8 @@ impl Heard {
         }
     }
 
-    /// Counts an announcement; `marked` has a bit for each newcomer that this link has heard of: all are
-    /// announced again and again.
+    /// Counts an announcement. `marked` has a bit for each newcomer that this link has heard of, because all peers
+    /// are announced again and again.
     fn note(&self, payload: &[u8], marked: &mut u64) {
         let Some(rest) = payload.strip_prefix(ANNOUNCEMENT) else {
             return;
@@ -66,7 +66,7 @@ impl Heard {
         }
     }
 
-    /// Waits until so many links have heard of the newcomer.
+    /// Waits until this number of links have heard of the newcomer.
     pub async fn tagged(&self, port: u16, links: usize) {
         let count = &self.tagged[usize::from(port - FIRST_TAG)];
         while count.load(Ordering::Relaxed) < links {
@@ -75,7 +75,7 @@ impl Heard {
     }
 }
 
-/// What a link goes over: TCP, or TLS on it.
+/// The transport of a link: TCP, or TLS over TCP.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
@@ -83,13 +83,13 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 pub struct Client {
     stream: Box<dyn Io>,
     buffer: BytesMut,
-    /// How much of the buffer the last frame took.
+    /// The number of bytes of the buffer that belong to the last frame.
     taken: usize,
     next_ack: u64,
     pub address: String,
 }
 
-/// A frame as a client sends it, with a mask.
+/// Encodes a frame as a client sends it, with a mask.
 pub fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x5a, 0xa5, 0x3c, 0xc3];
     let mut frame = vec![0x80 | opcode];
@@ -110,7 +110,7 @@ pub fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The length of the header and of the payload of the frame that begins here, once they are known.
+/// Returns the lengths of the header and of the payload of the first frame; `None` if more bytes are needed.
 pub fn measure(bytes: &[u8]) -> Option<(usize, usize)> {
     let length = bytes.get(1)? & 0x7f;
     Some(match length {
@@ -126,22 +126,22 @@ pub fn measure(bytes: &[u8]) -> Option<(usize, usize)> {
     })
 }
 
-/// One of the loopback addresses in turn: each has ports of its own, and those of links that were
-/// closed rest for a minute.
+/// Returns the next of several loopback addresses, in turn. Each address has its own ports, and the ports of closed
+/// links cannot be used again for a minute.
 fn source() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed) % 8;
     (Ipv4Addr::new(127, 0, 0, 2 + n as u8), 0).into()
 }
 
-/// What is to be a connection from one of the loopback addresses.
+/// Returns a socket bound to one of the loopback addresses.
 pub fn socket() -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(source())?;
     Ok(socket)
 }
 
-/// A connection from one of the loopback addresses.
+/// Connects from one of the loopback addresses.
 pub async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
     socket()?.connect(server).await
 }
@@ -151,13 +151,13 @@ impl Client {
         Self::begin(connect(server).await?, "").await
     }
 
-    /// Opens a link on a connection; `headers` are whole lines to add to the request.
+    /// Opens a link on a connection; `headers` are complete lines to add to the request.
     pub async fn begin(stream: TcpStream, headers: &str) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         Self::begin_over(Box::new(stream), headers).await
     }
 
-    /// The same on what may be TLS.
+    /// Opens a link on a connection that may be TLS.
     pub async fn begin_over(mut stream: Box<dyn Io>, headers: &str) -> io::Result<Self> {
         let request = REQUEST.trim_end();
         stream
@@ -208,7 +208,7 @@ impl Client {
         }
     }
 
-    /// The payload of the next frame. Cancel safe.
+    /// Returns the payload of the next frame. Cancel safe.
     pub async fn next(&mut self) -> io::Result<&[u8]> {
         self.buffer.advance(std::mem::take(&mut self.taken));
         let (header, length) = loop {
@@ -223,7 +223,7 @@ impl Client {
         Ok(&self.buffer[header..header + length])
     }
 
-    /// Passes over what has been read and not looked at; gives how much it was.
+    /// Skips the bytes that are in the buffer. Returns their number.
     pub fn take_unread(&mut self) -> usize {
         self.buffer.advance(std::mem::take(&mut self.taken));
         let unread = self.buffer.len();
@@ -231,7 +231,7 @@ impl Client {
         unread
     }
 
-    /// Reads what comes without looking at it; gives how much it was.
+    /// Reads bytes without parsing them. Returns their number.
     pub async fn skip(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.stream.read(buffer).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -239,7 +239,7 @@ impl Client {
         }
     }
 
-    /// The next frame that is as wanted; what comes before it is passed over.
+    /// Returns the next frame that is `wanted`, and skips the frames before it.
     pub async fn expect(&mut self, wanted: impl Fn(&[u8]) -> bool) -> io::Result<Vec<u8>> {
         loop {
             let payload = self.next().await?;
@@ -274,7 +274,7 @@ impl Client {
         self.join_as(key, address).await.map(drop)
     }
 
-    /// Joins with an address of its choice; gives the answer.
+    /// Joins with a given address. Returns the answer.
     pub async fn join_as(&mut self, key: &Keypair, address: String) -> io::Result<String> {
         self.address = address;
         let public = hex::encode(key.public().encode_protobuf());
@@ -296,7 +296,7 @@ impl Client {
             .await
     }
 
-    /// Stays on the link and does nothing but listen.
+    /// Keeps the link and only listens.
     pub async fn idle(mut self, heard: &Heard) {
         let mut pings = tokio::time::interval(PING_INTERVAL);
         let mut marked = 0;
@@ -315,7 +315,7 @@ impl Client {
         }
     }
 
-    /// Dials a listener that is at hand too; afterwards both streams of the dial are open.
+    /// Dials a listener that this process controls too. Afterwards, both streams of the dial are open.
     pub async fn dial(&mut self, listener: &mut Self, id: &str) -> io::Result<()> {
         let ack = self.next_ack;
         self.next_ack += 1;
@@ -342,7 +342,7 @@ impl Client {
         self.text(&accept(id, "listener")).await
     }
 
-    /// Ends the stream that this side sends.
+    /// Ends a stream that this side sends.
     pub async fn end(&mut self, stream: &str) -> io::Result<()> {
         self.text(&end(stream)).await
     }
@@ -354,7 +354,7 @@ impl Client {
     }
 }
 
-/// An item as it is sent: its announcement and its data.
+/// Encodes an item as it is sent: the frame that announces it, and its data.
 pub fn item(stream: &str, data: &[u8]) -> Vec<u8> {
     let header = format!(
         "451-[\"socket.io-pull-stream.queue.{stream}\",{{\"_placeholder\":true,\"num\":0}}]"
@@ -373,7 +373,7 @@ fn end(stream: &str) -> String {
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
-    // It comes after "42" and a number.
+    // The event comes after "42" and a number.
     let start = text.iter().position(|byte| *byte == b'[').unwrap_or(0);
     text[start..].starts_with(part)
 }

@@ -1,8 +1,8 @@
-//! What a benchmark may not be refused.
+//! Limits that do not refuse the load of a benchmark.
 
 use libp2p_websocket_star::rendezvous::Limits;
 
-/// The defaults, but for how many links there may be and how much a second may be asked for. For both benchmarks.
+/// Returns the default limits, with more links and higher rates. For the benchmarks `rendezvous` and `cluster`.
 pub fn unrefused() -> Limits {
     Limits::default()
         .with_max_links(20_000)

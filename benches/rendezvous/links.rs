@@ -1,4 +1,4 @@
-//! Idle links: what they cost to open, to keep, and to tell of a newcomer.
+//! Idle links: the cost of opening them, of keeping them, and of announcing a newcomer to them.
 
 use std::{
     io,
@@ -17,20 +17,20 @@ use crate::{
     process::{Kind, Rendezvous},
 };
 
-/// How many links join at a time.
+/// The number of links that join at a time.
 const JOINING: usize = 64;
 
-/// What is asked of a server, and how long it is waited for. The npm server writes n² messages every
-/// 10 s, and with many links does nothing else any more.
+/// The load for a server, and the time limits. The npm server writes n² messages every 10 s; with many links it does
+/// nothing else.
 #[derive(Debug)]
 pub struct Plan {
     pub links: usize,
     newcomers: u16,
-    /// How long all joins may take; those that are not there by then are left out.
+    /// The time limit for all joins. Links that have not joined by then are left out.
     joining: Duration,
-    /// How long a newcomer may take to join, and as long again to become known.
+    /// The time limit for a newcomer to join, and again for it to become known.
     patience: Duration,
-    /// How many seconds the server may take to come to rest.
+    /// The maximum number of seconds for the server to come to rest.
     calm: u32,
     rest: Duration,
 }
@@ -54,23 +54,23 @@ impl Plan {
 
 #[derive(Debug)]
 pub struct Figures {
-    /// How many links were there in time.
+    /// The number of links that joined in time.
     pub joined: usize,
-    /// Joins a second until the last one was answered.
+    /// Joins per second, until the last one was answered.
     pub join_rate: f64,
-    /// Processor seconds until all joins were answered and announced.
+    /// Seconds of processor time until all joins were answered and announced.
     pub join_cpu: f64,
     pub announced: u64,
-    /// From a newcomer's answer to the last of the others that hears of it: median and worst.
+    /// The time from the answer to a newcomer until the last of the other links hears of it: median and worst.
     pub known: [Option<Duration>; 2],
-    /// Percent of a processor.
+    /// The server's use of a processor at rest, in percent.
     pub rest_cpu: f64,
     pub rss_per_link: f64,
 }
 
 pub async fn measure(kind: Kind, plan: &Plan) -> io::Result<Figures> {
     let server = Rendezvous::start(kind).await?;
-    // What the first links need once.
+    // Memory that the first links allocate once is not counted.
     drop(server.place.joined(ORDINARY).await?);
     let before = server.usage();
     let heard = Arc::new(Heard::new());
@@ -98,7 +98,7 @@ pub async fn measure(kind: Kind, plan: &Plan) -> io::Result<Figures> {
     })
 }
 
-/// Opens all links; they last as long as what is returned. The number is that of those that have joined.
+/// Opens all links. They last as long as the returned tasks. Also returns the number of links that joined.
 async fn join_all(
     server: &Rendezvous,
     plan: &Plan,
@@ -118,12 +118,12 @@ async fn join_all(
             };
             let client = match timeout_at(deadline, join).await {
                 Ok(Ok(client)) => client,
-                // There is room for all, and if nobody listens, then one of the others has failed.
+                // The channel has room for all results. If the receiver is gone, another join has already failed.
                 Ok(Err(error)) => return drop(done.try_send(Err(error))),
                 Err(_) => return,
             };
             let _ = done.try_send(Ok(()));
-            // Or it would be waited for as long as the link is there.
+            // Otherwise the receiver would wait until the link ends.
             drop(done);
             client.idle(&heard).await;
         });
@@ -134,12 +134,12 @@ async fn join_all(
         joined?;
         count += 1;
     }
-    // Those that came too late.
+    // Remove the tasks of the links that did not join in time.
     while idle.try_join_next().is_some() {}
     Ok((idle, count))
 }
 
-/// How long each newcomer took to become known to all, the quickest first; `None` is never.
+/// Returns the times until all links knew each newcomer, the shortest first; `None` means never.
 async fn newcomers(
     server: &Rendezvous,
     plan: &Plan,
@@ -149,7 +149,7 @@ async fn newcomers(
 ) -> io::Result<Vec<Option<Duration>>> {
     let mut known = Vec::new();
     for n in 0..plan.newcomers {
-        // Alone: those that come within a few milliseconds are announced together.
+        // Join each newcomer alone: peers that join within a few milliseconds are announced together.
         tokio::time::sleep(Duration::from_millis(200)).await;
         let port = FIRST_TAG + n;
         let Ok(newcomer) = timeout(plan.patience, server.place.joined(port)).await else {
@@ -163,7 +163,7 @@ async fn newcomers(
         let heard = heard.clone();
         idle.spawn(async move { newcomer.idle(&heard).await });
     }
-    // `None` is the longest.
+    // Sort `None` as the longest time.
     known.sort_by_key(|time| time.unwrap_or(Duration::MAX));
     Ok(known)
 }

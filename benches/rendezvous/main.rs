@@ -1,16 +1,16 @@
-//! The rendezvous under load, beside the npm server: `cargo bench --bench rendezvous`, some 7 minutes; with
-//! `-- --quick` about one; `-- links`, `-- churn`, `-- access` and `-- transfer` for a part of it, and
-//! `-- links --links=5000` for another number. Linux only; the npm server takes part if Node.js is there and
-//! `npm ci --prefix tests/js` was run.
+//! The rendezvous under load, compared with the npm server: `cargo bench --bench rendezvous`, some 7 minutes; about
+//! one with `-- --quick`. `-- links`, `-- churn`, `-- access` and `-- transfer` run a part of it, and
+//! `-- links --links=5000` changes the number of links. Linux only. The npm server takes part if Node.js is
+//! installed and `npm ci --prefix tests/js` was run.
 //!
 //! The server is a process of its own, and all clients are in this one.
 //!
 //! `cargo bench --bench rendezvous --features _lock-times -- growth` is for very many links: 100,000 in memory, with
-//! server and clients in one process, and 18,000 over TCP, with the clients in processes of their own; some 15
-//! minutes and 2 GiB, a minute or two with `--quick`. Everything is done twice, since to measure the locks takes time. `--memory` or `--tcp` is for one of the two, `--links=50000` for another
-//! number, `--origins=1` for the number of addresses in memory from which they come, `--no-challenge` for joins
-//! without the challenge; with `--check`, it fails if a bound is missed. Without the feature, the locks are not
-//! measured.
+//! server and clients in one process, and 18,000 over TCP, with the clients in processes of their own. It takes some
+//! 15 minutes and 2 GiB, or a minute or two with `--quick`. Everything is done twice, because measuring the locks
+//! takes processor time. `--memory` or `--tcp` runs one of the two, `--links=50000` changes the number of links,
+//! `--origins=1` the number of client addresses in memory, and `--no-challenge` makes joins without the challenge.
+//! With `--check`, it fails if a bound is missed. Without the feature, the locks are not measured.
 
 mod access;
 mod churn;
@@ -38,13 +38,13 @@ use self::{
 
 const KIB: f64 = 1024.0;
 const MIB: f64 = 1024.0 * 1024.0;
-/// How many idle links with TLS are measured, unless another number is asked for.
+/// The default number of idle links with TLS.
 const SECURE_LINKS: usize = 2000;
 
 fn main() -> io::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let has = |name: &str| args.iter().any(|arg| arg == name);
-    // As many descriptors as we may have, for ten thousand links.
+    // Allow as many descriptors as possible, for ten thousand links.
     let descriptors = rlimit::increase_nofile_limit(u64::MAX)?;
     if let Some(done) = growth::part(&args) {
         return done;
@@ -111,7 +111,7 @@ fn kinds() -> impl Iterator<Item = Kind> {
         .filter(|kind| kind.is_there())
 }
 
-/// Prints a row, or why there is none: the npm server may crash, and that is a result. Ours may not.
+/// Prints a row, or the reason why there is none. The npm server may crash, which is a result; this crate's may not.
 fn row(kind: Kind, what: &str, cells: io::Result<String>) -> io::Result<()> {
     match cells {
         Ok(cells) => println!("| {} | {what} | {cells} | {} |", kind.name(), load()),
@@ -123,14 +123,14 @@ fn row(kind: Kind, what: &str, cells: io::Result<String>) -> io::Result<()> {
     Ok(())
 }
 
-/// Does the same twice: what the first half leaves behind, the second would double.
+/// Does the same twice: memory that the first half leaves behind, the second half would double.
 async fn churns(quick: bool) -> io::Result<()> {
     println!("\n## Churn: resident KiB before, after one half, and after the other");
     println!(
         "| server | what | times | before | half | all | bytes left of each | CPU s | has | load |"
     );
     for kind in kinds() {
-        // The npm server does what it can in that time.
+        // The npm server does as much as it can in that time.
         let limit = Duration::from_secs(match kind {
             Kind::Ours | Kind::OursTls | Kind::OursListed => 300,
             Kind::Npm if quick => 5,
@@ -158,7 +158,7 @@ async fn churns(quick: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// How many it was, and if that was not all, of how many.
+/// Returns the number done, and if that is not all, the number to do.
 fn of(done: usize, all: usize) -> String {
     if done < all {
         format!("{done} of {all}")
@@ -183,7 +183,7 @@ async fn transfers(quick: bool) -> io::Result<()> {
                 }
             }
         }
-        // What comes first has it easier or harder.
+        // The first position may be an advantage or a disadvantage.
         kinds.reverse();
     }
     kinds.sort_by_key(|kind| *kind as usize);

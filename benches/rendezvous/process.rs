@@ -1,4 +1,4 @@
-//! A rendezvous in a process of its own, so that what it uses can be told from what its clients use.
+//! A rendezvous in a process of its own, so that its use of resources is measured without that of its clients.
 
 use std::{
     fs, io,
@@ -20,12 +20,12 @@ use crate::{
     secure::{Place, self_signed},
 };
 
-/// Has this program serve instead of measure, and with TLS.
+/// The arguments that make this program a server instead of the benchmark, without and with TLS.
 pub const SERVE: &str = "--serve-until-stdin-ends";
 pub const SERVE_TLS: &str = "--serve-tls-until-stdin-ends";
-/// Has it look for everybody in a long list.
+/// The argument that makes it a server that looks up each joining peer in a long list.
 pub const SERVE_LISTED: &str = "--serve-listed-until-stdin-ends";
-/// What `/proc` counts processor time in, on every Linux there is.
+/// The unit of processor times in `/proc`, on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Kind {
         }
     }
 
-    /// Whether it can be run here.
+    /// Returns whether the server can be run here.
     pub fn is_there(self) -> bool {
         match self {
             Self::Ours | Self::OursTls | Self::OursListed => true,
@@ -62,7 +62,7 @@ fn npm_script() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/js/rendezvous.js")
 }
 
-/// A server that ends with this value.
+/// A server process. It ends when this is dropped.
 pub struct Rendezvous {
     child: Child,
     stdin: ChildStdin,
@@ -72,12 +72,12 @@ pub struct Rendezvous {
     pub kind: Kind,
 }
 
-/// What a process has used.
+/// The resources that a process has used.
 #[derive(Debug, Clone, Copy)]
 pub struct Usage {
     /// Seconds of processor time.
     pub cpu: f64,
-    /// Bytes that are resident.
+    /// Resident bytes.
     pub rss: f64,
 }
 
@@ -125,14 +125,14 @@ impl Rendezvous {
         usage(&pid.to_string())
     }
 
-    /// What the server says of itself.
+    /// Sends the server a line, and returns its report.
     pub async fn ask(&mut self, what: &str) -> io::Result<Value> {
         self.stdin.write_all(what.as_bytes()).await?;
         let line = self.lines.next_line().await?;
         Ok(serde_json::from_str(&line.unwrap_or_default())?)
     }
 
-    /// What our server has at the moment.
+    /// Returns the current figures of this crate's server; `None` for npm's.
     pub async fn snapshot(&mut self) -> Option<Value> {
         match self.kind {
             Kind::Ours | Kind::OursTls | Kind::OursListed => self.ask("?\n").await.ok(),
@@ -140,8 +140,8 @@ impl Rendezvous {
         }
     }
 
-    /// The bytes that it has in use: what is resident, or with Node.js, which collects its garbage when it
-    /// likes, the heap after it was made to.
+    /// Returns the bytes in use: the resident bytes, or with Node.js the heap after a forced garbage collection,
+    /// because Node.js collects garbage when it likes.
     pub async fn held(&mut self) -> io::Result<f64> {
         match self.kind {
             Kind::Ours | Kind::OursTls | Kind::OursListed => Ok(self.usage().rss),
@@ -153,7 +153,7 @@ impl Rendezvous {
         }
     }
 
-    /// Waits until the server has little to do, but no longer than so many seconds.
+    /// Waits until the server has little to do, but at most this number of seconds.
     pub async fn calm(&self, seconds: u32) {
         let mut before = self.usage().cpu;
         for _ in 0..seconds {
@@ -167,10 +167,10 @@ impl Rendezvous {
     }
 }
 
-/// What a process has used, or `self`.
+/// Returns the usage of a process; `self` is this one.
 pub fn usage(process: &str) -> Usage {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("the server runs");
-    // After the name, which may hold anything: state is field 3, the times are 14 and 15.
+    // The fields after the process name, which may contain anything: state is field 3, the times are 14 and 15.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks = |n: usize| {
         let field = fields.split_whitespace().nth(n - 3);
@@ -188,8 +188,8 @@ pub fn usage(process: &str) -> Usage {
     }
 }
 
-/// How long the server's locks in this process were held since this was asked last, in microseconds; nothing
-/// without the feature that measures it.
+/// Returns how long this process held the server's locks since the last call, in microseconds. Null without the
+/// feature that measures it.
 pub fn locks() -> Value {
     #[cfg(feature = "_lock-times")]
     return libp2p_websocket_star::rendezvous::lock_times::take()
@@ -208,14 +208,14 @@ pub fn locks() -> Value {
     Value::Null
 }
 
-/// Has this process measure the server's locks, if it was built with the feature that does it.
+/// Starts measuring the server's locks in this process, if the feature for it is enabled.
 pub fn measure_locks() {
     #[cfg(feature = "_lock-times")]
     libp2p_websocket_star::rendezvous::lock_times::start();
 }
 
-/// The hidden half of this program: our server with its defaults, but for what a benchmark may not be
-/// refused.
+/// Runs this process as a server. It has the default configuration, except for limits that would refuse the
+/// benchmark's load.
 pub async fn serve(kind: Kind) -> io::Result<()> {
     let config = Config::default()
         .with_listen_addr((Ipv4Addr::LOCALHOST, 0).into())

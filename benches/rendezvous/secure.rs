@@ -11,7 +11,7 @@ use tokio_rustls::{
 
 use crate::client::{Client, connect};
 
-/// Where a server is, and what its TLS takes, if it speaks it.
+/// The address of a server, and its TLS connector if it uses TLS.
 #[derive(Clone)]
 pub struct Place {
     pub addr: SocketAddr,
@@ -19,7 +19,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// `certificate` is that of the server, in DER; without one it speaks no TLS.
+    /// Creates a place. `certificate` is the server's certificate in DER; without one, the server does not use TLS.
     pub fn new(addr: SocketAddr, certificate: Option<Vec<u8>>) -> io::Result<Self> {
         let tls = certificate.map(trusting).transpose()?;
         Ok(Self { addr, tls })
@@ -51,7 +51,7 @@ fn trusting(certificate: Vec<u8>) -> io::Result<TlsConnector> {
     Ok(Arc::new(config).into())
 }
 
-/// A certificate for the loopback address that signed itself, with its key, and the same in DER.
+/// Returns a self-signed certificate for the loopback address with its key, and the same certificate in DER.
 pub fn self_signed() -> io::Result<(TlsConfig, Vec<u8>)> {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]);
     let made = made.map_err(io::Error::other)?;

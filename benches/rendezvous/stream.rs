@@ -1,4 +1,4 @@
-//! One stream that is sent as fast as its reader takes it. For both benchmarks.
+//! One stream that is sent as fast as its reader takes it. For the benchmarks `rendezvous` and `cluster`.
 
 use std::{
     io,
@@ -13,17 +13,16 @@ use tokio::sync::Notify;
 use crate::client::{Client, item};
 
 const MIB: usize = 1024 * 1024;
-/// How many items are written, and how many bytes read, in one call: the clients' part in the processor
-/// time that there is.
+/// The number of items per write, and of bytes per read. Large, so that the clients use little of the processor time.
 const AT_ONCE: usize = 4;
 const READ: usize = 512 * 1024;
-/// How far the sender may be ahead: the npm server would take everything at once.
+/// The maximum number of bytes that the sender is ahead: the npm server would accept everything at once.
 const WINDOW: usize = 4 * MIB;
 
-/// What is sent, on the dial `d`.
+/// The data to send, on the dial `d`.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
-    /// How long an item is, in bytes.
+    /// The length of an item, in bytes.
     pub item: usize,
     pub mib: usize,
 }
@@ -33,25 +32,25 @@ impl Load {
         item("d.dialer", &vec![7; self.item]).repeat(AT_ONCE)
     }
 
-    /// How often that many items are written.
+    /// Returns the number of writes, each of [`AT_ONCE`] items.
     fn rounds(self) -> usize {
         (self.mib * MIB).div_ceil(AT_ONCE * self.item)
     }
 
-    /// How many bytes come of it from a server of ours, whose frames have no masks.
+    /// Returns the number of bytes that arrive from this crate's server, whose frames have no masks.
     #[allow(dead_code, reason = "npm's may have other headers")]
     pub fn bytes_from_ours(self) -> usize {
         self.rounds() * (self.frames().len() - AT_ONCE * 8)
     }
 
-    /// How many bytes of data that are.
+    /// Returns the number of bytes of data.
     #[allow(dead_code, reason = "each benchmark waits for its own")]
     pub fn bytes(self) -> usize {
         self.mib * MIB
     }
 }
 
-/// Sends a load, and waits until so many bytes have come.
+/// Sends a load, and waits until `bytes` bytes have arrived.
 pub async fn send(
     (mut dialer, mut listener): (Client, Client),
     load: Load,
@@ -63,9 +62,9 @@ pub async fn send(
         let mut buffer = vec![0; READ];
         let mut total = listener.take_unread();
         while total < bytes {
-            // Announcements' texts are counted in, which nobody can see beside the items.
+            // The count includes announcements, which are negligible beside the items.
             let read = listener.skip(&mut buffer).await;
-            // The sender waits for it no more if it fails.
+            // An error counts as all bytes, so that the sender does not wait any more.
             total += *read.as_ref().unwrap_or(&bytes);
             received.0.store(total, Ordering::Release);
             received.1.notify_one();

@@ -1,4 +1,4 @@
-//! One stream: how fast it goes, what it costs, and what a reader that stalls costs.
+//! One stream: its rate, its cost, and the cost of a stalled reader.
 
 use std::{
     io,
@@ -14,14 +14,14 @@ use crate::{
 const ITEM: usize = 64 * 1024;
 const MIB: usize = 1024 * 1024;
 const WARM_UP: usize = 32;
-/// How much is sent to a reader that does not read.
+/// The number of MiB sent to a reader that does not read.
 const STALLED: usize = 64;
-/// A sender that is held back for so long will be for longer.
+/// A sender that is held back for this long stays held back.
 const HELD_BACK: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 pub struct Figures {
-    /// MiB/s.
+    /// The rate in MiB/s.
     pub rate: f64,
     pub cpu_per_gib: f64,
 }
@@ -52,7 +52,7 @@ async fn send(pair: (Client, Client), mib: usize) -> io::Result<(Client, Client)
     stream::send(pair, load, load.bytes()).await
 }
 
-/// How many bytes more than before the server had at its worst, for a reader that stalls before 64 MiB.
+/// Returns the largest increase of the server's memory in bytes while a stalled reader is sent 64 MiB.
 pub async fn stall(kind: Kind) -> io::Result<f64> {
     let server = Rendezvous::start(kind).await?;
     let pair = dialled(&server).await?;

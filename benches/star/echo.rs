@@ -1,10 +1,10 @@
-//! Sending everything back.
+//! The echo of a stream.
 
 use std::io;
 
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-/// Sends back what comes, as much at a time, until the end.
+/// Sends everything back until the end, at most `chunk` bytes at a time.
 pub async fn echo(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     chunk: usize,

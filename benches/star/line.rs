@@ -1,4 +1,4 @@
-//! What is left of a long line: some rows at the same time, each behind a line of its own.
+//! Rates over a long line: some rows are measured at the same time, each behind a line of its own.
 
 use futures::future::join_all;
 use tokio::time::{sleep, timeout};
@@ -14,10 +14,10 @@ use crate::{
 
 const MICROS_PER_MILLI: f64 = 1e3;
 
-/// How many rows are measured at the same time: each moves no more than its line does, which leaves time to the
-/// others.
+/// The number of rows that are measured at the same time. Each is limited by its line, which leaves processor time to
+/// the others.
 const AT_ONCE: usize = 4;
-/// What direct TCP takes of a line when the processors are not busy with something else.
+/// The minimum share of the line's rate that direct TCP reaches when the processors are not busy with something else.
 const UNDISTURBED: f64 = 0.8;
 
 /// Measures all rows in every round.
@@ -53,7 +53,7 @@ async fn at_once(pairs: &[(Id, Pair)], round: usize, plan: &Plan, results: &mut 
     }
 }
 
-/// Why the rows of the long line say nothing, if that is so.
+/// Returns an error text if the figures of the long line are meaningless because the processors were busy.
 fn disturbed(results: &Results) -> Option<String> {
     let taken = results.spread(Id::Tcp, Metric::LineBulk)?.median;
     let line = BITS as f64 / 8.0 / MIB;

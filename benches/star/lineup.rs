@@ -1,4 +1,4 @@
-//! Who is measured beside whom.
+//! The rows of the table: the peers that are compared.
 
 use crate::{
     Result,
@@ -30,7 +30,7 @@ pub enum Id {
     JsEmbedded,
 }
 
-/// What is between the peers of a row.
+/// The server between the peers of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Via {
     Embedded,
@@ -75,7 +75,7 @@ impl Id {
         }
     }
 
-    /// How its peers reach each other; `None` for those of JavaScript.
+    /// Returns how the row's peers reach each other; `None` for JavaScript peers.
     pub fn kind(self) -> Option<Kind> {
         Some(match self {
             Self::RawEmbedded | Self::RawWss | Self::RawNpm => Kind::Raw,
@@ -101,14 +101,14 @@ impl Id {
         }
     }
 
-    /// Whether that work makes sense for it.
+    /// Returns whether a measurement makes sense for the row.
     pub fn does(self, work: Work) -> bool {
         match (self, work) {
-            // Windows are of no account to one stream at a time.
+            // Window sizes do not matter to one stream at a time.
             (Self::SwarmEven, work) => work == Work::Many,
-            // What dials of one link, or links to one receiver, take from each other.
+            // How dials of one link, or links to one receiver, affect each other.
             (id, Work::Senders | Work::Unread) => matches!(id, Self::RawEmbedded | Self::RawWss),
-            // The npm rendezvous takes all that is sent into its memory, and what comes later waits behind it.
+            // The npm rendezvous reads everything that is sent into its memory, and later data waits behind it.
             (Self::RawNpm | Self::SwarmNpm, Work::Beside) => false,
             (Self::Proxied | Self::JsNpm | Self::JsEmbedded, work) => {
                 !matches!(work, Work::Many | Work::Cpu | Work::Beside)
@@ -117,18 +117,18 @@ impl Id {
         }
     }
 
-    /// Whether it is measured over a long line. The clients of npm connect to where the other one says that it
-    /// is, which is not the near end of the line.
+    /// Returns whether the row is measured over a long line. JavaScript clients connect to the address that the other
+    /// peer gives, which is not the near end of the line.
     pub fn is_far(self) -> bool {
         !matches!(self, Self::SwarmEven | Self::JsNpm | Self::JsEmbedded)
     }
 
-    /// Whether its streams are dials.
+    /// Returns whether the row's streams are dials.
     pub fn is_raw(self) -> bool {
         self.kind() == Some(Kind::Raw)
     }
 
-    /// Whether it takes Node.js.
+    /// Returns whether the row needs Node.js.
     pub fn needs_js(self) -> bool {
         self.via() == Via::Npm || self.kind().is_none()
     }
@@ -155,7 +155,7 @@ impl Pair {
         })
     }
 
-    /// With a long line between the dialler and what it connects to.
+    /// Starts the peers with a long line between the dialer and the address that it connects to.
     async fn far(kind: Kind, via: &Place) -> Result<Self> {
         let listener = Listener::start(kind, via).await?;
         let far = match via.is_nowhere() {
@@ -165,7 +165,7 @@ impl Pair {
         let line = LongLine::start(place::endpoint(far)?).await?;
         let near = via.moved(line.near)?;
         let to = match kind {
-            // At a rendezvous a peer has its own spelling, whichever way others come there.
+            // At a rendezvous, a peer keeps the address under which it joined, however others reach the rendezvous.
             Kind::Raw | Kind::Swarm | Kind::EvenSwarm => listener.address.clone(),
             _ => place::moved(&listener.address, line.near)?,
         };
@@ -178,7 +178,7 @@ impl Pair {
         })
     }
 
-    /// One more peer, with a link of its own, that dials the same listener.
+    /// Starts one more peer, with a link of its own, that dials the same listener.
     pub async fn another(&self) -> Result<Dialer> {
         Dialer::start(self.kind, &self.via, &self.listener.address).await
     }
@@ -188,23 +188,23 @@ impl Pair {
 pub enum Peers {
     Rust(Box<Pair>),
     Js(Box<js::Pair>),
-    /// They cannot be had, and why.
+    /// Peers that are not available, with the reason.
     Missing(&'static str),
 }
 
-/// What is measured in one row.
+/// The subject of one row.
 pub struct Subject {
     pub id: Id,
     pub peers: Peers,
-    /// The same with their server in a process of its own, if that is not so anyway.
+    /// A second pair, whose server runs in a process of its own; `None` if there is no need for it.
     pub apart: Option<Pair>,
-    /// The process of the server, where it has one.
+    /// The process id of the server, if it runs in a process of its own.
     pub server: Option<u32>,
 }
 
 impl Subject {
-    /// Those peers that do the work. What dials and links take from each other is measured with the server in a
-    /// process of its own, where it is with its users too.
+    /// Returns the peers for a measurement. How dials and links affect each other is measured with the server in a
+    /// process of its own, as it is in real use.
     pub fn pair<'a>(&'a self, here: &'a Pair, work: Work) -> &'a Pair {
         let apart = match work {
             Work::Cpu | Work::Senders | Work::Unread => true,
@@ -215,7 +215,7 @@ impl Subject {
     }
 }
 
-/// A server in this process, and one in a process of its own.
+/// A server in this process, and another one in a process of its own.
 struct Twice {
     here: Server,
     child: Child,
@@ -262,7 +262,8 @@ impl Servers {
         })
     }
 
-    /// Where a server is, where its like in a process of its own is, and that process.
+    /// Returns the address of a server, the address of the same kind of server in a process of its own, and the id of
+    /// that process.
     fn places(&self, via: Via) -> (Place, Option<Place>, Option<u32>) {
         let both = |server: &Twice| {
             let apart = Some(server.apart.clone());
@@ -277,7 +278,7 @@ impl Servers {
         }
     }
 
-    /// The peers of a row with a long line between them; `None` where there are none.
+    /// Starts the peers of a row with a long line between them; `None` if the row has none.
     pub async fn far(&self, id: Id) -> Result<Option<Pair>> {
         let missing = self.js_missing.filter(|_| id.needs_js());
         let Some(kind) = id.kind().filter(|_| id.is_far() && missing.is_none()) else {

@@ -1,6 +1,6 @@
 //! The machine that a benchmark runs on.
 
-/// Its processor, and where what is measured goes over.
+/// Returns the processor of the machine, and the network in use.
 pub fn processor() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info
@@ -13,7 +13,7 @@ pub fn processor() -> String {
     format!("{model}, {cores} cores, loopback")
 }
 
-/// The load average of the last minute.
+/// Returns the load average of the last minute.
 pub fn load() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     load.split_whitespace()

@@ -1,6 +1,6 @@
-//! websocket-star beside circuit relay v2, direct connections and JavaScript, in one run.
+//! websocket-star compared with circuit relay v2, direct connections and JavaScript, in one run.
 //!
-//! `cargo bench --bench star`; `benches/README.md` says how to read what it prints.
+//! `cargo bench --bench star`; `benches/README.md` explains the output.
 
 mod echo;
 mod line;
@@ -33,9 +33,9 @@ use work::Work;
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The threads of the runtime, here and in each child.
+/// The number of threads of the runtime, here and in each child.
 const WORKERS: usize = 2;
-/// How long one measurement of one subject may take, beside the time that it is to take.
+/// The longest time for one measurement of one subject, in addition to its planned duration.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
@@ -53,8 +53,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a task on a runtime. Not on the main thread, where `block_on` would have it: that would be one
-/// thread more than the workers, and every wake-up of a writer one between threads.
+/// Runs a task on the workers of a runtime, and not on the main thread, where `block_on` would run it. The main
+/// thread would be one thread more than the workers, and each wake-up of a writer would cross threads.
 fn on_workers(task: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -111,7 +111,8 @@ fn report(options: &Options, machine: &str, ids: &[Id], results: &Results) -> Re
     Ok(())
 }
 
-/// Every work of every subject in every round, those that are compared right after each other.
+/// Does every measurement of every subject in every round. Subjects that are compared are measured right after each
+/// other.
 async fn rounds(options: &Options, ids: &[Id], results: &mut Results) -> Result<()> {
     let plan = &options.plan;
     let works = Work::ALL
@@ -146,7 +147,7 @@ async fn rounds(options: &Options, ids: &[Id], results: &mut Results) -> Result<
                 one(results, round, subject, *work, plan).await;
             }
         }
-        // What comes first has it easier or harder; so each goes first once in a while.
+        // The first position may be an advantage or a disadvantage, so each subject has it in turn.
         subjects.rotate_left(1);
     }
     Ok(())
@@ -167,7 +168,7 @@ async fn one(results: &mut Results, round: usize, subject: &Subject, work: Work,
     results.failed.push(failed);
 }
 
-/// Where it is run.
+/// Describes the machine, the build and the load.
 fn machine() -> String {
     let build = if cfg!(debug_assertions) {
         "DEBUG BUILD"

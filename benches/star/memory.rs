@@ -1,4 +1,4 @@
-//! What a slow reader costs in memory: each peer and each server in a process of its own.
+//! The memory cost of a slow reader: each peer and each server runs in a process of its own.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::{
 
 const SETTLE: Duration = Duration::from_millis(500);
 const SAMPLE: Duration = Duration::from_millis(100);
-/// What may be gained in the second half by a process that is taken for steady.
+/// The maximum growth in the second half of the transfer for a process to count as steady, in bytes.
 const STEADY: u64 = 1024 * 1024;
 
-/// The most that a process had resident beyond what it had before the transfer, in bytes.
+/// The growth of a process: its maximum resident memory minus that before the transfer, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Grown {
     pub by: u64,
@@ -26,7 +26,7 @@ pub struct Grown {
     pub still: bool,
 }
 
-/// What was found for one row.
+/// The memory figures of one row.
 pub struct Found {
     pub id: Id,
     pub dialer: Option<Grown>,
@@ -34,7 +34,7 @@ pub struct Found {
     pub server: Option<Grown>,
 }
 
-/// Offers as much as there is to readers of 1 MiB/s, for all rows at once: they have little to do.
+/// Offers data to readers of 1 MiB/s, in all rows at once: they have little to do.
 pub async fn measure(ids: &[Id], plan: &Plan) -> Vec<(Id, Result<Found>)> {
     let applicable = |id: &&Id| match id {
         Id::SwarmEven | Id::Proxied | Id::JsNpm | Id::JsEmbedded => false,

@@ -1,4 +1,4 @@
-//! What is asked for on the command line.
+//! The options on the command line.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ cargo bench --bench star -- [options]
                    with commas between them
   --svg            write benches/results.svg; a full run does";
 
-/// What is measured beside the works of each row.
+/// The names of the measurements that are not done row by row.
 const BESIDE: [&str; 2] = ["line", "memory"];
 
-/// What is to be run.
+/// The parsed command line.
 pub struct Options {
     pub plan: Plan,
-    /// Whether to see only that everything works.
+    /// Whether to check only that everything works.
     pub smoke: bool,
     only: Option<String>,
     work: Option<String>,
@@ -31,7 +31,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// `cargo bench` gives `--bench`; without it, as `cargo test` starts us, only the smoke is run.
+    /// Parses the arguments. `cargo bench` passes `--bench`; without it, as under `cargo test`, only the smoke test
+    /// is run.
     pub fn parse(arguments: &[String]) -> Result<Self> {
         let has = |name: &str| arguments.iter().any(|argument| argument == name);
         let (plan, svg) = match (has("--bench"), has("--quick")) {
@@ -75,12 +76,12 @@ impl Options {
                 _ => return Err(USAGE.into()),
             }
         }
-        // A picture of a part would pass for the whole.
+        // A picture of a part would be taken for the whole.
         options.svg &= options.only.is_none() && options.work.is_none();
         Ok(options)
     }
 
-    /// The rows.
+    /// Returns the rows to measure.
     pub fn ids(&self) -> Vec<Id> {
         let Some(only) = &self.only else {
             return Id::ALL.into();

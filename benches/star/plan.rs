@@ -1,4 +1,4 @@
-//! How much of what is measured.
+//! The amounts of the measurements.
 
 use std::time::Duration;
 
@@ -9,31 +9,32 @@ const MIB: usize = 1024 * KIB;
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub rounds: usize,
-    /// One way, in writes of 64 KiB; in bytes.
+    /// The number of bytes to send one way, in writes of 64 KiB.
     pub bulk: usize,
-    /// One way, in writes of 1 KiB, each flushed.
+    /// The number of bytes to send one way, in flushed writes of 1 KiB.
     pub small: usize,
     pub echo: usize,
-    /// One way, while processor time is counted: in steps of 10 ms, hence much.
+    /// The number of bytes to send one way while processor time is counted. Large, because that is counted in steps
+    /// of 10 ms.
     pub cpu: usize,
-    /// What JavaScript clients send, in place of `bulk` and `echo`.
+    /// The number of bytes that JavaScript clients send, in place of `bulk` and `echo`.
     pub js: usize,
     pub pings: usize,
     pub dials: usize,
-    /// Streams at once, and for how long.
+    /// The number of streams at once, and the time for which they run.
     pub streams: usize,
     pub window: Duration,
-    /// How long one of so many streams is not read at a time, and how often.
+    /// The time for which one of the streams is not read in each turn, and the number of turns.
     pub unread: Duration,
     pub unread_turns: u32,
-    /// Over a long line: how often all of it, how many dials and round trips before the bulk, and how long the
-    /// bulk runs before and while it is measured.
+    /// The long line: the number of rounds, the dials and round trips before the bulk, and the times for which the
+    /// bulk runs before and during the measurement.
     pub line_rounds: usize,
     pub line_dials: usize,
     pub line_pings: usize,
     pub line_warm_up: Duration,
     pub line: Duration,
-    /// What is offered to a reader of 1 MiB/s, and for how long.
+    /// The number of bytes that are offered to a reader of 1 MiB/s, and the time for which it reads.
     pub offered: usize,
     pub slow: Duration,
     pub with_js: bool,
@@ -89,13 +90,13 @@ impl Plan {
         }
     }
 
-    /// How long the longest work takes that is measured for a time.
+    /// Returns the duration of the longest measurement that has a fixed duration.
     pub fn longest(&self) -> Duration {
         let unread = self.unread * (2 * self.unread_turns + 1);
         unread.max(3 * self.window)
     }
 
-    /// Only to see that it works, for `cargo test`.
+    /// Returns a plan that only checks that everything works, for `cargo test`.
     pub fn smoke() -> Self {
         Self {
             rounds: 1,

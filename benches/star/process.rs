@@ -1,4 +1,4 @@
-//! Processes: this binary once more in another role, and what a process has used.
+//! Processes: this binary in other roles, and the resources that a process has used.
 
 use std::{io::BufRead as _, process::Stdio, sync::Arc, time::Duration};
 
@@ -15,11 +15,11 @@ use crate::{
     subjects::{Dialer, Listener, place::Place, server::Server},
 };
 
-/// The first argument of a child; the role and what it takes follow.
+/// The first argument of a child. The role and its arguments follow.
 pub const CHILD: &str = "--child";
 
-/// This binary in another role. It ends when this is dropped, or when this process ends, however
-/// that comes about: it holds its standard input.
+/// This binary in another role. It ends when this is dropped. It also ends when this process ends in any way, because
+/// its standard input is then closed.
 pub struct Child {
     process: tokio::process::Child,
     stdin: ChildStdin,
@@ -27,7 +27,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts the role, and returns what it says when it is ready: its address, if it has one.
+    /// Starts the role. Returns the line that it prints when it is ready: its address, if it has one.
     pub async fn start(role: &[&str]) -> Result<(Self, String)> {
         let mut process = Command::new(std::env::current_exe()?)
             .arg(CHILD)
@@ -59,7 +59,7 @@ impl Child {
     }
 }
 
-/// The life of a child.
+/// Runs this process as a child, until its standard input ends.
 pub fn run(role: &[String]) -> Result<()> {
     let go = Arc::new(Notify::new());
     let said = go.clone();
@@ -105,12 +105,12 @@ fn ready(what: &str) {
     println!("{what}");
 }
 
-/// The processor time that a process has used, in steps of 10 ms. Linux only.
+/// Returns the processor time that a process has used, in steps of 10 ms. Linux only.
 pub fn cpu(pid: u32) -> Option<Duration> {
-    /// What Linux shows to programs, whatever it counts in itself.
+    /// The ticks per second that Linux shows to programs, whatever its internal unit.
     const TICKS: u64 = 100;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in brackets, may have anything in it.
+    // The name, in brackets, may contain anything.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;

@@ -1,8 +1,8 @@
-//! What is being done, for somebody who waits.
+//! Progress messages on the terminal.
 
 use std::io::IsTerminal as _;
 
-/// Writes over the line before.
+/// Replaces the previous message.
 pub fn progress(what: &str) {
     if std::io::stderr().is_terminal() {
         eprint!("\r\x1b[K{what}");

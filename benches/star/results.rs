@@ -1,4 +1,4 @@
-//! What was measured, round by round.
+//! The measured figures, round by round.
 
 use std::collections::HashMap;
 
@@ -11,12 +11,12 @@ use crate::{
 
 #[derive(Default)]
 pub struct Results {
-    /// By round.
+    /// The figures, indexed by round.
     figures: HashMap<(Id, Metric), Vec<Option<f64>>>,
     pub memory: Vec<Found>,
-    /// What could not be had.
+    /// The rows that could not be measured.
     pub missing: Vec<String>,
-    /// What went wrong.
+    /// The errors.
     pub failed: Vec<String>,
 }
 
@@ -36,8 +36,8 @@ impl Results {
         Spread::of(rounds.iter().flatten().copied())
     }
 
-    /// How two figures compare in each round, in which they were measured one after the other: what
-    /// disturbs a whole round is not in it.
+    /// Combines two figures in each round. They were measured one after the other, so a disturbance of the whole
+    /// round affects both.
     pub fn compared(
         &self,
         one: (Id, Metric),
@@ -49,7 +49,7 @@ impl Results {
         Spread::of(rounds.filter_map(|(one, other)| Some(how((*one)?, (*other)?))))
     }
 
-    /// Whether that was measured at all.
+    /// Returns whether a figure was measured at all.
     pub fn has(&self, id: Id, metric: Metric) -> bool {
         self.figures.contains_key(&(id, metric))
     }

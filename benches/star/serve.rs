@@ -1,5 +1,5 @@
-//! What the peer that was dialled does with a stream. The dialler says so in the first nine bytes and
-//! is answered with one, so that no setting up of streams is in what is measured.
+//! The side of the dialled peer. The first nine bytes of a stream are the dialer's request, and the peer answers with
+//! one byte, so that the measured time does not include the setup of the stream.
 
 use std::{
     collections::HashMap,
@@ -16,21 +16,21 @@ use tokio::time::Instant;
 
 use crate::{echo::echo, subjects::Stream};
 
-/// How much is read and written at a time.
+/// The number of bytes to read and write at a time.
 pub const CHUNK: usize = 64 * 1024;
-/// What the slow reader takes in a second.
+/// The number of bytes that the slow reader reads in a second.
 pub const SLOW: usize = 1024 * 1024;
 
-/// What is asked of the other end.
+/// A request to the other end.
 #[derive(Debug, Clone, Copy)]
 pub enum Request {
-    /// Read to the end, then end. The bytes are added to the [`counter`] of this number.
+    /// Read to the end, then end. The bytes are added to the [`counter`] with this number.
     Sink(u64),
     /// Send everything back.
     Echo,
     /// Read 1 MiB a second.
     Slow,
-    /// Read nothing until the [`counter`] of this number is not 0 any more, then to the end.
+    /// Read nothing until the [`counter`] with this number is not 0 any more, then read to the end.
     Nothing(u64),
 }
 
@@ -59,17 +59,17 @@ impl Request {
     }
 }
 
-/// What the sinks of this process have read, by number.
+/// The numbers of bytes that the sinks of this process have read, by counter number.
 static COUNTERS: Mutex<Option<HashMap<u64, Arc<AtomicU64>>>> = Mutex::new(None);
 
-/// The counter of that number; 0 is for those that nobody looks at.
+/// Returns the counter with this number. Counter 0 is for streams that need no count.
 pub fn counter(number: u64) -> Arc<AtomicU64> {
     let mut counters = COUNTERS.lock().unwrap_or_else(PoisonError::into_inner);
     let counters = counters.get_or_insert_default();
     counters.entry(number).or_default().clone()
 }
 
-/// The number of a counter that nobody else has.
+/// Returns the number of an unused counter.
 pub fn next_counter() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)

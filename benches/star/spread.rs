@@ -1,8 +1,8 @@
-//! The middle of several values, and how far they are apart. For both benchmarks.
+//! The median and the range of several values. Shared by several benchmarks.
 
 use std::fmt;
 
-/// The middle of several values, and their extremes.
+/// The median and the extremes of several values.
 #[derive(Debug, Clone, Copy)]
 pub struct Spread {
     pub median: f64,
@@ -11,7 +11,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// `None` if there is no value that is a number.
+    /// Returns the spread of the finite values; `None` if there are none.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().filter(|v| v.is_finite()).collect();
         values.sort_by(f64::total_cmp);
@@ -23,14 +23,14 @@ impl Spread {
     }
 }
 
-/// The extremes.
+/// Shows the extremes.
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}–{}", number(self.min), number(self.max))
     }
 }
 
-/// Three digits, more only before the point.
+/// Formats a value with three digits, or more if there are more before the decimal point.
 pub fn number(value: f64) -> String {
     let decimals = match value.abs() {
         size if size >= 100.0 => 0,

@@ -1,4 +1,4 @@
-//! The picture of the last table: how far each target was reached. Readable on light and dark.
+//! The picture of the table of targets: how far each target was reached. Readable on light and dark backgrounds.
 
 use std::fmt::Write as _;
 
@@ -7,10 +7,10 @@ use crate::{spread::number, table::bound, targets::Outcome};
 const WIDTH: usize = 840;
 const TOP: usize = 58;
 const ROW: usize = 30;
-/// Where the bars begin, and where the line of the target is.
+/// The horizontal positions of the start of the bars and of the target line.
 const BARS: f64 = 330.0;
 const TARGET: f64 = 470.0;
-/// The longest bar: three times the target.
+/// The end of the longest bar: three times the target.
 const END: f64 = BARS + 3.0 * (TARGET - BARS);
 
 const STYLE: &str = "\

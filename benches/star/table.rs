@@ -1,4 +1,4 @@
-//! The tables.
+//! The tables of the output.
 
 use std::fmt::Write as _;
 
@@ -33,7 +33,7 @@ const COLUMNS: [Column; 10] = [
     (Metric::CpuServer, "CPU server", "s/GiB"),
 ];
 const MEMORY: [&str; 3] = ["mem dialler", "mem listener", "mem server"];
-/// In tables of their own, of the rows that have any of it.
+/// Figures in separate tables. Each table shows only the rows that have any of its figures.
 const BESIDE: [Column; 7] = [
     (Metric::AloneP50, "alone p50", "µs"),
     (Metric::BesideOneP50, "one: p50", "µs"),
@@ -59,7 +59,8 @@ const LINE: [Column; 5] = [
     (Metric::LineDial, "dial", "ms"),
 ];
 
-/// Everything that was measured, one row a subject: medians, and under each the least and the most of the rounds.
+/// Returns the tables of all figures, one row for each subject: medians, with the minimum and the maximum of the
+/// rounds below each.
 pub fn everything(results: &Results, ids: &[Id]) -> String {
     let mut text = String::new();
     let with_memory = ids.iter().any(|id| results.memory(*id).is_some());
@@ -160,7 +161,7 @@ pub fn verdict(outcome: &Outcome) -> &'static str {
     }
 }
 
-/// The targets, and whether they were met; and figures without a target.
+/// Returns a table of the targets, and of figures without a target.
 pub fn targets(outcomes: &[Outcome], notes: &[(&str, Option<Spread>)]) -> String {
     let mut text = format!(
         "{:<50} {:>8} {:>9} {:>15}\n",
@@ -185,7 +186,7 @@ pub fn targets(outcomes: &[Outcome], notes: &[(&str, Option<Spread>)]) -> String
     text
 }
 
-/// What the figures are, for who reads no documentation.
+/// Returns an explanation of the figures, for readers without the documentation.
 pub fn explanation(plan: &Plan) -> String {
     format!(
         "Medians of {} rounds, least–most below; · is not applicable or not measured.\n\

@@ -1,4 +1,4 @@
-//! What is aimed at, as ratios within one run.
+//! The targets, as ratios within one run.
 
 use crate::{
     lineup::Id,
@@ -7,22 +7,22 @@ use crate::{
     work::{MIB, Metric},
 };
 
-/// On which side of the bound the target is.
+/// The bound of a target, and on which side of it the target lies.
 #[derive(Debug, Clone, Copy)]
 pub enum Bound {
     AtLeast(f64),
     AtMost(f64),
 }
 
-/// What is compared with the bound.
+/// The quantity that is compared with the bound.
 #[derive(Debug, Clone, Copy)]
 enum Quantity {
     Ratio(Metric, Id, Id),
-    /// Two figures of one row: the first divided by the second, and the first less the second.
+    /// Two figures of one row: their quotient, and their difference.
     Within(Id, Metric, Metric),
     Beyond(Id, Metric, Metric),
     Figure(Metric, Id),
-    /// In MiB, the process that grew most.
+    /// The growth of the process that grew most, in MiB.
     Memory(Id),
 }
 
@@ -32,14 +32,14 @@ pub struct Target {
     pub bound: Bound,
 }
 
-/// A target and what was reached.
+/// A target, and the value that was reached.
 pub struct Outcome {
     pub target: &'static Target,
     pub reached: Option<Spread>,
 }
 
 impl Outcome {
-    /// Whether it was met; `None` if it was not measured.
+    /// Returns whether the target was met; `None` if it was not measured.
     pub fn is_met(&self) -> Option<bool> {
         let reached = self.reached?.median;
         Some(match self.target.bound {
@@ -48,7 +48,7 @@ impl Outcome {
         })
     }
 
-    /// How good a value is: 1 is the bound, more is better.
+    /// Returns the score of a value: 1 at the bound, more is better.
     pub fn score(&self, value: f64) -> f64 {
         match self.target.bound {
             Bound::AtLeast(bound) => value / bound,
@@ -65,7 +65,7 @@ pub fn outcomes(results: &Results) -> Vec<Outcome> {
     TARGETS.iter().map(outcome).collect()
 }
 
-/// What is worth a look beside the targets, and has none.
+/// Returns figures of interest that have no target.
 pub fn notes(results: &Results) -> Vec<(&'static str, Option<Spread>)> {
     let note = |(work, quantity)| (work, reached(quantity, results));
     NOTES.map(note).into()

@@ -1,4 +1,4 @@
-//! What is measured of a subject.
+//! The measurements of a subject.
 
 pub mod beside;
 mod bulk;
@@ -44,8 +44,8 @@ pub enum Metric {
     Share,
     CpuClients,
     CpuServer,
-    /// 64 bytes there and back on a link or connection, while nothing else is on it, beside one bulk stream,
-    /// and beside several.
+    /// Round trips of 64 bytes on a link or connection: with nothing else on it, beside one bulk stream, and beside
+    /// several; and the rates of the bulk.
     AloneP50,
     BesideOneP50,
     BesideOneP99,
@@ -53,15 +53,15 @@ pub enum Metric {
     BesideSeveralP50,
     BesideSeveralP99,
     BesideSeveralBulk,
-    /// The same of one sender while the others to the same receiver rest, and beside them.
+    /// The same for one sender, while the other senders to the same receiver are idle, and beside them.
     SenderAloneP50,
     SenderP50,
     SenderP99,
     SendersBulk,
-    /// What all streams of a link but one take, while that one does not exist, and while nobody reads it.
+    /// The rate of all streams of a link but one: while that one does not exist, and while it is not read.
     AllRead,
     BesideUnread,
-    /// Over a long line.
+    /// Figures over a long line.
     LineBulk,
     LineAloneP50,
     LineP50,
@@ -116,7 +116,7 @@ impl Work {
 
 pub type Figures = Vec<(Metric, f64)>;
 
-/// Measures once. Nothing if that work makes no sense for the subject.
+/// Measures once. Returns nothing if the measurement makes no sense for the subject.
 pub async fn measure(subject: &Subject, work: Work, plan: &Plan) -> Result<Figures> {
     match (&subject.peers, work) {
         _ if !subject.id.does(work) => Ok(Vec::new()),
@@ -214,7 +214,7 @@ pub fn percentile(values: &mut [f64], p: f64) -> f64 {
     values.get(index).copied().unwrap_or(f64::NAN)
 }
 
-/// The median of so many dials, in milliseconds.
+/// Returns the median time of `dials` dials, in milliseconds.
 pub async fn dials(dialer: &Dialer, dials: usize) -> Result<f64> {
     let mut times = Vec::with_capacity(dials);
     for _ in 0..dials {
@@ -223,7 +223,7 @@ pub async fn dials(dialer: &Dialer, dials: usize) -> Result<f64> {
     Ok(percentile(&mut times, 0.5))
 }
 
-/// From the first write until the other end has read it all and ended its own direction.
+/// Returns the time from the first write until the other end has read everything and ended its own direction.
 async fn send(dialer: &Dialer, bytes: usize, chunk: usize, flush: bool) -> Result<Duration> {
     let mut stream = dialer.open(Request::Sink(0)).await?;
     let data = vec![0x5a; chunk];
@@ -247,7 +247,7 @@ async fn close(stream: &mut Stream) -> Result<()> {
     }
 }
 
-/// Until all has come back.
+/// Returns the time until everything has come back.
 async fn echo(dialer: &Dialer, bytes: usize) -> Result<Duration> {
     let stream = dialer.open(Request::Echo).await?;
     let (mut reader, mut writer) = stream.split();
@@ -278,7 +278,7 @@ async fn echo(dialer: &Dialer, bytes: usize) -> Result<Duration> {
     }
 }
 
-/// What all streams together take in a window of time, and the smallest share divided by the largest.
+/// Returns the rate of all streams together, and the smallest share divided by the largest.
 async fn many(dialer: &Dialer, plan: &Plan) -> Result<(f64, f64)> {
     let bulk = Bulk::start(repeat_n(dialer, plan.streams)).await?;
     sleep(plan.window / 3).await;
@@ -287,7 +287,7 @@ async fn many(dialer: &Dialer, plan: &Plan) -> Result<(f64, f64)> {
     Ok((read.rate(), read.share()))
 }
 
-/// Processor seconds per GiB, of both clients together (this process) and of the server (another).
+/// Returns the processor seconds per GiB of both clients together (this process) and of the server (another one).
 async fn cpu(dialer: &Dialer, plan: &Plan, server: Option<u32>) -> Result<Figures> {
     let used = |pid: Option<u32>| pid.and_then(process::cpu);
     let here = Some(std::process::id());
@@ -303,7 +303,7 @@ async fn cpu(dialer: &Dialer, plan: &Plan, server: Option<u32>) -> Result<Figure
     Ok(clients.into_iter().chain(server).collect())
 }
 
-/// Moves some megabytes, so that no buffer, window or cache is at its beginning.
+/// Sends some megabytes, to fill the buffers, windows and caches before the measurement.
 pub async fn warm_up(subject: &Subject, plan: &Plan) -> Result<()> {
     if let Peers::Rust(peers) = &subject.peers {
         for peers in std::iter::once(&**peers).chain(&subject.apart) {

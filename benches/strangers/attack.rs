@@ -1,4 +1,4 @@
-//! The attacker: one address, or one /48, and all that it may use.
+//! The attacker: one address, or one /48, with everything that it may use.
 
 mod flood;
 mod held;
@@ -24,11 +24,11 @@ use crate::{
     source::{Family, Source},
 };
 
-/// How many connect at a time.
+/// The number of connections that are opened at a time.
 const AT_A_TIME: usize = 64;
-/// Whoever is thrown out comes back after so long.
+/// The pause after which a closed connection is opened again.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long it may take until everything is in place.
+/// The longest time to wait until all parts of the attack are in place.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Attack {
         }
     }
 
-    /// Whether it is about connections that are refused.
+    /// Returns whether the attack consists of connections that are refused.
     pub fn is_flood(self) -> bool {
         matches!(self, Self::Steady | Self::Flood)
     }
@@ -87,13 +87,13 @@ impl Attack {
     }
 }
 
-/// Whom to attack, and with what.
+/// The target of an attack, and its kind.
 #[derive(Debug)]
 pub struct Target {
     pub port: u16,
     pub family: Family,
     pub attack: Attack,
-    /// The address that is dialled.
+    /// The address that the attack dials.
     pub victim: String,
     pub plan: Plan,
 }
@@ -130,20 +130,20 @@ impl Target {
         })
     }
 
-    /// How many links it may have.
+    /// Returns the number of links that the attacker may have.
     fn slots(&self) -> usize {
         self.plan.links_per_ip() * self.family.weight()
     }
 }
 
-/// What all parts of an attack share.
+/// The state that all parts of an attack share.
 struct Attacker {
     target: Target,
     key: Keypair,
     connecting: Semaphore,
-    /// How many connections were tried.
+    /// The number of connections tried.
     tried: AtomicUsize,
-    /// How many of the parts' slots are where they want to be, or have failed once.
+    /// The number of slots that are in place, or have failed once.
     ready: AtomicUsize,
     next: AtomicUsize,
 }
@@ -169,7 +169,7 @@ impl Attacker {
         Client::begin(stream, &source.headers()).await
     }
 
-    /// An address that nobody has, of the one key that there is.
+    /// Returns an unused address for the attacker's one key.
     fn address(&self) -> String {
         let n = self.number();
         let (host, port) = (n / 60_000 % 200, n % 60_000 + 1);
@@ -178,7 +178,7 @@ impl Attacker {
     }
 }
 
-/// Counts a slot once.
+/// Counts a slot as ready, once.
 struct Ready(bool);
 
 impl Ready {
@@ -189,7 +189,7 @@ impl Ready {
     }
 }
 
-/// Attacks until it is ended; tells how many connections it has tried.
+/// Attacks until the process is ended. Reports the number of connections tried.
 pub async fn run(target: Target) -> io::Result<()> {
     let (attack, slots) = (target.attack, target.slots());
     let attacker = Arc::new(Attacker {
@@ -241,7 +241,7 @@ async fn keep_at_it(attacker: Arc<Attacker>, part: Attack, n: usize) {
             Attack::Dials => joined::dials(&attacker, source, &mut ready).await,
             Attack::Steady | Attack::Flood | Attack::All => return,
         };
-        // Whatever ended it: again.
+        // Start again, whatever the reason for the end.
         drop(ended);
         ready.set(&attacker);
         tokio::time::sleep(PAUSE).await;

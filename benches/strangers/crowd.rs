@@ -1,4 +1,4 @@
-//! The honest: each has a link, has joined one address, and listens.
+//! The honest clients: each has a link, has joined one address, and listens.
 
 use std::{
     io,
@@ -20,12 +20,12 @@ use crate::{
     source::Source,
 };
 
-/// How many join at a time.
+/// The number of clients that join at a time.
 const AT_A_TIME: usize = 64;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const READ: usize = 16 * 1024;
 
-/// Joins all of them, and tells from then on how many were lost.
+/// Joins all clients, and then reports how many links were lost.
 pub async fn run(plan: Plan, port: u16) -> io::Result<()> {
     let lost = Arc::new(AtomicUsize::new(0));
     let slots = Arc::new(Semaphore::new(AT_A_TIME));
@@ -50,7 +50,7 @@ pub async fn run(plan: Plan, port: u16) -> io::Result<()> {
     other::tell(|| json!({ "lost": lost.load(Ordering::Relaxed) })).await
 }
 
-/// A new link with a new peer.
+/// Joins with a new peer on a new link.
 pub async fn joined(source: Source, port: u16) -> io::Result<Client> {
     let stream = source.connect(port).await?;
     let mut client = Client::begin(stream, &source.headers()).await?;
@@ -58,7 +58,7 @@ pub async fn joined(source: Source, port: u16) -> io::Result<Client> {
     Ok(client)
 }
 
-/// Reads whatever comes, until the link is lost.
+/// Reads everything until the link is lost.
 pub async fn stay(mut client: Client) -> io::Result<()> {
     let mut pings = tokio::time::interval(PING_INTERVAL);
     let mut buffer = vec![0; READ];

@@ -1,9 +1,9 @@
-//! What an attacker can take from the others: `cargo bench --bench strangers`; with `-- --quick` some minutes, with
-//! `-- --check` an error if a bound is exceeded. Linux only.
+//! The damage that an attacker can do to the other users: `cargo bench --bench strangers`; some minutes
+//! with `-- --quick`; with `-- --check`, an exceeded bound is an error. Linux only.
 //!
-//! The server, the honest links and the attacker are processes of their own; what the honest notice is
-//! measured in this one, at rest and then beside the attacker, for each attack. All of it is in a network
-//! namespace if one may be made, so that an attacker can have a whole IPv6 /48; otherwise a trusted proxy tells of it.
+//! The server, the honest links and the attacker are processes of their own. This process measures what the honest
+//! links notice, for each attack at rest and then beside the attacker. Everything runs in a network namespace if one
+//! can be created, so that an attacker can have a whole IPv6 /48. Otherwise, a trusted proxy reports the /48.
 
 mod attack;
 #[path = "../rendezvous/client.rs"]
@@ -33,12 +33,12 @@ use self::{
     watch::Watch,
 };
 
-/// Set within the namespace.
+/// The environment variable that is set within the namespace.
 const INSIDE: &str = "STRANGERS_NAMESPACE";
-/// What makes one, and all addresses of the documentation's range ours.
+/// The command that sets up the namespace: it makes all IPv6 addresses of the documentation range local.
 const ENTER: &str =
     "ip link set lo up && ip -6 route add local 2001:db8::/32 dev lo && exec \"$@\"";
-/// How long everything may settle after a change.
+/// The time to settle after a change.
 const SETTLE: Duration = Duration::from_secs(2);
 
 fn main() -> io::Result<ExitCode> {
@@ -60,7 +60,7 @@ fn main() -> io::Result<ExitCode> {
             return status;
         }
     }
-    // As many descriptors as we may have, for all the links.
+    // Allow as many descriptors as possible, for all the links.
     rlimit::increase_nofile_limit(u64::MAX)?;
     let runtime = tokio::runtime::Runtime::new()?;
     if is_child {
@@ -71,7 +71,7 @@ fn main() -> io::Result<ExitCode> {
     runtime.block_on(measure(&Options::parse(&arguments)?))
 }
 
-/// Runs this program once more in a namespace; `None` if none may be made.
+/// Runs this program again in a namespace; `None` if none can be created.
 fn run_inside(arguments: &[String]) -> Option<io::Result<ExitCode>> {
     let unshare = || {
         let mut command = std::process::Command::new("unshare");
@@ -166,7 +166,7 @@ async fn measure(options: &Options) -> io::Result<ExitCode> {
     })
 }
 
-/// Measures at rest, and beside an attack.
+/// Measures at rest, and then beside an attack.
 async fn attacked(
     server: &mut Other,
     crowd: &mut Other,

@@ -1,4 +1,4 @@
-//! What is asked for on the command line, and how large everything is then.
+//! The options on the command line, and the sizes that follow from them.
 
 use std::{io, time::Duration};
 
@@ -15,14 +15,14 @@ cargo bench --bench strangers -- [options]
   --family <name>    only attackers of \"v4\" or \"v6\"
   --check            ends with an error if a bound is exceeded";
 
-/// How many honest links the limits of the server are for.
+/// The number of honest links that the default limits of the server are for.
 const WHOLE: usize = 5_000;
-/// How many of them have one address.
+/// The share of the honest links that have the same address.
 const PER_ORIGIN: f64 = 1.0 / 50.0;
-/// How many times as fast as by default everybody is repeated, so that a window holds enough of it.
+/// The factor by which a smaller server repeats announcements faster, so that a window contains enough of them.
 const HURRY: f64 = 4.0;
 
-/// How large everything is.
+/// The size of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     pub honest: usize,
@@ -34,17 +34,17 @@ impl Plan {
         self.honest as f64 / WHOLE as f64
     }
 
-    /// So many, of a server of this size.
+    /// Scales a number for 5,000 honest links to this size.
     pub fn scaled(self, whole: usize) -> usize {
         ((whole as f64 * self.scale()) as usize).max(1)
     }
 
-    /// Of how many addresses the honest links come.
+    /// Returns the number of addresses that the honest links come from.
     pub fn origins(self) -> usize {
         (1.0 / PER_ORIGIN) as usize
     }
 
-    /// The defaults for this size.
+    /// Returns the default limits, scaled to this size.
     pub fn limits(self) -> Limits {
         let rate = |whole: usize| self.scaled(whole) as u32;
         let announcements = 16.0 * 1024.0 * 1024.0 * self.scale() * self.scale();
@@ -52,7 +52,7 @@ impl Plan {
             .with_max_links(self.scaled(10_000))
             .with_max_links_per_ip(self.links_per_ip())
             .with_connection_rate(rate(25), rate(1200))
-            // An attacker has all its peers at once instead of after minutes.
+            // An attacker joins all its peers at once instead of after minutes.
             .with_origin_join_rate(rate(100), rate(16_000))
             .with_origin_dial_rate(rate(1000), rate(10_000))
             .with_max_open_dials(self.scaled(4096))
@@ -84,7 +84,7 @@ impl Plan {
     }
 }
 
-/// What is to be run.
+/// The parsed command line.
 #[derive(Debug)]
 pub struct Options {
     pub plan: Plan,

@@ -1,5 +1,5 @@
-//! This program once more, as a process of its own: started with hidden arguments, it ends with its standard input. For
-//! several benchmarks.
+//! This program again, as a process of its own. It is started with hidden arguments, and ends with its standard
+//! input. Shared by several benchmarks.
 
 use std::{fs, io, process::Stdio};
 
@@ -9,29 +9,29 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-/// What `/proc` counts processor time in, on every Linux there is.
+/// The unit of processor times in `/proc`, on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Another process of this program, which ends with this value.
+/// Another process of this program. It ends when this is dropped.
 pub struct Other {
     child: Child,
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
-    /// The first thing that it said.
+    /// The first report of the process.
     pub said: Value,
 }
 
-/// What a process has used.
+/// The resources that a process has used.
 #[derive(Debug, Clone, Copy)]
 pub struct Usage {
     /// Seconds of processor time.
     pub cpu: f64,
-    /// Bytes that are resident.
+    /// Resident bytes.
     pub rss: f64,
 }
 
 impl Other {
-    /// Starts it, and waits until it says that it is ready; `yields` if all others come first.
+    /// Starts the process, and waits until it is ready. With `yields`, all other processes have priority.
     pub async fn start(arguments: &[String], yields: bool) -> io::Result<Self> {
         let this = std::env::current_exe()?;
         let mut command = match yields {
@@ -67,13 +67,13 @@ impl Other {
             .map_err(|_| io::Error::other(format!("{:?} is no answer", line)))
     }
 
-    /// What it says of itself.
+    /// Asks the process for a report.
     pub async fn ask(&mut self) -> io::Result<Value> {
         self.stdin.write_all(b"?\n").await?;
         self.line().await
     }
 
-    /// Ends it, and waits for that.
+    /// Ends the process, and waits for its end.
     pub async fn end(mut self) -> io::Result<()> {
         self.child.kill().await
     }
@@ -81,7 +81,7 @@ impl Other {
     pub fn usage(&self) -> Usage {
         let pid = self.child.id().unwrap_or_default();
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // After the name, which may hold anything: state is field 3, the times are 14 and 15.
+        // The fields after the process name, which may contain anything: state is field 3, the times are 14 and 15.
         let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
         let ticks = |n: usize| {
             let field = fields.split_whitespace().nth(n - 3);
@@ -97,7 +97,7 @@ impl Other {
     }
 }
 
-/// Of the other side: tells it something each time that it asks, until it ends.
+/// Runs in the other process: reports `what` at first and whenever it is asked, until its standard input ends.
 pub async fn tell(mut what: impl FnMut() -> Value) -> io::Result<()> {
     println!("{}", what());
     let mut lines: Lines<BufReader<Stdin>> = BufReader::new(tokio::io::stdin()).lines();

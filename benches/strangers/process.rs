@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{options::Plan, other::tell};
 
-/// The server, for a plan of this size. It listens on IPv6 too if that is to be had.
+/// Runs the server for a plan of this size. With `both`, it listens on IPv6 too.
 pub async fn serve(plan: Plan, both: bool) -> io::Result<()> {
     let addr: SocketAddr = match both {
         true => (Ipv6Addr::UNSPECIFIED, 0).into(),

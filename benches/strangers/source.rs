@@ -1,4 +1,4 @@
-//! From where a client comes: each origin has an address of its own.
+//! The addresses of clients: each origin has an address of its own.
 
 use std::{
     io,
@@ -7,19 +7,19 @@ use std::{
 
 use tokio::net::{TcpSocket, TcpStream};
 
-/// How many of the /64 networks of its /48 an attacker uses.
+/// The number of /64 networks of its /48 that an attacker uses.
 const NETWORKS: usize = 1024;
-/// Where the server is reached over IPv6: an address of the range that is routed to this machine.
+/// The address of the server over IPv6, in the range that is routed to this machine.
 const SERVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
 
-/// What an attacker has.
+/// The addresses that an attacker has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// One IPv4 address.
     V4,
     /// An IPv6 /48 that is routed to this machine.
     V6,
-    /// An IPv6 /48 of which a trusted proxy tells.
+    /// An IPv6 /48 that a trusted proxy reports.
     Forwarded,
 }
 
@@ -34,7 +34,7 @@ impl Family {
         }
     }
 
-    /// How many addresses' worth the server gives to it at most.
+    /// Returns the weight that the server gives to the addresses: the maximum, in units of one IPv4 address.
     pub fn weight(self) -> usize {
         match self {
             Self::V4 => 1,
@@ -43,27 +43,27 @@ impl Family {
     }
 }
 
-/// Where a connection comes from.
+/// The origin of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Source {
     ip: IpAddr,
-    /// For whom a proxy says that it is.
+    /// The client address that a proxy reports.
     client: Option<Ipv6Addr>,
 }
 
 impl Source {
-    /// One of the honest origins.
+    /// Returns one of the honest origins.
     pub fn honest(origin: usize) -> Self {
         Self::v4(1, origin)
     }
 
-    /// Whoever measures.
+    /// Returns an origin of the measuring process.
     pub fn watcher(n: usize) -> Self {
         Self::v4(2, n)
     }
 
-    /// The attacker's `n`-th connection. Each attack has an address, or a /48, of its own: what another
-    /// one has used up of its rates is not missing.
+    /// Returns the source of the attacker's `n`-th connection. Each attack has its own address or /48, so that it
+    /// does not find rates used up by another attack.
     pub fn attacker(family: Family, attack: usize, n: usize) -> Self {
         let networks = Ipv6Addr::new(
             0x2001,
@@ -101,7 +101,7 @@ impl Source {
             IpAddr::V4(_) => (TcpSocket::new_v4()?, IpAddr::from(Ipv4Addr::LOCALHOST)),
             IpAddr::V6(_) => {
                 let socket = TcpSocket::new_v6()?;
-                // The addresses are routed here, but none of them is this machine's own.
+                // The addresses are routed here, but none of them is assigned to this machine.
                 socket2::SockRef::from(&socket).set_freebind_v6(true)?;
                 (socket, SERVER.into())
             }
@@ -110,7 +110,7 @@ impl Source {
         socket.connect(SocketAddr::new(server, port)).await
     }
 
-    /// The lines of a request that tell for whom it is.
+    /// Returns the header lines that a proxy adds to report the client.
     pub fn headers(self) -> String {
         let of = |client| format!("X-Forwarded-For: {client}\r\n");
         self.client.map_or_else(String::new, of)

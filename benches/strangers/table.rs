@@ -1,10 +1,10 @@
-//! What is printed, and what is allowed.
+//! The output, and the bounds.
 
 use crate::{attack::Attack, options::Plan, source::Family, spread::number, watch::Figures};
 
-/// How many refused connections a second the server has to bear beside its rest.
+/// The number of connection attempts per second that the server must bear within the bound for its processor time.
 const BORNE: usize = 1000;
-/// Seconds of processor time for each refused connection beyond these.
+/// The processor time allowed for each attempt beyond that, in seconds.
 const COST: f64 = 100e-6;
 
 pub const HEAD: &str = "\
@@ -12,7 +12,7 @@ pub const HEAD: &str = "\
 CPU % | of rest | refused/s | µs each | MiB | exceeded |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
-/// What is allowed beside an attacker of a family.
+/// The bounds beside an attacker of a family, relative to the rest.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     places: f64,
@@ -43,9 +43,9 @@ pub struct Row {
     pub attack: Attack,
     pub rest: Figures,
     pub seen: Figures,
-    /// Connections that the attacker has tried a second.
+    /// The number of connections that the attacker tried per second.
     pub tried: f64,
-    /// Honest links that were cut.
+    /// The number of honest links that were cut.
     pub lost: u64,
 }
 
@@ -69,7 +69,7 @@ impl Row {
         .collect()
     }
 
-    /// Prints it; whether all bounds are kept.
+    /// Prints the row. Returns whether all bounds are kept.
     pub fn print(&self, plan: Plan) -> bool {
         let (rest, seen) = (&self.rest, &self.seen);
         let exceeded = self.exceeded(plan);

@@ -1,4 +1,5 @@
-//! What the honest notice: who hears how often of whom, what a newcomer is told, how long a dial takes.
+//! What the honest links notice: how often they hear of each other, which addresses a newcomer gets, and how long a
+//! dial takes.
 
 use std::{
     io,
@@ -16,39 +17,39 @@ use crate::{
     client::Client, crowd::joined, options::Plan, other::Other, source::Source, spread::Spread,
 };
 
-/// How many links count what they hear.
+/// The number of links that count announcements.
 const OBSERVERS: usize = 4;
-/// How many newcomers join in a window.
+/// The number of newcomers that join in a window.
 const NEWCOMERS: usize = 10;
-/// Between two dials; less than what a link may dial.
+/// The pause between two dials. Long enough for the dial rate of a link.
 const DIAL_PAUSE: Duration = Duration::from_millis(25);
-/// What is announced together reaches all observers within so long.
+/// The time within which announcements made together reach all observers.
 const TOGETHER: Duration = Duration::from_millis(300);
-/// A dial or a join that takes longer has failed.
+/// The time after which a dial or a join has failed.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PING_INTERVAL: Duration = Duration::from_secs(20);
-/// How an honest address begins, here and in a list.
+/// The beginning of an honest address, in an announcement and in a list.
 const HONEST: &str = "/ip4/127.0.0.1/tcp/9090/";
 const ANNOUNCEMENT: &[u8] = b"42[\"ws-peer\",\"/ip4/127.0.0.1/tcp/9090/";
 
-/// What was seen in a window.
+/// The figures of a window.
 #[derive(Debug, Clone, Copy)]
 pub struct Figures {
-    /// Of so many addresses that a newcomer was told, on the average, so many are honest.
+    /// The average number of honest addresses in the list that a newcomer gets.
     pub places: f64,
-    /// Seconds from one announcement of an honest peer to the next.
+    /// The seconds between two announcements of the same honest peer.
     pub interval: f64,
-    /// Seconds that a newcomer waited for its list.
+    /// The seconds that a newcomer waited for its list.
     pub join: f64,
-    /// Seconds that a dial took.
+    /// The seconds that a dial took.
     pub dial: f64,
-    /// How many dials and joins of the honest failed.
+    /// The number of dials and joins of the honest that failed.
     pub failed: usize,
-    /// The part of a processor that the server used.
+    /// The processor time of the server, as a fraction of one processor.
     pub cpu: f64,
-    /// Its resident bytes.
+    /// The resident bytes of the server.
     pub rss: f64,
-    /// Connections refused a second.
+    /// The number of refused connections per second.
     pub refused: f64,
 }
 
@@ -133,7 +134,7 @@ impl Watch {
     }
 }
 
-/// When an honest peer was announced to an observer.
+/// The times at which an observer got an announcement of an honest peer.
 #[derive(Debug, Default)]
 struct Heard(Mutex<Vec<Instant>>);
 
@@ -150,8 +151,8 @@ impl Heard {
     }
 }
 
-/// How many announcements there were a second. They come together: what came after the first ones, up to the last, is
-/// counted for the time in between, so the length of the window does not matter.
+/// Returns the number of announcements per second. They come in groups: those after the first group, up to the last,
+/// are divided by the time between the first and the last. So the length of the window does not matter.
 fn rate(heard: &[Instant]) -> f64 {
     let (Some(first), Some(last)) = (heard.iter().min(), heard.iter().max()) else {
         return 0.0;
@@ -162,7 +163,8 @@ fn rate(heard: &[Instant]) -> f64 {
     }
 }
 
-/// The honest places that newcomers are told, and how long they waited; without those who failed.
+/// Returns the number of honest addresses that each newcomer got, and how long it waited, without the newcomers that
+/// failed.
 async fn newcomers(port: u16, first: usize, started: Instant, pause: Duration) -> Vec<(f64, f64)> {
     let mut told = Vec::new();
     for n in 0..NEWCOMERS {
@@ -201,7 +203,7 @@ async fn listen(mut link: Client, heard: &Heard) -> io::Result<()> {
     }
 }
 
-/// Accepts every dial, and ends its own stream when the dialler has ended the other.
+/// Accepts every dial, and ends its own stream when the dialer has ended the other one.
 async fn accept_all(mut link: Client) -> io::Result<()> {
     let mut pings = tokio::time::interval(PING_INTERVAL);
     loop {
@@ -240,7 +242,7 @@ struct Dialer {
 }
 
 impl Dialer {
-    /// Gives how long each dial took, and how many failed.
+    /// Returns how long each dial took, and how many failed.
     async fn dial_until(&mut self, to: &str, end: Instant) -> io::Result<(Vec<f64>, usize)> {
         let (mut times, mut failed) = (Vec::new(), 0);
         self.link.text("2").await?;

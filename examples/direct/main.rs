@@ -1,5 +1,7 @@
-//! Two nodes meet at a rendezvous, and go on directly. Where they are behind NATs, an *observer* beside the rendezvous tells them
-//! where they come from.
+//! Two nodes meet at a rendezvous, and then move to a direct connection.
+//!
+//! Nodes behind NATs do not know their public addresses. An *observer* beside the rendezvous tells each node the
+//! address that it sees.
 //!
 //! ```console
 //! $ cargo run --example direct                      # shows itself on this machine
@@ -31,9 +33,9 @@ const USAGE: &str = "\
 usage: direct
        direct observer <IP address of this host>
        direct node <address of the rendezvous> <address of an observer>...";
-/// The ports of the rendezvous and of its observer.
+/// The ports of the rendezvous and of the observer. The observer uses its port for both TCP and UDP.
 const PORTS: (u16, u16) = (9090, 9091);
-/// What is shown without arguments takes no longer.
+/// The longest time that the demonstration without arguments may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -79,7 +81,7 @@ async fn run() -> Fallible<()> {
     }
 }
 
-/// An observer and two nodes in this process.
+/// Runs the demonstration: an observer and two nodes in this process.
 async fn shown() -> Fallible<()> {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let observer = Observer::start(loopback, (0, 0)).await?;

@@ -1,4 +1,4 @@
-//! A node at a rendezvous that goes on directly.
+//! A node that meets others at a rendezvous, and then connects to them directly.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::Fallible;
 pub struct Behaviours {
     star: star::Behaviour,
     direct: direct::Behaviour,
-    // Unguarded, it would take the host and the port of the rendezvous for those of this node.
+    // Without the guard, identify would take the host and the port of the rendezvous for an address of this node.
     identify: AddressGuard<identify::Behaviour>,
     ping: ping::Behaviour,
 }
@@ -31,7 +31,7 @@ pub struct Behaviours {
 pub struct Node(Swarm<Behaviours>);
 
 impl Node {
-    /// Listens on that host's address, at any port.
+    /// Starts a node that listens on the given IP address with QUIC and TCP, at any free port.
     pub fn start(host: IpAddr) -> Fallible<Self> {
         let star = Star::new(Config::default());
         let mut swarm = SwarmBuilder::with_new_identity()
@@ -63,11 +63,13 @@ impl Node {
         Ok(Self(swarm))
     }
 
-    /// Learns from observers where this node comes from. An address of this machine itself is none that identify
-    /// passes on, so there may be nothing to learn.
+    /// Dials the observers, and waits until each has reported the address at which it sees this node.
+    ///
+    /// A node without a NAT may learn nothing new: the observers see it at an address on which it listens already.
     pub async fn is_seen_by(&mut self, observers: &[Multiaddr]) -> Fallible<()> {
         let Self(swarm) = self;
-        // A dial comes from the port where this node listens, once it does.
+        // Wait for the listeners first: a dial then comes from the port on which this node listens, and the observer
+        // sees that port.
         let mut listeners = 0;
         while listeners < 2 {
             if let SwarmEvent::NewListenAddr { .. } = swarm.select_next_some().await {
@@ -102,14 +104,15 @@ impl Node {
         Ok(())
     }
 
-    /// Says what happens, until all between this node and another one goes directly.
+    /// Prints the events of the node until its traffic with another node goes over a direct connection only.
     pub async fn until_upgraded(&mut self) {
         let Self(swarm) = self;
         let local = *swarm.local_peer_id();
         loop {
             match swarm.select_next_some().await {
                 SwarmEvent::NewListenAddr { address, .. } => println!("{local} is at {address}"),
-                // The other node hears of this one, too: the smaller peer id dials.
+                // The other node discovers this one too. Only the node with the smaller peer id dials, so that there
+                // is one connection.
                 SwarmEvent::Behaviour(BehavioursEvent::Star(star::Event::Discovered {
                     peer,
                     ..

@@ -1,4 +1,4 @@
-//! A rendezvous, and beside it a node that tells others where they come from.
+//! A rendezvous, with a libp2p node beside it that tells other nodes their public addresses.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// At these ports, where 0 is any.
+    /// Starts both at the given ports, where 0 means any free port.
     pub async fn start(host: IpAddr, (rendezvous, observer): (u16, u16)) -> Fallible<Self> {
         let config = Config::default().with_listen_addr((host, rendezvous).into());
         let server = Server::bind(config).await?;
@@ -55,7 +55,8 @@ impl Observer {
         })
     }
 
-    /// Answers those who ask. Identify tells everybody, and connections that nobody uses end.
+    /// Runs until the rendezvous ends. Identify reports the observed address to each peer that connects. Idle
+    /// connections are then closed.
     pub async fn goes_on(self) -> Fallible<()> {
         let mut swarm = self.swarm;
         let answers = async {

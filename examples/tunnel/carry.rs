@@ -1,8 +1,9 @@
-//! What goes through a stream: the bytes of one TCP connection, in frames.
+//! What a stream carries: the bytes of one TCP connection, in frames.
 //!
-//! A frame is a length of two bytes and so many bytes. The side of the service answers first: with an empty frame when it
-//! has connected, or else with words that say why not. From then on, an empty frame ends a direction. The end of the
-//! stream does not, because yamux shows a stream that was reset as one that ended.
+//! A frame is a length of two bytes, followed by that many bytes. The side of the service sends the first frame: it
+//! is empty if the service is connected, and otherwise has a text that says why not. After that, an empty frame ends
+//! one direction. The end of the stream cannot do that, because yamux reports a stream that was reset as one that has
+//! ended.
 
 use std::{io, time::Duration};
 
@@ -23,7 +24,7 @@ use tokio_util::{
 use crate::Fallible;
 
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/websocket-star/tunnel/1.0.0");
-/// What is sent in a frame: with its length, as much as yamux sends at once.
+/// The most bytes of data in a frame. With its length, the frame is as large as what yamux sends at once (16 KiB).
 const FRAME: usize = (16 << 10) - 2;
 const BROKEN_OFF: &str = "the peer broke the stream off";
 
@@ -36,14 +37,15 @@ pub fn frames(stream: Stream) -> Frames {
     Framed::new(stream.compat(), codec)
 }
 
-/// The connection, to be reset when it is dropped: only [`carry`] knows when it has ended well.
+/// Sets the connection up to be reset when it is dropped. [`carry`] undoes that when both directions have ended well.
 pub fn guarded(tcp: TcpStream) -> io::Result<TcpStream> {
     tcp.set_nodelay(true)?;
     SockRef::from(&tcp).set_linger(Some(Duration::ZERO))?;
     Ok(tcp)
 }
 
-/// Carries both directions until each has ended. The stream is closed then, and dropped if anything fails.
+/// Carries bytes in both directions until each direction has ended, and then closes the stream. If anything fails,
+/// both the stream and the TCP connection are dropped.
 pub async fn carry(mut tcp: TcpStream, stream: Frames) -> Fallible<()> {
     let of_tcp = |error: io::Error| format!("the TCP connection failed: {error}");
     let of_peer = |error: io::Error| format!("{BROKEN_OFF}: {error}");
@@ -69,7 +71,7 @@ pub async fn carry(mut tcp: TcpStream, stream: Frames) -> Fallible<()> {
                 continue;
             }
             writer.shutdown().await.map_err(of_tcp)?;
-            // The peer closes the stream once both directions have ended. Until then, nothing more is to come.
+            // The peer closes the stream only after both directions have ended. Until then, nothing more may arrive.
             tokio::select! {
                 biased;
                 _ = is_ending => return Ok(()),

@@ -1,5 +1,5 @@
-//! A service at a peer as a local TCP port, as `ssh -L` has it. Both sides connect to the rendezvous and to nothing else,
-//! so that the NATs and firewalls before them do not matter.
+//! Makes the service of a peer available at a local TCP port, like `ssh -L`. Both sides connect only to the
+//! rendezvous, so it does not matter whether they are behind NATs and firewalls.
 //!
 //! ```console
 //! $ cargo run --example tunnel                     # shows itself: a rendezvous, a service that echoes, and both sides
@@ -12,9 +12,10 @@
 //! 127.0.0.1:41215 leads to 12D3KooWRb…
 //! ```
 //!
-//! `--rendezvous <address>` serves at a rendezvous that runs already. `--identity <file>` keeps the key of either side,
-//! and so its peer id. `--allow <peer id>`, any number of times, says who may use the service; with `--allow-anyone`,
-//! everybody may.
+//! * `--rendezvous <address>` uses a rendezvous that runs already. Without it, `serve` starts one.
+//! * `--identity <file>` keeps the key of either side in a file, and so keeps its peer id.
+//! * `--allow <peer id>` allows a peer to use the service. It may be given more than once.
+//! * `--allow-anyone` allows every peer.
 
 mod carry;
 mod near;
@@ -43,7 +44,7 @@ const USAGE: &str = "\
 usage: tunnel
        tunnel serve <host:port> [--rendezvous <address>] [--allow <peer id>]... [--allow-anyone] [--identity <file>]
        tunnel connect <address of the service's node> <local host:port> [--identity <file>]";
-/// What is sent without arguments.
+/// The number of bytes that the demonstration without arguments sends: 16 MiB.
 const BYTES: usize = 16 << 20;
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -89,7 +90,7 @@ async fn run() -> Fallible<()> {
             if allowed.as_ref().is_some_and(HashSet::is_empty) {
                 println!("nobody may use the service: give --allow <peer id>, or --allow-anyone");
             }
-            // A rendezvous ends when it is dropped.
+            // The rendezvous stops when it is dropped, so it is kept here while the service runs.
             let (star, _server) = match star {
                 Some(star) => (star, None),
                 None => embedded()
@@ -112,7 +113,8 @@ fn parse<T: FromStr<Err: Error>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error| format!("{text}: {error}"))
 }
 
-/// The key in the file, which is made if there is none.
+/// Returns the key in the file. If there is no file, it makes one with a new key, readable by its owner only (on
+/// Unix).
 fn identity(file: &str) -> Fallible<Keypair> {
     let wrong = |error: &dyn Error| format!("{file}: {error}");
     match std::fs::read(file) {
@@ -131,7 +133,8 @@ fn identity(file: &str) -> Fallible<Keypair> {
 }
 
 fn node(key: Keypair) -> Fallible<Swarm<Behaviour>> {
-    // Whoever starts this names the rendezvous, and it may be on this machine.
+    // The connecting side dials without listening, and then refuses a rendezvous on a private or loopback address
+    // unless this is set. Here the user names the rendezvous, and it may be on this machine.
     let config = Config::default()
         .with_allow_local_rendezvous(true)
         .with_backoff(Duration::from_millis(500), Duration::from_secs(10));
@@ -150,7 +153,7 @@ async fn embedded() -> Fallible<(Multiaddr, rendezvous::Server)> {
     Ok((star.ok_or("the rendezvous has no address")?, server))
 }
 
-/// Both sides in one process, with a service that echoes.
+/// Runs both sides in one process, with a service that echoes.
 async fn both() -> Fallible<()> {
     let (star, server) = embedded().await?;
     let echo = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -160,7 +163,7 @@ async fn both() -> Fallible<()> {
     let allowed = Some(HashSet::from([here.public().to_peer_id()]));
     let (joined, mut address) = mpsc::channel(1);
     let serving = service::run(node(there)?, star, &target, allowed, |address| {
-        // Only the first one is waited for.
+        // `connecting` waits for the first address only, so later sends may fail.
         let _ = joined.try_send(address);
     });
     let here = node(here)?;
@@ -183,7 +186,7 @@ async fn both() -> Fallible<()> {
     Ok(())
 }
 
-/// Sends bytes through the tunnel, and checks that they come back.
+/// Sends [`BYTES`] bytes through the tunnel, and checks that the same bytes come back.
 async fn check(port: SocketAddr) -> Fallible<()> {
     let start = Instant::now();
     let mut tcp = TcpStream::connect(port).await?;

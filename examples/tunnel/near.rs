@@ -1,4 +1,4 @@
-//! The side of the local port: opens a stream for each TCP connection.
+//! The side of the local port. It opens one stream for each TCP connection.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,20 +24,22 @@ use crate::{
     carry::{Frames, PROTOCOL, carry, frames, guarded},
 };
 
-/// TCP connections at once; others wait. yamux ends a whole connection that has more than 512 streams.
+/// The most TCP connections at once; further ones wait. yamux ends a whole connection that has more than 512 streams.
 const CONNECTIONS: usize = 256;
-/// How often a stream is opened that ends before it is answered. Its connection may have just been lost, and the far
-/// libp2p-stream drops a stream that comes before the last one was taken, as streams of several peers do.
+/// The most attempts to open a stream. A stream can end before the service answers it: its connection may have just
+/// been lost, or the libp2p-stream of the other side has dropped it. libp2p-stream drops a stream that arrives before
+/// the last one was taken, which happens when several peers open streams.
 const TRIES: u32 = 10;
-/// The wait after the first try. It doubles each time.
+/// The wait after the first attempt. It doubles with each further attempt.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How long all may take until a TCP connection leads to the service.
+/// The longest time until a TCP connection is connected to the service, with all attempts.
 const OPEN: Duration = Duration::from_secs(60);
 
-/// Hears that the peer is connected, or why it cannot be.
+/// Sends the result of a dial: the peer is connected, or the reason why it cannot be.
 type Wanted = oneshot::Sender<Result<(), String>>;
 
-/// Leads each connection to the listener to the service of the peer, and dials the peer when one comes.
+/// Connects each TCP connection at the listener with the service of the peer. The peer is dialled when a connection
+/// needs it.
 pub async fn run(
     mut swarm: Swarm<Behaviour>,
     address: &StarAddr,
@@ -76,13 +78,14 @@ pub async fn run(
             },
         };
         for wanted in waiting.drain(..) {
-            // Whoever waited may have given up.
+            // The waiting task may have given up.
             let _ = wanted.send(outcome.clone());
         }
     }
 }
 
-/// Why there is no connection. There was one address to dial, which the words of libp2p would repeat.
+/// Returns the reason why there is no connection. Only one address was dialled, so the error of libp2p, which repeats
+/// the address, is reduced to its cause.
 fn unreachable(error: &DialError) -> String {
     let why = match error {
         DialError::Transport(failed) => match failed.first() {
@@ -125,7 +128,7 @@ async fn accept(
     }
 }
 
-/// Opens a stream to the service. It can do so again as long as nothing was sent.
+/// Opens a stream to the service. It may try again as long as no data was sent.
 async fn open(
     peer: PeerId,
     mut control: Control,

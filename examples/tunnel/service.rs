@@ -1,4 +1,4 @@
-//! The side of the service: takes streams, and connects each of them.
+//! The side of the service. It accepts streams, and connects each of them to the service.
 
 use std::{
     collections::HashSet,
@@ -18,14 +18,15 @@ use crate::{
     carry::{Frames, PROTOCOL, carry, frames, guarded},
 };
 
-/// Streams to the service at once.
+/// The most streams to the service at once.
 const STREAMS: usize = 1024;
-/// How long the service may take to connect.
+/// The longest time that a connection to the service may take to open.
 const CONNECT: Duration = Duration::from_secs(10);
 const NOT_ALLOWED: &str = "this peer may not use the service";
 const FULL: &str = "the service has too many connections";
 
-/// Serves those who are allowed, or anyone, and tells the address at the rendezvous each time that it has joined.
+/// Serves the allowed peers, or every peer if `allowed` is `None`. Calls `joined` with the node's address at the
+/// rendezvous each time it has joined.
 pub async fn run(
     mut swarm: Swarm<Behaviour>,
     star: Multiaddr,
@@ -42,7 +43,7 @@ pub async fn run(
                 println!("serving at {address}");
                 joined(address);
             }
-            // A lost rendezvous, too: the transport joins it again by itself.
+            // This includes the loss of the rendezvous. The transport joins it again by itself.
             SwarmEvent::ListenerError { error, .. } => println!("rendezvous: {error}"),
             SwarmEvent::ListenerClosed { reason, .. } => return Ok(reason?),
             _ => {}
@@ -50,7 +51,7 @@ pub async fn run(
     }
 }
 
-/// Takes streams, and never waits for one of them: libp2p-stream would drop others meanwhile.
+/// Accepts streams without ever waiting for one of them. libp2p-stream would drop other streams in the meantime.
 async fn take(mut streams: IncomingStreams, target: Arc<str>, allowed: Option<HashSet<PeerId>>) {
     let room = Arc::new(Semaphore::new(STREAMS));
     let mut told = None::<Instant>;
@@ -73,7 +74,7 @@ async fn take(mut streams: IncomingStreams, target: Arc<str>, allowed: Option<Ha
         } else {
             FULL
         };
-        // Strangers do not fill the terminal.
+        // At most one line a second is printed, so that unknown peers cannot fill the terminal.
         if told.is_none_or(|told| told.elapsed() > Duration::from_secs(1)) {
             println!("{peer} is refused: {why}");
             told = Some(Instant::now());
@@ -82,7 +83,7 @@ async fn take(mut streams: IncomingStreams, target: Arc<str>, allowed: Option<Ha
     }
 }
 
-/// Leads a stream to the service.
+/// Connects a stream with the service.
 async fn lead(mut stream: Frames, target: &str) -> Fallible<()> {
     let connected = timeout(CONNECT, TcpStream::connect(target)).await;
     let connected = connected.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
@@ -98,7 +99,8 @@ async fn lead(mut stream: Frames, target: &str) -> Fallible<()> {
     }
 }
 
-/// Says why a stream leads nowhere, and closes it. A new stream has room for the words, so that nobody is waited for.
+/// Sends the reason for a refusal, and closes the stream. A new stream has enough window for the text, so this sends
+/// it at once and never waits.
 fn refuse(stream: Frames, why: &str) {
     let words = Bytes::copy_from_slice(why.as_bytes());
     let said = stream::iter([Ok(words)]).forward(stream);

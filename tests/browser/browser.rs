@@ -12,30 +12,30 @@ use crate::{
     support::within,
 };
 
-/// How long a script of the driver may take.
+/// The longest time that a script of the driver may take.
 const SCRIPT: Duration = Duration::from_secs(150);
 
-/// What the page has of WebSockets.
+/// The kind of WebSockets that a page uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sockets {
-    /// `WebSocketStream`, too, as Chromium has it.
+    /// `WebSocketStream` as well, which only Chromium has.
     Streams,
-    /// What every browser has.
+    /// The plain `WebSocket` that every browser has.
     Plain,
 }
 
 pub const BOTH: [Sockets; 2] = [Sockets::Streams, Sockets::Plain];
 
-/// Where the nodes are.
+/// The place where the nodes run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     Window,
     Worker,
-    /// In the window behind the one that the driver looks at.
+    /// The window behind the one that the driver controls.
     Behind,
 }
 
-/// Browsers for the page. They end with this.
+/// The browsers for the page. They stop when this is dropped.
 pub struct Browser {
     driver: Driver,
     site: String,
@@ -46,7 +46,7 @@ impl Browser {
         Self::at(page::serve().await).await
     }
 
-    /// Its pages come over `https`. It believes any certificate.
+    /// Starts browsers whose pages are served over `https`. They accept any certificate.
     pub async fn start_secure(certificate: &Certificate) -> Self {
         Self::at(page::serve_secure(certificate).await).await
     }
@@ -56,12 +56,12 @@ impl Browser {
         Self { driver, site }
     }
 
-    /// A page without a node yet, in a browser of its own.
+    /// Opens a page without a node, in a browser of its own.
     pub async fn page(&self, sockets: Sockets) -> Page {
         self.page_in(Place::Window, sockets).await
     }
 
-    /// The same with its nodes in a worker.
+    /// Opens a page whose nodes run in a worker.
     pub async fn worker(&self, sockets: Sockets) -> Page {
         self.page_in(Place::Worker, sockets).await
     }
@@ -94,7 +94,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// Runs the body of an async function, which has these `args`. Its exceptions are errors.
+    /// Runs the body of an async function with these `args`. Returns an exception as an error.
     pub async fn run(&self, body: &str, args: Vec<Value>) -> Result<Value, String> {
         let script = "const [place, body, args, done] = arguments;
              const page = place === 'behind' ? window.opener : window;
@@ -116,24 +116,24 @@ impl Page {
         }
     }
 
-    /// The same for what gives a number.
+    /// Runs the body of an async function that returns a number.
     pub async fn number(&self, body: &str, args: Vec<Value>) -> f64 {
         let value = self.run(body, args).await.expect("no exception");
         value.as_f64().expect("a number")
     }
 
-    /// The same for what gives text.
+    /// Runs the body of an async function that returns a text.
     pub async fn text(&self, body: &str, args: Vec<Value>) -> String {
         let value = self.run(body, args).await.expect("no exception");
         value.as_str().expect("text").to_owned()
     }
 
-    /// Starts the node at a rendezvous, and gives its peer id.
+    /// Starts the node at a rendezvous, and returns its peer id.
     pub async fn start(&self, rendezvous: &str) -> Result<String, String> {
         self.start_with(rendezvous, json!({})).await
     }
 
-    /// The same with options.
+    /// Starts the node at a rendezvous with options, and returns its peer id.
     pub async fn start_with(&self, rendezvous: &str, options: Value) -> Result<String, String> {
         let body = "globalThis.node = await star.Node.start(args[0], args[1]); return node.peer();";
         let peer = self.run(body, vec![json!(rendezvous), options]).await?;
@@ -145,7 +145,7 @@ impl Page {
         dialled.await.map(drop)
     }
 
-    /// The milliseconds that an echo takes.
+    /// Sends bytes to a peer that echoes. Returns the time of the echo in milliseconds.
     pub async fn echo(&self, peer: &str, bytes: usize) -> Result<f64, String> {
         let body = "return await node.echo(args[0], args[1]);";
         let took = self.run(body, vec![json!(peer), json!(bytes)]).await?;
@@ -161,12 +161,12 @@ impl Page {
             .collect()
     }
 
-    /// Puts an empty tab before it, and goes on driving it from there.
+    /// Opens an empty tab in front of this one, and controls this one from there.
     pub async fn hide(&mut self) {
         self.hide_behind("empty.html").await;
     }
 
-    /// Puts another tab of the same browser before it.
+    /// Opens another tab of the same browser in front of this one.
     pub async fn hide_behind(&mut self, file: &str) -> Self {
         assert_eq!(self.place, Place::Window);
         let open = "return Boolean(window.open(args[0]));";
@@ -195,13 +195,13 @@ impl Page {
         }
     }
 
-    /// Tells the browser what a page cannot: a command of the DevTools protocol.
+    /// Sends the browser a command of the DevTools protocol, for what a page cannot do.
     pub async fn tell(&self, command: &'static str, params: Value) {
         let told = self.client.issue_cmd(DevTools { command, params });
         within("the browser", told).await.expect(command);
     }
 
-    /// Ends the page's browser.
+    /// Closes the page's browser.
     pub async fn close(self) {
         let closed = within("the browser's end", self.client.close()).await;
         closed.expect("it ends");

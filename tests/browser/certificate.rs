@@ -1,11 +1,11 @@
-//! A certificate that nobody knows.
+//! A certificate that no browser or node trusts by default.
 
 use rcgen::CertifiedKey;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 pub struct Certificate {
     pub der: CertificateDer<'static>,
-    /// In PEM, both.
+    /// The certificate and its key, both in PEM.
     pub chain: String,
     pub key: String,
 }

@@ -1,4 +1,4 @@
-//! Chromium without a screen, and the driver that tells it what to do: for tests and benchmarks.
+//! Chromium without a window, and the driver that controls it. For tests and benchmarks.
 
 use std::{error::Error, process::Stdio, time::Duration};
 
@@ -15,7 +15,7 @@ use tokio::{
 
 pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How a browser runs on a machine without a screen, as any user, and without a word to its maker.
+/// The arguments with which a browser runs without a screen, as any user, and without connections to its maker.
 const ARGUMENTS: [&str; 10] = [
     "--headless",
     "--no-sandbox",
@@ -26,26 +26,27 @@ const ARGUMENTS: [&str; 10] = [
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
-    // Timers of a page that is hidden are held back to one a minute after ten seconds, and not after five minutes.
+    // Timers of a hidden page are limited to one a minute after ten seconds, and not after five minutes.
     "--enable-features=IntensiveWakeUpThrottling:grace_period_seconds/10",
 ];
-/// What the driver would switch off: then hidden pages would be as fast as others.
+/// The features that the driver would switch off. Without them, hidden pages would be as fast as visible ones.
 const KEPT: [&str; 2] = [
     "disable-background-timer-throttling",
     "disable-backgrounding-occluded-windows",
 ];
-/// The part of the capabilities that is Chromium's own.
+/// The part of the capabilities that is specific to Chromium.
 pub const OPTIONS: &str = "goog:chromeOptions";
-/// How long the driver may take to start, and a browser.
+/// The longest time that the driver or a browser may take to start.
 const START: Duration = Duration::from_secs(60);
-/// How often it is started: it looks for a port that is free for IPv4, and ends if that one is not free for IPv6.
+/// The number of attempts to start the driver. It picks a port that is free for IPv4, and ends if that port is not
+/// free for IPv6.
 const TRIES: usize = 5;
 
-/// A driver of browsers. It and they end with this, also when a test has failed.
+/// A driver of browsers. The driver and the browsers stop when this is dropped, even if a test has failed.
 pub struct Driver {
     process: Child,
     port: u16,
-    /// Where they keep their files, profiles above all: those that are killed leave them.
+    /// The folder of their files, above all profiles. A browser that is killed leaves its files behind.
     _files: TempDir,
 }
 
@@ -68,7 +69,7 @@ impl Driver {
             .env("TMPDIR", files.path())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
-            // Its browsers are in it, too.
+            // The browsers belong to the same process group.
             .process_group(0)
             .spawn()
             .map_err(|error| format!("chromedriver, which .ci/setup installs: {error}"))?;
@@ -88,12 +89,12 @@ impl Driver {
             Err("the driver ended".into())
         };
         driver.port = timeout(START, started).await??;
-        // What it says later is not to fill the pipe.
+        // Read its later output, so that the pipe does not fill up.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Ok(driver)
     }
 
-    /// A new browser with a profile of its own, and these capabilities beside the usual ones.
+    /// Starts a browser with a profile of its own, and with these capabilities in addition to the usual ones.
     ///
     /// # Errors
     /// If it does not start.
@@ -117,14 +118,14 @@ impl Drop for Driver {
         let Some(group) = self.process.id() else {
             return;
         };
-        // It may have ended by itself.
+        // The driver may have ended by itself.
         let _ = std::process::Command::new("kill")
             .args(["-9", "--", &format!("-{group}")])
             .status();
     }
 }
 
-/// A command of the DevTools protocol, for what a page cannot tell the browser.
+/// A command of the DevTools protocol, for what a page cannot make the browser do.
 #[derive(Debug)]
 pub struct DevTools {
     pub command: &'static str,

@@ -1,4 +1,4 @@
-//! How connections and links end, and why others do not begin: with the errors that a native node gives.
+//! How connections and links end, and why some do not open. The errors must be those of a native node.
 
 use std::time::Duration;
 
@@ -29,7 +29,8 @@ use crate::{
     until,
 };
 
-/// A native raw node that has joined, its address, and that of the page's.
+/// Starts a native raw node and a raw node in the page, and joins both. Returns the native node, its address, and the
+/// page's address.
 async fn joined(page: &Page, server: &Server) -> (Raw, String, String) {
     let mut native = Raw::new();
     let theirs = native.listen(&address(server)).await.1.to_string();
@@ -83,14 +84,14 @@ async fn one_direction_ends_and_the_other_one_goes_on() {
     }
 }
 
-/// The error with which a connection ends.
+/// Returns the error with which a connection ends.
 async fn reset(connection: &mut Connection) -> String {
     let mut rest = Vec::new();
     let read = within("a reset", connection.read_to_end(&mut rest)).await;
     whole(read.expect_err("a reset"))
 }
 
-/// What a native node reads of one that is dropped.
+/// Returns the errors that a native node reads when the dialer drops its connection, and when the listener does.
 async fn reset_of_a_native_node(server: &Server) -> (String, String) {
     let (mut one, other) = (Raw::new(), Raw::new());
     let at = one.listen(&address(server)).await.1.to_string();
@@ -168,7 +169,7 @@ async fn whoever_dials_nobody_hears_what_a_native_node_hears() {
     }
 }
 
-/// What an event of a native node's listener is called in a page.
+/// Returns the text for an event of a native node's listener, in the form that the page uses.
 fn line(event: TransportEvent<impl Sized, Error>) -> String {
     match event {
         TransportEvent::NewAddress { listen_addr, .. } => listen_addr.to_string(),
@@ -181,10 +182,10 @@ fn line(event: TransportEvent<impl Sized, Error>) -> String {
     }
 }
 
-/// What a server does to whoever connects; it may keep the link open.
+/// What a server does with a client that connects. It may return the link to keep it open.
 type Script = for<'a> fn(&'a Scripted) -> BoxFuture<'a, Option<Link>>;
 
-/// The events of a native node that listens there.
+/// Returns the events of a native node that listens at the server.
 async fn native_events(scripted: &Scripted, script: Script, count: usize) -> Vec<String> {
     let mut native = Raw::new();
     native.listen_on(&scripted.addr()).expect("a good address");
@@ -198,7 +199,7 @@ async fn native_events(scripted: &Scripted, script: Script, count: usize) -> Vec
     events
 }
 
-/// Those of a page.
+/// Returns the events of a page that listens at the server.
 async fn page_events(
     page: &Page,
     scripted: &Scripted,
@@ -216,7 +217,7 @@ async fn page_events(
     events
 }
 
-/// A page hears what a native node hears, if need be after it has joined.
+/// Checks that a page gets the same events as a native node. With `joins`, it joins first.
 async fn compare(browser: &Browser, sockets: Sockets, script: Script, joins: bool) {
     let count = if joins { 3 } else { 1 };
     let scripted = Scripted::start().await;
@@ -225,7 +226,7 @@ async fn compare(browser: &Browser, sockets: Sockets, script: Script, joins: boo
     let mut events = page_events(&page, &scripted, script, count).await;
     page.close().await;
     if joins {
-        // Each has an address of its own.
+        // Each node has an address of its own.
         let at = scripted.addr();
         assert!(expected.remove(0).starts_with(&at));
         assert!(events.remove(0).starts_with(&at));
@@ -250,7 +251,7 @@ async fn a_rendezvous_that_refuses_or_speaks_otherwise_is_told_as_natively() {
                 Some(link)
             })
         },
-        // What is no nonce, and a join without one.
+        // An invalid nonce, and a join without a challenge.
         |scripted| {
             Box::pin(async {
                 let mut link = scripted.link().await;
@@ -267,7 +268,7 @@ async fn a_rendezvous_that_refuses_or_speaks_otherwise_is_told_as_natively() {
                 Some(link)
             })
         },
-        // A refusal for good, and one of the signature.
+        // A refusal for good, and a refusal of the signature.
         |scripted| {
             Box::pin(async {
                 let mut link = scripted.link().await;
@@ -326,7 +327,7 @@ async fn a_link_that_a_rendezvous_ends_or_spoils_is_told_as_natively() {
                 Some(link)
             })
         },
-        // Longer than any message may be.
+        // A message longer than the limit.
         |scripted| {
             Box::pin(async {
                 let mut link = scripted.joined().await;
@@ -374,7 +375,8 @@ async fn a_page_hears_that_a_peer_has_gone() {
         let peer = native.peer.to_string();
         let since = until(&page, 0, "Discovered").await;
         drop(native);
-        // With nobody connected, a dial finds out; the first one may meet a link that is just being closed.
+        // No connection shows that the peer is gone, so a dial must find out. The first dial may meet a link that is
+        // just being closed.
         let expired = async {
             let gone = format!("{}/p2p/{peer}", address(&server));
             while !page.events().await[since..]
@@ -390,7 +392,7 @@ async fn a_page_hears_that_a_peer_has_gone() {
     }
 }
 
-/// The first event of a page's listener.
+/// Returns the first event of a page's listener.
 async fn error(browser: &Browser, sockets: Sockets, rendezvous: &str) -> String {
     let page = browser.page(sockets).await;
     let event = start_raw(&page, rendezvous, json!({ "connect": 1 })).await;
@@ -408,11 +410,11 @@ async fn a_link_that_cannot_be_opened_is_told_as_far_as_the_browser_tells_it() {
         let event = error(&browser, sockets, &at).await;
         assert!(event.contains("opening took longer than 1s | "), "{event}");
         assert!(event.contains("TimedOut"), "{event}");
-        // A server for something else.
+        // A server of another kind.
         let refusing = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
-                // The browser may have hung up.
+                // The browser may have closed the connection.
                 let _ = stream.write_all(answer).await;
             }
         });
@@ -420,7 +422,7 @@ async fn a_link_that_cannot_be_opened_is_told_as_far_as_the_browser_tells_it() {
         let event = error(&browser, sockets, &at).await;
         assert!(event.contains(&expected), "{event}");
         refusing.abort();
-        // A port that is taken, and nobody listens.
+        // The port is bound, but nothing listens there.
         let socket = TcpSocket::new_v4().expect("a socket");
         socket
             .bind(([127, 0, 0, 1], 0).into())

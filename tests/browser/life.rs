@@ -20,14 +20,14 @@ use crate::{
     until,
 };
 
-/// The seconds that the environment sets for long runs, or these.
+/// Returns the seconds that the environment sets for long runs, or the default.
 fn seconds(variable: &str, default: u64) -> Duration {
     let set = std::env::var(variable).ok();
     let set = set.map(|text| text.parse().expect("a number of seconds"));
     Duration::from_secs(set.unwrap_or(default))
 }
 
-/// A rendezvous that misses a peer soon.
+/// Starts a rendezvous with a short heartbeat timeout.
 async fn impatient(seconds: u64) -> Server {
     let config = Config::default()
         .with_ping_interval(Duration::from_secs(seconds))
@@ -35,7 +35,7 @@ async fn impatient(seconds: u64) -> Server {
     Server::bind(config).await.expect("a free port")
 }
 
-/// Counts how often a timer fires that a timer has set.
+/// Counts how often a timer fires, if each timer sets the next one.
 const TICK: &str = "globalThis.ticks = 0;
     const tick = () => setTimeout(() => { ticks += 1; tick(); }, 100);
     tick();";
@@ -44,12 +44,12 @@ async fn ticks(page: &Page) -> f64 {
     page.number("return ticks;", vec![]).await
 }
 
-/// It stays joined all the time, and is reached then.
+/// Checks that a page stays joined while it is hidden, and that it can be reached afterwards.
 async fn stays_joined_while_hidden(page: &mut Page, rendezvous: &str, time: Duration) {
     let peer = page.start(rendezvous).await.expect("it joins");
     page.run(TICK, vec![]).await.expect("it ticks");
     page.hide().await;
-    // From now on the browser holds back timers.
+    // After this time, the browser limits the timers.
     sleep(Duration::from_secs(14)).await;
     let before = ticks(page).await;
     sleep(time).await;
@@ -76,7 +76,7 @@ async fn a_page_that_is_hidden_for_long_and_alone_stays_joined() {
         (Sockets::Streams, npm.addr()),
         (Sockets::Plain, npm.addr()),
     ];
-    // Each in a browser of its own, so all at once.
+    // Each case has a browser of its own, so all cases run at once.
     let waits = waits.map(|(sockets, rendezvous)| {
         let browser = &browser;
         async move {
@@ -89,14 +89,14 @@ async fn a_page_that_is_hidden_for_long_and_alone_stays_joined() {
     ours.shutdown().await;
 }
 
-/// Stops all that runs in the page, or lets it run again.
+/// Freezes everything that runs in the page, or lets it continue.
 async fn freeze(page: &Page, frozen: bool) {
     let state = if frozen { "frozen" } else { "active" };
     page.tell("Page.setWebLifecycleState", json!({ "state": state }))
         .await;
 }
 
-/// It has lost its link, says so, joins again soon, and is reached then.
+/// Checks that the page has lost its link, reports that, joins again soon, and can be reached then.
 async fn joins_again(page: &Page, peer: &str, at: &str, server: &Server) {
     let resumed = Instant::now();
     let since = until(page, 0, "ExpiredListenAddr").await;
@@ -127,7 +127,7 @@ async fn a_page_that_was_frozen_says_what_it_lost_and_joins_again_at_once() {
     }
 }
 
-/// As after a computer slept elsewhere: no close comes for the link that was.
+/// This is like a computer that slept: no close arrives for the old link.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_was_frozen_finds_out_that_its_link_is_dead() {
     let browser = Browser::start().await;
@@ -147,7 +147,7 @@ async fn a_page_that_was_frozen_finds_out_that_its_link_is_dead() {
     }
 }
 
-/// Long before the heartbeat's 45 s.
+/// A time limit far below the heartbeat's 45 s.
 const SOON: Duration = Duration::from_secs(10);
 
 async fn hears_of_changes_of_the_network(page: &Page) {
@@ -161,7 +161,7 @@ async fn hears_of_changes_of_the_network(page: &Page) {
     let since = until(page, 0, "ExpiredListenAddr").await;
     let took = gone.elapsed();
     assert!(took < SOON, "{took:?}");
-    // An attempt begins that leads nowhere, and takes 10 s to end.
+    // An attempt starts that leads nowhere, and takes 10 s to end.
     sleep(Duration::from_secs(1)).await;
     line.die(false);
     event("online").await.expect("it is told");
@@ -185,7 +185,7 @@ async fn a_page_does_not_wait_when_it_hears_that_the_network_has_gone_or_come() 
     }
 }
 
-/// With what the browser itself says and does when it is offline.
+/// Uses the browser's own events and behaviour when it is offline.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_was_offline_for_long_joins_again_as_soon_as_it_is_online() {
     let browser = Browser::start().await;
@@ -207,7 +207,7 @@ async fn a_page_that_was_offline_for_long_joins_again_as_soon_as_it_is_online() 
         let since = until(&page, 0, "ExpiredListenAddr").await;
         let took = gone.elapsed();
         assert!(took < SOON, "{took:?}");
-        // Attempts are rare by then: the waits double from 50 ms on, and the connect timeout comes on top.
+        // By then, attempts are rare: the waits double from 50 ms on, and the connect timeout comes on top.
         sleep(Duration::from_secs(30)).await;
         line.die(false);
         network(false).await;
@@ -220,7 +220,7 @@ async fn a_page_that_was_offline_for_long_joins_again_as_soon_as_it_is_online() 
     }
 }
 
-/// Counts the timers, the messages to itself and the runs of tasks of a page.
+/// Counts the timers, the messages to itself and the task runs of a page.
 const COUNT: &str = "globalThis.wakes = 0;
     const { setTimeout, queueMicrotask } = globalThis, { postMessage } = MessagePort.prototype;
     globalThis.setTimeout = (...args) => { wakes += 1; return setTimeout(...args); };
@@ -230,7 +230,7 @@ const COUNT: &str = "globalThis.wakes = 0;
         return postMessage.apply(this, args);
     };";
 
-/// Each in 20 s.
+/// Returns the polls of the node and the other wakes of the page in 20 s.
 async fn wakes(page: &Page) -> [f64; 2] {
     let count = async || {
         let counted = page.run("return [node.polls(), wakes];", vec![]).await;
@@ -256,11 +256,11 @@ async fn a_page_that_is_idle_wakes_twice_a_second_at_most() {
         native
             .dial(&format!("{}/p2p/{peer}", address(&server)))
             .await;
-        // With a connection that has said what there is to say at its begin.
+        // Now with a connection that is idle after its start.
         sleep(Duration::from_secs(2)).await;
         let connected = wakes(&page).await;
         assert!(alone.iter().all(|wakes| *wakes <= 40.0), "{alone:?}");
-        // A ping in either direction is among them, with some runs of tasks for each message.
+        // This includes a ping in each direction, with some task runs for each message.
         let [polls, all] = connected;
         assert!(polls <= 40.0 && all <= 200.0, "{connected:?}");
         page.close().await;

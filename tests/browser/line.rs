@@ -1,4 +1,4 @@
-//! A line to a server that can be disturbed.
+//! A line to a server. It can be disturbed.
 
 use std::{net::SocketAddr, pin::pin};
 
@@ -11,17 +11,17 @@ use tokio::{
     sync::watch,
 };
 
-/// How it is.
+/// The state of the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
-    /// Nothing is taken, and what was sent waits.
+    /// Nothing is read, and data that was sent waits.
     Stopped,
-    /// What is sent gets lost, and nobody is told, whatever comes later: as after a network was left.
+    /// Data is lost without notice, and lost connections never recover, as after a network was left.
     Dead,
 }
 
-/// What connects through it while it is dead waits for ever.
+/// A line to a server. A connection that is opened while the line is dead waits for ever.
 pub struct Line {
     address: SocketAddr,
     state: watch::Sender<State>,
@@ -45,13 +45,13 @@ impl Line {
         format!("/ip4/127.0.0.1/tcp/{port}/ws/p2p-websocket-star")
     }
 
-    /// Whether nothing is taken any more.
+    /// Sets whether the line stops reading.
     pub fn stop(&self, stopped: bool) {
         let state = if stopped { State::Stopped } else { State::Open };
         self.state.send_replace(state);
     }
 
-    /// Whether connections are dead. Those that were dead once stay so.
+    /// Sets whether the line is dead. A connection that was dead once stays dead.
     pub fn die(&self, dead: bool) {
         let state = if dead { State::Dead } else { State::Open };
         self.state.send_replace(state);
@@ -68,10 +68,10 @@ async fn carry_both(near: TcpStream, server: SocketAddr, mut state: watch::Recei
         carry(near.0, far.1, state.clone()),
         carry(far.0, near.1, state.clone()),
     );
-    // What is not carried any more stays open, and nobody reads it.
+    // A connection that is not carried any more stays open, but is not read.
     let mut carried = pin!(async { tokio::join!(up, down) });
     let died = async {
-        // The test is over otherwise, and nothing waits.
+        // This fails only when the test is over, and then nothing waits.
         state.wait_for(|state| *state == State::Dead).await.is_ok()
     };
     tokio::select! {

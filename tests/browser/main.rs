@@ -1,4 +1,4 @@
-//! Nodes in a real browser: Chromium, without a window, told what to do by its driver. Each test is done with and without
+//! Nodes in a real browser: Chromium without a window, controlled by its driver. Each test runs with and without
 //! `WebSocketStream`, which other browsers do not have.
 
 #[allow(dead_code, reason = "it has more than a native node uses")]
@@ -33,7 +33,8 @@ use support::{
     within,
 };
 
-/// Waits until the events of the page's node have `word` in one of them, from `since` on; gives how many there are then.
+/// Waits until one of the events of the page's node from index `since` on contains `word`. Returns the index after
+/// that event.
 async fn until(page: &Page, since: usize, word: &str) -> usize {
     within(word, async {
         loop {
@@ -51,13 +52,13 @@ async fn until(page: &Page, since: usize, word: &str) -> usize {
     .await
 }
 
-/// Starts a raw node in the page, and gives the first event of its listener.
+/// Starts a raw node in the page, and returns the first event of its listener.
 async fn start_raw(page: &Page, rendezvous: &str, options: serde_json::Value) -> String {
     let body = "globalThis.raw = star.Raw.start(args[0], args[1]); return await raw.event();";
     page.text(body, vec![json!(rendezvous), options]).await
 }
 
-/// Does it in a page, with each kind of socket, at this rendezvous and at that of npm.
+/// Runs a test in a page with each kind of socket, at our rendezvous and at npm's.
 async fn at_either_rendezvous(what: impl AsyncFn(&Page, &str)) {
     let browser = Browser::start().await;
     let npm = Rendezvous::start(RendezvousOptions::default()).await;

@@ -1,4 +1,4 @@
-//! Who meets whom, and through which rendezvous.
+//! Which nodes meet, and through which rendezvous.
 
 use futures::join;
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::{
 
 const MIB: usize = 1 << 20;
 
-/// Both dial, and each echoes what the other one sends.
+/// Has the page and native nodes dial each other. Each echoes what the other sends.
 async fn exchange_with_a_native_node(page: &Page, rendezvous: &str, bytes: usize) {
     let peer = page.start(rendezvous).await.expect("it joins");
     let mut native = native::Node::join_at(rendezvous).await;
@@ -106,7 +106,7 @@ async fn a_page_and_a_native_node_meet_at_the_npm_rendezvous() {
     }
 }
 
-/// Without an upgrade: an echo of each.
+/// Exchanges echoes in both directions without an upgrade.
 async fn exchange_with_an_npm_client(page: &Page, rendezvous: &str) {
     let js = Peer::start();
     let theirs = js.listen(rendezvous).await;
@@ -131,7 +131,7 @@ async fn a_page_and_an_npm_client_echo_16_mib_each_through_either_rendezvous() {
     at_either_rendezvous(exchange_with_an_npm_client).await;
 }
 
-/// With secio and mplex.
+/// Exchanges echoes in both directions with secio and mplex.
 async fn exchange_with_js_libp2p(page: &Page, rendezvous: &str, key: &str) {
     let js = JsNode::start(rendezvous, json!({ "keyType": key })).await;
     let peer = page.start(rendezvous).await.expect("it joins");

@@ -12,7 +12,7 @@ use crate::{
     support::{address, within},
 };
 
-/// It echoes, and is told whom to dial.
+/// A native node that echoes, and dials when it is told to.
 pub struct Node {
     pub peer: PeerId,
     pub address: String,
@@ -42,7 +42,7 @@ impl Node {
                 tokio::select! {
                     event = swarm.select_next_some() => {
                         if let SwarmEvent::ConnectionEstablished { peer_id, .. } = event {
-                            // The test may not ask.
+                            // The test may not read this.
                             let _ = told.try_send(peer_id);
                         }
                     }
@@ -67,7 +67,7 @@ impl Node {
         connected.expect("it runs");
     }
 
-    /// Sends bytes, and checks that they come back.
+    /// Sends bytes, and checks that the same bytes come back.
     pub async fn echo(&mut self, peer: &str, bytes: usize) {
         let peer = peer.parse().expect("a peer");
         let opened = within("a stream", self.streams.open_stream(peer, ECHO)).await;

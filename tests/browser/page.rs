@@ -1,4 +1,4 @@
-//! The page with the nodes in it: built once, and served from this machine.
+//! The page with the nodes: built once, and served from this machine.
 
 use std::{
     io,
@@ -26,7 +26,7 @@ const SITE: [(&str, &str); 4] = [
     ("empty.html", include_str!("page/site/empty.html")),
 ];
 
-/// Serves the page until the runtime ends, and tells where.
+/// Serves the page until the runtime ends, and returns its URL.
 pub async fn serve() -> String {
     let (listener, address) = bind().await;
     let app = app().await;
@@ -34,7 +34,7 @@ pub async fn serve() -> String {
     format!("http://{address}")
 }
 
-/// The same with TLS.
+/// Serves the page over TLS, and returns its URL.
 pub async fn serve_secure(certificate: &Certificate) -> String {
     let (listener, address) = bind().await;
     let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes()).expect("a key");
@@ -87,7 +87,7 @@ impl axum::serve::Listener for Secure {
     }
 }
 
-/// Where the files are.
+/// Returns the folder of the page's files. The first call builds the page.
 fn files() -> &'static Path {
     static FILES: OnceLock<PathBuf> = OnceLock::new();
     FILES.get_or_init(build)

@@ -1,4 +1,5 @@
-//! A page that does not read one of its connections: what that costs it, and what its neighbours on the same link.
+//! A page that does not read one of its connections: the cost for that connection, and for its neighbours on the same
+//! link.
 
 use std::time::Duration;
 
@@ -22,10 +23,10 @@ use crate::{
 };
 
 const FLOOD: usize = 256 << 20;
-/// What the page's memory may grow by meanwhile, in bytes: three times what may be unread.
+/// The most bytes by which the page's memory may grow in the meantime: three times the limit of unread data.
 const GROWTH: f64 = (48 << 20) as f64;
 
-/// A connection that the page echoes, on the link of the one that it does not read.
+/// A connection that the page echoes, on the same link as the one that the page does not read.
 struct Neighbour(Connection);
 
 impl Neighbour {
@@ -37,7 +38,7 @@ impl Neighbour {
         Self(connection)
     }
 
-    /// The median of 100 round trips.
+    /// Returns the median of 100 round trips.
     async fn round_trip(&mut self) -> Duration {
         let mut times = Vec::new();
         for _ in 0..100 {
@@ -53,7 +54,7 @@ impl Neighbour {
         times[times.len() / 2]
     }
 
-    /// It is much as it was.
+    /// Checks that the round trip is not much longer than before.
     async fn check_round_trip(&mut self, before: Duration) {
         let now = self.round_trip().await;
         let most = before * 5 + Duration::from_millis(20);
@@ -110,7 +111,7 @@ async fn a_peer_with_credits_waits_for_a_page_that_does_not_read_until_it_does()
             }
             dialled.close().await
         });
-        // Longer than anything may hold up its neighbours.
+        // This is longer than a connection may hold up its neighbours.
         let sent = timeout(Duration::from_secs(7), &mut sending).await;
         assert!(sent.is_err(), "{sent:?}");
         neighbour.check_round_trip(idle).await;
@@ -125,7 +126,7 @@ async fn a_peer_with_credits_waits_for_a_page_that_does_not_read_until_it_does()
     }
 }
 
-/// Tells how many bytes wait in the browser to be sent, of all sockets of the page.
+/// Returns a script that counts the bytes of all the page's sockets that wait in the browser to be sent.
 const COUNT_UNSENT: &str = "
     const sockets = [], { WebSocket } = globalThis;
     globalThis.WebSocket = class extends WebSocket {
@@ -143,10 +144,10 @@ const COUNT_UNSENT: &str = "
     };
     globalThis.unsent = () =>
         sockets.reduce((sum, socket) => sum + socket.bufferedAmount, writing);";
-/// What may wait there: two full items and some more.
+/// The most bytes that may wait there: two full items and some more.
 const UNSENT: f64 = (512 << 10) as f64;
 
-/// The other way round: the page writes to a link whose other end takes nothing for a while.
+/// The opposite direction: the page writes to a link whose other end reads nothing for a while.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_holds_little_while_its_link_takes_nothing() {
     let browser = Browser::start().await;

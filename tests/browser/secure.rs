@@ -1,4 +1,4 @@
-//! Pages that came over `https`, and links over `wss`.
+//! Pages that were served over `https`, and links over `wss`.
 
 use libp2p_websocket_star::rendezvous::{Config, Server, TlsConfig};
 use serde_json::json;
@@ -17,7 +17,7 @@ async fn secure(certificate: &Certificate) -> Server {
     server.expect("a free port")
 }
 
-/// What is refused by the browser for good.
+/// Checks that the browser has refused a link for good.
 fn check_refused(event: &str) {
     assert!(event.contains("NotAllowed"), "{event}");
     assert!(event.contains("SecurityError: "), "{event}");
@@ -49,7 +49,7 @@ async fn a_page_over_https_joins_over_wss_and_is_refused_ws_to_a_name_for_good()
     for sockets in BOTH {
         let page = browser.page(sockets).await;
         joins_over_wss_and_is_refused_ws_to_a_name(&page, &certificate).await;
-        // This machine is no network that could be listened to.
+        // A browser allows `ws` to loopback, because the traffic does not leave this machine.
         let server = embedded().await;
         let event = start_raw(&page, &address(&server), json!({})).await;
         assert!(event.starts_with(&address(&server)), "{event}");

@@ -1,4 +1,4 @@
-//! Tokens that a page shows.
+//! Tokens that a page shows to a rendezvous.
 
 use libp2p_websocket_star::rendezvous::{Config, Server};
 use serde_json::json;

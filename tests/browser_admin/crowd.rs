@@ -1,6 +1,7 @@
-//! The page where very many peers are.
+//! The operator's page with very many peers.
 //!
-//! `STAR_PAINT_SECONDS` is in how many seconds it is to be painted, on a machine that does nothing else.
+//! `STAR_PAINT_SECONDS` sets the time in seconds within which the page must be painted. It is meant for a machine
+//! that is otherwise idle.
 
 use futures::future::join_all;
 use libp2p_identity::PeerId;
@@ -14,11 +15,11 @@ use crate::{
 
 const PEERS: usize = 10_000;
 const LINKS: usize = 20;
-/// How much more memory the process may take for all of them and the page, in MiB: with the server, the other ends of the links
-/// are in it.
+/// The most additional memory that the process may use for all peers and the page, in MiB. The process contains the
+/// server and also the other ends of the links.
 const MORE_MEMORY: u64 = 64;
 
-/// Has a link join so many addresses, and take what it is told.
+/// Has a link join that many addresses, and read the answers.
 async fn join_many(server: &Server, number: usize) -> Client {
     let mut client = Client::connect(server).await;
     for _ in 0..number {
@@ -30,7 +31,7 @@ async fn join_many(server: &Server, number: usize) -> Client {
     client
 }
 
-/// When something was painted first, in milliseconds since the page was asked for.
+/// Returns the time of the first paint, in milliseconds since the page was requested.
 const FIRST_PAINT: &str =
     "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null;";
 
@@ -41,7 +42,7 @@ async fn ten_thousand_peers_are_a_page_of_a_hundred_that_is_there_at_once() {
         .with_max_joins(PEERS)
         .with_join_rate(often, often)
         .with_origin_join_rate(often, often);
-    // Proofs would take most of the time.
+    // With the challenge, the proofs would take most of the time.
     let config = client::config().with_challenge(false).with_limits(limits);
     let world = World::with(config).await;
     let before = memory();
@@ -83,7 +84,7 @@ async fn ten_thousand_peers_are_a_page_of_a_hundred_that_is_there_at_once() {
     world.end().await;
 }
 
-/// The memory that this process has, in KiB, where the system tells it.
+/// Returns the memory of this process in KiB, where the system reports it.
 fn memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status

@@ -1,6 +1,7 @@
-//! How the page looks, and what it is without a mouse or without a screen.
+//! The look of the page, and its use without a mouse or without a screen.
 //!
-//! With `STAR_SCREENSHOTS` set to a folder, a picture of it goes there. That takes some minutes, which the page then shows.
+//! If `STAR_SCREENSHOTS` is set to a folder, a picture of the page is written there. The picture shows some minutes
+//! of activity, so that takes some minutes.
 
 use std::{
     path::Path,
@@ -19,10 +20,10 @@ use crate::{
     tab::{ENTER, TAB, Tab},
 };
 
-/// For how long something happens before a picture is taken.
+/// The time of activity before a picture is taken.
 const BEFORE_PICTURE: Duration = Duration::from_secs(330);
 
-/// Gathers what the policy of a page forbids.
+/// Collects everything that the page's content security policy blocks.
 const WATCH: &str = "
     window.violations = [];
     document.addEventListener('securitypolicyviolation', e => violations.push(e.violatedDirective + ' ' + e.blockedURI));
@@ -77,7 +78,7 @@ async fn the_page_keeps_to_its_own_policy_which_stops_what_is_not_its_own() {
     world.end().await;
 }
 
-/// Goes on with the tabulator until something has the focus.
+/// Presses the tabulator key until the element for this selector has the focus.
 async fn tab_to(tab: &Tab, selector: &str) {
     let script = "return document.activeElement.matches(arguments[0]);";
     for _ in 0..40 {
@@ -94,14 +95,14 @@ async fn the_keyboard_is_enough_and_the_focus_stays_where_it_is() {
     let world = World::start().await;
     let (tab, key) = (&world.tab, Keypair::generate_ed25519());
     let mut client = joined(&world.server, &key).await;
-    // The page begins there.
+    // The focus is there when the page opens.
     tab_to(tab, "#token").await;
     tab.press(crate::TOKEN).await;
     tab.press(ENTER).await;
     tab.find("#figures").await;
     tab.until("#state", "live").await;
     tab_to(tab, &button("Disconnect", &key)).await;
-    // Others come meanwhile, and the list waits.
+    // Other peers join in the meantime, but the list does not change while it has the focus.
     let other = Keypair::generate_ed25519();
     let _other = joined(&world.server, &other).await;
     tab.until("#figures", "Peers2").await;
@@ -155,7 +156,7 @@ async fn what_changes_by_itself_can_be_stopped_by_keyboard_and_the_state_is_told
     world.end().await;
 }
 
-/// What readers of screens take each element for.
+/// Returns the roles of these elements for screen readers.
 async fn roles(tab: &Tab, selector: &str) -> Vec<String> {
     let mut roles = tab.roles(selector).await;
     roles.dedup();
@@ -163,13 +164,13 @@ async fn roles(tab: &Tab, selector: &str) -> Vec<String> {
 }
 
 async fn has_names(tab: &Tab) {
-    // Those that are not replaced meanwhile.
+    // Leave out elements that may be replaced in the meantime.
     let controls = "a[href]:not(#users a), button, input:not([type=hidden]), section, nav";
     let labels = tab.labels(controls).await;
     for (label, html) in &labels {
         assert!(!label.trim().is_empty(), "no name: {html}");
     }
-    // Whoever hears them one by one is to know what each does.
+    // Each button must have a name that makes sense alone, for users who hear them one by one.
     let buttons = tab.labels(".peers button, .bans button").await;
     for (label, html) in buttons {
         assert!(label.contains("12D3KooW"), "of which peer: {label} {html}");
@@ -178,7 +179,7 @@ async fn has_names(tab: &Tab) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_fits_a_phone_has_names_for_all_and_can_be_read_by_day_and_by_night() {
-    // Nobody here says that it lives, nor reads all that it is sent.
+    // No client here sends heartbeats or reads everything that it gets.
     let limits = Limits::default().with_stall_timeout(Duration::MAX);
     let config = client::config().with_limits(limits);
     let world = World::with(config.with_ping_interval(Duration::MAX)).await;
@@ -202,7 +203,7 @@ async fn the_page_fits_a_phone_has_names_for_all_and_can_be_read_by_day_and_by_n
         assert!(!tab.scrolls_sideways().await, "{width} pixels");
     }
     has_names(tab).await;
-    // So that nothing is replaced meanwhile.
+    // Pause the page, so that nothing is replaced in the meantime.
     tab.click("#pause").await;
     tab.until("#state", "paused").await;
     for width in [360, 1280] {
@@ -237,7 +238,7 @@ async fn the_page_fits_a_phone_has_names_for_all_and_can_be_read_by_day_and_by_n
     world.end().await;
 }
 
-/// Has something happen for a while, and takes the picture for the README.
+/// Generates activity for a while, and takes the picture for the README.
 async fn picture(world: &World, folder: &Path, dialer: &mut Client, listener: &mut Client) {
     let tab = &world.tab;
     tab.hide_scrollbars().await;
@@ -247,7 +248,7 @@ async fn picture(world: &World, folder: &Path, dialer: &mut Client, listener: &m
     let item = vec![7; 200_000];
     while began.elapsed() < BEFORE_PICTURE {
         let second = began.elapsed().as_secs();
-        // More and less of it, so that there is something to see.
+        // The amount varies, so that the graphs show something.
         for _ in 0..2 + second % 97 / 8 + second % 41 / 5 {
             dialer.item("d.dialer", &item).await;
             listener.expect_item("d.dialer", &item).await;

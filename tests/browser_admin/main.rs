@@ -1,4 +1,4 @@
-//! The operator's page in Chromium, by a driver that clicks and types.
+//! The operator's page in Chromium, with a driver that clicks and types.
 
 #[path = "../browser/chromium.rs"]
 mod chromium;
@@ -25,10 +25,10 @@ use tab::{ENTER, Tab};
 
 const TOKEN: &str = "a-token+that/nobody~guesses==";
 
-/// One world at a time: browsers want the whole machine.
+/// Allows one world at a time, because browsers need the whole machine.
 static TURN: Mutex<()> = Mutex::const_new(());
 
-/// A rendezvous, and a browser that looks at its page.
+/// A rendezvous, and a browser that shows its page.
 struct World {
     server: Server,
     tab: Tab,
@@ -82,7 +82,7 @@ async fn joined(server: &Server, key: &Keypair) -> Client {
     client
 }
 
-/// The button that does this to a peer.
+/// Returns the selector of the button for this action on a peer.
 fn button(action: &str, key: &Keypair) -> String {
     format!("button[aria-label='{action} {}']", id(key))
 }
@@ -101,7 +101,7 @@ async fn the_operator_logs_in_sees_a_peer_come_and_disconnects_bans_and_unbans_i
         "No peer is here, or none of those that you look for."
     );
 
-    // It comes by itself.
+    // The page shows the peer without a reload.
     let key = Keypair::generate_ed25519();
     let mut client = joined(server, &key).await;
     tab.until("#figures", "Peers1").await;
@@ -128,12 +128,12 @@ async fn the_operator_logs_in_sees_a_peer_come_and_disconnects_bans_and_unbans_i
     tab.click(&button("Unban", &key)).await;
     tab.until("#news", &format!("Unbanned {}.", id(&key))).await;
     let client = joined(server, &key).await;
-    // And goes.
+    // The peer leaves, and the page shows that too.
     tab.find(&button("Ban", &key)).await;
     drop(client);
     tab.until_gone(&button("Ban", &key)).await;
 
-    // One that is not here is banned by its id.
+    // A peer that is not connected can be banned by its id.
     tab.write("#peer", &id(&key)).await;
     tab.press(ENTER).await;
     tab.until(
@@ -180,7 +180,7 @@ async fn a_page_whose_session_or_server_is_gone_says_so() {
     let world = World::start().await;
     world.log_in().await;
     world.tab.until("#state", "live").await;
-    // As in another window.
+    // Log out as if from another window.
     let out =
         "const form = new URLSearchParams({ form: document.querySelector('[name=form]').value });
         return fetch('/admin/logout', { method: 'POST', body: form }).then(r => r.status);";

@@ -1,4 +1,4 @@
-//! What strangers can do to a page.
+//! Limits on what strangers can do to a page.
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -9,7 +9,7 @@ use crate::{
     world::{self, World},
 };
 
-/// What the receiver answers to a header, byte for byte.
+/// Sends this header, and returns the byte that the receiver answers.
 async fn answer(world: &World, header: &[u8]) -> u8 {
     let peer = world.peers[0].parse().expect("a peer");
     let opened = world.native.streams.clone().open_stream(peer, FILES).await;
@@ -59,7 +59,7 @@ async fn a_hostile_offer_is_refused_and_nobody_is_asked() {
     assert_eq!(tab.count(".file").await, 0);
     tab.until("#log", "was refused").await;
 
-    // What looks like HTML is text.
+    // A name that looks like HTML is shown as text.
     let name = "<img src=x onerror=document.title='taken'>.txt";
     let sending = world.native.send(&world.peers[0], name, b"text".to_vec());
     tab.until_file(name, "Do you want it?").await;
@@ -208,7 +208,7 @@ async fn a_browser_without_a_place_for_files_says_so_and_takes_none() {
     world.end().await;
 }
 
-/// Neither gives nor takes anything.
+/// A source that gives nothing, and a sink that accepts nothing.
 struct Stuck;
 
 impl transfer::Sink for Stuck {

@@ -1,6 +1,6 @@
-//! How the page looks, and what it is without a mouse or without a screen.
+//! The look of the page, and its use without a mouse or without a screen.
 //!
-//! With `STAR_SCREENSHOTS` set to a folder, pictures of it go there.
+//! If `STAR_SCREENSHOTS` is set to a folder, pictures of the page are written there.
 
 use std::{path::Path, time::Duration};
 
@@ -33,7 +33,7 @@ async fn the_page_fits_a_phone_has_names_for_all_and_needs_no_mouse() {
     world.meet().await;
     let (one, other) = (&world.tabs[0], &world.tabs[1]);
 
-    // From the top of the page to the chat, by the keyboard alone.
+    // Go from the top of the page to the chat with the keyboard alone.
     one.run("document.activeElement.blur();", vec![]).await;
     for _ in 0..32 {
         one.press(TAB).await;
@@ -48,7 +48,7 @@ async fn the_page_fits_a_phone_has_names_for_all_and_needs_no_mouse() {
     other.write("#words", "They are on their way to you.").await;
     other.press(ENTER).await;
     one.until("#log", "They are on their way to you.").await;
-    // One file is there, one comes and one is asked for.
+    // One file has been received, one is being received, and one waits for an answer.
     let file = world.file("site plan.pdf", 3_400_000);
     other.choose(&world.peers[0], &file.path).await;
     one.until_file(file.name, "Do you want it?").await;
@@ -94,7 +94,7 @@ async fn the_page_fits_a_phone_has_names_for_all_and_needs_no_mouse() {
     world.end().await;
 }
 
-/// How high the page is. Nothing has the focus, and the chat shows what was said last.
+/// Returns the height of the page. Removes the focus, and scrolls the chat to its end.
 const HEIGHT: &str = "
     window.scrollTo(0, 0);
     document.activeElement.blur();
@@ -107,7 +107,7 @@ async fn pictures(tab: &Tab, folder: &Path) {
         tab.prefer(scheme).await;
         for (name, width) in [("wide", 1280), ("narrow", 390)] {
             tab.resize(width, 600).await;
-            // Again, because what is in the page grows with it.
+            // Repeat this, because the content of the page grows with its size.
             for _ in 0..6 {
                 let height = tab.run(HEIGHT, vec![]).await.as_u64().expect("a number");
                 tab.resize(width, u32::try_from(height).expect("a height"))
@@ -119,7 +119,7 @@ async fn pictures(tab: &Tab, folder: &Path) {
     }
 }
 
-/// Sends a file for as long as the test wants.
+/// Sends a file slowly, for as long as the test runs.
 fn slow(world: &World) -> tokio::task::JoinHandle<()> {
     let mut streams = world.native.streams.clone();
     let peer = world.peers[0].parse().expect("a peer");
@@ -135,7 +135,7 @@ fn slow(world: &World) -> tokio::task::JoinHandle<()> {
     })
 }
 
-/// Hurries until a good third of the file is sent, and then takes its time.
+/// A source that is fast for the first third of the file, and slow after that.
 struct Slow(usize);
 
 impl Source for Slow {

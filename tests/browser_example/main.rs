@@ -1,5 +1,5 @@
-//! The page of `examples/browser`, in Chromium, by a driver that clicks and types: two tabs and a native node find each other,
-//! chat, and exchange files.
+//! The page of `examples/browser` in Chromium, with a driver that clicks and types. Two tabs and a native node find
+//! each other, chat, and exchange files.
 
 #[allow(dead_code, reason = "the page uses all of it")]
 #[path = "../../examples/browser/src/behaviours.rs"]
@@ -125,7 +125,7 @@ async fn either_end_may_cancel_and_the_next_transfer_works() {
     let world = World::start().await;
     world.meet().await;
     let (one, other) = (&world.tabs[0], &world.tabs[1]);
-    // Long enough to be cancelled while it is on its way.
+    // The files are long enough to be cancelled during the transfer.
     for (name, by_sender) in [("by the sender.bin", true), ("by the receiver.bin", false)] {
         let path = world.empty_file(name, 4 << 30);
         one.choose(&world.peers[1], &path).await;

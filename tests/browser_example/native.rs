@@ -69,7 +69,7 @@ impl Native {
         }
     }
 
-    /// As pages name it in full.
+    /// Returns the full name that pages use for it.
     pub fn name(&self) -> String {
         self.peer.to_string()
     }
@@ -172,7 +172,7 @@ async fn run(mut swarm: Swarm<Behaviours>, mut words: mpsc::Receiver<String>, se
     }
 }
 
-/// A file that was received.
+/// A received file.
 pub struct Received {
     pub name: String,
     pub bytes: Vec<u8>,
@@ -189,7 +189,7 @@ impl Sink for Received {
     }
 }
 
-/// A file that is sent, as far as it is not sent yet.
+/// The part of a file that is not sent yet.
 pub struct Bytes(pub bytes::Bytes);
 
 impl Source for Bytes {

@@ -1,4 +1,4 @@
-//! The file protocol over memory.
+//! The file protocol over an in-memory stream.
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, future::join};
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
@@ -28,7 +28,7 @@ fn nothing() -> Received {
     }
 }
 
-/// Sends these bytes under this size, and gives what each end says.
+/// Sends these bytes, announced with this size, and returns the results of both ends.
 async fn transfer(
     bytes: Vec<u8>,
     size: usize,
@@ -104,7 +104,7 @@ async fn every_refusal_is_told() {
 
 #[tokio::test]
 async fn a_dropped_end_is_a_cancelled_transfer() {
-    // By the sender, before the answer.
+    // The sender drops its end before the answer.
     let (one, other) = pair();
     let taken_back = async {
         let mut incoming = incoming(other).await?;
@@ -119,7 +119,7 @@ async fn a_dropped_end_is_a_cancelled_transfer() {
         "{taken_back:?}"
     );
 
-    // By the receiver, in the middle.
+    // The receiver drops its end in the middle.
     let (one, mut other) = pair();
     let sends = async {
         let outgoing = offer(one, &name(), 1 << 20).await?;
@@ -146,14 +146,14 @@ async fn a_receiver_that_has_stored_less_is_not_believed() {
         let end = [&[0, 0], 3_u64.to_be_bytes().as_slice()].concat();
         other.write_all(&end).await.expect("it reads");
         let mut rest = Vec::new();
-        // It ends when the sender has had enough.
+        // This ends when the sender gives up.
         let _ = other.read_to_end(&mut rest).await;
     };
     let (sent, ()) = within("both ends", join(sends, lies)).await;
     assert!(matches!(sent, Err(Error::Protocol(_))), "{sent:?}");
 }
 
-/// A source that gives more than it was asked for.
+/// A source that returns more than it was asked for.
 struct Greedy;
 
 impl Source for Greedy {

@@ -1,4 +1,4 @@
-//! A tab, and a person before it.
+//! A tab, and the actions of a person who uses it.
 
 use std::{
     path::{Path, PathBuf},
@@ -21,11 +21,12 @@ use crate::{
 
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Keys that have no character, as drivers know them.
+/// Keys without a character, in the encoding of drivers.
 pub const ENTER: &str = "\u{e007}";
 pub const TAB: &str = "\u{e004}";
 
-/// The texts that are shown with a contrast to their ground of less than 4.5, but for elements that a selector names.
+/// Returns the visible texts whose contrast with their background is less than 4.5, except for elements that match a
+/// selector.
 const FAINT: &str = "
     const light = colour => {
         const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(part => part / 255)
@@ -49,7 +50,7 @@ const FAINT: &str = "
         })
         .filter(found => found[3] < 4.5);";
 
-/// A page in a browser of its own, which saves files in this folder.
+/// Opens a page in a browser of its own, which saves files in this folder.
 pub async fn open(driver: &Driver, page: &str, downloads: &Path) -> Tab {
     let options = json!({
         "prefs": {
@@ -73,25 +74,25 @@ pub struct Tab {
 }
 
 impl Tab {
-    /// What a script gives.
+    /// Runs a script, and returns its result.
     pub async fn run(&self, script: &str, args: Vec<Value>) -> Value {
-        // A promise is waited for.
+        // If the result is a promise, the driver waits for it.
         let ran = within("the page", self.client.execute(script, args)).await;
         ran.expect("the script runs")
     }
 
-    /// Whether anything is wider than the page.
+    /// Returns whether anything is wider than the page.
     pub async fn scrolls_sideways(&self) -> bool {
         let script = "return document.documentElement.scrollWidth > innerWidth;";
         self.run(script, vec![]).await == json!(true)
     }
 
-    /// The texts that are hard to read, but for elements with this selector.
+    /// Returns the texts that are hard to read, except for elements that match this selector.
     pub async fn faint(&self, left_out: &str) -> Value {
         self.run(FAINT, vec![json!(left_out)]).await
     }
 
-    /// The first element there is for this selector.
+    /// Waits for an element that matches this selector, and returns the first one.
     pub async fn find(&self, selector: &str) -> Element {
         let found = self.client.wait().at_most(crate::support::PATIENCE);
         let found = found.for_element(Locator::Css(selector)).await;
@@ -121,7 +122,7 @@ impl Tab {
         pressed.expect("a keyboard");
     }
 
-    /// Says something to everybody, as often as there is nobody yet to hear it.
+    /// Sends a chat message, and repeats that until somebody is there to receive it.
     pub async fn write_until_sent(&self, words: &str) {
         self.write("#words", words).await;
         within("somebody to hear it", async {
@@ -151,7 +152,7 @@ impl Tab {
         text.as_str().expect("text").to_owned()
     }
 
-    /// Waits until these words are in the element for this selector.
+    /// Waits until the element for this selector contains these words.
     pub async fn until(&self, selector: &str, words: &str) {
         let seen = async {
             while !self.text(selector).await.contains(words) {
@@ -168,7 +169,7 @@ impl Tab {
         }
     }
 
-    /// Waits until there is no element for this selector that is shown.
+    /// Waits until no visible element matches this selector.
     pub async fn until_gone(&self, selector: &str) {
         let script =
             "return [...document.querySelectorAll(arguments[0])].some(e => e.checkVisibility());";
@@ -180,18 +181,18 @@ impl Tab {
         .await;
     }
 
-    /// Where a peer is in the list.
+    /// Returns the selector of a peer's state in the list.
     pub fn peer(&self, peer: &str) -> String {
         format!(".peer:has([title={peer:?}]) [data-part=state]")
     }
 
-    /// Chooses a file to be sent to a peer.
+    /// Chooses a file to send to a peer.
     pub async fn choose(&self, peer: &str, path: &Path) {
         let input = format!("[data-part=send]:not([hidden]) [data-peer={peer:?}]");
         self.write(&input, path.to_str().expect("text")).await;
     }
 
-    /// Waits until the row of a file says this.
+    /// Waits until the row of a file shows these words.
     pub async fn until_file(&self, name: &str, words: &str) {
         self.mark(name).await;
         self.until(&format!("[data-test={name:?}] [data-part=state]"), words)
@@ -209,7 +210,7 @@ impl Tab {
             .await;
     }
 
-    /// Gives the row of a file a mark to find it by, once there is one.
+    /// Waits for the row of a file, and marks it so that it can be found.
     async fn mark(&self, name: &str) {
         let script = "for (const row of document.querySelectorAll('.file'))
                 if (row.querySelector('[data-part=name]').textContent === arguments[0]) {
@@ -225,7 +226,7 @@ impl Tab {
         .await;
     }
 
-    /// A file that the browser saves, once all of it is there.
+    /// Waits until the browser has saved a whole file, and returns its content.
     pub async fn downloaded(&self, name: &str, bytes: usize) -> Vec<u8> {
         let path = self.downloads.join(name);
         within(name, async {
@@ -239,7 +240,7 @@ impl Tab {
         .await
     }
 
-    /// Loads the page anew, and runs this script before its own. Gives the peer that it is then.
+    /// Reloads the page with this script before its own. Returns the page's new peer id.
     pub async fn reload(&self, before: &str) -> String {
         self.tell(
             "Page.addScriptToEvaluateOnNewDocument",
@@ -250,7 +251,7 @@ impl Tab {
         self.joined().await
     }
 
-    /// Waits until the page has joined, and gives its peer.
+    /// Waits until the page has joined, and returns its peer id.
     pub async fn joined(&self) -> String {
         self.until("#state", "Joined").await;
         let address = self.text("#address").await;
@@ -258,20 +259,20 @@ impl Tab {
         peer.to_owned()
     }
 
-    /// Has the page this many pixels.
+    /// Sets the size of the page in pixels.
     pub async fn resize(&self, width: u32, height: u32) {
         let size =
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         self.tell("Emulation.setDeviceMetricsOverride", size).await;
     }
 
-    /// `light` or `dark`.
+    /// Sets the preferred colour scheme, `light` or `dark`.
     pub async fn prefer(&self, scheme: &str) {
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         self.tell("Emulation.setEmulatedMedia", features).await;
     }
 
-    /// As a phone does.
+    /// Hides the scrollbars, as a phone does.
     pub async fn hide_scrollbars(&self) {
         self.tell("Emulation.setScrollbarsHidden", json!({ "hidden": true }))
             .await;
@@ -281,12 +282,12 @@ impl Tab {
         self.client.screenshot().await.expect("a picture")
     }
 
-    /// What a reader of screens calls each element for this selector that is shown, with its HTML.
+    /// Returns the accessible name of each visible element for this selector, with its HTML.
     pub async fn labels(&self, selector: &str) -> Vec<(String, String)> {
         self.computed("computedlabel", selector).await
     }
 
-    /// What a reader of screens takes each element for this selector for that is shown.
+    /// Returns the accessible role of each visible element for this selector.
     pub async fn roles(&self, selector: &str) -> Vec<String> {
         let roles = self.computed("computedrole", selector).await;
         roles.into_iter().map(|(role, _)| role).collect()
@@ -310,20 +311,20 @@ impl Tab {
         all
     }
 
-    /// Tells the browser what a page cannot: a command of the DevTools protocol.
+    /// Sends the browser a command of the DevTools protocol, for what a page cannot do.
     pub async fn tell(&self, command: &'static str, params: Value) {
         let told = self.client.issue_cmd(DevTools { command, params });
         within("the browser", told).await.expect(command);
     }
 
-    /// Ends the tab's browser.
+    /// Closes the tab's browser.
     pub async fn close(self) {
         let closed = within("the browser's end", self.client.close()).await;
         closed.expect("it ends");
     }
 }
 
-/// The accessible name of an element, or its role.
+/// A request for the accessible name of an element, or for its role.
 #[derive(Debug)]
 struct Computed {
     what: &'static str,

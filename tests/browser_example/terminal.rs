@@ -1,4 +1,4 @@
-//! The example `chat`, in its terminal.
+//! The example `chat` in its terminal.
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
@@ -28,7 +28,7 @@ impl Terminal {
         }
     }
 
-    /// Waits until it says this in a line, and gives the line.
+    /// Waits until it prints a line that contains these words, and returns the line.
     async fn says(&mut self, words: &str) -> String {
         within(words, async {
             loop {
@@ -71,7 +71,7 @@ async fn the_page_chats_with_the_command_that_it_shows() {
     tab.press(ENTER).await;
     let said = terminal.says("from a tab").await;
     assert_eq!(said, format!("{}: from a tab", world.peers[0]));
-    // It does not take files.
+    // The example does not take files.
     tab.until(&tab.peer(peer), "connected").await;
     let send = format!("[data-part=send]:not([hidden]) [data-peer={peer:?}]");
     assert_eq!(tab.count(&send).await, 0);

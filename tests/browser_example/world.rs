@@ -1,4 +1,4 @@
-//! Two tabs, a native node, and what they meet at.
+//! Two tabs, a native node, and the rendezvous at which they meet.
 
 use std::{
     io::Write as _,
@@ -27,18 +27,18 @@ use crate::{
 /// 64 MiB.
 pub const LARGE: usize = 64 << 20;
 
-/// One world at a time: browsers want the whole machine.
+/// Allows one world at a time, because browsers need the whole machine.
 static TURN: Mutex<()> = Mutex::const_new(());
 
 pub struct World {
-    /// In the order that they end.
+    /// The tabs, in the order in which they are closed.
     pub tabs: Vec<Tab>,
-    /// The peers of the tabs.
+    /// The peer ids of the tabs.
     pub peers: Vec<String>,
     pub native: Native,
-    /// None while it is stopped.
+    /// The rendezvous; `None` while it is stopped.
     server: Option<Server>,
-    /// Where it listens.
+    /// The address at which the rendezvous listens.
     listens: SocketAddr,
     folder: TempDir,
     _driver: Driver,
@@ -46,7 +46,7 @@ pub struct World {
 }
 
 impl World {
-    /// Tabs and a native node that have joined.
+    /// Starts tabs and a native node, and waits until the tabs have joined.
     pub async fn start() -> Self {
         log();
         let turn = TURN.lock().await;
@@ -74,7 +74,7 @@ impl World {
         }
     }
 
-    /// Waits until all know each other, and are in the chat.
+    /// Waits until all of them know each other and are in the chat.
     pub async fn meet(&self) {
         let (name, [one, other]) = (self.native.name(), [&self.peers[0], &self.peers[1]]);
         for (tab, others) in self.tabs.iter().zip([[other, &name], [one, &name]]) {
@@ -91,7 +91,7 @@ impl World {
         self.native.until_here(other).await;
     }
 
-    /// A file that has different bytes everywhere.
+    /// Makes a file whose bytes differ everywhere.
     pub fn file(&self, name: &'static str, size: usize) -> File {
         let path = self.folder.path().join(name);
         let mut file = std::fs::File::create(&path).expect("a place for files");
@@ -99,7 +99,7 @@ impl World {
         File { name, path, size }
     }
 
-    /// A file that has no bytes on the disk.
+    /// Makes a sparse file, which takes no space on the disk.
     pub fn empty_file(&self, name: &str, size: u64) -> PathBuf {
         let path = self.folder.path().join(name);
         let file = std::fs::File::create(&path).expect("a place for files");
@@ -148,7 +148,7 @@ impl File {
     }
 }
 
-/// Bytes among which no two places are alike.
+/// Returns pseudo-random bytes, so that a misplaced part of a file is noticed.
 fn scrambled(size: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(size);
@@ -162,14 +162,14 @@ fn scrambled(size: usize) -> Vec<u8> {
     bytes
 }
 
-/// How a native node's sending has ended.
+/// Waits for the result of a native node's sending.
 pub async fn sent(sending: JoinHandle<Result<(), transfer::Error>>) -> Result<(), transfer::Error> {
     within("the end of a file", sending)
         .await
         .expect("no panic")
 }
 
-/// Serves the page, and tells where.
+/// Serves the page, and returns its URL.
 async fn serve(server: &Server) -> String {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = tokio::task::spawn_blocking(|| {

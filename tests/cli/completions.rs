@@ -1,4 +1,4 @@
-//! Scripts that complete commands, judged by the shell.
+//! Completion scripts, tested with the shell.
 
 use tokio::process::Command;
 
@@ -35,7 +35,7 @@ async fn there_is_a_script_for_each_shell() {
 
 #[tokio::test]
 async fn a_closed_output_is_no_panic() {
-    // A command that says much and little.
+    // One command with much output, and one with little.
     for arguments in [&["completions", "bash"][..], &["--help"]] {
         let mut command = command(arguments);
         let (reader, writer) = std::io::pipe().expect("a pipe");

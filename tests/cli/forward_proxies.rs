@@ -1,4 +1,4 @@
-//! Proxies out of a network, as the tests of the transport have them.
+//! Forward proxies, shared with the tests of the transport.
 
 #[allow(dead_code, reason = "each test target uses its own part")]
 #[path = "../it/forward_proxies/process.rs"]

@@ -1,4 +1,4 @@
-//! The file that keeps a key.
+//! The file that keeps a node's key.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 

@@ -1,4 +1,4 @@
-//! `star peers`, at our rendezvous and at npm's.
+//! `star peers` at our rendezvous and at npm's.
 
 use crate::{
     star::{Running, run},
@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-/// A node that answers pings, and its id.
+/// Starts a node that answers pings. Returns its peer id, too.
 async fn node(star: &str) -> (tokio::task::JoinHandle<()>, String) {
     let mut node: libp2p::Swarm<Node> = swarm(hasty());
     listen(&mut node, star).await;
@@ -73,7 +73,7 @@ async fn everybody_at_npms_rendezvous_is_listed_with_a_round_trip() {
 #[tokio::test]
 async fn who_cannot_be_reached_is_listed_with_the_reason() {
     let server = embedded().await;
-    // It accepts connections, and speaks no noise.
+    // This client accepts connections, but does not speak noise.
     let npm = Peer::start();
     let to = npm.listen(&address(&server)).await;
     let (_, peer) = to.rsplit_once('/').expect("a peer");

@@ -1,4 +1,4 @@
-//! `star ping`, between two nodes of `star` at our rendezvous and at npm's.
+//! `star ping` between two nodes of `star`, at our rendezvous and at npm's.
 
 use libp2p::PeerId;
 
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// A node of `star` that is there, and its address.
+/// Starts a node of `star` that can be pinged, and returns its address.
 async fn there(star: &str) -> (Running, String) {
     let mut there = Running::start(&["peers", star, "--no-ping"]);
     let joined = there.notes("joined as ").await;
@@ -149,7 +149,7 @@ async fn a_peer_that_stops_is_lost_pings() {
     there.signal("KILL").await;
 }
 
-/// It takes the dial, and says nothing of noise, ever.
+/// The peer accepts the dial, but never answers the noise handshake.
 #[tokio::test]
 async fn a_peer_that_says_nothing_is_given_up_in_time() {
     let server = embedded().await;

@@ -1,4 +1,4 @@
-//! `star pipe`, between two processes: every byte both ways, and what each end says when something fails.
+//! `star pipe` between two processes: every byte arrives in both directions, and each end reports what has failed.
 
 use std::{
     fs::File,
@@ -25,27 +25,28 @@ use crate::{
     },
 };
 
-/// What an end may hold of what nobody reads, with all that a node needs, in a build without optimizations.
+/// The most resident memory of an end in bytes: unread data, and everything else that a node needs, in a build
+/// without optimizations.
 const RESIDENT: u64 = 96 << 20;
-/// How far a writer may be ahead of its reader, the buffers of pipes aside.
+/// The most bytes by which a writer may be ahead of its reader, apart from the buffers of pipes.
 const WINDOW: u64 = 8 << 20;
-/// How soon the end of one end is noticed.
+/// The longest time until one end notices that the other has ended.
 const NOTICED: Duration = Duration::from_secs(20);
 
-/// How much is sent; the long checks send more.
+/// Returns the amount of data in MiB. The long checks send more.
 fn mebibytes() -> u64 {
     let set = std::env::var("STAR_PIPE_MIB").ok();
     set.map_or(16, |set| set.parse().expect("a number"))
 }
 
-/// Bytes that are different everywhere.
+/// A generator of bytes that differ everywhere.
 struct Bytes(u64);
 
 impl Bytes {
     fn piece(&mut self) -> Vec<u8> {
         let mut piece = Vec::with_capacity(1 << 20);
         for _ in 0..(1 << 20) / 8 {
-            // A generator of Marsaglia's.
+            // Marsaglia's xorshift generator.
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 7;
             self.0 ^= self.0 << 17;
@@ -55,7 +56,7 @@ impl Bytes {
     }
 }
 
-/// Writes so many MiB to a process, and gives their hash.
+/// Writes that many MiB to a process, and returns their hash.
 fn feed(
     mut to: impl std::io::Write + Send + 'static,
     seed: u64,
@@ -72,7 +73,7 @@ fn feed(
     })
 }
 
-/// Reads all that a process writes, and gives its length and its hash.
+/// Reads everything that a process writes, and returns its length and its hash.
 fn drain(mut from: impl std::io::Read + Send + 'static) -> std::thread::JoinHandle<(u64, Vec<u8>)> {
     std::thread::spawn(move || {
         let (mut piece, mut len, mut hash) = (vec![0; 1 << 20], 0, Sha256::new());
@@ -88,7 +89,7 @@ fn drain(mut from: impl std::io::Read + Send + 'static) -> std::thread::JoinHand
     })
 }
 
-/// The end that listens, with pipes to and from it, and the arguments for the other end.
+/// Starts the listening end with pipes. Returns it with the arguments for the other end.
 async fn listening(star: &str, more: &[&str]) -> (Running, Vec<String>) {
     let arguments = [&["pipe", "--listen", star], more].concat();
     listening_as(command(&arguments).stdin(Stdio::piped())).await
@@ -101,12 +102,12 @@ async fn listening_as(command: &mut Command) -> (Running, Vec<String>) {
     (end, arguments)
 }
 
-/// The other end, with pipes to and from it.
+/// Starts the other end with pipes.
 fn dialling(arguments: &[String]) -> Running {
     Running::spawn(command(arguments).stdin(Stdio::piped()))
 }
 
-/// Both ends, connected: each has sent the other a line.
+/// Starts both ends, and connects them. Each has sent the other a line.
 async fn connected(star: &str) -> (Running, Running) {
     let (mut one, arguments) = listening(star, &[]).await;
     let mut other = dialling(&arguments);
@@ -126,7 +127,7 @@ async fn write(end: &mut Running, bytes: &[u8]) {
         .expect("it reads");
 }
 
-/// The end of an end, its status and what it has said on standard error.
+/// Waits until an end has ended. Returns its exit code and its standard error.
 async fn failed(end: &mut Running) -> (Option<i32>, String) {
     let code = tokio::time::timeout(NOTICED, end.child.wait()).await;
     let code = code.expect("it notices").expect("it ran").code();
@@ -138,7 +139,7 @@ async fn failed(end: &mut Running) -> (Option<i32>, String) {
     (code, said)
 }
 
-/// Memory of a process that is in use, in bytes; the most it ever was. `None` if it has ended.
+/// Returns the highest resident memory of a process so far in bytes, or `None` if the process has ended.
 fn most_resident(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let mut lines = status.lines();
@@ -147,7 +148,7 @@ fn most_resident(pid: u32) -> Option<u64> {
     Some(kib.parse::<u64>().expect("a number") << 10)
 }
 
-/// The same, until it ends.
+/// Watches the highest resident memory of a process until it ends.
 fn watch_resident(pid: u32) -> std::thread::JoinHandle<u64> {
     std::thread::spawn(move || {
         let mut most = 0;
@@ -219,7 +220,7 @@ async fn each_direction_ends_by_itself() {
         write(first, b"the last line\n").await;
         first.child.stdin = None;
         second.says("the last line").await;
-        // It sees the end, and sends on.
+        // The second end sees the end of the input, and can still send.
         let end = within("the end", second.stdout.next_line()).await;
         assert_eq!(end.expect("UTF-8"), None);
         write(second, b"still here\n").await;
@@ -251,7 +252,7 @@ async fn a_writer_waits_for_its_reader_and_memory_is_bounded() {
     let mut stdin = one.child.stdin.take().expect("piped");
     let written = tokio::spawn(async move {
         let (piece, mut written) = (vec![7; 1 << 16], 0_u64);
-        // Until nothing is taken any more. Before the window is full, it is only slow.
+        // Write until nothing is accepted any more. Until the window is full, the peer is only slow.
         loop {
             let patience = match written > WINDOW {
                 true => Duration::from_secs(2),
@@ -347,10 +348,11 @@ async fn an_interrupt_is_told_to_the_other_end() {
     assert_eq!(said, "star: the other end gave up: it was interrupted\n");
 }
 
-/// Two ends whose inputs have ended, of which the one waits for the other to write all out. Nobody reads that.
+/// Starts two ends whose inputs have ended. One waits for the other to write everything out, but that output is
+/// not read.
 async fn only_writing_out(star: &str) -> (Running, Running) {
     let (mut one, mut other) = connected(star).await;
-    // More than pipes take.
+    // This is more than the pipes hold.
     write(&mut one, &[b'x'; 1 << 20]).await;
     one.child.stdin = None;
     other.child.stdin = None;
@@ -429,7 +431,7 @@ async fn an_input_that_cannot_be_read_is_told_to_the_other_end() {
     let server = embedded().await;
     let star = address(&server);
     let (mut one, arguments) = listening(&star, &[]).await;
-    // A folder can be opened, and not be read.
+    // A folder can be opened, but not read.
     let folder = File::open("/").expect("a folder");
     let child = command(&arguments).stdin(folder).spawn().expect("it runs");
     let said = ended(child).await;
@@ -465,7 +467,7 @@ async fn who_does_not_know_the_code_is_refused_and_the_pipe_waits_on() {
     let mut other = dialling(&arguments);
     write(&mut other, b"hello\n").await;
     one.says("hello").await;
-    // It is taken now.
+    // The pipe is in use now.
     let said = run(&arguments).await;
     assert_eq!(said.code, Some(1));
     assert!(
@@ -559,7 +561,7 @@ async fn a_pipe_of_shells_ends_as_it_should() {
     let server = embedded().await;
     let star = address(&server);
     let (mut one, arguments) = listening(&star, &[]).await;
-    // `head` reads a little, and goes.
+    // `head` reads a little and ends.
     let mut shell = Command::new("bash");
     let line = "set -o pipefail; \"$@\" </dev/null | head -c 10";
     shell
@@ -571,7 +573,7 @@ async fn a_pipe_of_shells_ends_as_it_should() {
         .kill_on_drop(true);
     let ended = tokio::spawn(async move { within("the shell", shell.output()).await });
     let mut stdin = one.child.stdin.take().expect("piped");
-    // Until it breaks.
+    // Write until the pipe breaks.
     while stdin.write_all(&[b'x'; 1 << 16]).await.is_ok() {}
     let output = ended.await.expect("no panic").expect("it ran");
     assert_eq!(output.stdout, [b'x'; 10]);

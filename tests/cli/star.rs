@@ -1,4 +1,4 @@
-//! The binary `star`, and what it says.
+//! The binary `star`, and its output.
 
 use std::process::Stdio;
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::support::within;
 
-/// What it reads from its environment, which is not to come from that of the tests.
+/// The variables that the binary reads. They must not come from the environment of the tests.
 const VARIABLES: [&str; 13] = [
     "STAR_RENDEZVOUS",
     "STAR_TOKEN",
@@ -32,7 +32,7 @@ pub fn path() -> &'static str {
     path.expect("the binary is built: run the tests with `--all-features`")
 }
 
-/// The command with these arguments, and with no variable set. It is killed when it is dropped.
+/// Returns the command with these arguments, and with none of these variables set. It is killed when it is dropped.
 pub fn command<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Command {
     let mut command = Command::new(path());
     for variable in VARIABLES {
@@ -47,7 +47,7 @@ pub fn command<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Command {
     command
 }
 
-/// What a command that has ended has said.
+/// The output of a command that has ended.
 #[derive(Debug)]
 pub struct Said {
     pub code: Option<i32>,
@@ -56,7 +56,7 @@ pub struct Said {
 }
 
 impl Said {
-    /// Standard output as JSON objects, one a line.
+    /// Returns standard output as JSON objects, one for each line.
     pub fn json(&self) -> Vec<Value> {
         let lines = self.stdout.lines();
         lines
@@ -65,12 +65,12 @@ impl Said {
     }
 }
 
-/// Runs it to its end.
+/// Runs the command until it ends.
 pub async fn run<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Said {
     ended(command(arguments).spawn().expect("it runs")).await
 }
 
-/// Waits for its end.
+/// Waits until the command ends.
 pub async fn ended(child: Child) -> Said {
     let output = within("star to end", child.wait_with_output()).await;
     let output = output.expect("it ran");
@@ -82,7 +82,7 @@ pub async fn ended(child: Child) -> Said {
     }
 }
 
-/// One that runs, and is listened to.
+/// A running command whose output is read line by line.
 pub struct Running {
     pub child: Child,
     pub stdout: Lines<BufReader<ChildStdout>>,
@@ -103,12 +103,12 @@ impl Running {
         }
     }
 
-    /// The next line on standard output that begins so.
+    /// Returns the next line on standard output that begins with `begin`.
     pub async fn says(&mut self, begin: &str) -> String {
         next(begin, &mut self.stdout).await
     }
 
-    /// The next line on standard error that begins so.
+    /// Returns the next line on standard error that begins with `begin`.
     pub async fn notes(&mut self, begin: &str) -> String {
         next(begin, &mut self.stderr).await
     }

@@ -1,4 +1,4 @@
-//! Each command in a real terminal: tmux.
+//! Each command in a real terminal, tmux.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use crate::{
     support::{address, embedded, within},
 };
 
-/// What begins a colour.
+/// The start of an escape sequence for a colour.
 const COLOUR: &str = "\x1b[3";
 
-/// A terminal with one shell in it, which is gone when this is dropped.
+/// A terminal with one shell. It stops when this is dropped.
 struct Terminal {
     folder: Folder,
 }
 
 impl Terminal {
-    /// Runs a command line there, and tells its status when it ends.
+    /// Runs a command line in the terminal. The terminal shows the exit status when it ends.
     async fn run(line: &str) -> Self {
         let terminal = Self {
             folder: Folder::new(),
@@ -57,12 +57,12 @@ impl Terminal {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    /// What is on it, with its colours.
+    /// Returns the content of the terminal, with its colours.
     async fn screen(&self) -> String {
         self.tmux(&["capture-pane", "-p", "-e"]).await
     }
 
-    /// Waits until this is on it, and gives all that is.
+    /// Waits until the terminal shows these words, and returns its whole content.
     async fn shows(&self, words: &str) -> String {
         within(words, async {
             loop {
@@ -154,7 +154,7 @@ async fn pipe_shows_how_far_it_is_and_types_both_ways() {
     let input = text(&folder.write("input", vec![b'x'; 3 << 20]));
     let terminal = Terminal::run(&format!("{invitation} <{input}")).await;
     terminal.shows("3.00 MiB/3.00 MiB").await;
-    // The other end has not ended.
+    // The other end has not ended its direction yet.
     use tokio::io::AsyncWriteExt as _;
     let mut stdin = there.child.stdin.take().expect("piped");
     stdin

@@ -1,4 +1,4 @@
-//! What cannot be begun: status 2, and one line that says why.
+//! Commands that cannot start: exit status 2, and one line that gives the reason.
 
 use crate::star::{command, ended, run};
 
@@ -96,7 +96,7 @@ async fn what_is_wrong_with_the_environment_is_said() {
 #[tokio::test]
 async fn a_rendezvous_that_is_not_there_is_status_1() {
     let listener = tokio::net::TcpSocket::new_v4().expect("a socket");
-    // Bound, and nobody listens: nobody else gets the port.
+    // The socket is bound but does not listen, so nothing else can use the port.
     listener
         .bind(([127, 0, 0, 1], 0).into())
         .expect("a free port");

@@ -1,4 +1,5 @@
-//! What the test suites of the npm clients and of the npm rendezvous rely on, without a challenge as there.
+//! Behaviour that the test suites of the npm clients and of the npm rendezvous rely on. Like there, the server runs
+//! without a challenge.
 
 use libp2p_websocket_star::rendezvous::{Config, Server};
 use serde_json::json;
@@ -78,7 +79,7 @@ async fn an_address_that_comes_back_is_told_first_to_those_who_have_not_heard_of
     }
 }
 
-/// The peer, and its address.
+/// Starts a peer that listens, and returns it with its address.
 async fn listening(star: &Server) -> (Peer, String) {
     let peer = Peer::start();
     let addr = listen(&peer, star).await;
@@ -96,7 +97,7 @@ async fn the_streams_of_an_npm_client_that_disconnects_end_properly_at_its_peers
     let star = without_challenge().await;
     let (stays, of_stays) = listening(&star).await;
     let (leaves, of_leaves) = listening(&star).await;
-    // One stream that it was dialled on, and one that it has dialled.
+    // The client has one incoming stream and one outgoing stream.
     leaves.mode("stall", json!({})).await;
     stays.mode("sink", json!({})).await;
     let dial = json!({"mode": "collect", "hold": true});

@@ -1,4 +1,4 @@
-//! Three nodes, each the binary, with a real nats-server as their directory.
+//! Three nodes of a cluster, each an instance of the binary, with a real nats-server as their directory.
 
 #[path = "../wire/cluster/authority.rs"]
 mod authority;
@@ -21,14 +21,14 @@ use crate::support::{
     within,
 };
 
-/// A time that `.ci/long` bounds, in seconds.
+/// Returns a time limit in seconds. `.ci/long` may set it by an environment variable.
 fn bound(variable: &str, otherwise: u64) -> Duration {
     let said = std::env::var(variable).ok();
     let seconds = said.map_or(otherwise as f64, |said| said.parse().expect("seconds"));
     Duration::from_secs_f64(seconds)
 }
 
-/// Dials until the dialer's node has heard of the peer.
+/// Dials again and again until the dialer's node knows the peer.
 async fn reach(dialer: &Raw, to: &Multiaddr) -> Connection {
     within("a dial that succeeds", async {
         loop {
@@ -41,7 +41,7 @@ async fn reach(dialer: &Raw, to: &Multiaddr) -> Connection {
     .await
 }
 
-/// Has some bytes echoed.
+/// Has 100,000 bytes echoed.
 async fn talk(dialer: &Raw, listener: &mut Raw, to: &Multiaddr) {
     let connection = reach(dialer, to).await;
     let answer = async { echo(listener.accept().await.0).await.expect("no reset") };
@@ -68,7 +68,7 @@ async fn every_pair_of_peers_hears_of_and_reaches_each_other() {
         npm.expect_where("the announcement", hears(wire(&own)))
             .await;
         echo_both_ways(&mut ours, &own, &npm, &theirs, 100_000, 10_000).await;
-        // Two of npm's, at two nodes.
+        // Now two npm clients at two nodes.
         nodes.turn_to(of_ours);
         let second = Peer::start();
         let also = second.try_listen(&nodes.addr(), ed25519).await;
@@ -108,10 +108,10 @@ async fn metrics_tell_of_the_directory_and_of_each_trunk() {
     assert!(nodes.figure(0, &trunk("received_bytes_total")).await >= 100_000);
     let metrics = nodes.metrics(0).await;
     let time = |name: &str| crate::support::binary::value::<f64>(&metrics, name);
-    // Ours is written every 5 s.
+    // The node renews its record every 5 s.
     assert!(time("rendezvous_cluster_directory_age_seconds") < 15.0);
     assert!((0.0..1.0).contains(&time(&trunk("round_trip_seconds"))));
-    // A node that is lost is counted.
+    // The loss of a node is counted.
     let name = "rendezvous_cluster_trunk_cuts_by_reason_total{node=\"node-1\",reason=\"lost\"}";
     assert_eq!(nodes.figure(0, name).await, 0);
     nodes.nodes[1].signal("KILL").await;

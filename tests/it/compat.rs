@@ -1,5 +1,5 @@
-//! What users of the npm rendezvous rely on, with its own client, with a bare socket.io client of its time, and with one
-//! of today.
+//! Behaviour that users of the npm rendezvous rely on. Tested with its own client, with a bare socket.io client of
+//! that time, and with a current one.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ async fn a_join_lists_the_others_and_is_announced_to_them_at_once() {
         npm.expect_where("the newcomer", |event| event["addr"] == *addr)
             .await;
         known.push(addr);
-        // Gone before the next one comes.
+        // It leaves before the next one comes.
         client.leave().await;
         known.pop();
     }
@@ -81,7 +81,7 @@ async fn streams_between_all_clients_are_byte_exact() {
     let npm = Peer::start();
     let of_npm = npm.listen(&address(&star)).await;
     for bytes in SIZES {
-        // Each goes there and back: both conversions, in both roles.
+        // Each pair runs in both directions, so both conversions run in both roles.
         new.echo(&of_old, bytes).await;
         old.echo(&of_new, bytes).await;
         new.echo(&of_npm, bytes).await;
@@ -262,7 +262,7 @@ async fn clients_come_back_by_themselves_after_a_restart() {
 
     let star = within("the port", async {
         loop {
-            // An outgoing connection of another test may have borrowed it for a moment.
+            // Another test's outgoing connection may have used the port for a moment.
             if let Ok(star) = Server::bind(Config::default().with_listen_addr(port)).await {
                 break star;
             }
@@ -272,7 +272,7 @@ async fn clients_come_back_by_themselves_after_a_restart() {
     .await;
     npm.expect("rejoined").await;
     for client in [&old, &new] {
-        // The bare clients connect by themselves; joining is up to their user.
+        // The bare clients reconnect by themselves, but the user of the client has to join again.
         client.expect("connected").await;
         let joined = client.join(&star).await;
         assert_eq!(joined["event"], "joined", "{joined}");
@@ -291,7 +291,7 @@ async fn heartbeats_of_both_versions_keep_an_idle_link() {
     let star = Server::bind(config).await.expect("a free port");
     let (old, of_old) = SocketIo::joined(V2, &star).await;
     let (new, of_new) = SocketIo::joined(V4, &star).await;
-    // One announcement is three times what an idle link without heartbeats would last.
+    // The interval of announcements is three times as long as an idle link without heartbeats would last.
     old.expect_peer(&of_new).await;
     old.expect_peer(&of_new).await;
     new.expect_peer(&of_old).await;

@@ -1,4 +1,4 @@
-//! The corpus of the fuzz targets, replayed.
+//! Replays the corpus of the fuzz targets.
 
 use std::{fs, path::PathBuf};
 
@@ -12,7 +12,7 @@ fn replay(target: &str, check: fn(&[u8])) {
     let mut replayed = 0;
     for entry in fs::read_dir(folder).expect("a corpus") {
         let input = fs::read(entry.expect("an entry").path()).expect("an input");
-        // Whole, and cut short in many places.
+        // Replay each input as a whole, and cut short in many places.
         for len in (0..input.len()).step_by(1 + input.len() / 256) {
             check(&input[..len]);
         }

@@ -1,4 +1,4 @@
-//! Every duration of both configurations, at its extremes.
+//! Tests every duration of both configurations at its extremes.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::support::{
     within,
 };
 
-/// Sets a duration of the client's or of the server's.
+/// Sets one duration, of the client or of the server.
 type Set = fn(Config, rendezvous::Config, Duration) -> (Config, rendezvous::Config);
 
 const DURATIONS: [(&str, Set); 17] = [
@@ -56,12 +56,12 @@ const DURATIONS: [(&str, Set); 17] = [
     }),
 ];
 
-/// The limits cannot be read back: each is set in turn, on the defaults.
+/// The limits of a configuration cannot be read back, so each test sets one limit on top of the defaults.
 fn limits(config: rendezvous::Config, set: impl FnOnce(Limits) -> Limits) -> rendezvous::Config {
     config.with_limits(set(Limits::default()))
 }
 
-/// Has one node dial another through a server, and get back what it sends, as far as that is possible.
+/// Has one node dial another through a server, and get its bytes echoed. Returns an error if that is not possible.
 async fn meet((config, server): (Config, rendezvous::Config)) -> Result<(), String> {
     let server = Server::bind(server).await.expect("a free port");
     let result = talk(&server, config).await;
@@ -82,7 +82,7 @@ async fn talk(server: &Server, config: Config) -> Result<(), String> {
     let serve = async {
         loop {
             let (connection, _) = listener.accept().await;
-            // What goes wrong the dialler hears.
+            // The dialer reports what goes wrong.
             let _ = echo(connection).await;
         }
     };
@@ -122,7 +122,7 @@ async fn the_longest_duration_of_each_kind_means_never() {
 async fn a_duration_of_zero_panics_nowhere_and_has_an_outcome() {
     for (name, set) in DURATIONS {
         let configs = set(client_config(), server_config(), Duration::ZERO);
-        // That a task panicked is seen when a node is dropped.
+        // If a task has panicked, that shows when its node is dropped.
         let outcome = meet(configs).await;
         let must_work = ["back-off", "announcements", "shutdown"];
         if must_work.iter().any(|kind| name.ends_with(kind)) {
@@ -131,7 +131,7 @@ async fn a_duration_of_zero_panics_nowhere_and_has_an_outcome() {
     }
 }
 
-/// The dialler does not listen at its rendezvous, which is on loopback.
+/// The dialer does not listen at its rendezvous, which is on loopback.
 fn client_config() -> Config {
     Config::default().with_allow_local_rendezvous(true)
 }

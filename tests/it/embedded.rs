@@ -93,7 +93,7 @@ async fn a_dropped_connection_is_noticed_by_its_reader_and_by_its_writer() {
         (&b"last words"[..], std::io::ErrorKind::ConnectionReset)
     );
 
-    // One that has ended its own direction, and then is dropped, stops the other's writer.
+    // A connection that has ended its own direction and is then dropped stops the writer of the other side.
     let mut connection = b.dial(&to.to_string()).await;
     let (mut accepted, _) = a.accept().await;
     accepted.close().await.expect("closable");

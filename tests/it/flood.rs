@@ -1,5 +1,5 @@
-//! A connection that is not read, and its neighbours on the same link. JavaScript peers know no credits: they send on, and
-//! take in whatever comes.
+//! A connection that is not read must not hold up its neighbours on the same link. JavaScript peers do not know
+//! credits: they keep sending, and accept everything that arrives.
 
 use std::{
     io,
@@ -31,13 +31,13 @@ use crate::support::{
 };
 
 const NEIGHBOURS: usize = 99;
-/// How long a connection may hold up its neighbours.
+/// The longest time that a connection may hold up its neighbours.
 const HOLD: Duration = Duration::from_secs(1);
-/// What is allowed beside that for all that stands before a message when the hold-up ends.
+/// The additional time for everything that is queued before a message when the hold-up ends.
 const SLACK: Duration = Duration::from_secs(1);
 const FLOOD: usize = 128 << 20;
 
-/// Connections with little messages that are echoed again and again.
+/// Connections on which small messages are echoed again and again.
 struct Neighbours {
     stop: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<Duration>>,
@@ -55,7 +55,7 @@ impl Neighbours {
         Self { stop, tasks }
     }
 
-    /// Lets all of them end properly; the longest time between two echoes of one of them.
+    /// Ends all of them properly. Returns the longest time between two echoes of one connection.
     async fn stop(self) -> Duration {
         self.stop.store(true, Ordering::Relaxed);
         let mut longest = Duration::ZERO;
@@ -67,7 +67,7 @@ impl Neighbours {
     }
 }
 
-/// Sends back each message at once.
+/// Sends each message back at once.
 async fn pong(mut connection: Connection) -> io::Result<()> {
     let mut data = [0; 16];
     while connection.read(&mut data[..1]).await? > 0 {
@@ -94,7 +94,7 @@ async fn ping(mut connection: Connection, stop: Arc<AtomicBool>) -> Duration {
     longest
 }
 
-/// A dial in each direction.
+/// Dials in both directions, and checks the echoes.
 async fn check_both_ways(rust: &mut Raw, ours: &str, js: &Peer, theirs: &str) {
     js.mode("echo", json!({})).await;
     check_echo(rust.dial(theirs).await, 100_000, 10_000).await;
@@ -117,7 +117,7 @@ async fn javascript_floods(addr: &str) {
     let (mut unread, _) = rust.accept().await;
     let told = js.dialled(flood).await;
     assert_eq!(told["error"], "the reader stalled", "{told}");
-    // Much of the flood is still to come; it ends before the echo that follows it.
+    // Much of the flood is still to come. It ends before the echo that follows it on the same link.
     check_both_ways(&mut rust, &ours, &js, &theirs).await;
     let (connection, (other, _)) = join(dialer.dial(&ours), rust.accept()).await;
     join(check_echo(connection, 100_000, 10_000), echo(other))
@@ -147,8 +147,8 @@ async fn a_javascript_peer_that_floods_holds_up_nobody_for_long_through_the_npm_
     javascript_floods(&star.addr()).await;
 }
 
-/// A rendezvous, a Rust peer that dials, another one that it has its neighbours with, and a JavaScript peer that accepts
-/// and does not read.
+/// A rendezvous, a Rust peer that dials, a second Rust peer for the neighbours, and a JavaScript peer that accepts a
+/// connection and does not read it.
 struct Unread {
     star: Server,
     dialer: Raw,
@@ -196,7 +196,8 @@ impl Unread {
         within("all to be sent, or a reset", sent).await
     }
 
-    /// The links live; how long a neighbour had to wait, and how many dials the rendezvous has given up.
+    /// Checks that the links still work. Returns the longest wait of a neighbour, and the number of dials that the
+    /// rendezvous reset because they held up others.
     async fn end(mut self) -> (Duration, u64) {
         check_both_ways(&mut self.dialer, &self.ours, &self.js, &self.theirs).await;
         let gap = self.neighbours.stop().await;
@@ -206,7 +207,7 @@ impl Unread {
     }
 }
 
-/// Its process takes in all that comes.
+/// The JavaScript process accepts everything that arrives on its socket, even if the stream is not read.
 #[tokio::test]
 async fn a_javascript_peer_that_does_not_read_a_stream_holds_up_nobody() {
     let mut unread = Unread::start().await;

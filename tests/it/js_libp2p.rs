@@ -1,4 +1,4 @@
-//! Whole nodes, with secio and mplex, beside js-libp2p 0.26.2.
+//! Whole nodes with secio and mplex, together with js-libp2p 0.26.2.
 
 use std::future::pending;
 
@@ -184,11 +184,11 @@ async fn the_preset_does_not_fall_back_to_plaintext() {
     .await;
 }
 
-/// A JavaScript node identifies, pings, and has 10 MiB and 100 streams echoed.
+/// A JavaScript node identifies and pings a Rust node, and has it echo 10 MiB and 100 streams.
 async fn javascript_dials(star: &str, muxer: &str) {
     let mut rust = peer(&ed25519());
     let addr = listen(&mut rust, star).await.to_string();
-    // JavaScript of that age knows the last part as /ipfs.
+    // JavaScript nodes of that age call the last part /ipfs.
     let to = addr.replace("/p2p/", "/ipfs/");
     let local = rust.local_peer_id().to_string();
     let js = JsNode::start(star, json!({ "muxer": muxer })).await;
@@ -222,16 +222,18 @@ async fn javascript_is_dialled(star: &str, muxer: &str) {
     assert!(rust.is_connected(&id(&js)));
 }
 
-/// Waits until the node, which has subscribed to something, has identified us and opened its streams; returns
-/// our addresses as it knows them. A JavaScript node closes its connection when the negotiation of one of its streams
-/// takes longer than the 10 s that Rust gives it, as behind 10 MiB of another stream it may on a slow machine.
+/// Waits until the JavaScript node, which has subscribed to something, has identified the Rust node and opened its
+/// streams. Returns the Rust node's addresses as the JavaScript node knows them.
+///
+/// A JavaScript node closes its connection if the negotiation of one of its streams takes longer than the 10 s that
+/// Rust gives it. On a slow machine, that may happen behind 10 MiB of another stream.
 async fn settled(rust: &mut PeerSwarm, js: &JsNode) -> Value {
     heard_subscription(rust, id(js)).await;
     let local = rust.local_peer_id().to_string();
     during(rust, js.expect_of("connected", &local)).await["addrs"].clone()
 }
 
-/// Waits until that peer is known to have subscribed to something; the event may be long past.
+/// Waits until that peer is known to have subscribed to something. The event may be long past.
 async fn heard_subscription(rust: &mut PeerSwarm, peer: PeerId) {
     let subscribed = |rust: &PeerSwarm| {
         let mut peers = rust.behaviour().pubsub.all_peers();
@@ -242,7 +244,7 @@ async fn heard_subscription(rust: &mut PeerSwarm, peer: PeerId) {
     }
 }
 
-/// One node in the middle works with one of each kind at once.
+/// One node in the middle works with a Rust peer and a JavaScript peer at the same time.
 async fn rust_and_javascript(star: &str) {
     let js = JsNode::start(star, json!({})).await;
     let (mut rust, mut other) = (peer(&ed25519()), noise_and_yamux_only());
@@ -272,7 +274,7 @@ async fn rust_and_javascript(star: &str) {
     other.abort();
 }
 
-/// A Rust node that has never heard of secio.
+/// Returns a Rust node that does not know secio.
 fn noise_and_yamux_only() -> PeerSwarm {
     let key = ed25519();
     peer_with(&key, |star| {
@@ -293,7 +295,7 @@ async fn every_key_type(star: &str) {
     }
 }
 
-/// Dials, and waits until it is identified.
+/// Dials the node, and waits until it is identified.
 async fn connect(rust: &mut PeerSwarm, js: &JsNode) -> identify::Info {
     let addr: Multiaddr = js.addr.parse().expect("a multiaddr");
     let peer = id(js);

@@ -1,4 +1,4 @@
-//! The crate against software that it did not write, and against peers that misbehave.
+//! Tests of the crate with software of others, and with peers that misbehave.
 
 mod access;
 mod as_npm;

@@ -1,4 +1,4 @@
-//! What a transport counts, with an embedded rendezvous and with npm's.
+//! The metrics of a transport, with an embedded rendezvous and with npm's.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::support::{
 
 const LEN: usize = 1 << 20;
 
-/// The numbers of a node, in the text that Prometheus reads.
+/// Returns the metrics of a node in the text format of Prometheus.
 fn text(node: &Raw) -> String {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(node.transport().metrics()));
@@ -60,7 +60,7 @@ async fn links_joins_dials_and_bytes_are_counted() {
         (theirs.dials, theirs.dials_failed, theirs.accepted),
         (0, 0, 1)
     );
-    // A connection is reset with its link.
+    // A connection is reset when its link is lost.
     let mut dialled = one.dial(&to.to_string()).await;
     dialled.write_all(b"hello").await.expect("writable");
     let _accepted = other.accept().await;

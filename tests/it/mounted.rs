@@ -1,4 +1,4 @@
-//! JavaScript and Rust peers meet in an axum application, which has the rendezvous beside its own routes.
+//! JavaScript and Rust peers meet in an axum application that has the rendezvous beside its own routes.
 
 use std::{
     io,
@@ -45,7 +45,7 @@ async fn listener() -> (TcpListener, SocketAddr) {
     (listener, addr)
 }
 
-/// Both listen, and each dials the other.
+/// Has both listen, and each dial the other.
 async fn meet(addr: &str, mut rust: Raw, js: Peer) {
     let key = json!({"keyType": "ed25519"});
     let theirs = js.try_listen(addr, key).await.expect("joined");
@@ -66,7 +66,7 @@ async fn rust_and_javascript_peers_meet_in_an_application() {
     within("the end", rendezvous.shutdown()).await;
 }
 
-/// A listener that speaks TLS, with one handshake at a time.
+/// A listener with TLS. It does one handshake at a time.
 struct Secure {
     listener: TcpListener,
     acceptor: TlsAcceptor,
@@ -98,7 +98,7 @@ async fn they_meet_over_the_tls_of_the_application() {
     let app = application(&rendezvous).into_make_service_with_connect_info::<SocketAddr>();
     let (listener, at) = listener().await;
     let acceptor = root.for_names(&["localhost"]);
-    // With it, axum knows the address of whoever connects.
+    // `tap_io` makes the client's address available to axum.
     let listener = Secure { listener, acceptor }.tap_io(|_| {});
     tokio::spawn(async move { axum::serve(listener, app).await });
     let addr = format!("/dns4/localhost/tcp/{}/wss/p2p-websocket-star", at.port());

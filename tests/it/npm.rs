@@ -1,4 +1,4 @@
-//! The transport against the published JavaScript rendezvous and client.
+//! The transport with the published JavaScript rendezvous and client.
 
 use std::{io::ErrorKind, time::Duration};
 
@@ -181,7 +181,7 @@ async fn peers_hear_of_each_other_in_the_answer_to_the_join_and_later() {
     }
 }
 
-/// The next peer's address, as JavaScript writes it.
+/// Returns the next peer's address in the spelling of JavaScript.
 async fn discovered(discovery: &mut Discovery) -> String {
     match within("a peer", discovery.next()).await {
         Some(Event::Discovered { address, .. }) => address.to_string().replace("/p2p/", "/ipfs/"),
@@ -206,7 +206,8 @@ async fn a_peer_that_is_announced_no_more_expires() {
     let mut discovery = rust.discovery();
     rust.listen(&star.addr()).await;
     assert_eq!(discovered(&mut discovery).await, theirs);
-    // Until the pace has shown, another peer hears of it as often as we do.
+    // Wait until the node has learned the interval of announcements. The other peer gets the same announcements as
+    // the node.
     let other = Peer::start();
     let others = other.listen(&star.addr()).await;
     assert_eq!(discovered(&mut discovery).await, others);
@@ -318,12 +319,12 @@ async fn a_removed_listener_leaves_and_its_connections_live_on() {
         .expect("still open");
     assert_eq!(js.dialled(dial).await["ok"], true);
 
-    // The deployed server never clears a nonce: listening again on the same link takes a detour.
+    // The deployed server never clears a nonce, so the transport needs a workaround to listen again on the same link.
     let (_, again) = rust.listen(&star.addr()).await;
     assert_eq!(again, addr);
 }
 
-/// The server may not have dealt with our leaving yet.
+/// Waits until the address is refused as absent. The server may not have handled the leave yet.
 async fn refused_as_absent(js: &Peer, addr: &str) {
     within("the server to let us go", async {
         loop {

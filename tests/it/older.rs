@@ -1,4 +1,4 @@
-//! Peers of every age, through both rendezvous: those that know credits, and those that know nothing of them.
+//! Peers of every age, through both rendezvous: peers that know credits, and peers that do not.
 
 use futures::future::join;
 use serde_json::json;
@@ -9,12 +9,12 @@ use crate::support::{
     raw::{Raw, check_echo, echo},
 };
 
-/// Beside that of today: one of each line. They put the same on the wire.
+/// One release of each line before the current one. All of them send the same on the wire.
 const OLDER: [&str; 3] = ["0.8.0", "0.9.1", "0.10.0"];
-/// Many times what is granted at first.
+/// The number of bytes, many times the first credit.
 const BYTES: usize = 2 << 20;
 
-/// A Rust peer and a JavaScript one dial each other.
+/// Has a Rust peer and a JavaScript peer dial each other.
 async fn check(rust: &mut Raw, ours: &str, js: &Peer, addr: &str) {
     let wire = wire(ours);
     let theirs = js.listen(addr).await;
@@ -37,12 +37,12 @@ async fn all(addr: &str) {
         check(&mut rust, &ours, &Peer::older(version), addr).await;
     }
     check(&mut rust, &ours, &Peer::start(), addr).await;
-    // Two that know credits.
+    // Two peers that know credits.
     let dial = rust.dial(&others);
     let (connection, (accepted, _)) = join(dial, other.accept()).await;
     let (_, copied) = join(check_echo(connection, BYTES, 65_536), echo(accepted)).await;
     assert_eq!(copied.expect("no reset"), BYTES as u64);
-    // Two that do not.
+    // Two peers that do not know credits.
     let (older, old) = (Peer::older(OLDER[0]), Peer::start());
     let (of_older, of_old) = (older.listen(addr).await, old.listen(addr).await);
     older.echo(&of_old, BYTES as u64).await;

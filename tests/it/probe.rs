@@ -1,4 +1,4 @@
-//! The way to a rendezvous, one stage after the other, as the transport takes it in one go.
+//! Opens a link to a rendezvous one stage after the other. The transport takes the same stages in one go.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -22,7 +22,7 @@ fn star(address: &str) -> StarAddr {
     address.parse().expect("an address")
 }
 
-/// All stages, to the packets that open a link.
+/// Runs all stages, up to the packets that open a link.
 async fn opens(config: &Config, star: &StarAddr) -> Result<(), LinkError> {
     let probe = Probe::new(config, star);
     assert!(probe.proxy()?.is_none());

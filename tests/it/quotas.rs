@@ -1,4 +1,4 @@
-//! Quotas, as an operator sets them: with npm's client and ours.
+//! Quotas as an operator sets them, with npm's client and ours.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::support::{
 const KIB: usize = 1024;
 const SPENT: &str = " s: a peer has sent what it may send in a day";
 
-/// A node and an npm client at that rendezvous, with their addresses.
+/// Starts a node and an npm client at that rendezvous. Returns them with their addresses.
 async fn both(star: &Binary) -> (Raw, String, Peer, String) {
     let (mut node, npm) = (Raw::with(&ed25519(), hasty()), Peer::start());
     let (_, own) = node.listen(&star.addr()).await;
@@ -38,7 +38,7 @@ async fn peers_are_slowed_down_and_lose_nothing() {
         "256KiB",
         "--metrics-top-peers",
         "10",
-        // Far less than all of it takes.
+        // These times are far shorter than the whole transfer.
         "--ping-interval",
         "500ms",
         "--ping-timeout",
@@ -51,7 +51,7 @@ async fn peers_are_slowed_down_and_lose_nothing() {
     let start = Instant::now();
     let address = own.parse().expect("a multiaddr");
     echo_both_ways(&mut node, &address, &npm, &theirs, LEN, 16 * KIB).await;
-    // Each has sent as much twice.
+    // Each of them has sent that much twice.
     let least = Duration::from_secs(2 * LEN as u64 / (256 * KIB as u64)) * 9 / 10;
     assert!(start.elapsed() >= least, "{:?}", start.elapsed());
     let metrics = metrics(&star).await;
@@ -95,12 +95,12 @@ async fn a_peer_whose_day_is_spent_is_told_so_and_when_to_come_again() {
         DialError::Refused(words) => assert!(words.ends_with(SPENT), "{words}"),
         other => panic!("{other:?}"),
     }
-    // Whoever dials it is told, too.
+    // A peer that dials this node gets the same error.
     let dialled = npm.dial(&wire(&own), json!({"timeoutMS": 1000})).await;
     let words = dialled["error"].to_string();
     let expected = format!("{SPENT}\"");
     assert!(words.ends_with(&expected), "{dialled}");
-    // The link lives.
+    // The link stays open.
     let name = "rendezvous_peers";
     assert_eq!(value::<u64>(&metrics(&star).await, name), 2);
 }
@@ -124,7 +124,7 @@ async fn links_that_are_too_old_end_and_their_peers_come_back_at_once() {
         }
     }
     node.joined().await;
-    // The npm client has begun at about the same time.
+    // The npm client connected at about the same time, so its link expires too.
     let name = "rendezvous_refusals_total{reason=\"link_age\"}";
     let both_back = async {
         loop {

@@ -42,7 +42,8 @@ async fn fifty_connections_at_once_through_the_embedded_rendezvous() {
     star.shutdown().await;
 }
 
-/// One hears of the other, dials it by its peer id alone, identifies, pings and moves 64 MiB.
+/// Has one swarm discover the other, dial it by its peer id alone, identify it, ping it, and send 64 MiB to it and
+/// back.
 async fn two_swarms(star: &str) {
     let (mut dialler, mut listener) = (
         swarm(Config::default().with_allow_local_rendezvous(true)),
@@ -76,7 +77,7 @@ async fn connected(swarm: &mut libp2p::Swarm<crate::support::node::Node>, peer: 
     .await;
 }
 
-/// Twenty-five swarms with two connections each, at the same time, twice; then it still works.
+/// Runs twenty-five swarms with two connections each at the same time, twice. After that, everything must still work.
 async fn fifty_connections(star: &str) {
     let mut listener = swarm(Config::default().with_allow_local_rendezvous(true));
     let peer = *listener.local_peer_id();
@@ -93,7 +94,7 @@ async fn fifty_connections(star: &str) {
     listener.abort();
 }
 
-/// Dials twice over the one link of a swarm, works, and closes.
+/// Dials twice over the one link of a swarm, sends data, and closes.
 async fn dial_and_close(addr: Multiaddr, peer: PeerId) {
     let mut dialler = swarm(Config::default().with_allow_local_rendezvous(true));
     for _ in 0..2 {

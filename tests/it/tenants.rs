@@ -1,4 +1,4 @@
-//! Two networks on one binary, with npm's clients and ours.
+//! Two tenants on one binary, with npm's clients and ours.
 
 use futures::{StreamExt as _, future::join};
 use libp2p::Multiaddr;
@@ -17,14 +17,14 @@ use crate::{
 
 const TENANTS: [&str; 4] = ["--tenant", "blue=localhost", "--tenant", "red=127.0.0.1"];
 
-/// Where peers of a host listen.
+/// Returns the address at which the peers of a host listen.
 fn under(star: &Binary, host: &str) -> String {
     let port = star.local_addr().port();
     let protocol = if host == "localhost" { "dns4" } else { "ip4" };
     format!("/{protocol}/{host}/tcp/{port}/ws/p2p-websocket-star")
 }
 
-/// A node and an npm client that have joined there, with their addresses.
+/// Starts a node and an npm client that have joined there. Returns them with their addresses.
 async fn pair(star: &Binary, host: &str) -> (Raw, Discovery, Multiaddr, Peer, String) {
     let (mut node, _) = node();
     let discovery = node.discovery();
@@ -41,7 +41,7 @@ async fn two_tenants_never_hear_of_each_other() {
     let (blue, red) = join(pair(&star, "localhost"), pair(&star, "127.0.0.1")).await;
     for (mut node, mut discovery, own, npm, theirs) in [blue, red] {
         echo_both_ways(&mut node, &own, &npm, &theirs, 100_000, 10_000).await;
-        // Some ten rounds of announcements: whoever is there has been announced.
+        // After some ten rounds of announcements, every peer has been announced.
         let mut heard = Vec::new();
         for _ in 0..10 {
             npm.expect("peer").await;

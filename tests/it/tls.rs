@@ -37,7 +37,7 @@ use crate::support::{
 
 const LEN: usize = 4 << 20;
 
-/// A certificate authority that only we know.
+/// A certificate authority that only the tests know.
 pub struct Root {
     pub certificate: rcgen::Certificate,
     issuer: Issuer<'static, KeyPair>,
@@ -53,14 +53,14 @@ impl Root {
         }
     }
 
-    /// A node's configuration that trusts it.
+    /// Returns a node's configuration that trusts this authority.
     pub fn trusted(&self) -> Config {
         hasty()
             .with_root_certificate(self.certificate.der())
             .expect("a certificate")
     }
 
-    /// One for a proxy that makes certificates, with its key.
+    /// Returns an authority with its key, for a proxy that makes certificates.
     #[cfg(feature = "proxy")]
     pub fn for_proxy() -> Certificate {
         let key = KeyPair::generate().expect("a key");
@@ -91,10 +91,11 @@ impl Root {
     }
 }
 
-/// What an authority has in its certificate.
+/// Returns the parameters of an authority's certificate.
 fn authority() -> CertificateParams {
     let mut params = CertificateParams::default();
-    // OpenSSL takes a certificate with the name of its issuer for a self-signed one.
+    // OpenSSL takes a certificate that has the name of its issuer for a self-signed one, so each authority has a name
+    // of its own.
     params
         .distinguished_name
         .push(DnType::CommonName, PeerId::random().to_string());
@@ -107,7 +108,7 @@ fn params(names: &[&str]) -> CertificateParams {
     CertificateParams::new(names).expect("names")
 }
 
-/// Takes TLS off, for a server on a loopback port. It ends when it is dropped.
+/// A proxy that terminates TLS for a server on a loopback port. It stops when this is dropped.
 struct Proxy {
     port: u16,
     names: Arc<Mutex<Vec<Option<String>>>>,
@@ -142,7 +143,7 @@ impl Proxy {
         self.addr("ip4/127.0.0.1", "wss")
     }
 
-    /// The server names that clients gave in their handshakes.
+    /// Returns the server names that clients gave in their handshakes.
     fn names(&self) -> Vec<Option<String>> {
         self.names.lock().expect("no panic").clone()
     }
@@ -159,7 +160,7 @@ async fn serve(
         let (tcp, _) = listener.accept().await.expect("a connection");
         let (acceptor, names) = (acceptor.clone(), Arc::clone(&names));
         links.spawn(async move {
-            // A client that does not trust us hangs up.
+            // A client that does not trust the certificate hangs up.
             let Ok(mut tls) = acceptor.accept(tcp).await else {
                 return;
             };
@@ -169,7 +170,7 @@ async fn serve(
             let mut plain = TcpStream::connect(backend)
                 .await
                 .expect("the rendezvous listens");
-            // Either side may go without a farewell.
+            // Either side may close without notice.
             let _ = copy_bidirectional(&mut tls, &mut plain).await;
         });
     }
@@ -179,7 +180,7 @@ async fn npm() -> Rendezvous {
     Rendezvous::start(RendezvousOptions::default()).await
 }
 
-/// Two nodes find each other at `addr` and carry a few MiB both ways.
+/// Has two nodes listen at `addr`, and send a few MiB in both directions.
 async fn echo_at(addr: &str, config: Config) -> Multiaddr {
     let mut listener = Raw::with(&ed25519(), config.clone());
     let dialer = Raw::with(&ed25519(), config);
@@ -238,7 +239,7 @@ async fn a_javascript_peer_is_reached_over_wss() {
     futures::future::join(js.echo(&own, LEN as u64), answer).await;
 }
 
-/// The error of a dial and of a listener at `addr`, which must be the same.
+/// Returns the errors of a dial and of a listener at `addr`.
 async fn link_errors(addr: &str, config: Config) -> [LinkError; 2] {
     let mut node = Raw::with(&ed25519(), config);
     let dialled = node
@@ -297,7 +298,7 @@ async fn a_certificate_for_another_name_is_refused() {
     }
 }
 
-/// The name for TLS apart from the address dialled.
+/// The name for TLS may differ from the address that is dialled.
 #[tokio::test]
 async fn a_server_at_an_ip_address_is_verified_by_the_name_of_sni() {
     let (star, root) = (npm().await, Root::new());

@@ -1,4 +1,4 @@
-//! Who is woken, and who is not.
+//! Wakes: which tasks are woken, and which are not.
 
 use std::{
     pin::Pin,
@@ -93,7 +93,7 @@ async fn announcements_and_heartbeats_do_not_wake_the_transport() {
     let theirs = js.listen(&star.addr()).await;
     let known = transport.discovery().next().await;
     assert!(format!("{known:?}").contains(theirs.rsplit('/').next().expect("a peer id")));
-    // The two are announced to each other in turn: by now, we have heard of the other many times.
+    // The rendezvous announces the two peers to each other in turn. By now, the node has received many announcements.
     for _ in 0..20 {
         js.expect("peer").await;
     }
@@ -140,7 +140,7 @@ async fn a_dial_does_nothing_before_it_is_polled_and_is_gone_when_it_is_dropped(
     js.expect_where("the dialler", |event| event["addr"] == *ours)
         .await;
     js.expect("incoming").await;
-    // The link has no other user: it is closed, and we are not at the rendezvous any more.
+    // The link has no other user, so it is closed, and the node leaves the rendezvous.
     drop(dial);
     within("the server to let us go", async {
         loop {

@@ -1,5 +1,5 @@
-//! Nothing is left of dials, joins and links that are over, while others stay. The benchmark does the same
-//! a hundred times more often.
+//! Dials, joins and links that are over must leave nothing behind, while others stay. The benchmark does the same a
+//! hundred times more often.
 
 use std::{fs, net::SocketAddr, process::Command};
 
@@ -13,13 +13,13 @@ use crate::{
 
 const ALONE: &str = "STAR_LOAD_ALONE";
 const PAIRS: usize = 10;
-/// A round has so many of each pair.
+/// The number of dials and of joins of each pair in a round.
 const DIALS: usize = 250;
 const JOINS: usize = 50;
-/// What a dial that is over may leave behind, in bytes. The last test shows what it is to leak.
+/// The most bytes that a dial that is over may leave behind. The last test shows what a leak looks like.
 const LEFT: u64 = 512;
 
-/// How much is resident, in bytes; `None` where that is not to be had.
+/// Returns the resident memory in bytes, or `None` where that is not available.
 fn resident() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -38,7 +38,7 @@ impl Pairs {
         Self(join_all((0..PAIRS).map(pair)).await)
     }
 
-    /// 2,500 dials, each ended from both sides.
+    /// Makes 2,500 dials, each of which is ended by both sides.
     async fn dial(&mut self, round: usize) {
         let pairs = self.0.iter_mut().enumerate();
         let dials = pairs.map(async |(pair, (dialer, listener))| {
@@ -56,7 +56,7 @@ impl Pairs {
     }
 }
 
-/// 500 joins and leaves, half of the latter by cutting the link.
+/// Makes 500 joins and leaves. Half of the leaves are links that are cut.
 async fn join_and_leave(server: SocketAddr) {
     let joins = (0..PAIRS).map(async |_| {
         for _ in 0..JOINS / 2 {
@@ -71,7 +71,7 @@ async fn join_and_leave(server: SocketAddr) {
 #[tokio::test]
 async fn nothing_is_left_of_dials_joins_and_links_that_are_over() {
     if std::env::var_os(ALONE).is_none() {
-        // In a process of its own, whose memory is nobody else's.
+        // The test runs in a process of its own, so that no other test affects its memory.
         let name = "churn::nothing_is_left_of_dials_joins_and_links_that_are_over";
         let program = std::env::current_exe().expect("the path of the tests");
         let mut command = Command::new(program);
@@ -98,7 +98,7 @@ async fn nothing_is_left_of_dials_joins_and_links_that_are_over() {
         memory.extend(resident());
     }
     assert_eq!(server.snapshot().counters.dials, 3 * (PAIRS * DIALS) as u64);
-    // The first round has what is allocated once.
+    // The first round includes memory that is allocated only once.
     if let [_, before, after] = memory[..] {
         let grown = after.saturating_sub(before) / (PAIRS * DIALS) as u64;
         assert!(grown < LEFT, "{grown} bytes a dial: {memory:?}");
@@ -118,7 +118,7 @@ async fn the_npm_server_keeps_of_every_dial_what_would_not_be_overlooked() {
         pairs.dial(round).await;
         heap.push(server.heap().await);
     }
-    // Some 6 KB a dial, which go with the links and not before.
+    // A dial leaves some 6 KB, which are freed only when the links end.
     let grown = heap[2].saturating_sub(heap[1]) / (PAIRS * DIALS) as u64;
     assert!(grown > 2 * LEFT, "{grown} bytes a dial: {heap:?}");
 }

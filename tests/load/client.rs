@@ -1,4 +1,4 @@
-//! A raw WebSocket client that counts on nothing.
+//! A raw WebSocket client that makes no assumptions about the server.
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_websockets::{ClientBuilder, Message, WebSocketStream};
 
-/// Nothing here takes a tenth of it.
+/// The longest wait. Nothing in these tests takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -18,7 +18,7 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("in vain: {what}"))
 }
 
-/// Without the challenge: signatures in a debug build would be most of the work.
+/// Returns a configuration without the challenge: in a debug build, signatures would be most of the work.
 pub fn config() -> Config {
     Config::default()
         .with_listen_addr(([127, 0, 0, 1], 0).into())
@@ -79,7 +79,7 @@ impl Client {
         assert_eq!(answer[0], Value::Null, "{answer}");
     }
 
-    /// Leaves, and waits until that is done.
+    /// Leaves, and waits until the server has handled it.
     pub async fn leave(&mut self) {
         let answer = self.request(json!(["ss-leave", self.address])).await;
         assert_eq!(answer, json!([]));
@@ -108,12 +108,12 @@ impl Client {
         serde_json::from_str(&answer[start.len() - 1..]).expect("JSON")
     }
 
-    /// The next message; `None` when the link has ended.
+    /// Returns the next message, or `None` when the link has ended.
     pub async fn message(&mut self) -> Option<Message> {
         soon("a message", self.socket.next()).await?.ok()
     }
 
-    /// The next text that is as wanted; what comes before it is passed over.
+    /// Returns the next text for which `wanted` holds. Skips everything before it.
     pub async fn expect(&mut self, wanted: impl Fn(&str) -> bool) -> String {
         loop {
             let message = self.message().await.expect("the link is open");
@@ -123,7 +123,7 @@ impl Client {
         }
     }
 
-    /// Dials `listener`, which accepts, and both ask for what the other will send.
+    /// Dials `listener`, which accepts. Both then ask for the other's data.
     pub async fn dial(&mut self, listener: &mut Self, id: &str) {
         let ack = self
             .ask(json!(["ss-dial", self.address, listener.address, id]))
@@ -137,7 +137,7 @@ impl Client {
         self.send(accept(&format!("{id}.listener"))).await;
     }
 
-    /// Sends the `n`th item of a stream, if the link is open.
+    /// Sends the `n`th item of a stream. Returns whether the link is open.
     pub async fn try_item(&mut self, stream: &str, n: usize, len: usize) -> bool {
         let header = format!(
             "451-[\"socket.io-pull-stream.queue.{stream}\",{{\"_placeholder\":true,\"num\":0}}]"
@@ -146,7 +146,7 @@ impl Client {
             && self.try_send(Message::binary(item_data(n, len))).await
     }
 
-    /// Reads items and checks that they are the ones from the `from`th to before the `to`th.
+    /// Reads items, and checks that they are those from the `from`th to before the `to`th.
     pub async fn check_items(&mut self, from: usize, to: usize, len: usize) {
         let mut n = from;
         while n < to {
@@ -162,7 +162,7 @@ impl Client {
     }
 }
 
-/// The `n`th item with its prefix.
+/// Returns the `n`th item with its prefix.
 pub fn item_data(n: usize, len: usize) -> Vec<u8> {
     let bytes = (0..len).map(|at| (n * 31 + at) as u8);
     std::iter::once(4).chain(bytes).collect()

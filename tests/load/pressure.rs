@@ -1,4 +1,4 @@
-//! Peers that do not behave, and the neighbours that must not notice.
+//! Peers that misbehave, and neighbours that must not notice it.
 
 use std::time::Duration;
 
@@ -11,12 +11,13 @@ use tokio_websockets::Message;
 use crate::client::{Client, config, soon, until};
 
 const QUEUE: usize = 200_000;
-/// The server's own messages, and a parcel of any size for each link that is full.
+/// The most bytes beyond the queue limits: the server's own messages, and one parcel of any size for each link that
+/// is full.
 const BEYOND: usize = 100_000;
 const LEN: usize = 16 * 1024;
 const ITEMS: usize = 200;
-/// What a slow reader takes, in bytes a second: so much that a socket that is full has room again several
-/// times within the stall timeout.
+/// The rate of a slow reader in bytes a second. It is so high that a full socket has room again several times within
+/// the stall timeout.
 const TRICKLE: u64 = 1024 * 1024;
 
 async fn server(stall: Duration, drain: u64) -> Server {
@@ -35,7 +36,7 @@ async fn dialled(server: &Server, id: &str) -> (Client, Client) {
     (dialer, listener)
 }
 
-/// Two neighbours, whose stream must arrive whole whatever others do.
+/// Starts two neighbours. Their stream must arrive whole, whatever other peers do.
 async fn neighbours(server: &Server) -> impl Future<Output = ()> + use<> {
     let (mut dialer, mut listener) = dialled(server, "neighbours").await;
     async move {
@@ -50,7 +51,7 @@ async fn neighbours(server: &Server) -> impl Future<Output = ()> + use<> {
     }
 }
 
-/// Does it, and sees to it all the while that no more is queued than may be, for the two who receive.
+/// Runs `what`, and checks all the while that the queues for the two receivers stay within their limits.
 async fn bounded<T>(server: &Server, what: impl Future<Output = T>) -> T {
     let watch = async {
         loop {
@@ -65,7 +66,7 @@ async fn bounded<T>(server: &Server, what: impl Future<Output = T>) -> T {
     }
 }
 
-/// Sends until the link is closed, or for ever.
+/// Sends until the link is closed.
 async fn flood(mut client: Client, stream: &str) {
     let mut n = 0;
     while client.try_item(stream, n, LEN).await {
@@ -92,7 +93,7 @@ async fn a_reader_that_stalls_is_cut_off_and_its_neighbours_lose_nothing() {
     flood.abort();
 }
 
-/// The system's buffers are large, and tell of what goes out of them in large steps.
+/// The system's buffers are large, and they drain in large steps.
 #[tokio::test]
 async fn a_reader_that_is_slow_but_steady_is_not_taken_for_stalled() {
     let server = server(Duration::from_secs(2), 0).await;
@@ -103,7 +104,7 @@ async fn a_reader_that_is_slow_but_steady_is_not_taken_for_stalled() {
             n += 1;
         }
     });
-    // A quarter of a MiB a second.
+    // This reads a quarter of a MiB a second.
     let mut pace = tokio::time::interval(Duration::from_millis(60));
     for n in 0..130 {
         pace.tick().await;
@@ -118,7 +119,7 @@ async fn a_reader_that_trickles_is_cut_off_and_its_sender_can_go_on() {
     let server = server(Duration::from_secs(3), 4 * TRICKLE).await;
     let addr = server.local_addr();
     let mut dialer = Client::joined(addr).await;
-    // Little of what it does not read is on the way.
+    // A small receive buffer keeps little unread data in transit.
     let socket = TcpSocket::new_v4().expect("a socket");
     socket
         .set_recv_buffer_size(64 * 1024)
@@ -128,8 +129,8 @@ async fn a_reader_that_trickles_is_cut_off_and_its_sender_can_go_on() {
     dialer.dial(&mut trickle, "d").await;
     let mut other = Client::joined(addr).await;
     dialer.dial(&mut other, "e").await;
-    // It takes something all the time, a quarter of the least, and so is slow but never stalled. Once it is
-    // cut off it reads on as fast as it can, to the reason.
+    // This receiver always reads something, a quarter of the minimum rate, so it is slow but never stalled. Once it
+    // is cut off, it reads as fast as it can until the reason.
     let (cut, is_cut) = tokio::sync::watch::channel(false);
     let trickling = tokio::spawn(async move {
         let mut pace = tokio::time::interval(Duration::from_secs(LEN as u64) / TRICKLE as u32);
@@ -146,7 +147,7 @@ async fn a_reader_that_trickles_is_cut_off_and_its_sender_can_go_on() {
     let header = "451-[\"socket.io-pull-stream.queue.d.dialer\",{\"_placeholder\":true,\"num\":0}]";
     let data = Bytes::from(vec![4; LEN]);
     let flood = async {
-        // Until the server has said that the stream is cut.
+        // Send until the server has reported that the stream is cut.
         while server.snapshot().dials == 2 {
             assert!(dialer.try_send(Message::text(header)).await);
             assert!(dialer.try_send(Message::binary(data.clone())).await);
@@ -217,7 +218,7 @@ async fn a_link_that_is_cut_in_mid_frame_ends_its_streams_and_no_others() {
     let (mut dialer, mut listener) = dialled(&server, "d").await;
     assert!(dialer.try_item("d.dialer", 0, LEN).await);
     listener.check_items(0, 1, LEN).await;
-    // A binary frame of 64 KiB, of which only this much comes.
+    // A binary frame of 64 KiB, of which only this beginning is sent.
     let mut raw = dialer.socket.into_inner();
     let begun = [0x82, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4, 5, 6, 7];
     raw.write_all(&begun).await.expect("sent");

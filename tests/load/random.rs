@@ -1,4 +1,4 @@
-//! Whatever links do, in whatever order: all arrives that should, and nothing is left.
+//! Random actions of links in any order: all data must arrive, and nothing may be left in the end.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use crate::client::{Client, config, end, item_data, until};
 const LINKS: usize = 6;
 const STEPS: usize = 2000;
 
-/// Numbers that are the same for the same seed (xorshift64*).
+/// A generator of numbers that are the same for the same seed (xorshift64*).
 struct Random(u64);
 
 impl Random {
@@ -23,7 +23,7 @@ impl Random {
     }
 }
 
-/// Tells the seed of a run that fails.
+/// Prints the seed of a run that fails.
 struct Seed(u64);
 
 impl Drop for Seed {
@@ -34,13 +34,13 @@ impl Drop for Seed {
     }
 }
 
-/// A link, and what it has heard that is not checked yet.
+/// A link, and what it has received that is not checked yet.
 struct Node {
     client: Client,
     joined: bool,
-    /// The stream of the item whose bytes are next.
+    /// The stream of the item whose bytes come next.
     due: Option<String>,
-    /// How many items of each stream have come; each is checked when it comes.
+    /// The number of items received on each stream. Each item is checked when it arrives.
     items: HashMap<String, usize>,
     /// The streams that have ended, and how.
     ended: HashMap<String, String>,
@@ -59,7 +59,7 @@ impl Node {
         }
     }
 
-    /// Takes one message. A dial is accepted.
+    /// Handles one message. Accepts a dial.
     async fn step(&mut self) {
         let message = self.client.message().await.expect("the link is open");
         let Some(text) = message.as_text() else {
@@ -105,7 +105,7 @@ impl Node {
 
 struct Dial {
     id: String,
-    /// The dialler and the listener.
+    /// The dialer and the listener.
     ends: [usize; 2],
     sent: [usize; 2],
     over: [bool; 2],
@@ -226,7 +226,7 @@ impl World {
         self.done.insert("ends");
     }
 
-    /// Everybody reads until all is there that was sent.
+    /// Has every node read until it has everything that was sent to it.
     async fn nodes_hear_all(&mut self) {
         for dial in &self.dials {
             for side in [0, 1] {
@@ -248,7 +248,7 @@ impl World {
         }
     }
 
-    /// A link is cut without a word, and another one takes its place.
+    /// Cuts a link without notice, and starts another one in its place.
     async fn cut(&mut self, cut: usize) {
         self.nodes_hear_all().await;
         self.nodes[cut] = Node::new(&self.server).await;
@@ -256,7 +256,7 @@ impl World {
             let other = dial.ends[usize::from(dial.ends[0] == cut)];
             for side in [0, 1] {
                 let stream = dial.stream(side);
-                // What it has ended itself, nobody tells it.
+                // The server does not report the end of a stream that the node itself has ended.
                 while !dial.over[side] && !self.nodes[other].ended.contains_key(&stream) {
                     self.nodes[other].step().await;
                 }
@@ -294,7 +294,7 @@ async fn whatever_links_do_all_arrives_that_should_and_nothing_is_left() {
     };
     for step in 0..STEPS {
         world.step(step).await;
-        // Links that are cut are closed a moment later.
+        // The server closes links that are cut a moment later.
         let now = world.server.snapshot();
         assert!(now.dials >= world.dials.len(), "{now:?}");
     }

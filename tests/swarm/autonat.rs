@@ -1,4 +1,4 @@
-//! autonat beside this transport: what it asks others to test, and what it makes of the answers.
+//! autonat beside this transport: which addresses it asks others to test, and how it handles the answers.
 
 use std::{error::Error, time::Duration};
 
@@ -28,9 +28,10 @@ struct Node {
     server: v2::server::Behaviour,
 }
 
-/// A node with a TCP listener, too: of its port and an observed host libp2p makes candidates.
+/// Returns a node that also has a TCP listener. libp2p would combine the port of that listener with an observed host
+/// into candidates.
 ///
-/// Only the one that is said to asks by version 1. Otherwise each would dial the other's TCP listener.
+/// Only a node with `asks` uses version 1 to ask. Otherwise each node would dial the other's TCP listener.
 fn node(asks: bool) -> Swarm<Node> {
     log();
     let star = Star::new(hasty());
@@ -69,8 +70,8 @@ fn node(asks: bool) -> Swarm<Node> {
     swarm
 }
 
-/// Version 1 asks for its addresses to be tested. A peer that was dialled through a rendezvous sees no IP address of the
-/// one who asks, so it dials nobody back. Version 2 has no candidate to ask about.
+/// Version 1 asks peers to test its addresses. A peer that was dialled through a rendezvous does not see an IP
+/// address of the node that asks, so it does not dial back. Version 2 has no candidate to ask about.
 async fn nothing_is_tested_or_confirmed(listens: bool) {
     let server = embedded().await;
     let (mut asked, mut asker) = (node(false), node(true));
@@ -110,7 +111,7 @@ async fn nothing_is_tested_or_confirmed(listens: bool) {
                 }
                 _ => {}
             }
-            // By the third question the first one's answer, and identify's, have been dealt with.
+            // By the time of the third question, the answers to the first one and to identify have been handled.
             let done = identified && refused >= 3;
             done.then(|| {
                 assert_eq!(

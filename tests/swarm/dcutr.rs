@@ -45,7 +45,8 @@ fn node() -> Swarm<Node> {
         .build()
 }
 
-/// Both are at the rendezvous, and identify has told each of the other's addresses there: none of them is a direct one.
+/// Both nodes are at the rendezvous, and identify has given each of them the other's addresses there. None of these
+/// is a direct address.
 #[tokio::test]
 async fn a_circuit_is_not_upgraded_to_a_connection_through_the_rendezvous() {
     let place = Place::plain("127.0.0.1", "ip4/127.0.0.1").await;

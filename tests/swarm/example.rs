@@ -1,10 +1,10 @@
-//! An example, as a user runs it.
+//! Runs an example as a user runs it.
 
 use std::process::Stdio;
 
 use tokio::process::Command;
 
-/// The command, with its standard input and output. What runs is killed when it is dropped.
+/// Returns the command of an example with piped standard input and output. The process is killed when it is dropped.
 ///
 /// Cargo builds the examples together with the tests, and puts them beside the folder of the tests.
 pub fn command(name: &str) -> Command {

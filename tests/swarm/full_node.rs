@@ -1,4 +1,4 @@
-//! The example `full_node`, three times, as a user runs it.
+//! Three instances of the example `full_node`, run as a user runs it.
 
 use std::process::ExitStatus;
 
@@ -19,7 +19,7 @@ struct Node {
     child: Child,
     input: Option<ChildStdin>,
     output: Lines<BufReader<ChildStdout>>,
-    /// All that it has said.
+    /// All lines of its output so far.
     said: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ impl Node {
         Some(line)
     }
 
-    /// Waits until it has said something that begins so, unless it already has.
+    /// Waits until it has printed a line that begins with `begin`, unless it has done so already.
     async fn says(&mut self, begin: &str) {
         if self.said.iter().any(|line| line.starts_with(begin)) {
             return;
@@ -69,7 +69,7 @@ impl Node {
         within(&what, wait).await;
     }
 
-    /// What it has said of how it is connected to a peer, each time.
+    /// Returns the ways in which it has connected to a peer, as it printed them.
     fn ways(&self, peer: &str) -> Vec<&str> {
         let begin = format!("connected to {peer} by ");
         let lines = self.said.iter();
@@ -88,7 +88,7 @@ impl Node {
         assert!(kill.await.expect("kill runs").success());
     }
 
-    /// Waits for its end, and reads what it still says.
+    /// Waits until it ends, and reads the rest of its output.
     async fn ended(&mut self) -> ExitStatus {
         while self.line().await.is_some() {}
         let status = within("the example to end", self.child.wait()).await;
@@ -137,7 +137,8 @@ async fn three_full_nodes_find_each_other_talk_and_see_one_leave() {
     server.shutdown().await;
 }
 
-/// Each pair has one connection, and it goes through the rendezvous: they know no other way.
+/// Checks that each pair has one connection, and that it goes through the rendezvous: the nodes know no other
+/// addresses.
 fn one_connection_each(nodes: &[Node], server: &Server) {
     for node in nodes {
         for peer in nodes.iter().filter(|other| other.id != node.id) {

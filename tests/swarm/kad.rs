@@ -1,4 +1,4 @@
-//! Kademlia in automatic mode among nodes that have no address but the one at the rendezvous.
+//! Kademlia in automatic mode among nodes whose only address is the one at the rendezvous.
 
 use std::collections::BTreeSet;
 
@@ -38,7 +38,7 @@ fn node() -> Swarm<Node> {
     })
 }
 
-/// Tells Kademlia of the discovered peers, as an application does, and gives their number.
+/// Gives the discovered peers to Kademlia, as an application does. Returns their number.
 fn learn(node: &mut Swarm<Node>) -> usize {
     let Node { star, kad, .. } = node.behaviour_mut();
     for (peer, address) in star.discovered() {
@@ -47,9 +47,9 @@ fn learn(node: &mut Swarm<Node>) -> usize {
     star.discovered().len()
 }
 
-/// What the query of that node comes to.
+/// Waits for the result of a query of the node `asker`.
 ///
-/// Each node numbers its queries from 0: the number alone may be another node's.
+/// Each node numbers its queries from 0, so the number alone could belong to a query of another node.
 async fn answered(nodes: &mut [Swarm<Node>], asker: usize, query: QueryId) -> QueryResult {
     until("the query", nodes, |index, event, _| match event {
         SwarmEvent::Behaviour(NodeEvent::Kad(kad::Event::OutboundQueryProgressed {
@@ -110,7 +110,7 @@ async fn star_only_nodes_serve_find_each_other_and_keep_records() {
     server.shutdown().await;
 }
 
-/// In automatic mode, Kademlia serves for as long as the address is joined, and says so.
+/// In automatic mode, Kademlia is a server as long as the address is joined, and it reports each change.
 #[tokio::test]
 async fn the_mode_follows_the_join_and_its_loss() {
     let server = embedded().await;
@@ -122,7 +122,8 @@ async fn the_mode_follows_the_join_and_its_loss() {
     changes_to(&mut nodes, Mode::Client).await;
 }
 
-/// Waits for the next change of mode. It is told after what brought it, and not without a cause.
+/// Waits for the next change of mode. Its event must come after the change of addresses that caused it, and never
+/// without one.
 async fn changes_to(nodes: &mut [Swarm<Node>; 1], mode: Mode) {
     let mut addresses = Vec::new();
     let changed = until("a change of mode", nodes, |_, event, _| match event {
@@ -145,7 +146,7 @@ async fn changes_to(nodes: &mut [Swarm<Node>; 1], mode: Mode) {
     assert_eq!(nodes[0].behaviour().kad.mode(), mode);
 }
 
-/// Waits until Kademlia serves on every node and every node knows every other.
+/// Waits until Kademlia is a server on every node, and every node knows all others.
 async fn all_serve(nodes: &mut [Swarm<Node>]) {
     until("servers that know each other", nodes, |_, _, nodes| {
         let mut ready = true;

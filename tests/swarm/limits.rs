@@ -1,4 +1,4 @@
-//! Connection limits count connections through a rendezvous as any other.
+//! Connection limits treat connections through a rendezvous like any other connection.
 
 use libp2p::{
     Swarm,
@@ -52,7 +52,7 @@ async fn a_connection_over_the_limit_is_refused_and_both_hear_of_it() {
                 let limit = cause.downcast::<connection_limits::Exceeded>();
                 refused |= index == 0 && limit.is_ok_and(|exceeded| exceeded.limit() == 1);
             }
-            // The dialler may have seen it established before it was refused.
+            // The dialer may have seen the connection established before it was refused.
             SwarmEvent::OutgoingConnectionError { .. } | SwarmEvent::ConnectionClosed { .. } => {
                 assert_eq!(index, 2);
                 told = true;

@@ -1,4 +1,4 @@
-//! What went wrong in swarms of applications: each is a test.
+//! Problems that occurred in swarms of applications. Each of them has a test.
 
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ async fn no_address_is_confirmed_where_that_is_turned_off() {
     let server = embedded().await;
     let mut swarm = [star_only(|_, star| star.with_external_addresses(false))];
     let joined = join(&mut swarm[0], &server).await;
-    // The loss of the address is told after whatever its join was to bring.
+    // The loss of the address is reported after all events of its join.
     server.shutdown().await;
     until("the loss", &mut swarm, |_, event, _| match event {
         SwarmEvent::ExternalAddrConfirmed { address } => panic!("{address}"),
@@ -175,7 +175,7 @@ async fn the_bare_and_the_full_address_of_a_peer_are_one_dial() {
     server.shutdown().await;
 }
 
-/// The dialler has no listener and no behaviour to tell it: it learns the spelling when it joins.
+/// The dialer has no listener and no behaviour that would give it the spelling. It learns the spelling when it joins.
 #[tokio::test]
 async fn a_peer_that_joined_under_another_host_is_reached_through_its_rendezvous() {
     let server = embedded().await;
@@ -235,7 +235,7 @@ async fn identifying() -> Swarm<Identifying> {
     swarm
 }
 
-/// Runs until both have identified the other `times` times; gives the candidates.
+/// Runs until both nodes have received the other's information `times` times. Returns the candidates.
 async fn identified(swarms: &mut [Swarm<Identifying>], times: usize) -> Vec<Multiaddr> {
     let (mut received, mut candidates) = ([0; 2], Vec::new());
     until("identify", swarms, |index, event, _| {
@@ -255,7 +255,7 @@ async fn identified(swarms: &mut [Swarm<Identifying>], times: usize) -> Vec<Mult
 #[tokio::test]
 async fn what_is_observed_through_a_rendezvous_is_no_candidate_and_over_tcp_it_is() {
     let server = embedded().await;
-    // One listens there, and one only dials.
+    // One node listens at the rendezvous, and the other one only dials.
     let mut swarms = [identifying().await, identifying().await];
     let peers = [*swarms[0].local_peer_id(), *swarms[1].local_peer_id()];
     let addr = join(&mut swarms[1], &server).await;
@@ -281,14 +281,14 @@ async fn what_is_observed_through_a_rendezvous_is_no_candidate_and_over_tcp_it_i
     assert_eq!(back, Some(Multiaddr::empty().with(Protocol::P2p(peers[0]))));
     assert_eq!(local, Some(addr));
     let mut candidates = identified(&mut swarms, 1).await;
-    // What the first exchange brings comes before what the second does.
+    // All events of the first exchange come before those of the second one.
     for (n, other) in [(0, peers[1]), (1, peers[0])] {
         swarms[n].behaviour_mut().identify.get_mut().push([other]);
     }
     candidates.extend(identified(&mut swarms, 1).await);
     assert_eq!(candidates, Vec::<Multiaddr>::new());
 
-    // The guard lets through what comes of TCP.
+    // The guard passes on candidates that come from TCP connections.
     let tcp = swarms[1].listeners().find(|addr| addr.iter().count() == 2);
     let opts = DialOpts::peer_id(peers[1])
         .condition(libp2p::swarm::dial_opts::PeerCondition::Always)

@@ -1,4 +1,4 @@
-//! The transport where it is used: under libp2p's contract for transports, composed with others, and in whole swarms.
+//! The transport in use: under libp2p's contract for transports, composed with others, and in whole swarms.
 
 mod autonat;
 mod contract;

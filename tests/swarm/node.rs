@@ -1,4 +1,4 @@
-//! Swarms with the transport, alone or several at once.
+//! Swarms with the transport, and functions that drive one swarm or several.
 
 use std::{error::Error, time::Duration};
 
@@ -12,7 +12,7 @@ use libp2p_websocket_star::{AddressGuard, Behaviour, preset::Star, rendezvous::S
 
 use crate::support::{address, ed25519, hasty, within};
 
-/// Long enough that no connection ends because a test is slow.
+/// The idle timeout. It is so long that no connection ends because a test is slow.
 pub const IDLE: Duration = Duration::from_secs(600);
 
 /// This transport's behaviour and identify, as an application has them.
@@ -32,7 +32,7 @@ impl Identifying {
     }
 }
 
-/// A swarm with this transport alone.
+/// Returns a swarm with this transport alone.
 pub fn star_only<B: NetworkBehaviour>(
     behaviour: impl FnOnce(&Keypair, Behaviour) -> B,
 ) -> Swarm<B> {
@@ -49,12 +49,12 @@ pub fn star_only<B: NetworkBehaviour>(
         .build()
 }
 
-/// Listens at the rendezvous, and gives the joined address.
+/// Listens at the rendezvous, and returns the joined address.
 pub async fn join<B: NetworkBehaviour>(swarm: &mut Swarm<B>, server: &Server) -> Multiaddr {
     join_at(swarm, &address(server)).await
 }
 
-/// The same at any rendezvous.
+/// Listens at the rendezvous with this address, and returns the joined address.
 pub async fn join_at<B: NetworkBehaviour>(swarm: &mut Swarm<B>, rendezvous: &str) -> Multiaddr {
     let at = rendezvous.parse().expect("an address");
     let id = swarm.listen_on(at).expect("an address of this transport");
@@ -73,7 +73,7 @@ pub async fn join_at<B: NetworkBehaviour>(swarm: &mut Swarm<B>, rendezvous: &str
     .await
 }
 
-/// The next event of any of the swarms, with the index of the swarm.
+/// Returns the next event of any of the swarms, with the index of the swarm.
 pub async fn next<B: NetworkBehaviour>(swarms: &mut [Swarm<B>]) -> (usize, SwarmEvent<B::ToSwarm>) {
     let numbered = swarms.iter_mut().enumerate();
     let events = numbered.map(|(index, swarm)| swarm.map(move |event| (index, event)));
@@ -83,7 +83,7 @@ pub async fn next<B: NetworkBehaviour>(swarms: &mut [Swarm<B>]) -> (usize, Swarm
         .expect("swarms do not end")
 }
 
-/// Drives the swarms until `seen` has what it looks for in the event of one of them.
+/// Drives the swarms until `seen` returns something for an event of one of them.
 pub async fn until<B: NetworkBehaviour, T>(
     what: &str,
     swarms: &mut [Swarm<B>],

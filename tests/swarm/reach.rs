@@ -1,4 +1,5 @@
-//! Whom a node reaches, and where it connects for that: peers choose what their addresses say.
+//! The peers that a node reaches, and the hosts to which it connects for that. Peers choose the content of their
+//! addresses, so these may be hostile.
 
 use std::{
     num::NonZeroU8,
@@ -32,7 +33,7 @@ use crate::{
     support::{ed25519, embedded, raw::Raw, scripted::Scripted, within},
 };
 
-/// A host that nobody may be sent to.
+/// A host to which no node may be led.
 struct Victim(TcpListener);
 
 impl Victim {
@@ -45,12 +46,13 @@ impl Victim {
         self.0.local_addr().expect("bound").port()
     }
 
-    /// The base of an address that makes it a rendezvous.
+    /// Returns the start of an address that names this host as a rendezvous.
     fn base(&self) -> String {
         format!("/ip4/127.0.0.1/tcp/{}/ws/p2p-websocket-star", self.port())
     }
 
-    /// What connected before now would be accepted first.
+    /// Checks that nothing has connected so far: the next accepted connection must be the one that this function
+    /// makes.
     async fn was_left_alone(&self) {
         let ours = TcpStream::connect(("127.0.0.1", self.port())).await;
         let ours = ours.expect("it listens").local_addr().expect("connected");
@@ -59,7 +61,7 @@ impl Victim {
     }
 }
 
-/// A node as an application has it, by default.
+/// Returns a node with the default configuration, as an application has it.
 fn identifying() -> Swarm<Identifying> {
     let star = Star::new(Config::default());
     SwarmBuilder::with_new_identity()
@@ -122,7 +124,7 @@ async fn a_private_rendezvous_that_identify_tells_of_is_not_connected_to() {
     server.shutdown().await;
 }
 
-/// Names, too: they are judged by the addresses that they have.
+/// This also holds for names, which are judged by the addresses they resolve to.
 #[tokio::test]
 async fn a_rendezvous_that_is_not_public_is_dialled_through_only_where_we_listen() {
     let victim = Victim::start().await;
@@ -171,7 +173,7 @@ async fn a_peer_that_joined_under_a_foreign_host_is_reached_where_it_was_announc
     let foreign = [
         victim.base(),
         "/ip4/169.254.169.254/tcp/80/ws/p2p-websocket-star".to_owned(),
-        // As multiaddr prints it, the port is another text.
+        // The port has a leading zero, so multiaddr prints it differently.
         "/dns4/inside.test/tcp/080/ws/p2p-websocket-star".to_owned(),
     ]
     .map(|base| (base, PeerId::random()));
@@ -196,10 +198,10 @@ async fn a_peer_that_joined_under_a_foreign_host_is_reached_where_it_was_announc
             }
             other => panic!("{other:?}"),
         }
-        // As it was discovered, and as the peer itself would tell by identify.
+        // Dial the address as it was discovered, and as the peer itself would report it by identify.
         for to in [here, format!("{base}/p2p/{peer}")] {
             let dial = tokio::spawn(node.start_dial(&to));
-            // As most peers are here.
+            // First the dial uses this rendezvous' own host, under which most peers join.
             let call = link.expect("ss-dial").await;
             assert_eq!(call.arg(1), format!("{}/ipfs/{peer}", star.addr()));
             link.answer(&call, json!(["Peer not found"])).await;
@@ -289,7 +291,7 @@ async fn who_leaves_a_server_expires_and_who_stays_does_not() {
     server.shutdown().await;
 }
 
-/// Each to another rendezvous, as its name for TLS tells.
+/// Each address means a different rendezvous, because its name for TLS differs.
 #[tokio::test]
 async fn three_hundred_addresses_of_one_key_open_eight_links_one_a_second() {
     const ADDRESSES: usize = 300;
@@ -360,7 +362,8 @@ async fn three_hundred_addresses_of_one_key_open_eight_links_one_a_second() {
     victim.was_left_alone().await;
 }
 
-/// A node that only dials, and may have two links. `true`: each has a connection.
+/// Checks that a third rendezvous is reached by a node that only dials and may have two links. With
+/// `with_connections`, each of the other two links has a connection.
 async fn another_is_reached_beside(with_connections: bool) {
     let limits = Limits::default().with_dial_links(2);
     let config = Config::default().with_allow_local_rendezvous(true);

@@ -1,4 +1,4 @@
-//! Circuits through a relay that has no address but the one at its rendezvous.
+//! Circuits through a relay whose only address is the one at its rendezvous.
 
 use futures::StreamExt as _;
 use libp2p::{
@@ -15,7 +15,7 @@ use crate::{
     support::{self, log, within},
 };
 
-/// A relay. It has the star transport alone.
+/// A relay. It has the websocket-star transport alone.
 #[derive(NetworkBehaviour)]
 struct Relay {
     star: Behaviour,
@@ -45,7 +45,7 @@ impl Served {
             .expect("a behaviour")
             .build();
         swarm.listen_on(place.base.clone()).expect("an address");
-        // Only a relay that knows of an external address of its own gives reservations that can be used.
+        // A relay that knows no external address of its own gives reservations that cannot be used.
         let addr = within("the relay's address", async {
             loop {
                 if let SwarmEvent::ExternalAddrConfirmed { address } =
@@ -71,7 +71,7 @@ impl Drop for Served {
     }
 }
 
-/// Reserves a place at the relay, and gives the address at which others find the node there.
+/// Makes a reservation at the relay, and returns the address at which others reach the node there.
 async fn reserved(swarm: &mut Swarm<Node>, relay: &Served) -> Multiaddr {
     let peer = *swarm.local_peer_id();
     swarm.listen_on(relay.circuit()).expect("a circuit");
@@ -98,7 +98,7 @@ async fn reserved(swarm: &mut Swarm<Node>, relay: &Served) -> Multiaddr {
     found
 }
 
-/// The first dials the second at its circuit, and each is answered by the other over it alone.
+/// Has the first node dial the second one at its circuit. Each must answer the other's pings over the circuit alone.
 async fn meet(pair: &mut [Swarm<Node>; 2], circuit: Multiaddr) {
     let peers = [0, 1].map(|index: usize| *pair[index].local_peer_id());
     pair[0].dial(circuit).expect("a circuit");
@@ -124,8 +124,8 @@ fn relay_then_star(config: Config) -> Swarm<Node> {
     with_relay(config, |_, star, relay| or(relay, star))
 }
 
-/// The matrix' cell: in this order a node dials a circuit, and is dialled at one of its own. Without a relay's
-/// client no transport takes the address.
+/// Tests one order at one place: a node dials a circuit, and is dialled at a circuit of its own. Without a relay
+/// client, no transport takes the address.
 pub async fn cell(order: Order, place: &Place) {
     let relay = Served::at(place).await;
     let mut known = relay_then_star(place.config.clone());
@@ -142,7 +142,7 @@ pub async fn cell(order: Order, place: &Place) {
     }
 }
 
-/// Dials, and gives what comes of it.
+/// Dials, and returns the error.
 async fn failure(swarm: &mut Swarm<Node>, circuit: &Multiaddr) -> DialError {
     swarm.dial(circuit.clone()).expect("it fails later");
     support::node::until(swarm, "the refusal", |event| match event {
@@ -162,7 +162,7 @@ async fn refused(swarm: &mut Swarm<Node>, circuit: Multiaddr) {
         panic!("{error:?}");
     };
     assert_eq!(errors.len(), 1, "{error}");
-    // A DNS transport has words of its own for it.
+    // A DNS transport has a message of its own for it.
     let found = format!("{:?}", errors[0].1);
     assert!(
         found.contains("MultiaddrNotSupported") || found.contains("Unsupported resolved address"),

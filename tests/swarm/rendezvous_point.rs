@@ -1,4 +1,4 @@
-//! libp2p's own rendezvous protocol among nodes that have no address but the one at the websocket-star rendezvous.
+//! libp2p's own rendezvous protocol among nodes whose only address is the one at the websocket-star rendezvous.
 
 use libp2p::{
     Swarm, ping, rendezvous,
@@ -16,7 +16,8 @@ const POINT: usize = 0;
 const REGISTERED: usize = 1;
 const SEEKER: usize = 2;
 
-/// The peers that star discovers are told to nobody: who is found, the rendezvous point has told of.
+/// A node that does not pass on the peers that star discovers. A peer that is found was therefore announced by the
+/// rendezvous point.
 #[derive(NetworkBehaviour)]
 struct Node {
     star: star::Behaviour,
@@ -44,7 +45,7 @@ fn namespace() -> Namespace {
 async fn a_star_only_node_registers_and_is_found_and_dialled() {
     log();
     let server = embedded().await;
-    // The seeker does not listen: it hears of nobody but through the rendezvous point.
+    // The seeker does not listen, so it learns of peers only through the rendezvous point.
     let mut nodes = [node(true), node(false), node(false)];
     let at = join(&mut nodes[POINT], &server).await;
     let joined = join(&mut nodes[REGISTERED], &server).await;

@@ -1,4 +1,4 @@
-//! Runtimes that are missing, that end, and that lack something.
+//! Runtimes that are missing, that end, and that lack time or IO.
 
 use std::{
     pin::Pin,
@@ -115,8 +115,8 @@ fn a_listener_whose_runtime_ends_is_closed_and_can_be_started_again() {
     home.block_on(server.shutdown());
 }
 
-/// What lacks is found where the link first needs it, in its own task: tokio panics there, and the listener and the
-/// dial hear of it.
+/// The missing part shows when the link first needs it, in the link's own task. Tokio panics there, and the listener
+/// and the dial get an error.
 #[test]
 fn in_a_runtime_that_lacks_something_listener_and_dial_hear_what_and_a_whole_one_serves_then() {
     let home = whole();
@@ -155,7 +155,7 @@ fn in_a_runtime_that_lacks_something_listener_and_dial_hear_what_and_a_whole_one
                 )
             );
         }
-        // The same address, in a good one.
+        // The same address, in a whole runtime.
         transport
             .listen_on(ListenerId::next(), addr.clone())
             .expect("not listening any more");

@@ -1,4 +1,4 @@
-//! Dials to peers that the rendezvous does not find, and of which it tells other spellings.
+//! Dials to peers that the rendezvous does not find under one spelling, while it announces another one.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 
 type Dial = JoinHandle<Result<libp2p_websocket_star::Connection, Error>>;
 
-/// A dial whose first spelling is asked for.
+/// Starts a dial, and waits until its first spelling is asked for.
 async fn dialling(star: &Scripted, to: &str) -> (Link, Call, Dial) {
     let config = Config::default()
         .with_allow_local_rendezvous(true)
@@ -30,7 +30,8 @@ async fn dialling(star: &Scripted, to: &str) -> (Link, Call, Dial) {
     (link, call, dial)
 }
 
-/// Tells another spelling of `to`, the port with so many more zeros, and that the last one is not known.
+/// Announces another spelling of `to`, with that many zeros before the port, and answers that the last spelling is
+/// not known.
 async fn not_found(link: &mut Link, call: &Call, to: &str, port: u16, zeros: usize) {
     let number = format!("/tcp/{}{port}/", "0".repeat(zeros));
     let spelling = to.replace(&format!("/tcp/{port}/"), &number);
@@ -67,7 +68,7 @@ async fn another_spelling_does_not_prolong_a_dial() {
     let to = star.somebody();
     let (mut link, call, dial) = dialling(&star, &to).await;
     let began = Instant::now();
-    // The rendezvous takes its time.
+    // The rendezvous answers late.
     tokio::time::sleep(TIMEOUT / 2).await;
     not_found(&mut link, &call, &to, star.port(), 1).await;
     link.expect("ss-dial").await;

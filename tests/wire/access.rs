@@ -1,4 +1,4 @@
-//! An embedded rendezvous whose application says who may use it.
+//! An embedded rendezvous whose application decides who may use it.
 
 mod asked;
 mod cut_off;
@@ -28,7 +28,7 @@ async fn serving_with(config: Config, access: impl Access) -> Server {
         .expect("a free port")
 }
 
-/// Joins; gives the answer.
+/// Joins, and returns the answer.
 async fn try_join(client: &mut Client, key: &Keypair) -> Value {
     let ack = client.prove(key).await;
     client.answer(ack).await
@@ -46,7 +46,7 @@ fn id(key: &Keypair) -> PeerId {
     key.public().to_peer_id()
 }
 
-/// Lets in those who are not banned, and knows who is there.
+/// An access rule that allows every peer that is not banned.
 #[derive(Debug, Clone, Default)]
 struct Bans(Arc<Mutex<HashSet<PeerId>>>);
 
@@ -74,7 +74,7 @@ impl Access for Bans {
     }
 }
 
-/// Hands each join to the test, which decides.
+/// An access rule that hands each join to the test, which decides.
 #[derive(Debug)]
 struct Waiting(mpsc::Sender<Ask>);
 
@@ -110,12 +110,12 @@ impl Access for Waiting {
     }
 }
 
-/// The next join that waits for a verdict.
+/// Returns the next join that waits for a verdict.
 async fn next(asks: &mut mpsc::Receiver<Ask>) -> Ask {
     soon("a join", asks.recv()).await.expect("a server")
 }
 
-/// Two clients that wait for a verdict, each with the number of its acknowledgement.
+/// Returns two clients that wait for a verdict, each with the id of its acknowledgement and its join.
 async fn waiting(
     server: &Server,
     keys: [&Keypair; 2],
@@ -130,7 +130,7 @@ async fn waiting(
     clients
 }
 
-/// Lets in whom the test lets in, and keeps to the bans after that.
+/// Lets the test decide about each join, and checks the bans after that.
 #[derive(Debug)]
 struct Slow(Waiting, Bans);
 
@@ -152,7 +152,7 @@ impl Access for Slow {
     }
 }
 
-/// Decides about a join with a closure.
+/// An access rule that decides with a closure.
 pub struct Deciding<F>(pub F);
 
 impl<F> std::fmt::Debug for Deciding<F> {

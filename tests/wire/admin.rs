@@ -1,4 +1,4 @@
-//! The operator's page: who is shown what, and who may do what.
+//! The operator's page: what it shows to whom, and who may act on it.
 
 mod doing;
 mod events;
@@ -16,7 +16,7 @@ use crate::client::{config, socket, soon};
 
 const TOKEN: &str = "a-token+that/nobody~guesses==";
 const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
-/// What a browser says when the page itself asks.
+/// The header of a request that the page itself sends from a browser.
 const OWN: (&str, &str) = ("Sec-Fetch-Site", "same-origin");
 
 fn admin() -> Admin {
@@ -54,7 +54,7 @@ impl Answer {
         status.unwrap_or_else(|| panic!("{self:?}"))
     }
 
-    /// The value of a header, in lower case.
+    /// Returns the value of a header, in lower case.
     fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().skip(1);
         lines.find_map(|line| {
@@ -63,7 +63,7 @@ impl Answer {
         })
     }
 
-    /// The cookie that it sets, as a browser sends it back.
+    /// Returns the cookie that the answer sets, in the form in which a browser sends it back.
     fn cookie(&self) -> String {
         let cookie = self
             .header("set-cookie")
@@ -71,7 +71,7 @@ impl Answer {
         cookie.split(';').next().expect("a value").to_owned()
     }
 
-    /// What the forms of the page have in them.
+    /// Returns the hidden value in the forms of the page.
     fn form(&self) -> String {
         let (_, rest) = self
             .body
@@ -81,7 +81,7 @@ impl Answer {
     }
 }
 
-/// Sends a request from 127.0.0.`host`, and reads the answer to the end of the connection.
+/// Sends a request from 127.0.0.`host`, and reads the answer until the connection ends.
 async fn ask_from(
     host: u8,
     to: SocketAddr,
@@ -101,7 +101,7 @@ async fn ask_from(
     let text = format!("{head}\r\n{body}");
     stream.write_all(text.as_bytes()).await.expect("sent");
     let mut answer = Vec::new();
-    // It may be reset behind the answer.
+    // The connection may be reset after the answer.
     let _ = soon("an answer", stream.read_to_end(&mut answer)).await;
     Answer::of(&String::from_utf8(answer).expect("UTF-8"))
 }
@@ -124,11 +124,11 @@ async fn try_to_log_in(server: &Server, host: u8, token: &str) -> Answer {
     .await
 }
 
-/// Somebody who has logged in.
+/// An operator who has logged in.
 struct Operator<'a> {
     server: &'a Server,
     cookie: String,
-    /// What the forms of the page have in them.
+    /// The hidden value in the forms of the page.
     form: String,
 }
 
@@ -150,7 +150,7 @@ impl<'a> Operator<'a> {
         ask(self.server, &request, &[("Cookie", &self.cookie)], "").await
     }
 
-    /// Sends a form of the page, with these fields beside what it has in it.
+    /// Sends a form of the page with these fields and the hidden value.
     async fn post(&self, path: &str, fields: &str) -> Answer {
         let body = format!("form={}&{fields}", self.form);
         self.post_with(path, &[OWN], &body).await
@@ -162,7 +162,7 @@ impl<'a> Operator<'a> {
         ask(self.server, &format!("POST {path}"), &headers, body).await
     }
 
-    /// What the page says of what was done last.
+    /// Returns the page's message about the last action.
     async fn news(&self) -> String {
         let page = self.get("/admin").await;
         let news = page

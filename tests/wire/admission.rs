@@ -1,4 +1,4 @@
-//! Who gets a place when there are too few, from `accept` on: nobody takes them from the others.
+//! The distribution of places when there are too few, from `accept` on. No origin can take the places of the others.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::client::{Client, config, soon, status, until};
 
-/// How many connections there may be beside the links.
+/// The number of connections that are allowed in addition to the links.
 const BESIDE_LINKS: usize = 1024;
 
 fn host(n: u8) -> Ipv4Addr {
@@ -30,8 +30,7 @@ async fn connect(from: Ipv4Addr, server: &Server) -> TcpStream {
     stream.expect("connected")
 }
 
-/// Asks over HTTP on a connection that is kept; gives the status line, and leaves what
-/// follows the headers.
+/// Sends an HTTP request on a connection that is kept. Returns the status line, and leaves the body unread.
 async fn ask(stream: &mut TcpStream, request: &str) -> String {
     let request = format!("{request}\r\nHost: a\r\n\r\n");
     if stream.write_all(request.as_bytes()).await.is_err() {
@@ -45,7 +44,7 @@ const LINK: &str = "GET /socket.io/?EIO=3&transport=websocket HTTP/1.1\r\nUpgrad
                     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                     Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==";
 
-/// Reads to the end, or to the reset.
+/// Reads until the end or until a reset.
 async fn ended(stream: &mut TcpStream) -> Vec<u8> {
     let mut rest = Vec::new();
     let _ = soon("the end", stream.read_to_end(&mut rest)).await;
@@ -61,17 +60,17 @@ async fn kept_connections_of_one_address_keep_no_other_from_a_link() {
         assert_eq!(ask(&mut stream, HEALTH).await, "HTTP/1.1 200 OK");
         kept.push(stream);
     }
-    // Another of the same address has no share.
+    // A further connection of the same address has no share left.
     assert!(ended(&mut connect(host(2), &server).await).await.is_empty());
     let snapshot = server.snapshot();
     assert_eq!(snapshot.connections, BESIDE_LINKS + 4);
     assert_eq!(snapshot.refusals.get(Refused::TooManyConnections), 1);
 
-    // Another address has, and joins and dials as always.
+    // Another address has a share, and joins and dials as always.
     let mut dialer = Client::joined(&server).await;
     let mut listener = Client::joined(&server).await;
     crate::client::dial(&mut dialer, &mut listener, "d").await;
-    // The oldest of the many have gone for them.
+    // The oldest of the many connections were closed for them.
     for stream in kept.drain(..2) {
         let mut stream = stream;
         assert!(ended(&mut stream).await.is_empty());
@@ -107,7 +106,7 @@ async fn links_of_one_address_give_way_to_another_the_newest_that_has_not_joined
     assert!(joined[2].closed().await.is_some());
     until("all are gone", || server.snapshot().links == 4).await;
 
-    // Two of the one and one each of the others are fair.
+    // Two links of the first host and one each of the others is a fair distribution.
     assert_eq!(ask(&mut connect(host(3), &server).await, LINK).await, full);
     let refusals = server.snapshot().refusals;
     assert_eq!(refusals.get(Refused::LinkGaveWay), 2);
@@ -148,7 +147,7 @@ async fn an_address_that_connects_too_often_is_reset_and_another_is_not() {
         answers.push(ask(&mut stream, HEALTH).await);
     }
     let answered = answers.iter().filter(|answer| answer.contains("200"));
-    // Some seconds may have gone by meanwhile.
+    // Some seconds may have passed in the meantime.
     assert!((3..10).contains(&answered.count()), "{answers:?}");
     assert!(server.snapshot().refusals.get(Refused::ConnectionRate) > 10);
     Client::joined(&server).await;
@@ -168,7 +167,7 @@ async fn a_tls_handshake_too_many_is_refused_before_it_begins() {
     }
     until("all are in", || server.snapshot().connections == 3).await;
     while server.snapshot().refusals.get(Refused::ConnectionRate) == 0 {
-        // Another second may have begun meanwhile.
+        // Another second may have begun in the meantime.
         waiting.push(connect(host(2), &server).await);
         until("it is known", || {
             let now = server.snapshot();
@@ -207,7 +206,7 @@ async fn connections_through_a_proxy_count_for_whom_they_name() {
     let mut stream = connect(host(2), &server).await;
     assert_eq!(ask(&mut stream, &link("192.0.2.2")).await, begun);
     assert!(ended(&mut kept[0]).await.is_empty());
-    // A proxy that says nothing yet takes no place of those who are known.
+    // A proxy's connection without a request takes no place from connections whose client is known.
     let _silent = connect(host(2), &server).await;
     Client::joined(&server).await;
 }

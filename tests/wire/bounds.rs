@@ -1,4 +1,4 @@
-//! Every bound: what the one that goes over it is told, how it is counted, and that others notice nothing.
+//! Every limit: the answer to a client that exceeds it, the counter, and that other clients are not affected.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -23,18 +23,18 @@ async fn limited(limits: Limits) -> Server {
         .expect("a free port")
 }
 
-/// Why something was refused, with how often.
+/// Returns the reasons of refusals, with the number of each.
 fn refusals(server: &Server) -> Vec<(Refused, u64)> {
     let all = server.snapshot().refusals;
     all.iter().filter(|(_, count)| *count > 0).collect()
 }
 
-/// Asks for a link from a local address; gives the status line, and the connection to hold on to.
+/// Asks for a link from a local address. Returns the status line, and the connection to keep open.
 async fn ask_for_a_link(from: Ipv4Addr, to: SocketAddr) -> (String, BufReader<TcpStream>) {
     ask_with_header(from, to, "X-Nothing: 1").await
 }
 
-/// Asks for a link as a proxy does for somebody else.
+/// Asks for a link as a proxy does for a client.
 async fn ask_on_behalf(of: &str, from: Ipv4Addr, to: SocketAddr) -> (String, BufReader<TcpStream>) {
     ask_with_header(from, to, &format!("X-Forwarded-For: {of}")).await
 }
@@ -76,7 +76,7 @@ async fn one_address_has_so_many_links_and_another_address_its_own() {
     let (status, _link) = ask_for_a_link(elsewhere, server.local_addr()).await;
     assert!(status.starts_with("HTTP/1.1 101"), "{status}");
 
-    // A link that is gone makes room for another.
+    // A link that is closed makes room for another.
     drop(first);
     soon("room", async {
         while server.snapshot().links > 2 {
@@ -100,11 +100,11 @@ async fn those_who_come_through_a_trusted_proxy_are_counted_apart() {
         ("192.0.2.1", "101"),
         ("192.0.2.2", "101"),
         ("192.0.2.1", "429"),
-        // What the client itself has said comes first.
+        // The first entry is the client's own claim.
         ("192.0.2.3, 192.0.2.2", "429"),
         ("2001:db8::1", "101"),
         ("[2001:db8::2]:80", "429"),
-        // The proxy itself, however it is said.
+        // The proxy itself, in two spellings.
         ("127.0.0.2", "101"),
         ("nonsense", "429"),
     ] {
@@ -115,14 +115,14 @@ async fn those_who_come_through_a_trusted_proxy_are_counted_apart() {
     }
     assert_eq!(refusals(&server), [(Refused::TooManyLinksPerIp, 4)]);
 
-    // Nobody else is believed.
+    // The header of any other host is ignored.
     let stranger = Ipv4Addr::new(127, 0, 0, 3);
     let (status, _link) = ask_on_behalf("192.0.2.1", stranger, to).await;
     assert!(status.starts_with("HTTP/1.1 101 "), "{status}");
     let (status, _) = ask_on_behalf("192.0.2.9", stranger, to).await;
     assert!(status.starts_with("HTTP/1.1 429 "), "{status}");
 
-    // A link that is gone makes room for another of its client.
+    // A link that is closed makes room for another one of its client.
     links.remove(0);
     soon("room", async {
         while server.snapshot().links > 4 {
@@ -160,7 +160,7 @@ async fn a_link_dials_so_often_and_another_link_dials_on() {
         .iter()
         .filter(|answer| **answer == json!(["Too many dials a second"]))
         .count();
-    // Another second may have begun meanwhile.
+    // Another second may have begun in the meantime.
     assert!(refused >= 4, "{answers:?}");
     let expected = [
         (Refused::PeerNotFound, 10 - refused as u64),

@@ -1,4 +1,4 @@
-//! A raw WebSocket client of the rendezvous, which says what it is told to say.
+//! A raw WebSocket client of the rendezvous, which sends what a test tells it to send.
 
 #![allow(dead_code, reason = "each test target uses its own part")]
 
@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_websockets::{ClientBuilder, CloseCode, MaybeTlsStream, Message, WebSocketStream};
 
-/// Nothing here takes a tenth of it.
+/// The longest wait. Nothing in these tests takes a tenth of it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -27,7 +27,7 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("in vain: {what}"))
 }
 
-/// Waits until that is so.
+/// Waits until the condition holds.
 pub async fn until(what: &str, condition: impl Fn() -> bool) {
     soon(what, async {
         while !condition() {
@@ -37,7 +37,7 @@ pub async fn until(what: &str, condition: impl Fn() -> bool) {
     .await;
 }
 
-/// A socket bound to 127.0.0.`host`.
+/// Returns a socket bound to 127.0.0.`host`.
 pub fn socket(host: u8) -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("a socket");
     let from = Ipv4Addr::new(127, 0, 0, host);
@@ -45,7 +45,7 @@ pub fn socket(host: u8) -> TcpSocket {
     socket
 }
 
-/// A link from 127.0.0.`host`.
+/// Opens a link from 127.0.0.`host`.
 pub async fn link(server: &Server, host: u8) -> Client {
     let client = Client::upgrade_on(server, Eio::V3, socket(host)).await;
     client.greeted().await
@@ -59,7 +59,7 @@ pub async fn server() -> Server {
     Server::bind(config()).await.expect("a free port")
 }
 
-/// What a client speaks.
+/// The version of Engine.IO that a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Eio {
     V3,
@@ -67,7 +67,7 @@ pub enum Eio {
 }
 
 impl Eio {
-    /// The query of an upgrade.
+    /// Returns the query of an upgrade.
     pub fn query(self) -> &'static str {
         match self {
             Self::V3 => "EIO=3&transport=websocket",
@@ -75,7 +75,7 @@ impl Eio {
         }
     }
 
-    /// A binary frame.
+    /// Returns a binary frame.
     fn frame(self, data: &[u8]) -> Vec<u8> {
         match self {
             Self::V3 => [b"\x04", data].concat(),
@@ -89,18 +89,18 @@ pub struct Client {
     pub next_ack: u64,
     pub address: String,
     pub eio: Eio,
-    /// Whether it answers the pings of version 4 by itself, whenever it reads a text.
+    /// Whether it answers the pings of version 4 by itself whenever it reads a text.
     pub answers_pings: bool,
 }
 
 impl Client {
-    /// Does the upgrade, and no more.
+    /// Does the upgrade, and nothing else.
     pub async fn upgrade(server: &Server, eio: Eio) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         Self::upgrade_on(server, eio, socket).await
     }
 
-    /// The same on a socket, which may be bound.
+    /// Does the upgrade on a socket, which may be bound.
     pub async fn upgrade_on(server: &Server, eio: Eio, socket: TcpSocket) -> Self {
         Self::upgrade_on_with(server.local_addr(), eio, socket, eio.query()).await
     }
@@ -126,14 +126,14 @@ impl Client {
         Self::upgrade_saying(addr, eio, socket, path, &[]).await
     }
 
-    /// Does the upgrade at an address, asking for a host there.
+    /// Does the upgrade at an address, with this host in the request.
     pub async fn upgrade_for(host: &str, addr: SocketAddr, eio: Eio) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         let url = format!("ws://{host}/socket.io/?{}", eio.query());
         Self::upgrade_by(&url, addr, eio, socket, &[]).await
     }
 
-    /// The same with these headers.
+    /// Does the upgrade with that path and these headers.
     pub async fn upgrade_saying(
         addr: SocketAddr,
         eio: Eio,
@@ -180,7 +180,7 @@ impl Client {
         Self::upgrade(server, eio).await.greeted().await
     }
 
-    /// Takes what the server says first.
+    /// Reads the first messages of the server.
     pub async fn greeted(self) -> Self {
         let mut client = self;
         client.greet().await;
@@ -205,7 +205,7 @@ impl Client {
         assert_eq!(connected == "40", self.eio == Eio::V3);
     }
 
-    /// Connects and joins with a new key.
+    /// Connects, and joins with a new key.
     pub async fn joined(server: &Server) -> Self {
         Self::joined_as(server, Eio::V3).await
     }
@@ -216,7 +216,7 @@ impl Client {
         client
     }
 
-    /// Joins; gives the other peers.
+    /// Joins, and returns the other peers.
     pub async fn join(&mut self, key: &Keypair) -> Value {
         let ack = self.prove(key).await;
         let answer = self.answer(ack).await;
@@ -224,12 +224,12 @@ impl Client {
         answer[2].clone()
     }
 
-    /// Sends the answer to the challenge; gives the number of the acknowledgement that is to come.
+    /// Answers the challenge, and returns the id of the acknowledgement that will follow.
     pub async fn prove(&mut self, key: &Keypair) -> u64 {
         self.prove_as(key, address(key)).await
     }
 
-    /// The same for an address.
+    /// Answers the challenge for an address, and returns the id of the acknowledgement that will follow.
     pub async fn prove_as(&mut self, key: &Keypair, address: String) -> u64 {
         self.address = address;
         let public = hex::encode(key.public().encode_protobuf());
@@ -244,7 +244,7 @@ impl Client {
         soon("send", self.socket.send(message)).await.expect("sent");
     }
 
-    /// Sends an event that asks for an answer; gives the number of that.
+    /// Sends an event that asks for an answer, and returns the id of that answer.
     pub async fn ask(&mut self, event: Value) -> u64 {
         let ack = self.next_ack;
         self.next_ack += 1;
@@ -252,7 +252,7 @@ impl Client {
         ack
     }
 
-    /// Sends an event and gives its answer, passing over announcements.
+    /// Sends an event, and returns its answer. Skips announcements.
     pub async fn request(&mut self, event: Value) -> Value {
         let ack = self.ask(event).await;
         self.answer(ack).await
@@ -279,7 +279,7 @@ impl Client {
         }
     }
 
-    /// The next text frame that is no announcement.
+    /// Returns the next text frame that is not an announcement.
     pub async fn text(&mut self) -> String {
         loop {
             let message = self.message().await.expect("the link is open");
@@ -292,7 +292,7 @@ impl Client {
         }
     }
 
-    /// The next announcement.
+    /// Returns the next announced address.
     pub async fn announced(&mut self) -> String {
         loop {
             let message = self.message().await.expect("the link is open");
@@ -310,7 +310,7 @@ impl Client {
         assert!(frame.as_payload()[..] == self.eio.frame(data), "other data");
     }
 
-    /// Reads to the end of the link; gives the reason that the server states.
+    /// Reads until the end of the link, and returns the reason that the server gave.
     pub async fn closed(&mut self) -> Option<(CloseCode, String)> {
         let mut reason = None;
         while let Some(message) = self.message().await {
@@ -338,7 +338,7 @@ pub fn stream_event(kind: &str, stream: &str) -> String {
     }
 }
 
-/// Two peers, and a dial `d` between them in the order of events of two JavaScript peers.
+/// Returns two peers with a dial `d` between them. The order of events is that of two JavaScript peers.
 pub async fn dialled(server: &Server) -> (Client, Client) {
     let mut dialer = Client::joined(server).await;
     let mut listener = Client::joined(server).await;
@@ -360,7 +360,7 @@ pub async fn dial(dialer: &mut Client, listener: &mut Client, id: &str) {
     assert_eq!(listener.text().await, accept);
 }
 
-/// Has `dialer` dial, and `listener` hear of it.
+/// Has `dialer` dial, and waits until `listener` gets the event.
 pub async fn offer(dialer: &mut Client, listener: &mut Client, id: &str) -> u64 {
     let event = json!(["ss-dial", dialer.address, listener.address, id]);
     let ack = dialer.ask(event).await;
@@ -373,7 +373,7 @@ pub async fn offer(dialer: &mut Client, listener: &mut Client, id: &str) -> u64 
     ack
 }
 
-/// Sends a request head, gives the answer.
+/// Sends the head of a request, and returns the answer.
 pub async fn http(addr: SocketAddr, head: &str) -> String {
     let mut stream = TcpStream::connect(addr).await.expect("connect");
     let request = format!("{head}\r\nHost: a\r\nConnection: close\r\n\r\n");
@@ -385,7 +385,7 @@ pub async fn http(addr: SocketAddr, head: &str) -> String {
     answer
 }
 
-/// Reads the head of an answer; gives its first line, which is empty at the end of the connection.
+/// Reads the head of an answer, and returns its first line. The line is empty if the connection ends.
 pub async fn status(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

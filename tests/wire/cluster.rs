@@ -38,7 +38,7 @@ async fn peers_on_all_nodes_hear_of_dial_and_stream_to_each_other() {
         let (forth, back) = (format!("{id}.dialer"), format!("{id}.listener"));
         dialer.item(&forth, b"hello").await;
         listener.expect_item(&forth, b"hello").await;
-        // Its own direction ends, and the other one goes on.
+        // One direction ends, and the other one goes on.
         dialer.send(stream_event("true", &forth)).await;
         assert_eq!(listener.text().await, stream_event("true", &forth));
         listener.item(&back, b"there").await;
@@ -84,7 +84,7 @@ async fn peers_of_all_nodes_are_announced_within_the_rate_of_each() {
     }
     nodes.know(PEERS).await;
     let watcher = &mut peers[0];
-    // Newcomers come at once, and so does what has waited.
+    // Announcements of newcomers come at once, and so do those that had to wait.
     let mut heard = HashSet::new();
     while heard.len() < PEERS - 1 {
         heard.insert(watcher.announced().await);
@@ -96,7 +96,8 @@ async fn peers_of_all_nodes_are_announced_within_the_rate_of_each() {
         bytes += announced.len();
         heard.insert(announced);
     }
-    // All links of a node get as much; what was already under way when the clock started is forgiven.
+    // All links of a node get the same share. The factor of two allows for announcements that were in transit when
+    // the clock started.
     let links = PEERS / NODES;
     let rate = (bytes * links) as f64 / start.elapsed().as_secs_f64();
     assert!(rate < 2.0 * RATE as f64, "{rate} bytes a second");
@@ -118,21 +119,21 @@ async fn a_dial_is_refused_in_the_same_words_as_on_one_node() {
     let answer = there.next_ack;
     there.send(format!("43{answer}[\"no\"]")).await;
     assert_eq!(here.answer(ack).await, json!(["no"]));
-    // It leaves before it answers.
+    // The peer leaves before it answers.
     let ack = offer(&mut here, &mut there, "e").await;
     drop(there);
     let answer = here.answer(ack).await;
     assert_eq!(answer, json!(["Peer left before it answered the dial"]));
 }
 
-/// Dials until that reaches the peer where it is now.
+/// Dials again and again until the dial reaches the peer at its current node.
 async fn reach(dialer: &mut Client, peer: &mut Client, id: &str) {
     for n in 0.. {
         let event = json!(["ss-dial", dialer.address, peer.address, format!("{id}.{n}")]);
         let ack = dialer.ask(event).await;
         let dialled = tokio::select! {
             refused = dialer.answer(ack) => {
-                // Where it was, nobody knows it any more.
+                // The peer's old node does not know it any more.
                 assert_eq!(refused, json!(["Peer not found"]));
                 continue;
             }
@@ -157,7 +158,7 @@ async fn a_peer_that_moves_to_another_node_is_there_and_nowhere_else() {
     let mut new = Client::connect(&nodes.servers[1]).await;
     new.join(&key).await;
     let moved = Instant::now();
-    // It is told, as by one node.
+    // The old link gets the same event as on one node.
     let displaced = soon("the end of the old join", async {
         loop {
             let text = old.text().await;
@@ -175,7 +176,7 @@ async fn a_peer_that_moves_to_another_node_is_there_and_nowhere_else() {
         std::env::var("STAR_MOVED_SECONDS").map_or(10, |said| said.parse().expect("seconds"));
     let took = moved.elapsed();
     assert!(took < Duration::from_secs(bound), "{took:?}");
-    // A late leave changes nothing.
+    // A late leave on the old link changes nothing.
     old.ask(json!(["ss-leave", old.address])).await;
     drop(old);
     for (n, other) in others.iter_mut().enumerate() {
@@ -200,7 +201,7 @@ async fn a_node_that_is_gone_ends_its_streams_with_an_error() {
         assert!(words.contains("link to the rendezvous was lost"), "{words}");
     }
     let (own, other) = (here.address.clone(), there.address);
-    // Until its lease is over, it may come back.
+    // Until its lease expires, the node may come back.
     let refused = here.request(json!(["ss-dial", own, other, "e"])).await;
     let words = refused[0].as_str().expect("words");
     assert!(
@@ -233,7 +234,7 @@ async fn nobody_has_a_trunk_without_a_certificate_of_the_authority_for_its_name(
         }
     })
     .await;
-    // It has had more time than those needed.
+    // The foreign node has now had more time than the others needed.
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     assert_eq!((trunks(&good), trunks(&other), trunks(&foreign)), (1, 1, 0));
     let refused = bind("name", "other-name", &ours).await;

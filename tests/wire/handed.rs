@@ -1,4 +1,4 @@
-//! Connections that were accepted elsewhere and handed to the server.
+//! Connections that the application has accepted and hands to the server.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::client::{Client, Eio, config, dial, soon};
 
-/// How many connections there may be beside the links.
+/// The number of connections that are allowed in addition to the links.
 const BESIDE_LINKS: usize = 1024;
 const LINK: &str = "GET /socket.io/?EIO=3&transport=websocket HTTP/1.1\r\nHost: a\r\n\
                     Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
@@ -35,7 +35,7 @@ async fn hand(server: &Server, remote: SocketAddr) -> Result<DuplexStream, Serve
     server.serve_connection(its, remote).await.map(|()| ours)
 }
 
-/// Asks for a link; gives the status line.
+/// Asks for a link, and returns the status line.
 async fn link(stream: &mut DuplexStream) -> String {
     stream.write_all(LINK.as_bytes()).await.expect("written");
     let mut answer = Vec::new();
@@ -110,7 +110,7 @@ async fn one_whose_place_is_gone_before_it_is_served_ends() {
         others.push(other.expect("a place"));
     }
     tokio::task::yield_now().await;
-    // None of these is served before this test waits for something.
+    // None of these connections is served before this test waits for something.
     let mut first = hand(&server, remote(1)).await.expect("a place");
     let _second = hand(&server, remote(1)).await.expect("a place");
     let mut other = hand(&server, remote(2))

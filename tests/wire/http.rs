@@ -1,4 +1,4 @@
-//! What a connection may do that is no link: how long, how often, and how slowly.
+//! Limits for connections that are not links: their age, their request rate, and the time of a request.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const ALWAYS: Duration = Duration::from_secs(3600);
 const SHORT: Duration = Duration::from_millis(300);
 const HEALTH: &[u8] = b"HEAD /health HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// A server that bounds nothing but what a test is about.
+/// Returns limits that allow everything except what a test is about.
 fn patient() -> Limits {
     Limits::default()
         .with_handshake_timeout(ALWAYS)
@@ -41,7 +41,7 @@ async fn connect_from(host: u8, server: &Server) -> TcpStream {
     stream.expect("connected")
 }
 
-/// Sends a request, and reads the answer's head; `None` at the end of the connection.
+/// Sends a request, and returns the head of the answer, or `None` at the end of the connection.
 async fn ask(stream: &mut TcpStream) -> Option<String> {
     ask_with(stream, HEALTH).await
 }
@@ -135,7 +135,7 @@ async fn an_address_that_asks_too_often_is_told_on_whatever_connection_and_other
         answered += 1;
         assert!(answered < 50, "as often as it likes");
     };
-    // Some seconds may have gone by meanwhile.
+    // Some seconds may have passed in the meantime.
     assert!((3..10).contains(&answered), "{answered}");
     assert!(refused.starts_with("http/1.1 429 "), "{refused}");
     assert!(refused.contains("connection: close"), "{refused}");

@@ -1,4 +1,4 @@
-//! One budget of memory for all links: whoever holds most gives way, and the others notice nothing.
+//! One memory budget for all links. The origin that holds most gives way, and the others are not affected.
 
 use futures::SinkExt as _;
 use libp2p_identity::Keypair;
@@ -11,7 +11,7 @@ use crate::client::{Client, Eio, config, dial, dialled, link, socket, soon};
 
 const MIB: usize = 1024 * 1024;
 const MEMORY: usize = 12 * MIB;
-/// What is in the hands of links whose reads have not been told of yet.
+/// The bytes that links may have read without having reported them to the budget yet.
 const IN_HAND: u64 = 64 * 1024;
 
 async fn server() -> Server {
@@ -20,7 +20,7 @@ async fn server() -> Server {
     Server::bind(config).await.expect("a free port")
 }
 
-/// The stream of a link, to write frames on that are none of its client's.
+/// Returns the TCP stream of a link, to write frames without the WebSocket client.
 fn stream(client: &mut Client) -> &mut TcpStream {
     match client.socket.get_mut() {
         MaybeTlsStream::Plain(stream) => stream,
@@ -29,7 +29,8 @@ fn stream(client: &mut Client) -> &mut TcpStream {
     }
 }
 
-/// Begins a binary message of 900,000 bytes in frames of so many, which divide it, and leaves the last byte out.
+/// Sends a binary message of 900,000 bytes in frames of that length, except for its last byte. The length must divide
+/// 900,000.
 async fn begin_message(client: &mut Client, frame: usize) {
     let (mut left, mut opcode) = (900_000, 2_u8);
     while left > 0 {
@@ -40,13 +41,13 @@ async fn begin_message(client: &mut Client, frame: usize) {
         bytes.extend((len as u64).to_be_bytes());
         bytes.extend([0; 4]);
         bytes.resize(bytes.len() + len - usize::from(left == 0), 4);
-        // A link that has been closed takes no more.
+        // A link that was closed takes no more.
         let _ = soon("send", stream(client).write_all(&bytes)).await;
         opcode = 0;
     }
 }
 
-/// As many unfinished messages of one address as take twice the memory there is.
+/// Sends so many unfinished messages from one address that they would take twice the available memory.
 async fn unfinished_messages_of_one_address_end_its_links(frame: usize) {
     let server = server().await;
     let (mut dialer, mut listener) = dialled(&server).await;
@@ -69,7 +70,7 @@ async fn unfinished_messages_of_one_address_end_its_links(frame: usize) {
     .await;
     let closed = server.snapshot().refusals.get(Refused::Memory) as usize;
     assert!(closed < greedy.len(), "there is room for some");
-    // The honest ones are there still, and so is room for others.
+    // The honest links are still open, and there is room for others.
     dialer.item("d.dialer", b"on").await;
     listener.expect_item("d.dialer", b"on").await;
     Client::joined(&server).await;
@@ -106,7 +107,7 @@ async fn the_link_that_gives_way_hears_why() {
     assert_eq!(server.snapshot().refusals.get(Refused::Memory), 1);
 }
 
-/// What waits for a link counts for its own address: those who send to it have done nothing.
+/// Data that is queued for a link counts for that link's own origin, not for the senders.
 #[tokio::test]
 async fn links_that_do_not_read_give_way_and_those_who_send_to_them_do_not() {
     let server = server().await;

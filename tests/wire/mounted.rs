@@ -1,4 +1,4 @@
-//! The rendezvous in an axum application, beside its own routes.
+//! The rendezvous in an axum application, beside the application's own routes.
 
 mod end;
 mod origins;
@@ -22,7 +22,7 @@ use crate::{
     upgrade::{HEADERS, QUERY, read_until, request, send, text_frame},
 };
 
-/// Serves an application on a free port, until the runtime of the test ends.
+/// Serves an application on a free port until the test's runtime ends.
 async fn serve(app: Router) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let listener = listener.expect("a free port");
@@ -36,24 +36,24 @@ fn connected_from(ConnectInfo(addr): &ConnectInfo<SocketAddr>) -> IpAddr {
     addr.ip()
 }
 
-/// What an application mounts.
+/// Returns the service that an application mounts.
 fn service(rendezvous: &Rendezvous) -> Service {
     rendezvous.service().with_client_addr(connected_from)
 }
 
-/// An application with a route of its own.
+/// Returns an application with a route of its own.
 fn application() -> Router {
     Router::new().route("/hello", get(|| async { "hello" }))
 }
 
-/// A rendezvous in such an application, and where that listens.
+/// Starts a rendezvous in such an application. Returns it with the address at which the application listens.
 pub async fn mounted(config: Config) -> (Rendezvous, SocketAddr) {
     let rendezvous = Rendezvous::start(config);
     let app = application().fallback_service(service(&rendezvous));
     (rendezvous, serve(app).await)
 }
 
-/// A new peer that has joined there.
+/// Returns a new peer that has joined there.
 async fn joined(addr: SocketAddr, eio: Eio) -> Client {
     let client = Client::upgrade_at(addr, eio, eio.query()).await;
     let mut client = client.greeted().await;
@@ -65,7 +65,7 @@ async fn get_path(addr: SocketAddr, path: &str) -> String {
     http(addr, &format!("GET {path} HTTP/1.1")).await
 }
 
-/// The status that answers a request for a link.
+/// Returns the status of the answer to a request for a link.
 async fn link_status(addr: SocketAddr) -> u16 {
     let (head, _) = send(addr, request(QUERY, &HEADERS).as_bytes()).await;
     head[9..12].parse().expect("a status")
@@ -152,7 +152,7 @@ async fn frames_in_the_same_segment_as_the_request_are_served_there_too() {
     let (_rendezvous, addr) = mounted(Config::default()).await;
     let mut bytes = request(QUERY, &HEADERS).into_bytes();
     bytes.extend(text_frame("420[\"ss-leave\",\"\"]"));
-    // The second half of the last frame comes when the answer is there.
+    // The second half of the last frame is sent after the answer.
     let last = text_frame("421[\"ss-leave\",\"\"]");
     let (now, later) = last.split_at(9);
     bytes.extend(now);

@@ -1,4 +1,5 @@
-//! What breaks the npm rendezvous 0.4.1, one test each: the right answer, and others that are served throughout.
+//! Inputs that break the npm rendezvous 0.4.1, with one test each. The answer must be right, and other peers must be
+//! served throughout.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::client::{
     Client, address, config, dial, dialled, header, offer, server, soon, stream_event,
 };
 
-/// Two peers with a stream between them, who must not notice anything.
+/// Two peers with a stream between them. They must not notice anything.
 struct Others {
     dialer: Client,
     listener: Client,
@@ -42,7 +43,7 @@ fn public(key: &Keypair) -> String {
     hex::encode(key.public().encode_protobuf())
 }
 
-/// Gets a nonce for `key`; gives the signature of it.
+/// Gets a nonce for `key`, and returns its signature.
 async fn challenged(client: &mut Client, key: &Keypair) -> String {
     let answer = client
         .request(json!(["ss-join", address(key), public(key)]))
@@ -61,14 +62,14 @@ async fn a_second_join_and_a_disconnect_event_in_one_segment() {
     let ack = client.next_ack;
     client.next_ack += 1;
     let join = json!(["ss-join", address(&second), public(&second)]);
-    // Written with one flush: one segment.
+    // Both are written with one flush, so they are in one segment.
     for text in [format!("42{ack}{join}"), "42[\"disconnect\"]".to_owned()] {
         client.socket.feed(Message::text(text)).await.expect("fed");
     }
     client.socket.flush().await.expect("sent");
     let answer = client.answer(ack).await;
     assert_eq!(answer[1].as_str().map(str::len), Some(72), "a nonce");
-    // An event of that name is nothing special: the link lives, and the first join goes on.
+    // An event of that name has no special meaning: the link stays open, and the first join can be completed.
     let joined = client
         .request(json!(["ss-join", address(&first), signature]))
         .await;
@@ -109,7 +110,7 @@ async fn a_valid_signature_that_is_sent_twenty_times() {
         assert_eq!(client.request(join.clone()).await, json!(["Crypto error"]));
     }
     assert_eq!(server.snapshot().counters.joins, 3);
-    // It is announced as often as the other one.
+    // The peer is announced as often as the other one.
     let (mut its, mut other) = (0, 0);
     while other < 20 {
         let announced = others.listener.announced().await;
@@ -132,7 +133,7 @@ async fn a_signature_that_is_used_again_after_leaving() {
     client.request(json!(["ss-leave", address(&key)])).await;
     assert_eq!(client.request(join).await, json!(["Crypto error"]));
     assert!(!server.snapshot().peers.contains(&address(&key)));
-    // With a nonce of its own it may come back.
+    // With a new nonce, the peer may join again.
     client.join(&key).await;
     others.are_served().await;
 }
@@ -158,7 +159,7 @@ async fn a_dial_id_that_is_in_use() {
         intruder.send(stream_event("accept", stream)).await;
     }
     intruder.request(json!(["ss-leave", ""])).await;
-    // Each item comes once, and nothing in between.
+    // Each item arrives once, with nothing in between.
     others.are_served().await;
 }
 
@@ -187,12 +188,12 @@ async fn a_second_socket_that_joins_a_taken_address_with_the_challenge_off() {
     assert_eq!(joined, json!([null, null, [dialer.address]]));
     let displaced = json!(["ss-displaced", owner.address]);
     assert_eq!(owner.text().await, format!("42{displaced}"));
-    // What is open goes on, what is new goes to the newcomer.
+    // The open dial continues, and new dials go to the newcomer.
     dialer.item("d.dialer", b"to the old one").await;
     owner.expect_item("d.dialer", b"to the old one").await;
     newcomer.address = owner.address.clone();
     dial(&mut dialer, &mut newcomer, "e").await;
-    // Leaving on the old link takes nothing from the new one, and nor does the end of it.
+    // Neither leaving on the old link nor the end of that link affects the new one.
     owner.request(json!(["ss-leave", owner.address])).await;
     drop(owner);
     for stream in ["d.dialer", "d.listener"] {
@@ -218,7 +219,7 @@ async fn a_key_that_joins_on_two_links() {
     assert_eq!(refused, json!(["Not authorized for this address"]));
     let mut dialer = Client::joined(&server).await;
     dial(&mut dialer, &mut new, "e").await;
-    // Leaving on the old link takes nothing from the new one, and nor does the end of it.
+    // Neither leaving on the old link nor the end of that link affects the new one.
     old.request(json!(["ss-leave", old.address])).await;
     drop(old);
     offer(&mut dialer, &mut new, "f").await;
@@ -271,7 +272,8 @@ async fn a_reader_that_stalls() {
             }
         }
     });
-    // Until its sender hears that nobody reads: others are served, and the queue keeps its bounds.
+    // Wait until the sender gets an error because the receiver does not read. Until then, others are
+    // served, and the queue stays within its limits.
     let cut = tokio::spawn(async move {
         while let Some(Ok(message)) = receiver.next().await {
             let text = message.as_text().unwrap_or_default();
@@ -300,7 +302,7 @@ async fn a_reader_that_stalls() {
 async fn announcements_of_many_peers_to_many_peers() {
     const PEERS: usize = 12;
     const RATE: usize = 20_000;
-    // At npm's pace these would be 6,600 announcements a second, of 110 bytes each.
+    // At npm's pace, this would be 6,600 announcements a second, of 110 bytes each.
     let config = config()
         .with_announce_interval(Duration::from_millis(20))
         .with_limits(Limits::default().with_announce_rate(RATE));
@@ -310,7 +312,7 @@ async fn announcements_of_many_peers_to_many_peers() {
     for _ in 1..PEERS {
         peers.push(Client::joined(&server).await);
     }
-    // The first ones are the newcomers', at once; nobody waits for them.
+    // The first announcements are those of the newcomers. They come at once, without waiting for a turn.
     let mut newcomers = 0;
     while newcomers < PEERS - 1 {
         let announced = watcher.announced().await;
@@ -322,7 +324,8 @@ async fn announcements_of_many_peers_to_many_peers() {
         bytes += announced.len();
         heard.insert(announced);
     }
-    // All links get as much; what was already under way when the clock started is forgiven.
+    // All links get the same share. The factor of two allows for announcements that were in transit when the clock
+    // started.
     let rate = (bytes * PEERS) as f64 / start.elapsed().as_secs_f64();
     assert!(rate < 2.0 * RATE as f64, "{rate} bytes a second");
     assert_eq!(heard.len(), PEERS - 1, "everyone has its turn");

@@ -1,4 +1,4 @@
-//! Packets of Socket.IO that are legal and that no websocket-star peer means: they cost nobody anything.
+//! Socket.IO packets that are legal but that no websocket-star peer sends on purpose. They must not harm anybody.
 
 use futures::SinkExt as _;
 use libp2p_identity::Keypair;
@@ -10,7 +10,7 @@ use crate::client::{Client, Eio, dial, header, offer, server, soon, stream_event
 
 const BOTH: [Eio; 2] = [Eio::V3, Eio::V4];
 
-/// The link lives: a request is answered, and nothing else has come before.
+/// Checks that the link is alive: a request is answered, and nothing else arrives before the answer.
 async fn lives(client: &mut Client) {
     assert_eq!(client.request(json!(["ss-leave", ""])).await, json!([]));
 }
@@ -44,7 +44,7 @@ async fn to_ask_for_another_namespace_is_refused_as_npm_does_and_the_link_lives(
             client.send(text).await;
             assert_eq!(client.text().await, refusal(name), "{text}");
         }
-        // A name that nobody has is not repeated without end.
+        // The name of an unknown namespace is not repeated if it is very long.
         client.send(format!("40/{},", "x".repeat(1000))).await;
         lives(&mut client).await;
         assert!(server.snapshot().peers.contains(&client.address));
@@ -91,7 +91,7 @@ async fn what_is_not_for_us_is_passed_over_with_its_attachments() {
         ] {
             client.send(text).await;
             for _ in 0..attachments {
-                // A heartbeat and a ping may come in between.
+                // A heartbeat may come in between.
                 client.send("3").await;
                 binary(&mut client, b"\x04abc".to_vec()).await;
             }
@@ -205,7 +205,7 @@ async fn a_peer_that_disconnects_leaves_properly_and_keeps_its_link() {
         let event = json!(["ss-dial", other.address, leaver.address, "f"]);
         assert_eq!(other.request(event).await, json!(["Peer not found"]));
 
-        // What it still says is passed over.
+        // Everything else that it sends is ignored.
         let before = leaver.next_ack;
         leaver.ask(json!(["ss-leave", ""])).await;
         leaver.item("d.dialer", b"more").await;
@@ -215,7 +215,7 @@ async fn a_peer_that_disconnects_leaves_properly_and_keeps_its_link() {
         binary(&mut leaver, b"\x04".to_vec()).await;
         binary(&mut leaver, b"\x04".to_vec()).await;
 
-        // It may come back, and is told of nothing that it has missed.
+        // It may connect again, and gets nothing that it has missed.
         leaver.send("40").await;
         let connected = leaver.text().await;
         assert_eq!(connected.starts_with("40{\"sid\":"), eio == Eio::V4);
@@ -253,7 +253,7 @@ async fn dials_that_wait_when_a_peer_disconnects_are_refused() {
     for stream in ["to.dialer", "to.listener", "from.dialer", "from.listener"] {
         assert!(told.contains(&stream_event("true", stream)), "{told:?}");
     }
-    // An answer that comes too late changes nothing.
+    // A late answer changes nothing.
     other.send(answer).await;
     lives(&mut other).await;
     assert_eq!(server.snapshot().dials, 0);

@@ -13,7 +13,7 @@ use crate::{
     upgrade::link_request,
 };
 
-/// The last numbers of the loopback addresses that are trusted.
+/// The last octets of the loopback addresses. The first two are trusted.
 const PROXY: u8 = 2;
 const OTHER_PROXY: u8 = 3;
 const STRANGER: u8 = 4;
@@ -37,7 +37,7 @@ async fn bound(config: Config) -> Server {
     Server::bind(config).await.expect("a free port")
 }
 
-/// Connects from a loopback address, and begins with those bytes.
+/// Connects from a loopback address, and sends these bytes first.
 async fn begin(host: u8, bytes: &[u8], server: &Server) -> TcpStream {
     let connect = socket(host).connect(server.local_addr());
     let stream = soon("a connection", connect).await;
@@ -46,13 +46,13 @@ async fn begin(host: u8, bytes: &[u8], server: &Server) -> TcpStream {
     stream
 }
 
-/// Begins so, and asks for a health.
+/// Sends these bytes first, and then asks for the health.
 async fn health(host: u8, begun: &[u8], server: &Server) -> String {
     let bytes = [begun, HEALTH.as_bytes()].concat();
     status(&mut begin(host, &bytes, server).await).await
 }
 
-/// Has a proxy begin so, and asks for a link with that `X-Forwarded-For`.
+/// Has a proxy send these bytes first, and then asks for a link with that `X-Forwarded-For`.
 async fn link(begun: &[u8], forwarded_for: &str, server: &Server) -> (String, TcpStream) {
     let request = link_request("X-Forwarded-For", forwarded_for);
     let bytes = [begun, request.as_bytes()].concat();
@@ -60,14 +60,14 @@ async fn link(begun: &[u8], forwarded_for: &str, server: &Server) -> (String, Tc
     (status(&mut stream).await, stream)
 }
 
-/// A header of version 1.
+/// Returns a header of version 1.
 fn text(client: &str) -> Vec<u8> {
     let family = if client.contains(':') { 6 } else { 4 };
     let to = if family == 6 { "::1" } else { "127.0.0.1" };
     format!("PROXY TCP{family} {client} {to} 51234 443\r\n").into_bytes()
 }
 
-/// A header of version 2.
+/// Returns a header of version 2.
 fn binary(client: [u8; 4]) -> Vec<u8> {
     binary_with(
         0x21,
@@ -94,15 +94,15 @@ async fn a_connection_counts_for_whom_its_header_names() {
         (binary([192, 0, 2, 1]), "", TOO_MANY),
         (text("2001:db8::1"), "", LINK),
         (text("2001:db8::2"), "", TOO_MANY),
-        // Through a proxy that passes on bytes, the list is the client's own word.
+        // This proxy passes on bytes, so the list is the client's own claim and is ignored.
         (text("192.0.2.3"), "192.0.2.9", LINK),
         (text("192.0.2.3"), "192.0.2.10", TOO_MANY),
         (text("192.0.2.9"), "", LINK),
-        // Another proxy says for whom it asks, and that one's word counts.
+        // The header names another trusted proxy, which asks for a client. The list of that proxy counts.
         (text("127.0.0.3"), "6.6.6.6, 192.0.2.4", LINK),
         (binary([127, 0, 0, 3]), "192.0.2.4, 127.0.0.2", TOO_MANY),
         (text("192.0.2.4"), "", TOO_MANY),
-        // These name nobody: they are the proxy's own.
+        // These headers name no client: the connection is the proxy's own.
         (local, "192.0.2.5", LINK),
         (unknown, "192.0.2.6", TOO_MANY),
         (text("192.0.2.5"), "", LINK),
@@ -134,7 +134,7 @@ async fn a_trusted_proxy_that_sends_no_good_header_is_refused() {
         let counted = server.snapshot().refusals.get(Refused::ProxyHeader);
         assert_eq!(counted, refused, "{shown}");
     }
-    // A look whether the port is open is no mistake of anybody.
+    // A connection without any data is a port check, and not an error.
     drop(begin(PROXY, b"", &server).await);
     assert_eq!(health(PROXY, &text("192.0.2.1"), &server).await, OK);
     let counted = server.snapshot().refusals.get(Refused::ProxyHeader);
@@ -148,7 +148,7 @@ async fn nobody_else_has_a_header_or_needs_one() {
     for header in [text("127.0.0.2"), binary([127, 0, 0, 2])] {
         assert_eq!(health(STRANGER, &header, &server).await, BAD);
     }
-    // Nor has a proxy, unless it was said.
+    // Without this option, a proxy has no header either.
     let server = bound(trusting(config())).await;
     assert_eq!(health(PROXY, b"", &server).await, OK);
     for header in [text("192.0.2.1"), binary([192, 0, 2, 1])] {
@@ -184,12 +184,12 @@ async fn the_header_comes_before_tls() {
     let (chain, key) = (own.cert.pem(), own.signing_key.serialize_pem());
     let tls = TlsConfig::from_pem(chain.as_bytes(), key.as_bytes()).expect("a certificate");
     let server = bound(spoken().with_tls(tls)).await;
-    // It is told what is spoken behind the header.
+    // Plain HTTP after the header gets an answer.
     assert_eq!(health(PROXY, &text("192.0.2.1"), &server).await, BAD);
     let bad_hello = b"\x16\x03\x01\x00\x04\x63\x00\x00\x00";
     let hello = [&binary([192, 0, 2, 1])[..], bad_hello].concat();
     let mut stream = begin(PROXY, &hello, &server).await;
-    // An alert: RFC 8446, section 6.
+    // An alert (RFC 8446, section 6).
     let first = soon("an alert", stream.read_u8()).await;
     assert_eq!(first.expect("a byte"), 21);
     assert_eq!(health(PROXY, b"", &server).await, "");
@@ -206,7 +206,7 @@ async fn a_client_that_connects_too_often_through_a_proxy_is_refused_and_others_
     }
     assert_eq!(answers[..3], [OK; 3]);
     let refused = answers.iter().filter(|answer| answer.is_empty()).count();
-    // Some seconds may have gone by meanwhile.
+    // Some seconds may have passed in the meantime.
     assert!(refused >= 2, "{answers:?}");
     assert_eq!(answers[8], OK);
     let counted = server.snapshot().refusals.get(Refused::ConnectionRate);

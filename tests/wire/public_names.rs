@@ -1,4 +1,4 @@
-//! Under which names peers may join.
+//! The names under which peers may join.
 
 use libp2p_identity::Keypair;
 use libp2p_websocket_star::rendezvous::{Refused, Server};

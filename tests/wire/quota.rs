@@ -1,4 +1,4 @@
-//! Quotas: how fast and how much peers may send, and what goes on meanwhile.
+//! Quotas: how fast and how much peers may send, and what goes on in the meantime.
 
 mod day;
 mod rates;
@@ -27,7 +27,7 @@ async fn bind(config: Config) -> Server {
     Server::bind(config).await.expect("a free port")
 }
 
-/// A peer at 127.0.0.`host`.
+/// Returns a peer at 127.0.0.`host`.
 async fn peer_at(server: &Server, host: u8, eio: Eio) -> Client {
     let client = Client::upgrade_on(server, eio, socket(host)).await;
     let mut client = client.greeted().await;
@@ -35,7 +35,7 @@ async fn peer_at(server: &Server, host: u8, eio: Eio) -> Client {
     client
 }
 
-/// Sends an item in one write, so that it is under way as a whole.
+/// Sends an item in one write, so that it is in transit as a whole.
 async fn queue_item(client: &mut Client, stream: &str, bytes: usize) {
     let frame = match client.eio {
         Eio::V3 => vec![4; bytes + 1],
@@ -47,7 +47,7 @@ async fn queue_item(client: &mut Client, stream: &str, bytes: usize) {
     soon("an item is taken", sent).await.expect("an open link");
 }
 
-/// Reads an item of so many bytes.
+/// Reads an item of that many bytes.
 async fn take_item(client: &mut Client, stream: &str, bytes: usize) {
     assert_eq!(client.text().await, header(stream));
     let frame = client.message().await.expect("an open link");
@@ -150,7 +150,7 @@ async fn a_link_that_is_too_old_and_is_not_read_ends_all_the_same() {
     let mut dialer = Client::joined(&server).await;
     let mut listener = Client::joined(&server).await;
     dial(&mut dialer, &mut listener, "d").await;
-    // More than finds room anywhere.
+    // Send more than all buffers can hold.
     let frame = bytes::Bytes::from(vec![4; 64 * KIB]);
     let sending = async {
         loop {

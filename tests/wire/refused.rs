@@ -1,4 +1,4 @@
-//! Requests that are refused again and again: whoever sends them is read more slowly, and nobody else is.
+//! Requests that are refused again and again. The server reads their sender more slowly, and no other link.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use crate::client::{Client, config, link};
 const PER_SECOND: u32 = 20;
 const AT_ONCE: u32 = 10;
 const REQUESTS: u32 = 30;
-/// What the requests beyond those at once take at least: one may be the last that is not refused, and the clocks
-/// differ.
+/// The shortest time for the requests after the burst. One request may be the last that is not refused, and the
+/// clocks differ, so it is slightly less.
 const LEAST: Duration =
     Duration::from_millis((REQUESTS - AT_ONCE - 1) as u64 * 1000 / PER_SECOND as u64 - 50);
 
@@ -24,7 +24,7 @@ async fn server(limits: Limits) -> Server {
         .expect("a free port")
 }
 
-/// Sends a text so many times without waiting, and reads as many answers; gives how long that took.
+/// Sends a text that many times without waiting, and reads as many answers. Returns the time that this took.
 async fn send_all(client: &mut Client, text: impl Fn(u32) -> String) -> Duration {
     let started = Instant::now();
     for n in 0..REQUESTS {
@@ -57,7 +57,7 @@ async fn whoever_is_refused_too_often_is_read_more_slowly_whatever_it_asks_for()
     let limits = Limits::default().with_dial_rate(1, 1);
     let server = server(limits).await;
     for (n, kind) in kinds.into_iter().enumerate() {
-        // Each from an address of its own.
+        // Each kind comes from an address of its own.
         let mut client = link(&server, 10 + n as u8).await;
         let took = send_all(&mut client, kind).await;
         assert!(took >= LEAST, "kind {n}: {took:?}");
@@ -104,7 +104,7 @@ async fn what_is_answered_with_yes_is_not_slowed_down_and_a_link_that_rests_take
         client.send(format!("42{n}[\"nonsense\"]")).await;
     }
     client.next_ack = 100;
-    // It is read some 150 ms later, and then at once each time.
+    // The link is read again some 150 ms later, and after that each time at once.
     for _ in 0..1000 {
         client.ask(json!(["ss-leave", ""])).await;
     }
@@ -114,7 +114,7 @@ async fn what_is_answered_with_yes_is_not_slowed_down_and_a_link_that_rests_take
     for ack in 100..1100 {
         assert_eq!(client.answer(ack).await, json!([]));
     }
-    // Its peers are heard meanwhile.
+    // In the meantime, announcements still arrive.
     let key = libp2p_identity::Keypair::generate_ed25519();
     client.join(&key).await;
     let mut other = link(&server, 3).await;

@@ -1,4 +1,4 @@
-//! Several networks on one server, told apart by the host that peers ask for.
+//! Several tenants on one server, distinguished by the host that peers ask for.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -33,7 +33,7 @@ async fn serving(config: Config) -> Server {
     Server::bind(tenants(config)).await.expect("a free port")
 }
 
-/// A link for that host.
+/// Opens a link for that host.
 async fn at(server: &Server, host: &str) -> Client {
     let client = Client::upgrade_for(host, server.local_addr(), Eio::V3).await;
     client.greeted().await
@@ -43,7 +43,7 @@ fn key() -> Keypair {
     Keypair::generate_ed25519()
 }
 
-/// The address of a key under a host.
+/// Returns the address of a key under a host.
 fn under(host: &str, key: &Keypair) -> String {
     let protocol = match host {
         OTHER => "ip4",
@@ -52,7 +52,7 @@ fn under(host: &str, key: &Keypair) -> String {
     address(key).replace("ip4/127.0.0.1", &format!("{protocol}/{host}"))
 }
 
-/// A new peer at a host; with the peers of which it is told.
+/// Returns a new peer at a host, with the peers in the answer to its join.
 pub async fn joined(server: &Server, host: &str) -> (Client, Value) {
     let mut client = at(server, host).await;
     let key = key();
@@ -62,7 +62,7 @@ pub async fn joined(server: &Server, host: &str) -> (Client, Value) {
     (client, answer[2].clone())
 }
 
-/// The body of what is answered at a host.
+/// Returns the status and the body of the answer at a host.
 async fn get(addr: SocketAddr, host: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(addr).await.expect("connected");
     let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
@@ -74,14 +74,14 @@ async fn get(addr: SocketAddr, host: &str, path: &str) -> (u16, String) {
     (head[9..12].parse().expect("a status"), body.to_owned())
 }
 
-/// The status that answers a request for a link at a host.
+/// Returns the status of the answer to a request for a link at a host.
 async fn link_status(server: &Server, host: &str) -> u16 {
     let request = request(QUERY, &HEADERS).replace("Host: a\r\n", &format!("Host: {host}\r\n"));
     let (head, _stream) = send(server.local_addr(), request.as_bytes()).await;
     head[9..12].parse().expect("a status")
 }
 
-/// Whether these are the hosts of the addresses that a server tells.
+/// Checks that the server's addresses have these hosts.
 #[track_caller]
 fn check_addresses(server: &Server, hosts: [&str; 4]) {
     let port = server.local_addr().port();
@@ -104,7 +104,7 @@ async fn peers_hear_of_those_of_their_tenant_and_reach_nobody_else() {
     for (host, known) in [BLUE, RED, OTHER].into_iter().zip(&mut first) {
         let (mut new, others) = joined(&server, host).await;
         assert_eq!(others, json!([known.address]), "{host}");
-        // The only one of whom it ever hears.
+        // This is the only announcement that the peer ever gets.
         assert_eq!(known.announced().await, new.address);
         dial(&mut new, known, "d").await;
         new.item("d.dialer", host.as_bytes()).await;
@@ -158,10 +158,10 @@ async fn whatever_one_tenant_sends_another_hears_nothing_of_it() {
         evil.send(format!("43{ack}[]")).await;
         evil.send(format!("43{ack}[\"no\"]")).await;
     }
-    // All of it has been read by then.
+    // When this is answered, all of it has been read.
     let ack = evil.ask(json!(["ss-leave", ""])).await;
     while !evil.text().await.starts_with(&format!("43{ack}")) {}
-    // What comes next is what they say themselves.
+    // The next messages must be those of the two peers themselves.
     dialer.item("d.dialer", b"hello").await;
     listener.expect_item("d.dialer", b"hello").await;
     listener.item("d.listener", b"there").await;
@@ -233,10 +233,10 @@ async fn the_tenant_is_told_by_the_host_however_it_is_written() {
     }
     let (_, body) = get(server.local_addr(), "red.test:1", "/health").await;
     assert_eq!(body, r#"{"links":0,"peers":0,"status":"ok"}"#);
-    // A request line that names a host has precedence.
+    // If the request line names a host, that host counts.
     let (_, body) = get(server.local_addr(), RED, "http://blue.test/health").await;
     assert_eq!(body, r#"{"links":1,"peers":1,"status":"ok"}"#);
-    // Nobody else is told of it.
+    // Other hosts show nothing of it.
     let (_, body) = get(server.local_addr(), "x", "/health").await;
     assert_eq!(body, r#"{"links":0,"peers":0,"status":"ok"}"#);
     let (_, body) = get(server.local_addr(), "x", "/").await;
@@ -339,7 +339,7 @@ async fn many_tenants_are_served_as_few_are() {
         let (mut first, _) = joined(&server, &host).await;
         let (second, others) = joined(&server, &host).await;
         assert_eq!(others, json!([first.address]));
-        // As a newcomer, and again and again.
+        // The peer is announced as a newcomer, and then again and again.
         for _ in 0..3 {
             assert_eq!(first.announced().await, second.address);
         }
@@ -381,7 +381,7 @@ async fn unknown_hosts_are_refused_where_that_is_wanted() {
             (421, "No network has this host here\n"),
             "{host:?}"
         );
-        // Whoever looks after the server asks by its address.
+        // An operator may ask for these by the server's address.
         assert_eq!(get(server.local_addr(), host, "/health").await.0, 200);
         assert_eq!(get(server.local_addr(), host, "/metrics").await.0, 200);
     }
@@ -473,7 +473,7 @@ async fn what_an_origin_may_have_it_has_in_all_tenants_together() {
     assert_eq!(link_status(&server, RED).await, 429);
 }
 
-/// Tells the test where somebody wants to join.
+/// An access rule that reports the tenant of each join to the test.
 #[derive(Debug)]
 struct Told(mpsc::Sender<Option<String>>);
 

@@ -1,4 +1,4 @@
-//! Fair turns in what waits for one link, and dials that hold up their senders.
+//! Fair turns for data that waits for one link, and dials that hold up their senders.
 
 use std::{
     sync::{
@@ -23,7 +23,8 @@ use crate::client::{Client, Eio, config, dial, header, soon};
 
 const KIB: usize = 1024;
 const ITEM: usize = 16 * KIB;
-/// What stands before anything new: with the system at both ends, in the server's hands, and on their turns.
+/// The most bytes ahead of anything new: in the kernel's buffers at both ends, in the server's hands, and in the
+/// turns of other dials.
 const STANDING: usize = 2560 * KIB;
 const HOLD: Duration = Duration::from_secs(1);
 const REASON: &str = "took too little for too long";
@@ -33,7 +34,7 @@ async fn server(limits: Limits) -> Server {
     Server::bind(config).await.expect("a free port")
 }
 
-/// Joins with a socket that holds little of what is not read.
+/// Joins with a socket whose receive buffer is small.
 async fn slow(server: &Server) -> Client {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket
@@ -47,7 +48,7 @@ async fn slow(server: &Server) -> Client {
 
 type Sink = SplitSink<WebSocketStream<MaybeTlsStream<TcpStream>>, Message>;
 
-/// Sends items until they find no room any more.
+/// Sends items until there is no room for further ones.
 async fn fill(sink: &mut Sink, stream: &str) {
     let data = Bytes::from(vec![4; ITEM + 1]);
     loop {
@@ -60,7 +61,7 @@ async fn fill(sink: &mut Sink, stream: &str) {
     }
 }
 
-/// Reads until a text has come; how many bytes of items came before it.
+/// Reads until a text for which `wanted` holds. Returns the number of bytes in items before it.
 async fn bytes_before(client: &mut Client, wanted: impl Fn(&str) -> bool) -> usize {
     let mut bytes = 0;
     loop {
@@ -120,8 +121,8 @@ async fn what_is_short_and_what_the_server_says_come_before_what_is_queued() {
     assert!(server.snapshot().queued_bytes >= QUEUE / 2);
 }
 
-/// Two dials from one link, to a receiver that takes so many bytes a second and to another one. How long it takes for an
-/// item to come to that one; `None` if it takes longer than `patience`.
+/// Makes two dials from one link, one to a receiver that reads that many bytes a second, and one to another receiver.
+/// Returns the time until an item reaches the other receiver, or `None` if that takes longer than `patience`.
 async fn beside(server: &Server, bytes_per_second: usize, patience: Duration) -> Option<Duration> {
     let mut sender = Client::joined(server).await;
     let mut trickle = slow(server).await;
@@ -141,7 +142,7 @@ async fn beside(server: &Server, bytes_per_second: usize, patience: Duration) ->
             }
             let message = trickle.message().await.expect("the link is open");
             match message.as_text() {
-                // Every item is whole.
+                // Every item must be whole.
                 Some(text) if text == header("d.dialer") => {
                     let item = trickle.message().await.expect("the link is open");
                     assert_eq!(item.as_payload().len(), ITEM + 1);
@@ -171,7 +172,7 @@ async fn beside(server: &Server, bytes_per_second: usize, patience: Duration) ->
         trickling.abort();
         return None;
     }
-    // The sender hears why, and its link lives.
+    // The sender gets the reason, and its link stays open.
     let mut sender = Client {
         socket: sink.reunite(stream).expect("of one socket"),
         next_ack: 100,
@@ -190,7 +191,7 @@ async fn beside(server: &Server, bytes_per_second: usize, patience: Duration) ->
     let snapshot = server.snapshot();
     assert_eq!((snapshot.links, snapshot.dials), (3, 1));
     assert_eq!(snapshot.refusals.get(Refused::HeldUp), 1);
-    // So does the receiver's.
+    // The receiver's link stays open, too.
     hurry.store(true, Ordering::Relaxed);
     let mut trickle = soon("the receiver hears of it", trickling)
         .await
@@ -207,7 +208,7 @@ fn limits() -> Limits {
 #[tokio::test]
 async fn a_receiver_that_reads_nothing_loses_its_dial_and_its_senders_others_go_on() {
     let server = server(limits()).await;
-    // One item in a while.
+    // Reads one item now and then.
     let came = beside(&server, ITEM / 4, 4 * HOLD).await.expect("too late");
     assert!(came <= 2 * HOLD, "{came:?}");
 }
@@ -215,7 +216,7 @@ async fn a_receiver_that_reads_nothing_loses_its_dial_and_its_senders_others_go_
 #[tokio::test]
 async fn a_receiver_that_trickles_loses_its_dial_and_its_senders_others_go_on() {
     let server = server(limits().with_hold_rate(4096 * KIB as u64)).await;
-    // There is room again and again.
+    // There is room for another item again and again.
     let came = beside(&server, 600 * KIB, 4 * HOLD)
         .await
         .expect("too late");
@@ -244,7 +245,7 @@ async fn a_link_with_one_dial_may_be_held_up_for_longer() {
     assert_eq!(snapshot.refusals.get(Refused::HeldUp), 0);
 }
 
-/// What its receiver gives back of the credit for its own stream must come to the sender.
+/// The credit that a receiver returns for its own stream must reach the sender.
 #[tokio::test]
 async fn a_credit_is_relayed_as_long_as_one_stream_of_the_dial_is_open() {
     let server = server(limits()).await;
@@ -255,7 +256,7 @@ async fn a_credit_is_relayed_as_long_as_one_stream_of_the_dial_is_open() {
     let error = "socket.io-pull-stream.error.d.listener";
     listener.send(format!("42{}", json!([error, true]))).await;
     assert!(dialer.text().await.contains(error));
-    // Without one it is of no use.
+    // An accept without credit has no use any more, so it is not relayed.
     dialer.send(format!("42{}", json!([accept]))).await;
     let credit = json!([accept, {"credit": 0, "returned": 5000}]);
     dialer.send(format!("42{credit}")).await;

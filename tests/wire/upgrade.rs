@@ -1,4 +1,4 @@
-//! The request that becomes a link, as it is spoken by clients and by proxies.
+//! The request that becomes a link, in the spellings of clients and of proxies.
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ pub const HEADERS: [&str; 4] = [
     "Sec-WebSocket-Version: 13",
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 ];
-/// The answer to that key, of RFC 6455, section 1.3.
+/// The answer to that key according to RFC 6455, section 1.3.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const BAD_REQUEST: &str = "{\"code\":3,\"message\":\"Bad request\"}";
 
@@ -27,14 +27,14 @@ pub fn request(query: &str, headers: &[&str]) -> String {
     format!("GET /socket.io/?{query} HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n")
 }
 
-/// A request for a link with one more header.
+/// Returns a request for a link with one more header.
 pub fn link_request(name: &str, value: &str) -> String {
     let header = format!("{name}: {value}");
     let headers: Vec<_> = HEADERS.into_iter().chain([header.as_str()]).collect();
     request(QUERY, &headers)
 }
 
-/// Sends that; gives the head of the answer, and the connection, at whatever follows it.
+/// Sends a request. Returns the head of the answer, and the connection just after the head.
 pub async fn send(addr: SocketAddr, request: &[u8]) -> (String, TcpStream) {
     let mut stream = TcpStream::connect(addr).await.expect("connect");
     stream.write_all(request).await.expect("sent");
@@ -48,7 +48,7 @@ pub async fn send(addr: SocketAddr, request: &[u8]) -> (String, TcpStream) {
     (String::from_utf8(head).expect("text"), stream)
 }
 
-/// The status and the header of that name of the answer to a request with these headers.
+/// Returns the status and the header of that name from the answer to a request with these headers.
 async fn answer(addr: SocketAddr, headers: &[&str], name: &str) -> (u16, Option<String>) {
     let (head, _stream) = send(addr, request(QUERY, headers).as_bytes()).await;
     let status = head[9..12].parse().expect("a status");
@@ -59,20 +59,20 @@ async fn answer(addr: SocketAddr, headers: &[&str], name: &str) -> (u16, Option<
     (status, header)
 }
 
-/// The usual headers, with one of them replaced by others.
+/// Returns the usual headers, with one of them replaced by others.
 fn instead<'a>(of: &str, others: &[&'a str]) -> Vec<&'a str> {
     let kept = HEADERS.into_iter().filter(|header| !header.starts_with(of));
     kept.chain(others.iter().copied()).collect()
 }
 
-/// A masked frame with a text of less than 126 bytes, under a mask of zeros.
+/// Returns a masked frame with a text of less than 126 bytes. The mask is zero.
 pub fn text_frame(text: &str) -> Vec<u8> {
     let len = u8::try_from(text.len()).expect("short");
     assert!(len < 126);
     [&[0x81, 0x80 | len, 0, 0, 0, 0], text.as_bytes()].concat()
 }
 
-/// Reads frames with short texts until that one comes.
+/// Reads frames with short texts until this text arrives.
 pub async fn read_until(stream: &mut TcpStream, expected: &str) {
     soon(expected, async {
         loop {
@@ -249,7 +249,7 @@ async fn frames_in_the_same_segment_as_the_request_are_served() {
             bytes.extend(text_frame(connect));
         }
         bytes.extend(text_frame("420[\"ss-leave\",\"\"]"));
-        // The second half of the last frame comes when the answer is there.
+        // The second half of the last frame is sent after the answer.
         let last = text_frame("421[\"ss-leave\",\"\"]");
         let (now, later) = last.split_at(9);
         bytes.extend(now);
@@ -265,7 +265,7 @@ async fn frames_in_the_same_segment_as_the_request_are_served() {
 async fn a_message_behind_the_request_has_the_same_bounds() {
     let server = server().await;
     let mut bytes = request(QUERY, &HEADERS).into_bytes();
-    // Far longer than a message may be, and only its beginning.
+    // The message is far longer than allowed, and this is only its beginning.
     bytes.extend([0x81, 0x80 | 127, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0]);
     bytes.extend([b'x'; 1000]);
     let (head, mut stream) = send(server.local_addr(), &bytes).await;
@@ -291,7 +291,7 @@ async fn a_request_with_a_body_is_refused_and_its_connection_closed() {
         assert!(head.starts_with("HTTP/1.1 400 "), "{body}: {head}");
         assert!(head.contains("connection: close\r\n"), "{body}: {head}");
         let mut rest = Vec::new();
-        // Some of what was sent may never be read, which resets the connection.
+        // The server may not read everything that was sent, which resets the connection.
         let _ = soon("the end", stream.read_to_end(&mut rest)).await;
         assert_eq!(rest, BAD_REQUEST.as_bytes());
     }
@@ -338,7 +338,7 @@ async fn a_client_that_asks_for_it_gets_binary_as_text() {
         assert_eq!(listener.text().await, header("d.dialer"));
         assert_eq!(listener.text().await, expected);
     }
-    // An empty value is none.
+    // An empty value counts as none.
     let query = "EIO=3&transport=websocket&b64=";
     let mut listener = Client::connect_with(&server, Eio::V3, query).await;
     listener.join(&Keypair::generate_ed25519()).await;

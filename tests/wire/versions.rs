@@ -20,7 +20,7 @@ async fn a_link_of_version_4_is_opened_when_its_client_asks_for_the_namespace() 
         assert_eq!(open["upgrades"], json!([]));
         assert_eq!(open["pingInterval"], 25_000);
         assert_eq!(open["pingTimeout"], 20_000);
-        // One less than a link of version 3 takes, for an item grows by a byte on its way there.
+        // This is one byte less than on a link of version 3, because an item grows by one byte on its way there.
         assert_eq!(open["maxPayload"], 999_998);
         assert!(open["sid"].is_string());
         client.send(ask).await;
@@ -107,7 +107,7 @@ async fn streams_are_byte_exact_between_all_versions() {
         let mut listener = Client::joined_as(&server, to).await;
         dial(&mut dialer, &mut listener, "d").await;
         for size in sizes {
-            // Whatever its first byte is.
+            // Test both values of the first byte, one of which is the prefix 4.
             for first in [4, 0] {
                 let mut data: Vec<u8> = (0..size).map(|n: u32| n.to_le_bytes()[0]).collect();
                 if let Some(byte) = data.first_mut() {

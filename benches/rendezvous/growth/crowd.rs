@@ -1,6 +1,7 @@
-//! Very many clients in one thread, which costs little and is told from the server's.
+//! Very many clients in one thread. This thread costs little, and its processor time is counted apart from the
+//! server's.
 //!
-//! All that a client needs is made before the server is measured: its pipe, its key, its address.
+//! Everything that a client needs is made before the server is measured: its pipe, its key, its address.
 
 use std::{
     collections::VecDeque,
@@ -17,23 +18,23 @@ use tokio::runtime::Handle;
 use super::pipe::{Pipe, Ready, ServerEnd};
 use crate::client::{REQUEST, frame, measure};
 
-/// How many join at a time.
+/// The number of clients that join at a time.
 const JOINING: usize = 64;
-/// What the server asks for, with its defaults.
+/// The ping interval that the server asks for by default.
 const PING_INTERVAL: Duration = Duration::from_secs(25);
-/// How long the thread sleeps at most, so that pings are on time.
+/// The longest sleep of the thread. Short, so that pings are on time.
 const TICK: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     New,
-    /// It waits for the end of the answer to its request.
+    /// Waiting for the end of the answer to the HTTP request.
     Upgrading,
-    /// It waits until the server greets it.
+    /// Waiting for the server's greeting.
     Greeting,
-    /// It waits for a nonce.
+    /// Waiting for a nonce.
     Challenged,
-    /// It waits to be let in.
+    /// Waiting for the answer to the join.
     Joining,
     Joined,
     Ended,
@@ -44,7 +45,7 @@ struct Peer {
     key: Keypair,
     address: Box<str>,
     state: State,
-    /// What has come of a frame, or of a head, that is not complete.
+    /// The bytes of a frame, or of an HTTP head, that is not complete yet.
     rest: Vec<u8>,
 }
 
@@ -55,7 +56,7 @@ pub struct Crowd {
     origins: u32,
     ready: Arc<Ready>,
     list: Vec<u32>,
-    /// In the order of their next pings.
+    /// The times of the next pings, in order.
     pings: VecDeque<(Instant, u32)>,
     next: usize,
     joining: usize,
@@ -92,7 +93,7 @@ impl Crowd {
         }
     }
 
-    /// Has so many more join, and waits until all are in.
+    /// Joins `more` more clients, and waits until all have joined.
     pub fn join(&mut self, server: &Server, more: usize) -> io::Result<()> {
         let wanted = self.joined + more;
         while self.joined < wanted {
@@ -126,7 +127,7 @@ impl Crowd {
         served.map_err(io::Error::other)
     }
 
-    /// Does nothing but what an idle client does.
+    /// Does for this time only what idle clients do.
     pub fn idle(&mut self, time: Duration) -> io::Result<()> {
         let until = Instant::now() + time;
         while Instant::now() < until {
@@ -135,7 +136,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Goes on until a condition holds.
+    /// Continues until a condition holds.
     pub fn until(&mut self, mut condition: impl FnMut(&Self) -> bool) -> io::Result<()> {
         while !condition(self) {
             self.turn()?;
@@ -143,7 +144,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Has the first so many hang up.
+    /// Closes the links of the first `peers` clients.
     pub fn leave(&mut self, peers: usize) {
         for peer in &mut self.peers[..peers] {
             peer.pipe.close();
@@ -219,7 +220,7 @@ impl Crowd {
 }
 
 impl Peer {
-    /// Takes a frame before it has joined; whether it has now.
+    /// Handles a frame that comes before the peer has joined. Returns whether the peer has joined now.
     fn handle(&mut self, payload: &[u8]) -> io::Result<bool> {
         match self.state {
             State::Greeting if payload == b"40" => {

@@ -1,4 +1,5 @@
-//! Links over streams in memory, more of them than a process may have descriptors, in a process of its own.
+//! Links over streams in memory, more of them than a process may have descriptors. This part runs in a process of its
+//! own.
 
 use std::{
     fs, io,
@@ -12,13 +13,13 @@ use serde_json::{Value, json};
 use super::{Options, crowd::Crowd};
 use crate::process::{locks, measure_locks, usage};
 
-/// The name of the server's threads: what they use is told from what the clients' thread uses.
+/// The name of the server's threads. It separates their processor time from that of the clients' thread.
 const SERVER: &str = "server";
 const CALM: Duration = Duration::from_secs(10);
-/// What has joined before anything is measured: what any use at all allocates, once.
+/// The number of clients that join before the measurement, so that memory allocated once by any use is not counted.
 const WARM_UP: usize = 16;
 
-/// Seconds of processor time of the server's threads.
+/// Returns the processor time of the server's threads, in seconds.
 fn server_cpu() -> io::Result<f64> {
     let mut nanos = 0.0;
     for task in fs::read_dir("/proc/self/task")? {
@@ -93,7 +94,7 @@ pub fn run(options: &Options) -> io::Result<()> {
     Ok(())
 }
 
-/// A tenth of the links is lost at once, and then the server is stopped with the others on it.
+/// Closes a tenth of the links at once, and then stops the server with the other links still open.
 fn end(runtime: &tokio::runtime::Runtime, server: Server, crowd: &mut Crowd) -> io::Result<Value> {
     let some = crowd.joined / 10;
     crowd.leave(some);

@@ -1,4 +1,5 @@
-//! Growth: what a link costs when there are very many of them, and whether anything takes longer for everybody then.
+//! Growth: the cost of a link when there are very many, and whether the number of links slows down any operation for
+//! all.
 
 mod crowd;
 mod in_memory;
@@ -12,19 +13,19 @@ use tokio::process::Command;
 
 use crate::{KIB, load, target};
 
-/// Have this program do a part of the work in a process of its own.
+/// The arguments that make this program do a part of the work in a process of its own.
 const IN_MEMORY: &str = "--growth-in-memory";
 const CLIENTS: &str = "--growth-clients";
-/// Has the locks measured, in a run of its own.
+/// The argument that has the locks measured, in a run of its own.
 const LOCK_TIMES: &str = "--lock-times";
 
-/// How many locks all links share: those of the hub, of the feed and of the admission.
+/// The number of locks with a bound: those of the hub, of the feed and of the admission.
 const LOCKS: usize = 3;
 
-/// How often what misses its bound is measured, at most.
+/// The maximum number of runs for a figure that misses its bound.
 const RUNS: usize = 3;
 
-/// What is to be measured.
+/// The parameters of a measurement.
 #[derive(Debug, Clone)]
 struct Options {
     links: usize,
@@ -63,13 +64,13 @@ impl Options {
     }
 }
 
-/// What may be used with so many links: at 10,000 and at 100,000 it is known, in between it lies on a line.
+/// The bounds for a number of links: fixed at 10,000 and at 100,000, and interpolated linearly in between.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     join_rate: f64,
     rest_cpu: f64,
     rss_per_link: f64,
-    /// Microseconds.
+    /// The longest time that a lock may be held, in microseconds.
     hold: f64,
 }
 
@@ -85,7 +86,7 @@ impl Bounds {
     }
 }
 
-/// A part that runs in a process of its own, if the arguments ask for one.
+/// Runs a part of the work in this process, if the arguments ask for one.
 pub fn part(args: &[String]) -> Option<io::Result<()>> {
     let has = |name: &str| args.iter().any(|arg| arg == name);
     if has(IN_MEMORY) {
@@ -113,14 +114,14 @@ async fn in_memory(options: &Options) -> io::Result<Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// Where the streams are.
+/// The kind of the links' streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Streams {
     Memory,
     Tcp,
 }
 
-/// Measures and prints; with `--check`, a bound that is missed is an error.
+/// Measures and prints. With `--check`, a missed bound is an error.
 pub async fn measure(quick: bool, args: &[String]) -> io::Result<()> {
     let has = |name: &str| args.iter().any(|arg| arg == name);
     println!("\n## Growth: what is missed is in bold, with its bound");
@@ -169,8 +170,8 @@ async fn one_run(streams: Streams, options: &Options) -> io::Result<Value> {
     }
 }
 
-/// Measures. How the allocator places what there is differs from one run to the next by a fifth; so where the bound of memory is
-/// missed it is measured again, and the run with the least counts.
+/// Measures, again if the memory bound is missed. The placement of allocations makes the memory differ by a fifth
+/// between runs, so the run with the least memory counts.
 async fn least_memory(streams: Streams, options: &Options) -> io::Result<Value> {
     let of = |figures: &Value| figures["rss_per_link"].as_f64().unwrap_or(f64::INFINITY);
     let mut least = one_run(streams, options).await?;
@@ -186,8 +187,8 @@ async fn least_memory(streams: Streams, options: &Options) -> io::Result<Value> 
     Ok(least)
 }
 
-/// Measures for how long the locks are held. An interrupt, or a host that takes the processor away, is counted as the
-/// thread's time; so where a bound is missed it is measured again, and the least counts of what was the longest.
+/// Measures how long the locks are held, again if a bound is missed. An interrupt, or a host that takes the processor
+/// away, counts as the thread's time, so for each lock the smallest of the maxima counts.
 async fn lock_times(streams: Streams, options: &Options) -> io::Result<Value> {
     let bound = Bounds::of(options.links).hold;
     let is_met = |held: &mut Value| longest(held).is_some_and(|longest| longest <= bound);
@@ -206,7 +207,7 @@ async fn lock_times(streams: Streams, options: &Options) -> io::Result<Value> {
     Ok(least)
 }
 
-/// What is known of each lock in each phase, but for what takes no time at all.
+/// Returns the figures of each lock with a bound, in each phase.
 fn all_locks(phases: &mut Value) -> Vec<&mut Value> {
     let phases = phases.as_array_mut().into_iter().flatten();
     let locks = phases.filter_map(|phase| phase.as_array_mut());
@@ -215,12 +216,12 @@ fn all_locks(phases: &mut Value) -> Vec<&mut Value> {
         .collect()
 }
 
-/// For how many microseconds a lock was held at the longest, if that was measured.
+/// Returns the longest time that a lock was held in microseconds, if it was measured.
 fn longest(held: &Value) -> Option<f64> {
     held["longest"].as_f64()
 }
 
-/// Prints a row; gives how many bounds it misses.
+/// Prints a row. Returns the number of bounds that it misses.
 fn row(streams: Streams, options: &Options, figures: &Value) -> usize {
     let bounds = Bounds::of(options.links);
     let mut missed = 0;
@@ -267,7 +268,7 @@ fn row(streams: Streams, options: &Options, figures: &Value) -> usize {
                 Some(format!("{longest:.0}{times}"))
             });
             let text = texts.collect::<Vec<_>>().join(", ");
-            // What nothing takes is none of our doing.
+            // The last column is for the empty measurement, which has no bound: its time is due to the system.
             let met = most <= bounds.hold || lock == LOCKS;
             cell(text, met, bounds.hold)
         })

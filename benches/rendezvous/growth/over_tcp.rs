@@ -25,11 +25,11 @@ use crate::{
 };
 
 const PROCESSES: usize = 2;
-/// How many join at a time in each process.
+/// The number of clients that join at a time in each process.
 const JOINING: usize = 32;
 const CALM: Duration = Duration::from_secs(10);
 
-/// Some clients, in a process that ends with this value.
+/// A process with some of the clients. It ends when this is dropped.
 struct Clients {
     _child: Child,
     stdin: ChildStdin,
@@ -104,7 +104,7 @@ pub async fn measure(options: &Options) -> io::Result<Value> {
     }))
 }
 
-/// The hidden half of this program: clients that join when they are told to, and then do nothing.
+/// Runs this process as clients: they join on a command from standard input, and then only listen.
 pub async fn clients(server: SocketAddr, links: usize) -> io::Result<()> {
     let keys: Vec<Keypair> = (0..links).map(|_| Keypair::generate_ed25519()).collect();
     println!("ready");

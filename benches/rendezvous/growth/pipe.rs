@@ -1,4 +1,5 @@
-//! A connection in memory, of which the client's end is no task: a thread looks after those that have something to read.
+//! A connection in memory. The client's end is not a task: one thread handles all clients that have something to
+//! read.
 
 use std::{
     io,
@@ -10,7 +11,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How many bytes may be under way to a client, as in the buffers of a socket.
+/// The maximum number of bytes in transit to a client, as in the buffers of a socket.
 const ROOM: usize = 256 * 1024;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -20,18 +21,18 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Default)]
 struct Inner {
     to_server: Vec<u8>,
-    /// How much of it the server has read.
+    /// The number of bytes of `to_server` that the server has read.
     read: usize,
     to_client: Vec<u8>,
     reader: Option<Waker>,
     writer: Option<Waker>,
-    /// Whether the client is to look at it.
+    /// Whether the pipe is in the list of pipes that the client has to read.
     is_listed: bool,
     client_is_gone: bool,
     server_is_gone: bool,
 }
 
-/// Both directions.
+/// A connection with both directions.
 #[derive(Default)]
 pub struct Pipe(Mutex<Inner>);
 
@@ -47,7 +48,7 @@ impl Pipe {
         }
     }
 
-    /// Takes what the server has written, and whether it has hung up.
+    /// Takes the bytes that the server has written. Also returns whether the server has closed the connection.
     pub fn take(&self) -> (Vec<u8>, bool) {
         let mut inner = locked(&self.0);
         inner.is_listed = false;
@@ -61,7 +62,7 @@ impl Pipe {
         (bytes, is_over)
     }
 
-    /// Hangs up.
+    /// Closes the client's end.
     pub fn close(&self) {
         let mut inner = locked(&self.0);
         inner.client_is_gone = true;
@@ -87,7 +88,7 @@ impl Ready {
         }
     }
 
-    /// Takes them all; waits for the first one no longer than so.
+    /// Takes all listed pipes. Waits at most `patience` for the first one.
     pub fn take(&self, list: &mut Vec<u32>, patience: Duration) {
         list.clear();
         let held = locked(&self.list);
@@ -99,7 +100,7 @@ impl Ready {
     }
 }
 
-/// The server's end.
+/// The server's end of a pipe.
 pub struct ServerEnd {
     pub pipe: Arc<Pipe>,
     pub ready: Arc<Ready>,

@@ -1,4 +1,4 @@
-//! Two JavaScript clients, and the npm rendezvous. Only if they are installed.
+//! Two JavaScript clients and the npm rendezvous. Only if they are installed.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ mod support;
 pub use support::Rendezvous;
 use support::{Peer, RendezvousOptions};
 
-/// Why there can be no JavaScript; `None` if there can.
+/// Returns why JavaScript is not available; `None` if it is.
 pub fn missing() -> Option<&'static str> {
     let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/js/node_modules");
     if !modules.join(".package-lock.json").exists() {
@@ -27,7 +27,7 @@ pub async fn rendezvous() -> Rendezvous {
     Rendezvous::start(RendezvousOptions::default()).await
 }
 
-/// A client that dials and one that is dialled, each in a process of its own.
+/// A JavaScript dialer and a JavaScript listener, each in a process of its own.
 pub struct Pair {
     dialer: Peer,
     listener: Peer,
@@ -47,7 +47,7 @@ impl Pair {
         }
     }
 
-    /// Has the dialler measure `what`, with the listener in the mode `incoming`.
+    /// Makes the dialer measure `what`, with the listener in the mode `incoming`.
     pub async fn measure(&self, incoming: &str, what: &str, mut options: Value) -> Result<Value> {
         self.listener.mode(incoming, json!({ "hash": false })).await;
         options["what"] = json!([what]);

@@ -1,4 +1,4 @@
-//! A long line: a proxy that delays, and passes on no more than a line does.
+//! A long line: a proxy that delays data and limits its rate.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -20,22 +20,22 @@ use tokio::{
 use super::Task;
 use crate::Result;
 
-/// From one end to the other.
+/// The delay from one end to the other.
 pub const DELAY: Duration = Duration::from_millis(50);
-/// Bits per second, each way.
+/// The rate in bits per second, each way.
 pub const BITS: u64 = 200_000_000;
-/// Of each socket of the proxy, each way.
+/// The size of each socket buffer of the proxy, in bytes.
 const BUFFER: u32 = 64 * 1024;
-/// How much enters the line at a time.
+/// The number of bytes that enter the line at a time.
 const PIECE: usize = 16 * 1024;
-/// How much and how many pieces are in the line each way: what fits into its delay, and a buffer.
+/// The maximum number of bytes and of pieces in the line, each way: the bytes of its delay, and a buffer.
 const IN_LINE: usize = 1_250_000 + BUFFER as usize;
 const PIECES: usize = 4096;
-/// By how much a timer may be late before the line loses some of its rate.
+/// The longest delay of a timer that does not lower the line's rate.
 const LATE: Duration = Duration::from_millis(3);
 const BACKLOG: u32 = 64;
 
-/// A line to one place, for all connections to it. They share what it passes on.
+/// A line to one address, for all connections to it. They share its rate.
 pub struct LongLine {
     pub near: SocketAddr,
     _task: Task,
@@ -57,7 +57,7 @@ impl LongLine {
     }
 }
 
-/// The sockets that a listener accepts have the same.
+/// Creates a socket with small buffers. Sockets that a listener accepts inherit them.
 fn small_socket() -> std::io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(BUFFER)?;
@@ -65,9 +65,9 @@ fn small_socket() -> std::io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// One way of the line.
+/// One direction of the line.
 struct Way {
-    /// When the last byte of all that is to enter the line has entered it.
+    /// The time at which the last byte sent so far has entered the line.
     free: Mutex<Instant>,
 }
 
@@ -78,7 +78,8 @@ impl Way {
         }
     }
 
-    /// When so many bytes have entered the line: it may have been a moment ago, if a timer was late.
+    /// Returns the time at which these bytes have entered the line. It may be a little in the past, if a timer was
+    /// late.
     fn entered(&self, bytes: usize, now: Instant) -> Instant {
         let takes = Duration::from_secs_f64(bytes as f64 * 8.0 / BITS as f64);
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,8 +88,8 @@ impl Way {
     }
 }
 
-/// Carries one connection. The system has answered the near end at once, so the round trip that it takes to
-/// connect over a line is waited for here.
+/// Carries one connection. The system has accepted it at the near end at once, so this function waits for the round
+/// trip that connecting over a line takes.
 async fn connect(near: TcpStream, far: SocketAddr, ways: [Arc<Way>; 2]) -> std::io::Result<()> {
     let asked = Instant::now();
     near.set_nodelay(true)?;
@@ -135,7 +136,7 @@ async fn enter(
         if n == 0 {
             return Ok(());
         }
-        // What the piece does not take is free for the next one.
+        // Release the room that the piece does not need.
         drop(held.split(PIECE - n));
         let read = Instant::now();
         let entered = way.entered(n, read).max(read);
@@ -151,7 +152,7 @@ async fn enter(
     }
 }
 
-/// The timer would take a millisecond for a moment that has come.
+/// Waits until a time. Skips the timer if the time has come, because the timer would take another millisecond.
 async fn until(moment: Instant) {
     if moment > Instant::now() {
         sleep_until(moment).await;

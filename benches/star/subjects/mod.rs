@@ -1,4 +1,4 @@
-//! What is measured: two peers, and what is between them.
+//! The subjects: two peers, and the server between them.
 
 pub mod js;
 pub mod line;
@@ -17,27 +17,27 @@ use crate::{Result, serve};
 
 use place::Place;
 
-/// A stream of bytes of whatever subject.
+/// A stream of bytes of any subject.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 pub type Stream = Box<dyn Io>;
 
-/// How two peers reach each other.
+/// The way in which two peers reach each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The transport alone; one stream is one dial.
     Raw,
     /// A swarm on the transport, with noise and yamux; one stream is one substream.
     Swarm,
-    /// The same, with windows of yamux that cannot grow.
+    /// A swarm as above, with yamux windows that cannot grow.
     EvenSwarm,
-    /// As a swarm, over circuit relay v2 on TCP.
+    /// A swarm over circuit relay v2 on TCP.
     Relay,
-    /// The same over TCP.
+    /// A swarm over TCP.
     Tcp,
-    /// The same over `libp2p-websocket` on TCP.
+    /// A swarm over `libp2p-websocket` on TCP.
     WebSocket,
-    /// TCP through a proxy that copies, without libp2p; one stream is one TCP connection.
+    /// TCP through a copying proxy, without libp2p; one stream is one TCP connection.
     Proxied,
 }
 
@@ -68,7 +68,7 @@ impl FromStr for Kind {
     }
 }
 
-/// A task that ends with its owner.
+/// A task that is aborted when this is dropped.
 pub struct Task(JoinHandle<()>);
 
 impl Task {
@@ -83,14 +83,14 @@ impl Drop for Task {
     }
 }
 
-/// A peer that serves every stream that comes, for as long as it is kept.
+/// A peer that serves every incoming stream until this is dropped.
 pub struct Listener {
     pub address: String,
     _tasks: Vec<Task>,
 }
 
 impl Listener {
-    /// Starts the peer; `via` is the server, where there is one.
+    /// Starts the peer; `via` is the server, if there is one.
     pub async fn start(kind: Kind, via: &Place) -> Result<Self> {
         let (address, tasks) = match kind {
             Kind::Raw => raw::listen(via).await?,
@@ -121,7 +121,7 @@ impl Dialer {
         })
     }
 
-    /// A stream whose other end does `what`. Both ends know of it when this returns.
+    /// Opens a stream whose other end does `what`. When this returns, both ends have the stream.
     pub async fn open(&self, what: serve::Request) -> Result<Stream> {
         let mut stream: Stream = match self {
             Self::Raw(dialer) => Box::new(dialer.dial().await?),
@@ -135,7 +135,7 @@ impl Dialer {
         Ok(stream)
     }
 
-    /// How long it takes from the dial to a connection, beside those that there are.
+    /// Returns the time from a dial to its connection, while the other connections stay open.
     pub async fn dial(&self) -> Result<Duration> {
         match self {
             Self::Raw(dialer) => {
@@ -157,7 +157,7 @@ impl Dialer {
     }
 }
 
-/// Ends a connection that was dialled only to see how long it takes; nothing of it is left behind.
+/// Ends a connection that was dialled only for its duration. Nothing of it is left.
 async fn end(mut stream: Stream) -> Result<()> {
     stream.write_all(&serve::Request::Sink(0).encode()).await?;
     stream.close().await?;

@@ -1,4 +1,4 @@
-//! Where a server is.
+//! The address of a server.
 
 use std::{convert::Infallible, fmt, net::SocketAddr, str::FromStr};
 
@@ -7,8 +7,8 @@ use libp2p_websocket_star::Config;
 
 use crate::Result;
 
-/// The address of a server, and its certificate if it speaks TLS. Written as one argument for a child: the
-/// address, a space and the certificate in hex. The address is empty where peers need no server.
+/// The address of a server, and its certificate if it uses TLS. As an argument of a child, this is written as the
+/// address, a space and the certificate in hex. The address is empty if peers need no server.
 #[derive(Debug, Clone, Default)]
 pub struct Place {
     pub address: String,
@@ -16,7 +16,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Without TLS.
+    /// Creates a place without TLS.
     pub fn plain(address: String) -> Self {
         Self {
             address,
@@ -28,7 +28,7 @@ impl Place {
         self.address.is_empty()
     }
 
-    /// The same server, reached at another endpoint.
+    /// Returns the same server, reached at another endpoint.
     pub fn moved(&self, endpoint: SocketAddr) -> Result<Self> {
         if self.is_nowhere() {
             return Ok(self.clone());
@@ -39,7 +39,7 @@ impl Place {
         })
     }
 
-    /// The configuration of a peer that joins there.
+    /// Returns the configuration of a peer that joins at this server.
     pub fn config(&self) -> Result<Config> {
         let config = Config::default().with_allow_local_rendezvous(true);
         Ok(match &self.certificate {
@@ -59,7 +59,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// What is not hex is no certificate, and the peers will say that they do not trust the server.
+/// Parses a place. Invalid hex counts as no certificate; the peers then report that they do not trust the server.
 impl FromStr for Place {
     type Err = Infallible;
 
@@ -73,8 +73,8 @@ impl FromStr for Place {
     }
 }
 
-/// What a connection to that address is made to: the first IPv4 address and TCP port of a multiaddress, or
-/// a socket address.
+/// Returns the endpoint that a connection to an address goes to: the IPv4 address and TCP port that a multiaddress
+/// begins with, or a socket address itself.
 pub fn endpoint(address: &str) -> Result<SocketAddr> {
     if let Ok(endpoint) = address.parse() {
         return Ok(endpoint);
@@ -87,7 +87,7 @@ pub fn endpoint(address: &str) -> Result<SocketAddr> {
     }
 }
 
-/// The same address with another endpoint.
+/// Returns the same address with another endpoint.
 pub fn moved(address: &str, endpoint: SocketAddr) -> Result<String> {
     if address.parse::<SocketAddr>().is_ok() {
         return Ok(endpoint.to_string());

@@ -1,4 +1,4 @@
-//! TCP through a proxy that copies: what any relay must cost.
+//! TCP through a copying proxy: the minimum cost of any relay.
 
 use tokio::{
     io::copy_bidirectional,
@@ -14,7 +14,7 @@ pub async fn listen() -> Result<(String, Vec<Task>)> {
     let address = listener.local_addr()?.to_string();
     let task = Task::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            // Without it the figures would be worse, not wrong.
+            // Without it, the figures would be worse, but not wrong.
             let _ = stream.set_nodelay(true);
             tokio::spawn(serve(Box::new(stream.compat())));
         }
@@ -22,7 +22,7 @@ pub async fn listen() -> Result<(String, Vec<Task>)> {
     Ok((address, vec![task]))
 }
 
-/// Dials through a proxy of its own.
+/// A dialer with a proxy of its own.
 pub struct Dialer {
     proxy: std::net::SocketAddr,
     _task: Task,

@@ -27,7 +27,7 @@ struct Peer {
 }
 
 impl Peer {
-    /// Joins the rendezvous, and serves who dials.
+    /// Joins the rendezvous, and serves incoming dials.
     async fn join(via: &Place) -> Result<Self> {
         let key = Keypair::generate_ed25519();
         let mut transport = WebSocketStarTransport::new(&key, via.config()?);
@@ -54,7 +54,7 @@ async fn run(transport: Arc<Mutex<WebSocketStarTransport>>, joined: oneshot::Sen
         match event.await {
             TransportEvent::NewAddress { listen_addr, .. } => {
                 if let Some(joined) = joined.take() {
-                    // Nobody waits any more if the start was given up.
+                    // The receiver is gone if the start was given up.
                     let _ = joined.send(listen_addr);
                 }
             }
@@ -74,7 +74,7 @@ pub async fn listen(via: &Place) -> Result<(String, Vec<Task>)> {
     Ok((peer.address.to_string(), vec![peer.task]))
 }
 
-/// A peer that is joined, as the JavaScript diallers are.
+/// A dialer that has joined the rendezvous, as the JavaScript dialers have.
 pub struct Dialer {
     peer: Peer,
     to: Multiaddr,

@@ -1,4 +1,4 @@
-//! What is between the peers, in this process.
+//! The server between the peers, in this process.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::Result;
 pub enum ServerKind {
     /// The rendezvous of this crate.
     Rendezvous,
-    /// The same with TLS and a certificate that it signed itself.
+    /// The same with TLS and a self-signed certificate.
     SecureRendezvous,
     /// A circuit relay v2.
     Relay,
@@ -74,7 +74,8 @@ impl Server {
     }
 }
 
-/// A certificate for the loopback address, with its key, and what its clients have to trust.
+/// Returns a self-signed certificate for the loopback address with its key, and the certificate that clients have to
+/// trust.
 fn self_signed() -> Result<(TlsConfig, Vec<u8>)> {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
     let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
@@ -131,7 +132,8 @@ async fn start_relay() -> Result<Server> {
     })
 }
 
-/// A relay as it is when it is nobody's favour: the defaults end a circuit after 128 KiB.
+/// Returns a relay configuration without tight limits, as on a dedicated relay: the defaults end a circuit after 128
+/// KiB.
 fn unlimited() -> relay::Config {
     relay::Config {
         max_reservations_per_peer: 1024,

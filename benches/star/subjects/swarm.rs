@@ -1,4 +1,4 @@
-//! Swarms with noise and yamux over one transport or another.
+//! Swarms with noise and yamux over several transports.
 
 use std::time::{Duration, Instant};
 
@@ -27,9 +27,9 @@ use super::{Kind, Task, place::Place};
 use crate::{Result, serve::serve};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/bench");
-/// Longer than any run.
+/// A time longer than any run.
 pub const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
-/// As many streams as leave none of them room to grow.
+/// The number of possible streams that leaves no stream room to grow.
 const EVEN: usize = 4096;
 
 #[derive(NetworkBehaviour)]
@@ -40,8 +40,9 @@ struct Behaviour {
 
 type Authenticated = Boxed<(PeerId, StreamMuxerBox)>;
 
-/// A connection may have 1 GiB of windows by default, and shares out what [`EVEN`] streams of 256 KiB, the
-/// least there is, would leave of it to those streams that are first to ask.
+/// Returns the yamux configuration. By default, the windows of a connection may have 1 GiB. yamux reserves 256 KiB,
+/// the minimum, for each possible stream, and gives the rest to the streams that ask first. [`EVEN`] possible streams
+/// leave no rest.
 fn windows(kind: Kind) -> yamux::Config {
     let mut config = yamux::Config::default();
     if kind == Kind::EvenSwarm {
@@ -92,7 +93,7 @@ fn swarm(kind: Kind, via: &Place) -> Result<Swarm<Behaviour>> {
     Ok(Swarm::new(transport, behaviour, peer, config))
 }
 
-/// Where a peer of that kind listens.
+/// Returns the address at which a peer of a kind listens.
 fn listen_address(kind: Kind, via: &Place) -> Result<Multiaddr> {
     Ok(match kind {
         Kind::Swarm | Kind::EvenSwarm => via.address.parse()?,
@@ -158,7 +159,7 @@ impl Dialer {
                 swarm.listen_on(via.address.parse()?)?;
                 wait_for_address(&mut swarm).await?;
             }
-            // Connected to the relay, as the peer at the rendezvous has its link.
+            // Connect to the relay, as the peer at a rendezvous has its link.
             Kind::Relay => {
                 let relay: Multiaddr = via.address.parse()?;
                 connect(&mut swarm, DialOpts::from(relay)).await?;
@@ -183,7 +184,7 @@ impl Dialer {
             .await?)
     }
 
-    /// Dials once more, and closes that connection again.
+    /// Dials once more, and closes that connection again. Returns the time of the dial.
     pub async fn dial(&self) -> Result<Duration> {
         let (reply, answer) = oneshot::channel();
         self.dials.send(reply).await?;
@@ -225,7 +226,7 @@ async fn dial_and_close(swarm: &mut Swarm<Behaviour>, opts: DialOpts) -> Result<
     }
 }
 
-/// One more connection, from a port of its own.
+/// Returns the options for one more connection, from a port of its own.
 fn another(peer: PeerId, to: &Multiaddr) -> DialOpts {
     DialOpts::peer_id(peer)
         .addresses(vec![to.clone()])

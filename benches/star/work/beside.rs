@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use super::{Bulk, Figures, Metric, Pings, percentile};
 use crate::{Result, lineup::Id, plan::Plan, subjects::Dialer};
 
-/// How many bulk streams are several: dials of a link, or substreams of a connection.
+/// The number of bulk streams that count as several: dials of a link, or substreams of a connection.
 pub const DIALS: usize = 16;
 pub const SUBSTREAMS: usize = 8;
 
@@ -39,13 +39,13 @@ pub async fn measure(dialer: &Dialer, id: Id, plan: &Plan) -> Result<Figures> {
     Ok(figures)
 }
 
-/// The median and the 99th percentile of the round trips, and MiB/s of the bulk meanwhile.
+/// Returns the median and the 99th percentile of the round trips, and the rate of the bulk meanwhile in MiB/s.
 pub async fn beside(pings: &mut Pings, bulk: Bulk, plan: &Plan) -> Result<[f64; 3]> {
-    // Until the buffers on the way are full.
+    // Wait until the buffers on the way are full.
     sleep(plan.window / 3).await;
     let (times, read) = bulk.during(pings.times_within(plan.window)).await;
     bulk.end().await?;
-    // Whatever is beside a stream that stands still has an easy life.
+    // Round trips beside a stalled stream would be too easy.
     if read.has_starved() {
         return Err("a bulk stream stood still".into());
     }

@@ -18,7 +18,7 @@ use crate::{
     subjects::{Dialer, Stream},
 };
 
-/// Streams on which as much is written as they take, until it is dropped or ended.
+/// Streams that are written to as fast as they take data, until this is dropped or ended.
 pub struct Bulk {
     stop: Arc<AtomicBool>,
     counters: Vec<Arc<AtomicU64>>,
@@ -26,7 +26,7 @@ pub struct Bulk {
 }
 
 impl Bulk {
-    /// Opens a stream from each of these.
+    /// Opens a stream from each of the dialers.
     pub async fn start<'a>(dialers: impl IntoIterator<Item = &'a Dialer>) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut counters = Vec::new();
@@ -47,8 +47,8 @@ impl Bulk {
         })
     }
 
-    /// What is read of each stream while something else lasts. It is counted where it is read, so that nothing
-    /// in a buffer on the way is taken for delivered.
+    /// Returns what is read of each stream while a future runs. The bytes are counted at the reader, so that bytes in
+    /// a buffer on the way do not count.
     pub async fn during<T>(&self, other: impl Future<Output = T>) -> (T, Read) {
         let count = |counter: &Arc<AtomicU64>| counter.load(Ordering::Relaxed);
         let read = || self.counters.iter().map(count);
@@ -73,25 +73,25 @@ impl Bulk {
     }
 }
 
-/// What was read of some streams.
+/// The bytes that were read of several streams.
 pub struct Read {
     bytes: Vec<u64>,
     took: Duration,
 }
 
 impl Read {
-    /// MiB/s of all together.
+    /// Returns the rate of all streams together, in MiB/s.
     pub fn rate(&self) -> f64 {
         let total: u64 = self.bytes.iter().sum();
         total as f64 / MIB / self.took.as_secs_f64()
     }
 
-    /// Whether there is a stream of which nothing was read.
+    /// Returns whether nothing was read of some stream.
     pub fn has_starved(&self) -> bool {
         self.bytes.contains(&0)
     }
 
-    /// The smallest share divided by the largest.
+    /// Returns the smallest share divided by the largest.
     pub fn share(&self) -> f64 {
         let smallest = self.bytes.iter().min().copied().unwrap_or_default();
         let largest = self.bytes.iter().max().copied().unwrap_or_default();

@@ -14,7 +14,7 @@ use crate::{
 const PING: usize = 64;
 const WARM_UP: usize = 50;
 
-/// A stream for round trips, one after the other; their times are in microseconds.
+/// A stream for round trips, one after the other. The times are in microseconds.
 pub struct Pings {
     stream: Stream,
 }
@@ -34,7 +34,7 @@ impl Pings {
         Ok(started.elapsed().as_secs_f64() * 1e6)
     }
 
-    /// So many, after some that do not count.
+    /// Returns the times of `pings` round trips, after a warm-up.
     pub async fn times(&mut self, pings: usize) -> Result<Vec<f64>> {
         for _ in 0..WARM_UP {
             self.time().await?;
@@ -42,7 +42,7 @@ impl Pings {
         self.cold(pings).await
     }
 
-    /// So many, from the first on.
+    /// Returns the times of `pings` round trips, without a warm-up.
     pub async fn cold(&mut self, pings: usize) -> Result<Vec<f64>> {
         let mut times = Vec::with_capacity(pings);
         for _ in 0..pings {
@@ -51,7 +51,7 @@ impl Pings {
         Ok(times)
     }
 
-    /// As many as fit, and at least one.
+    /// Returns the times of as many round trips as fit into a time window, and of at least one.
     pub async fn times_within(&mut self, window: Duration) -> Result<Vec<f64>> {
         let started = Instant::now();
         let mut times = vec![self.time().await?];

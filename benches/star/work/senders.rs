@@ -1,4 +1,4 @@
-//! Eight senders to one receiver, each on a link of its own. One of them has little to say.
+//! Eight senders to one receiver, each on a link of its own. One of them sends little.
 
 use super::{Bulk, Figures, Metric, Pings, beside::beside, percentile};
 use crate::{Result, lineup::Pair, plan::Plan};

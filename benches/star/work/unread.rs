@@ -1,4 +1,4 @@
-//! Many connections on one link, one of which nobody reads.
+//! Many connections on one link, one of which is not read.
 
 use std::{
     iter::repeat_n,
@@ -22,7 +22,7 @@ pub async fn measure(dialer: &Dialer, plan: &Plan) -> Result<Figures> {
     let bulk = Bulk::start(repeat_n(dialer, plan.streams - 1)).await?;
     let mut all_read = vec![rate(&bulk, plan).await];
     let mut beside = Vec::new();
-    // In turns, because the machine is faster at one time than at another, and streams become faster while they run.
+    // In turns, because the speed of the machine varies, and because streams become faster while they run.
     for _ in 0..plan.unread_turns {
         let unread = Unread::start(dialer).await?;
         beside.push(rate(&bulk, plan).await);
@@ -36,14 +36,16 @@ pub async fn measure(dialer: &Dialer, plan: &Plan) -> Result<Figures> {
     ])
 }
 
-/// MiB/s of the bulk for one turn, once it is used to what has changed and a stream that nobody reads is full.
+/// Returns the rate of the bulk in one turn, in MiB/s. Waits first until the bulk has adapted to the change and an
+/// unread stream is full.
 async fn rate(bulk: &Bulk, plan: &Plan) -> f64 {
     sleep(plan.window / 3).await;
     let ((), read) = bulk.during(sleep(plan.unread)).await;
     read.rate()
 }
 
-/// What was to be expected at the turns between these: the first and the last are next to one turn, the others to two.
+/// Returns the rate expected for the turns between these ones. The first and the last are next to one turn, the
+/// others to two.
 fn between(rates: &[f64]) -> f64 {
     let expected: Vec<f64> = rates.windows(2).map(mean).collect();
     mean(&expected)
@@ -53,7 +55,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// A stream that is always full, and that the other end reads when this is ended or dropped.
+/// A stream that is always full. The other end reads it when this is ended or dropped.
 struct Unread {
     stop: Arc<AtomicBool>,
     release: Release,
@@ -75,7 +77,7 @@ impl Unread {
         })
     }
 
-    /// Has it read to its end.
+    /// Has the stream read to its end.
     ///
     /// # Errors
     /// If the connection was reset meanwhile.
@@ -89,7 +91,7 @@ impl Unread {
     }
 }
 
-/// Has the other end read when it is dropped, so that it never waits for ever.
+/// Makes the other end read when it is dropped, so that the other end never waits for ever.
 struct Release(Arc<AtomicU64>);
 
 impl Drop for Release {

@@ -1,4 +1,4 @@
-//! Connections, and nothing else.
+//! Attacks with connections only.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -6,13 +6,13 @@ use tokio::{io::AsyncReadExt as _, task::JoinSet, time::timeout};
 
 use super::{Attack, Attacker};
 
-/// How many connections are tried a second with 5,000 honest links.
+/// The number of connections tried per second if there are 5,000 honest links.
 const STEADY: usize = 1000;
-/// How many connect one after the other, as fast as they can.
+/// The number of tasks that connect one after the other, as fast as they can.
 const AT_A_TIME: usize = 128;
-/// How long it takes to use up what may be done at once, with the weight of a /48.
+/// The time that it takes to use up the bursts of the rate limits, with the weight of a /48.
 const USING_UP: Duration = Duration::from_secs(5);
-/// One that is let in is closed by the attacker then.
+/// The time after which the attacker closes a connection that was not refused.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 pub async fn run(attacker: Arc<Attacker>, flood: Attack) {
@@ -30,7 +30,7 @@ pub async fn run(attacker: Arc<Attacker>, flood: Attack) {
     }
 }
 
-/// Uses up what may be done at once after a rest: what can be done for long is to be measured.
+/// Uses up the bursts that the rate limits allow after a rest, because the benchmark measures the lasting effect.
 pub async fn use_up(attacker: Arc<Attacker>) {
     let _ = timeout(USING_UP, connect_always(attacker)).await;
 }
@@ -41,7 +41,7 @@ async fn connect_always(attacker: Arc<Attacker>) {
         let attacker = attacker.clone();
         connecting.spawn(async move {
             loop {
-                // Most are refused: that is the point.
+                // Most connections are refused, as intended.
                 let _ = connect(&attacker).await;
             }
         });
@@ -49,12 +49,12 @@ async fn connect_always(attacker: Arc<Attacker>) {
     while connecting.join_next().await.is_some() {}
 }
 
-/// Connects, and waits until it is refused.
+/// Connects, and waits until the connection is refused.
 async fn connect(attacker: &Attacker) -> io::Result<()> {
     let source = attacker.source(attacker.number());
     let mut stream = attacker.connect(source).await?;
     let mut byte = [0];
     let _ = timeout(PATIENCE, stream.read(&mut byte)).await;
-    // Ports of connections that are reset can be used at once.
+    // Reset the connection, so that its port can be used again at once.
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
 }

@@ -1,4 +1,4 @@
-//! Connections that are held and are never of use.
+//! Connections that are held and never do anything useful.
 
 use std::{io, time::Duration};
 
@@ -10,9 +10,9 @@ use tokio::{
 use super::{Attacker, Ready};
 use crate::{crowd, source::Source};
 
-/// A little more often than the server wants it.
+/// The interval of requests: a little shorter than the server requires.
 const REQUEST_INTERVAL: Duration = Duration::from_secs(5);
-/// As much of a message as may be sent; it never ends.
+/// The announced length of a message, about the largest allowed, and the bytes sent of it: it never ends.
 const MESSAGE: usize = 999_000;
 const SENT: usize = 990_000;
 
@@ -22,7 +22,7 @@ async fn read_to_end(stream: &mut TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Asks for the health now and then.
+/// Requests the health page from time to time.
 pub async fn http(attacker: &Attacker, source: Source, ready: &mut Ready) -> io::Result<()> {
     let mut stream = attacker.connect(source).await?;
     let request = format!(

@@ -1,4 +1,4 @@
-//! Links that join, and make the others pay for it.
+//! Links that join, and cause costs to the others.
 
 use std::{io, time::Duration};
 
@@ -7,16 +7,16 @@ use tokio::time::{Instant, timeout_at};
 use super::{Attacker, Ready};
 use crate::{client::Client, source::Source};
 
-/// How often a link joins and leaves.
+/// The interval at which a link joins and leaves.
 const JOIN_INTERVAL: Duration = Duration::from_millis(50);
-/// How many peers a link may join.
+/// The number of peers that a link may join.
 const PEERS: usize = 16;
-/// How often they are joined anew.
+/// The interval at which all of them are joined anew.
 const ROUND: Duration = Duration::from_secs(1);
-/// How often a link dials.
+/// The interval at which a link dials.
 const DIAL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Reads what comes until then, and sends a ping.
+/// Sends a ping, and reads until the given time.
 async fn wait(link: &mut Client, until: Instant) -> io::Result<()> {
     link.text("2").await?;
     while let Ok(read) = timeout_at(until, link.next()).await {
@@ -25,11 +25,11 @@ async fn wait(link: &mut Client, until: Instant) -> io::Result<()> {
     Ok(())
 }
 
-/// Joins a new address; whether it may.
+/// Joins a new address. Returns whether the server allowed it.
 async fn join(attacker: &Attacker, link: &mut Client) -> io::Result<bool> {
     match link.join_as(&attacker.key, attacker.address()).await {
         Ok(_) => Ok(true),
-        // It was refused.
+        // The server refused it.
         Err(error) if error.kind() == io::ErrorKind::Other => Ok(false),
         Err(error) => Err(error),
     }
@@ -48,7 +48,7 @@ pub async fn joins(attacker: &Attacker, source: Source, ready: &mut Ready) -> io
     }
 }
 
-/// Joins as many peers as it may, and keeps them or joins all of them anew each second.
+/// Joins as many peers as the server allows. Keeps them, or joins all of them anew each second.
 pub async fn peers(
     attacker: &Attacker,
     source: Source,
@@ -73,7 +73,7 @@ pub async fn peers(
     }
 }
 
-/// Dials the victim, and never ends what it has dialled.
+/// Dials the victim, and never ends these dials.
 pub async fn dials(attacker: &Attacker, source: Source, ready: &mut Ready) -> io::Result<()> {
     let mut link = attacker.link(source).await?;
     if !join(attacker, &mut link).await? {
@@ -84,7 +84,7 @@ pub async fn dials(attacker: &Attacker, source: Source, ready: &mut Ready) -> io
         let (from, to) = (link.address.clone(), &attacker.target.victim);
         let id = format!("attack-{}", attacker.number());
         let dial = format!("[\"ss-dial\",\"{from}\",\"{to}\",\"{id}\"]");
-        // Whatever the answer is: an open dial, a refusal, or another's place.
+        // Any answer will do: an open dial, a refusal, or the end of another dial to make room.
         link.request(&dial).await?;
         ready.set(attacker);
         wait(&mut link, next).await?;

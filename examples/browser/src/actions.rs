@@ -1,4 +1,4 @@
-//! What the person at the page does.
+//! The actions of the person at the page.
 
 use futures::channel::mpsc;
 use libp2p::PeerId;
@@ -8,7 +8,7 @@ use web_sys::{Element, Event, File, HtmlInputElement};
 use crate::dom::{by_id, copy, document};
 
 pub enum Action {
-    /// To everybody.
+    /// Sends a chat message to everybody.
     Say(String),
     Send(PeerId, File),
     Accept(u64),
@@ -17,24 +17,24 @@ pub enum Action {
     Remove(u64),
 }
 
-/// How many may wait. A person does not get there.
+/// The most actions that may wait. A person does not reach that number.
 const WAITING: usize = 64;
 
-/// Listens for all of them, as long as the page lives.
+/// Listens for all actions as long as the page lives.
 pub fn listen() -> mpsc::Receiver<Action> {
     let (sender, actions) = mpsc::channel(WAITING);
     let on = |kind: &str, act: fn(&Event) -> Option<Action>| {
         let mut sender = sender.clone();
         let heard = Closure::<dyn FnMut(Event)>::new(move |event: Event| {
             if let Some(action) = act(&event) {
-                // The page has stopped if nobody takes it, and says so.
+                // The send fails only if the page's task has stopped. It reports that itself.
                 let _ = sender.try_send(action);
             }
         });
         let target = document();
         let added = target.add_event_listener_with_callback(kind, heard.as_ref().unchecked_ref());
         added.expect("a document has events");
-        // For as long as the page lives.
+        // The listener stays for as long as the page lives.
         heard.forget();
     };
     on("click", clicked);
@@ -62,12 +62,12 @@ fn clicked(event: &Event) -> Option<Action> {
     }
 }
 
-/// A file was chosen beside a peer.
+/// Handles the choice of a file beside a peer.
 fn changed(event: &Event) -> Option<Action> {
     let input: HtmlInputElement = event.target()?.dyn_into().ok()?;
     let peer = input.get_attribute("data-peer")?.parse().ok()?;
     let file = input.files()?.get(0)?;
-    // The same file may be chosen again.
+    // Clear the input, so that the same file can be chosen again.
     input.set_value("");
     Some(Action::Send(peer, file))
 }

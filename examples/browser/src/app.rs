@@ -1,4 +1,4 @@
-//! What the page does, in one task.
+//! The page's behaviour, in one task.
 
 use std::{error::Error, pin::Pin, rc::Rc, time::Duration};
 
@@ -31,18 +31,19 @@ use crate::{
     transfers::{Ended, Failure, Transfers},
 };
 
-/// How often the page shows how far transfers are.
+/// The interval at which the progress of transfers is shown.
 const LOOK: Duration = Duration::from_millis(250);
-/// When a peer is dialled again that was connected or not reached. The first is that of the node that dials, the second
-/// that of the other, should the first be gone.
+/// The delays before a lost peer is dialled again: the first for the node of the pair that dials (the smaller peer
+/// id), the second for the other node, which dials only if the first does not.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// The delay before a peer that was not reached is dialled again.
 const NOT_REACHED: Duration = Duration::from_secs(10);
-/// So many offers are refused at the same time. More are cut off.
+/// The most offers that are refused at the same time. Further ones are dropped without an answer.
 const REFUSING: usize = 16;
-/// So many characters of an error are shown.
+/// The most characters of an error that are shown.
 const ERROR: usize = 300;
 
-/// What a task of the page has come to.
+/// The result of a task of the page.
 enum Done {
     Offered(PeerId, Result<Incoming<Stream>, transfer::Error>),
     Refused,
@@ -59,9 +60,9 @@ pub struct App {
     chat: Chat,
     peers: Peers,
     transfers: Transfers,
-    /// Or why there is none.
+    /// The place for received files, or the reason why there is none.
     store: Result<Rc<Store>, String>,
-    /// Whose offers are being read.
+    /// The peers whose offers are being read.
     unread: Vec<PeerId>,
     refusing: usize,
     looks: bool,
@@ -69,14 +70,14 @@ pub struct App {
 
 impl App {
     /// # Errors
-    /// If there can be no node.
+    /// If the node cannot be started.
     pub async fn start() -> Result<Self, Box<dyn Error>> {
         let actions = actions::listen();
         let swarm = node::swarm()?;
         let session = swarm.local_peer_id().to_string();
         let store = within(SOON, Store::open(&session)).await;
         let store = store.unwrap_or_else(|| Err(std::io::ErrorKind::TimedOut.into()));
-        // Before the first connection, so that identify tells of it.
+        // This comes before the first connection, so that identify lists the protocol from the start.
         let offers = swarm.behaviour().streams.new_control().accept(FILES)?;
         let mut app = Self {
             swarm,
@@ -135,7 +136,7 @@ impl App {
             SwarmEvent::NewListenAddr { address, .. } => {
                 dom::set_state("joined", "Joined. Others find this node now.");
                 dom::share("address", "copy-address", &address.to_string());
-                // Connections through a link end with it.
+                // Connections through a link end with it, so lost peers are dialled again after a new join.
                 for peer in self.peers.missing() {
                     self.again(peer, self.later(&peer));
                 }
@@ -176,7 +177,7 @@ impl App {
         match event {
             BehavioursEvent::Star(Event::Discovered { peer, .. }) => {
                 self.peers.discovered(peer);
-                // The other one hears of us as well: if both dialled, there would be two connections.
+                // The other peer discovers this node too. If both dialled, there would be two connections.
                 if self.dials(&peer) {
                     self.dial(peer);
                 }
@@ -201,7 +202,7 @@ impl App {
         }
     }
 
-    /// Whether this node is the one of the two that dials.
+    /// Returns whether this node is the one of the pair that dials.
     fn dials(&self, peer: &PeerId) -> bool {
         self.swarm.local_peer_id() < peer
     }
@@ -225,7 +226,7 @@ impl App {
         }
     }
 
-    /// Dials a peer later, if it is still announced and not connected by then.
+    /// Dials a peer later, if it is then still announced and not connected.
     fn again(&mut self, peer: PeerId, after: Duration) {
         let Some(known) = self.peers.get_mut(&peer).filter(|known| !known.waits) else {
             return;
@@ -279,7 +280,7 @@ impl App {
         self.begin(started.id, stopped, sent);
     }
 
-    /// Somebody has opened a stream to offer a file. That costs little until it is accepted.
+    /// Handles a stream that a peer has opened to offer a file. An offer costs little until it is accepted.
     fn offered(&mut self, peer: PeerId, stream: Stream) {
         if self.transfers.are_too_many(&peer, &self.unread) {
             return self.refuse(refuse(stream, Refusal::Busy));
@@ -369,7 +370,7 @@ impl App {
                 let peer = self.transfers.peer(id);
                 let gone = peer.is_some_and(|peer| !self.peers.is_connected(&peer));
                 let result = match result {
-                    // A stream does not tell the one from the other.
+                    // The stream reports a lost connection and a cancelled transfer in the same way.
                     Err(Failure::Transfer(transfer::Error::Cancelled)) if gone => {
                         Err(Failure::Lost)
                     }

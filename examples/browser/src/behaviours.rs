@@ -1,4 +1,4 @@
-//! What the node in the page speaks: the chat of `examples/chat.rs`, files, identify and ping.
+//! The protocols of the node in the page: the chat of `examples/chat.rs`, files, identify and ping.
 
 use std::{error::Error, time::Duration};
 
@@ -14,18 +14,18 @@ use libp2p::{
 use libp2p_stream as stream;
 use libp2p_websocket_star::{AddressGuard, Behaviour};
 
-/// One file, as `transfer` has it.
+/// The protocol that transfers one file over one stream. See `transfer`.
 pub const FILES: StreamProtocol = StreamProtocol::new("/star-example/file/1");
-/// As `examples/chat.rs` has it.
+/// The topic of `examples/chat.rs`.
 pub const TOPIC: &str = "chat";
 
 const ROUND_TRIPS: Duration = Duration::from_secs(5);
-/// A page holds so many connections at most, and so many with one peer.
+/// The most connections of a page, and the most with one peer.
 const CONNECTIONS: (u32, u32) = (256, 4);
 
 #[derive(NetworkBehaviour)]
 pub struct Behaviours {
-    // First: it refuses before the others hear of a connection.
+    // This behaviour comes first, so that it refuses a connection before the others see it.
     limits: connection_limits::Behaviour,
     star: Behaviour,
     identify: AddressGuard<identify::Behaviour>,
@@ -36,7 +36,7 @@ pub struct Behaviours {
 
 impl Behaviours {
     /// # Errors
-    /// If gossipsub does not take its settings.
+    /// If gossipsub rejects its settings.
     pub fn new(key: &Keypair, star: Behaviour) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let identify = identify::Config::new("/star-example".to_owned(), key.public());
         let mut gossipsub = gossipsub::Behaviour::new(
@@ -64,7 +64,7 @@ pub fn topic() -> gossipsub::IdentTopic {
     gossipsub::IdentTopic::new(TOPIC)
 }
 
-/// Dials a peer unless there is a connection or a dial already.
+/// Returns options that dial a peer unless it is connected or being dialled.
 pub fn once(peer: PeerId) -> DialOpts {
     DialOpts::peer_id(peer)
         .condition(PeerCondition::DisconnectedAndNotDialing)

@@ -1,4 +1,4 @@
-//! What is said, in the page.
+//! The chat in the page.
 
 use std::collections::VecDeque;
 
@@ -11,9 +11,9 @@ use crate::{
     text::{cut, short},
 };
 
-/// So many lines stay.
+/// The most lines that are kept.
 const LINES: usize = 300;
-/// So many characters of a message are shown.
+/// The most characters of a message that are shown.
 const LENGTH: usize = 2000;
 
 pub struct Chat {
@@ -41,7 +41,7 @@ impl Chat {
         }
     }
 
-    /// What has happened to a peer, or to a message.
+    /// Adds a note about a peer or a message.
     pub fn note(&mut self, who: Option<&PeerId>, words: &str) {
         self.line("note", who, words);
     }
@@ -49,7 +49,7 @@ impl Chat {
     fn line(&mut self, kind: &str, who: Option<&PeerId>, words: &str) -> &Row {
         show(&by_id("no-words"), false);
         let hidden = self.log.scroll_height() - self.log.client_height() - self.log.scroll_top();
-        // Whoever reads further up is left there.
+        // If the reader has scrolled up, the log stays at that place.
         let at_end = hidden < 32;
         if self.lines.len() >= LINES {
             self.lines.pop_front();

@@ -1,4 +1,4 @@
-//! What is in the page. Text of others is only ever put in as text.
+//! Access to the elements of the page. Text from others is only ever inserted as text, never as HTML.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub fn document() -> Document {
     window.document().expect("a page has a document")
 }
 
-/// An element that the page has from the start.
+/// Returns an element that is in the page from the start.
 pub fn by_id(id: &str) -> Element {
     let element = document().get_element_by_id(id);
     element.unwrap_or_else(|| panic!("the page has no {id}"))
@@ -37,7 +37,7 @@ pub fn set_text(element: &Element, text: &str) {
     element.set_text_content(Some(text));
 }
 
-/// Attributes that the page has are valid names, and those are all that can be wrong.
+/// Sets an attribute. That fails only for an invalid attribute name, and all names used here are valid.
 pub fn set(element: &Element, attribute: &str, value: &str) {
     let done = element.set_attribute(attribute, value);
     done.expect("the name of an attribute");
@@ -48,26 +48,26 @@ pub fn show(element: &Element, shown: bool) {
     done.expect("the name of an attribute");
 }
 
-/// Tells those who do not see the page what has changed.
+/// Announces a change to people who do not see the page, through a screen reader.
 pub fn tell(text: &str) {
     set_text(&by_id("told"), text);
 }
 
 pub fn focus(element: &Element) {
     if let Some(element) = element.dyn_ref::<HtmlElement>() {
-        // An element that cannot have the focus leaves it where it was.
+        // If an element cannot have the focus, the focus stays where it was.
         let _ = element.focus();
     }
 }
 
-/// The state of the link to the rendezvous. `kind` is one of `waiting`, `joined` and `lost`.
+/// Shows the state of the link to the rendezvous. `kind` is one of `waiting`, `joined` and `lost`.
 pub fn set_state(kind: &str, text: &str) {
     let state = by_id("state");
     set(&state, "data-kind", kind);
     set_text(&state, text);
 }
 
-/// Shows a text with its button to copy it.
+/// Shows a text, and enables the button that copies it.
 pub fn share(code: &str, button: &str, text: &str) {
     set_text(&by_id(code), text);
     let button = by_id(button);
@@ -76,13 +76,13 @@ pub fn share(code: &str, button: &str, text: &str) {
     done.expect("the name of an attribute");
 }
 
-/// Copies the text of a button, and says on the button whether that was possible.
+/// Copies the text of a button, and shows on the button whether that worked.
 pub fn copy(button: Element) {
     let Some(text) = button.get_attribute("data-copy") else {
         return;
     };
     spawn_local(async move {
-        // Browsers have no clipboard on plain HTTP, except on this machine.
+        // On plain HTTP, browsers offer the clipboard only to pages from this machine.
         let copied = match write_clipboard(&text) {
             Ok(copied) => JsFuture::from(copied).await.is_ok(),
             Err(_) => false,
@@ -99,11 +99,11 @@ pub fn copy(button: Element) {
     });
 }
 
-/// A copy of one of the page's templates. It leaves the page when it is dropped.
+/// A copy of one of the page's templates. Dropping it removes it from the page.
 pub struct Row(Element);
 
 impl Row {
-    /// Takes the template with this id, and adds a copy at the end of `list`.
+    /// Copies the template with this id, and adds the copy at the end of `list`.
     pub fn add(template: &str, list: &Element) -> Self {
         let template = by_id(template).unchecked_into::<HtmlTemplateElement>();
         let content = template.content();
@@ -128,7 +128,7 @@ impl Row {
 
     pub fn text(&self, part: &str, text: &str) {
         let part = self.part(part);
-        // Readers of screens, and selections, are left alone where nothing changes.
+        // If the text is the same, leave it: a write would disturb screen readers and selections.
         if part.text_content().as_deref() != Some(text) {
             set_text(&part, text);
         }
@@ -142,7 +142,7 @@ impl Row {
         show(&self.part(part), shown);
     }
 
-    /// Hides some parts and shows others. The focus goes from one that is hidden to the first that is shown.
+    /// Hides some parts and shows others. If a hidden part had the focus, the first shown part gets it.
     pub fn exchange(&self, hidden: &[&str], shown: &[&str]) {
         let focused = document().active_element();
         let had = hidden.iter().any(|part| Some(self.part(part)) == focused);

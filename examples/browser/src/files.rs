@@ -1,4 +1,4 @@
-//! The files of the page, beside what is made from its library.
+//! The files of the page that are not built from its library.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use libp2p_websocket_star::StarAddr;
 
 use crate::site::{self, Page};
 
-/// What the page is made of. Give the folder of the workspace.
+/// Returns the parts of the page. `workspace` is the folder of the workspace.
 pub fn page(workspace: &Path) -> Page<'_> {
     Page {
         workspace,
@@ -23,7 +23,7 @@ pub fn page(workspace: &Path) -> Page<'_> {
     }
 }
 
-/// Serves the page, which asks for the address of the rendezvous.
+/// Serves the page, and the address of the rendezvous at `/rendezvous`, where the page asks for it.
 pub fn router(folder: &Path, rendezvous: &StarAddr) -> Router {
     let rendezvous = rendezvous.to_multiaddr().to_string();
     site::router(folder).route("/rendezvous", get(async move || rendezvous))

@@ -17,6 +17,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     serve::run().await
 }
 
-/// In a page, the library is all there is.
+/// For wasm32, only the library is used. The binary target still needs a `main`.
 #[cfg(target_arch = "wasm32")]
 fn main() {}

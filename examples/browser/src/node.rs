@@ -1,4 +1,4 @@
-//! The node, and which rendezvous it joins.
+//! The node, and the choice of the rendezvous that it joins.
 
 use std::{error::Error, time::Duration};
 
@@ -10,12 +10,12 @@ use web_sys::{HtmlInputElement, Response, UrlSearchParams};
 
 use crate::{behaviours::Behaviours, dom::by_id};
 
-/// A connection on which nothing happens ends after that.
+/// The time after which an idle connection is closed.
 const IDLE: Duration = Duration::from_secs(10 * 60);
-/// Peers that are remembered, shown or not.
+/// The most peers that are remembered, shown or not.
 const PEERS: usize = 1024;
 
-/// A node with a new key: each page is a new peer.
+/// Makes a node with a new key. Each page is therefore a new peer.
 pub fn swarm() -> Result<Swarm<Behaviours>, Box<dyn Error>> {
     let limits = Limits::default().with_known_peers(PEERS);
     let star = Star::new(Config::default().with_limits(limits));
@@ -28,11 +28,11 @@ pub fn swarm() -> Result<Swarm<Behaviours>, Box<dyn Error>> {
     Ok(swarm)
 }
 
-/// The rendezvous in the page's address, as `?rendezvous=…`, or else the one that the page's server names. None if there
-/// is neither.
+/// Returns the rendezvous in the page's URL (`?rendezvous=…`), or else the one that the page's server names. Returns
+/// `None` if there is neither.
 ///
 /// # Errors
-/// If what is named is no rendezvous.
+/// If the text is not the address of a rendezvous.
 pub async fn rendezvous() -> Result<Option<StarAddr>, libp2p_websocket_star::error::AddressError> {
     let text = match asked() {
         Some(text) => text,

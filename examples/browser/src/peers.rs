@@ -1,4 +1,4 @@
-//! Who is there.
+//! The list of peers in the page.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,20 +10,20 @@ use crate::{
     text::{milliseconds, short},
 };
 
-/// So many are shown; the others are counted.
+/// The most peers that are shown. Further ones are only counted.
 const SHOWN: usize = 256;
 
 #[derive(Default)]
 pub struct Peer {
-    /// How many of its addresses are announced.
+    /// The number of its addresses that are announced.
     addresses: usize,
     connected: bool,
     round_trip: Option<Duration>,
-    /// Whether it takes files.
+    /// Whether it accepts files.
     files: bool,
-    /// Why the last dial failed.
+    /// The error of the last dial, if it failed.
     fault: Option<String>,
-    /// A time to dial it is set.
+    /// Whether a later dial is already scheduled.
     pub waits: bool,
     row: Option<Row>,
 }
@@ -47,7 +47,7 @@ impl Peers {
         self.known.get(peer).is_some_and(|peer| peer.connected)
     }
 
-    /// A peer that is announced and not connected.
+    /// Returns whether a peer is announced and not connected.
     pub fn is_missing(&self, peer: &PeerId) -> bool {
         let peer = self.known.get(peer);
         peer.is_some_and(|peer| peer.addresses > 0 && !peer.connected)
@@ -126,7 +126,7 @@ impl Peers {
         self.count();
     }
 
-    /// Shows one for whom there was no room.
+    /// Shows one of the peers for which there was no room before.
     fn fill(&mut self) {
         let hidden = self.known.iter_mut().find(|(_, peer)| peer.row.is_none());
         if let Some((id, peer)) = hidden {

@@ -1,4 +1,4 @@
-//! The program.
+//! The program that builds and serves the page.
 
 use std::{
     error::Error,
@@ -21,7 +21,7 @@ struct Options {
     /// The port of the page on this machine; 0 takes any free one.
     #[arg(long, default_value_t = 8080)]
     port: u16,
-    /// The rendezvous that the page joins. Without it, one is started.
+    /// The rendezvous that the page joins. Without this option, one is started.
     #[arg(long, value_name = "ADDRESS")]
     rendezvous: Option<StarAddr>,
 }
@@ -47,7 +47,7 @@ pub async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     );
     axum::serve(listener, files::router(&folder, &rendezvous))
         .with_graceful_shutdown(async {
-            // Without signals, it runs until it is ended.
+            // If the signal handler cannot be installed, the server runs until the process is killed.
             if ctrl_c().await.is_err() {
                 std::future::pending::<()>().await;
             }

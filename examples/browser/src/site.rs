@@ -1,4 +1,4 @@
-//! A page with WebAssembly in it: built from a package of this workspace, and served.
+//! A page with WebAssembly: built from a package of this workspace, and served.
 
 use std::{
     error::Error,
@@ -11,31 +11,33 @@ use axum::{Router, http::HeaderValue, middleware::map_response, response::Respon
 use tower_http::services::ServeDir;
 use wasm_bindgen_cli_support::Bindgen;
 
-/// What a page is made of.
+/// The parts of a page.
 #[derive(Debug, Clone, Copy)]
 pub struct Page<'a> {
     /// The folder of the workspace.
     pub workspace: &'a Path,
-    /// The package whose library becomes a module of JavaScript, under the library's name.
+    /// The package whose library becomes a JavaScript module with the library's name.
     pub package: &'a str,
-    /// Its features beside the default ones.
+    /// The package's features, in addition to the default ones.
     pub features: &'a [&'a str],
-    /// Cargo's profile, any but `dev`.
+    /// Cargo's profile; any but `dev`.
     pub profile: &'a str,
-    /// The folder that it gets, of those of all pages.
+    /// The name of its folder among the folders of all pages.
     pub folder: &'a str,
-    /// The other files: their names and what is in them.
+    /// The other files: names and contents.
     pub files: &'a [(&'a str, &'a str)],
 }
 
-/// Has what noise does with each byte use vectors, which browsers know since 2021, Safari since 2023.
+/// Turns on vector instructions, which speed up the per-byte work of noise. Browsers support them since 2021, Safari
+/// since 2023.
 const FLAGS: &str = "-Ctarget-feature=+simd128";
 
 impl Page<'_> {
-    /// Builds the page, and gives the folder that it is in. Takes minutes the first time.
+    /// Builds the page, and returns its folder. The first build takes minutes.
     ///
     /// # Errors
-    /// If it cannot be compiled, or `wasm-bindgen` here has another version than there.
+    /// If the package does not compile, or if the version of `wasm-bindgen` in this program differs from the one in
+    /// the package.
     pub fn build(&self) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
         let target = self.workspace.join("target/browser");
         let built = Command::new(env!("CARGO"))
@@ -67,7 +69,7 @@ impl Page<'_> {
         Ok(folder)
     }
 
-    /// The name of the module.
+    /// Returns the name of the module.
     pub fn library(&self) -> String {
         self.package.replace('-', "_")
     }

@@ -1,5 +1,5 @@
-//! Files on their way to the disk and from it. Those that are received go to the file system that the browser keeps for
-//! the page's origin.
+//! Reads files to send from the disk, and writes received files to the file system that the browser keeps for the
+//! page's origin.
 
 use std::{io, rc::Rc};
 
@@ -17,7 +17,7 @@ use crate::{
     transfers::Progress,
 };
 
-// What a browser does not have, or not here, throws when it is called, and not later.
+// A function that the browser lacks, or does not offer to this page, throws at the call itself. Hence `catch`.
 #[wasm_bindgen]
 extern "C" {
     #[wasm_bindgen(catch, js_namespace = ["navigator", "storage"], js_name = getDirectory)]
@@ -30,39 +30,40 @@ extern "C" {
     fn query_locks() -> Result<Promise, JsValue>;
 }
 
-/// The folder of all sessions, and the beginning of the names of their locks.
+/// The folder of all sessions, and the prefix of the names of their locks.
 const NAME: &str = "star-example";
 
-/// The folder of this page. Each page that is open has one, and a lock of the same name.
+/// The folder of this page. Each open page has one, and a lock of the same name.
 pub struct Store(FileSystemDirectoryHandle);
 
 impl Store {
-    /// Makes the folder, and removes those of pages that are closed.
+    /// Makes the folder, and removes the folders of closed pages.
     ///
     /// # Errors
-    /// If the browser has no such file system, or not here.
+    /// If the browser has no such file system, or does not offer it to this page.
     pub async fn open(session: &str) -> io::Result<Self> {
-        // Before there is a folder: one without a lock is removed by any page.
+        // Lock first, then make the folder: any page may remove a folder without a lock.
         lock(&lock_of(session)).await?;
         let root = cast(JsFuture::from(origin_private().map_err(fault)?).await)?;
         let sessions = folder(&root, NAME).await?;
         let store = Self(folder(&sessions, session).await?);
         remove_closed(&sessions).await?;
-        // All of it is there, or the first file would find that out.
+        // Write a test file, so that a missing part of the file system shows now and not with the first received
+        // file.
         store.create("probe").await?;
         Ok(store)
     }
 
-    /// A new file, which is removed when it is dropped.
+    /// Makes a new file. Dropping it removes it.
     ///
     /// # Errors
-    /// If the browser cannot write one.
+    /// If the browser cannot write a file.
     pub async fn create(&self, name: &str) -> io::Result<Stored> {
         let options = FileSystemGetFileOptions::new();
         options.set_create(true);
         let file = self.0.get_file_handle_with_options(name, &options);
         let file: FileSystemFileHandle = cast(JsFuture::from(file).await)?;
-        // Not every browser that has the file system can write to it from a page.
+        // Some browsers have the file system but cannot write to it from a page.
         let writes = Reflect::has(&file, &"createWritable".into()).unwrap_or(false);
         if !writes {
             return Err(io::ErrorKind::Unsupported.into());
@@ -77,20 +78,20 @@ impl Store {
     }
 }
 
-/// A file of the page's own.
+/// A file in the page's folder.
 pub struct Stored {
     folder: FileSystemDirectoryHandle,
     name: String,
     file: FileSystemFileHandle,
-    /// None once all is written.
+    /// The open writer; `None` once everything is written.
     writable: Option<FileSystemWritableFileStream>,
 }
 
 impl Stored {
-    /// Has the browser offer it under an address.
+    /// Has the browser offer the file under a URL.
     ///
     /// # Errors
-    /// If the browser has lost it.
+    /// If the browser no longer has the file.
     pub async fn keep(self) -> io::Result<Kept> {
         let file: File = cast(JsFuture::from(self.file.get_file()).await)?;
         let address = Url::create_object_url_with_blob(&file).map_err(fault)?;
@@ -102,7 +103,7 @@ impl Stored {
 
     async fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let writable = self.writable.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
-        // A copy: the memory of this program may move while the browser writes.
+        // This is a copy, because the memory of this program may move while the browser writes.
         let bytes = Uint8Array::from(bytes);
         let written = writable.write_with_buffer_source(&bytes).map_err(fault)?;
         JsFuture::from(written).await.map_err(fault)?;
@@ -122,7 +123,7 @@ impl Drop for Stored {
         let (folder, name) = (self.folder.clone(), self.name.clone());
         let writable = self.writable.take();
         spawn_local(async move {
-            // What cannot be removed now is removed by the next page.
+            // A file that cannot be removed now is removed by the next page that opens.
             if let Some(writable) = writable {
                 let _ = JsFuture::from(writable.abort()).await;
             }
@@ -131,14 +132,14 @@ impl Drop for Stored {
     }
 }
 
-/// A file that was received, to be saved elsewhere.
+/// A received file that can be saved elsewhere.
 pub struct Kept {
     address: String,
     _stored: Stored,
 }
 
 impl Kept {
-    /// What a link to it leads to, in this page only.
+    /// The URL for a link to the file. It works in this page only.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -146,7 +147,7 @@ impl Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        // It is one that the browser has given.
+        // This cannot fail: the browser itself made this URL.
         let _ = Url::revoke_object_url(&self.address);
     }
 }
@@ -203,7 +204,7 @@ impl Source for Sending {
         let bytes = slice.map_err(fault)?.array_buffer();
         let bytes: ArrayBuffer = cast(JsFuture::from(bytes).await)?;
         let bytes = Uint8Array::new(&bytes).to_vec();
-        // What was taken before is on its way, as far as the stream takes it.
+        // A chunk counts as progress when it is read. The previous chunk may then still be on its way to the stream.
         self.progress.add(bytes.len());
         self.at = end;
         Ok(bytes)
@@ -243,15 +244,15 @@ fn lock_of(session: &str) -> String {
     format!("{NAME}/{session}")
 }
 
-/// Takes the lock, and keeps it until the page is closed.
+/// Takes the lock, and holds it until the page is closed.
 async fn lock(name: &str) -> io::Result<()> {
     let (tell, held) = oneshot::channel();
     let callback = Closure::once_into_js(move || {
-        // The page may have given up.
+        // The page may have given up waiting.
         let _ = tell.send(());
         Promise::new(&mut |_, _| {})
     });
-    // It ends with the page.
+    // The promise is never resolved, so the lock is held until the page ends.
     let _ = request_lock(name, &callback).map_err(fault)?;
     held.await.map_err(io::Error::other)
 }
@@ -273,7 +274,7 @@ fn cast<T: JsCast>(value: Result<JsValue, JsValue>) -> io::Result<T> {
     value.map_err(fault)?.dyn_into().map_err(other)
 }
 
-/// What the browser says.
+/// Returns the browser's error as an I/O error.
 fn fault(error: JsValue) -> io::Error {
     match error.dyn_ref::<js_sys::Error>() {
         Some(error) => io::Error::other(String::from(error.message())),

@@ -19,11 +19,11 @@ use crate::{
     transfers::{Ended, Failure, Progress},
 };
 
-/// What needs no person takes no longer.
+/// The longest time for steps that do not wait for a person.
 pub const SOON: Duration = Duration::from_secs(10);
-/// A dial is in it.
+/// The longest time to open a stream, including a dial.
 const OPEN: Duration = Duration::from_secs(30);
-/// A person who is asked has so long.
+/// The time that a person has to answer an offer.
 const ANSWER: Duration = Duration::from_secs(120);
 
 /// Offers a file, and sends it.
@@ -38,7 +38,7 @@ pub async fn send(
     let opened = opened.ok_or_else(|| Failure::NotReached("it took too long".to_owned()))?;
     let stream = opened.map_err(|error| Failure::NotReached(cut(&error.to_string(), 300)))?;
     let size = file.size() as u64;
-    // The receiver says so itself if the person there does not answer.
+    // If the person there does not answer, the receiver declines after [`ANSWER`]. Hence the longer wait here.
     let accepted = within(ANSWER + SOON, offer(stream, &name, size)).await;
     let outgoing = accepted.ok_or(Failure::NoAnswer)??;
     progress.accept();
@@ -82,12 +82,12 @@ pub async fn receive(
     Err(failure)
 }
 
-/// A transfer that was stopped here was cancelled.
+/// Returns the result of a transfer. One that was aborted here counts as cancelled.
 pub fn ended(ended: Result<Ended, Aborted>) -> Ended {
     ended.unwrap_or(Err(Failure::Cancelled))
 }
 
-/// None if it takes longer.
+/// Returns the output of `future`, or `None` if it takes longer than `time`.
 pub async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Option<T> {
     match select(pin!(future), Delay::new(time)).await {
         Either::Left((output, _)) => Some(output),

@@ -1,10 +1,10 @@
-//! How things are said.
+//! Texts for the page.
 
 use std::time::Duration;
 
 use libp2p::PeerId;
 
-/// The end of a peer id: most begin alike.
+/// Returns the end of a peer id. Most peer ids begin alike.
 pub fn short(peer: &PeerId) -> String {
     let peer = peer.to_string();
     let cut = peer.len().saturating_sub(8);
@@ -32,7 +32,7 @@ pub fn milliseconds(time: Duration) -> String {
     }
 }
 
-/// At most so many characters.
+/// Cuts a text to at most `most` characters.
 pub fn cut(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -1,6 +1,6 @@
-//! One file over one stream, from the end that opened it to the other.
+//! Transfers one file over one stream, from the end that opened the stream to the other end.
 //!
-//! | who | bytes | what |
+//! | end | bytes | content |
 //! |---|---|---|
 //! | sender | 1 | the version, 1 |
 //! | | 2 | the length of the name |
@@ -9,13 +9,13 @@
 //! | receiver | 1 | the answer: 0 accepts, anything else is a [`Refusal`] |
 //! | sender | the size | the file |
 //! | receiver | 1 | 0: all is stored; 1: it could not be stored, and this may come at any time after the answer |
-//! | | 8 | after 0: how many bytes are stored |
+//! | | 8 | after 0: the number of stored bytes |
 //!
-//! Numbers are big-endian. Whoever drops the stream before that end has cancelled. Two chunks of [`CHUNK`] bytes are in
-//! memory at each end, beside what the stream holds: one that is read while the other is written. A slow disk slows the
-//! sender down.
+//! Numbers are big-endian. An end that drops the stream before this exchange is complete cancels the transfer. Each
+//! end holds two chunks of [`CHUNK`] bytes in memory, in addition to what the stream holds: it reads one while it
+//! writes the other. A slow disk therefore slows the sender down.
 //!
-//! There is no clock in here. Whoever calls decides how long to wait.
+//! This module has no clock. The caller decides how long to wait.
 
 use std::{io, pin::pin};
 
@@ -24,9 +24,10 @@ use futures::{
     future::{Either, select, try_join},
 };
 
-/// How many bytes are read from a file, and written to one, at a time. A browser takes milliseconds for each.
+/// The number of bytes that are read from or written to a file at a time. Each such call takes a browser
+/// milliseconds.
 pub const CHUNK: usize = 1 << 20;
-/// The longest name, in bytes, as most file systems have it.
+/// The longest name, in bytes. Most file systems have this limit.
 pub const MAX_NAME: usize = 255;
 /// The largest file, in bytes: 1 TiB.
 pub const MAX_SIZE: u64 = 1 << 40;
@@ -36,28 +37,28 @@ const ACCEPTED: u8 = 0;
 const STORED: u8 = 0;
 const NOT_STORED: u8 = 1;
 
-/// Why a transfer ended before its end.
+/// The reason why a transfer ended before it was complete.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The other end dropped the stream, or the connection was lost.
     #[error("The other end has cancelled.")]
     Cancelled,
-    /// The receiver did not accept.
+    /// The receiver did not accept the file.
     #[error("{0}")]
     Refused(Refusal),
     /// The receiver could not store the file.
     #[error("The receiver could not store it.")]
     NotStored,
-    /// Our own file could not be read.
+    /// The sender's own file could not be read.
     #[error("The file cannot be read: {0}")]
     Source(#[source] io::Error),
-    /// Our own store has failed.
+    /// The receiver's own store has failed.
     #[error("The file cannot be stored: {0}")]
     Sink(#[source] io::Error),
-    /// The name that the sender offers is none.
+    /// The offered name is not acceptable.
     #[error("The name of the file is not acceptable: {0}")]
     Name(#[from] NameError),
-    /// The file is larger than a transfer may be.
+    /// The file is larger than [`MAX_SIZE`].
     #[error("The file has {0} bytes; at most {MAX_SIZE} are possible.")]
     TooLarge(u64),
     /// The other end does not follow the protocol.
@@ -65,10 +66,10 @@ pub enum Error {
     Protocol(&'static str),
 }
 
-/// Why the receiver does not take a file.
+/// The reason why the receiver does not take a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The person who was asked said no.
+    /// The person at the receiver said no.
     #[error("Declined.")]
     Declined,
     /// There are too many offers already.
@@ -101,11 +102,11 @@ impl Refusal {
     }
 }
 
-/// The name of a file, without the folders that it is in.
+/// The name of a file, without its folders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name(String);
 
-/// Why a text is no name of a file.
+/// The reason why a text is not acceptable as the name of a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// It is empty or too long.
@@ -114,10 +115,10 @@ pub enum NameError {
     /// It is not UTF-8.
     #[error("it is no text")]
     NotText,
-    /// It leads elsewhere.
+    /// It contains a path.
     #[error("it has a path in it")]
     Path,
-    /// It has characters that are not to be seen, such as those that turn the direction of the text.
+    /// It has invisible characters, or characters that change the direction of the text.
     #[error("it has the character {}, which is not to be seen", .0.escape_unicode())]
     Unseen(char),
     /// It begins or ends with a space.
@@ -127,7 +128,7 @@ pub enum NameError {
 
 impl Name {
     /// # Errors
-    /// If it is not one that is safe to show and to store a file under.
+    /// If the name is not safe to show, or not safe as the name of a file.
     pub fn new(text: &str) -> Result<Self, NameError> {
         if text.is_empty() || text.len() > MAX_NAME {
             return Err(NameError::Length(text.len()));
@@ -149,7 +150,7 @@ impl Name {
     }
 }
 
-/// Whether a character takes no room, or changes how its neighbours are shown.
+/// Returns whether a character takes no room, or changes how its neighbours are shown.
 fn is_unseen(c: char) -> bool {
     let marks = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}');
     let formats =
@@ -158,24 +159,24 @@ fn is_unseen(c: char) -> bool {
     c.is_control() || marks || formats || tags
 }
 
-/// Where a file that is sent comes from.
+/// The source of a file that is sent.
 pub trait Source {
-    /// The next bytes of the file, at most so many, and none at its end only.
+    /// Returns the next bytes of the file, at most `most`. Returns none only at the end of the file.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If the file cannot be read.
     async fn next(&mut self, most: usize) -> io::Result<Vec<u8>>;
 }
 
-/// Where a file that is received goes.
+/// The destination of a file that is received.
 pub trait Sink {
-    /// Appends bytes, and waits until they are taken.
+    /// Appends bytes, and waits until they are accepted.
     ///
     /// # Errors
     /// If they cannot be stored.
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Waits until all is stored.
+    /// Waits until everything is stored.
     ///
     /// # Errors
     /// If it cannot be stored.
@@ -189,7 +190,7 @@ pub struct Outgoing<S> {
     size: u64,
 }
 
-/// Offers a file of this size in bytes, and waits until the receiver accepts it.
+/// Offers a file of `size` bytes, and waits until the receiver accepts it.
 ///
 /// # Errors
 /// If the receiver refuses, cancels or does not follow the protocol.
@@ -207,7 +208,8 @@ where
     header.extend_from_slice(name);
     header.extend_from_slice(&size.to_be_bytes());
     let written = write(&mut stream, &header).await;
-    // Who refuses may have gone before it has read all; the answer tells more than that.
+    // A receiver that refuses may close the stream before it has read the whole offer, so the write may fail. Its
+    // answer says more than that error.
     match (read::<1>(&mut stream).await, written) {
         (Ok([ACCEPTED]), Ok(())) => Ok(Outgoing { stream, size }),
         (Ok([ACCEPTED]), Err(error)) => Err(error),
@@ -226,10 +228,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Outgoing<S> {
     /// Sends the file, and waits until the receiver has stored it.
     ///
     /// # Errors
-    /// If the file cannot be read, or the receiver cannot store it, cancels or does not follow the protocol.
+    /// If the file cannot be read, or if the receiver cannot store it, cancels or does not follow the protocol.
     ///
     /// # Cancel safety
-    /// The transfer is cancelled when this is dropped.
+    /// Dropping this cancels the transfer.
     pub async fn send(self, source: &mut impl Source) -> Result<(), Error> {
         let (mut reader, mut writer) = self.stream.split();
         let stored = {
@@ -237,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Outgoing<S> {
             let verdict = pin!(verdict(&mut reader));
             match select(sending, verdict).await {
                 Either::Left((Ok(()), verdict)) => verdict.await?,
-                // The receiver may have said why.
+                // The receiver may have sent a reason before it dropped the stream.
                 Either::Left((Err(Error::Cancelled), verdict)) => {
                     return Err(verdict.await.err().unwrap_or(Error::Cancelled));
                 }
@@ -253,7 +255,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Outgoing<S> {
         if stored != self.size {
             return Err(Error::Protocol("it has stored another number of bytes"));
         }
-        // It has all; whether it hears of the end does not matter.
+        // The receiver has the whole file. It does not matter whether the close arrives.
         let _ = writer.close().await;
         Ok(())
     }
@@ -288,7 +290,7 @@ async fn send(
     writer.flush().await.map_err(cancelled)
 }
 
-/// How many bytes the receiver has stored.
+/// Reads the number of bytes that the receiver has stored.
 async fn verdict(reader: &mut (impl AsyncRead + Unpin)) -> Result<u64, Error> {
     match read::<1>(reader).await? {
         [STORED] => Ok(u64::from_be_bytes(read(reader).await?)),
@@ -297,7 +299,7 @@ async fn verdict(reader: &mut (impl AsyncRead + Unpin)) -> Result<u64, Error> {
     }
 }
 
-/// A file that is offered to us.
+/// A file that is offered to this node.
 #[derive(Debug)]
 pub struct Incoming<S> {
     stream: S,
@@ -305,10 +307,10 @@ pub struct Incoming<S> {
     size: u64,
 }
 
-/// Reads an offer. One that is malformed is refused.
+/// Reads an offer. Refuses it if it is malformed.
 ///
 /// # Errors
-/// If it is malformed, or the sender cancels.
+/// If the offer is malformed, or if the sender cancels.
 pub async fn incoming<S>(mut stream: S) -> Result<Incoming<S>, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -343,7 +345,7 @@ async fn header(stream: &mut (impl AsyncRead + Unpin)) -> Result<(Name, u64), Er
     Ok((name, size))
 }
 
-/// Tells the sender of an offer, read or not, why we do not take the file.
+/// Tells the sender of an offer why this node does not take the file. The offer need not have been read.
 ///
 /// # Errors
 /// [`Error::Cancelled`] if the sender is gone.
@@ -360,13 +362,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
         &self.name
     }
 
-    /// In bytes.
+    /// The size of the file in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Waits until the sender takes the offer back. To be called before the answer only: the sender has nothing to say
-    /// until then.
+    /// Waits until the sender takes the offer back. Call this only before the answer: until then, the sender must not
+    /// send anything.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
@@ -377,7 +379,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
         }
     }
 
-    /// Does not take the file.
+    /// Declines the file.
     ///
     /// # Errors
     /// [`Error::Cancelled`] if the sender is gone.
@@ -388,10 +390,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
     /// Accepts the file, and waits until it is stored.
     ///
     /// # Errors
-    /// If it cannot be stored, or the sender cancels.
+    /// If the file cannot be stored, or if the sender cancels.
     ///
     /// # Cancel safety
-    /// The transfer is cancelled when this is dropped.
+    /// Dropping this cancels the transfer.
     pub async fn receive(mut self, sink: &mut impl Sink) -> Result<(), Error> {
         write(&mut self.stream, &[ACCEPTED]).await?;
         if let Err(error) = store(&mut self.stream, self.size, sink).await {
@@ -434,7 +436,7 @@ async fn store(
     sink.finish().await.map_err(Error::Sink)
 }
 
-/// How long the next chunk may be, in bytes.
+/// Returns the length of the next chunk in bytes.
 fn room(left: u64) -> usize {
     usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK))
 }
@@ -450,7 +452,8 @@ async fn read<const N: usize>(stream: &mut (impl AsyncRead + Unpin)) -> Result<[
     Ok(bytes)
 }
 
-/// A stream ends like this whether the other end has dropped it or the connection is gone.
+/// Maps every I/O error of a stream to a cancellation. The error is the same whether the other end dropped the stream
+/// or the connection was lost.
 fn cancelled(_: io::Error) -> Error {
     Error::Cancelled
 }

@@ -1,4 +1,4 @@
-//! Files that are offered, on their way, and there.
+//! The list of files: offered, in transfer, and finished.
 
 use std::{
     cell::Cell,
@@ -19,16 +19,16 @@ use crate::{
     transfer::{self, Name},
 };
 
-/// So many are listed, those that have ended included.
+/// The most transfers in the list, including those that have ended.
 const LISTED: usize = 64;
-/// So many of them may be offers and transfers from elsewhere, in all and of one peer.
+/// The most offers and transfers from other peers at once: in total, and from one peer.
 const OFFERS: (usize, usize) = (8, 2);
-/// What does not move for so long is cancelled.
+/// The time after which a transfer that makes no progress is cancelled.
 const STALLED: Duration = Duration::from_secs(120);
-/// The rate is that of so many looks, a quarter of a second apart.
+/// The number of looks over which the rate is measured. Looks are a quarter of a second apart.
 const LOOKS: usize = 12;
 
-/// What the task of a transfer tells.
+/// The progress that the task of a transfer reports.
 #[derive(Default)]
 pub struct Progress {
     accepted: Cell<bool>,
@@ -45,7 +45,7 @@ impl Progress {
     }
 }
 
-/// Why a transfer ended before its end.
+/// The reason why a transfer ended before it was complete.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error("{0}")]
@@ -66,7 +66,7 @@ pub enum Failure {
     NoPlace(String),
 }
 
-/// How a transfer ended, with the file if one was received.
+/// The result of a transfer, with the file if one was received.
 pub type Ended = Result<Option<Kept>, Failure>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,13 +75,13 @@ enum Way {
     From,
 }
 
-/// Something that is offered or on its way.
+/// The state of a transfer that is offered or in progress.
 struct Live {
     progress: Rc<Progress>,
     stop: AbortHandle,
-    /// Where an offer's answer goes.
+    /// The sender for the answer to an offer.
     decision: Option<oneshot::Sender<bool>>,
-    /// When it was accepted.
+    /// The time at which it was accepted, as first seen by a look.
     since: Option<Instant>,
     looks: VecDeque<(Instant, u64)>,
     moved: Instant,
@@ -95,7 +95,7 @@ struct Transfer {
     name: Name,
     size: u64,
     live: Option<Live>,
-    /// What was received.
+    /// The received file.
     kept: Option<Kept>,
 }
 
@@ -105,7 +105,7 @@ pub struct Transfers {
     last: u64,
 }
 
-/// What a task needs to know.
+/// What the task of a transfer needs.
 pub struct Started {
     pub id: u64,
     pub progress: Rc<Progress>,
@@ -120,12 +120,12 @@ impl Transfers {
         }
     }
 
-    /// Whether something is offered or on its way.
+    /// Returns whether a transfer is offered or in progress.
     pub fn are_live(&self) -> bool {
         self.all.values().any(|transfer| transfer.live.is_some())
     }
 
-    /// Whether there may be no other offer of a peer, those that were not read yet included.
+    /// Returns whether a further offer of a peer must be refused. Offers that were not read yet count too.
     pub fn are_too_many(&self, peer: &PeerId, unread: &[PeerId]) -> bool {
         let listed = self.all.values();
         let listed = listed.filter(|transfer| transfer.way == Way::From && transfer.live.is_some());
@@ -136,7 +136,7 @@ impl Transfers {
         all >= OFFERS.0 || own >= OFFERS.1
     }
 
-    /// Lists a file to be sent, or one that is offered, with the sender of its answer. None if there is no room.
+    /// Adds a file to send, or an offered file with the sender for its answer. Returns `None` if the list is full.
     pub fn add(
         &mut self,
         peer: PeerId,
@@ -179,7 +179,7 @@ impl Transfers {
         })
     }
 
-    /// The oldest that has ended gives way, but no file that somebody may want to save.
+    /// Removes the oldest transfer that has ended, but never a received file that somebody may want to save.
     fn make_room(&mut self) -> Option<()> {
         if self.all.len() < LISTED {
             return Some(());
@@ -198,7 +198,7 @@ impl Transfers {
         };
         let decision = transfer.live.as_mut().and_then(|live| live.decision.take());
         let Some(decision) = decision else { return };
-        // Its task may just have ended; that is told then.
+        // The task may just have ended. Its end is then reported instead.
         let _ = decision.send(accepted);
         match accepted {
             true => transfer.row.exchange(&["accept", "decline"], &["cancel"]),
@@ -216,7 +216,7 @@ impl Transfers {
         }
     }
 
-    /// Takes one that has ended off the list, and its file with it.
+    /// Removes a transfer that has ended from the list, together with its file.
     pub fn remove(&mut self, id: u64) {
         if self
             .all
@@ -229,7 +229,7 @@ impl Transfers {
         show(&by_id("no-files"), self.all.is_empty());
     }
 
-    /// Shows how far they are.
+    /// Shows the progress of all transfers.
     pub fn look(&mut self) {
         let now = Instant::now();
         self.all
@@ -237,7 +237,7 @@ impl Transfers {
             .for_each(|transfer| transfer.look(now));
     }
 
-    /// Shows how one has ended.
+    /// Shows how a transfer has ended.
     pub fn end(&mut self, id: u64, result: Ended) {
         if let Some(transfer) = self.all.get_mut(&id) {
             transfer.end(result);
@@ -358,7 +358,7 @@ impl Transfer {
     }
 }
 
-/// In MiB/s.
+/// Returns a rate in MiB/s.
 fn rate(bytes: u64, time: Duration) -> f64 {
     match time.is_zero() {
         true => 0.0,
@@ -366,7 +366,7 @@ fn rate(bytes: u64, time: Duration) -> f64 {
     }
 }
 
-/// As the element wants it.
+/// Returns the progress in thousandths, as the `progress` element expects it.
 fn thousandths(bytes: u64, all: u64) -> String {
     match all {
         0 => "1000".to_owned(),

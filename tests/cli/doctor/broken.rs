@@ -1,4 +1,4 @@
-//! Set-ups in which something is wrong: the doctor names it, and says what to do.
+//! Broken set-ups. The doctor must name the fault, and say what to do.
 
 use std::time::{Duration, SystemTime};
 
@@ -67,7 +67,8 @@ async fn a_server_that_says_nothing() {
     );
 }
 
-/// A rendezvous behind TLS with this certificate, at this address, and trusted or not.
+/// Runs the doctor on a rendezvous behind TLS with this certificate, at this address. The certificate is trusted or
+/// not.
 async fn over_tls(
     certificate: &Certificate,
     trusted: bool,

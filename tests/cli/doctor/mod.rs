@@ -1,4 +1,4 @@
-//! `star doctor`, against set-ups that are right and set-ups that are broken.
+//! `star doctor` with set-ups that work and with set-ups that are broken.
 
 mod broken;
 mod proxied;
@@ -25,14 +25,14 @@ const CHECKS: [&str; 12] = [
     "clock",
 ];
 
-/// What the doctor has found.
+/// The result of a run of the doctor.
 pub struct Found {
     pub code: Option<i32>,
     checks: Vec<Value>,
 }
 
 impl Found {
-    /// Runs it with these arguments.
+    /// Runs the doctor with these arguments.
     pub async fn run(arguments: &[&str]) -> Self {
         let arguments = [&["doctor", "--json"], arguments].concat();
         Self::of(run(&arguments).await)
@@ -60,7 +60,7 @@ impl Found {
         self.check(name)["seen"].as_str().expect("text")
     }
 
-    /// This check, and no other one, has failed: with these words, and this advice.
+    /// Checks that this check has failed with these words and this advice, and that no other check has failed.
     pub fn only_failure(&self, name: &str, seen: &str, advice: &str) {
         let failed: Vec<_> = self
             .checks
@@ -78,7 +78,7 @@ impl Found {
         assert_eq!(self.code, Some(1));
     }
 
-    /// This check warns, with these words and this advice, and none has failed.
+    /// Checks that this check warns with these words and this advice, and that the exit code is 0.
     pub fn only_warning(&self, name: &str, seen: &str, advice: &str) {
         let check = self.check(name);
         assert_eq!(
@@ -93,7 +93,7 @@ impl Found {
         }
     }
 
-    /// Each check was made, in its order, and is right, or was skipped if it is one of these.
+    /// Checks that every check was made in its order and is right, except that these were skipped.
     pub fn all_right(&self, skipped: &[&str]) {
         let names: Vec<_> = self
             .checks

@@ -1,4 +1,4 @@
-//! Out of a network through a proxy.
+//! The doctor with a proxy between it and the rendezvous.
 
 use super::{Found, served::refusing};
 use crate::{

@@ -1,4 +1,4 @@
-//! Servers that stand where a rendezvous should.
+//! Servers that run in place of a rendezvous.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -19,10 +19,10 @@ use crate::{
     support::program::{self, free_addr},
 };
 
-/// Where nginx listens: at this address nobody else has a port.
+/// The address where nginx listens. Only nginx uses ports at this address.
 const NGINX: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 79);
 
-/// A server on a loopback port, which ends when it is dropped.
+/// A server on a loopback port. It stops when this is dropped.
 pub struct Served {
     pub addr: SocketAddr,
     _tasks: JoinSet<()>,
@@ -48,7 +48,7 @@ impl Served {
         }
     }
 
-    /// It says nothing.
+    /// Starts a server that says nothing.
     pub async fn silent() -> Self {
         Self::start(|mut tcp| async move {
             let mut piece = [0; 1024];
@@ -57,7 +57,7 @@ impl Served {
         .await
     }
 
-    /// It gives each request this answer, and hangs up.
+    /// Starts a server that gives each request this answer, and then closes the connection.
     pub async fn answering(answer: impl Into<String>) -> Self {
         let answer: Arc<str> = answer.into().into();
         Self::start(move |mut tcp| {
@@ -69,7 +69,7 @@ impl Served {
                         return;
                     }
                 }
-                // Whoever asks may have gone.
+                // The client may be gone.
                 let _ = tcp.write_all(answer.as_bytes()).await;
                 let _ = tcp.shutdown().await;
             }
@@ -77,26 +77,26 @@ impl Served {
         .await
     }
 
-    /// It speaks WebSocket, and nothing of ours.
+    /// Starts a server that speaks WebSocket, but no protocol of ours.
     pub async fn websocket() -> Self {
         Self::start(|tcp| async move {
             let Ok((_, mut ws)) = ServerBuilder::new().accept(tcp).await else {
                 return;
             };
-            // Whoever asks may have gone.
+            // The client may be gone.
             let _ = ws.send(Message::text("welcome")).await;
             while let Some(Ok(_)) = ws.next().await {}
         })
         .await
     }
 
-    /// It takes TLS off with this certificate, for a server behind it.
+    /// Starts a server that terminates TLS with this certificate, for a server behind it.
     pub async fn over_tls(certificate: &Certificate, behind: SocketAddr) -> Self {
         let acceptor = certificate.acceptor();
         Self::start(move |tcp| {
             let acceptor = acceptor.clone();
             async move {
-                // A client that does not trust it hangs up.
+                // A client that does not trust the certificate hangs up.
                 let Ok(mut tls) = acceptor.accept(tcp).await else {
                     return;
                 };
@@ -113,7 +113,7 @@ impl Served {
     }
 }
 
-/// A port on which nobody listens, and which nobody else gets.
+/// Returns a port on which nothing listens. The socket keeps it from being used by others.
 pub fn refusing() -> (TcpSocket, SocketAddr) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket
@@ -123,7 +123,7 @@ pub fn refusing() -> (TcpSocket, SocketAddr) {
     (socket, addr)
 }
 
-/// nginx with these directives for all that it is asked.
+/// nginx with these directives for all requests.
 pub struct Nginx {
     pub addr: SocketAddr,
     _folder: Folder,

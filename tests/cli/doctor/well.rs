@@ -1,4 +1,4 @@
-//! Set-ups in which nothing is wrong, or little.
+//! Set-ups that work, or that have only a minor fault.
 
 use super::{CHECKS, Found, served::Served};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// By a name that has one address, everywhere.
+/// Returns an address with a name that has one IP address on every machine.
 fn by_name(port: u16) -> String {
     format!("/dns4/localhost/tcp/{port}/wss/p2p-websocket-star")
 }

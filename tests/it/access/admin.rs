@@ -1,6 +1,7 @@
-//! The operator's page of the binary: its token, and those who are banned there.
+//! The operator's page of the binary: its token, and the peers that are banned there.
 //!
-//! `STAR_BAN_SECONDS` is within how many seconds a peer is to be cut off, on a machine that does nothing else.
+//! `STAR_BAN_SECONDS` sets the time in seconds within which a banned peer must be disconnected. `.ci/long` sets it
+//! for a machine that is otherwise idle.
 
 use std::{
     fs::{self, File},
@@ -35,7 +36,7 @@ fn token_file(folder: &Folder) -> String {
     text(&path)
 }
 
-/// The binary on a free port, with these arguments.
+/// Returns a command that starts the binary on a free port with these arguments.
 fn on_a_free_port(arguments: &[&str]) -> Command {
     let mut command = command();
     command.args(["--host", "127.0.0.1", "--port", "0"]);
@@ -43,7 +44,7 @@ fn on_a_free_port(arguments: &[&str]) -> Command {
     command
 }
 
-/// Does something as a script of the operator's; gives the answer.
+/// Sends an action to the operator's page like an operator's script does, and returns the answer.
 async fn operate(addr: SocketAddr, token: &str, action: &str, peer: &str) -> String {
     let body = format!("peer={peer}");
     let request = format!(
@@ -58,7 +59,7 @@ async fn ask(addr: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(addr).await.expect("it listens");
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = Vec::new();
-    // It may be reset behind the answer.
+    // The connection may be reset after the answer.
     let _ = within("an answer", stream.read_to_end(&mut answer)).await;
     String::from_utf8(answer).expect("UTF-8")
 }
@@ -113,7 +114,7 @@ async fn an_npm_client_and_ours_are_banned_and_stay_out_after_a_restart() {
     npm.try_listen(&star.addr(), ed25519_key)
         .await
         .expect("let in again");
-    // What was written there is what a deny list is.
+    // The ban file has the format of a deny list.
     let star = Binary::start(&["--deny-peers", &bans]).await;
     let listed = fs::read_to_string(&bans).expect("there");
     assert!(
@@ -140,7 +141,7 @@ async fn who_is_banned_need_not_be_on_an_allow_list_and_who_is_on_it_may_be_bann
         "{answer}"
     );
     assert_eq!(closed(&mut known).await, "Not allowed: you are banned");
-    // A reload of the lists does not let it in.
+    // A reload of the lists does not lift the ban.
     star.signal("HUP").await;
     let again = refused(&mut Raw::with(&key, hasty()), &star.addr()).await;
     assert_eq!(again, "Not allowed: you are banned");

@@ -1,4 +1,4 @@
-//! A service that is asked over HTTP.
+//! A service that decides over HTTP who may join.
 
 use std::time::{Duration, Instant};
 
@@ -74,7 +74,7 @@ async fn whoever_is_told_when_to_come_again_comes_then_and_not_before() {
     assert_eq!(words, "Not allowed now, again in 1 s: full");
     service.answers_json(json!({"allow": true}));
     node.joined().await;
-    // Its own waits are a twentieth of that.
+    // The node's own back-off is a twentieth of that time, so the wait shows that it obeyed.
     assert!(
         asked.elapsed() >= Duration::from_millis(990),
         "{:?}",
@@ -98,7 +98,7 @@ async fn whoever_is_to_come_again_much_later_leaves_the_link() {
         }
     })
     .await;
-    // Nor do its dials come back.
+    // Its dials do not reconnect either.
     let error = dial_somebody(&node, &star).await;
     assert!(error.contains("Not allowed now, again in 3"), "{error}");
     assert_eq!(super::metric(&star, "rendezvous_links").await, 0);
@@ -125,7 +125,7 @@ async fn whoever_only_dials_heeds_a_refusal_too() {
             assert!(error.contains("Not allowed"), "{error}");
         }
         assert_eq!(service.asked().len(), 1);
-        // A listener is told to try by its application.
+        // A listener does try again, because its application asks for it.
         let (mut other, _) = super::node();
         dial_somebody(&other, &star).await;
         service.answers_json(json!({"allow": true}));
@@ -135,7 +135,7 @@ async fn whoever_only_dials_heeds_a_refusal_too() {
     }
 }
 
-/// All that may go wrong.
+/// Returns everything that may go wrong with an answer.
 fn mishaps() -> Vec<Answer> {
     let texts = [
         "",
@@ -185,7 +185,7 @@ async fn a_service_that_is_slow_lies_or_says_too_much_lets_nobody_in() {
         let counted = counted(&star, "failed_questions", failure).await;
         assert_eq!(counted, times, "{failure}");
     }
-    // Whoever is on a list needs no service, and one that works again is asked again.
+    // A peer on a list does not need the service. Once the service works again, it is asked again.
     known.listen(&star.addr()).await;
     service.answers_json(json!({"allow": true}));
     node().0.listen(&star.addr()).await;
@@ -200,7 +200,7 @@ async fn a_service_that_is_down_lets_nobody_in_unless_it_is_told_to() {
     let words = refused_for_now(&mut node().0, &star.addr()).await;
     assert_eq!(words, UNDECIDED);
 
-    // Those who are denied stay out all the same.
+    // Peers on the deny list stay out nevertheless.
     let (mut banned, of_banned) = node();
     let list = List::new(&[of_banned]);
     let path = list.path();
@@ -255,7 +255,7 @@ async fn a_service_that_hangs_keeps_nobody_out_if_everybody_is_to_be_let_in_then
     assert_eq!(refusals(&star, "undecided").await, 0);
 }
 
-/// Joins anew, on a link of its own.
+/// Joins with this key on a new link.
 async fn join_anew(key: &libp2p::identity::Keypair, star: &Binary) -> Result<(), String> {
     let mut node = Raw::with(key, hasty());
     node.listen_on(&star.addr()).expect("a good address");
@@ -337,7 +337,7 @@ async fn whom_the_service_has_let_in_stays_when_the_lists_are_read_anew() {
     deny.write(&[of_banned]);
     star.logged("cut_off=").await;
     super::closed(&mut banned).await;
-    // Whom the list had let in comes back, and the service is asked.
+    // The peer that the list had let in comes back, and the service is asked about it.
     listed.joined().await;
     assert_eq!(service.asked().len(), 3);
     assert_eq!(super::metric(&star, "rendezvous_peers").await, 2);
@@ -355,7 +355,7 @@ async fn the_service_is_asked_over_tls_if_somebody_vouches_for_it() {
     node().0.listen(&star.addr()).await;
     node().0.listen(&star.addr()).await;
     assert_eq!(service.asked().len(), 2);
-    // Connections are kept, and replaced when the service has closed them.
+    // Connections to the service are reused, and replaced when the service has closed them.
     service.hang_up();
     node().0.listen(&star.addr()).await;
     assert_eq!(service.asked().len(), 3);
@@ -372,7 +372,7 @@ async fn the_service_is_asked_over_tls_if_somebody_vouches_for_it() {
 #[tokio::test]
 async fn a_service_that_is_asked_in_the_clear_is_warned_of_and_told_no_tokens() {
     let service = Service::start(json!({"allow": true})).await;
-    // What a name leads to is up to the resolver.
+    // With the name `localhost` the server cannot rely on loopback: the resolver decides what the name means.
     let url = service.url().replace("127.0.0.1", "localhost");
     let mut star = Binary::start(&["--access-url", &url]).await;
     star.logged("is asked without TLS").await;

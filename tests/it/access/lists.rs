@@ -43,14 +43,14 @@ async fn only_those_on_the_list_are_let_in_npms_and_ours() {
     assert_eq!(refused_for_now(&mut other, &star.addr()).await, UNLISTED);
 
     echo_both_ways(&mut ours, &own, &known, &to, 100_000, 10_000).await;
-    // Nobody has come back.
+    // None of the refused peers has tried again.
     assert_eq!(refusals(&star, "not_allowed_now").await, 2);
     assert_eq!(metric(&star, "rendezvous_peers").await, 2);
     assert_eq!(counted(&star, "allowed", "peers").await, 2);
     assert_eq!(counted(&star, "refused", "unlisted").await, 2);
 }
 
-/// Waits until an npm client and a node of ours are cut off by `change`, at a rendezvous with these flags.
+/// Waits until `change` gets an npm client and a node of ours disconnected, at a rendezvous with these flags.
 async fn cut_off_by(
     arguments: &[&str],
     npm: &Peer,
@@ -63,7 +63,7 @@ async fn cut_off_by(
     node.listen(&star.addr()).await;
     change(&star).await;
     let npm_is_gone = async {
-        // It has closed another link by itself before.
+        // The npm client itself had closed another link before; this condition ignores that event.
         let is_cut_off = |event: &serde_json::Value| {
             event["event"] == "disconnected" && event["reason"] == "transport close"
         };
@@ -85,7 +85,7 @@ async fn whoever_is_put_on_a_deny_list_is_cut_off_and_does_not_come_back() {
         list.write(&[of_npm, of_node]);
     })
     .await;
-    // It comes back once, and never again.
+    // The node tries once more, and then never again.
     let words = closed(&mut node).await;
     assert_eq!(words, "Not allowed: your peer id is on the deny list");
     assert!(counted(&star, "refused", "peers").await >= 1);
@@ -125,7 +125,7 @@ async fn a_list_that_is_read_half_written_keeps_nobody_out_for_good() {
     let mut star = Binary::start(&["--allow-peers", &list.path()]).await;
     let mut node = Raw::with(&key, hasty());
     node.listen(&star.addr()).await;
-    // As a shell does it: first the file is made empty, and what is to be in it comes later.
+    // A shell writes a file like this: it first truncates the file, and writes the content later.
     std::fs::write(list.path(), "").expect("written");
     star.logged("the access lists were read anew").await;
     cut_off(&mut node).await;
@@ -137,7 +137,7 @@ async fn a_list_that_is_read_half_written_keeps_nobody_out_for_good() {
 
 #[tokio::test]
 async fn a_signal_to_stop_is_heard_while_lists_are_read() {
-    // Some seconds' work.
+    // The list is so long that reading it takes some seconds.
     let line = libp2p::PeerId::random().to_base58();
     let list = List::new(&vec![line; 300_000]);
     let mut command = command();

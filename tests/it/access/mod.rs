@@ -1,4 +1,4 @@
-//! Who may use a rendezvous, as its operator says it: over the wire, with npm's client and ours.
+//! The access rules of a rendezvous, as its operator sets them. Tested over the wire with npm's client and ours.
 
 mod admin;
 mod callout;
@@ -42,19 +42,19 @@ impl List {
         text(&self.folder.path("list"))
     }
 
-    /// Replaces all of it at once.
+    /// Replaces the whole file at once.
     pub fn write(&self, lines: &[String]) {
         self.folder.replace("list", lines.join("\n"));
     }
 }
 
-/// A node, and its id.
+/// Returns a node and its peer id.
 pub fn node() -> (Raw, String) {
     let key = ed25519();
     (Raw::with(&key, hasty()), id(&key))
 }
 
-/// A node that shows this token at a rendezvous.
+/// Returns a node that shows this token to a rendezvous.
 fn showing(token: &str, addr: &str) -> Raw {
     showing_with(&ed25519(), token, addr)
 }
@@ -69,7 +69,8 @@ fn id(key: &Keypair) -> String {
     key.public().to_peer_id().to_base58()
 }
 
-/// An npm client, and its id, which it has once it has been somewhere.
+/// Returns an npm client and its peer id. The client gets its id only with its first join, so it joins another
+/// rendezvous first.
 pub async fn npm() -> (Peer, String) {
     let peer = Peer::start();
     let elsewhere = embedded().await;
@@ -81,7 +82,7 @@ pub async fn npm() -> (Peer, String) {
     (peer, id.to_owned())
 }
 
-/// The words with which a rendezvous refused a join.
+/// Returns the reason with which a rendezvous refused a join.
 #[track_caller]
 fn refusal(error: Error) -> (String, JoinError) {
     match error {
@@ -93,13 +94,13 @@ fn refusal(error: Error) -> (String, JoinError) {
     }
 }
 
-/// The words with which a listener was refused for good.
+/// Returns the reason with which a listener was refused for good.
 async fn refused(node: &mut Raw, addr: &str) -> String {
     node.listen_on(addr).expect("a good address");
     closed(node).await
 }
 
-/// The words with which a listener is closed, whatever comes before.
+/// Returns the reason with which a listener is closed. Skips all events before that.
 pub async fn closed(node: &mut Raw) -> String {
     loop {
         match node.event().await {
@@ -130,13 +131,13 @@ pub async fn cut_off(node: &mut Raw) {
     }
 }
 
-/// The words with which a listener was refused for a while.
+/// Returns the reason with which a new listener was refused for a while.
 async fn refused_for_now(node: &mut Raw, addr: &str) -> String {
     node.listen_on(addr).expect("a good address");
     for_now(node).await
 }
 
-/// The same of a listener that is there.
+/// Returns the reason with which an existing listener was refused for a while.
 async fn for_now(node: &mut Raw) -> String {
     loop {
         match node.event().await {
@@ -152,7 +153,7 @@ async fn for_now(node: &mut Raw) -> String {
     }
 }
 
-/// What the metrics of a binary say.
+/// Returns a value from the metrics of the binary.
 async fn metric(star: &Binary, name: &str) -> u64 {
     let metrics = http(star.local_addr(), "GET", "/metrics", "x").await;
     value(&metrics, name)
@@ -163,7 +164,7 @@ async fn refusals(star: &Binary, reason: &str) -> u64 {
     metric(star, &name).await
 }
 
-/// How often somebody was let in or not, by what decided it; or what else the binary counts.
+/// Returns one of the binary's access counters, for example how often a rule `by` allowed or refused a join.
 async fn counted(star: &Binary, name: &str, by: &str) -> u64 {
     let name = format!("rendezvous_access_{name}_total{{by=\"{by}\"}}");
     metric(star, &name).await

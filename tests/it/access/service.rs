@@ -1,4 +1,4 @@
-//! A service that says who may join, well or badly.
+//! A service that decides who may join. It can be told to answer well or badly.
 
 use std::{
     io,
@@ -28,9 +28,9 @@ use crate::operations::certificates::Certificate;
 pub enum Answer {
     Text(String),
     Status(u16),
-    /// Never.
+    /// It never answers.
     Nothing,
-    /// Without end.
+    /// It sends a body without end.
     Endless,
 }
 
@@ -40,12 +40,12 @@ struct State {
     asked: Arc<Mutex<Vec<Value>>>,
 }
 
-/// It ends with this.
+/// The service. It stops when this is dropped.
 pub struct Service {
     addr: SocketAddr,
     state: State,
     tasks: JoinSet<()>,
-    /// Connections with TLS.
+    /// The connections with TLS.
     secure: Arc<Mutex<JoinSet<()>>>,
 }
 
@@ -79,7 +79,7 @@ impl Service {
         format!("http://{}/may/join?key=abc", self.addr)
     }
 
-    /// Where it is asked over TLS.
+    /// Starts a port with TLS, and returns the service's URL there.
     pub async fn secure_url(&mut self, certificate: &Certificate) -> String {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.expect("a free port");
@@ -94,7 +94,7 @@ impl Service {
                 connections.spawn(async move {
                     let mut plain = TcpStream::connect(to).await.expect("it listens");
                     if let Ok(mut tls) = acceptor.accept(tcp).await {
-                        // Either end may hang up.
+                        // Either end may close the connection.
                         let _ = copy_bidirectional(&mut tls, &mut plain).await;
                     }
                 });
@@ -103,7 +103,7 @@ impl Service {
         format!("https://{addr}/may/join")
     }
 
-    /// Ends all connections with TLS; others may follow.
+    /// Closes all connections with TLS. New ones are accepted.
     pub fn hang_up(&self) {
         self.secure.lock().expect("no panic").abort_all();
     }
@@ -116,7 +116,7 @@ impl Service {
         self.answers(Answer::Text(answer.to_string()));
     }
 
-    /// What it was asked so far.
+    /// Returns all questions so far.
     pub fn asked(&self) -> Vec<Value> {
         self.state.asked.lock().expect("no panic").clone()
     }

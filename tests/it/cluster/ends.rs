@@ -1,4 +1,4 @@
-//! How nodes end: at once, without a word, and in order.
+//! The ways in which a node ends: killed, stopped without notice, and shut down in order.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::{
     support::{binary::http, js::Peer, raw::read_error, within},
 };
 
-/// A node ends in the middle of a stream: an error within that time, and whoever was there goes elsewhere.
+/// Ends a node in the middle of a stream. Its peers must see an error within `limit`, and join at another node.
 async fn is_lost(signal: &str, limit: Duration) {
     let nats = Nats::start().await;
     let nodes = Nodes::start(&nats, &[]).await;
@@ -23,14 +23,14 @@ async fn is_lost(signal: &str, limit: Duration) {
     let (_, addr) = there.listen(&nodes.addr()).await;
     let mut forth = reach(&here, &addr).await;
     let (mut answer, _) = there.accept().await;
-    // And one in the other direction.
+    // Open a stream in the other direction, too.
     let mut back = reach(&there, &own).await;
     let start = Instant::now();
     nodes.avoid(1);
     nodes.nodes[1].signal(signal).await;
     let (one, other) = futures::future::join(read_error(&mut forth), async {
         match signal {
-            // What is stopped tells its own clients nothing.
+            // A stopped process notifies its own clients of nothing.
             "STOP" => None,
             _ => Some((read_error(&mut answer).await, read_error(&mut back).await)),
         }
@@ -40,7 +40,7 @@ async fn is_lost(signal: &str, limit: Duration) {
     assert!(took <= limit, "{took:?}");
     assert!(one.to_string().contains("lost"), "{one}");
     assert_eq!(other.is_none(), signal == "STOP");
-    // It comes back elsewhere, and is found there, long before the lease is over.
+    // The peer joins at another node, and is found there long before the lease of the lost node expires.
     let mut again = match signal {
         "STOP" => {
             drop(there);
@@ -59,13 +59,13 @@ async fn is_lost(signal: &str, limit: Duration) {
     talk(&here, &mut again, &addr).await;
     if signal == "STOP" {
         nodes.nodes[1].signal("CONT").await;
-        // It learns that its peer is elsewhere, and goes on.
+        // The node learns that its peer is at another node now, and goes on.
         nodes
             .wait_for("rendezvous_cluster_trunks", |trunks| trunks == 2)
             .await;
         nodes.know(&[0, 1, 2], 2).await;
     } else {
-        // When its lease is over, its peers are, too.
+        // When the lease of the node expires, its peers are removed too.
         nodes
             .wait_at(&[0, 2], "rendezvous_cluster_nodes", |nodes| nodes == 1)
             .await;
@@ -98,7 +98,7 @@ async fn a_node_that_is_told_to_stop_lets_its_peers_go_elsewhere() {
     nodes.know(&[0, 1, 2], 3).await;
     let stopping = nodes.nodes.remove(0);
     stopping.signal("TERM").await;
-    // First of all, new links go elsewhere: the health says so, and all else goes on.
+    // First the node sends new links elsewhere: its health check fails, and everything else goes on.
     within("an unhealthy node", async {
         loop {
             let health = http(stopping.local_addr(), "GET", "/health", "127.0.0.1").await;
@@ -117,7 +117,7 @@ async fn a_node_that_is_told_to_stop_lets_its_peers_go_elsewhere() {
     let error = refused.listener_error().await.to_string();
     assert!(error.contains("503"), "{error}");
     talk(&other, &mut ours, &addr).await;
-    // Then it ends in order, and our node sees nothing else.
+    // Then it shuts down in order. Our node sees only an expired and a new address.
     let (status, last) = stopping.ended().await;
     assert_eq!(
         (status.code(), last.as_str()),

@@ -1,4 +1,4 @@
-//! nats-server, as it is published.
+//! A published release of nats-server, as a process.
 
 use std::{net::Ipv4Addr, path::PathBuf, process::Stdio, time::Duration};
 
@@ -6,10 +6,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-/// How long it may take to start.
+/// The longest time that nats-server may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// One server with JetStream, which ends with this.
+/// One server with JetStream. It stops when this is dropped.
 pub struct Nats {
     child: Child,
     dir: TempDir,
@@ -28,7 +28,7 @@ impl Nats {
         Self::start_with(Vec::new()).await
     }
 
-    /// The same with more arguments.
+    /// Starts a server with more arguments.
     pub async fn start_with(more: Vec<String>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let (child, port) = Self::spawn(&dir, None, &more).await;
@@ -40,7 +40,8 @@ impl Nats {
         }
     }
 
-    /// Three that keep everything thrice, at ports that were free on a loopback address of theirs alone.
+    /// Starts three servers that keep three replicas of everything. Each test uses its own loopback address, so that
+    /// the ports found free there stay free.
     pub async fn start_three() -> Vec<Self> {
         let host = Ipv4Addr::new(
             127,
@@ -109,18 +110,18 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// Ends it at once, as a power cut would.
+    /// Kills the server at once, like a power cut.
     pub async fn kill(&mut self) {
         self.child.kill().await.expect("killed");
     }
 
-    /// Starts it again at the same port, with what it has stored.
+    /// Starts the server again at the same port with its stored data.
     pub async fn restart(&mut self) {
         let (child, port) = Self::spawn(&self.dir, Some(self.port), &self.more).await;
         (self.child, self.port) = (child, port);
     }
 
-    /// Forgets what it has stored, while it does not run.
+    /// Deletes the stored data. Call this while the server does not run.
     pub fn wipe(&self) {
         std::fs::remove_dir_all(self.dir.path().join("store")).expect("wiped");
     }

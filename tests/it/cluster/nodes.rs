@@ -1,4 +1,4 @@
-//! Nodes of a cluster, each a binary of its own, behind one port.
+//! The nodes of a cluster, each an instance of the binary, behind one port.
 
 use std::{
     net::SocketAddr,
@@ -23,7 +23,7 @@ use crate::support::{
     within,
 };
 
-/// Where the nodes have their certificates.
+/// A folder with the certificates of the nodes.
 pub struct Certificates {
     dir: TempDir,
 }
@@ -44,7 +44,7 @@ impl Certificates {
         Self { dir }
     }
 
-    /// The flags of a node of that name.
+    /// Returns the flags of the node with that name.
     pub fn flags(&self, name: &str) -> Vec<String> {
         let path = |file: &str| self.dir.path().join(file).display().to_string();
         vec![
@@ -57,7 +57,7 @@ impl Certificates {
     }
 }
 
-/// Three nodes, and one port that leads to them in turn.
+/// Three nodes, and one port that leads to each of them in turn.
 pub struct Nodes {
     pub nodes: Vec<Binary>,
     certificates: Certificates,
@@ -65,12 +65,12 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// Starts them, each with the flags in `more`.
+    /// Starts the nodes with the flags in `more`.
     pub async fn start(nats: &Nats, more: &[&str]) -> Self {
         Self::start_at(&[nats.url()], more).await
     }
 
-    /// The same with several servers of NATS: each node has another one first.
+    /// Starts the nodes with several NATS servers. Each node has a different server first in its list.
     pub async fn start_at(nats: &[String], more: &[&str]) -> Self {
         let names: Vec<String> = (0..3).map(|n| format!("node-{n}")).collect();
         let certificates = Certificates::new(&names);
@@ -95,28 +95,28 @@ impl Nodes {
         nodes
     }
 
-    /// The flags for a node of that name.
+    /// Returns the flags of the node with that name.
     pub fn flags(&self, name: &str) -> Vec<String> {
         self.certificates.flags(name)
     }
 
-    /// Where to listen at all of them: each link is another node's.
+    /// Returns the address of the port that leads to all nodes in turn.
     pub fn addr(&self) -> String {
         let port = self.front.addr.port();
         format!("/ip4/127.0.0.1/tcp/{port}/ws/p2p-websocket-star")
     }
 
-    /// Has the links from now on be of that node, then of the next.
+    /// Directs the next link to that node, and the links after it to the following nodes.
     pub fn turn_to(&self, node: usize) {
         self.front.next.store(node, Ordering::Relaxed);
     }
 
-    /// Leads no new link to that node.
+    /// Directs no further link to that node.
     pub fn avoid(&self, node: usize) {
         self.front.avoided.store(node, Ordering::Relaxed);
     }
 
-    /// A new node of ours that listens at that one of them.
+    /// Returns a new node of ours that listens at that node of the cluster.
     pub async fn listening(&self, node: usize) -> (Raw, Multiaddr) {
         let (mut raw, _) = crate::access::node();
         self.turn_to(node);
@@ -124,12 +124,12 @@ impl Nodes {
         (raw, addr)
     }
 
-    /// Waits until each node shows such a figure.
+    /// Waits until every node reports such a figure.
     pub async fn wait_for(&self, figure: &str, is_it: impl Fn(u64) -> bool) {
         self.wait_at(&[0, 1, 2], figure, is_it).await;
     }
 
-    /// The same for some of them.
+    /// Waits until some nodes report such a figure.
     pub async fn wait_at(&self, nodes: &[usize], figure: &str, is_it: impl Fn(u64) -> bool) {
         within(figure, async {
             for node in nodes {
@@ -141,7 +141,7 @@ impl Nodes {
         .await;
     }
 
-    /// Waits until some nodes know so many peers, their own included.
+    /// Waits until some nodes know that many peers, including their own.
     pub async fn know(&self, nodes: &[usize], peers: u64) {
         within("all to know all", async {
             for node in nodes {
@@ -168,7 +168,7 @@ impl Nodes {
     }
 }
 
-/// A port that leads to several servers in turn, as a load balancer.
+/// A port that leads to several servers in turn, like a load balancer.
 struct Front {
     addr: SocketAddr,
     next: Arc<AtomicUsize>,
@@ -193,7 +193,7 @@ impl Front {
                         if n == not.load(Ordering::Relaxed) {
                             continue;
                         }
-                        // One that is down is passed over.
+                        // If a server is down, the next one is tried.
                         if let Ok(mut server) = TcpStream::connect(servers[n]).await {
                             let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
                             return;

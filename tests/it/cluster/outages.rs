@@ -1,4 +1,4 @@
-//! The directory fails: what is open goes on, and all is as it was when it is back.
+//! Outages of the directory: open streams go on, and after the outage everything works as before.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use libp2p_websocket_star::Connection;
 use super::{bound, nats::Nats, nodes::Nodes, reach, talk};
 use crate::support::{pattern, within};
 
-/// Sends the pattern there, and reads what comes back, until it is told to stop: how many bytes that were.
+/// Sends the pattern back and forth until it is told to stop. Returns the number of bytes.
 async fn keep_talking(
     mut dialer: Connection,
     mut listener: Connection,
@@ -52,12 +52,12 @@ async fn goes_away(is_wiped: bool) {
     if is_wiped {
         nats.wipe();
     }
-    // Whoever joins meanwhile is there for those at its node, and the others are reached as before.
+    // A peer that joins during the outage is known at its own node, and can reach the peers of other nodes as before.
     let (mut new, new_addr) = nodes.listening(0).await;
     let (_second, _) = nodes.listening(2).await;
     talk(&here, &mut new, &new_addr).await;
     talk(&new, &mut there, &addr).await;
-    // And one leaves.
+    // One peer leaves during the outage.
     drop(near);
     tokio::time::sleep(bound("STAR_OUTAGE_SECONDS", 3).saturating_sub(start.elapsed())).await;
     nats.restart().await;
@@ -71,7 +71,7 @@ async fn goes_away(is_wiped: bool) {
         let done = within("the end", task).await.expect("no error");
         assert!(done > 0);
     }
-    // It goes on being watched for what comes later.
+    // The nodes still watch the directory: they see a later peer, too.
     let (mut late, late_addr) = nodes.listening(2).await;
     talk(&here, &mut late, &late_addr).await;
     drop(own);
@@ -100,7 +100,7 @@ async fn of_three_servers_each_may_be_lost_in_turn() {
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let remote = tokio::spawn(keep_talking(remote.0, remote.1, stopped));
     for server in &mut nats {
-        // Whichever of them leads the stream of the bucket is among them.
+        // One of them is the leader of the bucket's stream.
         server.kill().await;
         let (mut new, new_addr) = nodes.listening(2).await;
         talk(&here, &mut new, &new_addr).await;
@@ -116,7 +116,7 @@ async fn of_three_servers_each_may_be_lost_in_turn() {
     stop.send(()).expect("it goes on");
     let done = within("the end", remote).await.expect("no error");
     assert!(done > 0);
-    // Nobody was thrown out.
+    // No node has cut a trunk.
     for node in 0..3 {
         assert_eq!(
             nodes

@@ -1,4 +1,4 @@
-//! What keeps a node from being one: each is one line that helps.
+//! Reasons why a node of a cluster does not start. Each is reported in one helpful line.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::support::{
     within,
 };
 
-/// What a node says that cannot be one.
+/// Returns the line that a node prints when it cannot start.
 async fn refused(flags: &[String]) -> String {
     let mut command = command();
     command
@@ -54,7 +54,7 @@ async fn whoever_cannot_be_a_node_is_told_why_in_one_line() {
         said,
         "--node-id is of no use without a cluster: add --cluster URL (or CLUSTER)"
     );
-    // The certificate of another node.
+    // It has the certificate of another node.
     let mut other = without("--node-id");
     other.push("--node-id=node-1".to_owned());
     let said = refused(&other).await;
@@ -82,7 +82,7 @@ async fn an_engine_that_is_not_there_or_too_old_is_one_line() {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let addr = listener.local_addr().expect("an address");
-    // One that says nothing.
+    // A server that says nothing.
     let said = refused(&with(format!("nats://{addr}"))).await;
     assert!(
         said.starts_with(&format!(
@@ -105,7 +105,7 @@ async fn an_engine_that_is_not_there_or_too_old_is_one_line() {
         "{said}"
     );
     old.abort();
-    // And one that is gone.
+    // A server that is gone.
     let said = within("the end", async {
         loop {
             let said = refused(&with(format!("nats://{addr}"))).await;
@@ -116,7 +116,7 @@ async fn an_engine_that_is_not_there_or_too_old_is_one_line() {
         }
     });
     assert!(said.await.contains("not to be reached"));
-    // It keeps passwords to itself.
+    // The message does not show the password.
     let said = refused(&with(format!("nats://user:secret@{addr}"))).await;
     assert!(!said.contains("secret"), "{said}");
     let nats = Nats::start_with(vec!["--user=a".to_owned(), "--pass=b".to_owned()]).await;
@@ -124,7 +124,7 @@ async fn an_engine_that_is_not_there_or_too_old_is_one_line() {
     assert!(said.to_lowercase().contains("authorization"), "{said}");
 }
 
-/// As the README has it.
+/// Writes a configuration with the permissions that the README recommends.
 fn permissions(dir: &std::path::Path) -> String {
     let user = |name: &str| {
         let publish = [
@@ -172,7 +172,7 @@ async fn a_node_writes_below_its_own_prefix_only() {
         let refused = within("an answer", zero.delete(other)).await;
         assert!(refused.is_err());
     }
-    // Nor may it empty the bucket with what it may write.
+    // It cannot empty the bucket with a roll-up, either, although it may write this subject.
     let url = nats.url().replace("nats://", "nats://node-0:node-0@");
     let options = async_nats::ConnectOptions::with_user_and_password(
         "node-0".to_owned(),

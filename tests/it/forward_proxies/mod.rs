@@ -1,4 +1,4 @@
-//! Out of a network through the proxies that Debian has, and through such as misbehave.
+//! Nodes leave their network through the proxies that Debian has, and through proxies that misbehave.
 
 mod process;
 mod scripted;
@@ -28,17 +28,18 @@ use crate::{
 
 const USER: &str = "user";
 const PASSWORD: &str = "secret";
-/// The same in a URL.
+/// The same credentials in a URL.
 const CREDENTIALS: &str = "user:s%65cret";
 const LEN: usize = 1 << 20;
-/// Has this test be a node whose environment names its proxy; where it listens.
+/// If this variable is set, the test process is a node whose environment names its proxy. The value is the address
+/// where it listens.
 const UNDER_PROXY: &str = "STAR_UNDER_PROXY";
 
 fn through(url: &str) -> Config {
     hasty().with_proxy(url).expect("a proxy")
 }
 
-/// Two nodes listen through a proxy, and one dials the other.
+/// Has two nodes listen through a proxy, and one dial the other.
 async fn peers_meet(config: &Config, star: &str) -> (Raw, Raw) {
     let (mut one, mut other) = (
         Raw::with(&ed25519(), config.clone()),
@@ -53,7 +54,7 @@ async fn peers_meet(config: &Config, star: &str) -> (Raw, Raw) {
     (one, other)
 }
 
-/// Why a node with this configuration cannot listen there.
+/// Returns the error of a node that cannot listen there with this configuration.
 async fn refused(config: Config, star: &str) -> LinkError {
     let mut node = Raw::with(&ed25519(), config);
     node.listen_on(star).expect("a good address");
@@ -63,7 +64,7 @@ async fn refused(config: Config, star: &str) -> LinkError {
     }
 }
 
-/// The same, which is of the proxy's doing.
+/// Returns the proxy's error of a node that cannot listen there.
 async fn refused_by_proxy(url: &str, star: &str) -> ProxyError {
     match refused(through(url), star).await {
         LinkError::Proxy { error, proxy } => {
@@ -85,7 +86,7 @@ async fn peers_meet_through_each_kind_of_proxy_and_lose_the_link_with_it() {
         let mut proxy = Proxy::start(kind).await;
         let (mut one, _other) = peers_meet(&through(&proxy.url()), &npm.addr()).await;
         proxy.kill().await;
-        // It cannot be opened again.
+        // The link cannot be opened again without the proxy.
         loop {
             if let TransportEvent::ListenerError { error, .. } = one.event().await
                 && error.to_string().contains(&proxy.url())
@@ -122,7 +123,7 @@ async fn what_a_proxy_answers_is_told() {
         matches!(error, ProxyError::Refused { status: 403, .. }),
         "{error}"
     );
-    // Nobody is there.
+    // Nothing listens at the target.
     let nobody = by_name("localhost", 1, "ws");
     let squid = Proxy::start(Kind::Squid).await;
     let error = refused_by_proxy(&squid.url(), &nobody).await;
@@ -142,7 +143,7 @@ async fn what_a_proxy_answers_is_told() {
         panic!("{error}");
     };
     assert_eq!(words, "connection refused");
-    // Not the proxy that the URL says.
+    // The proxy is not of the kind that the URL says.
     let socks = microsocks.url().replace("socks5", "http");
     let error = refused_by_proxy(&socks, &star).await;
     assert!(
@@ -155,7 +156,7 @@ async fn what_a_proxy_answers_is_told() {
     let http = squid.url().replace("http", "socks5");
     let hasty = through(&http).with_connect_timeout(Duration::from_secs(1));
     let error = refused(hasty, &star).await;
-    // It waits for the end of a line.
+    // The proxy waits for the end of a line.
     assert!(matches!(error, LinkError::TimedOut { .. }), "{error}");
 }
 
@@ -186,13 +187,13 @@ async fn a_proxy_is_spoken_with_over_tls_if_its_certificate_is_trusted() {
     let server = embedded().await;
     let certificate = Certificate::new();
     let proxy = Proxy::certified(Kind::SquidOverTls, &certificate).await;
-    // The certificate is for 127.0.0.1 and the name of that.
+    // The certificate is for 127.0.0.1 and for its name.
     let url = proxy.url();
     let error = refused_by_proxy(&url, &address(&server)).await;
     assert!(matches!(error, ProxyError::Tls(_)), "{error}");
     let trusting = through(&url).with_root_certificate(&certificate.der);
     peers_meet(&trusting.expect("a certificate"), &address(&server)).await;
-    // Not over TLS after all.
+    // The proxy does not use TLS, although the URL says so.
     let plain = Proxy::start(Kind::Squid).await;
     let error = refused_by_proxy(&plain.url().replace("http", "https"), &address(&server)).await;
     assert!(matches!(error, ProxyError::Tls(_)), "{error}");
@@ -224,7 +225,7 @@ async fn tls_goes_through_a_proxy_that_passes_it_on_and_through_one_that_inspect
     assert!(matches!(error, LinkError::Tls(_)), "{error}");
 }
 
-/// Answers that a proxy may give, and what they come to.
+/// Checks the error for each wrong answer of a proxy.
 #[tokio::test]
 async fn a_proxy_that_misbehaves_is_a_clear_error_in_bounded_time() {
     let head = "HTTP/1.1 200 OK\r\n";
@@ -335,7 +336,7 @@ async fn a_proxy_is_no_way_to_the_nodes_own_network_nor_for_a_token() {
         address(&server),
         by_name("localhost", port, "ws"),
         by_name("LOCALHOST.", port, "ws"),
-        // Names that are addresses to many.
+        // Many resolvers take these names for addresses.
         by_name("127.0.0.1", port, "ws"),
         by_name("169.254.169.254", port, "ws"),
         by_name("127.1", port, "ws"),
@@ -365,7 +366,8 @@ async fn a_proxy_is_no_way_to_the_nodes_own_network_nor_for_a_token() {
     assert!(is_kept, "{error}");
 }
 
-/// This test once more, with these variables: it listens through the proxy that they name, if they name one.
+/// Runs this test again in a process with these variables. There it listens through the proxy that they name, if any.
+/// Returns whether it has joined.
 async fn under(variables: BTreeMap<&str, String>, star: &str) -> bool {
     let mut test = tokio::process::Command::new(std::env::current_exe().expect("a test"));
     test.args([
@@ -406,7 +408,7 @@ async fn the_environment_names_proxies_and_who_needs_none() {
     let server = embedded().await;
     let star = address(&server);
     let squid = Proxy::start(Kind::Squid).await;
-    // Nobody listens there.
+    // Nothing listens at this address.
     let closed: SocketAddr = ([127, 0, 0, 1], 1).into();
     let closed = format!("http://{closed}");
     let set = |variables: &[(&'static str, &str)]| {

@@ -1,4 +1,4 @@
-//! squid, tinyproxy and microsocks, each a process of its own that ends with the test.
+//! squid, tinyproxy and microsocks, each as a process that stops with the test.
 
 use std::{
     fs,
@@ -17,24 +17,24 @@ use crate::{
     support::program::{self, command, free_addr},
 };
 
-/// Where the proxies listen: at this address nobody else has a port.
+/// The address where the proxies listen. Only they use ports at this address.
 const LISTEN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 78);
 /// A name that only squid can look up here.
 pub const NAME: &str = "star.invalid";
-/// What makes certificates for squid.
+/// The program that makes certificates for squid.
 const CERTIFICATES: &str = "/usr/lib/squid/security_file_certgen";
-/// What judges the user name and the password for squid.
+/// A script that checks the user name and the password for squid.
 const JUDGE: &str = "#!/bin/sh\nwhile read -r who; do\n\
     if [ \"$who\" = \"USER PASSWORD\" ]; then echo OK; else echo ERR; fi\ndone\n";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Squid,
-    /// It is spoken with over TLS.
+    /// Clients speak TLS with the proxy.
     SquidOverTls,
-    /// It puts certificates of its own in place of those of servers.
+    /// The proxy replaces the certificates of servers with its own.
     SquidInspecting,
-    /// It connects nobody.
+    /// The proxy refuses every connection.
     SquidRefusing,
     Tinyproxy,
     Microsocks,
@@ -54,7 +54,7 @@ impl Kind {
 pub struct Proxy {
     kind: Kind,
     addr: SocketAddr,
-    /// The name of squid's memory that is shared.
+    /// squid's name for its shared memory.
     name: String,
     _folder: Folder,
     child: Child,
@@ -65,12 +65,12 @@ impl Proxy {
         Self::begin(kind, None, false).await
     }
 
-    /// One that asks for a user name and a password.
+    /// Starts a proxy that asks for a user name and a password.
     pub async fn with_password(kind: Kind) -> Self {
         Self::begin(kind, None, true).await
     }
 
-    /// One that has a certificate, or an authority for them.
+    /// Starts a proxy with a certificate, or with an authority that makes certificates.
     pub async fn certified(kind: Kind, certificate: &Certificate) -> Self {
         Self::begin(kind, Some(certificate), false).await
     }
@@ -80,7 +80,7 @@ impl Proxy {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("star{}x{n}", std::process::id());
         let folder = Folder::new();
-        // squid gives up being root.
+        // squid gives up its root rights, so other users must be able to use the folder.
         open_to_all(&folder.path(""));
         if let Some(certificate) = certificate {
             let both = [&*certificate.pem, &certificate.key_pem].concat();
@@ -109,7 +109,7 @@ impl Proxy {
         format!("{}://{}", self.kind.scheme(), self.addr)
     }
 
-    /// The same with a user name and a password.
+    /// Returns its URL with a user name and a password.
     pub fn url_with(&self, credentials: &str) -> String {
         format!("{}://{credentials}@{}", self.kind.scheme(), self.addr)
     }
@@ -121,7 +121,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // What squid shares is left behind when it is killed.
+        // When squid is killed, it leaves its shared memory behind.
         for entry in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
@@ -203,7 +203,7 @@ fn microsocks(addr: SocketAddr, asks: bool) -> Command {
     command
 }
 
-/// Lets every user in, to what is in there too.
+/// Gives every user access to this path and to everything in it.
 fn open_to_all(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("ours");
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {

@@ -1,4 +1,4 @@
-//! Proxies that do what no real one does on demand.
+//! Proxies that misbehave on demand. No real proxy does that.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -11,15 +11,15 @@ use tokio::{
 /// What a proxy does with each connection.
 #[derive(Debug, Clone)]
 pub enum Does {
-    /// Reads what it is asked, in so many pieces, and answers each with one of these; then it hangs up.
+    /// Reads one piece for each of these answers, sends the answer, and then hangs up.
     Answer(Vec<Vec<u8>>),
-    /// The same, but it says nothing after that.
+    /// Does the same, but keeps the connection open and silent after that.
     Hang(Vec<Vec<u8>>),
-    /// It speaks SOCKS 5, and connects everybody to that address, whatever the name.
+    /// Speaks SOCKS 5, and connects every client to that address, whatever name it asks for.
     Socks(SocketAddr),
 }
 
-/// A proxy, which ends when it is dropped.
+/// A proxy. It stops when this is dropped.
 pub struct Scripted {
     addr: SocketAddr,
     asked: tokio::sync::mpsc::Receiver<Vec<u8>>,
@@ -50,7 +50,7 @@ impl Scripted {
         self.addr
     }
 
-    /// The next piece that it was asked.
+    /// Returns the next piece that it was sent.
     pub async fn asked(&mut self) -> Vec<u8> {
         let asked = crate::support::within("a question", self.asked.recv()).await;
         asked.expect("it runs")
@@ -70,7 +70,7 @@ async fn serve(mut tcp: TcpStream, does: Does, note: tokio::sync::mpsc::Sender<V
         let Ok(len @ 1..) = tcp.read(&mut buffer).await else {
             return;
         };
-        // Nobody may want to know.
+        // The test may not read these.
         let _ = note.try_send(buffer[..len].to_vec());
         if tcp.write_all(&answer).await.is_err() {
             return;
@@ -78,7 +78,7 @@ async fn serve(mut tcp: TcpStream, does: Does, note: tokio::sync::mpsc::Sender<V
     }
     match (does, to) {
         (Does::Hang(_), _) => {
-            // Until the other end has had enough.
+            // Wait until the other end gives up.
             while matches!(tcp.read(&mut buffer).await, Ok(1..)) {}
         }
         (_, Some(to)) => {
@@ -87,7 +87,7 @@ async fn serve(mut tcp: TcpStream, does: Does, note: tokio::sync::mpsc::Sender<V
             }
         }
         _ => {
-            // With something unread, the connection would be reset.
+            // If some data were unread, the kernel would reset the connection.
             let _ = tcp.shutdown().await;
             while matches!(tcp.read(&mut buffer).await, Ok(1..)) {}
         }

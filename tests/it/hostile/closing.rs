@@ -1,4 +1,4 @@
-//! What `close` of a connection promises: the socket has all that was written, and the end.
+//! What `close` of a connection promises: the socket has accepted all data and the end marker.
 
 use std::{io, time::Duration};
 
@@ -14,11 +14,11 @@ use crate::support::{
     within,
 };
 
-/// The kernel's buffers at their largest are fewer bytes than all connections together write.
+/// Together, these connections write more bytes than the kernel's largest buffers hold.
 const CONNECTIONS: usize = 500;
 const DATA: usize = 32 * 1024;
 
-/// A node on a runtime of its own, with connections, at a server that reads nothing more.
+/// A node with connections, on a runtime of its own, linked to a server that reads nothing more.
 struct Setup {
     runtime: Option<Runtime>,
     _server: Scripted,
@@ -59,7 +59,8 @@ impl Setup {
         }
     }
 
-    /// Writes and closes one connection after the other, until a close waits; gives how many did not.
+    /// Writes to and closes one connection after the other until a close has to wait. Returns the number of closes
+    /// that did not.
     async fn fill(&mut self) -> usize {
         for (n, connection) in self.connections.iter_mut().enumerate() {
             let data = pattern(0, DATA);
@@ -81,7 +82,7 @@ impl Setup {
         }
     }
 
-    /// Reads so many connections to their ends.
+    /// Reads the data and the end of that many connections.
     async fn expect_ends(&mut self, connections: usize) {
         for n in 0..connections {
             assert_eq!(self.link.item().await, pattern(0, DATA), "{n}");
@@ -102,7 +103,7 @@ async fn a_close_waits_until_the_server_takes_what_was_written() {
     )
     .await;
     closed.expect("no reset");
-    // It is closed for writing only.
+    // The connection is closed for writing only.
     assert!(futures::poll!(waiting.read(&mut [0; 1])).is_pending());
     setup.end();
 }
@@ -111,7 +112,7 @@ async fn a_close_waits_until_the_server_takes_what_was_written() {
 async fn what_was_closed_arrives_although_everything_is_dropped_then() {
     let mut setup = Setup::new().await;
     let closed = setup.fill().await;
-    // The link cannot go on, as if the process had ended.
+    // The link cannot continue, as if the process had ended.
     setup.end();
     let waiting = setup.connections.get_mut(closed).expect("one that waits");
     let lost = within("a reset", waiting.close()).await;
@@ -122,8 +123,8 @@ async fn what_was_closed_arrives_although_everything_is_dropped_then() {
     setup.expect_ends(closed).await;
 }
 
-/// What the server says after the last connection is closed comes to a socket that nobody would read, which costs
-/// all that is still on its way to the server.
+/// After the last connection is closed, the server sends more to a socket that would not be read. That would reset
+/// the TCP connection, and lose what is still on its way to the server.
 #[tokio::test]
 async fn what_was_closed_arrives_although_the_server_has_more_to_say_then() {
     let server = Scripted::with_small_receive_buffer().await;
@@ -139,7 +140,7 @@ async fn what_was_closed_arrives_although_the_server_has_more_to_say_then() {
     within("the close", connection.close())
         .await
         .expect("no reset");
-    // After this, nobody needs the link.
+    // After this, nothing needs the link any more.
     link.end(&format!("{id}.listener"), json!(true)).await;
     drop(connection);
     for _ in 0..20 {

@@ -1,4 +1,4 @@
-//! Credits: what peers that know them may send, peers that cheat, and peers that know nothing of them.
+//! Credits: how much a peer that knows them may send, peers that cheat, and peers that do not know credits.
 
 use std::{io, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 const FIRST: usize = 16_384;
-/// What an item costs beside its data.
+/// The cost of an item in addition to its data, in bytes.
 const ITEM: usize = 128;
 
 fn accept(stream: &str) -> String {
@@ -26,7 +26,7 @@ async fn grant(link: &mut Link, stream: &str, argument: Value) {
     link.event(json!([accept(stream), argument])).await;
 }
 
-/// Dials the node, as a peer does that knows credits.
+/// Dials the node like a peer that knows credits.
 async fn connection(link: &mut Link, node: &mut Raw, id: &str) -> Connection {
     let dial = async {
         let ack = link.incoming(id).await;
@@ -46,7 +46,7 @@ async fn read_pattern(connection: &mut Connection, from: usize, len: usize) {
     assert!(data == pattern(from, len), "wrong bytes after {from}");
 }
 
-/// Takes items until so many bytes have come.
+/// Takes items until that many bytes have arrived.
 async fn take_pattern(link: &mut Link, from: usize, len: usize) {
     let mut data = Vec::new();
     while data.len() < len {
@@ -55,7 +55,7 @@ async fn take_pattern(link: &mut Link, from: usize, len: usize) {
     assert!(data == pattern(from, len), "wrong bytes after {from}");
 }
 
-/// Nothing of what the node was to send before is on its way.
+/// Checks that the node has nothing more to send: its next message is the pong to this ping.
 async fn is_quiet(link: &mut Link, mark: &str) {
     link.text(&format!("2{mark}")).await;
     match link.next().await {
@@ -69,7 +69,7 @@ async fn a_peer_that_sends_beyond_its_credit_loses_its_connection_and_not_the_li
     let (_server, mut node, mut link) = linked(hasty()).await;
     let mut neighbour = connection(&mut link, &mut node, "neighbour").await;
     let mut cheated = connection(&mut link, &mut node, "a").await;
-    // It is granted some 256 KiB before anything is read, and takes more than that.
+    // The peer is granted about 256 KiB before anything is read, and sends more than that.
     for _ in 0..17 {
         link.queue("a.dialer", &pattern(0, FIRST - ITEM)).await;
     }
@@ -78,7 +78,7 @@ async fn a_peer_that_sends_beyond_its_credit_loses_its_connection_and_not_the_li
     assert_eq!(read_error(&mut cheated).await, StreamError::CreditExceeded);
     let written = cheated.write(b"late").await.expect_err("a reset");
     assert_eq!(reset(written), StreamError::CreditExceeded);
-    // More of it is passed over.
+    // Further data of that connection is ignored.
     link.queue("a.dialer", &pattern(0, FIRST)).await;
     link.queue("neighbour.dialer", &pattern(0, 1000)).await;
     read_pattern(&mut neighbour, 0, 1000).await;
@@ -178,7 +178,7 @@ async fn a_connection_that_is_not_read_holds_up_nobody_and_is_not_reset_while_th
         let data = pattern(n * 3968, 3968);
         link.queue("stalled.dialer", &data).await;
     }
-    // What is not read may be more than the first credit.
+    // More credit is granted although nothing was read: the limit of unread data is higher than the first credit.
     let granted = link.expect(&accept("stalled.dialer")).await;
     assert!(granted.args[0]["credit"].is_u64(), "{granted:?}");
     tokio::time::sleep(4 * short).await;
@@ -196,7 +196,7 @@ async fn a_direction_that_ends_leaves_the_other_its_credit() {
     read_pattern(&mut connection, 0, 12_000).await;
     let end = within("the end", connection.read(&mut [0; 1])).await;
     assert_eq!(end.expect("no reset"), 0);
-    // Nothing more is granted for what has ended.
+    // No more credit is granted for a direction that has ended.
     is_quiet(&mut link, "ended").await;
     let writer = tokio::spawn(async move {
         connection.write_all(&pattern(0, 40_000)).await?;
@@ -265,7 +265,7 @@ async fn a_reader_that_was_slow_while_it_was_alone_has_all_its_time_when_it_is_n
             .await;
     }
     tokio::time::sleep(Duration::from_millis(700)).await;
-    // There was nobody whom it held up. Now there is, and it is read soon.
+    // Until now, the reader did not hold up any other connection. Now there is a neighbour, and the reader reads soon.
     let neighbour = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         read_pattern(&mut slow, 0, 120_000).await;
@@ -277,7 +277,7 @@ async fn a_reader_that_was_slow_while_it_was_alone_has_all_its_time_when_it_is_n
     link.check(&mut node).await;
 }
 
-/// It used to hold up its neighbours for ever.
+/// Such a reader used to hold up its neighbours for ever.
 #[tokio::test]
 async fn a_reader_that_is_slow_for_ever_is_reset_when_it_has_held_up_others_for_long_enough() {
     let (_server, mut node, mut link) = linked(impatient()).await;

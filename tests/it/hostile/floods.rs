@@ -1,4 +1,4 @@
-//! More than anybody asked for.
+//! Servers that send more than was asked for.
 
 use std::collections::HashSet;
 
@@ -16,7 +16,7 @@ use crate::support::{
     within,
 };
 
-/// A link whose server reads nothing, so that what it does not take soon backs up in the node.
+/// Sets up a link whose server reads nothing, so that the node's answers soon back up in the node.
 async fn unread() -> (Scripted, Raw, Link) {
     let server = Scripted::with_small_receive_buffer().await;
     let mut node = Raw::with(&ed25519(), hasty());
@@ -25,7 +25,7 @@ async fn unread() -> (Scripted, Raw, Link) {
     (server, node, link)
 }
 
-/// Sends `message` until the node has given up the link, for the reason that its answers are not taken.
+/// Sends `message` until the node gives up the link because its answers are not read.
 async fn flooded(message: Message) {
     let (server, mut node, mut link) = unread().await;
     within("the node to give up", async {
@@ -85,7 +85,7 @@ async fn a_flood_of_heartbeats_whose_answers_are_not_read_costs_the_link() {
     flooded(Message::text(format!("2{}", "x".repeat(100)))).await;
 }
 
-/// One pong answers for all pings before it, so nothing piles up.
+/// One pong answers all pings before it, so nothing accumulates.
 #[tokio::test]
 async fn a_flood_of_websocket_pings_whose_answers_are_not_read_does_no_harm() {
     let (_server, mut node, mut link) = unread().await;
@@ -125,7 +125,7 @@ async fn a_heartbeat_with_more_than_a_mark_costs_the_link() {
     server.serve(&mut node).await;
 }
 
-/// Sends a message in fragments of 1 MiB until the node has hung up or `mib` are sent.
+/// Sends a message in fragments of 1 MiB until the node closes the link or `mib` fragments are sent.
 pub(super) async fn fragments(link: &mut Link, first: &[u8], mib: usize) {
     let frame = |opcode: u8, len: usize| {
         let mut frame = vec![opcode, 127];

@@ -1,4 +1,4 @@
-//! Frames that are wrong by themselves.
+//! Frames that are wrong in themselves, whatever the state of the link.
 
 use libp2p_websocket_star::error::{LinkError, ProtocolError};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Heartbeats that are odd, or stay away.
+//! Heartbeats at odd intervals, and heartbeats that are not answered.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::{
     scripted::{Frame, Link, Scripted},
 };
 
-/// The next link, with heartbeats as the server wishes, joined.
+/// Returns the next link after its join. The server's open packet has this ping interval and timeout.
 async fn joined(server: &Scripted, node: &mut Raw, interval: &str, timeout: &str) -> Link {
     let open = format!(
         r#"0{{"sid":"a","upgrades":[],"pingInterval":{interval},"pingTimeout":{timeout}}}"#

@@ -1,4 +1,4 @@
-//! What a hostile rendezvous can make a node hold, measured: each test runs once more in a process of its own.
+//! Measures how much memory a hostile rendezvous can make a node use. Each test runs again in a process of its own.
 
 use std::{fs, process::Command};
 
@@ -16,7 +16,7 @@ use crate::support::{
 const ALONE: &str = "STAR_TEST_ALONE";
 const MIB: usize = 1 << 20;
 
-/// Runs the test of that name in a process of its own. `false` in there.
+/// Runs the test of that name in a process of its own. Returns `false` inside that process.
 fn run_alone(name: &str) -> bool {
     if std::env::var_os(ALONE).is_some() {
         return false;
@@ -40,7 +40,7 @@ fn run_alone(name: &str) -> bool {
     true
 }
 
-/// The most memory that the process has had so far, in bytes; `None` where that is not to be had.
+/// Returns the highest memory use of the process so far, in bytes, or `None` where that is not available.
 fn peak() -> Option<usize> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -102,7 +102,7 @@ async fn long_heartbeats_whose_answers_are_not_read() {
     peak.has_grown_by_less_than(32 * MIB);
 }
 
-/// An item of one byte used to hold the whole read buffer that it came in.
+/// An item of one byte used to keep the whole read buffer in which it arrived.
 #[tokio::test]
 async fn small_items_between_large_ones() {
     if run_alone("small_items_between_large_ones") {
@@ -113,7 +113,7 @@ async fn small_items_between_large_ones() {
     let peak = Peak::now();
     let (queue, unknown) = (header("stalled.dialer"), header("unknown.dialer"));
     let filler = Message::binary([&[4], &[0; 16 * 1024][..]].concat());
-    // 129 bytes of the budget each, of 1 MiB.
+    // Each item takes 129 bytes of the budget, which is 1 MiB.
     for _ in 0..8000 {
         link.feed(Message::text(queue.clone())).await;
         link.feed(Message::binary(&b"\x04x"[..])).await;
@@ -124,7 +124,7 @@ async fn small_items_between_large_ones() {
     peak.has_grown_by_less_than(24 * MIB);
 }
 
-/// The item used to be parsed into a tree, of 40 bytes for each of its own.
+/// The item used to be parsed into a tree, at 40 bytes for each byte of the item.
 #[tokio::test]
 async fn an_item_that_is_a_deep_tree_of_json() {
     if run_alone("an_item_that_is_a_deep_tree_of_json") {

@@ -1,7 +1,7 @@
-//! The transport at a rendezvous that is broken, or means harm: nothing panics, errors have a type, memory has a bound,
-//! and the node works again as soon as the rendezvous does.
+//! The transport at a rendezvous that is broken or hostile. Nothing may panic, errors must have a type, memory must
+//! be bounded, and the node must work again as soon as the rendezvous does.
 //!
-//! That a task panicked is seen when the [`Raw`] node is dropped.
+//! If a task has panicked, that shows when the [`Raw`] node is dropped.
 
 mod closing;
 mod credits;
@@ -26,7 +26,7 @@ use crate::support::{
     scripted::{Link, Scripted},
 };
 
-/// A server, and a node that tries to listen there again and again.
+/// Starts a server, and a node that tries to listen there again and again.
 async fn listening(config: Config) -> (Scripted, Raw) {
     let server = Scripted::start().await;
     let node = Raw::with(&ed25519(), config);
@@ -34,27 +34,27 @@ async fn listening(config: Config) -> (Scripted, Raw) {
     (server, node)
 }
 
-/// A server, a node that listens there, and the link.
+/// Starts a server and a node that listens there. Returns both with the link.
 async fn linked(config: Config) -> (Scripted, Raw, Link) {
     let (server, mut node) = listening(config).await;
     let (link, _) = futures::future::join(server.joined(), node.joined()).await;
     (server, node, link)
 }
 
-/// Dials the node, as a peer does that knows no credits.
+/// Dials the node like a peer that does not know credits.
 async fn connection(link: &mut Link, node: &mut Raw, id: &str) -> Connection {
     let (_, (connection, _)) = futures::future::join(link.dial(id), node.accept()).await;
     connection
 }
 
-/// With which error the node loses the link after what `spoil` does.
+/// Returns the error with which the node loses the link after `spoil` has run.
 async fn lost(server: &Scripted, node: &mut Raw, spoil: impl AsyncFnOnce(&mut Link)) -> LinkError {
     let (mut link, _) = futures::future::join(server.joined(), node.joined()).await;
     spoil(&mut link).await;
     loss(server, node).await
 }
 
-/// The error with which the node loses a link that was joined.
+/// Returns the error with which the node loses a link that had joined.
 async fn loss(server: &Scripted, node: &mut Raw) -> LinkError {
     match node.event().await {
         TransportEvent::AddressExpired { .. } => link_error(server, node).await,
@@ -62,7 +62,7 @@ async fn loss(server: &Scripted, node: &mut Raw) -> LinkError {
     }
 }
 
-/// The error of a link, as the next event of the node.
+/// Returns the error of a link, which must be the next event of the node.
 async fn link_error(server: &Scripted, node: &mut Raw) -> LinkError {
     let error = node.listener_error().await;
     assert!(error.to_string().starts_with(&server.url()), "{error}");

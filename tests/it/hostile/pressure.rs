@@ -1,4 +1,4 @@
-//! Back-pressure: nobody loses anything but the one who stalls, and that takes the stall timeout.
+//! Back-pressure: only a reader that stalls loses its stream, and only after the stall timeout.
 
 use std::{
     sync::{
@@ -25,7 +25,7 @@ use crate::support::{
 
 const BUDGET: usize = 64 * 1024;
 const ITEM: usize = 4096;
-/// Heartbeats of 50 ms.
+/// An open packet with a ping interval of 50 ms.
 const OPEN: &str = r#"0{"sid":"a","upgrades":[],"pingInterval":50,"pingTimeout":20000}"#;
 
 fn small() -> Config {
@@ -92,7 +92,7 @@ async fn a_stalled_reader_holds_at_most_its_budget() {
     for _ in 0..3 {
         assert!(matches!(link.next().await, Frame::Heartbeat));
     }
-    // Its own heartbeats tell the node that the link is gone: it does not read.
+    // The node does not read the link now, so only its own heartbeats show it that the link is gone.
     drop(link);
     loss(&server, &mut node).await;
     let mut held = Vec::new();
@@ -114,7 +114,7 @@ async fn a_slow_reader_loses_nothing() {
     let items = 8 * BUDGET / ITEM;
     queue_pattern(&mut link, "slow.dialer", items).await;
     link.end("slow.dialer", json!(true)).await;
-    // The heartbeats are its clock: all takes longer than the stall timeout.
+    // The heartbeats pace this reader, so that all of it takes longer than the stall timeout.
     let (mut received, mut data) = (0, [0; BUDGET / 6]);
     loop {
         assert!(matches!(link.next().await, Frame::Heartbeat));
@@ -165,7 +165,7 @@ async fn a_write_that_waits_for_an_accept_fails_after_the_stall_timeout() {
     link.check(&mut node).await;
 }
 
-/// It used to wait for ever, and to take one of the link's connections for ever.
+/// Such a close used to wait for ever, and to occupy one of the link's connections for ever.
 #[tokio::test]
 async fn a_close_that_is_never_accepted_fails_after_the_stall_timeout() {
     let limits = Limits::default().with_connections(1);
@@ -196,7 +196,7 @@ async fn a_close_that_is_never_accepted_fails_after_the_stall_timeout() {
 #[tokio::test]
 async fn writes_to_a_server_that_does_not_read_wait_until_it_does() {
     const TOTAL: usize = 32 << 20;
-    /// The kernel's buffers at their largest, and ours.
+    /// The most bytes that may be written ahead: the kernel's largest buffers, and ours.
     const AHEAD: usize = 12 << 20;
     let server = Scripted::with_small_receive_buffer().await;
     let mut node = Raw::with(&ed25519(), hasty());

@@ -1,4 +1,4 @@
-//! What is wrong before the link is open.
+//! Faults before the link is open.
 
 use std::time::Duration;
 
@@ -53,8 +53,8 @@ async fn what_is_no_websocket_server_is_named_and_tried_again() {
     server.serve(&mut node).await;
 }
 
-/// tokio-websockets 0.13.3, which this crate once used, decodes the header into 20 bytes and panics if
-/// there are more.
+/// tokio-websockets 0.13.3, which this crate once used, decodes the header into 20 bytes, and panics if there are
+/// more.
 #[tokio::test]
 async fn an_accept_header_over_20_bytes_is_no_panic() {
     let (server, mut node) = listening(hasty()).await;
@@ -68,7 +68,7 @@ async fn an_accept_header_over_20_bytes_is_no_panic() {
     server.serve(&mut node).await;
 }
 
-/// Reads the upgrade request, and answers with a 101 that has `more` in its head.
+/// Reads the upgrade request, and answers with a 101 whose head also has `more`.
 async fn agree(tcp: &mut TcpStream, more: &str) {
     let request = head(tcp).await;
     let mut lines = request.lines();
@@ -147,7 +147,7 @@ async fn what_was_not_asked_for_in_the_upgrade_is_refused() {
     link.check(&mut node).await;
 }
 
-/// The frames that the client sends from now on, to the end: first byte and payload.
+/// Returns the frames that the client sends from now until the end: the first byte and the payload of each.
 async fn last_words(mut tcp: TcpStream) -> Vec<(u8, Vec<u8>)> {
     let mut sent = Vec::new();
     let read = within("the client to hang up", tcp.read_to_end(&mut sent)).await;
@@ -168,7 +168,7 @@ async fn last_words(mut tcp: TcpStream) -> Vec<(u8, Vec<u8>)> {
     frames
 }
 
-/// RFC 6455, section 5.5.1; the client used to drop TCP at once.
+/// RFC 6455, section 5.5.1, demands the answer. The client used to close the TCP connection at once.
 #[tokio::test]
 async fn a_close_frame_is_answered_with_a_close_frame_and_a_violation_too() {
     const CLOSED: [u8; 4] = [0x88, 2, 0x03, 0xe9];
@@ -199,7 +199,7 @@ async fn a_close_frame_is_answered_with_a_close_frame_and_a_violation_too() {
     server.serve(&mut node).await;
 }
 
-/// It used to be gathered for the whole connect timeout.
+/// The client used to collect such a head until the connect timeout.
 #[tokio::test]
 async fn a_head_that_never_ends_is_cut_off() {
     let (server, mut node) = listening(hasty()).await;
@@ -273,7 +273,7 @@ async fn a_link_that_does_not_open_as_engine_io_is_named_and_tried_again() {
     server.serve(&mut node).await;
 }
 
-/// Nothing but the connect timeout used to bound the pongs that were queued meanwhile.
+/// The number of pongs that were queued used to be bounded by the connect timeout only.
 #[tokio::test]
 async fn pings_before_the_open_packet_are_bounded() {
     let (server, mut node) = listening(hasty()).await;

@@ -1,4 +1,4 @@
-//! Streams that are used wrongly: at most the stream itself suffers, its neighbours and the link go on.
+//! Streams that are used wrongly. At most the stream itself fails; its neighbours and the link continue.
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::core::Transport as _;
@@ -289,7 +289,7 @@ async fn a_connection_over_the_limit_is_refused_until_one_ends() {
     link.check(&mut node).await;
 }
 
-/// Removing the listener used to forget the dials that waited for its join, until their timeout.
+/// Removing the listener used to lose the dials that waited for its join, until they timed out.
 #[tokio::test]
 async fn a_dial_outlives_the_listener_whose_join_it_waits_for() {
     let server = Scripted::start().await;

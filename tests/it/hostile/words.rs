@@ -1,4 +1,4 @@
-//! What a rogue server says is shown in one line, escaped.
+//! Text from a rogue server is shown in one line, with control characters escaped.
 
 use futures::AsyncReadExt as _;
 use libp2p::core::transport::TransportEvent;
@@ -11,7 +11,7 @@ use crate::support::{hasty, raw::Raw, within};
 
 const ROGUE: &str = "no\r\n\u{1b}[2J 2031-01-01 INFO forged \u{202e}\u{7}";
 
-/// The next error of a listener, as it is shown.
+/// Returns the next error of a listener as text.
 async fn shown(node: &mut Raw) -> String {
     loop {
         match node.event().await {

@@ -1,4 +1,4 @@
-//! Certificates for the tests, and the files they are in.
+//! Certificates for the tests, and the folders with their files.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,7 +17,7 @@ use tokio_rustls::{
     },
 };
 
-/// A certificate for loopback addresses, signed by itself.
+/// A self-signed certificate for loopback addresses.
 pub struct Certificate {
     pub der: Vec<u8>,
     pub pem: String,
@@ -30,10 +30,10 @@ impl Certificate {
         Self::valid(2020, 4000)
     }
 
-    /// Valid from the beginning of one year to that of another.
+    /// Makes a certificate that is valid from the beginning of year `from` to the beginning of year `to`.
     pub fn valid(from: i32, to: i32) -> Self {
         let key = KeyPair::generate().expect("a key");
-        // A server's, and that of a proxy on the way to it.
+        // The names of a server, and the address of a proxy in front of it.
         let names = ["localhost", "127.0.0.1", "127.0.0.78"];
         let names = names.map(str::to_owned).to_vec();
         let mut params = CertificateParams::new(names).expect("names");
@@ -43,7 +43,7 @@ impl Certificate {
         Self::signed(params, &key)
     }
 
-    /// Signed by itself.
+    /// Makes a self-signed certificate.
     pub fn signed(params: CertificateParams, key: &KeyPair) -> Self {
         let certificate = params.self_signed(key).expect("signed");
         Self {
@@ -54,7 +54,7 @@ impl Certificate {
         }
     }
 
-    /// Takes TLS off with it.
+    /// Returns an acceptor that uses this certificate.
     pub fn acceptor(&self) -> TlsAcceptor {
         let chain = vec![CertificateDer::from(self.der.clone())];
         let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).expect("a key");
@@ -78,7 +78,7 @@ impl Certificate {
     }
 }
 
-/// A folder that is gone after the test.
+/// A folder that is removed after the test.
 pub struct Folder(TempDir);
 
 impl Folder {
@@ -86,15 +86,14 @@ impl Folder {
         Self(tempfile::tempdir().expect("a folder"))
     }
 
-    /// A folder with `cert.pem` and `key.pem`.
+    /// Makes a folder with `cert.pem` and `key.pem`.
     pub fn with(certificate: &Certificate) -> Self {
         let folder = Self::new();
         folder.put(certificate);
         folder
     }
 
-    /// Writes `cert.pem` and `key.pem`, as tools that renew certificates do: each file is replaced at
-    /// once.
+    /// Writes `cert.pem` and `key.pem` like tools that renew certificates: each file is replaced at once.
     pub fn put(&self, certificate: &Certificate) {
         for (name, text) in [
             ("cert.pem", &certificate.pem),
@@ -104,7 +103,7 @@ impl Folder {
         }
     }
 
-    /// Replaces a file at once, or makes it.
+    /// Writes a file, or replaces it at once.
     pub fn replace(&self, name: &str, content: impl AsRef<[u8]>) {
         let new = self.write("new", content);
         std::fs::rename(new, self.path(name)).expect("renamed");
@@ -120,7 +119,7 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    /// The flags to use `cert.pem` and `key.pem`.
+    /// Returns the flags that use `cert.pem` and `key.pem`.
     pub fn flags(&self) -> [String; 4] {
         let path = |name| text(&self.path(name));
         [

@@ -1,4 +1,4 @@
-//! A process that has no descriptors left.
+//! A process that runs out of file descriptors.
 
 use std::process::Stdio;
 
@@ -15,10 +15,10 @@ use crate::support::{
     within,
 };
 
-/// Connections stay as long as they like.
+/// Flags that keep idle connections open.
 const PATIENT: &str = "--handshake-timeout 1h --max-http-age 1h";
 
-/// The binary with so many descriptors.
+/// Starts the binary with that many descriptors.
 async fn started(descriptors: usize) -> Binary {
     let binary = command();
     let mut shell = Command::new("sh");
@@ -36,7 +36,7 @@ async fn started(descriptors: usize) -> Binary {
     Binary::spawn(&mut shell).await
 }
 
-/// More connections than there are descriptors.
+/// Opens more connections than there are descriptors.
 async fn crowd(star: &Binary) -> Vec<TcpStream> {
     let mut crowd = Vec::new();
     for _ in 0..60 {
@@ -46,7 +46,7 @@ async fn crowd(star: &Binary) -> Vec<TcpStream> {
     crowd
 }
 
-/// Sends a request from a loopback address; the answer's first line, and the connection.
+/// Sends a request from a loopback address. Returns the first line of the answer, and the connection.
 async fn ask(star: &Binary, host: u8, request: &str) -> std::io::Result<(String, TcpStream)> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(([127, 0, 0, host], 0).into())?;
@@ -58,7 +58,7 @@ async fn ask(star: &Binary, host: u8, request: &str) -> std::io::Result<(String,
     Ok((line, stream.into_inner()))
 }
 
-/// That the places of those who are gone are free before long.
+/// Waits until the places of closed connections are free again.
 async fn expect_health(star: &Binary) {
     let health = async {
         loop {
@@ -80,7 +80,7 @@ async fn connections_beyond_the_descriptors_disturb_nobody_although_the_log_is_g
     star.break_log();
     for _ in 0..2 {
         let crowd = crowd(&star).await;
-        // Who is connected does not notice.
+        // Peers that are connected do not notice.
         let dialled = within("a dial", dialer.dial(&to.to_string())).await;
         let (accepted, _) = listener.accept().await;
         let (_, echoed) = join(check_echo(dialled, 100_000, 10_000), echo(accepted)).await;
@@ -103,7 +103,7 @@ async fn connections_beyond_the_descriptors_are_told_once_a_second_with_their_nu
     expect_health(&star).await;
 }
 
-/// More connections than there are descriptors, again and again until something is logged.
+/// Opens more connections than there are descriptors, again and again, until this text is logged. Returns the line.
 async fn crowd_until(star: &mut Binary, text: &str) -> String {
     let addr = star.local_addr();
     let crowd = async {

@@ -1,4 +1,4 @@
-//! What is served beside the protocol: `/metrics`, `/health`, the page.
+//! What the server offers over plain HTTP: `/metrics`, `/health` and the page.
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
@@ -22,7 +22,7 @@ async fn get(addr: SocketAddr, path: &str) -> String {
     http(addr, "GET", path, "star.example").await
 }
 
-/// A link, as the bare stream under it.
+/// Opens a link, and returns its TCP stream.
 async fn upgraded(addr: SocketAddr) -> TcpStream {
     let mut link = TcpStream::connect(addr).await.expect("it listens");
     let upgrade = "GET /socket.io/?EIO=3&transport=websocket HTTP/1.1\r\nhost: x\r\n\
@@ -37,7 +37,7 @@ async fn upgraded(addr: SocketAddr) -> TcpStream {
     link
 }
 
-/// The names of the rendezvous' own metrics, with their types.
+/// Returns the names and types of the rendezvous' own metrics.
 fn metric_types(text: &str) -> BTreeSet<&str> {
     let lines = text.lines();
     lines
@@ -80,7 +80,7 @@ async fn the_metrics_count_what_happens() {
         echo(connection).await.expect("no reset")
     };
     join(dial, answer).await;
-    // Nobody has joined with this peer's key.
+    // No peer has joined with this key.
     let absent = ed25519().public().to_peer_id();
     let to = format!("{}/p2p/{absent}", address(&star));
     dialer.try_dial(&to).await.expect_err("nobody there");
@@ -190,7 +190,7 @@ async fn health_is_503_from_the_moment_the_server_stops_until_it_is_gone() {
         "{answer}"
     );
 
-    // A peer that does not take its leave holds up the end.
+    // A peer that does not answer the close delays the shutdown.
     let _lingering = upgraded(addr).await;
 
     let ask = async {

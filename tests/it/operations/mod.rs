@@ -1,4 +1,4 @@
-//! What an operator of a rendezvous sees: command line, signals, TLS, health, metrics, the page.
+//! What an operator of a rendezvous works with: command line, signals, TLS, health, metrics, the page.
 
 pub mod certificates;
 mod descriptors;

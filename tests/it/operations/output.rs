@@ -1,4 +1,4 @@
-//! Standard output and standard error in every state: none of them stops the service.
+//! Standard output and standard error in every state. None of them may stop the service.
 
 use std::{
     fs::File,
@@ -18,10 +18,10 @@ use crate::support::{
     within,
 };
 
-/// Has it take as many connections as it is asked for, all from one address.
+/// Flags that make the binary accept any number of connections from one address.
 const EVERY_CONNECTION: [&str; 2] = ["--connection-burst", "100000"];
 
-/// Fills a pipe, and all that may wait for it, with a log that has a line for each of so many connections.
+/// Fills a pipe, and the queue of lines before it, with a log that has a line for each of these requests.
 async fn fill_log(addr: SocketAddr) {
     for _ in 0..3000 {
         let answer = http(addr, "NO METHOD", "/", "x").await;
@@ -29,7 +29,7 @@ async fn fill_log(addr: SocketAddr) {
     }
 }
 
-/// Has a running binary, with this certificate, take another one, which it tells in its log.
+/// Replaces the certificate of a running binary, which then writes a line to its log.
 async fn renew(star: &Binary, folder: &Folder) {
     let new = Certificate::new();
     assert!(!is_trusted(&new, &star.addr()).await);
@@ -47,7 +47,7 @@ async fn a_log_whose_reader_is_gone_does_not_stop_the_service() {
     let mut star = Binary::start(&flags).await;
     star.break_log();
     renew(&star, &folder).await;
-    // Whatever the first line of the log has done.
+    // Once more: the first line may have broken the log.
     renew(&star, &folder).await;
     star.signal("TERM").await;
     let (status, last) = star.ended().await;
@@ -87,7 +87,7 @@ async fn a_log_that_nobody_reads_does_not_stop_the_service_and_tells_what_it_los
     assert_eq!(star.ended().await.0.code(), Some(0));
 }
 
-/// Waits until the binary listens; what it says after that is not read.
+/// Waits until the binary listens. Nothing of its later output is read.
 fn listens(output: PipeReader) -> (String, PipeReader) {
     let mut lines = BufReader::with_capacity(1, output);
     loop {

@@ -1,4 +1,4 @@
-//! Starting the binary: what works, and what is said if it does not.
+//! The start of the binary: what works, and the message if it does not.
 
 use p12_keystore::EncryptionAlgorithm;
 use serde_json::json;
@@ -11,7 +11,7 @@ use crate::support::{
     raw::Raw,
 };
 
-/// The one line with which the binary refuses to start.
+/// Returns the one line with which the binary refuses to start.
 async fn refusal(arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let mut command = command();
     command
@@ -132,7 +132,8 @@ async fn what_is_wrong_with_the_command_line_is_said_in_one_line() {
         (&["--pfx", "p", "--cert", "c"], "leave one of them out"),
         (&["--passphrase", "secret"], "add --pfx FILE"),
     ] {
-        // The last of two ports counts for the message only if clap lets it through.
+        // Add a default host and port only if the arguments have none: clap may reject an option that is given twice,
+        // with another message.
         let arguments: Vec<_> = arguments.to_vec();
         let mut command = command();
         if !arguments.contains(&"--host") {

@@ -1,4 +1,4 @@
-//! What happens to the peers when the binary is told to stop.
+//! What the peers see when the binary is told to stop.
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 

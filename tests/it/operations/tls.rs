@@ -1,4 +1,5 @@
-//! TLS: what it takes, what greets those who do not speak it, and a new certificate under traffic.
+//! TLS: accepted certificates, the answer to clients that do not speak TLS, and a new certificate while links are
+//! open.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::support::{
     within,
 };
 
-/// A node that trusts only this certificate.
+/// Returns a node that trusts only this certificate.
 fn trusting(certificate: &Certificate) -> Raw {
     let config = Config::default()
         .with_allow_local_rendezvous(true)
@@ -28,7 +29,7 @@ fn trusting(certificate: &Certificate) -> Raw {
     Raw::with(&ed25519(), config)
 }
 
-/// Two nodes at `addr`, connected.
+/// Connects two nodes through the rendezvous at `addr`.
 async fn connected(certificate: &Certificate, addr: &str) -> (Pair, [Raw; 2]) {
     let (mut listener, dialer) = (trusting(certificate), trusting(certificate));
     let (_, to) = listener.listen(addr).await;
@@ -53,7 +54,7 @@ impl Pair {
     }
 }
 
-/// Whether somebody who trusts `certificate` only is let in.
+/// Returns whether a node that trusts only `certificate` can join.
 pub(super) async fn is_trusted(certificate: &Certificate, addr: &str) -> bool {
     let mut node = trusting(certificate);
     node.listen_on(addr).expect("a good address");
@@ -131,7 +132,7 @@ async fn changed_files_are_noticed_without_a_signal() {
     let mut star = Binary::start(&flags).await;
     assert!(is_trusted(&old, &star.addr()).await);
     folder.put(&new);
-    // Between the two files, it may find a key that is not the certificate's.
+    // Between the two writes, the binary may find a key that does not belong to the certificate.
     star.logged("certificate replaced").await;
     assert!(is_trusted(&new, &star.addr()).await);
 }

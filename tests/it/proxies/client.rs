@@ -1,4 +1,4 @@
-//! Clients at hosts of their own, and what they ask a proxy.
+//! Clients at host addresses of their own, and their requests to a proxy.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -22,7 +22,7 @@ use crate::{
     support::{head, within},
 };
 
-/// What a page shows in its query.
+/// The token that a page shows in its query.
 pub const SECRET: &str = "a-token-of-a-page";
 
 fn ip(host: u8) -> Ipv4Addr {
@@ -37,7 +37,7 @@ async fn connect(host: u8, to: SocketAddr) -> TcpStream {
     stream.expect("it listens")
 }
 
-/// A host whose nodes connect to the proxy from its address. It ends when it is dropped.
+/// A host whose nodes connect to the proxy from its address. It stops when this is dropped.
 pub struct Host {
     host: u8,
     port: u16,
@@ -56,7 +56,7 @@ impl Host {
                 let (mut inside, _) = listener.accept().await.expect("a connection");
                 connections.spawn(async move {
                     let mut outside = connect(host, proxy).await;
-                    // Either side may go without a farewell.
+                    // Either side may close without notice.
                     let _ = copy_bidirectional(&mut inside, &mut outside).await;
                 });
             }
@@ -68,18 +68,18 @@ impl Host {
         }
     }
 
-    /// As the proxy sees it.
+    /// Returns the host's address as the proxy sees it.
     pub fn ip(&self) -> IpAddr {
         ip(self.host).into()
     }
 
-    /// Where its nodes listen.
+    /// Returns the address at which the host's nodes listen.
     pub fn address(&self) -> String {
         format!("/dns4/localhost/tcp/{}/wss/p2p-websocket-star", self.port)
     }
 }
 
-/// Asks for a link from a host, with one more header: gives what the answer begins with, and the connection.
+/// Asks for a link from a host, with one more header. Returns the head of the answer, and the connection.
 pub async fn link(
     host: u8,
     header: &str,
@@ -95,12 +95,12 @@ pub async fn link(
     (head(&mut stream).await, stream)
 }
 
-/// The page, as a browser on that host gets it.
+/// Returns the page as a browser on that host gets it.
 pub async fn page(host: u8, proxy: &Proxy, trusted: &Certificate) -> String {
     let request = "GET / HTTP/1.1\r\nHost: star.example\r\nConnection: close\r\n\r\n";
     let mut stream = send(host, request, proxy, trusted).await;
     let mut answer = Vec::new();
-    // Whether TLS ends properly is not what is tested here.
+    // It does not matter here whether TLS ends properly.
     let _ = within("a page", stream.read_to_end(&mut answer)).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -118,7 +118,7 @@ async fn send(
     stream
 }
 
-/// Speaks TLS on a connection.
+/// Starts TLS on a connection.
 pub async fn over_tls(stream: TcpStream, trusted: &Certificate) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from(trusted.der.clone());

@@ -1,4 +1,5 @@
-//! Behind nginx, haproxy and Caddy, as Debian has them, with the configurations that the README shows.
+//! The rendezvous behind nginx, haproxy and Caddy, in Debian's versions and with the configurations that the README
+//! shows.
 
 mod client;
 mod process;
@@ -31,10 +32,10 @@ use crate::{
 };
 
 const LEN: usize = 1 << 20;
-/// From where proxies connect.
+/// The address from which the proxies connect.
 const PROXY: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-/// Lets everybody in, and tells from where they come.
+/// Allows every join, and reports the client's address.
 #[derive(Debug)]
 struct Doorman(mpsc::Sender<IpAddr>);
 
@@ -49,7 +50,7 @@ impl Access for Doorman {
     }
 }
 
-/// A rendezvous that trusts the proxy, and from where peers come that join.
+/// Starts a rendezvous that trusts the proxy. Returns it with a channel of the addresses of clients that join.
 async fn trusting(config: Config) -> (Server, mpsc::Receiver<IpAddr>) {
     let (seen, clients) = mpsc::channel(100);
     let config = config
@@ -59,7 +60,7 @@ async fn trusting(config: Config) -> (Server, mpsc::Receiver<IpAddr>) {
     (Server::bind(config).await.expect("a free port"), clients)
 }
 
-/// One that speaks TLS itself, to whoever passes on bytes.
+/// Returns a configuration that speaks TLS itself and expects the PROXY protocol, for a proxy that passes on bytes.
 fn behind_bytes(certificate: &Certificate) -> Config {
     let tls = TlsConfig::from_pem(certificate.pem.as_bytes(), certificate.key_pem.as_bytes());
     Config::default()
@@ -67,7 +68,7 @@ fn behind_bytes(certificate: &Certificate) -> Config {
         .with_proxy_protocol(true)
 }
 
-/// A node of ours and one of npm's, on a host, connect through the proxy and send each other something.
+/// Has one of our nodes and an npm node on a host connect through the proxy and exchange data.
 async fn peers_meet(proxy: &Proxy, certificate: &Certificate, mut clients: mpsc::Receiver<IpAddr>) {
     let host = Host::start(5, proxy.addr()).await;
     let config = hasty().with_root_certificate(&certificate.der);
@@ -85,7 +86,8 @@ async fn peers_meet(proxy: &Proxy, certificate: &Certificate, mut clients: mpsc:
     }
 }
 
-/// What a client at a host says about itself, and what its request for a link comes to when it may have two.
+/// Forwarding headers that a client at a host sends, and the status of its request for a link. Each host may have two
+/// links.
 const CLAIMS: [(u8, &str, u16); 8] = [
     (7, "X-Forwarded-For: 192.0.2.1", 101),
     (7, "X-Forwarded-For: 192.0.2.2, 127.0.0.1", 101),
@@ -96,7 +98,7 @@ const CLAIMS: [(u8, &str, u16); 8] = [
         429,
     ),
     (7, "Forwarded: for=192.0.2.6", 429),
-    // Nor is anybody kept out by what another says.
+    // A client cannot use up the links of another host by naming that host, either.
     (8, "X-Forwarded-For: 127.0.0.7", 101),
     (8, "X-Forwarded-For: garbage, , [", 101),
     (8, "X-Nothing: 1", 429),
@@ -112,7 +114,7 @@ async fn clients_are_counted_by_their_own_address(proxy: &Proxy, certificate: &C
     }
 }
 
-/// The proxy has written of so many requests, and has not written the token of any.
+/// Checks that the proxy has logged this number of requests, and that the token is in none of these lines.
 async fn the_token_is_not_in_the_log(proxy: &Proxy, requests: usize) {
     let read = within("the lines of the log", async {
         loop {
@@ -127,7 +129,7 @@ async fn the_token_is_not_in_the_log(proxy: &Proxy, requests: usize) {
     assert!(!log.contains(SECRET), "{log}");
 }
 
-/// What is in front of a rendezvous that is asked over HTTP.
+/// Tests a proxy that forwards HTTP requests to the rendezvous.
 async fn works_in_front(kind: Kind) {
     let certificate = Certificate::new();
     let (server, clients) = trusting(Config::default()).await;
@@ -140,7 +142,7 @@ async fn works_in_front(kind: Kind) {
     server.shutdown().await;
     let (head, _) = client::link(9, "X-Nothing: 1", &proxy, &certificate).await;
     assert!(head.starts_with("HTTP/1.1 50"), "{head}");
-    // Those that were counted, and this one.
+    // The requests of the clients above, and this one.
     the_token_is_not_in_the_log(&proxy, CLAIMS.len() + 1).await;
 }
 
@@ -159,7 +161,7 @@ async fn caddy() {
     works_in_front(Kind::Caddy).await;
 }
 
-/// What passes on bytes, with a header of the PROXY protocol before them.
+/// Tests a proxy that passes on bytes, with a header of the PROXY protocol before them.
 async fn passes_on_bytes(version: &'static str) {
     let certificate = Certificate::new();
     let (server, clients) = trusting(behind_bytes(&certificate)).await;

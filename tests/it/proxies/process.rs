@@ -1,4 +1,4 @@
-//! The proxies, each a process of its own that ends with the test.
+//! The proxies. Each is a process that stops with the test.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -14,17 +14,17 @@ pub const HAPROXY: &str = include_str!("haproxy.cfg");
 pub const HAPROXY_TCP: &str = include_str!("haproxy-tcp.cfg");
 pub const CADDY: &str = include_str!("Caddyfile");
 
-/// Where the proxies listen: at this address nobody else has a port.
+/// The address where the proxies listen. Only they use ports at this address.
 const LISTEN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 77);
 
-/// What else they write to than their output.
+/// The log files that they write in addition to their output.
 const LOGS: &[&str] = &["star.log", "star-error.log", "error.log"];
 
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     Nginx,
     Haproxy,
-    /// It passes on bytes, and says in which way from whom they are.
+    /// Passes on bytes, and announces the client's address by this version of the PROXY protocol.
     HaproxyTcp {
         version: &'static str,
     },
@@ -39,7 +39,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one in front of `rendezvous`, and waits until it listens.
+    /// Starts a proxy in front of `rendezvous`, and waits until it listens.
     pub async fn start(kind: Kind, rendezvous: SocketAddr, certificate: &Certificate) -> Self {
         let folder = Folder::with(certificate);
         let both = [certificate.pem.as_str(), &certificate.key_pem].concat();
@@ -72,13 +72,13 @@ impl Proxy {
         self.addr
     }
 
-    /// All that it has written so far, to its log and otherwise.
+    /// Returns everything that it has written so far, to its logs and to its output.
     pub fn logged(&self) -> String {
         program::logged(&self.folder.path(""), LOGS)
     }
 }
 
-/// What a configuration is fitted to.
+/// The paths and addresses to which a configuration is adapted.
 struct Place<'a> {
     folder: &'a Folder,
     addr: SocketAddr,
@@ -90,8 +90,8 @@ impl Place<'_> {
         text(&self.folder.path(name))
     }
 
-    /// The configuration with each of these pieces replaced, all of which must be in it once, and with the rendezvous where
-    /// it is.
+    /// Returns the configuration with each of these pieces replaced, and with the address of the rendezvous. Each
+    /// piece must occur exactly once.
     fn fitted(&self, config: &str, pieces: &[(&str, &str)]) -> String {
         let rendezvous = self.rendezvous.to_string();
         let mut fitted = config.to_owned();
@@ -153,7 +153,7 @@ impl Place<'_> {
             .folder
             .write("haproxy.cfg", self.fitted(config, &pieces));
         let mut command = command("haproxy");
-        // In the foreground.
+        // Run in the foreground.
         command.arg("-db").arg("-f").arg(config);
         command
     }

@@ -1,4 +1,4 @@
-//! Addresses: what is wrong before anything is sent.
+//! Addresses that are refused before anything is sent.
 
 use libp2p::{
     Multiaddr, PeerId,

@@ -1,4 +1,4 @@
-//! Dials that come to nothing, because of the link or because of the peer.
+//! Dials that fail, because of the link or because of the peer.
 
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ async fn a_javascript_peer_that_refuses_gives_its_reason_and_one_that_is_silent_
 async fn every_answer_to_a_dial_has_an_error_of_its_own() {
     let server = Scripted::start().await;
     let node = Raw::with(&ed25519(), hasty());
-    // It keeps the link, so that all dials have the same.
+    // This connection keeps the link open, so that all dials use the same link.
     let first = tokio::spawn(node.start_dial(&server.somebody()));
     let mut link = server.joined().await;
     link.take_dial().await;
@@ -218,7 +218,7 @@ async fn a_node_that_only_dials_joins_by_itself_and_refuses_to_be_dialled() {
     let ack = link.incoming("inbound").await;
     assert_eq!(link.answered(ack).await, json!(["not listening"]));
 
-    // The address is joined already.
+    // The dial has joined this address already.
     let id = ListenerId::next();
     let addr = server.addr().parse().expect("a multiaddr");
     node.transport()

@@ -1,4 +1,4 @@
-//! Joins that a rendezvous refuses, or that are refused to it.
+//! Joins that a rendezvous refuses, and joins that the client itself refuses to complete.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ use crate::support::{
     within,
 };
 
-/// How a server goes wrong when it is asked to join.
+/// The stage at which a server answers a join wrongly.
 enum Wrong {
-    /// With the answer to the first `ss-join`.
+    /// The answer to the first `ss-join` is wrong.
     Challenge(Value),
-    /// With the answer to the signature.
+    /// The answer to the signature is wrong.
     Proof(Value),
 }
 
@@ -88,7 +88,7 @@ async fn a_dial_hears_of_a_stale_challenge_before_the_link_is_opened_anew() {
     let mut link = server.link().await;
     let challenge = link.expect("ss-join").await;
     let dial = tokio::spawn(node.start_dial(&server.somebody()));
-    // It is no answer, but on its way the dial arrives at the link.
+    // This event is not the answer to the join. It gives the dial time to reach the link.
     let unknown = link.ask(json!(["ss-incomming", "d", "nobody"])).await;
     link.answered(unknown).await;
     link.answer(&challenge, json!(["Crypto error"])).await;
@@ -203,7 +203,7 @@ async fn a_join_that_is_not_answered_is_given_up_in_time_and_tried_again() {
     let late = link.expect("ss-join").await;
     timed_out(node.listener_error().await);
     let again = link.expect("ss-join").await;
-    // An answer after the deadline is no answer to the next question.
+    // A late answer to one question must not count as the answer to the next.
     link.answer(&late, json!(["Signature Invalid"])).await;
     link.answer(&again, json!([null, NONCE])).await;
     link.expect("ss-join").await;
@@ -228,7 +228,7 @@ async fn nothing_but_a_nonce_of_two_uuids_is_ever_signed() {
         format!("noise-libp2p-static-key:{}", "k".repeat(32)),
         format!("noise-libp2p-static-key:{}", "k".repeat(48)),
         format!("noise-libp2p-static-key:{NONCE}"),
-        // Of the versions 5 and 7, and of 4 and 8.
+        // UUIDs of versions 5 and 7, and one of version 8 beside one of version 4.
         NONCE.replace("-4", "-5"),
         NONCE.replace("-4", "-7"),
         NONCE.replacen("-4b", "-8b", 1),
@@ -245,7 +245,7 @@ async fn nothing_but_a_nonce_of_two_uuids_is_ever_signed() {
     }
 }
 
-/// What our rendezvous asks whoever wants to join there with that key.
+/// Returns the answer of our rendezvous to the first `ss-join` of a client with that key.
 async fn nonce_at(star: &Server, key: &Keypair) -> Value {
     let address = format!("{}/ipfs/{}", address(star), key.public().to_peer_id());
     let public = hex::encode(key.public().encode_protobuf());
@@ -289,7 +289,7 @@ async fn a_nonce_that_is_passed_on_from_another_rendezvous_is_not_signed() {
     let after = link.until_gone().await;
     assert!(after.is_empty(), "{after:?}");
 
-    // The rendezvous itself gets a signature.
+    // The real rendezvous gets a signature.
     let (_, addr) = node.listen(&address(&star)).await;
     assert!(star.snapshot().peers[0].ends_with(&key.public().to_peer_id().to_string()));
     assert!(addr.to_string().starts_with(&address(&star)));

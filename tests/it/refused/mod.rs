@@ -1,4 +1,5 @@
-//! What is refused, and how that is told: each cause has an error of its own, which names the rendezvous, in bounded time.
+//! Refusals, and how they are reported: each cause has its own error, which names the rendezvous and comes in bounded
+//! time.
 
 mod addresses;
 mod dials;
@@ -25,7 +26,7 @@ async fn dialled(dial: Dial) -> Result<Connection, Error> {
     within("a dial", dial).await.expect("no panic")
 }
 
-/// Whose `Display` tells the rendezvous and `story`.
+/// Checks that the text of the error starts with the rendezvous' URL and contains `story`.
 #[track_caller]
 fn tells(error: &Error, url: &str, story: &str) {
     let text = error.to_string();
@@ -67,7 +68,7 @@ async fn listening(config: Config) -> (Scripted, Raw) {
     (server, node)
 }
 
-/// With a key that does not take seconds to make.
+/// Listens with an ed25519 key: an RSA key takes seconds to make.
 async fn js_listen(js: &Peer, star: &Rendezvous) -> String {
     let options = json!({"keyType": "ed25519", "allowDisabledChallenge": true});
     js.try_listen(&star.addr(), options).await.expect("joined")

@@ -1,4 +1,4 @@
-//! The binary `websocket-star-rendezvous`, as an operator runs it.
+//! The binary `websocket-star-rendezvous`, run as an operator runs it.
 
 use std::{
     net::SocketAddr,
@@ -16,7 +16,7 @@ use tokio::{
 
 use super::within;
 
-/// What the binary reads from its environment, which is not to come from that of the tests.
+/// The variables that the binary reads. They must not come from the environment of the tests.
 const VARIABLES: [&str; 20] = [
     "ADMIN_TOKEN",
     "CLUSTER",
@@ -40,7 +40,7 @@ const VARIABLES: [&str; 20] = [
     "RUST_LOG",
 ];
 
-/// The command, with no variable set.
+/// Returns the command, with none of these variables set.
 pub fn command() -> Command {
     let path = option_env!("CARGO_BIN_EXE_websocket-star-rendezvous");
     let path = path.expect("the binary is built: run the tests with `--all-features`");
@@ -56,7 +56,7 @@ pub fn command() -> Command {
     command
 }
 
-/// Runs a command that is to fail at once: its exit code and standard error.
+/// Runs a command that must fail at once. Returns its exit code and standard error.
 pub async fn failure(command: &mut Command) -> (Option<i32>, String) {
     let output = within("the binary to end", command.output()).await;
     let output = output.expect("the binary runs");
@@ -68,21 +68,21 @@ pub async fn failure(command: &mut Command) -> (Option<i32>, String) {
 pub struct Binary {
     child: Child,
     stdout: Lines<BufReader<ChildStdout>>,
-    /// If it is a pipe, and not closed.
+    /// Its standard error, if that is a pipe and still open.
     stderr: Option<Lines<BufReader<ChildStderr>>>,
     secure: bool,
     addr: SocketAddr,
 }
 
 impl Binary {
-    /// Starts it on a free loopback port, with more arguments.
+    /// Starts the binary on a free loopback port with more arguments.
     pub async fn start(arguments: &[&str]) -> Self {
         let mut command = command();
         command.args(["--host", "127.0.0.1", "--port", "0"]);
         Self::spawn(command.args(arguments)).await
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts the binary, and waits until it listens.
     pub async fn spawn(command: &mut Command) -> Self {
         let mut child = command.spawn().expect("the binary runs");
         let mut stdout = lines(child.stdout.take().expect("piped"));
@@ -104,14 +104,14 @@ impl Binary {
         self.addr
     }
 
-    /// Where to listen at it.
+    /// Returns the address at which peers listen at this rendezvous.
     pub fn addr(&self) -> String {
         let scheme = if self.secure { "wss" } else { "ws" };
         let port = self.addr.port();
         format!("/ip4/127.0.0.1/tcp/{port}/{scheme}/p2p-websocket-star")
     }
 
-    /// The next line of its log with `text` in it.
+    /// Returns the next line of its log that contains `text`.
     pub async fn logged(&mut self, text: &str) -> String {
         loop {
             let stderr = self.stderr.as_mut().expect("piped and open");
@@ -122,7 +122,7 @@ impl Binary {
         }
     }
 
-    /// Has nobody read its log any more: its next write fails.
+    /// Closes the reading end of its log, so that its next write fails.
     pub fn break_log(&mut self) {
         self.stderr = None;
     }
@@ -136,7 +136,7 @@ impl Binary {
         assert!(kill.await.expect("kill runs").success());
     }
 
-    /// Waits for its end: the status, and the last line it said.
+    /// Waits until the binary ends. Returns its exit status, and the last line of its output.
     pub async fn ended(mut self) -> (ExitStatus, String) {
         let mut last = String::new();
         let read = async {
@@ -159,7 +159,7 @@ async fn next<R: AsyncRead + Unpin>(what: &str, lines: &mut Lines<BufReader<R>>)
     line.unwrap_or_else(|| panic!("the binary ended without {what}"))
 }
 
-/// Sends an HTTP request and gives the whole answer, head and body.
+/// Sends an HTTP request, and returns the whole answer with its head.
 pub async fn http(addr: SocketAddr, method: &str, path: &str, host: &str) -> String {
     let mut stream = TcpStream::connect(addr).await.expect("it listens");
     let request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
@@ -170,7 +170,7 @@ pub async fn http(addr: SocketAddr, method: &str, path: &str, host: &str) -> Str
     answer
 }
 
-/// The value of a metric, given with its labels.
+/// Returns the value of a metric. The name includes the labels.
 pub fn value<T: FromStr>(metrics: &str, name: &str) -> T {
     let value = metrics.lines().find_map(|line| {
         let (found, value) = line.rsplit_once(' ')?;

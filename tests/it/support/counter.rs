@@ -1,4 +1,4 @@
-//! A waker that counts.
+//! A waker that counts its wakes.
 
 use std::{
     sync::{

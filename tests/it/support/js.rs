@@ -1,39 +1,41 @@
 //! The published JavaScript rendezvous and client, run under Node.js and driven over JSON lines.
 //!
-//! Set-up: `.ci/setup`. Each process holds its stdin open and ends with it, so none outlives the test,
-//! not even one that is killed.
+//! Set-up: `.ci/setup`. Each process keeps its stdin open and ends with it, so no process outlives the test, not even
+//! if the test is killed.
 //!
 //! # Commands of a [`Peer`], and the events that answer them
 //!
 //! | command | fields (default) | answer |
 //! |---|---|---|
 //! | `listen` | `addr`, `keyType` (`rsa`, `ed25519`, `secp256k1`), `allowDisabledChallenge` (false); again, it is a new client with the same key | `listening` `addr` |
-//! | `relisten` | `addr`, `times`; the challenge may be off | `relistened` `addr`, when it has listened and closed so often |
-//! | `mode` | `incoming`, and what that mode takes; for the dials that follow | `mode` |
+//! | `relisten` | `addr`, `times`; the challenge may be off | `relistened` `addr`, after that many listens and closes |
+//! | `mode` | `incoming`, and the options of that mode; for all later dials | `mode` |
 //! | `dial` | `id`, `to`, `mode` (`echo`), `bytes` (0), `chunk` (65,536), `empty`, `fail`, `hold`, `timeoutMS` (50,000) | `opened` `id`, then `dialled` |
 //! | `measure` | `to`, `what` (`["dial","rtt","echo"]`), `dials` (50), `pings` (2,000), `mib` (64), `chunk` (65,536) | `measured` |
-//! | `leave` | | `left` `addr`, when the server has dealt with it |
+//! | `leave` | | `left` `addr`, when the server has handled it |
 //! | `close` | | `closed`, when the server knows; a listener waits for its own dials first |
-//! | `down` | | `down`, when the client has disconnected, whatever its connections |
-//! | `drop` | breaks the link without a word | `disconnected`, then `rejoined` after about a second |
-//! | `pause`, `resume` | stop reading from the network, and go on | |
+//! | `down` | | `down`, when the client has disconnected, even with open connections |
+//! | `drop` | breaks the link without notice | `disconnected`, then `rejoined` after about a second |
+//! | `pause`, `resume` | stop reading from the network, and continue | |
 //!
-//! A command that fails is answered by `error` with `cmd` and `error`. Events of their own accord: `peer` `addr` for
+//! A command that fails is answered by `error` with `cmd` and `error`. Events without a command: `peer` `addr` for
 //! every announcement, `incoming` `from` `mode`, `received` (below), `disconnected` `reason`, `rejoined` `addr`.
 //!
-//! Incoming modes: `echo`; `sink` (read to the end, then end); `source` (send `bytes` in items of `chunk` with `empty`
-//! and `fail` as for a dial, end, and read to the end); `stall` (accept and never read); `echo-after-end` (up to
-//! 16 MiB); `close-at-once`; `refuse` with `reason`; `ignore` (never answer the dial). Those that read to the end emit
-//! `received` with `mode`, `from`, `bytes`, `items`, `sha256` (unless the mode says `"hash":false`) and `error`.
+//! Incoming modes: `echo`; `sink` (read to the end, then end); `source` (send `bytes` in items of `chunk` with
+//! `empty` and `fail` as for a dial, end, and read to the end); `stall` (accept and never read); `echo-after-end` (up
+//! to 16 MiB); `close-at-once`; `refuse` with `reason`; `ignore` (never answer the dial). The modes that read to the
+//! end emit `received` with `mode`, `from`, `bytes`, `items`, `sha256` (unless the mode says `"hash":false`) and
+//! `error`.
 //!
-//! Dial modes: `echo` (what comes back must be the pattern); `half-close` (the same, and nothing may come before our
-//! direction has ended); `collect` (whatever comes back, with its `sha256`); `items` (send the JSON values of `items`
-//! as they are, then collect). `empty` puts an empty item before every item and before the end, `fail` ends with that
-//! string as the error, `hold` ends our direction only after the other. `dialled` has `id`, `mode`, `ok`, `ms`, `bytes`
-//! and `items` read and, if not `ok`, `error` and `stage` (`open` or `stream`).
+//! Dial modes: `echo` (the pattern must come back); `half-close` (the same, and nothing may come back before the
+//! dialer's direction has ended); `collect` (accept whatever comes back, and report its `sha256`); `items` (send the
+//! JSON values of `items` as they are, then collect). `empty` puts an empty item before every item and before the
+//! end, `fail` ends with that string as the error, `hold` ends the dialer's direction only after the other. `dialled`
+//! has `id`, `mode`, `ok`, `ms`, and the `bytes` and `items` that were read. If it is not `ok`, it also has `error`
+//! and `stage` (`open` or `stream`).
 //!
-//! `measured` has `dialMs` (median), `rttP50Us`, `rttP99Us` (64 bytes), `echoMiBs`, `onewayMiBs` as asked for; `oneway`
-//! wants a peer in mode `sink`, the others one in mode `echo`.
+//! `measured` has `dialMs` (median), `rttP50Us`, `rttP99Us` (64 bytes), `echoMiBs` and `onewayMiBs`, as far as `what`
+//! asks for them. `oneway` needs a peer in mode `sink`, the others one in mode `echo`.
 
 #![allow(dead_code, reason = "each test target uses its own part")]
 
@@ -48,19 +50,20 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 
-/// How long an event may take; longer than the 50 s after which a peer gives up a dial and says so.
+/// The longest time that an event may take. It is longer than the 50 s after which a peer gives up a dial and reports
+/// that.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a [`Rendezvous`] is started with; the default is the server's own, with strict addresses.
+/// The options of a [`Rendezvous`]. The defaults are those of the server, with strict addresses.
 #[derive(Clone, Debug)]
 pub struct RendezvousOptions {
-    /// Whether joining takes a signature.
+    /// Whether a join needs a signature.
     pub crypto_challenge: bool,
-    /// Whether addresses that are not websocket-star ones are refused.
+    /// Whether addresses that are not websocket-star addresses are refused.
     pub strict_multiaddr: bool,
-    /// How often each peer is announced to the others.
+    /// The interval at which each peer is announced to the others.
     pub refresh_peer_list: Duration,
-    /// Whether it counts, for [`Rendezvous::metrics`].
+    /// Whether the server counts, for [`Rendezvous::metrics`].
     pub metrics: bool,
 }
 
@@ -83,7 +86,7 @@ pub struct Rendezvous {
 }
 
 impl Rendezvous {
-    /// Starts a server on a free port and waits until it listens.
+    /// Starts a server on a free port, and waits until it listens.
     pub async fn start(options: RendezvousOptions) -> Self {
         let (node, port) = Self::spawn(&options, 0).await;
         Self {
@@ -111,53 +114,53 @@ impl Rendezvous {
         (node, port.expect("`listening` carries a port"))
     }
 
-    /// The port it listens on; the same after a restart.
+    /// Returns the port on which it listens. The port stays the same after a restart.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The process, for measurements; `None` once it has gone.
+    /// Returns the id of the process, for measurements; `None` once it has ended.
     pub fn pid(&self) -> Option<u32> {
         self.node.child.id()
     }
 
-    /// The address peers listen on, without a peer id.
+    /// Returns the address at which peers listen, without a peer id.
     pub fn addr(&self) -> String {
         format!("/ip4/127.0.0.1/tcp/{}/ws/p2p-websocket-star", self.port)
     }
 
-    /// Its metrics in Prometheus' text format, as they were at the start.
+    /// Returns its metrics in Prometheus' text format, as they were at the start.
     pub async fn metrics(&self) -> String {
         text(&self.node.expect("metrics").await["text"])
     }
 
-    /// The bytes of its heap that are in use once the garbage is collected.
+    /// Returns the bytes of its heap that are in use after a garbage collection.
     pub async fn heap(&self) -> u64 {
         self.node.send(json!({ "cmd": "memory" })).await;
         let event = self.node.expect("memory").await;
         event["heap"].as_u64().expect("`memory` carries a number")
     }
 
-    /// Kills the server and waits until it has gone.
+    /// Kills the server, and waits until it has ended.
     pub async fn kill(&mut self) {
         self.node.kill().await;
     }
 
-    /// Starts the server again, on the same port and with the same options; kills it first if it still runs.
+    /// Starts the server again on the same port with the same options. Kills it first if it still runs.
     pub async fn restart(&mut self) {
         self.kill().await;
         (self.node, _) = Self::spawn(&self.options, self.port).await;
     }
 }
 
-/// A process with the npm websocket-star client, which does as it is told.
+/// A process with the npm websocket-star client, driven by commands.
 pub struct Peer {
     node: Node,
     next_dial: AtomicU64,
 }
 
 impl Peer {
-    /// Starts the process. It answers commands as soon as it is up, so there is nothing to wait for.
+    /// Starts the process. It queues commands until it is up, so there is nothing to wait for.
     pub fn start() -> Self {
         Self::with(Node::command("peer.js"))
     }
@@ -169,7 +172,7 @@ impl Peer {
         Self::with(command)
     }
 
-    /// Starts a process that trusts the root certificate in that PEM file too.
+    /// Starts a process that also trusts the root certificate in that PEM file.
     pub fn trusting(root: &Path) -> Self {
         let mut command = Node::command("peer.js");
         command.env("NODE_EXTRA_CA_CERTS", root);
@@ -188,17 +191,18 @@ impl Peer {
         self.node.send(command).await;
     }
 
-    /// The first event of that name that was not yet returned.
+    /// Returns the first event of that name that was not returned before.
     pub async fn expect(&self, event: &str) -> Value {
         self.node.expect(event).await
     }
 
-    /// The first event that was not yet returned and for which `predicate` holds; `what` is for the panic message.
+    /// Returns the first event that was not returned before and for which `predicate` holds. `what` is for the panic
+    /// message.
     pub async fn expect_where(&self, what: &str, predicate: impl Fn(&Value) -> bool) -> Value {
         self.node.expect_where(what, predicate).await
     }
 
-    /// All events of that name so far, returned or not.
+    /// Returns all events of that name so far, whether or not they were returned before.
     pub fn seen(&self, event: &str) -> Vec<Value> {
         let mut seen = self.node.seen();
         seen.retain(|seen| seen["event"] == event);
@@ -228,7 +232,7 @@ impl Peer {
         }
     }
 
-    /// Sets what happens to the dials that come in from now on: `incoming`, with the `options` that mode takes.
+    /// Sets the mode for later incoming dials, with the `options` of that mode.
     pub async fn mode(&self, incoming: &str, options: Value) {
         self.send(merge(
             json!({ "cmd": "mode", "incoming": incoming }),
@@ -255,7 +259,7 @@ impl Peer {
         assert_eq!(event["ok"], true, "{event}");
     }
 
-    /// Starts a dial and returns its id, for [`Peer::opened`] and [`Peer::dialled`].
+    /// Starts a dial, and returns its id for [`Peer::opened`] and [`Peer::dialled`].
     pub async fn begin_dial(&self, to: &str, options: Value) -> u64 {
         let id = self.next_dial.fetch_add(1, Ordering::Relaxed);
         self.send(merge(json!({ "cmd": "dial", "to": to, "id": id }), options))
@@ -268,7 +272,7 @@ impl Peer {
         self.expect_dial("opened", id).await;
     }
 
-    /// The `dialled` event of a dial that was begun.
+    /// Returns the `dialled` event of a dial that was started.
     pub async fn dialled(&self, id: u64) -> Value {
         self.expect_dial("dialled", id).await
     }
@@ -280,7 +284,7 @@ impl Peer {
         .await
     }
 
-    /// Measures against `to` with the given `options` of the command `measure`, and returns the `measured` event.
+    /// Measures with the peer at `to` and the given `options` of the command `measure`. Returns the `measured` event.
     pub async fn measure(&self, to: &str, options: Value) -> Value {
         self.send(merge(json!({ "cmd": "measure", "to": to }), options))
             .await;
@@ -294,36 +298,36 @@ impl Peer {
         event
     }
 
-    /// Takes its address off the server and keeps the link; returns when the server has dealt with it.
+    /// Removes its address from the server, and keeps the link. Returns when the server has handled it.
     pub async fn leave(&self) {
         self.send(json!({ "cmd": "leave" })).await;
         self.expect("left").await;
     }
 
-    /// Closes the listener; returns when the server knows.
+    /// Closes the listener. Returns when the server knows.
     pub async fn close(&self) {
         self.send(json!({ "cmd": "close" })).await;
         self.expect("closed").await;
     }
 
-    /// Disconnects from the server, with whatever connections there are.
+    /// Disconnects from the server, even with open connections.
     pub async fn down(&self) {
         self.send(json!({ "cmd": "down" })).await;
         self.expect("down").await;
     }
 
-    /// Kills the process and waits until it has gone.
+    /// Kills the process, and waits until it has ended.
     pub async fn kill(&mut self) {
         self.node.kill().await;
     }
 }
 
-/// An address as JavaScript peers spell it.
+/// Returns an address in the spelling of JavaScript peers.
 pub fn wire(addr: impl ToString) -> String {
     addr.to_string().replace("/p2p/", "/ipfs/")
 }
 
-/// The pattern byte at `offset`: what a peer sends, and what an echo is checked against.
+/// Returns the pattern byte at `offset`. Peers send this pattern, and echoes are checked against it.
 pub fn pattern_byte(offset: u64) -> u8 {
     let sum = (offset * 31)
         .wrapping_add((offset >> 8) * 7)
@@ -331,12 +335,12 @@ pub fn pattern_byte(offset: u64) -> u8 {
     sum.to_le_bytes()[0]
 }
 
-/// The `len` pattern bytes from `offset` on.
+/// Returns the `len` pattern bytes from `offset` on.
 pub fn pattern(offset: u64, len: usize) -> Vec<u8> {
     (offset..).take(len).map(pattern_byte).collect()
 }
 
-/// A Node.js process, its stdin, and all it has said.
+/// A Node.js process, its stdin, and all events from it.
 pub(super) struct Node {
     script: &'static str,
     child: Child,
@@ -425,7 +429,8 @@ impl Node {
                     }
                     log.ended
                 };
-                // An error says that the recorder has gone: with the process, or with the runtime it was started on.
+                // An error means that the recorder has ended: with the process, or with the runtime on which it was
+                // started.
                 if ended || grown.changed().await.is_err() {
                     return Err("the process ended");
                 }
@@ -437,7 +442,7 @@ impl Node {
         }
     }
 
-    /// All events so far, returned or not.
+    /// Returns all events so far, whether or not they were returned before.
     pub(super) fn seen(&self) -> Vec<Value> {
         let log = self.log();
         let events = log.entries.iter().map(|entry| &entry.event);
@@ -477,7 +482,7 @@ impl std::fmt::Display for Log {
     }
 }
 
-/// Reads all the time, whether or not somebody waits: a child whose pipe is full would stop.
+/// Reads all the time, whether or not somebody waits for an event: a child whose pipe is full would block.
 async fn record(stdout: ChildStdout, log: Arc<Mutex<Log>>, grew: watch::Sender<()>) {
     let mut lines = BufReader::new(stdout).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -493,12 +498,13 @@ async fn record(stdout: ChildStdout, log: Arc<Mutex<Log>>, grew: watch::Sender<(
     grew.send_replace(());
 }
 
-/// A panic message printed while the lock is held poisons it; the log is as good as before.
+/// Locks the log. A panic message that is printed while the lock is held poisons it, but the log itself is still
+/// valid.
 fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The folder of the scripts, once their modules are known to be installed.
+/// Returns the folder of the scripts. Panics if their modules are not installed.
 fn installed() -> PathBuf {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/js");
     let marker = scripts.join("node_modules/.package-lock.json");

@@ -1,4 +1,4 @@
-//! A js-libp2p 0.26.2 node, run under Node.js and driven over JSON lines, as the peers of [`super::js`] are.
+//! A js-libp2p 0.26.2 node, run under Node.js and driven over JSON lines, like the peers of [`super::js`].
 //!
 //! | command | fields (default) | answer |
 //! |---|---|---|
@@ -9,15 +9,15 @@
 //! | `subscribe` | `topic` | `subscribed` |
 //! | `publish` | `topic`, `data` | `published` |
 //!
-//! A command that fails is answered by `error` with `cmd` and `error`. Events of their own accord: `discovered` `peer`;
-//! `connected` `peer` `addrs` `protocols`, after it has been identified; `disconnected` `peer`; `subscription`
-//! `peer` `topics`; `message` `topic` `from` `data`. It echoes `/echo/1.0.0`.
+//! A command that fails is answered by `error` with `cmd` and `error`. Events without a command: `discovered` `peer`;
+//! `connected` `peer` `addrs` `protocols`, after the peer has been identified; `disconnected` `peer`; `subscription`
+//! `peer` `topics`; `message` `topic` `from` `data`. The node echoes on `/echo/1.0.0`.
 
 use serde_json::{Value, json};
 
 use super::js::{Node, merge};
 
-/// The node. It ends with the test.
+/// The node. It stops with the test.
 pub struct JsNode {
     node: Node,
     /// Its peer id.
@@ -72,7 +72,7 @@ impl JsNode {
         .await
     }
 
-    /// Waits for an event that was not yet returned; `what` is for the panic message.
+    /// Waits for an event that was not returned before. `what` is for the panic message.
     pub async fn expect_where(&self, what: &str, predicate: impl Fn(&Value) -> bool) -> Value {
         self.node.expect_where(what, predicate).await
     }

@@ -73,7 +73,7 @@ pub async fn listen(swarm: &mut Swarm<Node>, addr: &str) -> Multiaddr {
     .await
 }
 
-/// Answers everything by itself, for ever.
+/// Runs the swarm for ever, and answers all requests.
 pub async fn serve(mut swarm: Swarm<Node>) {
     loop {
         let event = swarm.select_next_some().await;
@@ -85,13 +85,13 @@ pub async fn serve(mut swarm: Swarm<Node>) {
             ..
         })) = event
         {
-            // The other side may have gone.
+            // The other side may be gone.
             let _ = swarm.behaviour_mut().bulk.send_response(channel, request);
         }
     }
 }
 
-/// Runs the swarm until `wanted` finds what it looks for in an event.
+/// Runs the swarm until `wanted` returns something for an event.
 pub async fn until<B: NetworkBehaviour, T>(
     swarm: &mut Swarm<B>,
     what: &str,
@@ -107,7 +107,7 @@ pub async fn until<B: NetworkBehaviour, T>(
     .await
 }
 
-/// Identifies, pings three times, and has `len` bytes sent back.
+/// Identifies the peer, pings it three times, and has `len` bytes sent back.
 pub async fn exercise(swarm: &mut Swarm<Node>, peer: PeerId, len: usize) {
     let (mut pings, mut identified, mut answered) = (0, false, false);
     swarm
@@ -145,7 +145,7 @@ pub async fn exercise(swarm: &mut Swarm<Node>, peer: PeerId, len: usize) {
     .await;
 }
 
-/// Sends bytes there and the same bytes back.
+/// A protocol that sends bytes there, and the same bytes back.
 #[derive(Clone)]
 pub struct Bulk;
 

@@ -34,14 +34,14 @@ pub struct Peer {
 
 pub type PeerSwarm = Swarm<Peer>;
 
-/// With the preset's transport.
+/// Returns a node with the preset's transport.
 pub fn peer(key: &Keypair) -> PeerSwarm {
     peer_with(key, |star| {
         preset::transport(key, star).expect("the key signs")
     })
 }
 
-/// With that transport over websocket-star.
+/// Returns a node with that transport over websocket-star.
 pub fn peer_with(
     key: &Keypair,
     transport: impl FnOnce(WebSocketStarTransport) -> Boxed<(PeerId, StreamMuxerBox)>,
@@ -78,8 +78,8 @@ pub fn peer_with(
         .build()
 }
 
-/// Floodsub nodes count their messages with 20 random bytes, where gossipsub wants 8: only `None` lets them
-/// in, and then messages are told apart by their data alone.
+/// Floodsub nodes number their messages with 20 random bytes, but gossipsub expects 8. Only `None` accepts such
+/// messages, and then only their data identifies them.
 fn pubsub(key: &Keypair) -> gossipsub::Behaviour {
     let config = gossipsub::ConfigBuilder::default()
         .support_floodsub()
@@ -105,7 +105,7 @@ pub async fn listen(swarm: &mut PeerSwarm, star: &str) -> Multiaddr {
     .await
 }
 
-/// Runs the swarm until `wanted` finds what it looks for; echoes by the way.
+/// Runs the swarm until `wanted` returns something for an event. Echoes incoming requests in the meantime.
 pub async fn until<T>(
     swarm: &mut PeerSwarm,
     what: &str,
@@ -121,7 +121,7 @@ pub async fn until<T>(
     .await
 }
 
-/// Runs the swarm for as long as something else takes.
+/// Runs the swarm until `other` is done.
 pub async fn during<T>(swarm: &mut PeerSwarm, other: impl Future<Output = T>) -> T {
     let serve = async {
         loop {
@@ -134,7 +134,7 @@ pub async fn during<T>(swarm: &mut PeerSwarm, other: impl Future<Output = T>) ->
     }
 }
 
-/// The next event that is not an echo.
+/// Returns the next event that is not an echo.
 async fn step(swarm: &mut PeerSwarm) -> Option<SwarmEvent<PeerEvent>> {
     match swarm.select_next_some().await {
         SwarmEvent::Behaviour(PeerEvent::Echo(request_response::Event::Message {
@@ -144,7 +144,7 @@ async fn step(swarm: &mut PeerSwarm) -> Option<SwarmEvent<PeerEvent>> {
                 },
             ..
         })) => {
-            // The other side may have gone.
+            // The other side may be gone.
             let _ = swarm.behaviour_mut().echo.send_response(channel, request);
             None
         }

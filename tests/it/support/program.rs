@@ -1,4 +1,4 @@
-//! Programs of others, each a process of its own that ends with the test.
+//! Programs of other projects, each as a process that stops with the test.
 
 use std::{
     fs,
@@ -15,30 +15,32 @@ use tokio::{
 
 use super::within;
 
-/// What a program says goes to this file of its folder.
+/// The file in the program's folder that gets its output.
 const SAID: &str = "said";
 
-/// Runs a program that is killed when it is dropped, and when the thread that has started it ends.
+/// Returns a command that is killed when it is dropped, and when the thread that started it ends.
 pub fn command(program: &str) -> Command {
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new("setpriv");
     command
         .args(["--pdeathsig", "KILL", program])
-        // Where Debian has what is not for every user.
+        // Debian installs programs that not every user needs there.
         .env("PATH", format!("{path}:/usr/sbin"))
         .stdin(Stdio::null())
         .kill_on_drop(true);
     command
 }
 
-/// An address at that of loopback that is for one kind of program only, so that nobody else takes the port meanwhile.
+/// Returns a free port at a loopback address that is used for one kind of program only. Nothing else takes the port
+/// before the program does.
 pub fn free_addr(listen: Ipv4Addr) -> SocketAddr {
     let listener = std::net::TcpListener::bind((listen, 0));
     let bound = listener.and_then(|listener| listener.local_addr());
     bound.expect("a free port")
 }
 
-/// Starts it, and waits until it listens there. If it ends before that, tells what it has said, and written to these files.
+/// Starts a program, and waits until it listens at `addr`. If it ends before that, panics with its output and with
+/// the content of these log files.
 pub async fn start(command: &mut Command, folder: &Path, logs: &[&str], addr: SocketAddr) -> Child {
     let log = fs::File::create(folder.join(SAID)).expect("a file");
     let same = log.try_clone().expect("a descriptor");
@@ -56,7 +58,7 @@ pub async fn start(command: &mut Command, folder: &Path, logs: &[&str], addr: So
     child
 }
 
-/// What a program has said, and written to these files.
+/// Returns the output of a program, and the content of these log files.
 pub fn logged(folder: &Path, logs: &[&str]) -> String {
     let files = [&[SAID], logs].concat();
     let read = |name: &&str| fs::read(folder.join(name)).unwrap_or_default();

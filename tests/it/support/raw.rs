@@ -1,4 +1,4 @@
-//! A transport without a swarm: its events and connections, as they come.
+//! A transport without a swarm. The tests see its events and connections directly.
 
 use std::{
     future::poll_fn,
@@ -117,7 +117,7 @@ impl Raw {
         (id, self.joined().await)
     }
 
-    /// Waits for a listener to be joined; errors before that are passed over.
+    /// Waits until a listener has joined. Skips errors before that.
     pub async fn joined(&mut self) -> Multiaddr {
         loop {
             match self.event().await {
@@ -128,14 +128,14 @@ impl Raw {
         }
     }
 
-    /// The next event of a listener.
+    /// Returns the next event of a listener.
     pub async fn event(&mut self) -> Event {
         within("an event of a listener", self.events.recv())
             .await
             .expect("a transport")
     }
 
-    /// The error of the next event, which must be one.
+    /// Returns the error of the next event, which must be an error of a listener.
     pub async fn listener_error(&mut self) -> Error {
         match self.event().await {
             TransportEvent::ListenerError { error, .. } => error,
@@ -143,7 +143,7 @@ impl Raw {
         }
     }
 
-    /// The error with which the next event closes a listener.
+    /// Returns the error with which the next event closes a listener.
     pub async fn listener_closed(&mut self) -> Error {
         match self.event().await {
             TransportEvent::ListenerClosed { reason, .. } => reason.expect_err("an error"),
@@ -151,14 +151,14 @@ impl Raw {
         }
     }
 
-    /// The next incoming connection, and who it comes from.
+    /// Returns the next incoming connection, and the address of its peer.
     pub async fn accept(&mut self) -> (Connection, Multiaddr) {
         within("an incoming connection", self.incoming.recv())
             .await
             .expect("a transport")
     }
 
-    /// A dial that is not under way until it is polled.
+    /// Returns a dial. It starts only when it is polled.
     pub fn start_dial(
         &self,
         addr: &str,
@@ -182,21 +182,21 @@ impl Raw {
     }
 }
 
-/// The inner error of a reset.
+/// Returns the inner error of a reset.
 pub fn reset(error: std::io::Error) -> StreamError {
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     let inner = error.into_inner().expect("an inner error");
     *inner.downcast().expect("a StreamError")
 }
 
-/// With which error a connection is reset, after all that came before.
+/// Reads everything that is left on a connection, and returns the error with which it is reset.
 pub async fn read_error(connection: &mut Connection) -> StreamError {
     let mut rest = Vec::new();
     let read = within("a reset", connection.read_to_end(&mut rest)).await;
     reset(read.expect_err("a reset"))
 }
 
-/// Sends back all that comes, then ends.
+/// Sends back everything that arrives, then ends.
 pub async fn echo(connection: Connection) -> std::io::Result<u64> {
     let (reader, mut writer) = connection.split();
     let copied = futures::io::copy(reader, &mut writer).await?;
@@ -204,8 +204,8 @@ pub async fn echo(connection: Connection) -> std::io::Result<u64> {
     Ok(copied)
 }
 
-/// A node of ours, which listens at `own`, and one of npm's, at `theirs`, dial each other, and either has `len` bytes
-/// echoed: ours in writes of `chunk`.
+/// Has a node of ours, which listens at `own`, and an npm node at `theirs` dial each other. Each of them has `len`
+/// bytes echoed; ours writes them in pieces of `chunk`.
 pub async fn echo_both_ways(
     node: &mut Raw,
     own: &Multiaddr,

@@ -1,7 +1,7 @@
-//! A rendezvous that does what the test says, well or badly, over a real socket.
+//! A rendezvous that does what the test tells it, well or badly, over a real socket.
 //!
-//! Nothing here runs on its own: a [`Link`] reads and writes only while the test awaits it. It parses and writes frames
-//! by itself, so that it shares no mistake with the crate.
+//! Nothing here runs by itself: a [`Link`] reads and writes only while the test awaits it. It has its own parser and
+//! writer of frames, so that it cannot share a mistake with the crate.
 
 #![allow(dead_code, reason = "each theme uses its own part")]
 
@@ -23,7 +23,7 @@ use tokio_websockets::{Limits, Message, ServerBuilder, WebSocketStream};
 
 use super::{raw::Raw, within};
 
-/// What the npm server says when a link opens.
+/// The open packet that the npm server sends.
 pub const OPEN: &str =
     r#"0{"sid":"scripted","upgrades":[],"pingInterval":25000,"pingTimeout":20000}"#;
 /// Two UUIDs, as the npm server sends them.
@@ -39,7 +39,7 @@ impl Scripted {
         Self::listen(|_| Ok(()))
     }
 
-    /// What it does not read backs up into the client soon.
+    /// Starts a rendezvous with a small receive buffer. Data that it does not read soon backs up into the client.
     pub async fn with_small_receive_buffer() -> Self {
         Self::listen(|socket| socket.set_recv_buffer_size(4096))
     }
@@ -60,22 +60,22 @@ impl Scripted {
         self.listener.local_addr().expect("bound").port()
     }
 
-    /// The address to listen on, without a peer id.
+    /// Returns the address at which peers listen, without a peer id.
     pub fn addr(&self) -> String {
         format!("/ip4/127.0.0.1/tcp/{}/ws/p2p-websocket-star", self.port())
     }
 
-    /// The address of a peer that does not exist, to be dialled.
+    /// Returns the address of a peer that does not exist, to dial it.
     pub fn somebody(&self) -> String {
         format!("{}/ipfs/{}", self.addr(), PeerId::random())
     }
 
-    /// As errors name the rendezvous.
+    /// Returns the URL that errors use for this rendezvous.
     pub fn url(&self) -> String {
         format!("ws://127.0.0.1:{}", self.port())
     }
 
-    /// The next connection, with nothing said.
+    /// Returns the next TCP connection, before any data.
     pub async fn tcp(&self) -> TcpStream {
         let accepted = within("a connection", self.listener.accept()).await;
         let (tcp, _) = accepted.expect("a connection");
@@ -83,13 +83,13 @@ impl Scripted {
         tcp
     }
 
-    /// The next connection as a WebSocket, with nothing said on it.
+    /// Returns the next connection as a WebSocket, before any message.
     pub async fn upgraded(&self) -> Link {
         let tcp = self.tcp().await;
         Link::over(tcp).await
     }
 
-    /// The next link, opened by `open` and the namespace.
+    /// Returns the next link, opened with the packet `open` and the namespace.
     pub async fn opened(&self, open: &str) -> Link {
         let mut link = self.upgraded().await;
         link.text(open).await;
@@ -97,19 +97,19 @@ impl Scripted {
         link
     }
 
-    /// The next link, opened properly.
+    /// Returns the next link, opened properly.
     pub async fn link(&self) -> Link {
         self.opened(OPEN).await
     }
 
-    /// The next link, opened, and joined by the client.
+    /// Returns the next link, opened, and joined by the client.
     pub async fn joined(&self) -> Link {
         let mut link = self.link().await;
         link.join(&[]).await;
         link
     }
 
-    /// Serves a node that is listening here, and shows that everything works.
+    /// Serves a node that listens here, and checks that everything works.
     pub async fn serve(&self, node: &mut Raw) -> Link {
         let (mut link, _) = futures::future::join(self.joined(), node.joined()).await;
         link.check(node).await;
@@ -117,19 +117,19 @@ impl Scripted {
     }
 }
 
-/// What came over a link.
+/// What the client sent over a link.
 #[derive(Debug)]
 pub enum Frame {
     Event(Call),
-    /// The acknowledgement of one of our events, and its arguments.
+    /// The acknowledgement of one of the test's events: its id and arguments.
     Ack(u64, Value),
     /// The data of an item.
     Binary(Bytes),
-    /// A heartbeat; it is answered already.
+    /// A heartbeat. It is answered already.
     Heartbeat,
-    /// The answer to a heartbeat of ours, with what it carried.
+    /// The answer to a heartbeat of the test, with its payload.
     Pong(String),
-    /// The client has closed the link, or it broke.
+    /// The client has closed the link, or the link broke.
     Gone,
 }
 
@@ -152,7 +152,7 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// One WebSocket from a client.
+/// One WebSocket with a client.
 pub struct Link {
     ws: WebSocketStream<Box<dyn Io>>,
     next_ack: u64,
@@ -161,7 +161,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// Upgrades what a client has connected to.
+    /// Upgrades a stream of a client to a WebSocket.
     pub async fn over(io: impl Io + 'static) -> Self {
         let io: Box<dyn Io> = Box::new(io);
         let builder = ServerBuilder::new().limits(Limits::unlimited());
@@ -171,7 +171,7 @@ impl Link {
         Self::with(ws)
     }
 
-    /// Speaks WebSocket on what is upgraded already.
+    /// Starts WebSocket on a stream that is upgraded already.
     pub fn serving(io: impl Io + 'static) -> Self {
         let io: Box<dyn Io> = Box::new(io);
         let builder = ServerBuilder::new().limits(Limits::unlimited());
@@ -186,7 +186,7 @@ impl Link {
         }
     }
 
-    /// Sends a message; `false` if the client has gone.
+    /// Sends a message. Returns `false` if the client is gone.
     pub async fn try_send(&mut self, message: Message) -> bool {
         within("the client to read", self.ws.send(message))
             .await
@@ -197,7 +197,7 @@ impl Link {
         assert!(self.try_send(message).await, "the client has gone");
     }
 
-    /// Hands a message to the socket, or to memory where that is full.
+    /// Writes a message to the socket, or to memory if the socket is full. Returns `false` if the client is gone.
     pub async fn feed(&mut self, message: Message) -> bool {
         within("the client to read", self.ws.feed(message))
             .await
@@ -208,7 +208,7 @@ impl Link {
         self.send(Message::text(text.to_owned())).await;
     }
 
-    /// A binary frame as it is, without 0x04.
+    /// Sends a binary frame as it is, without the prefix 0x04.
     pub async fn binary(&mut self, frame: &[u8]) {
         self.send(Message::binary(frame.to_vec())).await;
     }
@@ -217,7 +217,7 @@ impl Link {
         self.text(&format!("42{event}")).await;
     }
 
-    /// Sends an event that asks for an acknowledgement, and gives its id.
+    /// Sends an event that asks for an acknowledgement, and returns its id.
     pub async fn ask(&mut self, event: Value) -> u64 {
         let id = self.next_ack;
         self.next_ack += 1;
@@ -231,12 +231,12 @@ impl Link {
         self.text(&format!("43{id}{args}")).await;
     }
 
-    /// Writes below the WebSocket.
+    /// Writes bytes below the WebSocket.
     pub async fn raw(&mut self, bytes: &[u8]) {
         assert!(self.try_raw(bytes).await, "the client has gone");
     }
 
-    /// Writes below the WebSocket; `false` if the client has gone.
+    /// Writes bytes below the WebSocket. Returns `false` if the client is gone.
     pub async fn try_raw(&mut self, bytes: &[u8]) -> bool {
         let io = self.ws.get_mut();
         let written = async {
@@ -246,7 +246,7 @@ impl Link {
         within("the client to read", written).await.is_ok()
     }
 
-    /// What comes next; WebSocket control frames are not shown.
+    /// Returns the next frame. Skips WebSocket control frames.
     pub async fn next(&mut self) -> Frame {
         loop {
             let message = match within("a frame", self.ws.next()).await {
@@ -270,7 +270,7 @@ impl Link {
         }
     }
 
-    /// The next event of that name; what comes before it is passed over.
+    /// Returns the next event of that name. Skips everything before it.
     pub async fn expect(&mut self, name: &str) -> Call {
         loop {
             match self.next().await {
@@ -281,7 +281,7 @@ impl Link {
         }
     }
 
-    /// The answer to [`ask`](Self::ask); what comes before it is passed over.
+    /// Returns the answer to [`ask`](Self::ask). Skips everything before it.
     pub async fn answered(&mut self, id: u64) -> Value {
         loop {
             match self.next().await {
@@ -292,7 +292,7 @@ impl Link {
         }
     }
 
-    /// The next item; what comes before it is passed over.
+    /// Returns the next item. Skips everything before it.
     pub async fn item(&mut self) -> Bytes {
         loop {
             match self.next().await {
@@ -303,7 +303,7 @@ impl Link {
         }
     }
 
-    /// Reads until the client has gone; gives the events that came before.
+    /// Reads until the client is gone, and returns the events before that.
     pub async fn until_gone(&mut self) -> Vec<Call> {
         let mut calls = Vec::new();
         loop {
@@ -315,7 +315,7 @@ impl Link {
         }
     }
 
-    /// Answers a join as a good rendezvous does, and gives the joined address.
+    /// Answers a join as a good rendezvous does, and returns the joined address.
     pub async fn join(&mut self, peers: &[String]) -> String {
         let challenge = self.expect("ss-join").await;
         self.answer(&challenge, json!([null, NONCE])).await;
@@ -348,7 +348,7 @@ impl Link {
         self.accept(&format!("{id}.listener")).await;
     }
 
-    /// Lets a dial of the node's succeed, accepts its stream, and gives the dial's id.
+    /// Lets a dial of the node succeed, accepts its stream, and returns the dial id.
     pub async fn take_dial(&mut self) -> String {
         let call = self.expect("ss-dial").await;
         let id = call.arg(2).to_owned();
@@ -357,7 +357,7 @@ impl Link {
         id
     }
 
-    /// Lets data flow on a stream of the node's.
+    /// Lets data flow on a stream of the node.
     pub async fn accept(&mut self, stream: &str) {
         self.event(json!([format!("socket.io-pull-stream.accept.{stream}")]))
             .await;
@@ -372,7 +372,7 @@ impl Link {
         self.event(json!([error(stream), how])).await;
     }
 
-    /// Dials the node and has it send something back, then ends properly.
+    /// Dials the node, has it send something back, and ends properly.
     pub async fn check(&mut self, node: &mut Raw) {
         let id = PeerId::random().to_string();
         let (_, (mut connection, _)) = futures::future::join(self.dial(&id), node.accept()).await;
@@ -397,12 +397,12 @@ impl Link {
     }
 }
 
-/// The text before a binary item.
+/// Returns the text frame before a binary item.
 pub fn header(stream: &str) -> String {
     format!(r#"451-["socket.io-pull-stream.queue.{stream}",{{"_placeholder":true,"num":0}}]"#)
 }
 
-/// The name of the event that ends a stream.
+/// Returns the name of the event that ends a stream.
 pub fn error(stream: &str) -> String {
     format!("socket.io-pull-stream.error.{stream}")
 }
@@ -432,7 +432,7 @@ fn parse(text: &str) -> Frame {
     }
 }
 
-/// Writes one byte at a time.
+/// A stream that writes one byte at a time.
 pub struct Dripping<T>(pub T);
 
 impl<T: AsyncRead + Unpin> AsyncRead for Dripping<T> {

@@ -1,4 +1,4 @@
-//! Several bare socket.io clients in one Node.js process, which tells in which order things happen at them.
+//! Several bare socket.io clients in one Node.js process, which shows the order of events among them.
 //!
 //! | command | fields | answer |
 //! |---|---|---|
@@ -6,7 +6,7 @@
 //! | `join` | `name`, `addr`; the challenge is off | `joined` `name` `addr` `peers` |
 //! | `leave` | `name`, `addr` | `left` `name` `addr` |
 //!
-//! A command that fails is answered by `error` with `cmd` and `error`. Events of their own accord: `peer` `name` `addr`.
+//! A command that fails is answered by `error` with `cmd` and `error`. Event without a command: `peer` `name` `addr`.
 
 use libp2p_websocket_star::rendezvous::Server;
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ impl Several {
         .await;
     }
 
-    /// Joins, and gives the other peers.
+    /// Joins, and returns the other peers.
     pub async fn join(&self, name: &str, addr: &str) -> Value {
         let command = json!({"cmd": "join", "name": name, "addr": addr});
         self.ask(command, "joined").await["peers"].clone()
@@ -61,7 +61,8 @@ impl Several {
         answer
     }
 
-    /// What has happened to `addr` so far, and at whom: `"a peer"` says that `a` has heard of it.
+    /// Returns the events about `addr` so far, each with the name of its client. For example, `"a peer"` means that
+    /// client `a` got an announcement of the address.
     pub fn story(&self, addr: &str) -> Vec<String> {
         let events = self.node.seen();
         let of_it = events.iter().filter(|event| event["addr"] == addr);

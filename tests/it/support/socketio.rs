@@ -9,7 +9,7 @@
 //! | `dial` | `id`, `to`, `bytes` (0), `chunk` (65,536), `afterEnd` (false) | `dialled` `id` `ok` `bytes` or `error` |
 //! | `close` | | `closed` |
 //!
-//! A command that fails is answered by `error` with `cmd` and `error`. Events of their own accord: `peer` `addr`,
+//! A command that fails is answered by `error` with `cmd` and `error`. Events without a command: `peer` `addr`,
 //! `incoming` `id` `from`, `disconnected` `reason`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,17 +22,17 @@ use super::{
     js::{Node, merge},
 };
 
-/// Which client.
+/// The version of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// 2.5.0, with Engine.IO 3: what the deployed websocket-star client is built on.
+    /// 2.5.0, with Engine.IO 3. The deployed websocket-star client is built on it.
     V2,
     /// 4.8.1, with Engine.IO 4.
     V4,
 }
 
 impl Version {
-    /// The name of its npm module in `tests/js`.
+    /// Returns the name of its npm module in `tests/js`.
     pub(super) fn module(self) -> &'static str {
         match self {
             Self::V2 => "socket.io-client",
@@ -57,7 +57,7 @@ impl SocketIo {
         }
     }
 
-    /// Starts it and joins; gives it with its address.
+    /// Starts the process, and joins. Returns the client with its address.
     pub async fn joined(version: Version, star: &Server) -> (Self, String) {
         let client = Self::start(version);
         client.connect(star).await;
@@ -93,7 +93,7 @@ impl SocketIo {
         assert!(connected["id"].is_string(), "{connected}");
     }
 
-    /// Joins, for the first time or anew; gives the event `joined`.
+    /// Joins, for the first time or again. Returns the event `joined`.
     pub async fn join(&self, star: &Server) -> Value {
         self.send(json!({"cmd": "join", "addr": address(star)}))
             .await;
@@ -120,7 +120,7 @@ impl SocketIo {
         self.expect("closed").await;
     }
 
-    /// Dials and has `bytes` bytes echoed; gives the event `dialled`.
+    /// Dials, and has `bytes` bytes echoed. Returns the event `dialled`.
     pub async fn dial(&self, to: &str, bytes: u64, after_end: bool) -> Value {
         let id = self.next_dial.fetch_add(1, Ordering::Relaxed);
         let command =

@@ -1,10 +1,10 @@
-//! A token, and a rendezvous' rule that lets in whoever shows it.
+//! A token, and an access rule of a rendezvous that allows every peer with this token.
 
 use libp2p_websocket_star::rendezvous::{Access, Join, Judgement, Verdict};
 
 pub const SECRET: &str = "a+very/secret~token==";
 
-/// Knows one token, [`SECRET`].
+/// An access rule that knows one token, [`SECRET`].
 #[derive(Debug)]
 pub struct OneToken;
 

@@ -1,1 +1,1 @@
-//! Nothing: see `tests/`.
+//! This library is empty: see `tests/`.

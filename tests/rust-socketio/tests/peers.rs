@@ -1,9 +1,10 @@
-//! rust_socketio 0.6 at the rendezvous: a client of Engine.IO 4 that is not ours.
+//! rust_socketio 0.6 at the rendezvous: an Engine.IO 4 client that is not ours.
 //!
-//! It joins, hears peers, dials and streams. What it cannot do is answer an event that asks for an acknowledgement, and
-//! so it can be asked for a dial but never take one: its callbacks are not told the id, and nothing in its interface
-//! sends an acknowledgement (its issues 292 and 461). And it takes what it receives apart at every byte 0x1e, the separator
-//! of packets in polling, binary frames too: what is sent to it here has none. What it sends has all bytes.
+//! It joins, gets announcements, dials and streams. It cannot answer an event that asks for an acknowledgement: its
+//! callbacks do not get the id, and its interface has no way to send an acknowledgement (its issues 292 and 461). So
+//! it can get a dial but never accept one. It also splits what it receives at every byte 0x1e, the separator of
+//! packets in polling, even in binary frames. The data that is sent to it here therefore has no such byte. The data
+//! that it sends has all bytes.
 
 #[path = "../../wire/client.rs"]
 mod client;
@@ -39,7 +40,7 @@ impl Peer {
             .on_any(move |event, payload, _| {
                 let sender = sender.clone();
                 async move {
-                    // Fails only when the test is over.
+                    // This fails only when the test is over.
                     let _ = sender.send((event.to_string(), payload)).await;
                 }
                 .boxed()
@@ -62,7 +63,7 @@ impl Peer {
         peer
     }
 
-    /// Sends an event, and gives the future of its answer.
+    /// Sends an event, and returns the receiver of its answer.
     async fn ask(&self, event: &str, arguments: &[&str]) -> mpsc::Receiver<Value> {
         let (sender, answer) = mpsc::channel(1);
         let arguments: Vec<_> = arguments.iter().map(|text| json!(text)).collect();
@@ -72,7 +73,7 @@ impl Peer {
                 let Payload::Text(values) = payload else {
                     panic!("not text: {payload:?}")
                 };
-                // Its acknowledgements come as the one array that was sent.
+                // The library passes the arguments of an acknowledgement as one array.
                 let answer = match values.as_slice() {
                     [Value::Array(values)] => json!(values),
                     values => json!(values),
@@ -98,7 +99,8 @@ impl Peer {
         self.client.emit(event, payload).await.expect("sent");
     }
 
-    /// The next event of that name. It hands out one that has no arguments as `message`, with its name as argument.
+    /// Returns the next event of that name. The library reports an event without arguments as `message`, with the
+    /// name as its argument.
     async fn event(&mut self, name: &str) -> Payload {
         soon(name, async {
             loop {
@@ -128,7 +130,7 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|n| (n % 251).to_le_bytes()[0]).collect()
 }
 
-/// Data that rust_socketio can receive.
+/// Returns data that rust_socketio can receive.
 fn without_separators(mut data: Vec<u8>) -> Vec<u8> {
     for byte in &mut data {
         if *byte == 0x1e {
@@ -170,7 +172,7 @@ async fn it_joins_and_hears_peers_and_its_heartbeats_keep_the_link() {
     let server = Server::bind(config).await.expect("a free port");
     let mut peer = Peer::joined(&server).await;
     let other = Peer::joined(&server).await;
-    // An announcement comes after three times what a link without heartbeats would last.
+    // The interval of announcements is three times as long as a link without heartbeats would last.
     for _ in 0..3 {
         let Payload::Text(values) = peer.event("ws-peer").await else {
             panic!("not text")
@@ -247,6 +249,6 @@ async fn it_is_told_of_a_dial_that_it_cannot_answer() {
         let cut = stream_event("\"the dial was not answered in time\"", stream);
         assert_eq!(dialer.text().await, cut);
     }
-    // It goes on as before.
+    // The link still works as before.
     dial(&mut peer, &mut dialer, "e").await;
 }

@@ -1,4 +1,4 @@
-//! Addresses that are not ours go to the next transport, unchanged.
+//! Addresses that do not belong to this transport go to the next transport unchanged.
 
 use std::{
     future::{Pending, pending},
@@ -20,7 +20,7 @@ use libp2p_websocket_star::WebSocketStarTransport;
 use super::{node::DIALER, raw, transport};
 use crate::support::ed25519;
 
-/// The next transport: notes what it is asked for, and takes everything or nothing.
+/// The next transport. It records what it is asked for, and accepts everything or nothing.
 #[derive(Default)]
 struct Next {
     takes: bool,
@@ -156,7 +156,7 @@ async fn an_address_of_ours_is_not_tried_by_the_next_transport_even_if_we_refuse
     let peer = PeerId::random();
     let addr = |text: &str| text.parse::<Multiaddr>().expect("a multiaddr");
     let refused: [Result<(), _>; 4] = [
-        // Nobody is named.
+        // This address names no peer.
         both.dial(addr(base), DIALER).map(drop),
         both.dial(addr("/ip4/127.0.0.1/p2p-websocket-star"), DIALER)
             .map(drop),
@@ -195,7 +195,7 @@ async fn a_dial_as_the_listener_of_the_connection_is_left_to_the_next_transport(
             Err(TransportError::MultiaddrNotSupported(back)) => assert_eq!(back, to),
             other => panic!("{:?}", other.err()),
         }
-        // As the dialler it is ours, whatever is said of ports.
+        // As the dialer, the transport takes the address, whatever the port use.
         let role = Endpoint::Dialer;
         assert!(both.dial(to.clone(), DialOpts { role, port_use }).is_ok());
     }

@@ -1,4 +1,4 @@
-//! Composed with others, the transport keeps to its own listeners, dials and events.
+//! If it is composed with other transports, the transport handles only its own listeners, dials and events.
 
 use std::fmt::Debug;
 
@@ -62,7 +62,7 @@ where
     assert!(star_addr.to_string().contains("p2p-websocket-star"));
     assert!(!tcp_addr.to_string().contains("p2p-websocket-star"));
 
-    // Each connection comes by its own listener.
+    // Each connection arrives at its own listener.
     let mut dialler = OrTransport::new(transport(&ed25519()), tcp());
     for (addr, id) in [(&star_addr, ours), (&tcp_addr, theirs)] {
         let dial = dialler
@@ -89,13 +89,13 @@ where
     star.shutdown().await;
 }
 
-/// The ids are the caller's: which of the two transports has one, is known to that one alone.
+/// The caller chooses the listener ids. Only the transport that has a listener knows its id.
 #[tokio::test]
 async fn two_star_transports_in_one_keep_their_listeners_apart() {
     let (star, other) = (embedded().await, embedded().await);
     let (mut first, mut second) = (transport(&ed25519()), transport(&ed25519()));
     let ids = [ListenerId::next(), ListenerId::next(), ListenerId::next()];
-    // Both at the same rendezvous, and the second at another one too.
+    // Both listen at the same rendezvous. The second transport also listens at another one.
     first
         .listen_on(ids[0], base(&star))
         .expect("a good address");
@@ -128,7 +128,7 @@ async fn two_star_transports_in_one_keep_their_listeners_apart() {
         assert_eq!(by, *id);
         check_both(connection, accepted.into_inner()).await;
     }
-    // The second transport's listener, by its id alone; then its rendezvous.
+    // First remove the second transport's listener by its id, then stop the other rendezvous.
     assert!(node.remove(ids[1]));
     assert!(!node.remove(ids[1]));
     until("the link to close", || star.snapshot().links == 1).await;
@@ -147,7 +147,7 @@ async fn two_star_transports_in_one_keep_their_listeners_apart() {
     star.shutdown().await;
 }
 
-/// Only the first is asked for an address of ours, and what it says counts.
+/// Only the first transport is asked for a websocket-star address, and its answer counts.
 #[tokio::test]
 async fn a_second_star_transport_does_not_take_what_the_first_refuses() {
     let star = embedded().await;
@@ -158,7 +158,7 @@ async fn a_second_star_transport_does_not_take_what_the_first_refuses() {
         Err(TransportError::Other(error)) => assert!(error.is_left(), "{error:?}"),
         other => panic!("{other:?}"),
     }
-    // Its own address: refused by the first, and not dialled as somebody else.
+    // This is the first transport's own address. It refuses the dial, and the second transport must not dial it.
     match node.transport.dial(address, super::node::DIALER) {
         Err(TransportError::Other(error)) => assert!(error.is_left(), "{error:?}"),
         other => panic!("{:?}", other.err()),

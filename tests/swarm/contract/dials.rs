@@ -1,4 +1,5 @@
-//! A dial is a future of its own: dropped anywhere it leaves nothing, neither here nor at the rendezvous.
+//! A dial is an independent future. Dropping it at any point leaves nothing behind, neither in the node nor at the
+//! rendezvous.
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
 use libp2p::{Multiaddr, multiaddr::Protocol};
@@ -57,9 +58,9 @@ async fn a_dial_that_is_dropped_at_any_step_leaves_nothing() {
         settled(&star, 1, before).await;
         assert!(node.event_now().is_none());
         if succeeded {
-            // From the TCP connection to the peer's answer.
+            // The steps go from the TCP connection to the peer's answer.
             assert!(count > 5, "all in {count} steps");
-            // Some were dropped before the rendezvous had heard of them, and some later.
+            // Some dials were dropped before the rendezvous had received them, and some later.
             assert!((2..count as u64).contains(&star.snapshot().counters.dials));
             return star.shutdown().await;
         }
@@ -92,12 +93,13 @@ async fn a_dial_that_is_dropped_at_any_step_leaves_the_link_to_its_other_users()
     check(other).await;
     let connection = raw().dial(&address).await.expect("dialled");
     check_both(connection, node.accept().await.1).await;
-    // No link was ever lost.
+    // The link was never lost.
     assert_eq!(node.events_of(id), [NewAddress, Incoming]);
     star.shutdown().await;
 }
 
-/// A name must be looked up on another thread first, because a listener may have meant the same rendezvous.
+/// The name of a listener's rendezvous must be looked up first, on another thread: the dial may mean the same
+/// rendezvous.
 #[tokio::test]
 async fn a_dial_that_is_dropped_at_any_poll_leaves_nothing() {
     let star = embedded().await;
@@ -130,7 +132,7 @@ async fn a_dial_that_is_dropped_at_any_poll_leaves_nothing() {
     }
 }
 
-/// One after another, each in its own state: not even connected, not upgraded, not open, not joined, not answered.
+/// Each dial is dropped at its own stage: not connected, not upgraded, not open, not joined, not answered.
 #[tokio::test]
 async fn a_dial_that_is_dropped_while_the_rendezvous_is_silent_closes_the_link() {
     let star = Scripted::start().await;
@@ -179,12 +181,12 @@ async fn dials_work_while_nobody_polls_the_transport() {
     let star = embedded().await;
     let echo = Echo::at(&star).await;
     let mut node = raw();
-    // Even a listener that has not started is not needed.
+    // A dial does not need the listener, which has not even started.
     let id = node.listen_on(&base(&star)).expect("a good address");
     for _ in 0..3 {
         check(node.dial(&echo.address).await.expect("dialled")).await;
     }
-    // What is dialled at the same time shares a link.
+    // Dials at the same time share a link.
     let dials = (0..5).map(|_| node.dial(&echo.address));
     let connections = futures::future::join_all(dials).await;
     assert_eq!(star.snapshot().links, 2);
@@ -203,7 +205,7 @@ async fn connections_that_come_while_nobody_polls_the_transport_wait_in_their_or
     let (id, address) = node.listen(&base(&star)).await;
     let mut diallers: Vec<_> = (0..COUNT).map(|_| raw()).collect();
     let mut theirs = Vec::new();
-    // More than the queue between the links and the transport holds.
+    // These are more connections than the queue between the links and the transport holds.
     for dialler in &mut diallers {
         theirs.push(dialler.dial(&address).await.expect("dialled"));
     }
@@ -244,7 +246,7 @@ async fn a_dial_that_fails_leaves_nothing_and_its_error_comes_to_it_alone() {
     super::until("the link's task to end", || tasks() < before).await;
 }
 
-/// The rendezvous tells of the dial and of its end in one breath.
+/// The rendezvous sends the dial and its end at once.
 #[tokio::test]
 async fn a_dial_to_us_that_is_over_before_we_answer_ends_its_connection() {
     let star = Scripted::start().await;
@@ -269,7 +271,7 @@ async fn a_dial_to_us_that_is_over_before_we_answer_ends_its_connection() {
             let end = json!([scripted::error(stream), true]);
             assert!(link.feed(Message::text(format!("42{end}"))).await);
         }
-        // Heartbeats are answered after all that was before them.
+        // A heartbeat is answered after everything that was sent before it.
         link.text("2").await;
         let answered = async { while !matches!(link.next().await, Frame::Pong(_)) {} };
         node.during(answered).await;
@@ -285,7 +287,7 @@ async fn a_dial_to_us_that_is_over_before_we_answer_ends_its_connection() {
         let error = within("the reset", written).await.expect_err("nobody is");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     }
-    // Nothing of them keeps the link.
+    // None of these connections keeps the link open.
     assert!(node.remove(id));
     node.during(link.until_gone()).await;
     assert_eq!(node.events_of(id), [NewAddress, Incoming, Incoming, Closed]);

@@ -1,4 +1,4 @@
-//! The transport is dropped while something of it goes on.
+//! The transport is dropped while its dials, joins or connections are in progress.
 
 use futures::AsyncReadExt as _;
 
@@ -73,7 +73,7 @@ async fn connections_that_nobody_took_are_reset_with_the_transport() {
     let before = tasks();
     let (mut node, mut dialler) = (raw(), raw());
     let (_, address) = node.listen(&base(&star)).await;
-    // More than the queue between the links and the transport holds.
+    // These are more connections than the queue between the links and the transport holds.
     let mut theirs = Vec::new();
     for _ in 0..30 {
         theirs.push(dialler.dial(&address).await.expect("dialled"));

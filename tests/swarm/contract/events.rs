@@ -21,7 +21,7 @@ async fn an_address_is_new_before_the_first_connection_comes() {
     let key = ed25519();
     let (mut listener, mut dialler) = (Node::new(transport(&key)), raw());
     let id = listener.listen_on(&base(&star)).expect("a good address");
-    // It is joined, and dialled, while nobody takes its events.
+    // The listener joins and is dialled while its events are not polled.
     assert!(listener.event_now().is_none());
     until("the join", || star.snapshot().peers.len() == 1).await;
     let to = base(&star)
@@ -56,7 +56,7 @@ async fn a_lost_link_expires_the_address_and_then_is_an_error_and_the_end_comes_
         } => assert_eq!((listener_id, listen_addr), (id, address)),
         other => panic!("{other:?}"),
     }
-    // It is tried again, in vain, and nothing expires twice.
+    // The listener tries again without success, and no address expires twice.
     for _ in 0..3 {
         match node.event().await {
             TransportEvent::ListenerError {
@@ -97,7 +97,7 @@ async fn what_trying_again_cannot_mend_closes_the_listener_once() {
     settled(&star, 0, before).await;
     assert_eq!(node.events_of(id), [ClosedByError]);
 
-    // The listener is gone: the address is free again.
+    // The listener is gone, so the address is free again.
     let id = node.listen_on(&base(&star)).expect("a good address");
     assert!(node.event().await.is_closed_by_error());
     settled(&star, 0, before).await;
@@ -109,7 +109,7 @@ async fn what_trying_again_cannot_mend_closes_the_listener_once() {
 async fn a_displaced_listener_expires_before_it_says_why() {
     let star = embedded().await;
     let key = ed25519();
-    // It does not try to get the address back while the test lasts.
+    // The default back-off is so long that it does not try to get the address back during the test.
     let mut old = Node::new(WebSocketStarTransport::new(&key, Config::default()));
     let (id, address) = old.listen(&base(&star)).await;
     let mut new = Node::new(transport(&key));
@@ -130,7 +130,7 @@ async fn a_displaced_listener_expires_before_it_says_why() {
         } => {}
         other => panic!("{other:?}"),
     }
-    // Dials go to the newer one.
+    // Dials go to the newer listener.
     let connection = raw().dial(&address).await.expect("dialled");
     check_both(connection, new.accept().await.1).await;
     assert!(old.remove(id));

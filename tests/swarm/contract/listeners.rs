@@ -1,4 +1,4 @@
-//! Listeners: their ids, their addresses, and several of them.
+//! Listeners: their ids, their addresses, and several listeners at once.
 
 use futures::future::join_all;
 use libp2p::{
@@ -70,7 +70,7 @@ async fn a_listener_that_is_removed_before_the_first_poll_has_never_been_at_the_
     assert_eq!(node.events_of(id), [Closed]);
     assert_eq!((tasks(), star.snapshot().links), (before, 0));
 
-    // Nor is it in the way of the next one.
+    // It does not prevent the next listener, either.
     let (next, _) = node.listen(&base(&star)).await;
     assert_eq!(star.snapshot().counters.joins, 1);
     assert_eq!(node.events_of(next), [NewAddress]);
@@ -87,14 +87,14 @@ async fn a_closed_address_can_be_listened_on_again_and_again() {
     for round in 0..6 {
         let (id, address) = node.listen(&base(&star)).await;
         assert!(!ids.contains(&id));
-        // Somebody else's dial finds the new listener, and nobody else.
+        // A dial from another node reaches the new listener, and no other.
         let connection = raw().dial(&address).await.expect("dialled");
         let (by, accepted) = node.accept().await;
         assert_eq!(by, id);
         check_both(connection, accepted).await;
         check(node.dial(&echo.address).await.expect("dialled")).await;
         assert!(node.remove(id));
-        // Half of the time the old link is closed already.
+        // In every second round, the old link is closed already.
         if round % 2 == 0 {
             settled(&star, 1, before).await;
         }
@@ -115,7 +115,7 @@ async fn an_address_has_one_listener_and_the_first_keeps_it() {
     let star = embedded().await;
     let mut node = raw();
     let id = node.listen_on(&base(&star)).expect("a good address");
-    // As long as it is joining, and when it has joined.
+    // This holds while the first listener is joining, and after it has joined.
     for joined in [false, true] {
         if joined {
             assert!(node.event().await.is_new_address());
@@ -191,7 +191,7 @@ async fn listeners_at_several_rendezvous_have_nothing_to_do_with_each_other() {
     for (id, address) in listeners.iter().zip(&addresses) {
         reaches(&mut node, address, *id).await;
     }
-    // One is removed, and another loses its rendezvous: the third does not hear of it.
+    // One listener is removed, and another loses its rendezvous. The third is not affected.
     assert!(node.remove(listeners[0]));
     until("the first link to close", || stars[0].snapshot().links == 0).await;
     let mut stars = stars.into_iter();
@@ -211,7 +211,7 @@ async fn listeners_at_several_rendezvous_have_nothing_to_do_with_each_other() {
     third.expect("three").shutdown().await;
 }
 
-/// Somebody reaches the node at `address`, by the listener `id`; errors of others are passed over.
+/// Checks that another node reaches the node at `address` through the listener `id`. Skips errors of other listeners.
 async fn reaches(node: &mut Node<WebSocketStarTransport>, address: &Multiaddr, id: ListenerId) {
     let connection = node.during(raw().dial(address)).await.expect("dialled");
     let accepted = loop {

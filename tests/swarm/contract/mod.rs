@@ -1,8 +1,9 @@
-//! What libp2p's documentation and its own transports ask of a transport, contract by contract, at the embedded
-//! rendezvous over real sockets.
+//! The contracts of a transport, as libp2p's documentation and its own transports define them. Each is tested at the
+//! embedded rendezvous over real sockets.
 //!
-//! All tasks, the rendezvous' included, run on the thread of the test, and only while it waits. So a test can stop
-//! everything after any number of [`steps`], and what happens in between does not depend on the machine.
+//! All tasks, including those of the rendezvous, run on the thread of the test, and only while the test waits. So a
+//! test can stop everything after any number of [`steps`], and the result does not depend on the speed of the
+//! machine.
 
 mod addresses;
 mod composed;
@@ -27,22 +28,23 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use self::node::Node;
 use crate::support::{address, ed25519, hasty, raw::echo, within};
 
-/// More steps than anything here takes.
+/// More steps than any test here takes.
 const MANY: usize = 1000;
 
-/// Lets everything run until it waits for the network, `count` times.
+/// Lets all tasks run until they wait for the network, `count` times.
 async fn steps(count: usize) {
     for _ in 0..count {
         tokio::task::yield_now().await;
     }
 }
 
-/// After how many steps or polls to stop, until the test finds that it was not stopped any more.
+/// Returns the numbers of steps or polls after which to stop. A test goes on until an operation completes before it
+/// is stopped.
 fn counts() -> impl Iterator<Item = usize> {
     (0..).inspect(|count| assert!(*count < MANY, "it never gets done"))
 }
 
-/// Waits until something is so, which no future of the test tells.
+/// Waits until a condition holds that no future of the test reports.
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     within(what, async {
         while !is_so() {
@@ -52,12 +54,12 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     .await;
 }
 
-/// How many tasks there are: of the links of all transports, of the rendezvous, and of the test.
+/// Returns the number of tasks: those of all links, of the rendezvous, and of the test.
 fn tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
 }
 
-/// Waits until the rendezvous has no dials and just so many links, and there are no more than so many tasks.
+/// Waits until the rendezvous has no dials and exactly `links` links, and at most `most_tasks` tasks are left.
 async fn settled(star: &Server, links: usize, most_tasks: usize) {
     let is_settled = || {
         let now = star.snapshot();
@@ -77,7 +79,7 @@ async fn settled(star: &Server, links: usize, most_tasks: usize) {
     }
 }
 
-/// Where to listen at `star`.
+/// Returns the address at which peers listen at `star`.
 fn base(star: &Server) -> Multiaddr {
     address(star).parse().expect("a multiaddr")
 }
@@ -90,7 +92,7 @@ fn raw() -> Node<WebSocketStarTransport> {
     Node::new(transport(&ed25519()))
 }
 
-/// Says something over a connection, whose other end echoes.
+/// Sends data over a connection whose other end echoes.
 async fn check(mut connection: Connection) {
     let said = async {
         connection.write_all(b"hello").await?;
@@ -103,13 +105,13 @@ async fn check(mut connection: Connection) {
     assert_eq!(heard, b"hello");
 }
 
-/// Says something from one end of a connection to the other, and back.
+/// Sends data from one end of a connection to the other, and back.
 async fn check_both(connection: Connection, other: Connection) {
     let ((), echoed) = futures::future::join(check(connection), echo(other)).await;
     assert_eq!(echoed.expect("no reset"), 5);
 }
 
-/// A peer that echoes what comes, for as long as the test takes.
+/// A peer that echoes incoming data as long as the test runs.
 struct Echo {
     address: Multiaddr,
     task: JoinHandle<()>,
@@ -127,11 +129,11 @@ impl Echo {
         let (_, address) = node.listen(&base(star)).await;
         let task = tokio::spawn(async move {
             loop {
-                // However long it takes.
+                // Without a time limit.
                 let event = poll_fn(|cx| node.poll(cx)).await;
                 if let TransportEvent::Incoming { upgrade, .. } = event {
                     let connection = upgrade.await.expect("accepted");
-                    // A dialler may have gone.
+                    // A dialer may be gone.
                     tokio::spawn(echo(connection));
                 }
             }

@@ -1,4 +1,4 @@
-//! A transport whose every event is checked, and futures that are polled by hand.
+//! A transport whose events are all checked, and futures that are polled by hand.
 
 use std::{
     collections::VecDeque,
@@ -32,11 +32,11 @@ pub const DIALER: DialOpts = DialOpts {
     port_use: PortUse::Reuse,
 };
 
-/// Any transport, raw or composed.
+/// Any transport, alone or composed.
 pub struct Node<T: Transport> {
     pub transport: T,
     order: Order,
-    /// Events that came while something else was waited for.
+    /// Events that arrived while the test waited for something else.
     early: VecDeque<Event<T>>,
 }
 
@@ -53,7 +53,7 @@ where
         }
     }
 
-    /// Takes over what another transport did, which is part of this one.
+    /// Registers a listener that was started directly at a transport which is now a part of this one.
     pub fn knows(mut self, id: ListenerId) -> Self {
         self.order.listens(id);
         self
@@ -89,7 +89,7 @@ where
         }
     }
 
-    /// Polls the transport, and judges what it says.
+    /// Polls the transport, and checks the order of its events.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event<T>> {
         let polled = Pin::new(&mut self.transport).poll(cx);
         if let Poll::Ready(event) = &polled
@@ -100,7 +100,7 @@ where
         polled
     }
 
-    /// The next event.
+    /// Returns the next event.
     pub async fn event(&mut self) -> Event<T> {
         if let Some(event) = self.early.pop_front() {
             return event;
@@ -108,13 +108,13 @@ where
         within("an event", poll_fn(|cx| self.poll(cx))).await
     }
 
-    /// The next event, if there is one.
+    /// Returns the next event, if there is one now.
     pub fn event_now(&mut self) -> Option<Event<T>> {
         let early = self.early.pop_front();
         early.or_else(|| poll_fn(|cx| self.poll(cx)).now_or_never())
     }
 
-    /// Polls the transport while something else happens.
+    /// Polls the transport until `other` is done.
     pub async fn during<F: Future>(&mut self, other: F) -> F::Output {
         let mut other = std::pin::pin!(other);
         let both = poll_fn(|cx| {
@@ -126,7 +126,7 @@ where
         within("something else", both).await
     }
 
-    /// The next incoming connection, which must be the next event.
+    /// Returns the next incoming connection, which must be the next event.
     pub async fn accept(&mut self) -> (ListenerId, T::Output) {
         match self.event().await {
             TransportEvent::Incoming {
@@ -141,7 +141,7 @@ where
         }
     }
 
-    /// Takes all events that there are, and gives all of a listener so far.
+    /// Takes all events that are ready, and returns all events of a listener so far.
     pub fn events_of(&mut self, id: ListenerId) -> &[Kind] {
         while self.event_now().is_some() {}
         self.order.of(id)
@@ -152,7 +152,7 @@ where
 pub struct ByHand<F: Future> {
     future: Pin<Box<F>>,
     counter: Arc<Counter>,
-    /// The count of wakes at the last poll.
+    /// The number of wakes at the last poll.
     polled_at: Option<usize>,
 }
 
@@ -165,7 +165,7 @@ impl<F: Future> ByHand<F> {
         }
     }
 
-    /// Whether it has a reason to be polled.
+    /// Returns whether it must be polled.
     fn is_due(&self) -> bool {
         self.polled_at
             .is_none_or(|wakes| self.counter.wakes() > wakes)
@@ -177,7 +177,7 @@ impl<F: Future> ByHand<F> {
         self.future.as_mut().poll(&mut Context::from_waker(&waker))
     }
 
-    /// Runs it for so many steps of everything else.
+    /// Runs the future for that many steps of all other tasks.
     pub async fn run(&mut self, count: usize) -> Option<F::Output> {
         for _ in 0..count {
             if self.is_due()
@@ -190,7 +190,7 @@ impl<F: Future> ByHand<F> {
         None
     }
 
-    /// Polls it so many times, each time when it is woken.
+    /// Polls the future that many times, each time after it was woken.
     pub async fn polls(&mut self, count: usize) -> Option<F::Output> {
         for _ in 0..count {
             super::until("the future to be woken", || self.is_due()).await;

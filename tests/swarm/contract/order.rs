@@ -1,4 +1,4 @@
-//! The order of events that libp2p documents, checked on every event of every test.
+//! The order of events that libp2p documents. It is checked for every event of every test.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,7 +7,7 @@ use libp2p::{
     core::transport::{ListenerId, TransportEvent},
 };
 
-/// An event without what it carries.
+/// The kind of an event, without its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     NewAddress,
@@ -18,7 +18,7 @@ pub enum Kind {
     ClosedByError,
 }
 
-/// What the events so far say of the listeners.
+/// The state of the listeners according to their events so far.
 #[derive(Debug, Default)]
 pub struct Order {
     listeners: HashMap<ListenerId, Seen>,
@@ -32,17 +32,17 @@ struct Seen {
 }
 
 impl Order {
-    /// `listen_on` has taken this id.
+    /// Records that `listen_on` has accepted this id.
     pub fn listens(&mut self, id: ListenerId) {
         self.listeners.entry(id).or_default();
     }
 
-    /// The events of a listener so far.
+    /// Returns the events of a listener so far.
     pub fn of(&self, id: ListenerId) -> &[Kind] {
         self.listeners.get(&id).map_or(&[], |seen| &seen.events)
     }
 
-    /// Takes the next event; the error says which rule it breaks.
+    /// Takes the next event. The error says which rule it breaks.
     pub fn see<U, E>(&mut self, event: &TransportEvent<U, E>) -> Result<(), &'static str> {
         let (id, kind) = kind(event);
         let seen = self
@@ -72,7 +72,7 @@ impl Order {
             }
             TransportEvent::ListenerClosed { reason, .. } => {
                 seen.closed = true;
-                // Whoever asked for the end knows that the addresses are gone.
+                // If the caller has removed the listener, it knows that the addresses are gone.
                 let told = reason.is_ok() || seen.addresses.is_empty();
                 told.then_some(())
                     .ok_or("failed with addresses that have not expired")
@@ -98,7 +98,7 @@ fn kind<U, E>(event: &TransportEvent<U, E>) -> (ListenerId, Kind) {
     }
 }
 
-/// The judge is judged first: each rule is broken once.
+/// Tests this checker itself: each rule is broken once.
 #[test]
 fn the_judge_of_the_order_finds_every_breach() {
     type Event = TransportEvent<(), ()>;

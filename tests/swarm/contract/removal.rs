@@ -1,4 +1,4 @@
-//! Listeners that are removed in the middle of something.
+//! Listeners that are removed while something is in progress.
 
 use libp2p::core::transport::TransportEvent;
 
@@ -10,7 +10,8 @@ use super::{
 };
 use crate::support::{ed25519, embedded};
 
-/// Removed while the link opens, while the join is asked for, and when it has just been answered.
+/// The listener is removed while the link opens, while the join is in progress, and when the join has just been
+/// answered.
 #[tokio::test]
 async fn a_listener_that_is_removed_at_any_step_of_its_join_leaves_nothing() {
     let star = embedded().await;
@@ -31,7 +32,7 @@ async fn a_listener_that_is_removed_at_any_step_of_its_join_leaves_nothing() {
         };
         assert_eq!(node.events_of(id), expected);
         settled(&star, 0, before).await;
-        // Nothing that was on its way comes after the end.
+        // Nothing that was in progress arrives after the end.
         assert_eq!(node.events_of(id), expected);
         if joined {
             assert!(count > 4, "joined in {count} steps");
@@ -40,8 +41,8 @@ async fn a_listener_that_is_removed_at_any_step_of_its_join_leaves_nothing() {
     }
 }
 
-/// The old listener's join may be under way at the rendezvous when the new one asks for the same address; with and
-/// without a connection that keeps the link.
+/// The old listener's join may be in progress at the rendezvous when the new one asks for the same address. This is
+/// tested with and without a connection that keeps the link open.
 #[tokio::test]
 async fn a_listener_that_takes_the_place_of_another_at_any_step_is_joined() {
     let star = embedded().await;
@@ -97,7 +98,7 @@ async fn a_dial_of_ours_goes_on_when_the_listener_is_removed_at_any_step() {
     let star = embedded().await;
     let echo = Echo::at(&star).await;
     let before = tasks();
-    // The link is there, or the listener and the dial open it together.
+    // The link exists already, or the listener and the dial open it together.
     for joined in [true, false] {
         for count in counts() {
             let mut node = raw();
@@ -130,13 +131,13 @@ async fn a_dial_of_ours_goes_on_when_the_listener_is_removed_at_any_step() {
     star.shutdown().await;
 }
 
-/// The dialler gets a connection that works, or one that ends, or an error; the listener hears of it before its
-/// own end or not at all.
+/// The dialer gets a connection that works, a connection that ends, or an error. The listener gets the connection
+/// before its own end, or not at all.
 #[tokio::test]
 async fn a_dial_to_us_is_answered_or_ends_when_the_listener_is_removed_at_any_step() {
     let star = embedded().await;
     let mut dialler = raw();
-    // Keeps the dialler's link.
+    // This listener keeps the dialer's link open.
     let _listener = dialler.listen(&base(&star)).await;
     let before = tasks();
     let (mut refused, mut accepted) = (0, 0);
@@ -179,7 +180,7 @@ async fn a_dial_to_us_is_answered_or_ends_when_the_listener_is_removed_at_any_st
     star.shutdown().await;
 }
 
-/// Without a byte, soon.
+/// Checks that a connection ends soon, without any data.
 async fn ends(connection: libp2p_websocket_star::Connection) {
     let mut connection = connection;
     let mut byte = [0];
@@ -207,7 +208,7 @@ async fn connections_outlive_their_listener() {
     })
     .await;
     assert_eq!(star.snapshot().links, 2);
-    // Nobody reaches it any more, and who is connected stays so.
+    // No peer can dial the address any more, and the open connection stays.
     assert!(dialler.dial(&address).await.is_err());
     check_both(theirs, ours).await;
     settled(&star, 0, before).await;
@@ -218,7 +219,7 @@ fn address_is(wire: &str, address: &libp2p::Multiaddr) -> bool {
     wire.replace("/ipfs/", "/p2p/") == address.to_string()
 }
 
-/// The upgrade belongs to whoever got it, whatever becomes of its listener.
+/// The upgrade belongs to its caller, whatever happens to the listener.
 #[tokio::test]
 async fn a_connection_that_was_handed_out_survives_the_removal_of_its_listener() {
     let star = embedded().await;

@@ -1,4 +1,4 @@
-//! What a swarm makes of a listener's events, and what its behaviours hear.
+//! A swarm's handling of a listener's events, and what its behaviours are notified of.
 
 use std::{
     convert::Infallible,
@@ -27,7 +27,7 @@ use libp2p_websocket_star::rendezvous::{self, Server};
 use super::{base, counts, settled, steps, tasks, transport, until};
 use crate::support::{ed25519, embedded, log, within};
 
-/// What behaviours are told of listeners.
+/// What behaviours are notified of about listeners.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Told {
     New(ListenerId),
@@ -106,7 +106,7 @@ fn swarm() -> Swarm<Recorder> {
     Swarm::new(transport, Recorder::default(), peer, config)
 }
 
-/// The next event that `wanted` finds something in.
+/// Returns what `wanted` finds in the next event in which it finds something.
 async fn next<T>(
     swarm: &mut Swarm<Recorder>,
     what: &str,
@@ -135,7 +135,7 @@ async fn listen(swarm: &mut Swarm<Recorder>, star: &Server) -> (ListenerId, Mult
     (id, address)
 }
 
-/// The addresses that a listener had at its end, and whether it failed.
+/// Returns the addresses that a listener had at its end, and the error if it failed.
 async fn closed(swarm: &mut Swarm<Recorder>, id: ListenerId) -> (Vec<Multiaddr>, Option<String>) {
     next(swarm, "the end", |event| match event {
         SwarmEvent::ListenerClosed {
@@ -171,7 +171,7 @@ async fn a_removed_listener_takes_its_address_along_and_is_told_of_once() {
     ];
     assert_eq!(swarm.behaviour().0, told);
 
-    // Again, by another id.
+    // Listen again, with another id.
     let (next, again) = listen(&mut swarm, &star).await;
     assert_ne!(next, id);
     assert_eq!(again, address);
@@ -244,7 +244,8 @@ async fn a_foreign_address_comes_back_from_the_swarm_as_it_was() {
     assert_eq!(swarm.behaviour().0, [Told::Error, Told::Error, Told::Error]);
 }
 
-/// The swarm adds the peer that is meant; without one, an address that names nobody fails, with a reason.
+/// If the dial names a peer, the swarm adds it to the address. Otherwise, an address without a peer fails with a
+/// reason.
 #[tokio::test]
 async fn an_address_without_a_peer_is_dialled_if_the_swarm_knows_whom_it_means() {
     let star = embedded().await;
@@ -284,7 +285,7 @@ async fn an_address_without_a_peer_is_dialled_if_the_swarm_knows_whom_it_means()
     star.shutdown().await;
 }
 
-/// With all it was at: listening, and dialling one peer at two addresses that mean the same.
+/// The swarm is dropped while it listens, and while it dials one peer at two addresses that mean the same.
 #[tokio::test]
 async fn a_swarm_that_is_dropped_at_any_step_of_a_dial_leaves_nothing() {
     let star = embedded().await;

@@ -1,4 +1,5 @@
-//! Dials and incoming connections with noise and yamux on top: futures with many awaits, dropped at each of them.
+//! Dials and incoming connections with noise and yamux on top. Such futures await many times, and are dropped at each
+//! await.
 
 use std::future::poll_fn;
 
@@ -46,7 +47,7 @@ async fn a_secured_dial_that_is_dropped_at_any_poll_leaves_nothing() {
             let event = poll_fn(|cx| listener.poll(cx)).await;
             if let TransportEvent::Incoming { upgrade, .. } = event {
                 tokio::spawn(async move {
-                    // The dialler may have gone.
+                    // The dialer may be gone.
                     if let Ok((_, muxer)) = upgrade.await {
                         serve(muxer).await;
                     }
@@ -63,7 +64,7 @@ async fn a_secured_dial_that_is_dropped_at_any_poll_leaves_nothing() {
         settled(&star, 1, before).await;
         if let Some(peer) = done {
             assert_eq!(peer, keys[0].public().to_peer_id());
-            // The dial itself, the negotiation, and noise.
+            // The polls are those of the dial itself, of the negotiation, and of noise.
             assert!(count > 2, "all in {count} polls");
             break;
         }
@@ -86,7 +87,7 @@ async fn an_incoming_connection_that_is_dropped_at_any_poll_of_its_upgrade_ends_
     for count in counts() {
         let dial = dialler.dial(&address);
         let dialled = tokio::spawn(async move {
-            // It may fail now or later.
+            // The dial may fail now or later.
             if let Ok((_, muxer)) = dial.await {
                 serve(muxer).await;
             }

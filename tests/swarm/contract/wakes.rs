@@ -1,4 +1,4 @@
-//! Who is woken: the one who polled last, when there is something, and nobody else.
+//! Wakes: an event wakes the task that polled last, and no other task.
 
 use std::{
     future::poll_fn,
@@ -22,7 +22,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// Two polls of a node that has nothing to tell, by two tasks.
+    /// Has two tasks poll a node that has no event.
     fn on<T: Transport + Unpin>(node: &mut Node<T>) -> Self
     where
         T::Error: std::fmt::Debug,
@@ -39,14 +39,14 @@ impl Watch {
         watch
     }
 
-    /// Waits for the wake, and takes the event that it was for.
+    /// Waits for the wake, and returns the event that caused it.
     async fn woken<T: Transport + Unpin>(self, node: &mut Node<T>, what: &str) -> Event<T>
     where
         T::Error: std::fmt::Debug,
     {
         until(what, || self.second.wakes() > 0).await;
         assert_eq!(self.first.wakes(), 0, "{what} woke who polled earlier");
-        // The wake was not for nothing, once the tasks that woke have done all they were at.
+        // Once the tasks that caused the wake have finished, there is an event.
         node.event_now().unwrap_or_else(|| panic!("no {what}"))
     }
 }
@@ -58,7 +58,7 @@ async fn every_event_wakes_who_polled_last() {
 
     let watch = Watch::on(&mut node);
     let id = node.listen_on(&base(&star)).expect("a good address");
-    // At once: whoever polls must not wait for something else.
+    // It is woken at once, without waiting for anything else.
     assert_eq!((watch.first.wakes(), watch.second.wakes()), (0, 1));
     assert!(node.event_now().is_none());
 
@@ -117,7 +117,7 @@ async fn a_dial_wakes_who_polled_it_last() {
     star.shutdown().await;
 }
 
-/// On threads of their own: one task polls and is ended in the middle of it, the next goes on.
+/// These tasks run on threads of their own: one task polls and is aborted while it waits, and the next one continues.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_survives_the_task_that_polled_it() {
     let star = embedded().await;
@@ -139,7 +139,7 @@ async fn a_listener_survives_the_task_that_polled_it() {
             poll_fn(|cx| {
                 let event = lock(&polled, cx);
                 if let Some(report) = report.take() {
-                    // The test may have gone.
+                    // The test may have ended.
                     let _ = report.send(event.is_pending());
                 }
                 event
@@ -148,7 +148,7 @@ async fn a_listener_survives_the_task_that_polled_it() {
         });
         let waits = within("the poll", reported).await.expect("polled");
         if round == 0 {
-            // The first one stays until there is an address.
+            // The first task stays until there is an address.
             let event = within("the join", task).await.expect("no panic");
             assert!(event.is_new_address(), "{event:?}");
             continue;

@@ -1,4 +1,4 @@
-//! Behaviours of libp2p that hold on to connections, while theirs goes over.
+//! Behaviours of libp2p that keep connections in use while these move to direct ones.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn gossipsub_goes_over_and_goes_on() {
     hear(&mut two, b"from one").await;
     publish(&two, &topic, b"from two");
     hear(&mut one, b"from two").await;
-    // What ends the connection there may still be on its way.
+    // The messages that close the connection through the rendezvous may still be in transit.
     let relayed = server.snapshot().relayed_bytes - before;
     assert!(relayed < 100, "{relayed} bytes");
     assert_eq!(panics(), 0);
@@ -58,7 +58,7 @@ async fn hear(node: &mut Node, text: &[u8]) {
     assert_eq!(data, text);
 }
 
-/// Requests go to one connection and then to another, in turn, as long as there are two.
+/// While there are two connections, requests use one and then the other in turn.
 #[tokio::test]
 async fn requests_and_their_answers_go_over() {
     log();
@@ -66,7 +66,7 @@ async fn requests_and_their_answers_go_over() {
     let options = Options::of(Kind::Tcp);
     let [mut one, mut two] = pair(&server, [options.clone(), options]).await;
     let peer = two.peer;
-    // Some before, some while there are two connections, and some after that.
+    // Some requests are sent before, some while there are two connections, and some after that.
     let mut after = 0;
     for number in 0_u32.. {
         let request = number.to_be_bytes().repeat(1000);
@@ -81,7 +81,7 @@ async fn requests_and_their_answers_go_over() {
         if after == 10 {
             break;
         }
-        // Longer than the grace period, now and then.
+        // Every tenth request is followed by a pause longer than the grace period.
         let pause = if number % 10 == 9 { 1500 } else { 0 };
         sleep(Duration::from_millis(pause)).await;
     }
@@ -89,7 +89,7 @@ async fn requests_and_their_answers_go_over() {
     server.shutdown().await;
 }
 
-/// The answer to a request, and whether the connection through the rendezvous has ended meanwhile.
+/// Returns the answer to a request, and whether the connection through the rendezvous has ended in the meantime.
 async fn answered(node: &mut Node) -> (Vec<u8>, bool) {
     let mut upgraded = false;
     let response = node

@@ -1,4 +1,4 @@
-//! What one peer can have another one dial.
+//! Limits on what one peer can make another peer dial.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::{embedded, log, panics, within};
 
 const DCUTR: StreamProtocol = StreamProtocol::new("/libp2p/dcutr");
 
-/// A message of the protocol, with its length in front: type CONNECT (100) or SYNC (300), and addresses.
+/// Returns a message of the protocol with its length in front: type CONNECT (100) or SYNC (300), and addresses.
 fn message(sync: bool, addresses: &[Multiaddr]) -> Vec<u8> {
     let mut body = vec![0x08];
     body.extend(if sync {
@@ -47,7 +47,7 @@ async fn ask(stream: &mut Stream, addresses: &[Multiaddr]) -> std::io::Result<()
     stream.flush().await
 }
 
-/// The one that was dialled leads, and asks without end.
+/// The peer that was dialled through the rendezvous leads the upgrade, and it asks again without end.
 #[tokio::test]
 async fn a_peer_cannot_have_a_node_dial_without_end_nor_wherever_it_likes() {
     log();
@@ -55,14 +55,14 @@ async fn a_peer_cannot_have_a_node_dial_without_end_nor_wherever_it_likes() {
     let mut without = Options::of(Kind::Tcp);
     without.direct = false;
     let [mut hostile, mut victim] = pair(&server, [without, Options::of(Kind::Tcp)]).await;
-    // A stream that is opened before would dial the other way round.
+    // If it opened a stream before that, the hostile node itself would dial.
     hostile.identified().await;
 
-    // Where nobody listens.
+    // Nothing listens at this port.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = closed.local_addr().expect("an address").port();
     drop(closed);
-    // A name that a stranger would like to see looked up, what a cloud has inside, and crowds.
+    // A name whose lookup a stranger would like to cause, an address that is internal to a cloud, and many others.
     let mut addresses = vec!["/dns4/localhost/tcp/1".to_owned()];
     addresses.push("/ip4/169.254.169.254/tcp/80".to_owned());
     addresses.extend((1..100).map(|n| format!("/ip4/127.0.0.{n}/tcp/{port}")));
@@ -76,10 +76,10 @@ async fn a_peer_cannot_have_a_node_dial_without_end_nor_wherever_it_likes() {
         let mut stream = within("a stream", opened).await.expect("a stream");
         let asked = within("the answer", ask(&mut stream, &addresses)).await;
         asked_well += usize::from(asked.is_ok());
-        // Its dial is over soon.
+        // Give the dial time to end.
         sleep(Duration::from_millis(20)).await;
     }
-    // As many as one peer may ask for.
+    // The limits: 12 dials from 32 requests of one peer.
     assert_eq!((victim.dials(), asked_well), (12, 32));
     let failed = victim.failed_dials();
     assert_eq!(failed.len(), 12);

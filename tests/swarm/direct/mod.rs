@@ -1,4 +1,4 @@
-//! From connections through a rendezvous on to direct ones, on loopback, and through NATs.
+//! Connections through a rendezvous move to direct ones, on loopback and through NATs.
 
 mod behaviours;
 mod hostile;
@@ -14,7 +14,7 @@ use libp2p_websocket_star::direct::Error;
 use self::node::{Kind, Options, apart, pair};
 use crate::support::{embedded, log, panics};
 
-/// The grace period, many times over.
+/// Many times the grace period.
 const LONG: Duration = Duration::from_secs(4);
 
 #[tokio::test]
@@ -37,14 +37,14 @@ async fn goes_over(kind: Kind) {
     let before = server.snapshot().relayed_bytes;
     one.send(two.peer, 1 << 20).await;
     two.send(one.peer, 1 << 20).await;
-    // What ends the connection there may still be on its way.
+    // The messages that close the connection through the rendezvous may still be in transit.
     let relayed = server.snapshot().relayed_bytes - before;
     assert!(relayed < 1000, "{relayed} bytes");
     assert_eq!(panics(), 0);
     server.shutdown().await;
 }
 
-/// Two connections through the rendezvous come of it, and each node would lead on one of them.
+/// The two dials make two connections through the rendezvous, and each node would lead the upgrade of one of them.
 #[tokio::test]
 async fn two_nodes_that_dial_each_other_at_once_go_over() {
     log();
@@ -63,7 +63,7 @@ async fn two_nodes_that_dial_each_other_at_once_go_over() {
     server.shutdown().await;
 }
 
-/// Pings cross the connection all the time, and are no reason to keep it.
+/// Pings cross the connection all the time, but they must not keep it open.
 #[tokio::test]
 async fn pings_do_not_hold_up_the_end_of_the_connection_through_the_rendezvous() {
     log();
@@ -103,7 +103,8 @@ async fn a_node_without_the_behaviour_stays_at_the_rendezvous() {
     server.shutdown().await;
 }
 
-/// One connection for each peer: the direct one is refused, and nobody tries again and again.
+/// The limit is one connection with each peer. The direct connection is refused, and neither node retries again and
+/// again.
 #[tokio::test]
 async fn with_one_connection_a_peer_the_one_through_the_rendezvous_stays() {
     log();

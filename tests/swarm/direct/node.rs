@@ -1,4 +1,4 @@
-//! A node that is at a rendezvous and directly reachable, driven in a task of its own.
+//! A node that is at a rendezvous and can be reached directly, driven in a task of its own.
 
 use std::{
     net::Ipv4Addr,
@@ -35,10 +35,10 @@ use crate::{
 };
 
 const ECHO: StreamProtocol = StreamProtocol::new("/test/echo/1");
-/// Reads all, and answers with the sum of it.
+/// A protocol that reads everything, and answers with a sum of it.
 const SUM: StreamProtocol = StreamProtocol::new("/test/sum/1");
 const PIECE: usize = 1 << 16;
-/// So many events may wait for a test.
+/// The most events that may wait for a test.
 const EVENTS: usize = 4096;
 
 #[derive(Debug, Clone, Copy)]
@@ -53,9 +53,9 @@ pub struct Options {
     pub listens: bool,
     pub direct: bool,
     pub ping: Duration,
-    /// When a connection without streams ends.
+    /// The time after which a connection without streams is closed.
     pub idle: Duration,
-    /// So many connections a peer.
+    /// The most connections with each peer.
     pub limit: Option<u32>,
     pub gossipsub: bool,
 }
@@ -132,7 +132,7 @@ pub fn swarm(options: &Options) -> Swarm<Inner> {
         .build()
 }
 
-/// Any port of that host.
+/// Returns an address at any port of that host.
 fn direct_address(host: Ipv4Addr, kind: Kind) -> Multiaddr {
     let host = Multiaddr::from(host);
     match kind {
@@ -141,7 +141,7 @@ fn direct_address(host: Ipv4Addr, kind: Kind) -> Multiaddr {
     }
 }
 
-/// Listens there, and waits until it does.
+/// Listens at that host, and waits until it does.
 pub async fn listening(swarm: &mut Swarm<Inner>, host: Ipv4Addr, kind: Kind) {
     let id = swarm
         .listen_on(direct_address(host, kind))
@@ -152,7 +152,7 @@ pub async fn listening(swarm: &mut Swarm<Inner>, host: Ipv4Addr, kind: Kind) {
     .await;
 }
 
-/// Drives the swarm until there is such an event.
+/// Drives the swarm until such an event occurs.
 pub async fn event_of(
     swarm: &mut Swarm<Inner>,
     what: &str,
@@ -166,7 +166,7 @@ pub async fn event_of(
 
 type Order = Box<dyn FnOnce(&mut Swarm<Inner>) + Send>;
 
-/// A swarm in its task, which ends with this.
+/// A swarm in its task. The task ends when this is dropped.
 pub struct Node {
     pub peer: PeerId,
     pub control: Control,
@@ -254,12 +254,12 @@ impl Node {
         self.order(move |swarm| swarm.dial(at).expect("an address"));
     }
 
-    /// How many dials its behaviours have begun.
+    /// Returns the number of dials that its behaviours have started.
     pub fn dials(&self) -> usize {
         self.dials.load(Relaxed)
     }
 
-    /// The addresses of its dials that have failed.
+    /// Returns the addresses of each of its dials that have failed.
     pub fn failed_dials(&self) -> Vec<Vec<Multiaddr>> {
         self.failed.lock().expect("not poisoned").clone()
     }
@@ -280,7 +280,7 @@ impl Node {
         .await
     }
 
-    /// It is connected to a peer, which has told of itself.
+    /// Waits until identify has received the information of a connected peer.
     pub async fn identified(&mut self) {
         self.event("identify", |event| match event {
             InnerEvent::Identify(identify::Event::Received { .. }) => Some(()),
@@ -289,12 +289,12 @@ impl Node {
         .await;
     }
 
-    /// An event that has come already.
+    /// Returns an event that has arrived already.
     pub fn seen(&mut self) -> Option<InnerEvent> {
         self.events.try_recv().ok()
     }
 
-    /// The next event of the upgrade.
+    /// Returns the next event of the behaviour `direct`.
     async fn direct(&mut self, what: &str) -> direct::Event {
         self.event(what, |event| match event {
             InnerEvent::Direct(event) => Some(event),
@@ -310,7 +310,7 @@ impl Node {
         }
     }
 
-    /// It has a direct connection, and then no other one.
+    /// Waits until it has a direct connection, and after that no other one.
     pub async fn upgraded(&mut self, other: PeerId) {
         self.connected(other).await;
         self.left_the_rendezvous(other).await;
@@ -333,7 +333,7 @@ impl Node {
         }
     }
 
-    /// There is no event of an upgrade meanwhile.
+    /// Checks that no event of the behaviour `direct` occurs in this time.
     pub async fn quiet_for(&mut self, time: Duration) {
         if let Ok(event) = timeout(time, self.direct("nothing")).await {
             panic!("{event:?}");
@@ -346,7 +346,7 @@ impl Node {
             loop {
                 match self.control.open_stream(peer, ECHO).await {
                     Ok(stream) => return stream,
-                    // A connection that is being closed is still one to choose from.
+                    // The swarm may still choose a connection that is being closed.
                     Err(OpenStreamError::Io(error)) => tracing::debug!(%error, "again"),
                     Err(error) => panic!("{error}"),
                 }
@@ -356,7 +356,7 @@ impl Node {
         within("a stream", opened).await
     }
 
-    /// Sends so many pieces of 64 KiB one way, and compares their sum.
+    /// Sends that many pieces of 64 KiB in one direction, and compares their sum.
     pub async fn send_pieces(&mut self, peer: PeerId, pieces: usize) {
         let opened = self.control.open_stream(peer, SUM);
         let mut stream = within("a stream", opened).await.expect("a stream");
@@ -374,7 +374,7 @@ impl Node {
         assert_eq!(u64::from_be_bytes(answer), sum.0);
     }
 
-    /// Sends so many bytes on a stream of their own, and compares what comes back.
+    /// Sends that many bytes on a new stream, and compares what comes back.
     pub async fn send(&mut self, peer: PeerId, len: usize) {
         let (mut reads, mut writes) = self.open(peer).await.split();
         let sent = pattern(0, len);
@@ -390,7 +390,7 @@ impl Node {
     }
 }
 
-/// A sum that depends on each byte and its place.
+/// A sum that depends on each byte and on its position.
 #[derive(Default)]
 struct Sum(u64);
 
@@ -404,7 +404,7 @@ impl Sum {
 
 async fn answer_with_sum(mut stream: Stream) {
     let (mut sum, mut piece) = (Sum::default(), vec![0; PIECE]);
-    // The sender sees what comes of a reset.
+    // If the stream is reset, the sender sees it.
     while let Ok(read @ 1..) = stream.read(&mut piece).await {
         sum.add(&piece[..read]);
     }
@@ -428,14 +428,14 @@ impl Drop for Node {
     }
 }
 
-/// Two nodes, the second of which has dialled the first one through the rendezvous.
+/// Starts two nodes. The second one dials the first one through the rendezvous.
 pub async fn pair(server: &Server, options: [Options; 2]) -> [Node; 2] {
     let (nodes, [at, _]) = apart(server, options).await;
     nodes[1].dial(at);
     nodes
 }
 
-/// Two nodes at the rendezvous, and their addresses there.
+/// Starts two nodes at the rendezvous. Returns them with their addresses there.
 pub async fn apart(server: &Server, options: [Options; 2]) -> ([Node; 2], [Multiaddr; 2]) {
     let [one, two] = options;
     let ((one, at_one), (two, at_two)) = (

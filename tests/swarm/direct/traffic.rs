@@ -1,4 +1,4 @@
-//! What is on the way while a connection goes over, and while it does not.
+//! Traffic while a connection moves to a direct one, and traffic that keeps it from moving.
 
 use std::time::Duration;
 
@@ -12,13 +12,14 @@ use super::{
 };
 use crate::support::{embedded, log, panics, pattern, within};
 
-/// So many upgrades in a row; `STAR_UPGRADES` may ask for more.
+/// Returns the number of upgrades in a row. `STAR_UPGRADES` may ask for more.
 pub fn upgrades() -> usize {
     let asked = std::env::var("STAR_UPGRADES").ok();
     asked.map_or(4, |asked| asked.parse().expect("a number"))
 }
 
-/// A stream after the other, as long as there is a connection through the rendezvous, some of them on it.
+/// The nodes open one stream after the other as long as there is a connection through the rendezvous. Some of the
+/// streams use that connection.
 #[tokio::test]
 async fn no_byte_is_lost_or_doubled_while_connections_go_over() {
     log();
@@ -32,7 +33,8 @@ async fn no_byte_is_lost_or_doubled_while_connections_go_over() {
     server.shutdown().await;
 }
 
-/// Both send until they are connected directly, and for a while after that; and once all goes there.
+/// Has both nodes send until they are connected directly and for a while after that, and again once all traffic is
+/// direct.
 pub async fn go_over_busily([one, two]: &mut [Node; 2], round: usize) {
     let peers = [one.peer, two.peer];
     futures::future::join(
@@ -61,20 +63,20 @@ async fn busy_until_connected(node: &mut Node, other: libp2p::PeerId, round: usi
     }
 }
 
-/// A stream that is in use stays, and the connection that it is on with it.
+/// A stream in use stays, and its connection stays with it.
 #[tokio::test]
 async fn a_connection_in_use_stays_until_it_is_not() {
     log();
     let server = embedded().await;
     let mut options = Options::of(Kind::Tcp);
-    // The direct connection, which nobody uses yet, is kept all the same.
+    // The direct connection is kept although it is not in use yet.
     options.idle = Duration::from_secs(1);
     let [mut one, mut two] = pair(&server, [options.clone(), options]).await;
-    // Before there is another connection.
+    // The stream is opened before there is a direct connection.
     let (mut reads, mut writes) = two.open(one.peer).await.split();
     let sent = pattern(0, 32);
     let mut echo = async || {
-        // As many bytes as a ping has.
+        // It sends as many bytes as a ping.
         writes.write_all(&sent).await.expect("no reset");
         writes.flush().await.expect("no reset");
         let mut received = [0; 32];

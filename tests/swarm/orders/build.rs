@@ -1,4 +1,4 @@
-//! Swarms in every order, and the rendezvous that they are tried at.
+//! Builds swarms with their transports in every order, and the rendezvous that they use.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -40,7 +40,7 @@ impl Node {
 
 pub type Io = Boxed<(PeerId, StreamMuxerBox)>;
 
-/// Builds a swarm with the transport in one place.
+/// A function that builds a swarm with the transport in one place.
 pub type Order = fn(Config) -> Swarm<Node>;
 
 pub fn tcp_of(key: &Keypair) -> Io {
@@ -74,7 +74,7 @@ pub fn resolving(inner: Io) -> Io {
         .boxed()
 }
 
-/// A swarm with a transport that was put together by hand from that of websocket-star and that of a relay's client.
+/// Builds a swarm whose transport is composed by hand from those of websocket-star and of a relay client.
 pub fn with_relay(config: Config, compose: impl FnOnce(&Keypair, Io, Io) -> Io) -> Swarm<Node> {
     log();
     let (key, star) = (ed25519(), Star::new(config));
@@ -96,14 +96,14 @@ pub fn with_relay(config: Config, compose: impl FnOnce(&Keypair, Io, Io) -> Io) 
         .build()
 }
 
-/// With the relay's client in front, where the builder puts it.
+/// Builds a swarm with the relay client in front, where the builder puts it.
 pub fn by_hand(config: Config, compose: impl FnOnce(&Keypair, Io) -> Io) -> Swarm<Node> {
     with_relay(config, |key, star, circuits| {
         or(circuits, compose(key, star))
     })
 }
 
-/// Without a relay's client.
+/// Builds a swarm without a relay client.
 pub fn alone(config: Config) -> Swarm<Node> {
     log();
     let star = Star::new(config);
@@ -116,7 +116,7 @@ pub fn alone(config: Config) -> Swarm<Node> {
         .build()
 }
 
-/// A rendezvous, how its address is written, and what trusts it.
+/// A rendezvous, the spelling of its address, and a configuration that trusts it.
 pub struct Place {
     pub server: Server,
     pub base: Multiaddr,
@@ -190,7 +190,7 @@ pub async fn joined(swarm: &mut Swarm<Node>, base: &Multiaddr) -> Multiaddr {
     .await
 }
 
-/// Where `peer` was discovered, before now or later.
+/// Returns the address at which `peer` is discovered, now or later.
 pub async fn discovered(swarm: &mut Swarm<Node>, peer: PeerId) -> Multiaddr {
     within("the discovery", async {
         loop {

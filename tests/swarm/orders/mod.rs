@@ -1,8 +1,8 @@
 //! The transport in every place that a swarm may give it: beside TCP, QUIC, DNS, WebSocket and relay, in the order of
 //! the builder and in orders made by hand.
 //!
-//! Each test is one order, and dials a peer in each way that its rendezvous can be written, both as a
-//! node that only dials and as one that listens there too; and uses a relay that is reached there.
+//! Each test has one order. It dials a peer with each spelling of the rendezvous' address, both as a node that only
+//! dials and as a node that also listens there. It also uses a relay at that rendezvous.
 
 pub mod build;
 
@@ -23,7 +23,7 @@ use self::build::{
 };
 use crate::{relay, support::node::until};
 
-/// The order reaches peers at every place, by address and by name of the peer.
+/// Checks that a swarm in this order reaches peers at every place, by their address and by their peer id.
 async fn reaches_everybody(order: Order) {
     for place in Place::all().await {
         let base = &place.base;
@@ -120,7 +120,8 @@ orders! {
     tcp_then_star_then_relay: |config| with_relay(config, |key, star, relay| or(or(tcp_of(key), star), relay));
 }
 
-/// `with_websocket` is asynchronous, and an [`Order`] is not: the resolver is all that it waits for.
+/// Builds a swarm with `with_websocket`. That method is asynchronous and an [`Order`] is not; but it waits for
+/// nothing.
 fn builder_with_websocket(config: Config) -> Swarm<Node> {
     let star = Star::new(config);
     let builder = SwarmBuilder::with_new_identity()
@@ -147,8 +148,8 @@ fn builder_with_websocket(config: Config) -> Swarm<Node> {
         .build()
 }
 
-/// The one order that cannot work: libp2p's DNS transport takes every address, and nothing behind it is
-/// asked. Listening works, and the log says what to change.
+/// This order is the only one that cannot work: libp2p's DNS transport takes every address, so no transport behind it
+/// is asked. Listening works, and the log says what to change.
 #[tokio::test]
 async fn after_a_transport_that_takes_every_address_no_dial_arrives() {
     let place = Place::plain("127.0.0.1", "ip4/127.0.0.1").await;
@@ -173,7 +174,7 @@ async fn after_a_transport_that_takes_every_address_no_dial_arrives() {
     place.server.shutdown().await;
 }
 
-/// In front of a relay's transport, too, circuits are left to it.
+/// Circuits are left to a relay's transport, even if that comes after this one.
 #[tokio::test]
 async fn a_circuit_through_a_relay_at_a_rendezvous_is_left_to_other_transports() {
     let key = Keypair::generate_ed25519();

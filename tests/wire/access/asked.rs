@@ -1,4 +1,4 @@
-//! What is asked, and what comes of the answer.
+//! What the application is asked about a join, and the effect of its answer.
 
 use std::{
     sync::{
@@ -43,7 +43,7 @@ async fn a_refusal_says_whether_to_come_again_and_the_link_lives() {
         assert_eq!(answer, json!([words]));
         open.store(1, Ordering::Relaxed);
         assert_eq!(try_join(&mut client, &late).await[0], Value::Null);
-        // Not under the name of the one who is banned.
+        // The link cannot use the address of the banned peer.
         let mut other = Client::joined(&server).await;
         let from_banned = json!(["ss-dial", address(&banned), other.address, "d"]);
         let answer = client.request(from_banned).await;
@@ -58,7 +58,7 @@ async fn a_refusal_says_whether_to_come_again_and_the_link_lives() {
     assert!(metrics.contains(counted), "{metrics}");
 }
 
-/// Connects with these headers and that query, and joins; gives what was asked about it.
+/// Connects with these headers and this query, and joins. Returns the join that the application was asked about.
 async fn asked_about(
     server: &Server,
     asked: &Mutex<Option<Join>>,
@@ -160,7 +160,7 @@ async fn whoever_is_allowed_few_dials_has_no_more() {
     assert_eq!(answer, json!(["Too many dials on one link"]));
 }
 
-/// What its guard does needs a lock of the server's own, and then it panics.
+/// A guard of the application that needs one of the server's own locks, and then panics.
 struct Rude(Arc<Mutex<Option<Server>>>, Arc<AtomicUsize>);
 
 impl Drop for Rude {
@@ -195,7 +195,7 @@ async fn a_guard_that_locks_or_panics_harms_nobody() {
     let mut third = Client::joined(&server).await;
     *shared.lock().expect("no panic") = Some(server);
     let gone = || gone.load(Ordering::SeqCst);
-    // It moves, joins anew, leaves, and hangs up.
+    // The peer moves to another link, joins again, leaves, and hangs up.
     second.join(&one).await;
     until("it has moved", || gone() == 1).await;
     second.join(&one).await;

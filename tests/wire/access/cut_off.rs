@@ -1,4 +1,4 @@
-//! Peers that were let in, and are to go.
+//! Peers that were allowed and must leave now.
 
 use libp2p_identity::PeerId;
 use libp2p_websocket_star::rendezvous::{
@@ -30,7 +30,7 @@ async fn whoever_is_not_allowed_any_more_is_cut_off_and_nobody_else() {
     let (code, reason) = banned.closed().await.expect("a reason");
     assert_eq!(u16::from(code), 1008);
     assert_eq!(reason, "you are not allowed here any more");
-    // Its streams end with an error, and the others' do not.
+    // The streams of the banned peer end with an error, and those of the others go on.
     let lost = "\"the other peer's link to the rendezvous was lost\"";
     let mut ends = [first.text().await, first.text().await];
     ends.sort();
@@ -56,7 +56,7 @@ async fn a_link_that_takes_nothing_is_cut_off_too() {
     stuck.join(&bad).await;
     let mut sender = Client::joined(&server).await;
     dial(&mut sender, &mut stuck, "d").await;
-    // Until neither the sockets nor the queue have any room.
+    // Send until the sockets and the queue are full.
     let item = vec![7; 500_000];
     let full = async {
         loop {
@@ -86,7 +86,7 @@ async fn a_peer_is_disconnected_wherever_it_is_and_told_why() {
         assert_eq!(reason, "disconnected: too\\nloud");
         assert_eq!(count(&server, Refused::Disconnected), 1);
 
-        // It is no ban. By the other id of its key it is found as well.
+        // A disconnect is not a ban. The other id of the same key finds the peer, too.
         let mut client = Client::connect(&server).await;
         client.join(&one).await;
         let old = libp2p_websocket_star::rendezvous::Join::new(id(&one), [127, 0, 0, 1].into());
@@ -98,7 +98,7 @@ async fn a_peer_is_disconnected_wherever_it_is_and_told_why() {
     }
 }
 
-/// Has a bug that one peer brings to light.
+/// An access rule with a bug that one peer triggers.
 #[derive(Debug)]
 struct Buggy(Bans, PeerId);
 
@@ -117,7 +117,7 @@ impl Access for Buggy {
 async fn a_panic_about_one_peer_costs_that_peer_its_link_and_saves_nobody_else() {
     let bans = Bans::default();
     let keys: Vec<_> = (0..5).map(|_| key()).collect();
-    // In the middle of those that are gone through.
+    // The bad peer is in the middle of the order in which peers are checked.
     let mut sorted: Vec<_> = keys.iter().collect();
     sorted.sort_by_key(|key| crate::client::address(key));
     let [first, _, bad, _, last] = sorted[..] else {

@@ -19,7 +19,7 @@ async fn gone(ask: Ask) {
     soon("the future to be dropped", reply.closed()).await;
 }
 
-/// Has a client join, and lets it in.
+/// Has a client join, and allows it.
 async fn let_in(client: &mut Client, key: &Keypair, asks: &mut mpsc::Receiver<Ask>) {
     let ack = client.prove(key).await;
     let ask = next(asks).await;
@@ -27,7 +27,7 @@ async fn let_in(client: &mut Client, key: &Keypair, asks: &mut mpsc::Receiver<As
     assert_eq!(client.answer(ack).await[0], Value::Null);
 }
 
-/// A client that has joined.
+/// Returns a client that has joined.
 async fn joined(server: &Server, asks: &mut mpsc::Receiver<Ask>) -> Client {
     let mut client = Client::connect(server).await;
     let_in(&mut client, &key(), asks).await;
@@ -46,7 +46,7 @@ async fn until_it_is_decided_a_link_is_not_read_and_is_written_to() {
     let ask = next(&mut asks).await;
     assert_eq!(ask.join.address(), client.address);
     let later = client.ask(json!(["ss-leave", "/ip4/192.0.2.1"])).await;
-    // Longer than it may be silent: it is kept alive without asking for it.
+    // This takes longer than a link may be silent. The server keeps the link alive without a request from the client.
     for _ in 0..5 {
         assert_eq!(client.text().await, "3");
     }
@@ -78,7 +78,7 @@ async fn what_is_not_decided_in_time_is_refused_for_a_while() {
     assert_eq!(client.answer(ack).await, json!([words]));
     gone(ask).await;
     assert_eq!(count(&server, Refused::Undecided), 1);
-    // The link lives.
+    // The link stays open.
     let_in(&mut client, &key(), &mut asks).await;
 }
 
@@ -92,7 +92,7 @@ async fn nobody_is_asked_any_more_about_a_peer_that_is_gone() {
     drop(client);
     gone(ask).await;
 
-    // Nor when it hangs up properly, or the server is stopped.
+    // The same holds when the client closes the link properly, and when the server is stopped.
     let mut client = Client::connect(&server).await;
     client.prove(&key()).await;
     let ask = next(&mut asks).await;
@@ -115,7 +115,7 @@ async fn whoever_closes_its_link_leaves_its_place_to_the_next_at_once() {
     let ask = next(&mut asks).await;
     let mut other = link(&server, 3).await;
     other.prove(&key()).await;
-    // It keeps its socket open, and the server waits for it to hang up: two seconds.
+    // The client keeps its socket open. The server waits two seconds for the client to close it.
     let closed = Instant::now();
     let close = futures::SinkExt::send(&mut client.socket, Message::close(None, ""));
     close.await.expect("open");
@@ -142,7 +142,7 @@ async fn of_two_links_with_one_key_the_later_has_the_address_whichever_is_decide
     let words = "Not allowed now, again in 60 s: another link has joined under this address since";
     assert_eq!(early.answer(early_ack).await, json!([words]));
     assert_eq!(count(&server, Refused::Overtaken), 1);
-    // Dials go to the later one, and it may join anew.
+    // Dials go to the later link, and its peer may join again.
     let mut dialer = joined(&server, &mut asks).await;
     crate::client::dial(&mut dialer, &mut late, "d").await;
     let_in(&mut late, &key, &mut asks).await;
@@ -180,7 +180,7 @@ fn few_at_a_time() -> Config {
         .with_access_timeout(Duration::from_secs(10))
 }
 
-/// Nothing is asked for a while.
+/// Checks that the application is asked nothing for a while.
 async fn nothing(asks: &mut mpsc::Receiver<Ask>) {
     let told = tokio::time::timeout(Duration::from_millis(100), asks.recv()).await;
     assert!(told.is_err(), "more are worked on: {told:?}");
@@ -198,7 +198,7 @@ async fn a_stranger_with_many_keys_is_one_among_the_others() {
     }
     let (first, second) = (next(&mut asks).await, next(&mut asks).await);
     let third = next(&mut asks).await;
-    // The last place is for others.
+    // The last place is kept for other clients.
     nothing(&mut asks).await;
     let mut honest = link(&server, 3).await;
     let ack = honest.prove(&key()).await;
@@ -207,7 +207,7 @@ async fn a_stranger_with_many_keys_is_one_among_the_others() {
     let mut more = link(&server, 4).await;
     let more_ack = more.prove(&key()).await;
     nothing(&mut asks).await;
-    // All places are taken, and it is next.
+    // All places are taken now, and this client is next.
     first.reply.send(Verdict::refuse("no")).expect("it waits");
     let next_asked = next(&mut asks).await;
     assert_eq!(next_asked.join.address(), more.address);
@@ -215,7 +215,7 @@ async fn a_stranger_with_many_keys_is_one_among_the_others() {
         ask.reply.send(Verdict::allow()).expect("it waits");
         assert_eq!(client.answer(ack).await[0], Value::Null);
     }
-    // Then it is the others' turn again.
+    // Then it is the turn of the flood again.
     let fifth = next(&mut asks).await;
     assert!(fifth.join.client() == Ipv4Addr::new(127, 0, 0, 2));
     drop((second, third, flood));

@@ -1,4 +1,4 @@
-//! What the operator does, and who may not do it.
+//! The operator's actions, and clients that may not act.
 
 use std::{
     io,
@@ -23,7 +23,7 @@ async fn joined(server: &Server, key: &Keypair) -> Client {
     client
 }
 
-/// Joins; gives the answer.
+/// Joins, and returns the answer.
 async fn try_to_join(server: &Server, key: &Keypair) -> Value {
     let mut client = Client::connect(server).await;
     let ack = client.prove(key).await;
@@ -116,7 +116,7 @@ async fn who_was_banned_before_is_banned_from_the_start_and_changes_are_kept() {
             Ok(())
         }
     };
-    // By the id that old clients give to its key.
+    // The peer is banned by the id that old clients derive from its key.
     let hashed = libp2p_websocket_star::rendezvous::Join::new(id(&before), [127, 0, 0, 1].into());
     let hashed = hashed.peer_ids().last().expect("two ids");
     let config = config().with_admin(admin().with_bans([hashed], keep));
@@ -173,7 +173,7 @@ async fn bans_hold_at_once_while_the_disk_hangs() {
     }
     let page = operator.get("/admin").await.body;
     assert!(!page.contains("The bans were not kept."), "{page}");
-    // Nor does it hold up the end for longer than links may.
+    // The shutdown does not wait for the disk longer than for links.
     crate::client::soon("the end", server.shutdown()).await;
 }
 
@@ -214,14 +214,14 @@ async fn only_a_form_of_the_page_does_anything() {
     }
     client.request(json!(["ss-leave", ""])).await;
     let mut client = joined(&server, &key).await;
-    // A browser that does not say more.
+    // A browser that sends no header but this one.
     let headers = [("Origin", "http://A:1")];
     let answer = operator
         .post_with("/admin/disconnect", &headers, &whole)
         .await;
     assert_eq!(answer.status(), 303);
     client.closed().await.expect("a reason");
-    // Nor does another page log somebody in.
+    // Another site's page cannot log a browser in, either.
     let body = format!("token={}", TOKEN.replace('+', "%2B"));
     for headers in [&[FORM][..], &[FORM, ("Origin", "http://b:1")]] {
         let answer = ask(&server, "POST /admin/login", headers, &body).await;

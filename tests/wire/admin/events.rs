@@ -1,4 +1,4 @@
-//! The page changes by itself, for a few who may see it, and for as long as they may.
+//! The page updates itself by a stream of events. Only a few may listen, each only as long as its session lasts.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ impl Events {
         (status, events)
     }
 
-    /// The next line; `None` at the end.
+    /// Returns the next line, or `None` at the end.
     async fn line(&mut self) -> Option<String> {
         let mut line = String::new();
         match soon("a line", self.0.read_line(&mut line)).await {
@@ -36,7 +36,7 @@ impl Events {
         }
     }
 
-    /// What comes with the next event of that name.
+    /// Returns the data of the next event of that name.
     async fn next(&mut self, name: &str) -> Option<String> {
         let event = format!("event: {name}");
         while self.line().await? != event {}
@@ -81,7 +81,7 @@ async fn a_stream_ends_with_its_session_and_no_sooner() {
     let server = serving_with(config().with_limits(limits)).await;
     let (one, other) = (Operator::of(&server).await, Operator::of(&server).await);
     let (mut ends, mut goes_on) = (listen(&one).await, listen(&other).await);
-    // It is older than other connections become.
+    // The stream is older than other connections may become.
     for _ in 0..3 {
         ends.next("figures").await.expect("it goes on");
     }
@@ -105,7 +105,7 @@ async fn a_stream_ends_with_the_server() {
     events.next("figures").await.expect("it goes on");
     let began = std::time::Instant::now();
     soon("the end", server.shutdown()).await;
-    // Not because the time for links was over.
+    // The stream did not end because the time limit for links was reached.
     assert!(
         began.elapsed() < Duration::from_secs(4),
         "{:?}",
@@ -155,7 +155,7 @@ async fn whoever_takes_nothing_is_dropped() {
         format!("GET /admin/events HTTP/1.1\r\nHost: a:1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
     let mut stuck = Vec::new();
     for _ in 0..8 {
-        // Without what the system would take.
+        // With a duplex stream, no kernel buffer accepts the data.
         let (mut theirs, ours) = tokio::io::duplex(4096);
         let remote = ([127, 0, 0, 1], 1).into();
         let served = server.serve_connection(ours, remote).await;

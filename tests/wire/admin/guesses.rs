@@ -1,4 +1,4 @@
-//! Those who do not know the token, and try.
+//! Clients that do not know the token, and guess.
 
 use std::{
     collections::BTreeMap,
@@ -43,7 +43,7 @@ async fn an_address_guesses_so_often_whichever_way_it_shows_the_token() {
     let refusals = server.snapshot().refusals;
     assert_eq!(refusals.get(Refused::WrongAdminToken), looked_at);
     assert_eq!(refusals.get(Refused::RequestRate), 200 - looked_at);
-    // Nobody else waits for that.
+    // Other clients do not wait because of that.
     let answer = try_to_log_in(&server, 2, TOKEN).await;
     assert_eq!(answer.status(), 303, "{answer:?}");
 }

@@ -1,4 +1,4 @@
-//! At which hosts there is the page, and what a proxy before it says.
+//! The hosts at which the page is available, and the headers of a proxy in front of it.
 
 use libp2p_websocket_star::rendezvous::{Config, Server, Tenant};
 
@@ -13,7 +13,7 @@ fn with_tenants() -> Config {
     config().with_tenants(tenants).expect("two names")
 }
 
-/// The status of what is answered at a host.
+/// Returns the status of the answer at a host.
 async fn status(server: &Server, request: &str, host: &str) -> String {
     let stream = TcpStream::connect(server.local_addr()).await;
     let mut stream = stream.expect("connected");

@@ -1,4 +1,4 @@
-//! What is shown to the operator, and to nobody else.
+//! What the page shows to the operator only.
 
 use libp2p_identity::Keypair;
 use libp2p_websocket_star::rendezvous::{Config, Network};
@@ -112,7 +112,7 @@ async fn a_cookie_is_for_encrypted_requests_where_a_trusted_proxy_says_that_it_w
         (2, "https", "192.0.2.1", true, false),
         (2, "http", "192.0.2.1", false, true),
         (2, "http", "127.0.0.1", false, false),
-        // Nobody else is believed, and somebody may be before that one.
+        // No other host is believed, and this host itself may be a proxy.
         (3, "https", "192.0.2.1", false, true),
     ] {
         let via = [("X-Forwarded-Proto", scheme), ("X-Forwarded-For", client)];
@@ -130,7 +130,7 @@ async fn a_cookie_is_for_encrypted_requests_where_a_trusted_proxy_says_that_it_w
             true => "__Host-star_admin=",
             false => "star_admin=",
         };
-        // Its name has capitals, and names of cookies are compared as they are.
+        // The cookie's name has capitals, and names of cookies are case-sensitive.
         let id = answer
             .cookie()
             .to_lowercase()
@@ -207,7 +207,7 @@ async fn a_page_of_another_site_is_shown_nothing() {
             .await
             .status()
     };
-    // Another port of the same machine is the same site, and has the cookie.
+    // Another port of the same machine counts as the same site, and its pages send the cookie.
     for site in ["same-site", "cross-site"] {
         for path in ["/admin", "/admin/peers", "/admin/events"] {
             assert_eq!(get(path, site, "cors").await, 403, "{path}");
@@ -342,7 +342,7 @@ async fn scripts_show_the_token_and_get_no_session() {
         (wrong.status(), wrong.body.as_str()),
         (401, "That is not the token.\n")
     );
-    // What a proxy asks for itself is nothing to us.
+    // A proxy may ask for such credentials itself. The rendezvous ignores them.
     let basic = ask(
         &server,
         "GET /admin",

@@ -1,4 +1,4 @@
-//! What signs the certificates of the nodes of a cluster.
+//! The authority that signs the certificates of a cluster's nodes.
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
@@ -25,12 +25,12 @@ impl Authority {
         }
     }
 
-    /// Its own certificate, in PEM.
+    /// Returns its own certificate, in PEM.
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// A certificate for a node of that name.
+    /// Makes a certificate for a node of that name.
     pub fn certify(&self, name: &str) -> Certified {
         let params = CertificateParams::new([name.to_owned()]).expect("a name");
         let key = KeyPair::generate().expect("a key");

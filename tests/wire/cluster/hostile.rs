@@ -1,4 +1,4 @@
-//! A node with a good certificate that does not keep to the rules.
+//! A node with a valid certificate that breaks the rules.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::client::{Client, config, dial, soon};
 
-/// Two honest nodes, and what the third one has.
+/// Two honest nodes, and what a third, hostile node has.
 struct Scene {
     nodes: Nodes,
     authority: Authority,
@@ -51,7 +51,7 @@ impl Scene {
         }
     }
 
-    /// What the directory has below a prefix.
+    /// Returns the records of the directory below a prefix.
     async fn records(&self, prefix: &str) -> Vec<(String, Value)> {
         let mut changes = self.directory.watch().await.expect("watched");
         let mut records = Vec::new();
@@ -71,13 +71,13 @@ impl Scene {
             .expect("written");
     }
 
-    /// How many records a node has found to be of no use.
+    /// Returns the number of records that a node has rejected.
     fn bad_records(&self, node: usize) -> u64 {
         let snapshot = self.nodes.servers[node].snapshot();
         snapshot.cluster.expect("a node").bad_records
     }
 
-    /// Where a node waits for trunks.
+    /// Returns the address at which a node accepts trunks.
     async fn trunk_of(&self, node: &str) -> SocketAddr {
         let records = self.records(&format!("nodes.{node}.")).await;
         let (_, record) = records.first().expect("a lease");
@@ -88,7 +88,7 @@ impl Scene {
             .expect("one")
     }
 
-    /// A trunk to a node with the certificate of `evil`.
+    /// Opens a trunk to a node, with the certificate of `evil`.
     async fn trunk(&self, node: &str) -> SendRequest<Bytes> {
         let Certified { certificate, key } = self.authority.certify("evil");
         let mut roots = RootCertStore::empty();
@@ -124,7 +124,7 @@ fn request(path: &str, node: &str) -> Request<()> {
     let request = Request::post(format!("https://node{path}"))
         .header("star-node", node)
         .header("star-client", "192.0.2.1")
-        // A later version may say more.
+        // A later version may send further headers.
         .header("star-something-new", "1");
     request.body(()).expect("a request")
 }
@@ -169,7 +169,7 @@ impl Guest {
         self.send.send_data(frame.into(), false).expect("open");
     }
 
-    /// The next frame, of less than 64 KiB.
+    /// Returns the next frame, of less than 64 KiB.
     async fn hear(&mut self) -> String {
         loop {
             let len = match self.read[..] {
@@ -206,7 +206,8 @@ async fn it_cannot_take_a_peer_with_a_record_that_is_not_its_own() {
     };
     let slot = key.rsplit('.').next().expect("a slot");
     let own = format!("peers.evil.1.{slot}");
-    // It is a node, and says that it has the peer: with the proof that another node has, with half of one, and with none.
+    // It is a node, and claims to have the peer: with the proof of another node's record, without the signature, with
+    // a different key, and with no proof.
     scene
         .put(
             "nodes.evil.1",
@@ -239,7 +240,7 @@ async fn it_cannot_take_a_peer_with_a_record_that_is_not_its_own() {
         })
         .await;
     }
-    // Under another slot, and below the prefix of others, which NATS would not let it write.
+    // It also writes the record under another slot, and below the prefix of another node, which NATS would not allow.
     scene
         .put("peers.evil.1.00112233445566778899aabbccddeeff", stolen)
         .await;
@@ -256,7 +257,7 @@ async fn it_cannot_dial_as_a_peer_that_is_elsewhere_nor_reach_into_streams_of_ot
     scene.nodes.know(2).await;
     dial(&mut here, &mut there, "open").await;
     let requests = scene.trunk("node-0").await;
-    // Not under the name of another node, nor in a version that there is not.
+    // It cannot use the name of another node, nor a version that does not exist.
     let (response, _) = ask(&requests, request("/trunk/1/link", "node-1")).await;
     assert_eq!(response.status(), StatusCode::FORBIDDEN);
     let (response, _) = ask(&requests, request("/trunk/2/link", "evil")).await;
@@ -276,7 +277,7 @@ async fn it_cannot_dial_as_a_peer_that_is_elsewhere_nor_reach_into_streams_of_ot
         guest.hear().await,
         "431[\"Not authorized for this address\"]"
     );
-    // Its own ids of dials are not those of others: nothing of this reaches anybody.
+    // The dial ids of one link are separate from those of others, so none of these events reaches anybody.
     for text in [
         "42[\"socket.io-pull-stream.error.open.dialer\",true]",
         "42[\"socket.io-pull-stream.error.open.listener\",\"x\"]",
@@ -288,7 +289,7 @@ async fn it_cannot_dial_as_a_peer_that_is_elsewhere_nor_reach_into_streams_of_ot
     there.expect_item("open.dialer", b"one").await;
     there.item("open.listener", b"two").await;
     here.expect_item("open.listener", b"two").await;
-    // A node that leaves the namespace of its link has hung up.
+    // If a node disconnects the namespace of a link, the link is closed.
     guest.say("41");
     let ended = soon("the end", async {
         while guest.receive.data().await.is_some_and(|data| data.is_ok()) {}

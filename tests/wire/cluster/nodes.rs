@@ -12,14 +12,14 @@ use serde_json::Value;
 use super::authority::{Authority, Certified};
 use crate::client::{Client, config};
 
-/// What the node of a name shows others.
+/// Returns the TLS configuration of the trunks for the node of that name.
 pub fn trunk_tls(authority: &Authority, name: &str) -> TrunkTls {
     let Certified { certificate, key } = authority.certify(name);
     let own = TlsConfig::from_pem(certificate.as_bytes(), key.as_bytes());
     TrunkTls::new(own.expect("a certificate"), authority.pem().as_bytes()).expect("an authority")
 }
 
-/// A watch that has gone silent is noticed within 15 s.
+/// The longest wait. A watch that has gone silent is noticed within 15 s.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Nodes with one directory, called `node-0` and so on.
@@ -32,7 +32,7 @@ impl Nodes {
         Self::start_with(count, config).await
     }
 
-    /// The same with another configuration.
+    /// Starts nodes with another configuration.
     pub async fn start_with(count: usize, config: impl Fn() -> Config) -> Self {
         let (authority, directory) = (Authority::new(), MemoryDirectory::new());
         let mut servers = Vec::new();
@@ -45,19 +45,19 @@ impl Nodes {
         Self { servers }
     }
 
-    /// A new peer that has joined there.
+    /// Returns a new peer that has joined at that node.
     pub async fn joined(&self, node: usize) -> Client {
         self.joined_with_list(node).await.0
     }
 
-    /// The same with the peers of which it is told.
+    /// Returns a new peer that has joined at that node, with the peers in the answer to its join.
     pub async fn joined_with_list(&self, node: usize) -> (Client, Value) {
         let mut client = Client::connect(&self.servers[node]).await;
         let listed = client.join(&Keypair::generate_ed25519()).await;
         (client, listed)
     }
 
-    /// Waits until every node knows so many peers, its own included, and has trunks to all others.
+    /// Waits until every node knows that many peers, including its own, and has trunks to all others.
     pub async fn know(&self, peers: usize) {
         let all = || {
             self.servers.iter().all(|server| {

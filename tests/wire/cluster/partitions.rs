@@ -1,4 +1,5 @@
-//! Nodes that do not see each other, or not their directory: what each side answers, and that it heals by itself.
+//! Nodes that cannot reach each other, or cannot reach their directory: the answers of each side, and the recovery
+//! without help.
 
 use std::{
     net::SocketAddr,
@@ -27,14 +28,14 @@ use super::{
 };
 use crate::client::{Client, config, dial, soon};
 
-/// What is between a node and those that have a trunk to it: it can be cut.
+/// The connection between a node and the nodes that open a trunk to it. It can be cut.
 struct Line {
     addr: SocketAddr,
     is_cut: watch::Sender<bool>,
 }
 
 impl Line {
-    /// A line that leads wherever it is told to.
+    /// Makes a line that leads to the address in `to`, once that is set.
     async fn new(to: watch::Receiver<Option<SocketAddr>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("an address");
@@ -66,7 +67,7 @@ impl Line {
     }
 }
 
-/// A directory that a node does not reach while it is cut off.
+/// A directory that a node cannot reach while it is cut off.
 #[derive(Debug, Clone)]
 struct Gate {
     directory: MemoryDirectory,
@@ -88,7 +89,7 @@ impl Directory for Gate {
         async move {
             self.open()?;
             let changes = self.directory.watch().await?;
-            // It goes silent for good, which is the worst that an engine does.
+            // After a cut, the watch stays silent for good. That is the worst that a real engine does.
             let mut is_silent = false;
             let told = changes.filter(move |_| {
                 is_silent |= gate.open().is_err();
@@ -121,7 +122,7 @@ impl Directory for Gate {
     }
 }
 
-/// Two nodes with lines and gates between them and the rest.
+/// Two nodes, with a line before each and a gate before its directory.
 struct Parts {
     nodes: Nodes,
     lines: Vec<Line>,
@@ -140,7 +141,7 @@ impl Parts {
             };
             let (to, told) = watch::channel(None);
             let line = Line::new(told).await;
-            // Its own port, which nobody else takes while the test runs.
+            // The port of the trunk. Nothing else uses it while the test runs.
             let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
             let addr = free.local_addr().expect("an address");
             drop(free);
@@ -180,7 +181,7 @@ impl Parts {
     }
 }
 
-/// The words with which a dial is refused, whose streams then end, too.
+/// Returns the words with which a dial is refused. The dial's streams must end, too.
 async fn refused(dialer: &mut Client, to: &str, id: &str) -> String {
     let own = dialer.address.clone();
     let answer = dialer.request(json!(["ss-dial", own, to, id])).await;
@@ -204,7 +205,7 @@ async fn two_that_see_the_directory_only_know_each_others_peers_and_cannot_reach
     for line in &parts.lines {
         line.is_cut.send_replace(true);
     }
-    // What went between them is reset, at both.
+    // The dial between the nodes is reset at both ends.
     for client in [&mut here, &mut there] {
         let text = client.text().await;
         assert!(text.contains("socket.io-pull-stream.error.a."), "{text}");
@@ -222,7 +223,7 @@ async fn two_that_see_the_directory_only_know_each_others_peers_and_cannot_reach
             "{words}"
         );
     }
-    // Each goes on by itself.
+    // Each node still serves its own peers.
     dial(&mut here, &mut near, "c").await;
     for line in &parts.lines {
         line.is_cut.send_replace(false);
@@ -239,11 +240,11 @@ async fn two_that_see_each_other_only_reach_the_peers_they_know() {
     parts.nodes.know(2).await;
     dial(&mut here, &mut there, "a").await;
     parts.gates[0].is_cut.store(true, Ordering::Relaxed);
-    // Nothing that is open is touched, and those who are known are reached.
+    // Open streams are not affected, and known peers can be reached.
     here.item("a.dialer", b"still").await;
     there.expect_item("a.dialer", b"still").await;
     dial(&mut there, &mut here, "b").await;
-    // Who joins meanwhile is known at its own node only.
+    // A peer that joins during the outage is known at its own node only.
     let mut new = parts.nodes.joined(1).await;
     let mut also = parts.nodes.joined(0).await;
     assert_eq!(
@@ -255,7 +256,7 @@ async fn two_that_see_each_other_only_reach_the_peers_they_know() {
         "Peer not found"
     );
     dial(&mut new, &mut there, "d").await;
-    // And whoever is known may dial it, since the dial brings its proof along.
+    // It can dial a known peer at the other node, because the dial carries the proof of its join.
     dial(&mut new, &mut here, "e").await;
     dial(&mut also, &mut there, "f").await;
     parts.gates[0].is_cut.store(false, Ordering::Relaxed);

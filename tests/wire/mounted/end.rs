@@ -1,4 +1,4 @@
-//! How a rendezvous ends that is mounted in an application, which goes on.
+//! The end of a rendezvous that is mounted in an application. The application goes on.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use crate::{
     upgrade::{HEADERS, QUERY, request, send},
 };
 
-/// What is left of the rendezvous refuses, and the application serves.
+/// Checks that the rendezvous' routes refuse everything, and that the application still serves its own.
 async fn only_the_application_serves(addr: SocketAddr) {
     let health = get_path(addr, "/health").await;
     assert!(health.starts_with("HTTP/1.1 503 "), "{health}");
@@ -45,7 +45,7 @@ async fn a_shutdown_tells_all_links_why_and_leaves_the_application_alone() {
 #[tokio::test]
 async fn a_shutdown_refuses_links_from_its_begin_on() {
     let (rendezvous, addr) = mounted(Config::default()).await;
-    // It does not take its leave, which holds up the end.
+    // This link does not answer the close, and so delays the end.
     let (_, mut lingering) = send(addr, request(QUERY, &HEADERS).as_bytes()).await;
     let shutdown = tokio::spawn(rendezvous.shutdown());
     soon("503", async { while link_status(addr).await != 503 {} }).await;

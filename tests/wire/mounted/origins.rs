@@ -1,4 +1,4 @@
-//! For whom requests count in an application: for whoever it says they come from.
+//! The origin of requests in an application: the address that the application names.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -27,10 +27,10 @@ use crate::{
 const BEGUN: &str = "101";
 const FULL: &str = "503";
 const TOO_MANY: &str = "429";
-/// By which header an application of these tests is told who asks.
+/// The header that gives the client's address to an application of these tests.
 const CLIENT: &str = "x-test-client";
 
-/// Sends a request on a connection from 127.0.0.`host`; gives the status, and the connection.
+/// Sends a request on a connection from 127.0.0.`host`. Returns the status and the connection.
 async fn ask(addr: SocketAddr, host: u8, request: &str) -> (String, TcpStream) {
     let mut stream = socket(host).connect(addr).await.expect("it listens");
     stream.write_all(request.as_bytes()).await.expect("sent");
@@ -41,7 +41,7 @@ async fn ask(addr: SocketAddr, host: u8, request: &str) -> (String, TcpStream) {
     (String::from_utf8(status).expect("digits"), stream)
 }
 
-/// Asks for links, and keeps them: the statuses.
+/// Asks for links, and keeps them open. Returns the statuses, too.
 async fn ask_all(addr: SocketAddr, requests: &[(u8, String)]) -> (Vec<String>, Vec<TcpStream>) {
     let (mut statuses, mut kept) = (Vec::new(), Vec::new());
     for (host, request) in requests {
@@ -61,7 +61,7 @@ async fn told(mut request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// An application that knows better than by the connection who asks.
+/// Starts an application that knows the client's address from more than the connection.
 async fn knowing(config: Config) -> (Rendezvous, SocketAddr) {
     let rendezvous = Rendezvous::start(config);
     let service = rendezvous.service().with_client_addr(connected_from);
@@ -91,7 +91,7 @@ async fn what_the_application_says_comes_first() {
         "::ffff:192.0.2.1",
         "192.0.2.2",
         "2001:db8::1",
-        // Of the same /64.
+        // The same /64.
         "2001:db8::2",
         "2001:db8:0:1::1",
     ];
@@ -99,7 +99,7 @@ async fn what_the_application_says_comes_first() {
     let (statuses, _kept) = ask_all(addr, &requests).await;
     let expected = [BEGUN, TOO_MANY, TOO_MANY, BEGUN, BEGUN, TOO_MANY, BEGUN];
     assert_eq!(statuses, expected);
-    // Nothing but the connection says who this is.
+    // Here, only the connection gives the client's address.
     assert_eq!(link_status(addr).await, 101);
 }
 
@@ -131,7 +131,7 @@ async fn an_origin_that_opens_links_or_asks_too_often_is_told_and_others_are_not
     assert_eq!((&statuses[0], &statuses[6]), (&BEGUN.into(), &BEGUN.into()));
     assert!(statuses.iter().any(|status| status == TOO_MANY));
     assert!(rendezvous.snapshot().refusals.get(Refused::ConnectionRate) > 0);
-    // Other requests are no links.
+    // Requests without an upgrade are not links.
     let health = get_path(addr, "/health").await;
     assert!(health.starts_with("HTTP/1.1 200 "), "{health}");
 
@@ -143,7 +143,7 @@ async fn an_origin_that_opens_links_or_asks_too_often_is_told_and_others_are_not
     assert_eq!((&statuses[0], &statuses[6]), (&"200".into(), &"200".into()));
     assert!(statuses.iter().any(|status| status == TOO_MANY));
     assert!(rendezvous.snapshot().refusals.get(Refused::RequestRate) > 0);
-    // The application's own routes have no such bounds.
+    // The application's own routes have no such limits.
     let hello = get_path(addr, "/hello").await;
     assert!(hello.starts_with("HTTP/1.1 200 "), "{hello}");
 }
@@ -159,7 +159,7 @@ async fn a_trusted_proxy_before_the_application_names_the_client() {
         (2, named("192.0.2.1")),
         (2, named("192.0.2.1")),
         (2, named("192.0.2.2")),
-        // Nobody else is believed.
+        // The header of any other host is ignored.
         (3, named("192.0.2.3")),
         (3, named("192.0.2.4")),
     ];
@@ -176,7 +176,8 @@ async fn where_the_application_reads_the_proxy_protocol_nobody_else_is_named() {
         .with_trusted_proxies([proxy])
         .with_proxy_protocol(true);
     let (_rendezvous, addr) = mounted(config).await;
-    // It has said that these are the proxy's own, and what a client writes is passed on.
+    // The application reads the PROXY protocol, so this connection is the proxy's own. Such a proxy passes on bytes,
+    // so `X-Forwarded-For` comes from the client and is ignored.
     let requests =
         ["192.0.2.1", "192.0.2.2"].map(|client| (1, link_request("X-Forwarded-For", client)));
     let (statuses, _kept) = ask_all(addr, &requests).await;
@@ -186,10 +187,10 @@ async fn where_the_application_reads_the_proxy_protocol_nobody_else_is_named() {
 #[tokio::test]
 async fn a_request_from_nobody_knows_where_is_refused_and_counted() {
     let rendezvous = Rendezvous::start(Config::default());
-    // It does not look for what axum knows.
+    // This service does not look for the address that axum knows.
     let app = application().fallback_service(rendezvous.service());
     let addr = serve(app).await;
-    // And axum does not say it here.
+    // And here axum does not provide the address.
     let looks = rendezvous.service().with_client_addr(connected_from);
     let silent = silent(Router::new().fallback_service(looks)).await;
     for addr in [addr, silent] {
@@ -206,7 +207,7 @@ async fn a_request_from_nobody_knows_where_is_refused_and_counted() {
     assert!(hello.starts_with("HTTP/1.1 200 "), "{hello}");
 }
 
-/// Serves an application that is not told who has connected.
+/// Serves an application that does not get the client's address from axum.
 async fn silent(app: Router) -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await;
     let listener = listener.expect("a free port");
@@ -217,7 +218,7 @@ async fn silent(app: Router) -> SocketAddr {
 
 #[tokio::test]
 async fn the_access_is_told_the_same_of_a_join_as_by_a_server() {
-    // Lets in whoever comes from one address, asks for one host, and shows one token.
+    // Allows clients with one address, one host and one token.
     let access = Deciding(|join: &Join| {
         let token = join.token().map(|token| token.reveal());
         let expected = join.client() == IpAddr::from([192, 0, 2, 7])

@@ -1,4 +1,4 @@
-//! The quota of a day.
+//! The daily quota.
 
 use libp2p_websocket_star::rendezvous::{Refused, Server};
 use serde_json::{Value, json};
@@ -11,14 +11,14 @@ use crate::{
 
 const ITEM: usize = 16 * KIB;
 
-/// A dial is refused; gives the words.
+/// Dials, and returns the words with which the dial is refused.
 async fn refusal(dialer: &mut Client, to: &str, id: &str) -> String {
     let event = json!(["ss-dial", dialer.address, to, id]);
     let answer: Value = dialer.request(event).await;
     answer[0].as_str().expect("refused").to_owned()
 }
 
-/// The words say whose quota it is, and how long the day still lasts.
+/// Checks that the words say whose quota is spent, and how long the day still lasts.
 #[track_caller]
 fn check_words(words: &str, whose: &str) {
     let rest = words
@@ -30,8 +30,8 @@ fn check_words(words: &str, whose: &str) {
     assert_eq!(rest, format!("{whose} has sent what it may send in a day"));
 }
 
-/// Reads so many items, and the ends of both streams of those dials. Dials take turns, so the ends of one may come before the
-/// items of another one.
+/// Reads that many items, and the ends of both streams of these dials. Dials take turns, so the ends of one dial may
+/// come before the items of another.
 async fn ended(client: &mut Client, items: usize, ids: &[&str], whose: &str) {
     let mut read = 0;
     let mut open: Vec<String> = Vec::new();
@@ -64,13 +64,14 @@ async fn ended(client: &mut Client, items: usize, ids: &[&str], whose: &str) {
     assert_eq!(read, items);
 }
 
-/// A heartbeat is answered.
+/// Checks that a heartbeat is answered.
 async fn lives(client: &mut Client) {
     client.send("2").await;
     assert_eq!(client.text().await, "3");
 }
 
-/// Two peers with a dial, and a third one that has nothing to do with it; the first one sends two items, and then another one.
+/// Returns two peers with a dial between them, and a third peer without one. The first peer sends two items, and then
+/// one that exceeds the quota.
 async fn spend(server: &Server, whose: &str) -> [Client; 3] {
     let mut dialer = peer_at(server, 2, Eio::V3).await;
     let mut listener = peer_at(server, 3, Eio::V3).await;
@@ -102,7 +103,7 @@ async fn a_peer_that_has_sent_all_of_a_day_is_dialled_and_dials_no_more() {
         "a peer",
     );
     assert_eq!(refused(&server, Refused::DaySpent), 4);
-    // The others go on.
+    // Other peers are not affected.
     dial(&mut listener, &mut third, "g").await;
     queue_item(&mut listener, "g.dialer", ITEM).await;
     take_item(&mut third, "g.dialer", ITEM).await;
@@ -162,7 +163,7 @@ async fn a_dial_that_waits_for_its_answer_is_refused_when_the_day_is_spent() {
     for _ in 0..2 {
         queue_item(&mut dialer, "d.dialer", ITEM).await;
     }
-    // It comes in the order of their ids.
+    // Dials end in the order of their ids.
     ended(&mut dialer, 0, &["d"], "a peer").await;
     let answer = dialer.answer(ack).await;
     check_words(answer[0].as_str().expect("refused"), "a peer");
@@ -214,7 +215,7 @@ async fn items_without_bytes_count_by_what_is_around_them() {
     let server = bind(config().with_peer_quota(day(64 * KIB))).await;
     let (mut dialer, mut listener) = dialled(&server).await;
     let mut sent = 0;
-    // Each is announced by some seventy bytes.
+    // The header of each item takes some seventy bytes.
     while server.snapshot().refusals.get(Refused::DaySpent) == 0 {
         queue_item(&mut dialer, "d.dialer", 0).await;
         sent += 1;

@@ -1,4 +1,4 @@
-//! Bytes a second.
+//! Rates in bytes a second.
 
 use std::sync::{
     Arc,
@@ -10,7 +10,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use super::*;
 
-/// How long it is measured, and by how many hundredths it may be wrong.
+/// Returns the time of a measurement, and its tolerance in hundredths.
 fn patience() -> (Duration, usize) {
     match std::env::var("STAR_QUOTA_SECONDS") {
         Ok(seconds) => {
@@ -21,14 +21,14 @@ fn patience() -> (Duration, usize) {
     }
 }
 
-/// A peer that sends items of one size as fast as it may, and how many bytes have arrived.
+/// A peer that sends items of one size as fast as it may, and the number of bytes that have arrived.
 struct Flow {
     arrived: Arc<AtomicUsize>,
     tasks: [JoinHandle<()>; 2],
 }
 
 impl Flow {
-    /// From a client to another one, on a dial between them.
+    /// Starts a flow from one client to another on a dial between them.
     fn start(from: Client, to: Client, stream: &'static str, size: usize) -> Self {
         let arrived = Arc::<AtomicUsize>::default();
         let (mut sink, mut unread) = from.socket.split();
@@ -38,7 +38,7 @@ impl Flow {
                 let header = Message::text(header(stream));
                 let sent = sink.feed(header).await.is_ok()
                     && sink.send(Message::binary(data.clone())).await.is_ok();
-                // What the server says is of no interest.
+                // Ignore everything that the server sends.
                 while let Some(Some(_)) = futures::FutureExt::now_or_never(unread.next()) {}
                 if !sent {
                     return;
@@ -70,7 +70,7 @@ impl Drop for Flow {
     }
 }
 
-/// A flow from a new peer at 127.0.0.`host` to another one elsewhere.
+/// Starts a flow from a new peer at 127.0.0.`host` to a new peer at another address.
 async fn flow(server: &Server, host: u8, id: &'static str, size: usize) -> Flow {
     let mut from = peer_at(server, host, Eio::V3).await;
     let mut to = peer_at(server, 99, Eio::V3).await;
@@ -79,9 +79,9 @@ async fn flow(server: &Server, host: u8, id: &'static str, size: usize) -> Flow 
     Flow::start(from, to, stream, size)
 }
 
-/// How many bytes a second arrive of each, when the first ones have.
+/// Measures how many bytes a second of each flow arrive, after a start phase.
 async fn measure(flows: &[Flow], time: Duration) -> Vec<f64> {
-    // What was sent at once after a rest does not count.
+    // The burst after a rest must not count.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let (start, before) = (Instant::now(), flows.iter().map(Flow::arrived));
     let before: Vec<_> = before.collect();

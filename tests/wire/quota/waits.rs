@@ -8,11 +8,11 @@ use super::*;
 use crate::client::{address, offer, stream_event, until};
 
 const ITEM: usize = 16 * KIB;
-/// How long an item waits behind another one: far longer than all timeouts here.
+/// The time that an item waits behind another one. It is far longer than all timeouts here.
 const WAIT: Duration = Duration::from_secs(6);
 const SHORT: Duration = Duration::from_millis(500);
 
-/// A server where the second item of a peer waits, and where links are given up soon.
+/// Starts a server where the second item of a peer waits, and where the timeouts of links are short.
 async fn server() -> Server {
     let limits = Limits::default().with_stall_timeout(SHORT);
     let config = config()
@@ -23,7 +23,7 @@ async fn server() -> Server {
     bind(config).await
 }
 
-/// A dialler and a listener of these versions, and an item of the dialler's that waits.
+/// Returns a dialer of this version and a listener. An item of the dialer waits.
 async fn waiting(server: &Server, eio: Eio) -> (Client, Client) {
     let mut dialer = Client::upgrade(server, eio).await;
     dialer.answers_pings = eio == Eio::V4;
@@ -39,7 +39,7 @@ async fn waiting(server: &Server, eio: Eio) -> (Client, Client) {
     (dialer, listener)
 }
 
-/// Reads the next text that is no heartbeat, sending one now and then.
+/// Returns the next text that is not a heartbeat. Sends a heartbeat now and then.
 async fn text(client: &mut Client) -> String {
     loop {
         if client.eio == Eio::V3 {
@@ -60,7 +60,7 @@ async fn the_heartbeat_goes_on_for_as_long_as_an_item_waits() {
         let server = server().await;
         let start = Instant::now();
         let (mut dialer, mut listener) = waiting(&server, eio).await;
-        // Each of them is silent but for its heartbeat; the sender's pings and pongs come behind the item that waits.
+        // Each side sends only heartbeats. The sender's pings and pongs come after the item that waits.
         let beats = tokio::spawn(async move {
             let mut beats = 0;
             loop {
@@ -96,13 +96,13 @@ async fn the_heartbeat_goes_on_for_as_long_as_an_item_waits() {
 async fn a_peer_that_says_nothing_while_its_item_waits_is_not_silent() {
     let server = server().await;
     let (dialer, mut listener) = waiting(&server, Eio::V3).await;
-    // Its pings wait behind its data, with the system.
+    // Its pings are behind its data, in the kernel's buffers.
     assert_eq!(text(&mut listener).await, header("d.dialer"));
     assert_eq!(refused(&server, Refused::Silent), 0);
     drop(dialer);
 }
 
-/// A server where what waits does so for longer than any test lasts.
+/// Starts a server where an item waits longer than any test lasts.
 async fn slow() -> Server {
     bind(config().with_peer_quota(rate(64))).await
 }
@@ -112,23 +112,23 @@ async fn a_join_and_dials_behind_an_item_that_waits_are_dealt_with_at_once() {
     let server = slow().await;
     let (mut dialer, mut listener) = waiting(&server, Eio::V3).await;
     let mut third = Client::joined(&server).await;
-    // One to it, which it accepts in its answer.
+    // A dial to the peer. The peer accepts it in its answer.
     let ack = offer(&mut third, &mut dialer, "to").await;
     let incoming = dialer.next_ack;
     dialer.send(format!("43{incoming}[]")).await;
     assert_eq!(third.answer(ack).await, json!([]));
-    // One from it, with the same number of its own.
+    // A dial from the peer, with an acknowledgement id of its own.
     dialer.next_ack = 1000;
     let ack = offer(&mut dialer, &mut third, "from").await;
     let incoming = third.next_ack;
     third.send(format!("43{incoming}[]")).await;
     assert_eq!(dialer.answer(ack).await, json!([]));
-    // Another address of its own.
+    // A join of another address.
     let (key, first) = (Keypair::generate_ed25519(), dialer.address.clone());
     dialer.join(&key).await;
     assert_eq!(dialer.address, address(&key));
     dialer.address = first;
-    // And one that is refused.
+    // A dial that is refused.
     let nobody = address(&Keypair::generate_ed25519());
     let answer = dialer
         .request(json!(["ss-dial", dialer.address, nobody, "x"]))
@@ -173,7 +173,7 @@ async fn a_peer_that_hangs_up_behind_what_is_not_read_is_gone_when_it_takes_no_h
     for eio in [Eio::V3, Eio::V4] {
         let server = server().await;
         let (mut dialer, mut listener) = waiting(&server, eio).await;
-        // Its header is read, and nothing behind it.
+        // The item's header is read, but nothing after it.
         queue_item(&mut dialer, "d.dialer", ITEM).await;
         tokio::time::sleep(SHORT).await;
         drop(dialer);
@@ -190,7 +190,7 @@ async fn an_item_whose_stream_ends_while_it_waits_is_dropped_and_the_link_goes_o
     let stop = stream_event("\"no more\"", "d.dialer");
     listener.send(stop.clone()).await;
     assert_eq!(dialer.text().await, stop);
-    // It is read on: what belongs to a stream would wait behind the item.
+    // The link is read again: otherwise this end of a stream would wait behind the item.
     dialer.send(stream_event("true", "d.listener")).await;
     let end = stream_event("true", "d.listener");
     assert_eq!(listener.text().await, end);
@@ -210,7 +210,7 @@ async fn one_that_is_gone_while_it_waits_leaves_the_turn_to_others() {
     for (from, _, id) in &mut flows {
         queue_item(from, &format!("{id}.dialer"), ITEM).await;
     }
-    // Those that have waited longest have the timer.
+    // The peers that have waited longest hold the timer.
     let (mut last, mut to, id) = flows.pop().expect("three");
     drop(flows);
     take_item(&mut to, &format!("{id}.dialer"), ITEM).await;
@@ -222,7 +222,7 @@ async fn one_that_is_gone_while_it_waits_leaves_the_turn_to_others() {
 async fn a_dial_behind_bulk_comes_soon_because_little_stands_before_it() {
     let server = bind(config().with_peer_quota(rate(128 * KIB))).await;
     let connecting = socket(2);
-    // As much as a system holds that is not on the same machine.
+    // This is the size of a send buffer to another machine.
     connecting
         .set_send_buffer_size(16 * KIB as u32)
         .expect("a size");
@@ -251,7 +251,7 @@ async fn a_dial_behind_bulk_comes_soon_because_little_stands_before_it() {
 #[tokio::test]
 async fn items_that_pass_and_then_find_no_room_arrive_all_the_same_and_in_order() {
     const ITEMS: u32 = 600;
-    // Whether they wait for the quota, too.
+    // One rate makes the items wait for the quota, too; the other does not.
     for per_second in [1 << 40, 32 << 20] {
         let server = bind(config().with_peer_quota(rate(per_second))).await;
         let mut dialer = Client::joined(&server).await;
@@ -264,7 +264,7 @@ async fn items_that_pass_and_then_find_no_room_arrive_all_the_same_and_in_order(
             }
             dialer
         });
-        // Until nothing finds room any more.
+        // Wait until there is no room for further items.
         let relayed = || server.snapshot().relayed_items;
         let mut before = u64::MAX;
         while relayed() != before {

@@ -1,4 +1,4 @@
-//! What a node does, in the page and natively.
+//! The behaviours of a node, in the page and native.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use libp2p_stream as stream;
 use libp2p_websocket_star::{AddressGuard, Behaviour};
 
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/star-bench/1");
-/// A connection is kept between measurements: longer than any run.
+/// The time for which an idle connection is kept between measurements: longer than any run.
 pub const IDLE: Duration = Duration::from_secs(3600);
 
 #[derive(NetworkBehaviour)]

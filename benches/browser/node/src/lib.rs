@@ -1,5 +1,5 @@
-//! The smallest libp2p node that is of use in a page: ping, identify and streams over star, with noise and yamux. Its size is
-//! measured, and how fast it is. With the feature `raw` there is the transport alone, too.
+//! The smallest useful libp2p node for a page: ping, identify and streams over star, with noise and yamux. The
+//! benchmark measures its size and its speed. The feature `raw` adds the transport alone.
 #![cfg(target_arch = "wasm32")]
 
 mod behaviours;
@@ -31,13 +31,13 @@ enum Kind {
 
 #[wasm_bindgen]
 impl Node {
-    /// Joins a rendezvous, and connects to the peer at this address, with noise and yamux.
+    /// Joins a rendezvous, and connects to the peer at this address with noise and yamux.
     pub async fn start(rendezvous: String, peer: String) -> Result<Node> {
         let swarm = Swarm::start(rendezvous.parse()?, peer.parse()?).await?;
         Ok(Self(Kind::Swarm(swarm)))
     }
 
-    /// The same with the transport alone, which has one connection for each measurement.
+    /// Does the same with the transport alone, which uses a new connection for each measurement.
     #[cfg(feature = "raw")]
     #[wasm_bindgen(js_name = startRaw)]
     pub async fn start_raw(rendezvous: String, peer: String) -> Result<Node> {
@@ -45,17 +45,17 @@ impl Node {
         Ok(Self(Kind::Raw(raw)))
     }
 
-    /// How many milliseconds it takes to send so many bytes, until the peer has read them all.
+    /// Returns the time in milliseconds to send `bytes` bytes, until the peer has read all of them.
     pub async fn up(&self, bytes: u32) -> Result<f64> {
         Ok(measure::up(self.open().await?, bytes).await?)
     }
 
-    /// How many milliseconds it takes to receive so many bytes.
+    /// Returns the time in milliseconds to receive `bytes` bytes.
     pub async fn down(&self, bytes: u32) -> Result<f64> {
         Ok(measure::down(self.open().await?, bytes).await?)
     }
 
-    /// How many milliseconds it takes to have 64 bytes there and back so many times, one after the other.
+    /// Returns the time in milliseconds for `count` round trips of 64 bytes, one after the other.
     #[wasm_bindgen(js_name = roundTrips)]
     pub async fn round_trips(&self, count: u32) -> Result<f64> {
         Ok(measure::round_trips(self.open().await?, count).await?)
@@ -72,7 +72,7 @@ impl Node {
     }
 }
 
-/// For errors that are no errors of std.
+/// Converts errors that do not implement the `Error` trait of std.
 fn error(error: impl Display) -> JsError {
     JsError::new(&error.to_string())
 }

@@ -1,4 +1,4 @@
-//! What takes the time, in milliseconds.
+//! The timed transfers. All times are in milliseconds.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use web_time::Instant;
 
 use crate::request::{CHUNK, GO, READY, Request};
 
-/// What is sent there and back.
+/// The number of bytes of a round trip.
 const PING: usize = 64;
 
 /// A connection or a substream.
@@ -15,7 +15,7 @@ pub trait Io: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 pub type Stream = Box<dyn Io>;
 
-/// Tells the other end what it is to do, and waits until it is ready.
+/// Sends a request to the other end, and waits until the other end is ready.
 async fn ask(stream: &mut Stream, request: Request) -> io::Result<()> {
     stream.write_all(&request.encode()).await?;
     stream.flush().await?;
@@ -45,7 +45,7 @@ pub async fn up(mut stream: Stream, bytes: u32) -> io::Result<f64> {
     Ok(since(started))
 }
 
-/// Ends our direction, and waits for the other one's end.
+/// Ends the own direction, and waits for the end of the other one.
 async fn end(mut stream: Stream) -> io::Result<()> {
     stream.close().await?;
     match stream.read(&mut [0]).await? {

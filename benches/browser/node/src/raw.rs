@@ -1,4 +1,4 @@
-//! The transport alone.
+//! A node with the transport alone.
 
 use std::{cell::RefCell, future::poll_fn, pin::Pin, rc::Rc};
 

@@ -1,23 +1,23 @@
-//! What the page asks of the native peer, in the first nine bytes of a stream. It is answered with one byte, so that no
-//! setting up is in what is measured.
+//! The request of the page to the native peer: the first nine bytes of a stream. The peer answers with one byte, so
+//! that the measured time does not include the setup.
 
 #[cfg(not(target_arch = "wasm32"))]
 use std::io;
 
-/// The length of an encoded request.
+/// The length of an encoded request, in bytes.
 pub const LEN: usize = 9;
-/// The answer: from now on the clock may run.
+/// The answer of the peer: the clock may start now.
 pub const READY: u8 = b'r';
-/// Has a [`Request::Source`] begin.
+/// The byte that starts a [`Request::Source`].
 pub const GO: u8 = b'g';
-/// How much is read and written at a time, on both sides.
+/// The number of bytes per read and per write, on both sides.
 pub const CHUNK: usize = 64 * 1024;
 
 #[derive(Debug, Clone, Copy)]
 pub enum Request {
     /// Read to the end, then end.
     Sink,
-    /// Wait for [`GO`], send so many bytes, then end.
+    /// Wait for [`GO`], send this number of bytes, then end.
     Source(u64),
     /// Send everything back.
     Echo,

@@ -1,4 +1,4 @@
-//! What a node of these tests does, in a page and natively: beside star, identify and ping, it echoes.
+//! The behaviours of a node in these tests, in a page and natively: star, identify, ping, and an echo.
 
 use std::fmt::{Debug, Display};
 
@@ -10,7 +10,7 @@ use libp2p::{Stream, StreamProtocol, identify, identity::Keypair, ping, swarm::N
 use libp2p_stream as stream;
 use libp2p_websocket_star::{Behaviour, preset::Identify};
 
-/// As js-libp2p nodes of the tests have it.
+/// The echo protocol of the js-libp2p nodes in the tests.
 pub const ECHO: StreamProtocol = StreamProtocol::new("/echo/1.0.0");
 
 #[derive(NetworkBehaviour)]
@@ -33,17 +33,17 @@ impl Behaviours {
     }
 }
 
-/// Echoes all that comes, each stream in a task of its own.
+/// Echoes on every incoming stream, each in a task of its own.
 pub fn serve(
     mut streams: stream::Control,
     spawn: impl Fn(BoxFuture<'static, ()>),
 ) -> impl Future<Output = ()> {
-    // Before the first one can come.
+    // This comes before the first stream can arrive.
     let mut incoming = streams.accept(ECHO).expect("only once");
     async move {
         while let Some((_, stream)) = incoming.next().await {
             spawn(Box::pin(async move {
-                // Whoever dialled sees what went wrong.
+                // The dialer sees what went wrong.
                 let _ = answer(stream).await;
             }));
         }
@@ -56,7 +56,8 @@ async fn answer(stream: Stream) -> std::io::Result<()> {
     writer.close().await
 }
 
-/// The byte at each place, as the JavaScript peers of the tests send and expect it: one that moves shows.
+/// Returns the byte at each place of the pattern that the tests' JavaScript peers send and expect. A byte at the
+/// wrong place is noticed.
 pub fn byte(place: u64) -> u8 {
     let sum = (place * 31)
         .wrapping_add((place >> 8) * 7)
@@ -80,7 +81,7 @@ pub async fn send(
     writer.flush().await.map_err(whole)
 }
 
-/// Reads the bytes of these places, or those until the end. Gives where it stopped.
+/// Reads the bytes of these places, or up to the end of the stream. Returns the place at which it stopped.
 pub async fn receive(
     reader: &mut (impl AsyncRead + Unpin),
     from: u64,
@@ -105,7 +106,7 @@ pub async fn receive(
     Ok(place)
 }
 
-/// Sends so many bytes, and checks that they come back.
+/// Sends that many bytes, and checks that the same bytes come back.
 pub async fn exchange(stream: Stream, bytes: u64) -> Result<(), String> {
     let (mut reader, mut writer) = stream.split();
     let write = async {
@@ -125,7 +126,7 @@ pub fn text(error: impl Display) -> String {
     error.to_string()
 }
 
-/// With its type.
+/// Returns an error as text, with its `Debug` form.
 pub fn whole(error: impl Debug + Display) -> String {
     format!("{error} | {error:?}")
 }

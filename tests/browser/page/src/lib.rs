@@ -1,4 +1,4 @@
-//! libp2p nodes that a driver tells what to do, in a page or a worker.
+//! libp2p nodes in a page or a worker, controlled by a driver.
 #![cfg(target_arch = "wasm32")]
 
 mod behaviours;
@@ -28,12 +28,12 @@ impl Node {
         self.0.peer().to_string()
     }
 
-    /// What has happened so far, a line each.
+    /// Returns the events so far, one line each.
     pub fn events(&self) -> Vec<String> {
         self.0.events()
     }
 
-    /// How often the swarm was polled.
+    /// Returns the number of polls of the swarm.
     pub fn polls(&self) -> f64 {
         self.0.polls() as f64
     }
@@ -43,7 +43,7 @@ impl Node {
         self.0.dial(&address).await.map_err(error)
     }
 
-    /// Sends so many bytes to a peer that echoes, and checks what comes back. Gives the milliseconds that it took.
+    /// Sends that many bytes to a peer that echoes, and checks what comes back. Returns the time in milliseconds.
     pub async fn echo(&self, peer: String, bytes: f64) -> Result<f64, JsError> {
         self.0.echo(&peer, bytes as u64).await.map_err(error)
     }
@@ -61,7 +61,7 @@ impl Raw {
         Ok(Self(raw::Raw::start(&rendezvous, &options).map_err(error)?))
     }
 
-    /// The next event of the listener, as a line.
+    /// Returns the next event of the listener as a line.
     pub async fn event(&self) -> Option<String> {
         self.0.event().await
     }
@@ -77,23 +77,23 @@ impl Raw {
     }
 }
 
-/// A connection, without an upgrade.
+/// A connection without an upgrade.
 #[wasm_bindgen]
 pub struct Connection(raw::Connection);
 
 #[wasm_bindgen]
 impl Connection {
-    /// Writes so many bytes.
+    /// Writes that many bytes.
     pub async fn write(&self, bytes: f64) -> Result<(), JsError> {
         self.0.write(bytes as u64).await.map_err(error)
     }
 
-    /// Ends our direction.
+    /// Ends this node's direction.
     pub async fn end(&self) -> Result<(), JsError> {
         self.0.end().await.map_err(error)
     }
 
-    /// Reads so many bytes, or those until the end. Gives how many there were.
+    /// Reads that many bytes, or up to the end. Returns their number.
     pub async fn read(&self, bytes: f64) -> Result<f64, JsError> {
         let read = self.0.read(bytes as u64).await.map_err(error)?;
         Ok(read as f64)
@@ -104,11 +104,11 @@ impl Connection {
         self.0.echo().await.map_err(error)
     }
 
-    /// Drops it.
+    /// Drops the connection, which resets it.
     pub fn reset(self) {}
 }
 
-/// The bytes of the module's memory.
+/// Returns the size of the module's memory in bytes.
 #[wasm_bindgen]
 pub fn memory_bytes() -> f64 {
     let memory = wasm_bindgen::memory().unchecked_into::<js_sys::WebAssembly::Memory>();

@@ -104,7 +104,7 @@ impl Handle {
     }
 }
 
-/// It speaks with nodes of today, and with js-libp2p 0.26.
+/// Returns a swarm that can talk to current nodes and to js-libp2p 0.26.
 fn swarm(config: Config) -> Result<Swarm<Behaviours>, String> {
     let key = Keypair::generate_ed25519();
     let transport = WebSocketStarTransport::new(&key, config);
@@ -121,7 +121,7 @@ fn swarm(config: Config) -> Result<Swarm<Behaviours>, String> {
     Ok(builder.build())
 }
 
-/// The swarm's next event. Each time that it is polled counts.
+/// Returns the swarm's next event, and counts every poll.
 async fn next(swarm: &mut Swarm<Behaviours>, polls: &Cell<u64>) -> SwarmEvent<BehavioursEvent> {
     poll_fn(|cx| {
         polls.set(polls.get() + 1);
@@ -130,14 +130,14 @@ async fn next(swarm: &mut Swarm<Behaviours>, polls: &Cell<u64>) -> SwarmEvent<Be
     .await
 }
 
-/// Those who wait for a dial.
+/// The dials that wait for a result.
 #[derive(Default)]
 struct Waiting(HashMap<ConnectionId, oneshot::Sender<Result<(), String>>>);
 
 impl Waiting {
     fn answer(&mut self, id: &ConnectionId, result: Result<(), String>) {
         if let Some(done) = self.0.remove(id) {
-            // Nobody may wait any more.
+            // The caller may not wait any more.
             let _ = done.send(result);
         }
     }

@@ -1,4 +1,4 @@
-//! What a test wants otherwise than it is by default.
+//! Options that a test changes from their defaults.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use wasm_bindgen::JsValue;
 
 use crate::behaviours::text;
 
-/// An object of JavaScript: `connect`, `dial` and `holdUp` are times in seconds, `token` is for the rendezvous.
+/// A JavaScript object: `connect`, `dial` and `holdUp` are times in seconds, `token` is the token for the rendezvous.
 pub struct Options(JsValue);
 
 impl Options {
@@ -27,7 +27,7 @@ impl Options {
         Reflect::get(&self.0, &"token".into()).ok()?.as_string()
     }
 
-    /// Links are opened again soon.
+    /// Returns a configuration with these options. It opens a lost link again soon.
     pub fn config(&self, rendezvous: &Multiaddr) -> Result<Config, String> {
         let mut config = Config::default()
             .with_allow_local_rendezvous(true)

@@ -1,4 +1,4 @@
-//! The transport alone, and its connections as they come.
+//! The transport alone, and its connections without an upgrade.
 
 use std::{cell::RefCell, future::poll_fn, pin::Pin, rc::Rc};
 
@@ -43,7 +43,7 @@ impl Raw {
         let (pump, registration) = AbortHandle::new_pair();
         let pumping = run(transport.clone(), to_events, to_incoming);
         spawn_local(async move {
-            // It ends with the node.
+            // The task ends with the node.
             let _ = Abortable::new(pumping, registration).await;
         });
         let listening = transport.borrow_mut().listen_on(ListenerId::next(), at);
@@ -94,7 +94,7 @@ async fn run(
         let line = match next {
             TransportEvent::Incoming { upgrade, .. } => {
                 if let Ok(connection) = upgrade.await {
-                    // Nobody may accept any more.
+                    // The test may not accept any more.
                     let _ = incoming.send(connection).await;
                 }
                 continue;
@@ -107,7 +107,7 @@ async fn run(
                 Err(error) => format!("closed: {}", whole(error)),
             },
         };
-        // Nobody may listen any more.
+        // The test may not read events any more.
         let _ = events.send(line).await;
     }
 }
@@ -154,7 +154,7 @@ impl Connection {
                 0 => return writer.close().await.map_err(whole),
                 n => {
                     writer.write_all(&buffer[..n]).await.map_err(whole)?;
-                    // It may be all that comes for a while.
+                    // More data may not come for a while.
                     writer.flush().await.map_err(whole)?;
                 }
             }

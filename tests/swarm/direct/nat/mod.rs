@@ -1,4 +1,4 @@
-//! Through NATs.
+//! Upgrades to direct connections through NATs.
 
 mod network;
 
@@ -23,12 +23,12 @@ use super::{
 };
 use crate::{node::join_at, support::log};
 
-/// What goes directly after the upgrade, in MiB; `STAR_DIRECT_MIB` may ask for more.
+/// Returns the amount of data that is sent directly after the upgrade, in MiB. `STAR_DIRECT_MIB` may ask for more.
 fn bulk() -> usize {
     number("STAR_DIRECT_MIB").unwrap_or(32)
 }
 
-/// A bound in seconds that is asked for, or a generous one.
+/// Returns the time limit in seconds from the environment variable, or a generous default.
 fn bound(variable: &str) -> Duration {
     Duration::from_secs(number(variable).unwrap_or(60) as u64)
 }
@@ -38,7 +38,7 @@ fn number(variable: &str) -> Option<usize> {
     Some(asked.parse().expect("a number"))
 }
 
-/// The rendezvous, and where its observer is.
+/// Starts the rendezvous and its observer. Returns the observer's addresses, too.
 async fn rendezvous(host: &Host) -> (Server, Vec<Multiaddr>) {
     host.run(async {
         let config = rendezvous::Config::default().with_listen_addr((RENDEZVOUS, 0).into());
@@ -48,7 +48,7 @@ async fn rendezvous(host: &Host) -> (Server, Vec<Multiaddr>) {
     .await
 }
 
-/// A node that tells others where they come from, and goes on.
+/// Starts a node that tells others the addresses at which it sees them.
 async fn observer() -> Vec<Multiaddr> {
     let mut swarm = SwarmBuilder::with_new_identity()
         .with_tokio()
@@ -85,11 +85,11 @@ async fn observer() -> Vec<Multiaddr> {
     addresses
 }
 
-/// A node at the rendezvous that knows its public address.
+/// Starts a node that knows its public address, and joins the rendezvous.
 async fn node(host: &Host, kind: Kind, at: String, observers: Vec<Multiaddr>) -> (Node, Multiaddr) {
     host.run(async move {
         let mut swarm = swarm(&Options::of(kind));
-        // So that the dial comes from the port where it listens.
+        // Listen first, so that the dial comes from the port on which the node listens.
         listening(&mut swarm, Ipv4Addr::UNSPECIFIED, kind).await;
         let observer = match kind {
             Kind::Tcp => &observers[0],
@@ -106,7 +106,7 @@ async fn node(host: &Host, kind: Kind, at: String, observers: Vec<Multiaddr>) ->
     .await
 }
 
-/// Both nodes are at the rendezvous, and `b` dials.
+/// Starts two nodes at the rendezvous, and has `b` dial `a`.
 async fn nodes(
     network: &Network,
     server: &Server,
@@ -178,7 +178,8 @@ async fn no_byte_is_lost_or_doubled_while_connections_go_over_through_nats() {
     server.shutdown().await;
 }
 
-/// Each destination sees another port, so neither is found, and all goes on as it was.
+/// A symmetric NAT uses a different port for each destination, so neither node finds the other one, and the
+/// connection through the rendezvous stays.
 #[tokio::test]
 async fn nodes_behind_a_symmetric_nat_stay_at_the_rendezvous() {
     let test = "direct::nat::nodes_behind_a_symmetric_nat_stay_at_the_rendezvous";
@@ -208,7 +209,8 @@ async fn a_path_that_is_cut_leads_back_to_the_rendezvous() {
         a.upgraded(b.peer).await;
         b.upgraded(a.peer).await;
         b.send(a.peer, 1 << 20).await;
-        // Its writes wait when nothing is acknowledged any more, and it must not hold up the end.
+        // This sender's writes block when nothing is acknowledged any more. They must not delay the end of the
+        // connection.
         let (mut control, to) = (b.control.clone(), a.peer);
         let bulk = tokio::spawn(async move { send_without_end(&mut control, to).await });
         tokio::time::sleep(Duration::from_millis(500)).await;

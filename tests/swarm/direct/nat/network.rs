@@ -1,4 +1,4 @@
-//! Several hosts on this machine, two of them behind NATs, in network namespaces of a process of its own.
+//! Several hosts on this machine, two of them behind NATs, in network namespaces of a separate process.
 //!
 //! ```text
 //! a 10.1.0.2 ── NAT 198.51.100.2 ──┐
@@ -17,27 +17,28 @@ use std::{
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::{runtime::Handle, sync::oneshot};
 
-/// Set in the process that has namespaces of its own.
+/// Set in the process with namespaces of its own.
 const INSIDE: &str = "STAR_TEST_INSIDE";
 pub const RENDEZVOUS: [u8; 4] = [192, 0, 2, 1];
 
-/// How a NAT gives ports.
+/// How a NAT assigns ports.
 #[derive(Debug, Clone, Copy)]
 pub enum Nat {
-    /// One for each port inside, whoever it talks to: the usual kind.
+    /// One port for each port inside, whatever the destination: the usual kind.
     Cone,
-    /// Another one for each destination.
+    /// A different port for each destination.
     Symmetric,
 }
 
-/// Runs the test of this name again in a process with namespaces of its own, which end with it. Gives the network there.
+/// Runs the test of this name again in a process with its own namespaces, which end with the process. Inside that
+/// process, returns the network.
 pub fn network(test: &str, nats: [Nat; 2]) -> Option<Network> {
     if std::env::var_os(INSIDE).is_some() {
         return Some(Network::new(nats));
     }
     let itself = std::env::current_exe().expect("a path");
     let mut unshare = Command::new("unshare");
-    // Whoever may make namespaces as somebody else only, is root there.
+    // A user who is not root needs a user namespace to make the others, and is root in it.
     if !rustix::process::geteuid().is_root() {
         unshare.args(["--user", "--map-root-user"]);
     }
@@ -108,7 +109,7 @@ impl Network {
                 Nat::Cone => "",
                 Nat::Symmetric => "fully-random",
             };
-            // What comes unasked is dropped, and leaves no trace that would take a port.
+            // Unsolicited packets are dropped, and leave no connection-tracking entry that would occupy a port.
             run(&format!(
                 "ip netns exec {host} nft -f - <<'END'
                 table ip nat {{
@@ -135,7 +136,7 @@ END"
         }
     }
 
-    /// From now on, nothing gets from one NAT to the other.
+    /// Drops all packets from one NAT to the other from now on.
     pub fn cut(&self) {
         run("ip netns exec internet nft -f - <<'END'
             table ip cut {
@@ -173,7 +174,7 @@ impl Host {
                 .build()
                 .expect("a runtime");
             to.send(runtime.handle().clone()).expect("waits");
-            // Stopped, or the test is over.
+            // This ends when the host is stopped or dropped.
             let _ = runtime.block_on(stopped);
         });
         Self {
@@ -183,7 +184,7 @@ impl Host {
         }
     }
 
-    /// Does something there.
+    /// Runs a future on this host.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
@@ -196,7 +197,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // What went wrong there has been seen.
+            // A panic there has been reported already.
             let _ = thread.join();
         }
     }

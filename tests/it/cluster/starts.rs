@@ -124,7 +124,7 @@ async fn an_engine_that_is_not_there_or_too_old_is_one_line() {
     assert!(said.to_lowercase().contains("authorization"), "{said}");
 }
 
-/// Writes a configuration with the permissions that the README recommends.
+/// Writes a configuration with the permissions that the guide recommends.
 fn permissions(dir: &std::path::Path) -> String {
     let user = |name: &str| {
         let publish = [

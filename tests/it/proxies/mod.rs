@@ -1,4 +1,4 @@
-//! The rendezvous behind nginx, haproxy and Caddy, in Debian's versions and with the configurations that the README
+//! The rendezvous behind nginx, haproxy and Caddy, in Debian's versions and with the configurations that the guide
 //! shows.
 
 mod client;
@@ -200,8 +200,8 @@ async fn the_binary_speaks_the_proxy_protocol_when_it_is_told_to() {
 }
 
 #[test]
-fn the_readme_shows_the_files_that_run_here() {
-    let readme = include_str!("../../../README.md");
+fn the_guide_shows_the_files_that_run_here() {
+    let guide = include_str!("../../../docs/proxies.md");
     for (language, file) in [
         ("nginx", process::NGINX),
         ("text", process::HAPROXY),
@@ -209,6 +209,6 @@ fn the_readme_shows_the_files_that_run_here() {
         ("text", process::CADDY),
     ] {
         let block = format!("\n```{language}\n{file}```\n");
-        assert!(readme.contains(&block), "the README has not this:{block}");
+        assert!(guide.contains(&block), "the guide has not this:{block}");
     }
 }

@@ -100,7 +100,7 @@ fn send(to: SocketAddr) -> Fallible<f64> {
     tcp.read_exact(&mut total)?;
     let took = began.elapsed();
     if u64::from_be_bytes(total) != BYTES as u64 {
-        return Err("not all has arrived".into());
+        return Err("not all data has arrived".into());
     }
     Ok((BYTES / MIB) as f64 / took.as_secs_f64())
 }
@@ -243,7 +243,7 @@ fn listens(at: SocketAddr) -> Fallible<()> {
     let began = Instant::now();
     while TcpStream::connect(at).is_err() {
         if began.elapsed() > PATIENCE {
-            return Err(format!("nobody listens at {at}").into());
+            return Err(format!("nothing listens at {at}").into());
         }
         sleep(Duration::from_millis(20));
     }

@@ -131,7 +131,7 @@ async fn dial(peer: Multiaddr, bytes: usize) -> Result<(), Box<dyn Error>> {
     };
     try_join(send, reader.read_to_end(&mut received)).await?;
     if received != sent {
-        return Err("what came back is not what was sent".into());
+        return Err("the bytes that came back are not the bytes that were sent".into());
     }
     println!("{bytes} bytes there and back in {:?}", start.elapsed());
     Ok(())

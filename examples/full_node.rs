@@ -284,7 +284,7 @@ fn on_behaviour(swarm: &mut Swarm<Node>, event: NodeEvent) {
             Err(error) => println!("not reachable at {}: {error}", test.tested_addr),
         },
         NodeEvent::Gossipsub(gossipsub::Event::Subscribed { peer_id, .. }) => {
-            println!("{peer_id} reads along");
+            println!("{peer_id} has subscribed");
         }
         NodeEvent::Gossipsub(gossipsub::Event::Message { message, .. }) => {
             let text = String::from_utf8_lossy(&message.data);

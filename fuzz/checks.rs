@@ -89,7 +89,6 @@ pub fn session(data: &[u8]) {
         join_timeout: Duration::from_secs(10),
         dial_timeout: Duration::from_secs(20),
         allow_join_with_disabled_challenge: data.first() == Some(&b'L'),
-        key_encoding: Default::default(),
     });
     let star = StarAddr::from_wire(STAR).expect("valid");
     let own = star.with_peer(key.public().to_peer_id());

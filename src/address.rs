@@ -18,7 +18,7 @@ pub use self::rendezvous::{Host, Rendezvous};
 use crate::words::Words;
 
 /// The longest accepted wire form, in bytes. A DNS name has at most 253 bytes and a peer id about 60.
-const MAX_WIRE_LEN: usize = 512;
+pub(crate) const MAX_WIRE_LEN: usize = 512;
 
 /// Why an address is not a usable websocket-star address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,11 +37,11 @@ pub enum AddressError {
     /// The name of the host, or the name after `/tls/sni`, is not valid. A valid name has at most 253 bytes and
     /// consists of labels of 1 to 63 bytes, separated by dots; it may end in a dot. Labels consist of letters and
     /// digits of any script, `-` and `_`.
-    #[error("`{}` is no name of a host", Words(.0))]
+    #[error("`{}` is not a valid host name", Words(.0))]
     Name(String),
     /// The host is not followed by a TCP port.
     #[error(
-        "the host must be followed by /tcp/<port>, /tcp/443 for most that speak wss; found `{}`",
+        "the host must be followed by /tcp/<port> (usually /tcp/443 for wss); found `{}`",
         Words(.0)
     )]
     Port(String),

@@ -178,8 +178,8 @@ impl Behaviour {
             tracing::warn!(
                 address = %Words(address),
                 left_out,
-                "the dial did not reach the websocket-star transport: either the name cannot be resolved, or another transport \
-                 takes every address, as a DNS transport does, and stands before it: put websocket-star first"
+                "the dial did not reach the websocket-star transport: the name cannot be resolved, or a transport that takes \
+                 every address, such as a DNS transport, comes before websocket-star; put websocket-star first"
             );
         }
     }

@@ -65,12 +65,12 @@ impl Buffer {
     }
 
     /// Returns the free part of the buffer. Write to it before [`advance`](Self::advance).
-    pub fn room(&mut self) -> &mut [u8] {
+    pub(crate) fn room(&mut self) -> &mut [u8] {
         &mut self.data[self.len..]
     }
 
     /// Marks this many bytes of the free part as filled.
-    pub fn advance(&mut self, filled: usize) {
+    pub(crate) fn advance(&mut self, filled: usize) {
         self.len = (self.len + filled).min(self.data.len());
     }
 

@@ -16,7 +16,7 @@ const PEM: &[u8] = b"-----BEGIN ";
 #[non_exhaustive]
 pub enum CertificateError {
     /// The PEM contains no certificate.
-    #[error("the PEM has no certificate in it; does it have the key?")]
+    #[error("the PEM has no certificate; does it have the private key instead?")]
     NoCertificate,
     /// The PEM is broken.
     #[error("the PEM is broken: {0}")]
@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(error, CertificateError::NoCertificate);
         assert_eq!(
             crate::Error::from(error).to_string(),
-            "not a root certificate: the PEM has no certificate in it; does it have the key?"
+            "not a root certificate: the PEM has no certificate; does it have the private key instead?"
         );
         let broken = "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n";
         assert!(matches!(

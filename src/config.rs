@@ -14,7 +14,6 @@ use crate::proxy::Proxies;
 use crate::{
     StarAddr,
     error::Error,
-    protocol::session::KeyEncoding,
     time,
     token::{Token, Tokens},
 };
@@ -51,7 +50,6 @@ pub struct Config {
     pub(crate) announce_interval: Duration,
     pub(crate) allow_join_with_disabled_challenge: bool,
     pub(crate) allow_local_rendezvous: bool,
-    pub(crate) key_encoding: KeyEncoding,
     pub(crate) tokens: Tokens,
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) root_certificates: Vec<CertificateDer<'static>>,
@@ -72,7 +70,6 @@ impl Default for Config {
             announce_interval: Duration::from_secs(10),
             allow_join_with_disabled_challenge: false,
             allow_local_rendezvous: false,
-            key_encoding: KeyEncoding::Hex,
             tokens: Tokens::default(),
             #[cfg(not(target_arch = "wasm32"))]
             root_certificates: Vec::new(),
@@ -183,14 +180,6 @@ impl Config {
     #[must_use]
     pub fn with_allow_local_rendezvous(mut self, allow: bool) -> Self {
         self.allow_local_rendezvous = allow;
-        self
-    }
-
-    /// Sets how a join encodes the public key. Default [`KeyEncoding::Hex`], the only encoding that published servers
-    /// accept.
-    #[must_use]
-    pub fn with_key_encoding(mut self, encoding: KeyEncoding) -> Self {
-        self.key_encoding = encoding;
         self
     }
 
@@ -317,7 +306,6 @@ impl fmt::Debug for Config {
                 &self.allow_join_with_disabled_challenge,
             )
             .field("allow_local_rendezvous", &self.allow_local_rendezvous)
-            .field("key_encoding", &self.key_encoding)
             .field("tokens", &self.tokens.len());
         #[cfg(not(target_arch = "wasm32"))]
         debug.field("root_certificates", &self.root_certificates.len());

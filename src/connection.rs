@@ -98,7 +98,10 @@ impl AsyncWrite for Connection {
         let written = ready!(self.channel.poll_write(cx, buf));
         let written = written.map_err(|error| match error {
             Some(error) => reset(error),
-            None => io::Error::new(io::ErrorKind::BrokenPipe, "written after the close"),
+            None => io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "cannot write: the connection was closed",
+            ),
         })?;
         #[cfg(feature = "direct")]
         self.crossed(written);

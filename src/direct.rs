@@ -50,6 +50,7 @@
 mod back;
 mod candidates;
 mod connections;
+mod error;
 mod handler;
 mod handshakes;
 mod peer;
@@ -60,6 +61,7 @@ mod watch;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    fmt,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -82,6 +84,7 @@ use libp2p_swarm::{
 use multiaddr::Multiaddr;
 use web_time::Instant;
 
+pub use self::error::Error;
 use self::{
     back::Losses,
     candidates::{Candidates, to_dial},
@@ -134,22 +137,6 @@ pub enum Event {
     },
 }
 
-/// Why there is no direct connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// Neither node reaches the other one: a NAT or firewall between them cannot be punched.
-    #[error("the nodes do not reach each other directly")]
-    Unreachable,
-    /// Another behaviour of this node refuses a second connection, for example because of a limit of one connection for
-    /// each peer.
-    #[error("a behaviour of this node refuses the direct connection")]
-    Denied,
-    /// The other node does not have this behaviour, or has no address to send.
-    #[error("the other node takes no part")]
-    NoPart,
-}
-
 /// Upgrades connections through rendezvous to direct ones; see the [module](self).
 pub struct Behaviour {
     local: PeerId,
@@ -171,6 +158,14 @@ pub struct Behaviour {
     actions: VecDeque<ToSwarm<Event, THandlerInEvent<Self>>>,
     tick: Option<Instant>,
     timer: Timer,
+}
+
+impl fmt::Debug for Behaviour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Behaviour")
+            .field("peers", &self.peers.keys())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Behaviour {

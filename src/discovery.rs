@@ -10,6 +10,7 @@
 //! addresses, newcomers wait until there is room, and each [`Discovery`] remembers at most as many reported addresses,
 //! whether it is polled or not. Each rendezvous has its own part of the capacity and takes nothing from the others.
 
+mod key;
 mod part;
 mod table;
 
@@ -28,8 +29,8 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use web_time::Instant;
 
-use self::table::{Key, Table};
 pub(crate) use self::table::{Place, room};
+use self::{key::Key, table::Table};
 use crate::{
     address::Rendezvous,
     hints::Hints,

@@ -46,19 +46,19 @@ pub enum Error {
     #[error("already listening on {}", Words(.0))]
     AlreadyListening(Multiaddr),
     /// Local: the address to dial does not end in `/p2p/<peer id>`.
-    #[error("the address to dial names no peer: {}", Words(.0))]
+    #[error("the address to dial does not end in /p2p/<peer id>: {}", Words(.0))]
     MissingPeerId(Multiaddr),
     /// Local: the address to dial is this peer's own.
     #[error("cannot dial this peer itself")]
     DialedSelf,
     /// Local: the transport was polled, or a dial was awaited, outside of a Tokio runtime. Not in a browser.
     #[error(
-        "websocket-star needs a Tokio runtime with time and IO enabled, and was polled outside of one"
+        "websocket-star needs a Tokio runtime with time and IO enabled, but was polled outside of one"
     )]
     NoRuntime,
     /// Local: the transport was made with another key than the swarm.
     #[error(
-        "the transport joins as {transport}, and the swarm is {swarm}: make both with the same key"
+        "the transport joins as {transport}, but the swarm is {swarm}: create both with the same key"
     )]
     WrongKey {
         /// The peer of the transport's key.
@@ -69,7 +69,7 @@ pub enum Error {
     /// Local: the maximum number of links to rendezvous at which this node does not listen is reached.
     /// [`Limits::with_dial_links`](crate::Limits::with_dial_links) sets it.
     #[error(
-        "links to {most} rendezvous at which this node does not listen are open or about to be, as many as may be"
+        "too many links to rendezvous at which this node does not listen: {most} are open or being opened, the maximum"
     )]
     TooManyRendezvous {
         /// The maximum number of such links.
@@ -130,7 +130,7 @@ pub enum LinkError {
         error: Arc<io::Error>,
     },
     /// The host name has no address of the requested family (`/dns4`, `/dns6`).
-    #[error("{} has no address of the wanted family", Words(.0))]
+    #[error("{} has no address of the requested family (/dns4 or /dns6)", Words(.0))]
     NoAddress(String),
     /// Local: the rendezvous has no public address, this node does not listen there, and
     /// [`Config::with_allow_local_rendezvous`](crate::Config::with_allow_local_rendezvous) is off.
@@ -160,7 +160,7 @@ pub enum LinkError {
     #[cfg(not(target_arch = "wasm32"))]
     /// The certificate was not accepted, and the address contains no server name for which to verify it.
     #[error(
-        "TLS: {}. The address has no name of the server, perhaps because a DNS transport has resolved it: \
+        "TLS: {}. The address has no server name, perhaps because a DNS transport has resolved it: \
          listen there by name, add the behaviour of this crate to the swarm, or dial /tls/sni/<name>/ws",
         Words(.0)
     )]
@@ -168,7 +168,7 @@ pub enum LinkError {
     #[cfg(not(target_arch = "wasm32"))]
     /// The server does not speak TLS on this port.
     #[error(
-        "the server does not speak TLS on this port: use /ws instead of /wss, or its port for wss ({})",
+        "the server does not speak TLS on this port: use /ws instead of /wss, or the port for wss ({})",
         Words(.0)
     )]
     NotTls(#[source] Arc<rustls::Error>),
@@ -182,8 +182,8 @@ pub enum LinkError {
     /// In a browser: the WebSocket could not be opened. A browser does not tell a page the reason, but its console may.
     #[cfg(any(target_arch = "wasm32", docsrs))]
     #[error(
-        "the browser could not open {url}, and tells only its console why: nobody there, no such name, no certificate \
-         that it trusts, or no WebSocket server"
+        "the browser could not open {url}, and shows the reason only in its console: nothing listens there, the name does \
+         not exist, the certificate is not trusted, or the server does not speak WebSocket"
     )]
     NotOpened {
         /// The URL that was to be opened.
@@ -192,7 +192,7 @@ pub enum LinkError {
     /// In a browser: the browser does not let this page open a WebSocket to this address, such as `ws` to a name from a
     /// page loaded over `https`. Trying again does not help.
     #[cfg(any(target_arch = "wasm32", docsrs))]
-    #[error("the browser does not allow it: {}", Words(.0))]
+    #[error("the browser does not allow the link: {}", Words(.0))]
     NotAllowed(String),
     /// Opening the link took too long.
     #[error("{stage} took longer than {timeout:?}")]
@@ -217,10 +217,10 @@ pub enum LinkError {
         max: usize,
     },
     /// The rendezvous requests answers faster than it accepts them.
-    #[error("the rendezvous does not take the answers to what it asks")]
+    #[error("the rendezvous sends requests faster than it reads the answers")]
     Flooded,
     /// The rendezvous did not answer a heartbeat.
-    #[error("no sign of life from the rendezvous for {0:?} after a heartbeat")]
+    #[error("the rendezvous sent nothing for {0:?} after a heartbeat")]
     Heartbeat(Duration),
     /// The socket failed.
     #[error("the link failed: {}", Words(.0))]
@@ -236,9 +236,7 @@ pub enum LinkError {
     Closed(Option<String>),
     /// The rendezvous closed the link because it is about to stop, and another one replaces it. For a listener that had
     /// joined, this is not an error: its address expires until it has joined again.
-    #[error(
-        "the rendezvous closed the link: it is about to stop, and there is another one in its place"
-    )]
+    #[error("the rendezvous closed the link: it is about to stop, and another one replaces it")]
     Restarting,
 }
 
@@ -279,19 +277,19 @@ pub enum ProxyError {
     #[error("it answers: {}", Words(.0))]
     Socks(String),
     /// The user name, the password and the name of the rendezvous are too long together: more than about 240 bytes.
-    #[error("the credentials and the name of the rendezvous are too long together")]
+    #[error("the credentials and the name of the rendezvous are together too long")]
     TooLong,
     /// The server does not speak the protocol in the proxy's URL.
-    #[error("no proxy of that kind answers{}{}", if .0.is_empty() { "" } else { ": " }, Words(.0))]
+    #[error("it does not answer like a proxy of this kind{}{}", if .0.is_empty() { "" } else { ": " }, Words(.0))]
     NoProxy(
         /// What the server said, at most 100 bytes. Empty if a password was sent, because some servers repeat it.
         String,
     ),
     /// The proxy closed the connection without an answer.
-    #[error("it hung up without an answer")]
+    #[error("it closed the connection without an answer")]
     HungUp,
     /// Local: there is a token for the rendezvous but no encryption, so the proxy could read the token.
-    #[error("the token for this rendezvous would pass it without encryption")]
+    #[error("it could read the token for this rendezvous, because the link would not be encrypted")]
     Token,
     /// The socket failed.
     #[error("{}", Words(.0))]

@@ -117,7 +117,6 @@ pub use error::Error;
 #[cfg_attr(docsrs, doc(cfg(feature = "probe")))]
 pub use link::probe;
 pub use metrics::{Metrics, Snapshot};
-pub use protocol::session::KeyEncoding;
 pub use transport::WebSocketStarTransport;
 /// What the fuzz target `websocket` checks.
 #[cfg(fuzzing)]

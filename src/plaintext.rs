@@ -29,7 +29,7 @@ use crate::upgrade;
 
 /// The address of a connection does not say which peer it claims to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("plaintext names no peer, and neither does the address of this connection")]
+#[error("plaintext does not identify the peer, and the address of this connection has no peer id")]
 pub struct NoClaimedPeer;
 
 /// The upgrade for a connection that claims to be with this peer. The claim is not checked.

@@ -27,7 +27,7 @@ const NONE: [&str; 2] = ["NO_PROXY", "no_proxy"];
 pub enum ProxyConfigError {
     /// The text is not the URL of a proxy.
     #[error(
-        "{from} is no URL of a proxy, such as http://proxy.example:3128, https://user:password@proxy.example or \
+        "{from} is not a valid proxy URL, such as http://proxy.example:3128, https://user:password@proxy.example or \
          socks5://proxy.example:1080"
     )]
     Url {
@@ -36,7 +36,7 @@ pub enum ProxyConfigError {
     },
     /// The proxy is for SOCKS 4, which supports neither names nor passwords.
     #[error(
-        "{from} is a proxy for SOCKS 4; only HTTP (http://, https://) and SOCKS 5 (socks5://) are spoken"
+        "{from} is a proxy for SOCKS 4; only HTTP (http://, https://) and SOCKS 5 (socks5://) are supported"
     )]
     Socks4 {
         /// The source of the text.
@@ -44,14 +44,14 @@ pub enum ProxyConfigError {
     },
     /// The user name or the password is empty, or they are too long for SOCKS.
     #[error(
-        "{from} has a user name or a password that is empty, or they have more than {MAX_SOCKS_TOGETHER} bytes together"
+        "{from} has an empty user name or password, or they have more than {MAX_SOCKS_TOGETHER} bytes together"
     )]
     Credentials {
         /// The source of the text.
         from: &'static str,
     },
     /// The text is not Unicode.
-    #[error("{from} is no Unicode text")]
+    #[error("{from} is not Unicode text")]
     NotUnicode {
         /// The environment variable.
         from: &'static str,
@@ -152,7 +152,7 @@ impl Proxies {
             host: host.clone(),
             error: Arc::new(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "not a name that a proxy can be asked for",
+                "a proxy cannot be asked for this name",
             )),
         })?;
         let intercept = matcher.intercept(&uri);

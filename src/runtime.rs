@@ -18,7 +18,7 @@ pub(crate) use self::native::{Changes, Handle, Timer, now, sleep_apart, timeout_
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
     not(target_arch = "wasm32"),
-    expect(dead_code, reason = "only a browser tells")
+    expect(dead_code, reason = "only a browser reports changes")
 )]
 pub(crate) enum Changed {
     /// The network, or a freeze of the program: an open link may be lost.

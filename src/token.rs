@@ -25,13 +25,13 @@ pub struct Token(Arc<str>);
 #[non_exhaustive]
 pub enum TokenError {
     /// The token is empty, too long, or contains characters other than visible ASCII ones.
-    #[error("a token has 1 to 512 visible ASCII characters, and no space")]
+    #[error("a token must have 1 to 512 visible ASCII characters and no space")]
     Form,
     /// The token is for a rendezvous that is reached without encryption and is not at a loopback address. Anyone on the
     /// path could read it.
     #[error(
-        "a token goes to another machine over wss only: anybody on the way could read it \
-         (without TLS, the address must have 127.0.0.1 or ::1, and no name)"
+        "a token is sent to another machine only over wss, because others on the path could read it \
+         (without TLS, the host must be 127.0.0.1 or ::1, not a name)"
     )]
     Unencrypted,
 }

@@ -4,6 +4,7 @@ mod dial;
 
 use std::{
     collections::{HashMap, VecDeque},
+    fmt,
     future::Ready,
     pin::Pin,
     sync::{Arc, Mutex},
@@ -104,6 +105,15 @@ pub struct WebSocketStarTransport {
     waker: Option<Waker>,
 }
 
+impl fmt::Debug for WebSocketStarTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketStarTransport")
+            .field("local_peer", &self.local_peer)
+            .field("listeners", &self.listeners.len())
+            .finish_non_exhaustive()
+    }
+}
+
 type Event = TransportEvent<Ready<Result<Connection, Error>>, Error>;
 
 struct Listener {
@@ -129,7 +139,6 @@ impl WebSocketStarTransport {
                 join_timeout: config.join_timeout,
                 dial_timeout: config.dial_timeout,
                 allow_join_with_disabled_challenge: config.allow_join_with_disabled_challenge,
-                key_encoding: config.key_encoding,
             },
             socket: SocketConfig::new(&config),
             budgets: Budgets {

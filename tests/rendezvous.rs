@@ -175,7 +175,7 @@ async fn requests_that_cannot_be_met_are_answered_with_a_reason() {
         (json!(["ss-join", other, "00"]), "Crypto error"),
         (
             json!(["ss-join", other]),
-            "Malformed request: malformed arguments of ss-join: an argument is no string",
+            "Malformed request: malformed arguments of ss-join: an argument is not a string",
         ),
         (json!(["no such event"]), "Unknown request"),
     ] {
@@ -208,7 +208,7 @@ async fn hostile_frames_close_their_own_link_with_a_reason() {
         ),
         (
             vec![Message::text("4517-[\"a\"]")],
-            violation("a packet with 17 attachments; at most 16 are passed over"),
+            violation("a packet with 17 attachments; at most 16 are allowed"),
         ),
         (
             vec![Message::text("x")],
@@ -218,7 +218,7 @@ async fn hostile_frames_close_their_own_link_with_a_reason() {
             vec![Message::text("0".repeat(1_000_000))],
             Some((
                 CloseCode::MESSAGE_TOO_BIG,
-                "a message of 1000000 bytes or more".to_owned(),
+                "a message is too long: 1000000 bytes or more".to_owned(),
             )),
         ),
     ];

@@ -147,7 +147,10 @@ impl Place<'_> {
         let ticks = ticks.await?.as_u64().ok_or("the page has no timer")?;
         match ticks <= self.plan.hidden.as_secs() + 1 {
             true => Ok(()),
-            false => Err(format!("a hidden page had {ticks} ticks: it is not slowed down").into()),
+            false => Err(format!(
+                "a hidden page had {ticks} timer ticks: the browser does not slow it down"
+            )
+            .into()),
         }
     }
 
@@ -192,7 +195,7 @@ impl Place<'_> {
         let args = vec![json!(metric.method()), json!(amount), json!(state)];
         let took = self.browser.run(window, body, args).await;
         let took = took.map_err(|error| format!("{}: {error}", id.name()))?;
-        let took = took.as_f64().ok_or("the page gave no time")?;
+        let took = took.as_f64().ok_or("the page returned no time")?;
         results.add(id, metric, metric.figure(amount, took));
         Ok(())
     }

@@ -79,7 +79,7 @@ class Stream {
   // Ends our direction, and waits for the other one's end.
   async end () {
     this.outgoing.end()
-    if (await this.read() !== null) throw new Error('bytes that nobody sent')
+    if (await this.read() !== null) throw new Error('bytes that were not sent')
   }
 
   // The next item; `null` at the end.
@@ -159,7 +159,7 @@ window.startRaw = async (rendezvous, to) => {
   const id = await promised(done => PeerId.create({ bits: 2048, keyType: 'ed25519' }, done))
   const transport = new Libp2PWebsocketStar({ id })
   const listener = transport.createListener(() => {})
-  // What `listen` is called back with tells, too.
+  // The callback of `listen` gets the error, too.
   listener.on('error', () => {})
   const address = Multiaddr(`${rendezvous}/ipfs/${id.toB58String()}`)
   await promised(done => listener.listen(address, done))

@@ -6,7 +6,7 @@ use crate::{Result, lineup::Id};
 
 pub const USAGE: &str = "\
 cargo bench --bench browser -- [options]
-  --quick          fewer rounds of less, with more noise
+  --quick          fewer and shorter rounds, with more noise
   --rounds <n>     default 7, quick 3
   --only <name>    only the rows whose name contains this
   --sizes          only the sizes

@@ -101,12 +101,12 @@ pub fn targets(outcomes: &[Outcome]) -> String {
 /// Returns an explanation of the figures, for readers without the documentation.
 pub fn explanation(plan: &Plan) -> String {
     format!(
-        "Medians of {} rounds, least–most below; ratios are medians of those of the rounds.\n\
+        "Medians of {} rounds, least–most below; a ratio is the median of the ratios of the rounds.\n\
          up and down: {} MiB in writes of 64 KiB, until the last byte is read, after {} MiB each way. 64 bytes: there and \
          back, the mean of {}.\n\
-         Each row has a page of its own, which is loaded anew in each round; the rendezvous and the native peers are in \
+         Each row has a page of its own, loaded again in each round; the rendezvous and the native peers are in \
          this process.\n\
-         plain WebSocket: without WebSocketStream, as in other browsers. hidden: for {} s and more, in a window that \
+         plain WebSocket: without WebSocketStream, as in other browsers. hidden: for at least {} s, in a window that \
          is minimized; its timers fire once a minute.\n",
         plan.rounds,
         plan.bulk >> 20,

@@ -31,10 +31,10 @@ pub async fn measure(quick: bool) -> io::Result<bool> {
     let took = start.elapsed().as_secs_f64();
     let cpu = nodes.cpu() - before;
     println!(
-        "The clients took {joined:.1} s to join, all nodes {cpu:.1} s of processor time for it."
+        "The clients took {joined:.1} s to join; all nodes together used {cpu:.1} s of CPU time for it."
     );
     let met = judge(
-        "seconds until all nodes know all, after the last join",
+        "seconds from the last join until all nodes know all peers",
         took,
         BOUND,
         took <= BOUND,

@@ -41,7 +41,7 @@ fn main() -> io::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if !cfg!(target_os = "linux") {
-        println!("The figures are taken from /proc, which is Linux'.");
+        println!("The figures come from /proc, which only Linux has.");
         return Ok(ExitCode::SUCCESS);
     }
     // Allow as many descriptors as possible, for ten thousand links.

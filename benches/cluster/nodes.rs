@@ -105,7 +105,7 @@ impl Nodes {
             Ok(())
         };
         let waited = tokio::time::timeout(PATIENCE, wait).await;
-        waited.map_err(|_| io::Error::other("a node does not come to that"))?
+        waited.map_err(|_| io::Error::other("a node does not reach the expected state in time"))?
     }
 
     /// Waits until every node knows this number of peers, its own included.
@@ -133,7 +133,7 @@ impl Nodes {
 /// load.
 pub async fn serve(arguments: &[String]) -> io::Result<()> {
     let [_, kind, name, dir, url] = arguments else {
-        return Err(io::Error::other("not so"));
+        return Err(io::Error::other("wrong arguments for a node"));
     };
     // In the part `stalled`, a thousand queues are full.
     let limits = limits::unrefused().with_max_memory(8 << 30);

@@ -67,7 +67,7 @@ pub async fn measure(quick: bool) -> io::Result<bool> {
         (1_000, 12, 512)
     };
     println!(
-        "\n## One stream to another node beside {count} that nobody reads: medians of {rounds} rounds of {mib} MiB\n"
+        "\n## One stream to another node beside {count} stalled ones: medians of {rounds} rounds of {mib} MiB\n"
     );
     let mut nodes = Nodes::start(Kind::Tls, 2).await?;
     let alone = rates(&mut nodes, 0, rounds, mib).await?;
@@ -122,12 +122,12 @@ pub async fn measure(quick: bool) -> io::Result<bool> {
         before[0], before[1]
     );
     println!(
-        "| MiB resident beside them | {:.0} | {:.0} |",
+        "| MiB resident beside stalled streams | {:.0} | {:.0} |",
         after[0], after[1]
     );
     println!("| MiB queued | {:.0} | {:.0} |", queued[0], queued[1]);
     println!(
-        "\n{} MiB/s alone, {} beside {count} streams where nothing moves, {} beside {count} stalled ones",
+        "\n{} MiB/s alone, {} beside {count} idle streams, {} beside {count} stalled ones",
         number(alone),
         number(idle),
         number(beside)
@@ -143,7 +143,7 @@ pub async fn measure(quick: bool) -> io::Result<bool> {
     );
     for (node, after) in after.into_iter().enumerate() {
         let each = (after - before[node]) / count as f64;
-        met &= judge("MiB for each of them", each, EACH, each <= EACH);
+        met &= judge("MiB for each stalled stream", each, EACH, each <= EACH);
     }
     println!("{}", load());
     Ok(met)

@@ -78,7 +78,7 @@ pub async fn measure(kind: Kind, work: Work, times: usize, limit: Duration) -> i
         rss,
         kept: (held[1] - held[0]) / done[1] as f64,
         cpu: server.usage().cpu - before.cpu,
-        left: left.map_or("untold".to_owned(), |left| {
+        left: left.map_or("unknown".to_owned(), |left| {
             let of = |name: &str| left[name].as_u64().unwrap_or(u64::MAX);
             let [links, dials, queued] = ["links", "dials", "queued"].map(of);
             format!("{links} links, {dials} dials, {queued} bytes")
@@ -138,7 +138,9 @@ async fn churn(
     }
     match tasks.len() {
         0 => Ok(turns.done.load(Ordering::Relaxed)),
-        n => Err(io::Error::other(format!("{n} clients wait in vain"))),
+        n => Err(io::Error::other(format!(
+            "{n} clients have not ended in time"
+        ))),
     }
 }
 

@@ -18,6 +18,7 @@ mod client;
 mod growth;
 mod limits;
 mod links;
+mod listed;
 #[allow(dead_code, reason = "each benchmark uses its own part")]
 #[path = "../star/machine.rs"]
 mod machine;
@@ -64,7 +65,7 @@ fn main() -> io::Result<()> {
         return runtime.block_on(process::serve(kind));
     }
     if !cfg!(target_os = "linux") {
-        println!("The figures are taken from /proc, which is Linux'.");
+        println!("The figures come from /proc, which only Linux has.");
         return Ok(());
     }
     println!("{descriptors} descriptors, {}", load());

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    access, limits,
+    limits, listed,
     secure::{Place, self_signed},
 };
 
@@ -225,7 +225,7 @@ pub async fn serve(kind: Kind) -> io::Result<()> {
             let (tls, certificate) = self_signed()?;
             (config.with_tls(tls), Some(hex::encode(certificate)))
         }
-        Kind::OursListed => (access::listing(config)?, None),
+        Kind::OursListed => (listed::listing(config)?, None),
         Kind::Ours | Kind::Npm => (config, None),
     };
     let server = Server::bind(config).await.map_err(io::Error::other)?;

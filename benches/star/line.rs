@@ -43,7 +43,7 @@ async fn at_once(pairs: &[(Id, Pair)], round: usize, plan: &Plan, results: &mut 
     let rows = pairs.iter().map(|(id, pair)| async {
         let patience = PATIENCE + plan.line_warm_up + plan.line;
         let measured = timeout(patience, row(pair, plan)).await;
-        (*id, measured.unwrap_or_else(|_| Err("gave up".into())))
+        (*id, measured.unwrap_or_else(|_| Err("timed out".into())))
     });
     for (id, measured) in join_all(rows).await {
         match measured {
@@ -60,7 +60,7 @@ fn disturbed(results: &Results) -> Option<String> {
     (taken < UNDISTURBED * line).then(|| {
         format!(
             "long line: direct TCP took {taken:.1} of {line:.1} MiB/s, so the processors were busy, and these \
-             figures say nothing of lines"
+             figures say nothing about lines"
         )
     })
 }
@@ -73,7 +73,9 @@ async fn row(pair: &Pair, plan: &Plan) -> Result<Figures> {
     let alone = percentile(&mut alone, 0.5) / MICROS_PER_MILLI;
     let least = 2.0 * DELAY.as_secs_f64() * 1e3;
     if alone < least {
-        return Err(format!("{alone:.1} ms there and back, where the line takes {least}").into());
+        return Err(
+            format!("a round trip took {alone:.1} ms, but the line alone takes {least}").into(),
+        );
     }
     let bulk = Bulk::start([dialer]).await?;
     sleep(plan.line_warm_up).await;

@@ -9,7 +9,7 @@ use crate::{
         place::{self, Place},
         server::{Server, ServerKind},
     },
-    work::Work,
+    works::Work,
 };
 
 /// A row of the table.
@@ -247,7 +247,7 @@ impl Servers {
     pub async fn start(with_js: bool) -> Result<Self> {
         let js_missing = match with_js {
             true => js::missing(),
-            false => Some("not asked for"),
+            false => Some("not selected"),
         };
         let npm = match js_missing {
             None => Some(js::rendezvous().await),

@@ -19,6 +19,7 @@ mod svg;
 mod table;
 mod targets;
 mod work;
+mod works;
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
@@ -28,7 +29,7 @@ use options::Options;
 use plan::Plan;
 use progress::progress;
 use results::Results;
-use work::Work;
+use works::Work;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T, E = Error> = std::result::Result<T, E>;
@@ -162,7 +163,7 @@ async fn one(results: &mut Results, round: usize, subject: &Subject, work: Work,
             return;
         }
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("gave up after {patience:?}"),
+        Err(_) => format!("no result after {patience:?}"),
     };
     let failed = format!("{}, {}: {failed}", subject.id.name(), work.name());
     results.failed.push(failed);

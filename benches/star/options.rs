@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use crate::{Result, lineup::Id, plan::Plan, work::Work};
+use crate::{Result, lineup::Id, plan::Plan, works::Work};
 
 const USAGE: &str = "\
 cargo bench --bench star -- [options]
   --quick          two minutes, with more noise
   --rounds <n>     default 7, quick 3
   --window <s>     how long 100 streams share a link; default 2
-  --slow <s>       how long a slow reader reads, a MiB each second; default 60, of 256 MiB
+  --slow <s>       how long a slow reader reads, at 1 MiB/s; default 60, of 256 MiB
   --line <s>       how long a long line is measured; default 30
-  --unread <s>     for how long at a stretch one of many streams is not read; default 4 times 2
+  --unread <s>     how long one of many streams stays unread at a time; default 4 times 2
   --only <name>    only the row of this name, or the rows whose name contains this
   --work <names>   only these of bulk, small, echo, rtt, dial, many, cpu, beside, senders, unread, line and memory,
                    with commas between them
-  --svg            write benches/results.svg; a full run does";
+  --svg            write benches/results.svg; a full run always does";
 
 /// The names of the measurements that are not done row by row.
 const BESIDE: [&str; 2] = ["line", "memory"];

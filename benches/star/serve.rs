@@ -14,7 +14,7 @@ use std::{
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
-use crate::{echo::echo, subjects::Stream};
+use crate::{echo::echo, subjects::stream::Stream};
 
 /// The number of bytes to read and write at a time.
 pub const CHUNK: usize = 64 * 1024;

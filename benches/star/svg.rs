@@ -26,7 +26,7 @@ pub fn draw(outcomes: &[Outcome], subtitle: &str) -> String {
     let height = TOP + ROW * outcomes.len() + 16;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
-         width=\"{WIDTH}\" height=\"{height}\" role=\"img\">\n<title>Targets and what was reached</title>\n\
+         width=\"{WIDTH}\" height=\"{height}\" role=\"img\">\n<title>Targets and results</title>\n\
          <style>{STYLE}</style>\n"
     );
     text(
@@ -34,7 +34,7 @@ pub fn draw(outcomes: &[Outcome], subtitle: &str) -> String {
         8.0,
         20,
         "",
-        "Targets and what was reached; longer is better, bars end at three times the target",
+        "Targets and results; longer is better, bars end at three times the target",
     );
     text(&mut svg, 8.0, 40, "small", subtitle);
     text(&mut svg, TARGET - 16.0, 52, "small", "target");

@@ -178,7 +178,7 @@ pub fn targets(outcomes: &[Outcome], notes: &[(&str, Option<Spread>)]) -> String
             verdict(outcome),
         );
     }
-    text.push_str("beside that, without a target\n");
+    text.push_str("other ratios, without a target\n");
     for (work, reached) in notes {
         let (median, range) = (median(*reached), range(*reached));
         let _ = writeln!(text, "{work:<50} {:>8} {median:>9} {range:>15}", "");
@@ -190,7 +190,7 @@ pub fn targets(outcomes: &[Outcome], notes: &[(&str, Option<Spread>)]) -> String
 pub fn explanation(plan: &Plan) -> String {
     format!(
         "Medians of {} rounds, least–most below; · is not applicable or not measured.\n\
-         Where: one process with {WORKERS} worker threads holds both Rust peers and, for embedded, relay and proxy, \
+         Where: one process with {WORKERS} worker threads contains both Rust peers and, for embedded, relay and proxy, \
          what is between them.\n  The npm rendezvous and each JavaScript client have a process of their own.\n\
          one-way: {} MiB in writes of 64 KiB until the last byte is read (JavaScript {} MiB). 1K flushed: {} MiB.\n\
          echo: {} MiB there and back. rtt: 64 bytes. dial: until connected, beside the first connection; \
@@ -199,9 +199,9 @@ pub fn explanation(plan: &Plan) -> String {
          CPU: {} MiB one way; clients: both peers, one process; server: a process of its own.\n\
          64 bytes beside bulk, on the same link or connection, for {} ms each: one bulk stream, and more: {} of raw, \
          {} of swarms.\n  Raw: dials, with the server in a process of its own.\n\
-         shared: a sender beside {} that send all they can to the same receiver, each on a link of its own; and what \
-         all streams but one take while nobody reads that one, {} times {} ms in turn with reading \
-         it.\n  The server has a process of its own.\n\
+         shared: a sender beside {} that send all they can to the same receiver, each on a link of its own; and the \
+         rate of all streams but one while that one is unread, {} times {} ms, in turn with the rate while it is \
+         read.\n  The server has a process of its own.\n\
          long line: {} ms each way and {} Mbit/s between the dialler and the next hop, {} rounds of {} s after {} s; \
          four rows at the same time.\n\
          mem: most resident memory over idle, each peer and server in a process of its own: {} MiB offered for {} s \

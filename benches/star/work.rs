@@ -21,7 +21,8 @@ use crate::{
     plan::Plan,
     process,
     serve::{CHUNK, Request},
-    subjects::{Dialer, Stream, js},
+    subjects::{Dialer, js, stream::Stream},
+    works::Work,
 };
 
 pub use bulk::Bulk;
@@ -67,51 +68,6 @@ pub enum Metric {
     LineP50,
     LineP99,
     LineDial,
-}
-
-/// One measurement, which may give several figures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
-    Bulk,
-    Small,
-    Echo,
-    RoundTrips,
-    Dial,
-    Many,
-    Cpu,
-    Beside,
-    Senders,
-    Unread,
-}
-
-impl Work {
-    pub const ALL: [Self; 10] = [
-        Self::Bulk,
-        Self::Small,
-        Self::Echo,
-        Self::RoundTrips,
-        Self::Dial,
-        Self::Many,
-        Self::Cpu,
-        Self::Beside,
-        Self::Senders,
-        Self::Unread,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Bulk => "bulk",
-            Self::Small => "small",
-            Self::Echo => "echo",
-            Self::RoundTrips => "rtt",
-            Self::Dial => "dial",
-            Self::Many => "many",
-            Self::Cpu => "cpu",
-            Self::Beside => "beside",
-            Self::Senders => "senders",
-            Self::Unread => "unread",
-        }
-    }
 }
 
 pub type Figures = Vec<(Metric, f64)>;
@@ -243,7 +199,7 @@ async fn close(stream: &mut Stream) -> Result<()> {
     let mut rest = [0; 1];
     match stream.read(&mut rest).await? {
         0 => Ok(()),
-        _ => Err("bytes that nobody sent".into()),
+        _ => Err("bytes that were not sent".into()),
     }
 }
 

@@ -19,9 +19,10 @@ use tokio::{net::TcpStream, sync::Semaphore, time::Instant};
 
 use crate::{
     client::Client,
-    options::{Plan, usage},
     other,
+    plan::Plan,
     source::{Family, Source},
+    usage::usage,
 };
 
 /// The number of connections that are opened at a time.

@@ -15,8 +15,8 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::{
     client::{Client, ORDINARY},
-    options::Plan,
     other,
+    plan::Plan,
     source::Source,
 };
 

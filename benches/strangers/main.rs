@@ -15,21 +15,25 @@ mod crowd;
 mod machine;
 mod options;
 mod other;
+mod plan;
 mod process;
 mod source;
 #[path = "../star/spread.rs"]
 mod spread;
 mod table;
+mod usage;
 mod watch;
 
 use std::{io, process::ExitCode, time::Duration};
 
 use self::{
     attack::Target,
-    options::{Options, Plan, number, usage},
+    options::Options,
     other::Other,
+    plan::Plan,
     source::Family,
     table::Row,
+    usage::{number, usage},
     watch::Watch,
 };
 
@@ -51,7 +55,7 @@ fn main() -> io::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if !cfg!(target_os = "linux") {
-        println!("The figures are taken from /proc, which is Linux'.");
+        println!("The figures come from /proc, which only Linux has.");
         return Ok(ExitCode::SUCCESS);
     }
     if !is_child && std::env::var_os(INSIDE).is_none() {
@@ -122,7 +126,9 @@ async fn measure(options: &Options) -> io::Result<ExitCode> {
     println!("# Strangers, {}", load());
     plan.print();
     if !both {
-        println!("No network namespace may be made here: a trusted proxy tells of the IPv6 /48.");
+        println!(
+            "No network namespace can be created here, so a trusted proxy names the IPv6 /48."
+        );
     }
     let honest = plan.honest.to_string();
     let kind = if both { "both" } else { "one" };

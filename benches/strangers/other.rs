@@ -64,7 +64,7 @@ impl Other {
     async fn line(&mut self) -> io::Result<Value> {
         let line = self.lines.next_line().await?.unwrap_or_default();
         serde_json::from_str(&line)
-            .map_err(|_| io::Error::other(format!("{:?} is no answer", line)))
+            .map_err(|_| io::Error::other(format!("{:?} is not an answer", line)))
     }
 
     /// Asks the process for a report.

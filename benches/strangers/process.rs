@@ -8,7 +8,7 @@ use std::{
 use libp2p_websocket_star::rendezvous::{Config, Refused, Server};
 use serde_json::json;
 
-use crate::{options::Plan, other::tell};
+use crate::{other::tell, plan::Plan};
 
 /// Runs the server for a plan of this size. With `both`, it listens on IPv6 too.
 pub async fn serve(plan: Plan, both: bool) -> io::Result<()> {

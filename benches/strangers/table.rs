@@ -1,6 +1,6 @@
 //! The output, and the bounds.
 
-use crate::{attack::Attack, options::Plan, source::Family, spread::number, watch::Figures};
+use crate::{attack::Attack, plan::Plan, source::Family, spread::number, watch::Figures};
 
 /// The number of connection attempts per second that the server must bear within the bound for its processor time.
 const BORNE: usize = 1000;

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    client::Client, crowd::joined, options::Plan, other::Other, source::Source, spread::Spread,
+    client::Client, crowd::joined, other::Other, plan::Plan, source::Source, spread::Spread,
 };
 
 /// The number of links that count announcements.

@@ -68,10 +68,7 @@ async fn run() -> Fallible<()> {
     let mut allowed = Some(HashSet::new());
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
-        let mut value = || {
-            args.next()
-                .ok_or_else(|| format!("{arg}: no value follows"))
-        };
+        let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         match arg.as_str() {
             "--rendezvous" => star = Some(parse::<StarAddr>(&value()?)?.to_multiaddr()),
             "--identity" => key = identity(&value()?)?,
@@ -88,7 +85,7 @@ async fn run() -> Fallible<()> {
         [] => both().await,
         ["serve", target] => {
             if allowed.as_ref().is_some_and(HashSet::is_empty) {
-                println!("nobody may use the service: give --allow <peer id>, or --allow-anyone");
+                println!("no peer may use the service: give --allow <peer id>, or --allow-anyone");
             }
             // The rendezvous stops when it is dropped, so it is kept here while the service runs.
             let (star, _server) = match star {
@@ -199,7 +196,7 @@ async fn check(port: SocketAddr) -> Fallible<()> {
     };
     tokio::try_join!(send, reader.read_to_end(&mut received))?;
     if received != sent {
-        return Err("what came back is not what was sent".into());
+        return Err("the bytes that came back are not the bytes that were sent".into());
     }
     println!("{BYTES} bytes there and back in {:?}", start.elapsed());
     Ok(())

@@ -157,7 +157,7 @@ async fn open(
             let why: String = String::from_utf8_lossy(&why).chars().take(200).collect();
             return Err(format!("{peer} says: {}", why.escape_debug()).into());
         }
-        failed = format!("{peer} ends streams without an answer");
+        failed = format!("{peer} ends the streams without an answer");
     }
     Err(failed.into())
 }

@@ -158,7 +158,7 @@ fn what_a_person_pastes_is_read_with_slashes_at_its_end() {
         .expect_err("no port");
     assert_eq!(
         error.to_string(),
-        "the host must be followed by /tcp/<port>, /tcp/443 for most that speak wss; found `/wss`"
+        "the host must be followed by /tcp/<port> (usually /tcp/443 for wss); found `/wss`"
     );
 }
 

@@ -192,7 +192,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for AddressGuard<B> {
         loop {
             match self.inner.poll(cx) {
                 Poll::Ready(ToSwarm::NewExternalAddrCandidate(address)) if self.through_star => {
-                    tracing::debug!(address = %Words(&address), "observed through a rendezvous: no candidate");
+                    tracing::debug!(address = %Words(&address), "an address observed through a rendezvous is not a candidate");
                 }
                 Poll::Ready(action) => return Poll::Ready(action),
                 Poll::Pending => {

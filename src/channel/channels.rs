@@ -65,7 +65,7 @@ impl Channels {
         for channel in self.open.values() {
             let times = channel.give_back(now, &mut self.pledges);
             if limit.is_some_and(|limit| times >= limit) {
-                channel.abort(StreamError::CreditKept, "credit was kept without a use");
+                channel.abort(StreamError::CreditKept, "credit was kept but not used");
             }
         }
     }

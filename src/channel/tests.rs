@@ -137,16 +137,16 @@ fn a_grant_that_was_not_to_be_had_is_asked_for_again() {
     let item = Bytes::from_static(&[0; 12_000]);
     assert_eq!(channel.deliver(Instant::now(), item), Ok(()));
     let mut asked = VecDeque::new();
-    ready.take_ready(drop, &mut asked);
+    ready.take(drop, &mut asked);
     assert_eq!(
         channel.poll_grant(Instant::now(), &mut pledges, FIRST),
         None
     );
     asked.clear();
-    ready.take_ready(drop, &mut asked);
+    ready.take(drop, &mut asked);
     assert_eq!(asked.len(), 0);
     assert_eq!(channel.give_back(Instant::now(), &mut pledges), 0);
-    ready.take_ready(drop, &mut asked);
+    ready.take(drop, &mut asked);
     assert_eq!(asked.len(), 1);
     let grant = channel.poll_grant(Instant::now(), &mut pledges, u64::MAX);
     assert!(grant.is_some());

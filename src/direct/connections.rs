@@ -165,7 +165,7 @@ impl Behaviour {
         if known.stars.is_empty() {
             self.taken_over(peer);
         } else if first {
-            tracing::debug!(%peer, "there is a direct connection");
+            tracing::debug!(%peer, "a direct connection is established");
             self.report(Event::Connected {
                 peer,
                 connection: id,
@@ -204,7 +204,7 @@ impl Behaviour {
         };
         if known.stars.remove(&id).is_some() {
             if known.stars.is_empty() && !known.directs.is_empty() {
-                tracing::debug!(%peer, "all goes directly");
+                tracing::debug!(%peer, "all traffic now uses the direct connection");
                 self.taken_over(peer);
                 self.report(Event::Upgraded { peer });
             }

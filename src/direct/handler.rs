@@ -42,6 +42,15 @@ pub struct Handler {
     timer: Timer,
 }
 
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handler")
+            .field("handshakes", &self.handshakes)
+            .field("kept", &self.kept)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Handler {
     /// Creates a handler. `inner` is the handler of an upgrade that begins with the connection, if any.
     pub(super) fn new(inner: Option<Inner>) -> Self {

@@ -30,7 +30,7 @@ pub(super) struct Dial {
 
 /// Some of the dial's addresses must not be dialled.
 #[derive(Debug, thiserror::Error)]
-#[error("the peer has told addresses that are not dialled")]
+#[error("the peer sent addresses that must not be dialled")]
 pub(super) struct NotAll;
 
 impl Behaviour {
@@ -97,7 +97,7 @@ impl Behaviour {
             return;
         };
         if !upgrade.may_dial() {
-            tracing::debug!(%peer, "no dials are left, or one is under way");
+            tracing::debug!(%peer, "not dialling: no dials are left, or a dial is in progress");
             if upgrade.leads() && upgrade.is_spent() && upgrade.give_up() {
                 let error = Error::Unreachable;
                 self.report(Event::Failed { peer, error });
@@ -136,7 +136,7 @@ impl Behaviour {
             }
             None if matches!(error, DialError::Denied { .. }) => self.denied(peer, star),
             _ => {
-                tracing::debug!(%peer, %error, "the peer is not reached directly");
+                tracing::debug!(%peer, %error, "a dial for a direct connection has failed");
                 if let Some(upgrade) = self.upgrade(peer, star) {
                     upgrade.dial_failed(peer, id, error);
                 }

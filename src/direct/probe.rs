@@ -1,6 +1,9 @@
 //! Pings of direct connections, separate from those of the application.
 
-use std::task::{Context, Poll};
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
 
 use libp2p_core::upgrade::ReadyUpgrade;
 use libp2p_ping as ping;
@@ -20,6 +23,14 @@ pub struct Handler {
     /// Whether the connection must not be closed when idle, because it is to take over from a connection through a
     /// rendezvous.
     kept: bool,
+}
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handler")
+            .field("kept", &self.kept)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Handler {

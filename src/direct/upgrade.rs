@@ -23,7 +23,7 @@ use libp2p_swarm::{
 use multiaddr::{Multiaddr, Protocol};
 use web_time::Instant;
 
-use super::Error;
+use super::error::Error;
 
 /// The waits after a failed handshake before the next one begins. Either node may learn its addresses in the meantime.
 const AGAIN: [Duration; 3] = [

@@ -9,7 +9,7 @@ use std::{
 use libp2p_identity::PeerId;
 use web_time::Instant;
 
-use super::table::Key;
+use super::key::Key;
 
 /// The number of rounds that a peer may go without an announcement.
 const ROUNDS: u32 = 3;

@@ -10,7 +10,7 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use web_time::Instant;
 
-use super::part::Part;
+use super::{key::Key, part::Part};
 use crate::address::Rendezvous;
 
 /// The bounds of the shortest believed round. At the upper bound, three rounds are a day.
@@ -23,13 +23,6 @@ const GUESTS_SHARE: usize = 4;
 
 /// The maximum number of addresses of a peer. A peer with this many gets no further address at a guest.
 const MAX_ADDRESSES: usize = 8;
-
-/// One peer at one address.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Key {
-    pub(super) peer: PeerId,
-    pub(super) address: Multiaddr,
-}
 
 /// The place of an announcement.
 #[derive(Debug, Clone, Copy)]

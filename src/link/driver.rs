@@ -108,7 +108,9 @@ impl Driver {
                         Lost::Unused => return,
                         Lost::GaveWay => return self.gave_way(),
                         Lost::Resting => {
-                            tracing::debug!("the link is left until it may be used again");
+                            tracing::debug!(
+                                "the link is closed until the rendezvous accepts joins again"
+                            );
                             self.closed();
                             wait = Duration::ZERO;
                             continue;

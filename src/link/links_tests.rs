@@ -1,7 +1,7 @@
 use libp2p_identity::Keypair;
 
 use super::*;
-use crate::{config::Config, discovery, protocol::session::KeyEncoding};
+use crate::{config::Config, discovery};
 
 /// Returns the links of a transport without a swarm.
 pub(super) fn links(config: &Config) -> Links {
@@ -16,7 +16,6 @@ pub(super) fn links(config: &Config) -> Links {
             join_timeout: config.join_timeout,
             dial_timeout: config.dial_timeout,
             allow_join_with_disabled_challenge: false,
-            key_encoding: KeyEncoding::Hex,
         },
         socket: SocketConfig::new(config),
         budgets: Budgets {

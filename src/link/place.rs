@@ -89,7 +89,7 @@ impl Links {
         if let Some(mailbox) = mailboxes.get(link)
             && !self.context.listening.at(link)
         {
-            tracing::debug!(rendezvous = %link, "a link gives way to another one");
+            tracing::debug!(rendezvous = %link, "a link is closed to make room for another one");
             mailbox.give_way();
             self.context.announcer.close(link);
         }

@@ -56,7 +56,7 @@ type Gauge = (
 const GAUGES: [Gauge; 4] = [
     (
         "websocket_star_links",
-        "Links to rendezvous that are open",
+        "Open links to rendezvous",
         |links| Some(links.len() as f64),
     ),
     (
@@ -66,12 +66,12 @@ const GAUGES: [Gauge; 4] = [
     ),
     (
         "websocket_star_streams",
-        "Connections, and dials under way",
+        "Connections and pending dials",
         |links| Some(links.iter().map(|link| link.streams as f64).sum()),
     ),
     (
         "websocket_star_round_trip_seconds",
-        "How long the answer to the last heartbeat took",
+        "Time until the last heartbeat was answered",
         |links| {
             let latest = links.iter().rev().find_map(|link| link.round_trip);
             latest.map(|time| time.as_secs_f64())
@@ -89,23 +89,23 @@ fn counters(now: &Snapshot) -> [(&'static str, &'static str, u64); 11] {
             now.links_failed,
         ),
         ("joins", "Joins that were acknowledged", now.joins),
-        ("joins_failed", "Joins that have failed", now.joins_failed),
-        ("dials", "Dials that have become a connection", now.dials),
-        ("dials_failed", "Dials that have failed", now.dials_failed),
+        ("joins_failed", "Joins that failed", now.joins_failed),
+        ("dials", "Dials that became a connection", now.dials),
+        ("dials_failed", "Dials that failed", now.dials_failed),
         (
             "accepted",
-            "Connections of peers that dialled",
+            "Dials of peers that were accepted",
             now.accepted,
         ),
         ("refused", "Dials of peers that were refused", now.refused),
         (
             "sent_bytes",
-            "Bytes of connections that went out",
+            "Bytes of connections that were sent",
             now.sent_bytes,
         ),
         (
             "received_bytes",
-            "Bytes of connections that came in",
+            "Bytes of connections that were received",
             now.received_bytes,
         ),
     ]

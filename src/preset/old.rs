@@ -1,7 +1,7 @@
 //! A complete peer for old js-libp2p nodes: noise or secio, yamux or mplex, and addresses that those nodes can parse.
 
 use std::{
-    io,
+    fmt, io,
     task::{Context, Poll},
 };
 
@@ -136,6 +136,12 @@ pub fn is_understood(address: &Multiaddr) -> bool {
 ///
 /// Address translation also uses only these addresses, and addresses observed through a rendezvous are not candidates.
 pub struct Identify(AddressGuard<identify::Behaviour>);
+
+impl fmt::Debug for Identify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identify").finish_non_exhaustive()
+    }
+}
 
 impl Identify {
     /// Creates a behaviour with this configuration.

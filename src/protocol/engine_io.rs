@@ -193,14 +193,17 @@ impl<'a> Packet<'a> {
 impl Open {
     fn decode(json: &str) -> Result<Self, ProtocolError> {
         if json.len() > MAX_OPEN {
-            return Err(ProtocolError::Open(format!("{} bytes", json.len())));
+            return Err(ProtocolError::Open(format!(
+                "it is too long: {} bytes",
+                json.len()
+            )));
         }
         let value: Value =
             serde_json::from_str(json).map_err(|error| ProtocolError::Open(error.to_string()))?;
         let interval = |key: &str| {
             let millis = value.get(key).and_then(Value::as_u64);
             let millis = millis.ok_or_else(|| {
-                ProtocolError::Open(format!("{key} is not in whole milliseconds"))
+                ProtocolError::Open(format!("{key} is not a whole number of milliseconds"))
             })?;
             Ok(Duration::from_millis(millis).clamp(INTERVALS.0, INTERVALS.1))
         };
@@ -238,7 +241,7 @@ fn millis(duration: Duration) -> u64 {
 /// # Errors
 /// Returns [`ProtocolError::BinaryPrefix`] if the frame is empty or of another type.
 pub fn decode_binary(mut frame: Bytes) -> Result<Bytes, ProtocolError> {
-    if frame.first() != Some(&BINARY_MESSAGE) {
+    if !Version::V3.is_binary_message(&frame) {
         return Err(ProtocolError::BinaryPrefix);
     }
     frame.advance(1);

@@ -224,7 +224,7 @@ impl<'a> Event<'a> {
         let name: &str = arguments
             .next()
             .and_then(|name| serde_json::from_str(name.get()).ok())
-            .ok_or_else(|| wrong("event", "the name is no plain string"))?;
+            .ok_or_else(|| wrong("event", "the name is not a plain string"))?;
         if let Some(name) = name.strip_prefix(STREAM_PREFIX) {
             return Ok(Self::decode_stream(name, arguments.next(), binary));
         }
@@ -232,7 +232,7 @@ impl<'a> Event<'a> {
             let argument = arguments.next();
             argument
                 .and_then(|text| serde_json::from_str::<String>(text.get()).ok())
-                .ok_or_else(|| wrong(event, "an argument is no string"))
+                .ok_or_else(|| wrong(event, "an argument is not a string"))
         };
         let dial_id =
             |event, id: String| DialId::new(&id).ok_or_else(|| wrong(event, "unusable dial id"));
@@ -360,13 +360,13 @@ impl JoinAnswer {
             nonce => {
                 return serde_json::from_str(nonce)
                     .map(Self::Nonce)
-                    .map_err(|_| wrong("ss-join", "the nonce is no string"));
+                    .map_err(|_| wrong("ss-join", "the nonce is not a string"));
             }
         }
         let peers = match arguments.0.get(2).map_or("null", |peers| peers.get()) {
             "null" => Vec::new(),
             peers => serde_json::from_str(peers)
-                .map_err(|_| wrong("ss-join", "the peers are no list of strings"))?,
+                .map_err(|_| wrong("ss-join", "the peers are not a list of strings"))?,
         };
         Ok(Self::Joined(peers))
     }
@@ -419,7 +419,8 @@ struct Arguments<'a>(Vec<&'a RawValue>);
 
 impl<'a> Arguments<'a> {
     fn parse(event: &'static str, json: &'a str) -> Result<Self, ProtocolError> {
-        serde_json::from_str(json).map_err(|_| wrong(event, "no JSON array of a few arguments"))
+        serde_json::from_str(json)
+            .map_err(|_| wrong(event, "not a JSON array, or too many arguments"))
     }
 
     /// Returns the first argument as an error, if JavaScript treats it as one.

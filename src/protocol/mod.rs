@@ -17,18 +17,7 @@ pub mod session;
 pub mod socket_io;
 pub mod stream;
 
-use bytes::Bytes;
-
 use crate::words::Words;
-
-/// One WebSocket message to send.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Frame {
-    /// A text message.
-    Text(String),
-    /// A binary message, including its leading 0x04.
-    Binary(Bytes),
-}
 
 /// A violation of Engine.IO, Socket.IO or websocket-star by the other end of the link.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +44,7 @@ pub enum ProtocolError {
     #[error("malformed Socket.IO packet: {0}")]
     SocketIo(&'static str),
     /// A packet announced more than [`socket_io::MAX_ATTACHMENTS`]; websocket-star sends one.
-    #[error("a packet with {0} attachments; at most {max} are passed over", max = socket_io::MAX_ATTACHMENTS)]
+    #[error("a packet with {0} attachments; at most {max} are allowed", max = socket_io::MAX_ATTACHMENTS)]
     Attachments(u64),
     /// A binary message that no binary event announced.
     #[error("a binary message without the event it belongs to")]
@@ -67,7 +56,7 @@ pub enum ProtocolError {
     #[error("a binary message that does not begin with 0x04")]
     BinaryPrefix,
     /// A binary message that came as text which is not base64.
-    #[error("a binary message as text that is not base64")]
+    #[error("a binary message that came as text but is not base64")]
     Base64,
     /// The arguments of an event or of an acknowledgement have the wrong form.
     #[error("malformed arguments of {event}: {reason}")]

@@ -17,7 +17,7 @@ const NOT_ALLOWED_NOW: &str = "Not allowed now, again in ";
 const SECONDS: &str = " s";
 /// The words after the peer whose daily quota is spent.
 #[cfg(feature = "rendezvous-server")]
-const DAY_SPENT: &str = " has sent what it may send in a day";
+const DAY_SPENT: &str = " has spent its daily quota";
 /// The words before the reason why another node cannot be reached.
 #[cfg(feature = "cluster")]
 const UNREACHABLE: &str = "Peer cannot be reached at its rendezvous: ";

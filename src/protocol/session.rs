@@ -4,219 +4,32 @@
 //! of [`Session::poll_output`], and the caller passes in the time. The session does not keep the data of streams: it
 //! hands each stream event back to the caller, who owns the [`Pair`](super::stream::Pair)s.
 
+mod error;
+mod joins;
+
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     fmt,
     time::Duration,
 };
 
-use web_time::Instant;
-
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use libp2p_identity::{Keypair, PeerId};
+use web_time::Instant;
 
+pub use self::error::{DialError, JoinError, JoinRefusal};
+use self::joins::without_proof;
 use super::{
     ProtocolError,
     credit::Grant,
     engine_io::{self, Version},
-    event::{DialAnswer, DialId, Event, JoinAnswer, StreamEvent, StreamName},
-    nonce::{self, NonceError},
-    refusal::{self, Refusal},
+    event::{DialAnswer, DialId, Event, StreamEvent, StreamName},
     socket_io::Packet,
 };
-use crate::{address::StarAddr, words::Words};
+use crate::address::StarAddr;
 
 /// The maximum data of a heartbeat, in bytes, as in WebSocket. The deployed software sends no data, or `probe`.
 const MAX_HEARTBEAT_DATA: usize = 125;
-
-/// The encoding of the public key in `ss-join`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum KeyEncoding {
-    /// Hexadecimal, as in every published client and server.
-    #[default]
-    Hex,
-    /// Base64, as in the specification. No published server accepts it; the server of this crate does.
-    Base64,
-}
-
-/// The reason why a join failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum JoinError {
-    /// The rendezvous refused with this reason. `{}` is a JavaScript error that lost its text.
-    #[error("the rendezvous refused the join: {}", Words(.0))]
-    Refused(String),
-    /// The rendezvous let us join without asking for a proof of our key.
-    ///
-    /// It would also let anybody else join under our address. `Config::with_allow_join_with_disabled_challenge` allows
-    /// such a join.
-    #[error(
-        "the rendezvous has its challenge disabled: any peer could take our address there \
-         (allow_join_with_disabled_challenge is off)"
-    )]
-    ChallengeDisabled,
-    /// The rendezvous asked us to sign something other than two UUIDs of version 4 or of version 8.
-    ///
-    /// The signature has no domain separation: a signature over data that a rogue server chooses could prove anything,
-    /// for example the possession of its Noise key.
-    #[error("the rendezvous asked for a signature of what is not a nonce of two UUIDs")]
-    InvalidNonce,
-    /// The rendezvous asked us to sign a nonce of version 8 that was made for another address. It relays the challenge
-    /// of another rendezvous, to join there in our place.
-    #[error("the rendezvous asked for a signature of a nonce that was made for another address")]
-    ForeignNonce,
-    /// Our key could not sign.
-    #[error("the identity key could not sign the nonce: {0}")]
-    Signing(String),
-    /// The rendezvous did not answer within the join timeout.
-    #[error("the rendezvous did not answer the join within {0:?}")]
-    TimedOut(Duration),
-    /// The answer was malformed.
-    #[error("the rendezvous answered the join with nonsense: {0}")]
-    Malformed(#[source] ProtocolError),
-    /// The rendezvous takes our public key for the answer to an earlier challenge, whose nonce came too late for us.
-    /// The deployed servers never forget a nonce while the link lasts. So the client opens a new link if the link has
-    /// no connections.
-    #[error("the rendezvous waits for the answer to an earlier challenge")]
-    StaleChallenge,
-    /// We had joined under the address, and since then another node with the same key has joined under it. Dials now go
-    /// to that node. Joining again takes the address back. Only this crate's rendezvous reports this.
-    #[error("another node with the same key has joined under this address, and gets its dials now")]
-    Displaced,
-}
-
-impl JoinError {
-    /// Returns whether joining again cannot help, because the cause lies in the identity, the address or the
-    /// configuration of one side.
-    pub fn is_permanent(&self) -> bool {
-        match self {
-            Self::ChallengeDisabled
-            | Self::InvalidNonce
-            | Self::ForeignNonce
-            | Self::Signing(_) => true,
-            Self::TimedOut(_) | Self::Malformed(_) | Self::StaleChallenge | Self::Displaced => {
-                false
-            }
-            Self::Refused(reason) => {
-                Refusal::of_words(reason).is_some_and(|refusal| refusal.is_permanent())
-            }
-        }
-    }
-
-    /// Returns how long to wait before joining again, if the rendezvous names a time. Only this crate's rendezvous
-    /// does: its operator decides which peers may use it, and when.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Refused(reason) => refusal::retry_after(reason),
-            _ => None,
-        }
-    }
-
-    /// Returns the kind of the refusal, if the rendezvous refused in known words.
-    pub fn refusal(&self) -> Option<JoinRefusal> {
-        let Self::Refused(reason) = self else {
-            return None;
-        };
-        match Refusal::of_words(reason)? {
-            Refusal::InvalidMultiaddr => Some(JoinRefusal::Address),
-            Refusal::NotAllowed(_)
-            | Refusal::NotAllowedNow { .. }
-            | Refusal::Undecided
-            | Refusal::Overtaken => Some(JoinRefusal::NotAllowed),
-            Refusal::NoKey
-            | Refusal::UnusableProof
-            | Refusal::WrongId
-            | Refusal::WrongSignature
-            | Refusal::Unnamed => Some(JoinRefusal::Identity),
-            Refusal::TooManyJoins | Refusal::JoinRate => Some(JoinRefusal::TooMany),
-            _ => None,
-        }
-    }
-
-    /// Returns the same error with the time that the rendezvous has named replaced by `left`.
-    pub(crate) fn with_time_left(&self, left: Duration) -> Self {
-        match self {
-            Self::Refused(reason) => Self::Refused(refusal::with_time_left(reason, left)),
-            error => error.clone(),
-        }
-    }
-}
-
-impl From<NonceError> for JoinError {
-    fn from(error: NonceError) -> Self {
-        match error {
-            NonceError::Form => Self::InvalidNonce,
-            NonceError::OtherAddress => Self::ForeignNonce,
-        }
-    }
-}
-
-/// The kind of a refusal with which a rendezvous answers a join.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum JoinRefusal {
-    /// No peer may join there under this address. This crate's rendezvous says so because it is known by other names.
-    Address,
-    /// The rendezvous does not accept the key or the signature. The npm server gives the same answer for some
-    /// addresses.
-    Identity,
-    /// The operator of the rendezvous does not let this peer join, or not now.
-    NotAllowed,
-    /// There are too many joins, on one link or in one second.
-    TooMany,
-}
-
-/// The reason why a dial failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DialError {
-    /// The peer is not at the rendezvous.
-    #[error("the peer is not at the rendezvous")]
-    PeerNotFound,
-    /// The rendezvous does not accept the address that we dial from as ours.
-    #[error("the rendezvous does not let us dial from our address")]
-    NotAuthorized,
-    /// The peer or the rendezvous refused with this reason.
-    #[error("the dial was refused: {}", Words(.0))]
-    Refused(String),
-    /// There was no answer within the dial timeout.
-    #[error("no answer to the dial within {0:?}")]
-    TimedOut(Duration),
-    /// The answer was malformed.
-    #[error("the rendezvous answered the dial with nonsense: {0}")]
-    Malformed(#[source] ProtocolError),
-    /// We are not joined at the rendezvous, and could not join.
-    #[error("cannot join the rendezvous to dial through it: {0}")]
-    Join(#[source] JoinError),
-    /// The other peer reset the stream before it answered the dial.
-    #[error("the peer reset the connection while it was being dialled")]
-    Reset,
-    /// The link has the maximum number of pending dials or of connections.
-    #[error("too many dials and connections at this rendezvous")]
-    TooMany,
-}
-
-impl DialError {
-    /// Returns how long to wait before dialling the peer again, if the rendezvous names a time.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Refused(reason) => refusal::retry_after(reason),
-            Self::Join(error) => error.retry_after(),
-            _ => None,
-        }
-    }
-}
-
-impl From<String> for DialError {
-    fn from(reason: String) -> Self {
-        match Refusal::of_words(&reason) {
-            Some(Refusal::PeerNotFound) => Self::PeerNotFound,
-            Some(Refusal::NotAuthorized) => Self::NotAuthorized,
-            _ => Self::Refused(reason),
-        }
-    }
-}
 
 /// The settings of a session.
 #[derive(Clone)]
@@ -229,8 +42,6 @@ pub struct Settings {
     pub dial_timeout: Duration,
     /// Whether to stay at a rendezvous that asks for no proof of the key.
     pub allow_join_with_disabled_challenge: bool,
-    /// The encoding of the public key.
-    pub key_encoding: KeyEncoding,
 }
 
 impl fmt::Debug for Settings {
@@ -502,7 +313,9 @@ impl Session {
                 Ok(item.map_or(Received::Handled, Received::Item))
             }
             engine_io::Packet::Close => Ok(Received::Close),
-            engine_io::Packet::Open(_) => Err(ProtocolError::Open("a second one".to_owned())),
+            engine_io::Packet::Open(_) => {
+                Err(ProtocolError::Open("a second one on this link".to_owned()))
+            }
             engine_io::Packet::Pong(_) | engine_io::Packet::Upgrade | engine_io::Packet::Noop => {
                 Ok(Received::Handled)
             }
@@ -634,7 +447,7 @@ impl Session {
             (Ok(Event::Peer { address }), _) => self.peer(&address),
             (Ok(Event::Displaced { address }), _) => self.displaced(&address),
             (Err(error), ack) => {
-                tracing::debug!(%error, "an event is passed over");
+                tracing::debug!(%error, "a malformed event is ignored");
                 if let Some(ack) = ack {
                     self.refuse(ack, "malformed arguments");
                 }
@@ -664,100 +477,21 @@ impl Session {
                 self.outputs.push_back(Output::Peer(address));
             }
             Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "a peer is announced at an unusable address"),
+            Err(error) => tracing::debug!(%error, "a peer was announced under an unusable address"),
         }
-    }
-
-    fn join(&mut self, now: Instant, address: StarAddr, listening: bool) {
-        let wire = address.to_wire();
-        let key = self.settings.keypair.public().encode_protobuf();
-        let data = match self.settings.key_encoding {
-            KeyEncoding::Hex => hex::encode(key),
-            KeyEncoding::Base64 => BASE64_STANDARD.encode(key),
-        };
-        let join = Join {
-            address,
-            joined: false,
-            listening,
-            leaving: false,
-        };
-        self.joins.insert(wire.clone(), join);
-        self.send_join(now, wire, data, Pending::Challenge);
-    }
-
-    fn send_join(
-        &mut self,
-        now: Instant,
-        wire: String,
-        data: String,
-        pending: fn(String) -> Pending,
-    ) {
-        let ack = self.expect(pending(wire.clone()), now + self.settings.join_timeout);
-        self.transmit.push_back(
-            Event::Join {
-                address: wire,
-                data,
-            }
-            .encode(Some(ack)),
-        );
     }
 
     fn handle_answer(&mut self, now: Instant, id: u64, json: &str) {
         match self.take_pending(id) {
-            Some(Pending::Challenge(wire)) => match JoinAnswer::decode(json) {
-                Ok(JoinAnswer::Nonce(nonce)) => self.sign(now, wire, &nonce),
-                Ok(JoinAnswer::Joined(peers))
-                    if self.settings.allow_join_with_disabled_challenge =>
-                {
-                    self.joined(&wire, &peers);
-                }
-                Ok(JoinAnswer::Joined(_)) => {
-                    self.transmit.push_back(
-                        Event::Leave {
-                            address: wire.clone(),
-                        }
-                        .encode(None),
-                    );
-                    self.join_failed(&wire, JoinError::ChallengeDisabled);
-                }
-                Ok(JoinAnswer::Refused(reason)) => self.key_refused(now, wire, reason),
-                Err(error) => self.join_failed(&wire, JoinError::Malformed(error)),
-            },
+            Some(Pending::Challenge(wire)) => self.challenge_answered(now, wire, json),
             Some(Pending::Signature(wire)) => {
                 self.signature_answered(&wire, json, JoinError::Refused);
             }
             Some(Pending::Replay(wire)) => self.signature_answered(&wire, json, without_proof),
             Some(Pending::Dial(dial)) => self.dial_answered(dial, json),
             // The answer came after its deadline, or it answers no request.
-            None => tracing::debug!(id, "an acknowledgement that nobody waits for"),
+            None => tracing::debug!(id, "an unexpected acknowledgement is ignored"),
         }
-    }
-
-    /// Handles the refusal of the first `ss-join`. If the rendezvous takes it for the answer to a challenge that it has
-    /// kept, sends that answer. Any other refusal is unrelated to our proof.
-    fn key_refused(&mut self, now: Instant, wire: String, reason: String) {
-        let error = without_proof(reason);
-        let kept = match error {
-            JoinError::StaleChallenge => self.signatures.remove(&wire),
-            _ => None,
-        };
-        match kept {
-            Some(signature) => self.send_join(now, wire, signature, Pending::Replay),
-            None => self.join_failed(&wire, error),
-        }
-    }
-
-    fn signature_answered(&mut self, wire: &str, json: &str, refused: fn(String) -> JoinError) {
-        let error = match JoinAnswer::decode(json) {
-            Ok(JoinAnswer::Joined(peers)) => return self.joined(wire, &peers),
-            Ok(JoinAnswer::Refused(reason)) => refused(reason),
-            Ok(JoinAnswer::Nonce(_)) => JoinError::Malformed(ProtocolError::Arguments {
-                event: "ss-join",
-                reason: "a nonce where the join was due",
-            }),
-            Err(error) => JoinError::Malformed(error),
-        };
-        self.join_failed(wire, error);
     }
 
     fn dial_answered(&mut self, mut dial: Dial, json: &str) {
@@ -775,71 +509,6 @@ impl Session {
             dial_id: dial.dial_id,
             result,
         });
-    }
-
-    fn sign(&mut self, now: Instant, wire: String, nonce: &str) {
-        if self.joins.get(&wire).is_none_or(|join| join.leaving) {
-            self.joins.remove(&wire);
-            return;
-        }
-        if let Err(error) = nonce::check(nonce, &wire) {
-            return self.join_failed(&wire, error.into());
-        }
-        match self.settings.keypair.sign(nonce.as_bytes()) {
-            Ok(signature) => {
-                let signature = hex::encode(signature);
-                self.signatures.insert(wire.clone(), signature.clone());
-                self.send_join(now, wire, signature, Pending::Signature);
-            }
-            Err(error) => self.join_failed(&wire, JoinError::Signing(error.to_string())),
-        }
-    }
-
-    fn joined(&mut self, wire: &str, peers: &[String]) {
-        let Some(join) = self.joins.get_mut(wire) else {
-            return;
-        };
-        join.joined = true;
-        let address = join.address.clone();
-        if join.leaving {
-            return self.leave(&address);
-        }
-        if join.listening {
-            self.outputs.push_back(Output::Joined { address });
-        }
-        for peer in peers {
-            self.peer(peer);
-        }
-        for dial in std::mem::take(&mut self.waiting) {
-            self.send_dial(wire, dial);
-        }
-    }
-
-    /// Handles the loss of an address to another node. Ignores addresses that are not joined on this link.
-    fn displaced(&mut self, wire: &str) {
-        if self.joins.get(wire).is_some_and(|join| join.joined) {
-            self.join_failed(wire, JoinError::Displaced);
-        }
-    }
-
-    fn join_failed(&mut self, wire: &str, error: JoinError) {
-        let Some(join) = self.joins.remove(wire) else {
-            return;
-        };
-        if self.joins.is_empty() {
-            for dial in std::mem::take(&mut self.waiting) {
-                let result = Err(DialError::Join(error.clone()));
-                self.outputs.push_back(Output::Dialed {
-                    dial_id: dial.dial_id,
-                    result,
-                });
-            }
-        }
-        if join.listening {
-            let address = join.address;
-            self.outputs
-                .push_back(Output::JoinFailed { address, error });
-        }
     }
 
     /// Returns a joined address to dial from.
@@ -876,15 +545,6 @@ impl Session {
         let (pending, deadline) = self.pending.remove(&id)?;
         self.deadlines.remove(&(deadline, id));
         Some(pending)
-    }
-}
-
-/// Returns why a join failed whose request had no signature for the open challenge. If the refusal is about a
-/// signature, the rendezvous waits for the signature of another challenge.
-fn without_proof(reason: String) -> JoinError {
-    match Refusal::of_words(&reason) {
-        Some(Refusal::WrongSignature | Refusal::UnusableProof) => JoinError::StaleChallenge,
-        _ => JoinError::Refused(reason),
     }
 }
 

@@ -80,7 +80,9 @@ impl<'a> Packet<'a> {
             "0" if rest.is_empty() => Ok(Self::Connect(None)),
             "0" if rest.starts_with('{') => Ok(Self::Connect(Some(rest))),
             "1" if rest.is_empty() => Ok(Self::Disconnect),
-            "0" | "1" => Err(ProtocolError::SocketIo("data where none belongs")),
+            "0" | "1" => Err(ProtocolError::SocketIo(
+                "unexpected data in a connect or disconnect packet",
+            )),
             "4" => Ok(Self::Error(rest)),
             "2" | "5" => {
                 let (ack, json) = ack_id(rest)?;
@@ -163,9 +165,9 @@ fn namespace(rest: &str) -> (&str, &str) {
 
 /// Splits off the number of attachments.
 fn attachments(rest: &str) -> Result<(usize, &str), ProtocolError> {
-    let (count, rest) = rest
-        .split_once('-')
-        .ok_or(ProtocolError::SocketIo("no number of attachments"))?;
+    let (count, rest) = rest.split_once('-').ok_or(ProtocolError::SocketIo(
+        "the number of attachments is missing",
+    ))?;
     let count = number(count)?;
     match usize::try_from(count) {
         Ok(few) if few <= MAX_ATTACHMENTS => Ok((few, rest)),
@@ -197,7 +199,7 @@ fn array(json: &str) -> Result<&str, ProtocolError> {
     if json.starts_with('[') {
         Ok(json)
     } else {
-        Err(ProtocolError::SocketIo("no JSON array"))
+        Err(ProtocolError::SocketIo("not a JSON array"))
     }
 }
 

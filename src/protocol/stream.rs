@@ -36,7 +36,7 @@ pub enum StreamError {
     #[error("the link to the rendezvous was lost")]
     LinkLost,
     /// The received data was not read in time, and held up the whole link.
-    #[error("the connection was not read in time while others waited behind it")]
+    #[error("the connection was not read in time, and held up the link")]
     ReaderStalled,
     /// The other peer did not accept the stream within the stall timeout, so nothing could be sent.
     #[error("the other peer did not accept the stream within the stall timeout")]

@@ -157,7 +157,10 @@ async fn serve_tls(mut stream: TcpStream, remote: SocketAddr, mut place: Place, 
 /// served.
 #[cfg_attr(
     not(feature = "rendezvous"),
-    allow(unused_variables, reason = "nothing is read before TLS and HTTP")
+    allow(
+        unused_variables,
+        reason = "without this feature, nothing is read before TLS and HTTP"
+    )
 )]
 async fn introduced(
     stream: &mut TcpStream,

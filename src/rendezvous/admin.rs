@@ -56,7 +56,7 @@ pub(super) fn warn_of_plain_http(config: &Config) {
     let is_local = config.listen_addr().ip().is_loopback();
     if config.admin().is_some() && config.tls().is_none() && !is_local {
         tracing::warn!(
-            "the operator's page is not encrypted: whoever is on the way to this server can read the token; \
+            "the operator's page is not encrypted, so others on the network can read the token; \
              use TLS, or listen on 127.0.0.1 behind a proxy that does"
         );
     }

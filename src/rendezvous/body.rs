@@ -32,7 +32,10 @@ impl hyper::body::Body for Body {
 
     #[cfg_attr(
         not(feature = "rendezvous"),
-        allow(unused_variables, reason = "nothing is waited for")
+        allow(
+            unused_variables,
+            reason = "without this feature, the body never waits"
+        )
     )]
     fn poll_frame(
         self: Pin<&mut Self>,

@@ -1,6 +1,9 @@
 use std::net::IpAddr;
 
-use super::{super::origin::Weights, *};
+use super::{
+    super::{origin::Weights, outbox::Outbox},
+    *,
+};
 use crate::websocket::Message;
 
 const KIB: usize = 1024;

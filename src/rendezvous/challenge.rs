@@ -269,7 +269,7 @@ fn decode_key(text: &str) -> Option<Vec<u8>> {
 
 #[cfg_attr(
     not(feature = "cluster"),
-    allow(unused_mut, reason = "nobody else wants the signature")
+    allow(unused_mut, reason = "without this feature, the signature is not kept")
 )]
 fn check_signature(mut challenge: Box<Challenge>, text: &str) -> Result<Box<Challenge>, Refusal> {
     if text.len() > MAX_TEXT {

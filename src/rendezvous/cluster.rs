@@ -65,10 +65,12 @@ const DRAIN_DELAY: Duration = Duration::from_secs(5);
 #[non_exhaustive]
 pub enum JoinError {
     /// The challenge is off.
-    #[error("without the challenge, nobody proves a join to the other nodes")]
+    #[error(
+        "a cluster needs the challenge: without it, peers do not prove their joins to the other nodes"
+    )]
     NoChallenge,
     /// The certificate of the node cannot be used.
-    #[error("its certificate cannot be used for trunks")]
+    #[error("the node's certificate cannot be used for trunks")]
     Tls(#[from] TrunkTlsError),
     /// The address for trunks cannot be listened on.
     #[error("cannot listen for trunks on {addr}")]

@@ -283,7 +283,7 @@ mod tests {
     fn served(fair: &mut Fair, times: usize) -> HashMap<Origin, usize> {
         let mut served = HashMap::new();
         for _ in 0..times {
-            let origin = fair.first().expect("somebody wants something");
+            let origin = fair.first().expect("an origin has something to send");
             fair.charge(origin, 100);
             *served.entry(origin).or_default() += 1;
         }
@@ -347,7 +347,7 @@ mod tests {
             fair.add(&fleeting);
             fair.want(fleeting.origin);
             for _ in 0..10 {
-                let first = fair.first().expect("somebody wants something");
+                let first = fair.first().expect("an origin has something to send");
                 fair.charge(first, 100);
                 served += usize::from(first == fleeting.origin);
             }

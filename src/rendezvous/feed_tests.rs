@@ -4,6 +4,7 @@ use std::{
 };
 
 use super::*;
+use crate::rendezvous::outbox::Outbox;
 
 const A: LinkId = LinkId(1);
 const B: LinkId = LinkId(2);

@@ -290,14 +290,14 @@ where
 /// The result of a request on a connection that has a place.
 #[allow(
     clippy::large_enum_variant,
-    reason = "it is looked at at once, and a box would cost every request"
+    reason = "the value is used at once, and a box would cost an allocation for every request"
 )]
 enum Outcome {
     Now(Response<String>, Option<Begun>),
     /// An answer that takes time.
     #[cfg_attr(
         not(feature = "rendezvous"),
-        allow(dead_code, reason = "nothing takes time")
+        allow(dead_code, reason = "without this feature, no answer takes time")
     )]
     Later(BoxFuture<'static, Response<Body>>),
 }
@@ -311,7 +311,7 @@ impl From<Response<String>> for Outcome {
 /// Answers a request on a connection that has a place.
 #[cfg_attr(
     not(feature = "rendezvous"),
-    allow(unused_variables, reason = "nothing lasts")
+    allow(unused_variables, reason = "without this feature, no answer lasts")
 )]
 fn respond(
     mut request: Request<Incoming>,
@@ -436,7 +436,7 @@ fn not_found() -> Response<String> {
 fn refuse_host(tenants: &Tenants) -> Response<String> {
     let admission = tenants.house().admission();
     admission.count_refused(Refused::UnknownHost);
-    let text = "No network has this host here\n";
+    let text = "No network on this server has this host\n";
     refusal(StatusCode::MISDIRECTED_REQUEST, text)
 }
 
@@ -496,7 +496,10 @@ fn metrics(tenants: &Tenants, tenant: Option<&Arc<Hub>>) -> Response<String> {
     match metrics::encode(tenants, tenant) {
         Ok(text) => answer(StatusCode::OK, metrics::CONTENT_TYPE, text),
         // A number is too large for the format.
-        Err(_) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "Cannot be encoded\n"),
+        Err(_) => refusal(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "The metrics cannot be encoded\n",
+        ),
     }
 }
 

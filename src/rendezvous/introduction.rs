@@ -48,15 +48,15 @@ enum Introduced {
 /// The reason why a connection of a proxy is not served.
 #[derive(Debug, thiserror::Error)]
 enum HeaderError {
-    #[error("it does not begin with a header of the PROXY protocol")]
+    #[error("the connection does not begin with a PROXY protocol header")]
     Missing,
-    #[error("its header of the PROXY protocol is longer than {0} bytes")]
+    #[error("the PROXY protocol header is longer than {0} bytes")]
     TooLong(usize),
-    #[error("its header of the PROXY protocol is malformed")]
+    #[error("the PROXY protocol header is malformed")]
     Malformed,
-    #[error("its header of the PROXY protocol did not come in time")]
+    #[error("the PROXY protocol header did not arrive in time")]
     TimedOut,
-    #[error("it ended before its header of the PROXY protocol was there: {0}")]
+    #[error("the connection ended before the end of its PROXY protocol header: {0}")]
     Ended(#[from] io::Error),
 }
 

@@ -262,12 +262,12 @@ impl Whole {
             ),
             (
                 "rendezvous_queue_bytes",
-                "bytes that wait to be written",
+                "bytes waiting to be written",
                 figures.queued_bytes as u64,
             ),
             (
                 "rendezvous_memory_bytes",
-                "bytes held of unfinished messages and of what waits to be written",
+                "bytes held by unfinished messages and by data waiting to be written",
                 figures.memory_bytes,
             ),
         ] {
@@ -290,7 +290,7 @@ impl Whole {
         if self.top_peers.is_empty() {
             return Ok(());
         }
-        let help = "bytes that those peers have sent since midnight in UTC that have sent most";
+        let help = "bytes that each of the heaviest senders has sent since midnight UTC";
         let name = "rendezvous_top_peer_sent_bytes";
         let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for usage in &self.top_peers {

@@ -41,7 +41,7 @@ pub struct Admin {
 #[non_exhaustive]
 pub enum AdminError {
     /// The token is so short that it might be guessed.
-    #[error("the token for the operator's page has at least {SHORTEST_TOKEN} characters")]
+    #[error("the token for the operator's page must have at least {SHORTEST_TOKEN} characters")]
     ShortToken,
 }
 

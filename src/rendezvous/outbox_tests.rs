@@ -214,18 +214,17 @@ fn one_with_its_share_queued_is_woken_when_some_of_it_is_taken() {
     // The server's own message goes first, and data of another dial does not count for this dial.
     outbox.push_own(message(300));
     outbox.try_push(FlowId(2), parcel(300)).expect("room");
-    assert_eq!(
-        take(&outbox, 1),
-        [BIG],
-        "it was there when nothing else was"
-    );
+    assert_eq!(take(&outbox, 1), [BIG], "it came when the outbox was empty");
     assert_eq!(take(&outbox, 1), [300]);
     assert_eq!(take(&outbox, 1), [300]);
     assert_eq!(counter.wakes(), 0);
     assert!(outbox.holds_up());
     assert_eq!(take(&outbox, 1), [BIG]);
     assert_eq!(counter.wakes(), 1);
-    assert!(outbox.holds_up(), "it has not put its parcel in");
+    assert!(
+        outbox.holds_up(),
+        "the sender has not put its parcel in yet"
+    );
     assert_eq!(poll(&mut waiting, &waker), Poll::Ready(Ok(())));
     assert!(!outbox.holds_up());
 }
@@ -365,11 +364,11 @@ fn nobody_waits_twice_for_a_link_that_writes_nothing() {
     gate.open();
     let (gate, token) = Gate::new(&newcomer);
     stalled.hold(token);
-    assert!(gate.is_open(), "it was too late once");
+    assert!(gate.is_open(), "the link has missed a gate before");
     stalled.shut();
     let (gate, token) = Gate::new(&newcomer);
     stalled.hold(token);
-    assert!(gate.is_open(), "it is gone");
+    assert!(gate.is_open(), "the link is gone");
 }
 
 #[test]

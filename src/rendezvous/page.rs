@@ -40,7 +40,7 @@ fn is_name(name: &str) -> bool {
 
 /// Returns the page. An address from [`address`] has no character that is special in HTML.
 pub(super) fn html(address: Option<&str>, peers: usize) -> String {
-    let address = address.unwrap_or("open this page by the name of the server to see its address");
+    let address = address.unwrap_or("to see the address, open this page by the name of the server");
     TEMPLATE
         .replace(ADDRESS, address)
         .replace(PEERS, &peers.to_string())

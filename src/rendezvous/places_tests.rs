@@ -109,7 +109,11 @@ fn an_evicted_link_hears_why_as_long_as_not_too_many_are_closing() {
 fn a_proxys_connection_counts_for_whom_it_names() {
     let mut places = Places::<(u8, u32)>::new(2, 1);
     let (id, _) = places.enter_unnamed();
-    assert_eq!(places.begin_link(id), Err(NoLink::Full), "for nobody");
+    assert_eq!(
+        places.begin_link(id),
+        Err(NoLink::Full),
+        "its client is not known yet"
+    );
     assert_eq!(places.name(id, claimant(1)), Ok(None));
     assert_eq!(places.name(id, claimant(2)), Ok(None));
     assert_eq!(places.begin_link(id), Ok(None));

@@ -90,13 +90,13 @@ pub(crate) enum Cut {
     LinkLost,
     #[error("the dial was not answered in time")]
     DialTimedOut,
-    #[error("others dial the peer, too, and it has too many dials")]
+    #[error("the peer has too many dials, and others need their share of them")]
     GaveWay,
-    #[error("the receiver took too little for too long, and held up its sender")]
+    #[error("the receiver read too little for too long, and held up its sender")]
     HeldUp,
     #[error("the rendezvous is shutting down")]
     ShuttingDown,
-    #[error("{} has sent what it may send in a day, again in {} s", .0.whose, .0.after)]
+    #[error("{} has spent its daily quota, again in {} s", .0.whose, .0.after)]
     DaySpent(DaySpent),
 }
 

@@ -42,7 +42,7 @@ pub enum ServeError {
     #[error("the connection is refused: {0}")]
     Refused(Refused),
     /// The rendezvous has ended.
-    #[error("the rendezvous serves nobody any more")]
+    #[error("the rendezvous has ended")]
     Ended,
 }
 
@@ -69,11 +69,13 @@ impl Rendezvous {
     /// Outside of a tokio runtime.
     pub fn start(config: Config) -> Self {
         if config.tls().is_some() {
-            tracing::warn!("a certificate has no effect: TLS is up to the application");
+            tracing::warn!("the certificate has no effect, because the application does TLS");
         }
         #[cfg(feature = "cluster")]
         if config.cluster().is_some() {
-            tracing::warn!("a cluster has no effect: only a `Server` is a node of one");
+            tracing::warn!(
+                "the cluster settings have no effect, because only a `Server` can be a node of a cluster"
+            );
         }
         #[cfg(feature = "cluster")]
         let config = config.without_cluster();
@@ -195,7 +197,7 @@ impl Rendezvous {
             let _ = stop.send(());
         }
         if let Err(error) = self.task.end().await {
-            tracing::error!(%error, "the rendezvous did not stop in order");
+            tracing::error!(%error, "the rendezvous did not stop cleanly");
         }
     }
 }
@@ -256,7 +258,7 @@ async fn run(
         // Requests for `/health` are answered meanwhile.
         () = accept(listener, &mut handed, &site, &mut late) => {}
         () = tokio::time::sleep(site.config().limits().shutdown_timeout) => {
-            tracing::info!("not all was done in time: some links did not take what was queued for them, or bans are not kept");
+            tracing::info!("not everything was finished in time: some links did not read what was queued for them, or bans are not saved");
         }
     }
     tasks.shutdown().await;

@@ -194,7 +194,7 @@ impl Service {
         if let Some(left_out) = self.complaints.no_address.admit(now()) {
             tracing::error!(
                 left_out,
-                "a request is refused: the application does not tell where it comes from (`ClientAddr`)"
+                "a request is refused, because the application does not provide the client's address (`ClientAddr`)"
             );
         }
         let text = "The server does not know your address\n";
@@ -308,7 +308,7 @@ async fn open(begun: Begun, timeout: Duration, complaints: Arc<Complaints>) -> O
                 tracing::debug!(error = %Words(error), "a connection ended before its upgrade");
             } else if let Some(left_out) = complaints.no_upgrade.admit(now()) {
                 let error = Words(error);
-                tracing::error!(%error, left_out, "the application's server allows no upgrade");
+                tracing::error!(%error, left_out, "the application's server does not allow upgrades");
             }
         })
         .ok()?;

@@ -10,7 +10,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(
     not(feature = "_lock-times"),
-    allow(dead_code, reason = "only names what is measured")
+    allow(
+        dead_code,
+        reason = "the names are used only when lock times are measured"
+    )
 )]
 pub(super) enum Name {
     Hub,

@@ -36,7 +36,7 @@ fn evenly_the_largest_counts_for_no_more_than_the_others_on_the_average() {
     }
     assert_eq!(shares.held_evenly(), 500 + 10);
     shares.release(claimant("10.1.0.1").origin, 995);
-    assert_eq!(shares.held_evenly(), 505, "that is all there is");
+    assert_eq!(shares.held_evenly(), 505, "the sum of all amounts");
     // A /48 with many networks weighs as much as four.
     for n in 0..100 {
         shares.take(&claimant(&format!("2001:db8:0:{n:x}::1")), 10);
@@ -64,7 +64,7 @@ fn settle(shares: &mut Shares, wanted: &[(Claimant, u64)]) {
             return;
         }
     }
-    panic!("places go round for ever");
+    panic!("places move in an endless circle");
 }
 
 #[test]

@@ -22,7 +22,6 @@ use super::{
 use crate::{
     StarAddr,
     protocol::{
-        Frame,
         event::{DialId, End, Event, Side, StreamEvent, StreamName},
         session::{Output, Received, Session, Settings},
         socket_io::Packet,
@@ -37,6 +36,14 @@ const BUDGETS: Budgets = Budgets {
     send: 1000,
     item: 100,
 };
+
+/// A message under way.
+#[derive(Debug)]
+enum Frame {
+    Text(String),
+    /// With its leading 0x04.
+    Binary(Bytes),
+}
 
 /// The state of one direction of a dial.
 #[derive(Debug, Default)]
@@ -107,7 +114,6 @@ impl World {
                 join_timeout: Duration::from_secs(10),
                 dial_timeout: Duration::from_secs(20),
                 allow_join_with_disabled_challenge: false,
-                key_encoding: Default::default(),
             };
             let link = world.open();
             world.clients.push(Client {
@@ -392,7 +398,7 @@ impl World {
                 Output::Dialed { dial_id, result } => {
                     assert!(
                         client.dialling.remove(&dial_id),
-                        "an outcome nobody waits for"
+                        "an outcome of an unknown dial"
                     );
                     assert_eq!(self.outcomes.insert(dial_id.clone(), result.is_ok()), None);
                     match (result, client.pairs.get_mut(&dial_id)) {
@@ -408,7 +414,7 @@ impl World {
                     client.session.accept(&dial_id, ack);
                     let pair = (Side::Listener, Pair::new(BUDGETS));
                     let before = client.pairs.insert(dial_id, pair);
-                    assert!(before.is_none(), "a dial id twice");
+                    assert!(before.is_none(), "the dial id is used twice");
                 }
                 Output::JoinFailed { error, .. } => assert!(!error.is_permanent(), "{error}"),
                 Output::Joined { .. } | Output::Peer(_) => {}

@@ -82,7 +82,7 @@ pub(super) async fn again_after_panics<F: Future<Output = ()>>(
 ) {
     while let Err(panic) = AssertUnwindSafe(begin()).catch_unwind().await {
         house.count_panic();
-        tracing::error!(panic = ?message(&*panic), "a task of the server panicked, and begins again");
+        tracing::error!(panic = ?message(&*panic), "a task of the server panicked and is started again");
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -45,16 +45,18 @@ pub enum TenantError {
     #[error("must be NAME=HOST[,HOST…]")]
     Form,
     /// The name is not valid.
-    #[error("the name of a tenant has 1 to 32 of a-z, 0-9, - and _, and is not `default`")]
+    #[error(
+        "the name of a tenant must have 1 to 32 of the characters a-z, 0-9, - and _, and must not be `default`"
+    )]
     Name,
     /// It has no host, so no peer would belong to it.
-    #[error("a tenant has at least one host")]
+    #[error("a tenant must have at least one host")]
     NoHost,
     /// A host is neither a DNS name nor an IP address.
     #[error("a host must be a DNS name or an IP address")]
     Host,
     /// There are too many tenants.
-    #[error("there may be 256 tenants at most")]
+    #[error("there may be at most 256 tenants")]
     TooMany,
     /// Two tenants have the same name.
     #[error("there are two tenants with the name {0}")]

@@ -32,7 +32,7 @@ pub(super) const HANDSHAKE_RECORD: u8 = 22;
 #[non_exhaustive]
 pub enum TlsError {
     /// The text is not PEM.
-    #[error("the {what} is no PEM: {source}")]
+    #[error("the {what} is not valid PEM: {source}")]
     Pem {
         /// "certificate" or "key".
         what: &'static str,
@@ -177,7 +177,7 @@ impl TlsConfig {
     fn server_config(&self) -> Arc<ServerConfig> {
         let mut config = ServerConfig::builder_with_provider(crypto::provider())
             .with_safe_default_protocol_versions()
-            .expect("its suites are of the default protocol versions")
+            .expect("its suites support the default protocol versions")
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(self.key.clone())));
         config.alpn_protocols = vec![ALPN.to_vec()];

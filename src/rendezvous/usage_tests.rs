@@ -125,7 +125,7 @@ async fn others_get_their_turns_while_those_who_have_sent_most_are_looked_for() 
     let now = Instant::now();
     let top = tokio::select! {
         top = usage.top_in_turns(4, now, today()) => top,
-        () = working => unreachable!("it has no end"),
+        () = working => unreachable!("this loop does not end"),
     };
     assert_eq!(top, usage.top(4, now, today()));
     assert_eq!(top.len(), 4);

@@ -26,7 +26,7 @@ pub enum Error {
         error: MessageError,
     },
     /// Peer: the nonce does not have 16 bytes.
-    #[error("the peer's nonce has {0} bytes and not 16")]
+    #[error("the peer's nonce has {0} bytes instead of 16")]
     NonceLength(usize),
     /// Peer: the identity key is of an unknown type, or malformed.
     #[error("the peer's identity key: {0}")]
@@ -39,7 +39,7 @@ pub enum Error {
     #[error("connected to ourselves")]
     SelfDial,
     /// Peer: it is not the peer that was dialled.
-    #[error("expected {expected}, found {found}")]
+    #[error("expected peer {expected}, found {found}")]
     UnexpectedPeer {
         /// The peer that was dialled.
         expected: Box<PeerId>,
@@ -47,7 +47,7 @@ pub enum Error {
         found: Box<PeerId>,
     },
     /// Peer: it supports none of our algorithms of this kind.
-    #[error("no {kind} in common; the peer has \"{}\"", Words(.theirs))]
+    #[error("no {kind} in common; the peer supports \"{}\"", Words(.theirs))]
     NothingInCommon {
         /// `exchange`, `cipher` or `hash`.
         kind: &'static str,
@@ -61,7 +61,7 @@ pub enum Error {
     #[error("the peer's signature does not verify")]
     BadSignature,
     /// Peer: the ephemeral key is not a point of the curve.
-    #[error("the peer's ephemeral key is no point of {0}")]
+    #[error("the peer's ephemeral key is not a point of {0}")]
     EphemeralKey(&'static str),
     /// Peer: the first encrypted bytes are not our nonce.
     #[error("the peer did not send our nonce back")]
@@ -99,7 +99,7 @@ pub enum FrameError {
     #[error("the MAC of a frame is wrong")]
     BadMac,
     /// A frame with the same MAC has already come.
-    #[error("a frame came for the second time")]
+    #[error("a frame was received twice")]
     Replayed,
     /// The connection ended inside a frame, or before the handshake was complete. Reported as
     /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
@@ -122,7 +122,7 @@ impl From<FrameError> for io::Error {
 #[non_exhaustive]
 pub enum MessageError {
     /// The message ends inside a field.
-    #[error("ends inside of a field")]
+    #[error("ends inside a field")]
     Truncated,
     /// The message is not protobuf, or a field has the wrong type.
     #[error("is malformed")]

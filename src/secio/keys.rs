@@ -103,7 +103,8 @@ fn expand<D: EagerHash>(secret: &[u8], len: usize) -> Zeroizing<Vec<u8>>
 where
     Hmac<D>: hmac::KeyInit + hmac::Mac,
 {
-    let keyed = <Hmac<D> as hmac::KeyInit>::new_from_slice(secret).expect("any length will do");
+    let keyed =
+        <Hmac<D> as hmac::KeyInit>::new_from_slice(secret).expect("HMAC takes any key length");
     let mac = |parts: [&[u8]; 2]| {
         let mut mac = keyed.clone();
         parts.iter().for_each(|part| mac.update(part));

@@ -28,12 +28,12 @@ impl Keystream {
     fn new(suite: &Suite, keys: &Keys) -> Self {
         let (key, iv) = (keys.cipher(), keys.iv());
         match suite.cipher {
-            Cipher::Aes128 => {
-                Self::Aes128(Ctr128BE::new_from_slices(key, iv).expect("cut to measure"))
-            }
-            Cipher::Aes256 => {
-                Self::Aes256(Ctr128BE::new_from_slices(key, iv).expect("cut to measure"))
-            }
+            Cipher::Aes128 => Self::Aes128(
+                Ctr128BE::new_from_slices(key, iv).expect("the key and IV lengths match"),
+            ),
+            Cipher::Aes256 => Self::Aes256(
+                Ctr128BE::new_from_slices(key, iv).expect("the key and IV lengths match"),
+            ),
         }
     }
 
@@ -54,8 +54,12 @@ impl Authenticator {
     fn new(suite: &Suite, keys: &Keys) -> Self {
         let key = keys.mac();
         match suite.hash {
-            Hash::Sha256 => Self::Sha256(Hmac::new_from_slice(key).expect("any length will do")),
-            Hash::Sha512 => Self::Sha512(Hmac::new_from_slice(key).expect("any length will do")),
+            Hash::Sha256 => {
+                Self::Sha256(Hmac::new_from_slice(key).expect("HMAC takes any key length"))
+            }
+            Hash::Sha512 => {
+                Self::Sha512(Hmac::new_from_slice(key).expect("HMAC takes any key length"))
+            }
         }
     }
 

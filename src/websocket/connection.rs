@@ -26,7 +26,7 @@ pub(crate) enum Role {
     /// Accepts only masked frames.
     #[cfg_attr(
         not(feature = "rendezvous-server"),
-        allow(dead_code, reason = "only the rendezvous serves")
+        allow(dead_code, reason = "only the rendezvous is a server")
     )]
     Server,
 }

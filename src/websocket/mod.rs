@@ -70,7 +70,10 @@ impl From<CloseCode> for u16 {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(
     target_arch = "wasm32",
-    allow(dead_code, reason = "a browser keeps pings and pongs to itself")
+    allow(
+        dead_code,
+        reason = "a browser does not show pings and pongs to a page"
+    )
 )]
 pub(crate) enum Message {
     /// UTF-8 text.
@@ -118,19 +121,19 @@ pub enum WebSocketError {
     #[error("a frame of unknown type {0}")]
     Opcode(u8),
     /// A control frame is too long or fragmented.
-    #[error("a control frame that is too long, or not whole")]
+    #[error("a control frame that is too long or fragmented")]
     Control,
     /// A length is encoded in more bytes than needed, or is out of range.
     #[error("a frame with a malformed length")]
     Length,
     /// A client did not mask a frame, or a server masked one.
-    #[error("a frame is masked that must not be, or the other way round")]
+    #[error("a masked frame from a server, or an unmasked frame from a client")]
     Mask,
     /// A frame continues a message, but no message has begun.
-    #[error("a continuation of nothing")]
+    #[error("a continuation frame without a message to continue")]
     Continuation,
     /// A message begins before the previous one has ended.
-    #[error("a message within another")]
+    #[error("a message that begins before the previous one has ended")]
     Interrupted,
     /// A text, or the reason of a close, is not UTF-8.
     #[error("a text that is not UTF-8")]

@@ -39,7 +39,7 @@ pub enum UpgradeError {
     #[error("the server speaks TLS on this port: use /wss instead of /ws")]
     Tls,
     /// The server does not speak HTTP.
-    #[error("the answer is no HTTP: {}", Words(.0))]
+    #[error("the answer is not HTTP: {}", Words(.0))]
     NotHttp(String),
     /// The head of the answer is too long.
     #[error("the answer has a head of more than {MAX_HEAD} bytes")]
@@ -48,10 +48,10 @@ pub enum UpgradeError {
     #[error("more than {MAX_INTERIM} interim answers")]
     Interim,
     /// A header of the answer is missing, repeated, or does not match the request.
-    #[error("the answer has no good {0}")]
+    #[error("the answer's {0} header is missing, repeated or wrong")]
     Header(&'static str),
     /// The server closed the connection without an answer.
-    #[error("hung up without an answer")]
+    #[error("the server closed the connection without an answer")]
     HungUp,
     /// The socket failed.
     #[error("{}", Words(.0))]

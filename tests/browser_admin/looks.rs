@@ -142,7 +142,7 @@ async fn what_changes_by_itself_can_be_stopped_by_keyboard_and_the_state_is_told
     tab_to(tab, "#pause").await;
     tab.press(ENTER).await;
     tab.until("#state", "paused").await;
-    assert_eq!(tab.text("#pause").await, "Go on");
+    assert_eq!(tab.text("#pause").await, "Resume");
     let before = tab.text("main").await;
     let _other = joined(&world.server, &Keypair::generate_ed25519()).await;
     tokio::time::sleep(Duration::from_secs(7)).await;

@@ -98,7 +98,7 @@ async fn the_operator_logs_in_sees_a_peer_come_and_disconnects_bans_and_unbans_i
     tab.until("#state", "live").await;
     assert_eq!(
         tab.text("#peers").await.trim(),
-        "No peer is here, or none of those that you look for."
+        "No peer has joined, or none matches the search."
     );
 
     // The page shows the peer without a reload.
@@ -143,7 +143,8 @@ async fn the_operator_logs_in_sees_a_peer_come_and_disconnects_bans_and_unbans_i
     .await;
     tab.write("#id", "12D3KooWnobody").await;
     tab.press(ENTER).await;
-    tab.until("main", "No id of a banned peer begins so.").await;
+    tab.until("main", "No banned peer has an id that begins like this.")
+        .await;
 
     tab.click("header form button").await;
     tab.find("#token").await;

@@ -195,7 +195,7 @@ async fn a_browser_without_a_place_for_files_says_so_and_takes_none() {
     let peer = tab
         .reload("delete StorageManager.prototype.getDirectory;")
         .await;
-    tab.until("#log", "This browser has no place for files of others")
+    tab.until("#log", "This browser cannot store files from others")
         .await;
     world.native.until_here(&peer).await;
     let refused = world::sent(world.native.send(&peer, "a.bin", vec![1; 10])).await;

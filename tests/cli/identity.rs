@@ -37,7 +37,7 @@ async fn an_identity_that_others_can_read_is_refused() {
         let refused = run(&["id", &text(&path)]).await;
         assert_eq!((refused.code, &*refused.stdout), (Some(2), ""));
         assert_eq!(refused.stderr.lines().count(), 1, "{}", refused.stderr);
-        let expected = format!("(mode {mode:04o}): chmod 600 it");
+        let expected = format!("(mode {mode:04o}): run chmod 600 on it");
         assert!(refused.stderr.contains(&expected), "{}", refused.stderr);
     }
     fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).expect("ours");
@@ -53,11 +53,11 @@ async fn a_file_that_is_no_identity_is_refused() {
     fs::create_dir(&inner).expect("made");
     fs::set_permissions(&inner, fs::Permissions::from_mode(0o700)).expect("ours");
     for (path, expected) in [
-        (text(&path), "is no identity: "),
+        (text(&path), "is not a valid identity: "),
         (text(&inner), "cannot read the identity"),
         (
             "/nowhere/key".to_owned(),
-            "cannot make the identity /nowhere/key: No such file",
+            "cannot create the identity /nowhere/key: No such file",
         ),
     ] {
         let refused = run(&["id", &path]).await;

@@ -460,7 +460,7 @@ async fn who_does_not_know_the_code_is_refused_and_the_pipe_waits_on() {
     let wrong = "0".repeat(32);
     for wrong in [&["pipe", address][..], &["pipe", address, "--code", &wrong]] {
         let said = run(wrong).await;
-        let expected = "star: the other end refuses: the code is not the one that it has printed\n";
+        let expected = "star: the other end refuses: the code is not the one that the listening end has printed\n";
         assert_eq!((said.code, &*said.stderr), (Some(1), expected));
     }
     one.notes("star: 12D3KooW").await;
@@ -472,7 +472,7 @@ async fn who_does_not_know_the_code_is_refused_and_the_pipe_waits_on() {
     assert_eq!(said.code, Some(1));
     assert!(
         said.stderr
-            .starts_with("star: the other end has no pipe for us: "),
+            .starts_with("star: the other end has no open pipe: "),
         "{said:?}"
     );
 }

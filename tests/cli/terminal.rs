@@ -173,7 +173,10 @@ async fn pipe_shows_how_far_it_is_and_types_both_ways() {
 async fn errors_and_help_fit_the_terminal() {
     let terminal = Terminal::run("star ping ws://127.0.0.1:9 x").await;
     let screen = terminal.shows("status 2").await;
-    assert!(screen.contains("star: \"x\" is no peer id"), "{screen}");
+    assert!(
+        screen.contains("star: \"x\" is not a valid peer id"),
+        "{screen}"
+    );
     let terminal = Terminal::run("star --help").await;
     terminal.shows("status 0").await;
 }

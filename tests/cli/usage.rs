@@ -10,11 +10,14 @@ async fn what_is_wrong_with_the_command_line_is_said() {
     for (arguments, expected) in [
         (
             &["peers"][..],
-            "say which rendezvous, or set STAR_RENDEZVOUS",
+            "no rendezvous is given: name one, or set STAR_RENDEZVOUS",
         ),
-        (&["ping"], "say which peer"),
-        (&["ping", star], "say which peer"),
-        (&["ping", star, "nobody"], "\"nobody\" is no peer id"),
+        (&["ping"], "no peer is given"),
+        (&["ping", star], "no peer is given"),
+        (
+            &["ping", star, "nobody"],
+            "\"nobody\" is not a valid peer id",
+        ),
         (
             &["peers", star, "--token-file", "/nowhere/x"],
             "cannot read /nowhere/x: No such file",
@@ -26,12 +29,12 @@ async fn what_is_wrong_with_the_command_line_is_said() {
         (&["peers", star, "--proxy", "ftp://x"], "cannot use a proxy"),
         (
             &["pipe", star, PEER, "--identity", "/nowhere/x"],
-            "cannot make the identity /nowhere/x",
+            "cannot create the identity /nowhere/x",
         ),
         (&["dance"], "unrecognized subcommand 'dance'"),
         (
             &["peers", "star.example"],
-            "an address is like /dns4/star.example/",
+            "use an address such as /dns4/star.example/",
         ),
         (
             &["peers", star, "--for", "soon"],
@@ -74,7 +77,7 @@ async fn what_is_wrong_with_the_environment_is_said() {
         (
             "ALL_PROXY",
             "gopher://x",
-            "cannot use a proxy: ALL_PROXY is no URL of a proxy",
+            "cannot use a proxy: ALL_PROXY is not a valid proxy URL",
         ),
         ("RUST_LOG", "a=b=c", "RUST_LOG cannot be understood"),
     ] {

@@ -225,7 +225,7 @@ async fn a_javascript_peer_that_does_not_read_its_socket_holds_up_its_sender_for
     let error = reset(unread.send().await.expect_err("a reset"));
     assert_eq!(error, StreamError::Stopped);
     let read = within("a reset", unread.connection.read(&mut [0])).await;
-    let reason = "the receiver took too little for too long, and held up its sender".to_owned();
+    let reason = "the receiver read too little for too long, and held up its sender".to_owned();
     let error = reset(read.expect_err("a reset"));
     assert_eq!(error, StreamError::ResetByPeer(reason));
     unread.js.send(json!({"cmd": "resume"})).await;

@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 const KIB: usize = 1024;
-const SPENT: &str = " s: a peer has sent what it may send in a day";
+const SPENT: &str = " s: a peer has spent its daily quota";
 
 /// Starts a node and an npm client at that rendezvous. Returns them with their addresses.
 async fn both(star: &Binary) -> (Raw, String, Peer, String) {
@@ -83,7 +83,7 @@ async fn a_peer_whose_day_is_spent_is_told_so_and_when_to_come_again() {
     within("the end", futures::future::join(sending, reading)).await;
     let mut connection = reader.reunite(writer).expect("the same");
     let told = read_error(&mut connection).await.to_string();
-    let expected = "a peer has sent what it may send in a day, again in ";
+    let expected = "a peer has spent its daily quota, again in ";
     assert!(told.contains(expected), "{told}");
 
     let Err(Error::Dial { error, .. }) = node.try_dial(&theirs).await else {
@@ -115,7 +115,7 @@ async fn links_that_are_too_old_end_and_their_peers_come_back_at_once() {
             ListenerError { error, .. } => {
                 let told = error.to_string();
                 assert!(
-                    told.ends_with("the link is as old as it may be; come again"),
+                    told.ends_with("the link has reached its maximum age; connect again"),
                     "{told}"
                 );
                 break;

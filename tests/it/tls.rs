@@ -292,7 +292,7 @@ async fn a_certificate_for_another_name_is_refused() {
     }
     for error in link_errors(&proxy.by_ip(), root.trusted()).await {
         assert!(matches!(error, LinkError::TlsWithoutName(_)), "{error:?}");
-        let story = "The address has no name of the server, perhaps because a DNS transport has resolved it: listen there by \
+        let story = "The address has no server name, perhaps because a DNS transport has resolved it: listen there by \
              name, add the behaviour of this crate to the swarm, or dial /tls/sni/<name>/ws";
         assert!(error.to_string().ends_with(story), "{error}");
     }
@@ -331,7 +331,7 @@ async fn a_plain_server_at_a_wss_address_is_an_error_of_tls() {
         let is = matches!(&error, LinkError::NotTls(error)
             if matches!(**error, rustls::Error::InvalidMessage(_)));
         assert!(is, "{error:?}");
-        let story = "the server does not speak TLS on this port: use /ws instead of /wss, or its port for wss (";
+        let story = "the server does not speak TLS on this port: use /ws instead of /wss, or the port for wss (";
         assert!(error.to_string().starts_with(story), "{error}");
     }
 }

@@ -156,10 +156,7 @@ async fn a_reader_that_trickles_is_cut_off_and_its_sender_can_go_on() {
     bounded(&server, soon("the trickle is cut off", flood)).await;
     cut.send_replace(true);
     let reason = soon("the trickle hears why", trickling).await;
-    assert_eq!(
-        reason.expect("no panic"),
-        "takes what is sent to it too slowly"
-    );
+    assert_eq!(reason.expect("no panic"), "the peer reads too slowly");
     assert_eq!(server.snapshot().refusals.get(Refused::Slow), 1);
     assert_eq!(server.snapshot().links, 2);
     assert!(soon("to send", dialer.try_item("e.dialer", 0, LEN)).await);

@@ -114,7 +114,7 @@ async fn three_full_nodes_find_each_other_talk_and_see_one_leave() {
             node.says(&format!("discovered {peer} at the rendezvous"))
                 .await;
             node.says(&format!("connected to {peer} by ")).await;
-            node.says(&format!("{peer} reads along")).await;
+            node.says(&format!("{peer} has subscribed")).await;
         }
     }
     nodes[1].write("good morning").await;

@@ -201,7 +201,7 @@ fn a_transport_with_another_key_than_the_swarm_is_refused() {
     assert_eq!(
         error.to_string(),
         format!(
-            "the transport joins as {own}, and the swarm is {swarm}: make both with the same key"
+            "the transport joins as {own}, but the swarm is {swarm}: create both with the same key"
         )
     );
     assert!(Behaviour::new(own, transport.discovery()).is_ok());

@@ -59,7 +59,7 @@ fn outside_of_a_runtime_the_error_says_what_is_missing() {
     for error in [closed, dialled] {
         assert_eq!(
             error.to_string(),
-            "websocket-star needs a Tokio runtime with time and IO enabled, and was polled outside of one"
+            "websocket-star needs a Tokio runtime with time and IO enabled, but was polled outside of one"
         );
     }
 }

@@ -340,7 +340,7 @@ async fn nobody_may_use_a_service_that_names_nobody() {
     let (server, service) = (embedded().await, listener().await);
     let target = port(&service).to_string();
     let mut far = Side::start(&["serve", &target, "--rendezvous", &address(&server)]);
-    far.says("nobody may use the service").await;
+    far.says("no peer may use the service").await;
     let at = far.says("serving at ").await;
     let (mut near, local) = Side::connect(at.trim_start_matches("serving at "), &[]).await;
     is_refused(local).await;
@@ -486,7 +486,7 @@ async fn a_wrong_command_line_is_told_in_words() {
         (&["serve", "127.0.0.1:1", "--allow", "me"], "me: "),
         (
             &["serve", "127.0.0.1:1", "--allow"],
-            "--allow: no value follows",
+            "--allow needs a value",
         ),
     ] {
         let mut command = example::command("tunnel");

@@ -84,7 +84,7 @@ async fn a_queue_item_that_claims_a_length() {
     let (mut dialer, mut listener) = dialled(&server).await;
     let item = "42[\"socket.io-pull-stream.queue.d.dialer\",{\"length\":40000000}]";
     dialer.send(item).await;
-    let reason = "\"the sender sent what is neither bytes nor a string\"";
+    let reason = "\"the sender sent something that is neither bytes nor a string\"";
     let end = stream_event(reason, "d.dialer");
     assert_eq!(listener.text().await, end);
     assert_eq!(dialer.text().await, end);

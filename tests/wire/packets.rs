@@ -113,11 +113,11 @@ async fn attachments_that_are_too_many_or_missing_cost_the_link() {
     for (texts, reason) in [
         (
             &["4517-[\"a\"]"][..],
-            "a packet with 17 attachments; at most 16 are passed over",
+            "a packet with 17 attachments; at most 16 are allowed",
         ),
         (
             &["4699999999999-0[]"],
-            "a packet with 99999999999 attachments; at most 16 are passed over",
+            "a packet with 99999999999 attachments; at most 16 are allowed",
         ),
         (
             &["452-[\"a\"]", "420[\"ss-leave\",\"a\"]"],
@@ -140,7 +140,7 @@ async fn attachments_that_are_too_many_or_missing_cost_the_link() {
         ),
         (
             &["461-0[]", "b4%"],
-            "a binary message as text that is not base64",
+            "a binary message that came as text but is not base64",
         ),
         (
             &["461-0[]", "b2cHJvYmU="],

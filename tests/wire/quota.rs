@@ -135,7 +135,10 @@ async fn a_link_that_is_too_old_is_closed_when_what_is_queued_is_written() {
     let (code, reason) = dialer.closed().await.expect("a reason");
     assert!(start.elapsed() >= AGE * 9 / 10, "{:?}", start.elapsed());
     assert_eq!(u16::from(code), 1001);
-    assert_eq!(reason, "the link is as old as it may be; come again");
+    assert_eq!(
+        reason,
+        "the link has reached its maximum age; connect again"
+    );
     let (code, _) = listener.closed().await.expect("a reason");
     assert_eq!(u16::from(code), 1001);
     assert_eq!(refused(&server, Refused::LinkAge), 2);

@@ -378,7 +378,7 @@ async fn unknown_hosts_are_refused_where_that_is_wanted() {
         let (status, body) = get(server.local_addr(), host, "/").await;
         assert_eq!(
             (status, &*body),
-            (421, "No network has this host here\n"),
+            (421, "No network on this server has this host\n"),
             "{host:?}"
         );
         // An operator may ask for these by the server's address.
@@ -506,7 +506,7 @@ async fn who_decides_is_told_the_tenant_and_cuts_off_in_all_of_them() {
     }
     assert_eq!(server.recheck_access().await, 1);
     let (_, reason) = clients[1].closed().await.expect("a reason");
-    assert_eq!(reason, "you are not allowed here any more");
+    assert_eq!(reason, "you are no longer allowed here");
     assert_eq!(
         server.disconnect(&key.public().to_peer_id(), "out").await,
         2

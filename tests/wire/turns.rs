@@ -27,7 +27,7 @@ const ITEM: usize = 16 * KIB;
 /// turns of other dials.
 const STANDING: usize = 2560 * KIB;
 const HOLD: Duration = Duration::from_secs(1);
-const REASON: &str = "took too little for too long";
+const REASON: &str = "read too little for too long";
 
 async fn server(limits: Limits) -> Server {
     let config = config().with_limits(limits);

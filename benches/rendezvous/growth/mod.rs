@@ -19,8 +19,8 @@ const CLIENTS: &str = "--growth-clients";
 /// The argument that has the locks measured, in a run of its own.
 const LOCK_TIMES: &str = "--lock-times";
 
-/// The number of locks with a bound: those of the hub, of the feed and of the admission.
-const LOCKS: usize = 3;
+/// The number of locks with a bound: those of the hub, the feed, the admission and the rates.
+const LOCKS: usize = 4;
 
 /// The maximum number of runs for a figure that misses its bound.
 const RUNS: usize = 3;
@@ -109,7 +109,10 @@ async fn in_memory(options: &Options) -> io::Result<Value> {
         .output()
         .await?;
     if !output.status.success() {
-        return Err(io::Error::other(format!("it ended: {}", output.status)));
+        return Err(io::Error::other(format!(
+            "the process of the benchmark ended: {}",
+            output.status
+        )));
     }
     Ok(serde_json::from_slice(&output.stdout)?)
 }
@@ -124,9 +127,9 @@ enum Streams {
 /// Measures and prints. With `--check`, a missed bound is an error.
 pub async fn measure(quick: bool, args: &[String]) -> io::Result<()> {
     let has = |name: &str| args.iter().any(|arg| arg == name);
-    println!("\n## Growth: what is missed is in bold, with its bound");
+    println!("\n## Growth: a missed figure is in bold, with its bound");
     println!(
-        "| streams | links | joins/s | CPU µs of a join: server, client | KiB/link | rest CPU % | longest hold µs while joining, resting, ending: hub | feed | admission | nothing at all | load |"
+        "| streams | links | joins/s | CPU µs of a join: server, client | KiB/link | rest CPU % | longest hold µs while joining, resting, ending: hub | feed | admission | rates | no work | load |"
     );
     let mut missed = 0;
     for streams in [Streams::Memory, Streams::Tcp] {

@@ -6,21 +6,18 @@ pub mod place;
 pub mod plain;
 pub mod raw;
 pub mod server;
+pub mod stream;
 pub mod swarm;
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 
 use crate::{Result, serve};
 
 use place::Place;
-
-/// A stream of bytes of any subject.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-pub type Stream = Box<dyn Io>;
+use stream::Stream;
 
 /// The way in which two peers reach each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -47,7 +47,7 @@ pub async fn beside(pings: &mut Pings, bulk: Bulk, plan: &Plan) -> Result<[f64; 
     bulk.end().await?;
     // Round trips beside a stalled stream would be too easy.
     if read.has_starved() {
-        return Err("a bulk stream stood still".into());
+        return Err("a bulk stream stalled".into());
     }
     let mut times = times?;
     let p50 = percentile(&mut times, 0.5);

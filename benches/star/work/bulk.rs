@@ -15,7 +15,7 @@ use super::{MIB, close};
 use crate::{
     Result,
     serve::{self, CHUNK, Request},
-    subjects::{Dialer, Stream},
+    subjects::{Dialer, stream::Stream},
 };
 
 /// Streams that are written to as fast as they take data, until this is dropped or ended.

@@ -8,7 +8,7 @@ use super::close;
 use crate::{
     Result,
     serve::Request,
-    subjects::{Dialer, Stream},
+    subjects::{Dialer, stream::Stream},
 };
 
 const PING: usize = 64;

@@ -85,7 +85,7 @@ impl Unread {
         self.stop.store(true, Ordering::Relaxed);
         drop(self.release);
         while let Some(ended) = self.writer.join_next().await {
-            ended?.map_err(|error| format!("what nobody read was reset: {error}"))?;
+            ended?.map_err(|error| format!("the unread stream was reset: {error}"))?;
         }
         Ok(())
     }

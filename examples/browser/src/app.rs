@@ -93,7 +93,7 @@ impl App {
             looks: false,
         };
         if let Err(error) = &app.store {
-            let note = format!("This browser has no place for files of others: {error}");
+            let note = format!("This browser cannot store files from others: {error}");
             app.chat.note(None, &note);
         }
         app.join().await;
@@ -150,7 +150,7 @@ impl App {
             }
             SwarmEvent::ListenerClosed { reason, .. } => {
                 let reason = reason.err().map(|error| cut(&error.to_string(), ERROR));
-                let reason = reason.unwrap_or_else(|| "it was closed".to_owned());
+                let reason = reason.unwrap_or_else(|| "the listener was closed".to_owned());
                 dom::set_state("lost", &format!("Not joined: {reason}."));
             }
             SwarmEvent::ConnectionEstablished { peer_id, .. } => self.peers.connected(peer_id),
@@ -254,7 +254,7 @@ impl App {
         match gossipsub.publish(topic(), words.as_bytes()) {
             Ok(_) => self.chat.said_here(words),
             Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => {
-                self.chat.note(None, "Not sent: nobody is here yet.");
+                self.chat.note(None, "Not sent: no other peer is here yet.");
             }
             Err(error) => self.chat.note(None, &format!("Not sent: {error}")),
         }
@@ -300,14 +300,14 @@ impl App {
         let offer = match offer {
             Ok(offer) => offer,
             Err(error) => {
-                let note = format!("has offered a file, and was refused. {error}");
+                let note = format!("has offered a file, which was refused. {error}");
                 return self.chat.note(Some(&peer), &note);
             }
         };
         let store = match &self.store {
             Ok(store) => store.clone(),
             Err(_) => {
-                let note = "has offered a file. This browser has no place for it.";
+                let note = "has offered a file. This browser cannot store it.";
                 self.chat.note(Some(&peer), note);
                 return self.refuse(offer.decline(Refusal::NoPlace));
             }

@@ -168,7 +168,7 @@ impl Peer {
         };
         row.text("state", &state);
         let title = match (self.connected, &self.fault) {
-            (true, _) => "The time there and back, as the last ping took it",
+            (true, _) => "The round-trip time of the last ping",
             (false, Some(fault)) => fault,
             (false, None) => "It is announced at the rendezvous",
         };

@@ -42,7 +42,7 @@ pub async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     };
     println!("Open http://{}/ in two tabs.", listener.local_addr()?);
     println!(
-        "Chat with them natively: cargo run --example chat -- {}",
+        "Chat with them from a terminal: cargo run --example chat -- {}",
         rendezvous.to_multiaddr()
     );
     axum::serve(listener, files::router(&folder, &rendezvous))

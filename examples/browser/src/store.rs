@@ -278,6 +278,6 @@ fn cast<T: JsCast>(value: Result<JsValue, JsValue>) -> io::Result<T> {
 fn fault(error: JsValue) -> io::Error {
     match error.dyn_ref::<js_sys::Error>() {
         Some(error) => io::Error::other(String::from(error.message())),
-        None => io::Error::other("the browser does not say why"),
+        None => io::Error::other("the browser gives no reason"),
     }
 }

@@ -35,7 +35,8 @@ pub async fn send(
     progress: Rc<Progress>,
 ) -> Ended {
     let opened = within(OPEN, streams.open_stream(peer, FILES)).await;
-    let opened = opened.ok_or_else(|| Failure::NotReached("it took too long".to_owned()))?;
+    let opened =
+        opened.ok_or_else(|| Failure::NotReached("the connection took too long".to_owned()))?;
     let stream = opened.map_err(|error| Failure::NotReached(cut(&error.to_string(), 300)))?;
     let size = file.size() as u64;
     // If the person there does not answer, the receiver declines after [`ANSWER`]. Hence the longer wait here.

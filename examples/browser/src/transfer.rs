@@ -76,10 +76,10 @@ pub enum Refusal {
     #[error("The receiver has too many offers already.")]
     Busy,
     /// There is no place to store it.
-    #[error("The receiver has no place to store it.")]
+    #[error("The receiver cannot store files.")]
     NoPlace,
     /// The offer is malformed.
-    #[error("The receiver does not accept such an offer.")]
+    #[error("The receiver does not accept this offer.")]
     Malformed,
 }
 
@@ -110,16 +110,16 @@ pub struct Name(String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// It is empty or too long.
-    #[error("it has {0} bytes, and may have 1 to {MAX_NAME}")]
+    #[error("it has {0} bytes; 1 to {MAX_NAME} are possible")]
     Length(usize),
     /// It is not UTF-8.
-    #[error("it is no text")]
+    #[error("it is not UTF-8 text")]
     NotText,
     /// It contains a path.
-    #[error("it has a path in it")]
+    #[error("it contains a path")]
     Path,
     /// It has invisible characters, or characters that change the direction of the text.
-    #[error("it has the character {}, which is not to be seen", .0.escape_unicode())]
+    #[error("it contains the character {}, which is invisible or changes the direction of the text", .0.escape_unicode())]
     Unseen(char),
     /// It begins or ends with a space.
     #[error("it begins or ends with a space")]
@@ -295,7 +295,7 @@ async fn verdict(reader: &mut (impl AsyncRead + Unpin)) -> Result<u64, Error> {
     match read::<1>(reader).await? {
         [STORED] => Ok(u64::from_be_bytes(read(reader).await?)),
         [NOT_STORED] => Err(Error::NotStored),
-        _ => Err(Error::Protocol("it ends with an unknown word")),
+        _ => Err(Error::Protocol("it ends with an unknown result")),
     }
 }
 
@@ -374,7 +374,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
     /// May be dropped at any time.
     pub async fn taken_back(&mut self) -> Error {
         match read::<1>(&mut self.stream).await {
-            Ok(_) => Error::Protocol("it sends before it is told to"),
+            Ok(_) => Error::Protocol("it sends data before its offer is accepted"),
             Err(error) => error,
         }
     }

@@ -56,13 +56,13 @@ pub enum Failure {
     Cancelled,
     #[error("You have declined.")]
     Declined,
-    #[error("Nobody has answered.")]
+    #[error("There was no answer.")]
     NoAnswer,
-    #[error("Nothing has moved for {} s.", STALLED.as_secs())]
+    #[error("No data has moved for {} s.", STALLED.as_secs())]
     Stalled,
-    #[error("The peer is not reached: {0}")]
+    #[error("The peer cannot be reached: {0}")]
     NotReached(String),
-    #[error("This browser has no place for it: {0}")]
+    #[error("This browser cannot store it: {0}")]
     NoPlace(String),
 }
 

@@ -14,24 +14,28 @@ const VARIABLE: &str = "STAR_RENDEZVOUS";
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
     #[error(
-        "{0}; an address is like /dns4/star.example/tcp/443/wss/p2p-websocket-star, or wss://star.example"
+        "{0}; use an address such as /dns4/star.example/tcp/443/wss/p2p-websocket-star, or wss://star.example"
     )]
     Address(#[from] AddressError),
-    #[error("the URL must be like wss://star.example or ws://127.0.0.1:9090, without a path")]
+    #[error(
+        "the URL must be of the form wss://star.example or ws://127.0.0.1:9090, without a path"
+    )]
     Url,
-    #[error("say which rendezvous, or set {VARIABLE}")]
+    #[error("no rendezvous is given: name one, or set {VARIABLE}")]
     NoRendezvous,
     #[error("{VARIABLE}: {0}")]
     Variable(#[source] Box<PlaceError>),
-    #[error("{VARIABLE} is no Unicode text")]
+    #[error("{VARIABLE} is not valid Unicode")]
     NotUnicode,
-    #[error("say which peer: the rendezvous and the peer id, or the address that has both")]
+    #[error(
+        "no peer is given: name the rendezvous and the peer id, or an address that contains both"
+    )]
     NoPeer,
-    #[error("{:?} is no peer id: {error}", .text.chars().take(100).collect::<String>())]
+    #[error("{:?} is not a valid peer id: {error}", .text.chars().take(100).collect::<String>())]
     PeerId { text: String, error: ParseError },
-    #[error("the address names another peer than the one that follows it")]
+    #[error("the peer id in the address is not the one that is given after it")]
     TwoPeers,
-    #[error("only the address of a rendezvous is wanted: leave out /p2p/{0}")]
+    #[error("the address must be that of a rendezvous, not of a peer: leave out /p2p/{0}")]
     Peer(PeerId),
 }
 

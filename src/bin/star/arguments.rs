@@ -190,10 +190,10 @@ fn duration(text: &str) -> Result<Duration, String> {
     };
     let time = time.ok_or_else(wrong)?;
     if time.is_zero() {
-        return Err("must be more than nothing".to_owned());
+        return Err("must be more than 0".to_owned());
     }
     if time > LONGEST {
-        return Err("must be a day at most".to_owned());
+        return Err("must be one day at most".to_owned());
     }
     Ok(time)
 }
@@ -202,7 +202,7 @@ fn interval(text: &str) -> Result<Duration, String> {
     let interval = duration(text)?;
     match interval >= Duration::from_millis(100) {
         true => Ok(interval),
-        false => Err("must be at least 100ms: a stranger answers".to_owned()),
+        false => Err("must be at least 100ms, to spare the peer that answers".to_owned()),
     }
 }
 

@@ -27,7 +27,7 @@ pub enum StartError {
     File { path: PathBuf, error: io::Error },
     #[error("{} is too long", .0.display())]
     TooLong(PathBuf),
-    #[error("STAR_TOKEN is no Unicode text")]
+    #[error("STAR_TOKEN is not valid Unicode")]
     Token,
     #[error(transparent)]
     Config(#[from] StarError),
@@ -35,7 +35,7 @@ pub enum StartError {
     Transport(#[from] Box<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
     NoTransport(#[from] NoTransport),
-    #[error("cannot start the threads to run on: {0}")]
+    #[error("cannot start the worker threads: {0}")]
     Threads(#[source] io::Error),
     #[error("cannot handle signals: {0}")]
     Signals(#[source] io::Error),

@@ -17,12 +17,12 @@ const MAX: u64 = 16 * 1024;
 pub enum IdentityError {
     #[error("cannot read the identity {}: {error}", .path.display())]
     Read { path: PathBuf, error: io::Error },
-    #[error("cannot make the identity {}: {error}", .path.display())]
+    #[error("cannot create the identity {}: {error}", .path.display())]
     Make { path: PathBuf, error: io::Error },
-    #[error("{} is no identity: {error}", .path.display())]
+    #[error("{} is not a valid identity: {error}", .path.display())]
     Form { path: PathBuf, error: DecodingError },
     #[cfg(unix)]
-    #[error("others can read the identity {} (mode {mode:04o}): chmod 600 it, or take a new one if they may have", .path.display())]
+    #[error("other users can read the identity {} (mode {mode:04o}): run chmod 600 on it, or use a new one if they may have read it", .path.display())]
     Exposed { path: PathBuf, mode: u32 },
 }
 
@@ -45,7 +45,7 @@ pub fn load(path: &Path) -> Result<Keypair, IdentityError> {
 /// Opens the path, but only if it is a regular file: opening or reading something else might block for ever.
 fn open(path: &Path) -> io::Result<File> {
     if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no file"));
+        return Err(io::Error::other("it is not a file"));
     }
     File::open(path)
 }

@@ -267,7 +267,7 @@ pub fn dial_error(error: &DialError) -> String {
 pub fn of_end(cause: Option<&ConnectionError>) -> String {
     match cause {
         Some(ConnectionError::IO(error)) => words(&error.to_string()),
-        Some(ConnectionError::KeepAliveTimeout) => "it was not used".to_owned(),
-        None => "it was closed".to_owned(),
+        Some(ConnectionError::KeepAliveTimeout) => "the connection was not used".to_owned(),
+        None => "the connection was closed".to_owned(),
     }
 }

@@ -187,17 +187,17 @@ pub enum ArgumentError {
     #[error("there is a certificate but no key: add --key FILE (or KEY)")]
     CertificateWithoutKey,
     #[error(
-        "both a PFX file and --cert or --key are given: leave one of them out (look at PFX, CERT and KEY in the environment, too)"
+        "both a PFX file and --cert or --key are given: leave one of them out (check PFX, CERT and KEY in the environment, too)"
     )]
     TwoCertificates,
     #[error(
-        "--allow-peers and --deny-peers are of no use without a proof of keys: leave out --disable-crypto-challenge \
-         (look at DISABLE_CRYPTO_CHALLENGE in the environment, too)"
+        "--allow-peers and --deny-peers need proof of the keys: leave out --disable-crypto-challenge \
+         (check DISABLE_CRYPTO_CHALLENGE in the environment, too)"
     )]
     PeersWithoutProof,
     #[error("--tenant: {0}")]
     Tenants(#[from] TenantError),
-    #[error("{0} is given twice for one tenant, or twice for all")]
+    #[error("{0} is given twice for the same tenant, or twice for all tenants")]
     ListTwice(&'static str),
     /// The message leaves out the URL, which may contain a password.
     #[error("--access-url {0}")]
@@ -206,17 +206,17 @@ pub enum ArgumentError {
     #[error("ADMIN_TOKEN cannot be used: {0}")]
     AdminToken(#[from] TokenError),
     #[error(
-        "--admin-ban-file is of no use without the operator's page: add --admin-token-file FILE (or ADMIN_TOKEN)"
+        "--admin-ban-file needs the operator's page: add --admin-token-file FILE (or ADMIN_TOKEN)"
     )]
     BansWithoutPage,
     #[cfg(feature = "cluster")]
-    #[error("{0} is of no use without a cluster: add --cluster URL (or CLUSTER)")]
+    #[error("{0} needs a cluster: add --cluster URL (or CLUSTER)")]
     NoCluster(&'static str),
     #[cfg(feature = "cluster")]
-    #[error("a node of a cluster needs more: add {0}")]
+    #[error("a setting of the cluster is missing: add {0}")]
     ClusterNeeds(&'static str),
     #[cfg(feature = "cluster")]
-    #[error("{0:?} cannot be the --node-id (or NODE_ID): {1}")]
+    #[error("{0:?} is not a valid --node-id (or NODE_ID): {1}")]
     NodeId(String, NodeIdError),
     #[cfg(feature = "cluster")]
     #[error("{0:?} is not an IP address and a port (--cluster-listen or CLUSTER_LISTEN)")]

@@ -132,7 +132,7 @@ impl Watch {
         };
         let result = files.load();
         if let Err(error) = result.and_then(|tls| server.reload_tls(tls).map_err(use_it)) {
-            tracing::error!(%error, "the certificate stays as it was");
+            tracing::error!(%error, "cannot reload the certificate; the old one stays in use");
         }
     }
 }

@@ -36,7 +36,7 @@ pub struct ClusterSettings {
 pub enum ClusterError {
     #[error("cannot read {path}: {source}")]
     Read { path: PathBuf, source: io::Error },
-    #[error("{path} is not text")]
+    #[error("{path} is not UTF-8 text")]
     NotText { path: PathBuf },
     #[error("cannot use {cert} and {key}: {source}")]
     Certificate {

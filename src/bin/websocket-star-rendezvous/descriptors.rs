@@ -12,7 +12,7 @@ pub fn prepare(config: Config) -> Config {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(descriptors) => fitted(config, descriptors),
         Err(error) => {
-            tracing::warn!(%error, "cannot find out how many descriptors there are");
+            tracing::warn!(%error, "cannot read the limit on file descriptors");
             config
         }
     }
@@ -27,7 +27,7 @@ fn fitted(config: Config, descriptors: u64) -> Config {
     tracing::warn!(
         descriptors,
         wanted,
-        "there may be only {places} connections: raise the limit on descriptors (ulimit -n), or lower --max-links"
+        "only {places} connections are possible: raise the limit on file descriptors (ulimit -n), or lower --max-links"
     );
     config.with_max_connections(places)
 }

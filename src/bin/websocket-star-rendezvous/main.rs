@@ -56,7 +56,7 @@ enum StartError {
     Access(#[from] AccessError),
     #[error(transparent)]
     Admin(#[from] AdminFileError),
-    #[error("cannot find the host {host:?} to listen on")]
+    #[error("cannot resolve the host {host:?} to listen on")]
     Host {
         host: String,
         source: std::io::Error,
@@ -70,7 +70,7 @@ enum StartError {
     Bind(#[from] BindError),
     #[error("cannot handle signals")]
     Signals(#[source] std::io::Error),
-    #[error("cannot start the threads to run on")]
+    #[error("cannot start the worker threads")]
     Runtime(#[source] std::io::Error),
 }
 
@@ -107,7 +107,9 @@ fn main() -> ExitCode {
     let console = match Console::new() {
         Ok(console) => console,
         Err(error) => {
-            let line = failure(&format!("cannot start the threads to write with: {error}"));
+            let line = failure(&format!(
+                "cannot start the threads that write the output: {error}"
+            ));
             let _ = writeln!(std::io::stderr(), "{line}");
             return ExitCode::from(UNUSABLE);
         }
@@ -234,7 +236,7 @@ impl Running {
                 ExitCode::SUCCESS
             }
             () = signals.stop() => {
-                tracing::warn!("stopped by a second signal, without waiting");
+                tracing::warn!("a second signal stops the server at once");
                 ExitCode::FAILURE
             }
         }

@@ -88,7 +88,7 @@ impl Target {
     fn not_allowed(&self, error: &JsValue) -> LinkError {
         LinkError::NotAllowed(match self.url == self.shown {
             true => told(error),
-            false => "it says why in the console".to_owned(),
+            false => "its console shows the reason".to_owned(),
         })
     }
 }
@@ -272,6 +272,6 @@ fn told(error: &JsValue) -> String {
     }
     match error.dyn_ref::<js_sys::Error>() {
         Some(error) => format!("{}: {}", error.name(), error.message()),
-        None => "it does not say why".to_owned(),
+        None => "no reason is given".to_owned(),
     }
 }

@@ -69,7 +69,7 @@ impl Doorkeeper {
             if let Some(left_out) = self.panicked.admit(Instant::now()) {
                 tracing::error!(
                     left_out,
-                    "a panic while it was asked whether a peer may stay"
+                    "the access check panicked while it decided whether a peer may stay"
                 );
             }
             false

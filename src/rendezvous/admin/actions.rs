@@ -24,7 +24,9 @@ pub(super) enum Action {
 /// Why nothing was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ActionError {
-    #[error("That is not a peer id, such as 12D3KooW…, 16Uiu2HA… or Qm…. Nothing was done.")]
+    #[error(
+        "That is not a peer id. A peer id looks like 12D3KooW…, 16Uiu2HA… or Qm…. Nothing was done."
+    )]
     NoId,
     #[error("Nothing was done: {0}.")]
     TooMany(#[from] TooMany),
@@ -55,7 +57,7 @@ impl fmt::Display for Done {
         match self {
             Self::Disconnected { peer, links } => write!(
                 f,
-                "Disconnected {peer}: {} closed. It may come back.",
+                "Disconnected {peer}: {} closed. The peer may come back.",
                 counted(*links)
             ),
             Self::Banned { peer, links, holds } => {
@@ -70,14 +72,14 @@ impl fmt::Display for Done {
 impl fmt::Display for Holds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AfterRestart => f.write_str("That holds when the server is started again."),
+            Self::AfterRestart => f.write_str("This also holds after a restart."),
             Self::NotYetKept => f.write_str(
-                "That holds until the server ends. It is still being kept for the next start, which takes long.",
+                "This holds until the server stops. It is still being saved for the next start, which takes long.",
             ),
-            Self::UntilTheEnd => f.write_str("That holds until the server ends."),
+            Self::UntilTheEnd => f.write_str("This holds until the server stops."),
             Self::NotKept(error) => write!(
                 f,
-                "That holds until the server ends, because it could not be kept: {error}."
+                "This holds until the server stops, because it could not be saved: {error}."
             ),
         }
     }

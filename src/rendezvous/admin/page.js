@@ -70,7 +70,7 @@ function listen () {
 
 $('pause').addEventListener('click', () => {
   isPaused = !isPaused
-  $('pause').textContent = isPaused ? 'Go on' : 'Pause'
+  $('pause').textContent = isPaused ? 'Resume' : 'Pause'
   clearTimeout(retry)
   events.close()
   if (isPaused) {

@@ -31,20 +31,20 @@ impl Warnings {
             @if self.is_overheard {
                 p class="warning" {
                     strong { "Not encrypted. " }
-                    "Whoever is on the way between you and the server can read the token and take over the page. "
-                    "Use TLS, or come from the server's own machine."
+                    "Others on the network between you and the server can read the token and take over the page. "
+                    "Use TLS, or open the page on the server's own machine."
                 }
             }
             @if self.is_unproved {
                 p class="warning" {
-                    strong { "Peers prove no keys. " }
-                    "Anybody may have any peer id, so a peer that is banned comes back under another one."
+                    strong { "Peers do not prove their keys. " }
+                    "A peer can claim any peer id, so a banned peer can come back under another one."
                 }
             }
             @if self.is_behind {
                 p class="warning" {
-                    strong { "The bans were not kept. " }
-                    "What has changed since holds until the server ends. It tries again, and the log says what is wrong."
+                    strong { "The bans could not be saved. " }
+                    "Changes that are not saved hold until the server stops. It tries again, and its log says what is wrong."
                 }
             }
         }
@@ -81,14 +81,14 @@ pub(super) fn login(is_overheard: bool, problem: Option<&str>) -> Markup {
             @if is_overheard {
                 p class="warning" {
                     strong { "Not encrypted. " }
-                    "Whoever is on the way between you and the server can read the token."
+                    "Others on the network between you and the server can read the token."
                 }
             }
             @if let Some(problem) = problem {
                 p class="warning" role="alert" id="problem" { (problem) }
             }
             form method="post" action="/admin/login" {
-                label for="token" { "Token of the operator" }
+                label for="token" { "Operator's token" }
                 input id="token" name="token" type="password" autocomplete="current-password" required
                     autofocus aria-describedby=[problem.map(|_| "problem")];
                 button type="submit" { "Log in" }
@@ -148,7 +148,7 @@ impl Page<'_> {
                 (self.peers_section())
                 (cluster_section(&self.look.now))
                 section aria-labelledby="top" {
-                    h2 id="top" { "Who has sent most today" }
+                    h2 id="top" { "Heaviest senders today" }
                     div id="users" { (users(&self.look.users)) }
                 }
                 section aria-labelledby="refused" {
@@ -182,16 +182,16 @@ impl Page<'_> {
             are_kept,
         } = self.bans;
         let holds = match are_kept {
-            true => "Bans are kept, and hold when the server is started again.",
-            false => "Bans hold until the server ends: it has not been told where to keep them.",
+            true => "Bans are saved, and still hold after a restart.",
+            false => "Bans hold until the server stops, because no place to save them is set.",
         };
         html! {
             section aria-labelledby="bans" {
                 h2 id="bans" { "Banned peers" }
                 p {
-                    (holds) " A peer that is banned may not join, and is cut off at once. "
-                    "Whoever makes a new key is a new peer: only a list of those who are allowed, tokens, or denied networks keep "
-                    "a person out."
+                    (holds) " A banned peer is disconnected at once and may not join. "
+                    "A person with a new key is a new peer. To keep a person out, use a list of allowed peers, tokens, or denied "
+                    "networks."
                 }
                 form method="post" action="/admin/ban" class="line" {
                     (self.hidden())
@@ -200,7 +200,7 @@ impl Page<'_> {
                     button type="submit" class="danger" { "Ban" }
                 }
                 @if some.is_empty() {
-                    p { @if *all == 0 { "Nobody is banned." } @else { "No id of a banned peer begins so." } }
+                    p { @if *all == 0 { "No peer is banned." } @else { "No banned peer has an id that begins like this." } }
                 } @else {
                     form method="post" action="/admin/unban" {
                         (self.hidden())
@@ -215,7 +215,7 @@ impl Page<'_> {
                     }
                 }
                 @if some.len() < *all {
-                    p { (units::counted(*all as u64, "peer is", "peers are")) " banned in all. The search above finds the others, too." }
+                    p { (units::counted(*all as u64, "peer is", "peers are")) " banned in all. The search above also finds the others." }
                 }
             }
         }
@@ -249,11 +249,11 @@ pub(super) fn figures(now: &Now) -> Markup {
             div { dt { "Peers" } dd { (count(now.figures.peers)) } }
             div { dt { "Links" } dd { (count(snapshot.links)) } }
             div { dt { "Dials" } dd { (count(snapshot.dials)) } }
-            div { dt { "Relayed a second" } dd { (units::bytes(now.sample.rate)) } }
-            div { dt { "Relayed in all" } dd { (units::bytes(snapshot.relayed_bytes)) } }
+            div { dt { "Relayed per second" } dd { (units::bytes(now.sample.rate)) } }
+            div { dt { "Relayed in total" } dd { (units::bytes(snapshot.relayed_bytes)) } }
             div { dt { "Connections" } dd { (count(snapshot.connections)) } }
             div { dt { "Memory of links" } dd { (units::bytes(snapshot.memory_bytes)) } }
-            div { dt { "Runs for" } dd { (units::span(now.runs_for)) } }
+            div { dt { "Running for" } dd { (units::span(now.runs_for)) } }
         }
     }
 }
@@ -289,12 +289,12 @@ pub(super) fn cluster(now: &Now) -> Markup {
     html! {
         p {
             @if !status.is_watched {
-                strong { "The directory is not to be reached. " }
+                strong { "The directory cannot be reached. " }
             }
-            "Up to date " (age) @if status.directory_age.is_some() { " ago" } ". "
+            "Last up to date: " (age) @if status.directory_age.is_some() { " ago" } ". "
             (units::counted(remote, "peer is", "peers are")) " joined at other nodes. "
-            (units::counted(unwritten, "change here is", "changes here are")) " not known to them yet. "
-            (units::counted(status.conflicts, "join", "joins")) " here lost against a later one elsewhere."
+            (units::counted(unwritten, "change here is", "changes here are")) " not in the directory yet. "
+            (units::counted(status.conflicts, "join", "joins")) " here lost to a later join at another node."
         }
         @if status.each.is_empty() {
             p { "There is no other node." }
@@ -339,7 +339,7 @@ pub(super) fn pictures(look: &Look) -> Markup {
     let now = look.now.sample;
     let each = [
         (
-            "Bytes a second",
+            "Bytes per second",
             rate,
             now.rate,
             units::bytes as fn(u64) -> String,
@@ -390,7 +390,7 @@ pub(super) fn refusals(now: &Now) -> Markup {
 pub(super) fn users(users: &[PeerUsage]) -> Markup {
     html! {
         @if users.is_empty() {
-            p { "Nobody has sent anything." }
+            p { "No peer has sent anything." }
         } @else {
             table role="table" {
                 thead role="rowgroup" {
@@ -398,7 +398,7 @@ pub(super) fn users(users: &[PeerUsage]) -> Markup {
                         th scope="col" role="columnheader" { "Peer" }
                         th scope="col" role="columnheader" { "From" }
                         th scope="col" role="columnheader" class="number" { "Sent today" }
-                        th scope="col" role="columnheader" class="number" { "A second" }
+                        th scope="col" role="columnheader" class="number" { "Per second" }
                     }
                 }
                 tbody role="rowgroup" {
@@ -411,7 +411,7 @@ pub(super) fn users(users: &[PeerUsage]) -> Markup {
                             }
                             td role="cell" data-label="From" { (user.client) }
                             td role="cell" class="number" data-label="Sent today" { (units::bytes(user.sent_today)) }
-                            td role="cell" class="number" data-label="A second" { (units::bytes(user.sent_per_second)) }
+                            td role="cell" class="number" data-label="Per second" { (units::bytes(user.sent_per_second)) }
                         }
                     }
                 }
@@ -434,7 +434,7 @@ pub(super) fn peers(form: Option<&str>, search: &Search, peers: &Peers) -> Marku
     };
     html! {
         @if peers.some.is_empty() {
-            p { "No peer is here, or none of those that you look for." }
+            p { "No peer has joined, or none matches the search." }
         } @else {
             form method="post" action="/admin/disconnect" {
                 (hidden(form, search))

@@ -121,11 +121,11 @@ impl fmt::Debug for Form {
 /// Why a form could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FormError {
-    #[error("A form is application/x-www-form-urlencoded\n")]
+    #[error("A form must be application/x-www-form-urlencoded\n")]
     Type,
-    #[error("A form has 8 KiB at most\n")]
+    #[error("A form may have 8 KiB at most\n")]
     TooLong,
-    #[error("The form did not come in time\n")]
+    #[error("The form did not arrive in time\n")]
     TooSlow,
     #[error("The form cannot be read\n")]
     Broken,

@@ -27,7 +27,7 @@ use crate::rendezvous::{
 };
 
 const PATH: &str = "/admin";
-const NO_TOKEN: &str = "Show the token, or log in\n";
+const NO_TOKEN: &str = "Send the token, or log in\n";
 const WRONG: &str = "That is not the token.";
 const TOO_OFTEN: &str = "Too many wrong tokens from your address: try again in a few seconds.";
 const NOT_OWN: &str = "Only a page of this server may do that\n";
@@ -116,8 +116,8 @@ impl Panel {
         if visitor.is_local() && visitor.is_of_untrusted_proxy {
             self.told_of_proxy.call_once(|| {
                 tracing::warn!(
-                    "the operator's page is asked for through a proxy on this machine that is not trusted: whether that is over \
-                     TLS is not known, and all who come through it count as one: have it be a trusted one"
+                    "the operator's page is requested through a proxy on this machine that is not trusted, so the server cannot know \
+                     whether TLS is used, and counts all clients behind the proxy as one; make it a trusted proxy"
                 );
             });
         }
@@ -337,7 +337,7 @@ impl Panel {
     ) -> Response<Body> {
         let place = self.listeners.clone().try_acquire_owned();
         let (Ok(place), Ok(lasting)) = (place, lasting.try_lock_owned()) else {
-            let too_many = "Too many pages are live at one time\n";
+            let too_many = "Too many pages are live at once\n";
             return later(text(StatusCode::SERVICE_UNAVAILABLE, too_many));
         };
         let key = authority.session().map(|session| session.key);

@@ -30,10 +30,10 @@ pub enum Change {
 #[non_exhaustive]
 pub enum DirectoryError {
     /// The engine cannot be reached at the moment, or did not answer in time.
-    #[error("the directory is not to be reached")]
+    #[error("the directory cannot be reached")]
     Unreachable(#[source] Box<dyn Error + Send + Sync>),
     /// The engine has refused the operation. Only the administrator of the engine can change that.
-    #[error("the directory has refused it")]
+    #[error("the directory refused the operation")]
     Refused(#[source] Box<dyn Error + Send + Sync>),
     /// The engine lacks what is needed.
     #[error("the directory cannot be used: {0}")]

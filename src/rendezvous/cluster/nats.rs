@@ -152,7 +152,7 @@ impl NatsDirectory {
             // The parser's error is dropped, because it would show the URL with its password.
             let server = server.parse::<ServerAddr>().map_err(|_| {
                 let shown = config.shown_servers().join(", ");
-                DirectoryError::Unusable(format!("not all of these are URLs of servers: {shown}"))
+                DirectoryError::Unusable(format!("not all of these are valid server URLs: {shown}"))
             })?;
             servers.push(server);
         }
@@ -177,7 +177,7 @@ impl NatsDirectory {
         if !client.is_server_compatible(major, minor, patch) {
             let version = client.server_info().version;
             return Err(DirectoryError::Unusable(format!(
-                "nats-server is {version}, and has to be {major}.{minor} or newer"
+                "nats-server {version} is too old: {major}.{minor} or newer is needed"
             )));
         }
         let directory = Self {
@@ -206,13 +206,13 @@ impl NatsDirectory {
         let config = &bucket.stream.cached_info().config;
         if !config.allow_message_ttl {
             return Err(DirectoryError::Unusable(format!(
-                "the bucket `{name}` does not take times to live (`allow_msg_ttl`)"
+                "the bucket `{name}` does not allow messages with a time to live (`allow_msg_ttl`)"
             )));
         }
         if config.allow_rollup && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 bucket = %Words(name),
-                "whoever may write anything into the bucket may empty it (`allow_rollup_hdrs`): it was not made by this server"
+                "every user that may write into the bucket may also empty it (`allow_rollup_hdrs`): this server did not create the bucket"
             );
         }
         Ok(bucket)

@@ -21,7 +21,7 @@ pub struct NodeId(Arc<str>);
 /// Why a text is not the name of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the name of a node has 1 to 63 of the characters a-z, 0-9 and -, the hyphen not at either end"
+    "the name of a node must have 1 to 63 of the characters a-z, 0-9 and -, with no hyphen at either end"
 )]
 pub struct NodeIdError;
 

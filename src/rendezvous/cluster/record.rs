@@ -22,25 +22,25 @@ pub(in crate::rendezvous) const MAX_RECORD: usize = 8 * 1024;
 /// Why a record cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(in crate::rendezvous) enum RecordError {
-    #[error("there are more peers of that node than are looked at")]
+    #[error("that node has more peers than this node accepts")]
     TooMany,
-    #[error("a record of {0} bytes")]
+    #[error("the record is too long: {0} bytes")]
     TooLong(usize),
-    #[error("not a record: {0}")]
+    #[error("the record is malformed: {0}")]
     Malformed(String),
-    #[error("written for version {0} and later of this software's records")]
+    #[error("the record can only be read by software for record version {0} or later")]
     TooNew(u32),
-    #[error("under the key of another address")]
+    #[error("the record is under the key of another address")]
     OtherKey,
-    #[error("its nonce was made for another address, or not by a node of a cluster")]
+    #[error("the nonce was made for another address, or not by a node of a cluster")]
     Nonce,
-    #[error("its nonce was made at another node")]
+    #[error("the nonce was made at another node")]
     OtherNode,
-    #[error("its nonce is from the future: a clock is wrong")]
+    #[error("the nonce is from the future: a clock is wrong")]
     Future,
-    #[error("its key is not that of the peer in its address")]
+    #[error("the key does not belong to the peer in the address")]
     OtherPeer,
-    #[error("its signature is wrong")]
+    #[error("the signature is wrong")]
     Signature,
 }
 

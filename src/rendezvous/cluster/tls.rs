@@ -39,10 +39,10 @@ pub enum TrunkTlsError {
     #[error("the node's certificate: {0}")]
     Own(#[from] TlsError),
     /// The authority's certificates are not PEM.
-    #[error("the authority's certificate is no PEM: {0}")]
+    #[error("the authority's certificate is not valid PEM: {0}")]
     Pem(#[source] rustls::pki_types::pem::Error),
     /// There is no certificate of an authority.
-    #[error("no certificate of an authority (PEM begins with `-----BEGIN CERTIFICATE-----`)")]
+    #[error("there is no authority's certificate (PEM begins with `-----BEGIN CERTIFICATE-----`)")]
     NoAuthority,
     /// The authority's certificate cannot be trusted.
     #[error("the authority's certificate cannot be used: {0}")]
@@ -197,7 +197,7 @@ impl TrunkTls {
         }
         let name = server_name(node);
         let name =
-            name.ok_or_else(|| io::Error::other("the name is none that a certificate can have"))?;
+            name.ok_or_else(|| io::Error::other("the node's name cannot be in a certificate"))?;
         let connector = TlsConnector::from(self.client.clone());
         Ok(Box::new(
             connector
@@ -225,7 +225,8 @@ impl TrunkTls {
             .await?;
         let (_, session) = stream.get_ref();
         let certificate = session.peer_certificates().and_then(<[_]>::first);
-        let certificate = certificate.ok_or_else(|| io::Error::other("it has no certificate"))?;
+        let certificate =
+            certificate.ok_or_else(|| io::Error::other("the other end has no certificate"))?;
         let proved = Proved::Certificate(certificate.clone().into_owned());
         Ok((Box::new(stream), proved))
     }

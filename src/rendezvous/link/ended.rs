@@ -18,34 +18,34 @@ pub(super) enum Ended {
     Lost(#[source] io::Error),
     #[error("{0}")]
     Violation(#[from] ProtocolError),
-    #[error("not a WebSocket as it should be: {0}")]
+    #[error("WebSocket protocol violation: {0}")]
     WebSocket(#[source] WebSocketError),
-    #[error("a message of {0} bytes or more")]
+    #[error("a message is too long: {0} bytes or more")]
     TooLong(usize),
     #[error("no sign of life")]
     Silent,
-    #[error("takes nothing of what is sent to it")]
+    #[error("the peer does not read what is sent to it")]
     Stalled,
-    #[error("takes what is sent to it too slowly")]
+    #[error("the peer reads too slowly")]
     Slow,
-    #[error("does not read the answers to its requests")]
+    #[error("the peer does not read the answers to its requests")]
     Overflow,
-    #[error("others have fewer links than your address, and there are too many")]
+    #[error("too many links, and your address has more of them than others")]
     GaveWay,
-    #[error("no memory is left, and your address holds most")]
+    #[error("no memory is left, and the links of your address hold the most")]
     Memory,
-    #[error("you are not allowed here any more")]
+    #[error("you are no longer allowed here")]
     NoLongerAllowed,
     #[error("disconnected: {}", Words(.0))]
     Disconnected(Arc<str>),
     #[error("did not join in time")]
     Idle,
-    #[error("the link is as old as it may be; come again")]
+    #[error("the link has reached its maximum age; connect again")]
     Age,
     #[error("rendezvous is shutting down")]
     Shutdown,
     #[cfg(feature = "cluster")]
-    #[error("not used any more")]
+    #[error("no longer used")]
     Unused,
 }
 

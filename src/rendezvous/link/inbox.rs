@@ -8,7 +8,7 @@ use super::{
     Ended, Partner,
     joining::{self, Begun, Joining},
     limited::Limited,
-    way::{Delivery, Destination, Sent, Waiting, forward, note_sent},
+    way::{Delivery, Destination, Sent, Waiting, note_sent, put},
 };
 use crate::{
     protocol::{
@@ -29,7 +29,7 @@ const MAX_NAMESPACE: usize = 256;
 /// The number of bytes beside the items' data (headers, accepts, ends) that are counted at once, in bytes. They have to
 /// count: what belongs to a stream is relayed unchanged, so a sender could otherwise use them to get around its quota.
 const BESIDE: usize = 16 * 1024;
-const MALFORMED_ITEM: &str = "the sender sent what is neither bytes nor a string";
+const MALFORMED_ITEM: &str = "the sender sent something that is neither bytes nor a string";
 
 /// The outcome of a message.
 #[derive(Debug)]
@@ -467,6 +467,21 @@ fn side_index(side: Side) -> usize {
 
 fn encode(stream: StreamName<'_>, event: StreamEvent) -> Message {
     Message::text(Event::Stream { stream, event }.encode(None))
+}
+
+/// Relays a parcel, or returns it as an item that waits for a quota.
+fn forward(member: &Member, delivery: Delivery) -> Handled {
+    if delivery.counted > 0
+        && let Some(quotas) = member.hub.quotas()
+        && let Some(meter) = &delivery.destination.route.meter
+    {
+        return Handled::Limit(Box::new(Limited {
+            pass: quotas.enter(&member.claimant, meter, delivery.counted),
+            meter: meter.clone(),
+            delivery,
+        }));
+    }
+    put(member, delivery).map_or(Handled::Done, Handled::Wait)
 }
 
 fn done_or_rest(until: Option<Instant>) -> Handled {

@@ -5,10 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{
-    inbox::Handled,
-    way::{Delivery, put},
-};
+use super::way::{Delivery, Waiting, put};
 use crate::{
     protocol::event::DialId,
     rendezvous::{
@@ -31,7 +28,7 @@ pub(super) struct Limited {
 pub(super) enum Passed {
     /// The item is relayed, or waits for room at its destination now. The pass holds the sender's turn. It is to be
     /// kept until the link sends its next item or does not go on.
-    On(Handled, Pass),
+    Relayed(Option<Waiting>, Pass),
     /// The item's stream is over, and the item is dropped.
     Over,
     /// A daily quota is spent, so the item may not pass today.
@@ -80,7 +77,7 @@ pub(super) fn poll(
     } = *limited;
     Poll::Ready(match result {
         None => Passed::Over,
-        Some(Ok(())) => Passed::On(put(member, delivery), pass),
+        Some(Ok(())) => Passed::Relayed(put(member, delivery), pass),
         Some(Err(spent)) => Passed::Spent(Spending {
             spent,
             meter,

@@ -127,9 +127,9 @@ impl<S: Input + Output> Link<S> {
             return Poll::Ready(());
         }
         match ready!(limited::poll(&mut self.limited, &self.member, cx)) {
-            Passed::On(handled, turn) => {
+            Passed::Relayed(waiting, turn) => {
                 self.turn = Some(turn);
-                if let Handled::Wait(waiting) = handled {
+                if let Some(waiting) = waiting {
                     self.wait(waiting);
                 }
             }

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{inbox::Handled, limited::Limited};
 use crate::{
     protocol::event::{DialId, Side, StreamName},
     rendezvous::{
@@ -88,23 +87,8 @@ pub(super) struct Delivery {
     pub(super) counted: usize,
 }
 
-/// Relays a parcel, or returns it as an item that waits for a quota.
-pub(super) fn forward(member: &Member, delivery: Delivery) -> Handled {
-    if delivery.counted > 0
-        && let Some(quotas) = member.hub.quotas()
-        && let Some(meter) = &delivery.destination.route.meter
-    {
-        return Handled::Limit(Box::new(Limited {
-            pass: quotas.enter(&member.claimant, meter, delivery.counted),
-            meter: meter.clone(),
-            delivery,
-        }));
-    }
-    put(member, delivery)
-}
-
-/// Puts a parcel into its destination's outbox, if there is room.
-pub(super) fn put(member: &Member, delivery: Delivery) -> Handled {
+/// Puts a parcel into its destination's outbox. Returns the parcel if there is no room.
+pub(super) fn put(member: &Member, delivery: Delivery) -> Option<Waiting> {
     let Delivery {
         destination,
         parcel,
@@ -118,7 +102,7 @@ pub(super) fn put(member: &Member, delivery: Delivery) -> Handled {
         Err(TryPushError::Closed) => {}
         Err(TryPushError::Full(parcel)) => {
             let push = Push::new(destination.outbox.clone(), flow, parcel);
-            return Handled::Wait(Waiting {
+            return Some(Waiting {
                 push,
                 sent,
                 counted,
@@ -126,7 +110,7 @@ pub(super) fn put(member: &Member, delivery: Delivery) -> Handled {
             });
         }
     }
-    Handled::Done
+    None
 }
 
 pub(super) fn note_sent(member: &Member, destination: &Destination, sent: &Sent, counted: usize) {

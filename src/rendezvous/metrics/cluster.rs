@@ -11,7 +11,7 @@ pub(super) fn encode(status: &ClusterStatus, to: &mut DescriptorEncoder<'_>) -> 
     for (name, help, value) in [
         (
             "rendezvous_cluster_nodes",
-            "other nodes that live",
+            "other nodes that are alive",
             status.nodes as u64,
         ),
         (
@@ -26,17 +26,17 @@ pub(super) fn encode(status: &ClusterStatus, to: &mut DescriptorEncoder<'_>) -> 
         ),
         (
             "rendezvous_cluster_unwritten",
-            "joins and leaves of which the directory does not know yet",
+            "joins and leaves that are not in the directory yet",
             status.unwritten as u64,
         ),
         (
             "rendezvous_cluster_unannounced",
-            "peers at other nodes whose announcement waits, because there are more than are announced",
+            "peers at other nodes that are not announced now, because there are more than can be announced",
             status.unannounced as u64,
         ),
         (
             "rendezvous_cluster_watched",
-            "1 while changes of the directory are heard of",
+            "1 while the node is notified of changes in the directory",
             status.is_watched.into(),
         ),
     ] {
@@ -45,7 +45,7 @@ pub(super) fn encode(status: &ClusterStatus, to: &mut DescriptorEncoder<'_>) -> 
     for (name, help, value) in [
         (
             "rendezvous_cluster_conflicts_total",
-            "joins that lost against a later one at another node",
+            "joins that lost to a later join at another node",
             status.conflicts,
         ),
         (
@@ -55,7 +55,7 @@ pub(super) fn encode(status: &ClusterStatus, to: &mut DescriptorEncoder<'_>) -> 
         ),
         (
             "rendezvous_cluster_bad_records_total",
-            "records of other nodes that were of no use",
+            "records of other nodes that could not be used",
             status.bad_records,
         ),
     ] {
@@ -63,7 +63,7 @@ pub(super) fn encode(status: &ClusterStatus, to: &mut DescriptorEncoder<'_>) -> 
     }
     if let Some(age) = status.directory_age {
         let name = "rendezvous_cluster_directory_age_seconds";
-        let help = "time since the directory has shown that it is up to date";
+        let help = "seconds since the directory last showed that it is up to date";
         let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
         family.encode_gauge(&age.as_secs_f64())?;
     }
@@ -88,7 +88,7 @@ fn encode_trunks(trunks: &[TrunkStatus], to: &mut DescriptorEncoder<'_>) -> fmt:
         ),
         (
             "rendezvous_cluster_trunk_stalled_streams",
-            "streams with more to send than that node takes",
+            "streams with more to send than that node accepts now",
             MetricType::Gauge,
             |trunk| trunk.stalled as u64,
         ),
@@ -111,7 +111,7 @@ fn encode_trunks(trunks: &[TrunkStatus], to: &mut DescriptorEncoder<'_>) -> fmt:
         numbers(to, name, help, kind, each)?;
     }
     let name = "rendezvous_cluster_trunk_cuts_by_reason_total";
-    let help = "how often the trunk to that node was cut, by reason";
+    let help = "times the trunk to that node was cut, by reason";
     let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
     for trunk in trunks {
         for (why, count) in &trunk.cuts {
@@ -120,7 +120,7 @@ fn encode_trunks(trunks: &[TrunkStatus], to: &mut DescriptorEncoder<'_>) -> fmt:
         }
     }
     let name = "rendezvous_cluster_trunk_round_trip_seconds";
-    let help = "how long that node took to answer the last time";
+    let help = "seconds that the last answer of that node took";
     let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for trunk in trunks {
         if let Some(time) = trunk.round_trip {

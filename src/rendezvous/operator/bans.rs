@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a peer cannot be banned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{MOST} peers are banned already: put further ones on a deny list")]
+#[error("{MOST} peers are already banned: put further peers on a deny list")]
 pub(in crate::rendezvous) struct TooMany;
 
 /// How long a change holds.

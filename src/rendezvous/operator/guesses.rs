@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(
             guessed,
             Guessed::TooOften,
-            "nobody can tell it from a guess"
+            "the right token is refused like a guess"
         );
         tokio::time::sleep(Duration::from_secs(1)).await;
         let guessed = guesses.guess(TOKEN.as_bytes(), &who).await;

@@ -118,7 +118,7 @@ impl Keeper {
             (state.number, state.newest.clone())
         };
         let written = catch_unwind(AssertUnwindSafe(|| (self.0.keep)(&newest)));
-        let written = written.unwrap_or_else(|_| Err(io::Error::other("a panic")));
+        let written = written.unwrap_or_else(|_| Err(io::Error::other("saving the bans panicked")));
         self.done(number, written)
     }
 
@@ -135,9 +135,9 @@ impl Keeper {
         // A failed write is tried again and again, but each error is logged once only.
         match (error, before) {
             (Some(error), before) if before.as_ref() != Some(&error) => {
-                tracing::error!(error, "the bans could not be kept");
+                tracing::error!(error, "the bans could not be saved");
             }
-            (None, Some(_)) => tracing::info!("the bans are kept again"),
+            (None, Some(_)) => tracing::info!("the bans are saved again"),
             _ => {}
         }
         goes_on
@@ -181,7 +181,7 @@ mod tests {
         let answers = std::sync::Mutex::new(answers);
         let keeper = Keeper::new(Box::new(move |_| {
             let answer = answers.lock().expect("no panic").try_recv();
-            match answer.expect("it is called no more often") {
+            match answer.expect("one answer for each call") {
                 None => Ok(()),
                 Some("a panic") => std::panic::resume_unwind(Box::new(())),
                 Some(error) => Err(io::Error::other(error)),
@@ -195,7 +195,10 @@ mod tests {
         assert!(keeper.has_failed());
         keeper.try_again();
         keeper.rested().await;
-        assert_eq!(keeper.written(number).await, Err("a panic".to_owned()));
+        assert_eq!(
+            keeper.written(number).await,
+            Err("saving the bans panicked".to_owned())
+        );
         answer.send(None).expect("a writer");
         keeper.try_again();
         keeper.rested().await;

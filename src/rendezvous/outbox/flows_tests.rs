@@ -150,7 +150,7 @@ fn many_dials_with_little_keep_no_room_from_one_with_much() {
     assert!(flows.takes_first(LIMIT));
     assert!(
         !flows.has_room(honest, 130_000, LIMIT, false),
-        "it is not next"
+        "this dial is not next"
     );
     assert!(flows.has_room(honest, 130_000, LIMIT, true));
     flows.push(honest, item(130_000));

@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    Quota, QuotaSettings, Whose,
     buckets::Buckets,
     days::Days,
     lane::Peer,
-    queue::{Sender, Tenant},
+    sender::{Sender, Tenant},
+    settings::{Quota, QuotaSettings, Whose},
 };
 use crate::rendezvous::{
     day::Day,
@@ -76,12 +76,12 @@ impl Books {
 
     /// Returns whether the peers of an origin wait for each other, because they share a rate.
     pub(super) fn is_shared(&self) -> bool {
-        self.is_by_tenant() || self.settings.origin.per_second.is_some()
+        self.is_by_tenant() || self.settings.origin.per_second().is_some()
     }
 
     /// Returns whether the origins of a tenant wait for each other, because they share a rate.
     pub(super) fn is_by_tenant(&self) -> bool {
-        self.settings.tenant.per_second.is_some()
+        self.settings.tenant.per_second().is_some()
     }
 
     /// Charges a sender for `bytes` bytes. `others` is the number of other tenants in which its origin waits with
@@ -96,11 +96,11 @@ impl Books {
     ) {
         let (tenant, claimant) = (sender.tenant(), sender.claimant());
         let origin = claimant.origin;
-        if let Some(rate) = self.settings.peer.per_second {
+        if let Some(rate) = self.settings.peer.per_second() {
             self.peers.charge(sender.peer(), bytes, rate, now);
         }
         let of_origin = self.settings.origin;
-        if let Some(rate) = of_origin.per_second {
+        if let Some(rate) = of_origin.per_second() {
             let rate = rate.saturating_mul(claimant.weight.into());
             self.origins.charge(origin, bytes, rate, now);
             if others > 0 {
@@ -108,26 +108,26 @@ impl Books {
                 self.parts.charge((tenant, origin), bytes, part, now);
             }
         }
-        if of_origin.per_day.is_some() {
+        if of_origin.per_day().is_some() {
             self.origin_days.count(origin, bytes, today);
         }
         // An IPv4 address is its own group, so its bytes are counted already.
         if let Origin::V6(_) = origin {
             let group = origin.group();
-            if let Some(rate) = of_origin.per_second {
+            if let Some(rate) = of_origin.per_second() {
                 let rate = rate.saturating_mul(claimant.group_limit.into());
                 self.groups.charge(group, bytes, rate, now);
             }
-            if of_origin.per_day.is_some() {
+            if of_origin.per_day().is_some() {
                 self.group_days.count(group, bytes, today);
             }
         }
         let of_tenant = self.settings.tenant;
-        if let Some(rate) = of_tenant.per_second {
+        if let Some(rate) = of_tenant.per_second() {
             self.tenants.charge(tenant, bytes, rate, now);
         }
         // A peer's bytes of the day are counted by its meter.
-        if of_tenant.per_day.is_some() {
+        if of_tenant.per_day().is_some() {
             self.tenant_days.count(tenant, bytes, today);
         }
     }
@@ -142,7 +142,9 @@ impl Books {
     ) -> Option<Whose> {
         let of_origin = self.settings.origin;
         let is_spent = |quota: Quota, weight: u32, sent: &dyn Fn() -> u64| {
-            let most = quota.per_day.map(|most| most.saturating_mul(weight.into()));
+            let most = quota
+                .per_day()
+                .map(|most| most.saturating_mul(weight.into()));
             most.is_some_and(|most| sent() >= most)
         };
         let (origin, group) = (claimant.origin, claimant.origin.group());

@@ -102,7 +102,7 @@ mod tests {
     fn sent(order: &mut Order<u32>, all: &mut [(Place, u64)], items: usize) -> HashMap<u32, u64> {
         let mut sent = HashMap::new();
         for _ in 0..items {
-            let first = order.first().expect("somebody has something");
+            let first = order.first().expect("a key has something to send");
             let (place, size) = &mut all[first as usize];
             order.sent(first, place, *size);
             order.enter(first, place, *size);

@@ -10,8 +10,9 @@ use std::{
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    Quotas, Spent,
+    Quotas,
     queue::{Queue, Taken, Ticket},
+    settings::Spent,
 };
 use crate::{
     rendezvous::day::{Day, until_tomorrow},

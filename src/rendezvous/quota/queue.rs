@@ -14,9 +14,10 @@ use std::{
 };
 
 use super::{
-    QuotaSettings, Whose,
     books::Books,
-    lane::{Flow, Lane, Peer},
+    lane::{Flow, Lane},
+    sender::{Sender, Tenant},
+    settings::{QuotaSettings, Whose},
 };
 use crate::rendezvous::{
     day::Day,
@@ -32,44 +33,6 @@ const AT_ONCE: usize = 64;
 const MAX_IN_DEBT: usize = 16 * 1024;
 /// The number of those that are checked each time a peer runs out of items.
 const LOOKS: usize = 4;
-
-/// The number of a tenant.
-pub(super) type Tenant = usize;
-
-/// The sender of an item: a peer on a link.
-#[derive(Debug, Clone)]
-pub(super) struct Sender {
-    tenant: Tenant,
-    claimant: Claimant,
-    meter: Arc<Meter>,
-}
-
-impl Sender {
-    pub(super) fn new(tenant: Tenant, claimant: &Claimant, meter: Arc<Meter>) -> Self {
-        Self {
-            tenant,
-            claimant: *claimant,
-            meter,
-        }
-    }
-
-    pub(super) fn tenant(&self) -> Tenant {
-        self.tenant
-    }
-
-    pub(super) fn claimant(&self) -> &Claimant {
-        &self.claimant
-    }
-
-    /// Returns the number of the sender's meter.
-    pub(super) fn peer(&self) -> Peer {
-        self.meter.number()
-    }
-
-    fn flow(&self) -> Flow {
-        (self.claimant.origin, self.peer())
-    }
-}
 
 /// The number of items of each origin in each tenant.
 #[derive(Debug, Default)]
@@ -166,13 +129,13 @@ impl Queue {
     pub(super) fn enter(&mut self, sender: Sender, bytes: u64, today: Day) -> Ticket {
         let ticket = self.next;
         self.next += 1;
-        let tenant = sender.tenant;
-        let spent = self.spent(&sender.claimant, Some(&sender.meter), tenant, today);
+        let tenant = sender.tenant();
+        let spent = self.spent(sender.claimant(), Some(sender.meter()), tenant, today);
         if spent.is_none() {
             let lane = self.lanes.entry(tenant).or_default();
-            lane.enter(&sender.claimant, sender.peer(), ticket, bytes);
+            lane.enter(sender.claimant(), sender.peer(), ticket, bytes);
             self.open.insert(tenant);
-            self.places.enter(sender.claimant.origin, tenant);
+            self.places.enter(sender.claimant().origin, tenant);
             self.waiting.insert(ticket);
         }
         let item = Item {
@@ -191,7 +154,7 @@ impl Queue {
         let Some(item) = self.items.remove(&ticket).filter(|item| item.has_waited) else {
             return;
         };
-        let (tenant, flow) = (item.sender.tenant, item.sender.flow());
+        let (tenant, flow) = (item.sender.tenant(), item.sender.flow());
         let waits = self.waiting.remove(&ticket);
         if let Some(lane) = self.lanes.get_mut(&tenant) {
             match item.passed {
@@ -342,21 +305,17 @@ impl Queue {
             return;
         };
         let (sender, bytes) = (item.sender.clone(), item.bytes);
-        let Sender {
-            tenant,
-            claimant,
-            meter,
-        } = &sender;
-        let spent = self.spent(claimant, Some(meter), *tenant, today);
+        let tenant = sender.tenant();
+        let spent = self.spent(sender.claimant(), Some(sender.meter()), tenant, today);
         let (flow, is_shared) = (sender.flow(), self.books.is_shared());
-        if let Some(lane) = self.lanes.get_mut(tenant) {
+        if let Some(lane) = self.lanes.get_mut(&tenant) {
             lane.take_first(flow, spent.is_none(), is_shared);
         }
         if spent.is_none() {
-            let others = self.others(flow.0, *tenant);
+            let others = self.others(flow.0, tenant);
             self.books.charge(&sender, bytes, others, now, today);
         }
-        self.rest_if_done(*tenant, flow);
+        self.rest_if_done(tenant, flow);
         self.waiting.remove(&ticket);
         if let Some(item) = self.items.get_mut(&ticket) {
             item.passed = Some(spent.map_or(Ok(()), Err));

@@ -8,7 +8,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    super::{Quota, buckets::BURST},
+    super::{buckets::BURST, settings::Quota},
     *,
 };
 use crate::rendezvous::{origin::Weights, usage::Usage};
@@ -124,7 +124,7 @@ impl World {
                     link.waits = None;
                     link.turn = Some(ticket);
                     link.sent += link.size;
-                    link.sender.meter.count(link.size, self.now, self.today);
+                    link.sender.meter().count(link.size, self.now, self.today);
                     has_sent = true;
                 }
                 Taken::Passed(Err(whose)) => {
@@ -274,7 +274,7 @@ fn a_tenant_that_has_spent_its_day_stops_no_other() {
     let spent = links.map(|link| world.links[link].spent);
     assert_eq!(spent, [Some(Whose::Tenant), Some(Whose::Tenant), None]);
     let Link { sender, .. } = &world.links[0];
-    let (claimant, meter) = (sender.claimant, sender.meter.clone());
+    let (claimant, meter) = (*sender.claimant(), sender.meter().clone());
     let spent = |tenant| {
         world
             .queue
@@ -287,7 +287,7 @@ fn a_tenant_that_has_spent_its_day_stops_no_other() {
 fn a_peer_has_one_rate_wherever_it_comes_from() {
     let mut world = World::new(rate(MIB), Quota::default(), Quota::default());
     let first = world.peer("192.0.2.1", 16 * KIB);
-    let meter = world.links[first].sender.meter.clone();
+    let meter = world.links[first].sender.meter().clone();
     world.link("192.0.2.2", meter, 16 * KIB);
     world.run(10 * SECOND);
     assert_near(world.all(), 10 * MIB, MIB / 4);
@@ -383,7 +383,7 @@ fn the_day_of_a_peer_of_an_origin_and_of_all_is_spent_apart() {
         assert_eq!(is_free(neighbour), whose == Whose::Peer);
         assert_eq!(is_free(other), whose != Whose::Tenant);
         let sender = &world.links[first].sender;
-        let (claimant, meter) = (sender.claimant, sender.meter.clone());
+        let (claimant, meter) = (*sender.claimant(), sender.meter().clone());
         let spent = |today| world.queue.spent(&claimant, Some(&meter), 0, today);
         assert_eq!(spent(world.today), Some(whose));
         let tomorrow = Day::of(SystemTime::now() + 24 * 60 * 60 * SECOND);
@@ -572,7 +572,7 @@ proptest! {
         let mut world = World::new(quotas[0], quotas[1], quotas[2]);
         let first = world.peer("192.0.2.1", sizes[0]);
         for size in &sizes[1..] {
-            let meter = world.links[first].sender.meter.clone();
+            let meter = world.links[first].sender.meter().clone();
             world.link("192.0.2.1", meter, *size);
         }
         world.run(SECOND * seconds);

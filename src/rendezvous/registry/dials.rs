@@ -454,7 +454,7 @@ impl Registry {
             .and_then(|link| link.offered.get(&ack));
         let Some(dial_id) = offered.cloned() else {
             // The answer came too late, or nobody asked for it.
-            tracing::debug!(%link, ack, "an answer to no dial");
+            tracing::debug!(%link, ack, "an answer to an unknown dial");
             return;
         };
         let refused = answer.is_err();

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     StarAddr,
-    address::names_are_names,
+    address::{MAX_WIRE_LEN, names_are_names},
     protocol::event::{Event, JoinAnswer},
     rendezvous::{
         access::Grant,
@@ -32,8 +32,6 @@ use crate::{
 #[cfg(feature = "cluster")]
 use crate::{protocol::nonce::Stamp, rendezvous::cluster::PeerRecord};
 
-/// The longest address that is accepted, in bytes; the same as in [`StarAddr::from_wire`].
-const MAX_ADDRESS: usize = 512;
 /// The number of peers that the answer to a join names at most. A newcomer's queue is not to be filled with them, and
 /// the others are announced to it soon.
 const MAX_LIST: usize = 256;
@@ -654,7 +652,7 @@ impl Registry {
 fn is_valid(address: &str, strict: bool) -> bool {
     if !strict {
         let parsed = address.parse::<Multiaddr>();
-        return address.len() <= MAX_ADDRESS
+        return address.len() <= MAX_WIRE_LEN
             && words::is_plain(address)
             && parsed.is_ok_and(|parsed| names_are_names(&parsed));
     }

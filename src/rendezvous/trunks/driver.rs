@@ -137,7 +137,7 @@ impl Driver {
     /// Runs the node until the future is dropped.
     pub(super) async fn run(self: Arc<Self>, listener: TcpListener) {
         let incoming = Incoming::new(self.tenants.clone(), self.cluster.tls().clone());
-        tracing::info!(node = %self.own.node, trunks = %Words(&self.trunk_address), "a node of a cluster");
+        tracing::info!(node = %self.own.node, trunks = %Words(&self.trunk_address), "this server is a node of a cluster");
         tokio::join!(
             incoming.run(listener),
             self.watch(),
@@ -195,7 +195,7 @@ impl Driver {
         if is_superseded && !self.is_leaving.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 node = %self.own.node,
-                "another server was started with this node's name: this one is a node of the cluster no more"
+                "another server was started with this node's name, so this server is no longer a node of the cluster"
             );
         }
         drop(passing);
@@ -222,7 +222,7 @@ impl Driver {
         let key = Key::Node(self.own.clone()).to_string();
         let deleted = tokio::time::timeout(ANSWER_TIMEOUT, self.directory().delete(key)).await;
         if let Err(error) = deleted.map_err(late).and_then(|deleted| deleted) {
-            self.complain("the node cannot be taken out of the directory", &error);
+            self.complain("the node cannot be removed from the directory", &error);
         }
     }
 
@@ -310,7 +310,7 @@ impl Driver {
                         self.desk.count_bad_record();
                         if let Some(left_out) = self.complaints.admit(now()) {
                             let error = Words(error);
-                            tracing::warn!(%key, %error, left_out, "a record of another node is of no use");
+                            tracing::warn!(%key, %error, left_out, "a record of another node cannot be used");
                         }
                     }
                 }
@@ -467,7 +467,7 @@ impl Driver {
             };
             lock(&self.book).handle_written(&write, done.is_ok());
             if let Err(error) = done {
-                let what = "what has changed cannot be written into the directory";
+                let what = "changes cannot be written into the directory";
                 self.complain(what, &error);
                 not_before = Instant::now() + PAUSE;
             }
@@ -541,7 +541,7 @@ impl Driver {
                     link::serve(upgraded).await;
                 }
                 Err(error) => {
-                    tracing::debug!(error = %Words(&error), "no way to another node");
+                    tracing::debug!(error = %Words(&error), "another node cannot be reached");
                     let (hub, link) = (member.hub.clone(), member.link);
                     let refusal = Refusal::Unreachable(error.to_string());
                     hub.with(|registry| registry.handle_no_way(link, &refusal));

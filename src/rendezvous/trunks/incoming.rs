@@ -19,8 +19,11 @@ use tokio::{
 };
 
 use super::{
-    CLIENT, CONNECTION_WINDOW, FRAME, NODE, OPEN_TIMEOUT, PATH, REFUSAL, STREAM_WINDOW, STREAMS,
-    TENANT, ping, stream::H2Stream,
+    stream::H2Stream,
+    terms::{
+        CLIENT, CONNECTION_WINDOW, FRAME, NODE, OPEN_TIMEOUT, PATH, PING_INTERVAL, REFUSAL,
+        STREAM_WINDOW, STREAMS, TENANT, ping,
+    },
 };
 use crate::{
     rendezvous::{
@@ -135,15 +138,15 @@ impl Drop for Opened {
 /// Why a trunk of another node cannot be opened, or has ended.
 #[derive(Debug, thiserror::Error)]
 enum IncomingError {
-    #[error("not opened in time")]
+    #[error("the trunk was not opened in time")]
     Late,
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("HTTP/2: {0}")]
     Http2(#[from] h2::Error),
-    #[error("does not answer")]
+    #[error("the node does not answer")]
     Silent,
-    #[error("it has opened another one")]
+    #[error("the node has opened another trunk")]
     Replaced,
 }
 
@@ -152,11 +155,11 @@ enum IncomingError {
 enum Refused {
     #[error("unknown request")]
     Unknown,
-    #[error("the certificate is for other nodes")]
+    #[error("the certificate is for another node")]
     OtherNode,
     #[error("no such tenant here")]
     Tenant,
-    #[error("one node may not have more links here")]
+    #[error("the node has as many links here as it may have")]
     Full,
     #[error("{0}")]
     NotPlaced(String),
@@ -217,7 +220,7 @@ impl Incoming {
                     if let Some(left_out) = complaints.admit(now()) {
                         tracing::warn!(%error, left_out, "cannot accept a trunk");
                     }
-                    tokio::time::sleep(super::PING_INTERVAL).await;
+                    tokio::time::sleep(PING_INTERVAL).await;
                 }
             }
         }

@@ -13,8 +13,11 @@ use tokio::{
 };
 
 use super::{
-    CLIENT, CONNECTION_WINDOW, FRAME, NODE, OPEN_TIMEOUT, PATH, REFUSAL, STREAM_WINDOW, STREAMS,
-    TENANT, ping, stream::H2Stream,
+    stream::H2Stream,
+    terms::{
+        CLIENT, CONNECTION_WINDOW, FRAME, NODE, OPEN_TIMEOUT, PATH, REFUSAL, STREAM_WINDOW,
+        STREAMS, TENANT, ping,
+    },
 };
 use crate::{
     limited::Limited,
@@ -39,7 +42,7 @@ pub(super) enum WayError {
     Full,
     #[error("that node did not answer")]
     Silent,
-    #[error("that node refuses it: {0}")]
+    #[error("that node refused the stream: {0}")]
     Refused(String),
     #[error("the trunk to that node was cut: {0}")]
     Cut(#[from] h2::Error),
@@ -48,15 +51,15 @@ pub(super) enum WayError {
 /// Why a trunk cannot be opened, or does not stay open.
 #[derive(Debug, thiserror::Error)]
 enum TrunkError {
-    #[error("cannot be opened in time")]
+    #[error("the trunk was not opened in time")]
     Late,
     #[error("{0}")]
     Io(#[from] std::io::Error),
     #[error("HTTP/2: {0}")]
     Http2(#[from] h2::Error),
-    #[error("does not answer")]
+    #[error("the node does not answer")]
     Silent,
-    #[error("closed by that node")]
+    #[error("that node closed the trunk")]
     Closed,
 }
 
@@ -203,7 +206,7 @@ impl Keeper {
             };
             if let Some(left_out) = complaints.admit(now()) {
                 let error = Words(&error);
-                tracing::warn!(node = %self.node, address = %Words(&self.address), %error, left_out, "no trunk to a node");
+                tracing::warn!(node = %self.node, address = %Words(&self.address), %error, left_out, "the trunk to a node is not open");
             }
             let jitter = rand::rng().random_range(0.5..1.0);
             tokio::time::sleep(pause.mul_f64(jitter)).await;

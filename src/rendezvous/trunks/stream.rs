@@ -10,7 +10,7 @@ use bytes::{Buf as _, Bytes};
 use h2::{RecvStream, SendStream};
 use tokio::{io::ReadBuf, sync::OwnedSemaphorePermit};
 
-use super::{FRAME, STREAM_WINDOW};
+use super::terms::{FRAME, STREAM_WINDOW};
 use crate::{
     rendezvous::cluster::TrunkCounts,
     websocket::{Input, Output, Unwritten},

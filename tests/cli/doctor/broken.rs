@@ -23,7 +23,7 @@ async fn an_address_that_is_none() {
     found.only_failure(
         "address",
         "not a websocket-star address",
-        "Ask whoever runs",
+        "Ask the operator of the rendezvous for its address",
     );
     let said = run(&["doctor", "star.example:443"]).await;
     assert_eq!(said.code, Some(1));
@@ -46,7 +46,7 @@ async fn a_name_that_nobody_knows() {
 async fn a_port_on_which_nobody_listens() {
     let (_socket, addr) = refusing();
     let found = Found::run(&[&format!("ws://{addr}")]).await;
-    found.only_failure("tcp", "Connection refused", "Nobody listens there");
+    found.only_failure("tcp", "Connection refused", "Nothing listens there");
 }
 
 #[tokio::test]
@@ -56,14 +56,14 @@ async fn a_server_that_says_nothing() {
     found.only_failure(
         "upgrade",
         "the WebSocket upgrade took longer than 300ms",
-        "Nobody answers in time",
+        "There is no answer in time",
     );
     let secure = silent.url().replace("ws://", "wss://");
     let found = Found::run(&[&secure, "--timeout", "300ms"]).await;
     found.only_failure(
         "tls",
         "the TLS handshake took longer than 300ms",
-        "Nobody answers in time",
+        "There is no answer in time",
     );
 }
 
@@ -121,7 +121,7 @@ async fn a_certificate_for_another_name() {
     found.only_failure(
         "tls",
         "star.example",
-        "Take the name that the certificate is for",
+        "Use the name that the certificate is for",
     );
 }
 
@@ -132,14 +132,14 @@ async fn wss_where_there_is_no_tls_and_ws_where_there_is() {
     found.only_failure(
         "tls",
         "does not speak TLS on this port",
-        "Take ws in place of wss",
+        "Use ws instead of wss",
     );
     let tls = Served::over_tls(&Certificate::new(), server.local_addr()).await;
     let found = Found::run(&[&tls.url()]).await;
     found.only_failure(
         "upgrade",
         "the server speaks TLS on this port",
-        "Take wss in place of ws",
+        "Use wss instead of ws",
     );
 }
 
@@ -149,19 +149,23 @@ async fn a_server_that_is_no_rendezvous() {
         (
             "404 Not Found",
             "HTTP status 404",
-            "No rendezvous answers there",
+            "There is no rendezvous at this address",
         ),
         (
             "403 Forbidden",
             "HTTP status 403",
-            "lets nobody in from here",
+            "refuses clients from here",
         ),
         (
             "301 Moved Permanently\r\nLocation: https://x/",
             "HTTP status 301",
-            "Another address answers",
+            "The server redirects to another address",
         ),
-        ("401 Unauthorized", "HTTP status 401", "wants credentials"),
+        (
+            "401 Unauthorized",
+            "HTTP status 401",
+            "asks for credentials",
+        ),
         (
             "504 Gateway Timeout",
             "HTTP status 504",
@@ -177,8 +181,8 @@ async fn a_server_that_is_no_rendezvous() {
     let found = Found::run(&[&ssh.url()]).await;
     found.only_failure(
         "upgrade",
-        "the answer is no HTTP",
-        "Another service than HTTP",
+        "the answer is not HTTP",
+        "The service on this port does not speak HTTP",
     );
 }
 
@@ -187,7 +191,10 @@ async fn what_a_server_says_commands_no_terminal() {
     let web = Served::answering("HTTP/1.1 500 x\r\n\r\n\x1b[2Jgone").await;
     let said = run(&["doctor", &web.url()]).await;
     assert!(!said.stdout.contains('\x1b'), "{said:?}");
-    assert!(said.stdout.contains("[2Jgone. It has failed"), "{said:?}");
+    assert!(
+        said.stdout.contains("[2Jgone. The server has failed"),
+        "{said:?}"
+    );
 }
 
 #[tokio::test]
@@ -227,7 +234,11 @@ async fn another_websocket_service() {
     let other = Served::websocket().await;
     let found = Found::run(&[&other.url(), "--timeout", "1s"]).await;
     assert_eq!(found.status("upgrade"), "ok");
-    found.only_failure("open", "violated the protocol", "Another WebSocket service");
+    found.only_failure(
+        "open",
+        "violated the protocol",
+        "The WebSocket service there is not a rendezvous",
+    );
 }
 
 #[tokio::test]
@@ -246,8 +257,8 @@ async fn a_token_that_others_could_read() {
     let found = Found::run(&["ws://star.example", "--token-file", &token]).await;
     found.only_failure(
         "address",
-        "a token goes to another machine over wss only",
-        "Take the address with wss",
+        "a token is sent to another machine only over wss",
+        "Use an address with wss",
     );
 }
 
@@ -259,7 +270,11 @@ async fn a_peer_that_is_kept_out() {
     let denied = text(&folder.write("denied", peer));
     let star = Binary::start(&["--deny-peers", &denied]).await;
     let found = Found::run(&[&star.addr(), "--identity", &key]).await;
-    found.only_failure("join", "Not allowed", "let in by whoever runs it");
+    found.only_failure(
+        "join",
+        "Not allowed",
+        "Ask the operator to allow this peer id",
+    );
 }
 
 #[tokio::test]
@@ -269,7 +284,7 @@ async fn a_rendezvous_that_goes_by_another_name() {
     found.only_failure("join", "Invalid multiaddr", "--public-name");
     let star = Binary::start(&["--tenant", "blue=star.test", "--known-hosts-only"]).await;
     let found = Found::run(&[&star.addr()]).await;
-    found.only_failure("upgrade", "HTTP status 421", "does not go by this name");
+    found.only_failure("upgrade", "HTTP status 421", "does not serve this name");
 }
 
 #[tokio::test]
@@ -283,7 +298,7 @@ async fn a_rendezvous_that_is_full() {
     let mut node = Raw::with(&ed25519(), hasty());
     node.listen(&star.addr()).await;
     let found = Found::run(&[&star.addr()]).await;
-    found.only_failure("upgrade", "HTTP status 503", "It is full");
+    found.only_failure("upgrade", "HTTP status 503", "The rendezvous is full");
 }
 
 #[tokio::test]

@@ -61,7 +61,11 @@ async fn a_proxy_that_refuses() {
     let server = embedded().await;
     let proxy = Proxy::start(Kind::SquidRefusing).await;
     let found = Found::run(&[&address(&server), "--proxy", &proxy.url()]).await;
-    found.only_failure("proxy", "HTTP status 403", "many let through port 443 only");
+    found.only_failure(
+        "proxy",
+        "HTTP status 403",
+        "many proxies allow port 443 only",
+    );
 }
 
 #[tokio::test]
@@ -69,11 +73,7 @@ async fn a_proxy_that_is_not_there_or_cannot_reach_the_rendezvous() {
     let server = embedded().await;
     let (_socket, addr) = refusing();
     let found = Found::run(&[&address(&server), "--proxy", &format!("http://{addr}")]).await;
-    found.only_failure(
-        "proxy",
-        "cannot connect to it",
-        "Nobody answers as the proxy",
-    );
+    found.only_failure("proxy", "cannot connect to it", "The proxy does not answer");
     let proxy = Proxy::start(Kind::Tinyproxy).await;
     let found = Found::run(&[&format!("ws://{addr}"), "--proxy", &proxy.url()]).await;
     found.only_failure(

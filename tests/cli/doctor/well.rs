@@ -42,7 +42,7 @@ async fn our_rendezvous_with_tls_is_well() {
     found.all_right(&[]);
     let seen = found.seen("tls");
     assert!(
-        seen.starts_with("TLS 1.3, the certificate of CN=test has "),
+        seen.starts_with("TLS 1.3, the certificate issued by CN=test has "),
         "{seen}"
     );
     assert!(seen.ends_with(" days left"), "{seen}");

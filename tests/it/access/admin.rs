@@ -89,7 +89,7 @@ async fn an_npm_client_and_ours_are_banned_and_stay_out_after_a_restart() {
     let bound = std::env::var("STAR_BAN_SECONDS").unwrap_or("10".to_owned());
     let bound = bound.parse().expect("a number of seconds");
     assert!(took < Duration::from_secs(bound), "{took:?}");
-    let told = "1 link was closed. That holds when the server is started again.\n";
+    let told = "1 link was closed. This also holds after a restart.\n";
     assert!(
         answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(told),
         "{answer}"
@@ -137,7 +137,7 @@ async fn who_is_banned_need_not_be_on_an_allow_list_and_who_is_on_it_may_be_bann
     known.listen(&star.addr()).await;
     let answer = operate(star.local_addr(), SECRET, "ban", &id(&key)).await;
     assert!(
-        answer.ends_with("That holds until the server ends.\n"),
+        answer.ends_with("This holds until the server stops.\n"),
         "{answer}"
     );
     assert_eq!(closed(&mut known).await, "Not allowed: you are banned");
@@ -250,14 +250,14 @@ async fn a_token_or_a_file_that_cannot_be_used_is_a_reason_not_to_start() {
         (
             &["--admin-token-file", &short],
             "",
-            "has at least 16 characters",
+            "must have at least 16 characters",
         ),
         (
             &["--admin-token-file", &two],
             "",
-            "must have one token in it, and no more",
+            "must contain exactly one token",
         ),
-        (&[], "secret", "has at least 16 characters"),
+        (&[], "secret", "must have at least 16 characters"),
         (
             &[],
             "two secret words, or three",
@@ -266,7 +266,7 @@ async fn a_token_or_a_file_that_cannot_be_used_is_a_reason_not_to_start() {
         (
             &["--admin-ban-file", &nonsense],
             "",
-            "--admin-ban-file is of no use",
+            "--admin-ban-file needs the operator's page",
         ),
         (
             &["--admin-token-file", &good, "--admin-ban-file", &nonsense],

@@ -155,7 +155,7 @@ fn mishaps() -> Vec<Answer> {
         .collect()
 }
 
-const UNDECIDED: &str = "Not allowed now, again in 5 s: it cannot be decided now";
+const UNDECIDED: &str = "Not allowed now, again in 5 s: access cannot be checked now";
 
 #[tokio::test]
 async fn a_service_that_is_slow_lies_or_says_too_much_lets_nobody_in() {
@@ -170,7 +170,7 @@ async fn a_service_that_is_slow_lies_or_says_too_much_lets_nobody_in() {
         let words = refused_for_now(&mut node().0, &star.addr()).await;
         assert_eq!(words, UNDECIDED, "{mishap:?}");
     }
-    let line = star.logged("cannot ask who may join").await;
+    let line = star.logged("the access service gave no valid answer").await;
     assert!(
         line.contains("service=http://127.0.0.1:") && !line.contains("key=abc"),
         "{line}"
@@ -310,7 +310,7 @@ async fn a_signal_has_the_service_asked_anew() {
     }
     assert_eq!(service.asked().len(), 1);
     star.signal("HUP").await;
-    star.logged("what the service has answered is forgotten")
+    star.logged("the cached answers of the access service are cleared")
         .await;
     service.answers_json(json!({"allow": false}));
     let mut node = Raw::with(&key, hasty());

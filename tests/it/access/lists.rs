@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-const UNLISTED: &str = "Not allowed now, again in 60 s: you are on no allow list";
+const UNLISTED: &str = "Not allowed now, again in 60 s: you are not on an allow list";
 
 #[tokio::test]
 async fn only_those_on_the_list_are_let_in_npms_and_ours() {
@@ -70,7 +70,7 @@ async fn cut_off_by(
         npm.expect_where("that it is cut off", is_cut_off).await;
     };
     join(npm_is_gone, cut_off(node)).await;
-    star.logged("the access lists were read anew").await;
+    star.logged("the access lists are reloaded").await;
     assert_eq!(refusals(&star, "no_longer_allowed").await, 2);
     star
 }
@@ -127,11 +127,11 @@ async fn a_list_that_is_read_half_written_keeps_nobody_out_for_good() {
     node.listen(&star.addr()).await;
     // A shell writes a file like this: it first truncates the file, and writes the content later.
     std::fs::write(list.path(), "").expect("written");
-    star.logged("the access lists were read anew").await;
+    star.logged("the access lists are reloaded").await;
     cut_off(&mut node).await;
     assert_eq!(for_now(&mut node).await, UNLISTED);
     std::fs::write(list.path(), id(&key)).expect("written");
-    star.logged("the access lists were read anew").await;
+    star.logged("the access lists are reloaded").await;
     Raw::with(&key, hasty()).listen(&star.addr()).await;
 }
 
@@ -149,7 +149,7 @@ async fn a_signal_to_stop_is_heard_while_lists_are_read() {
     let mut star = Binary::spawn(&mut command).await;
     let reading = began.elapsed();
     star.signal("HUP").await;
-    star.logged("the access lists are read").await;
+    star.logged("reading the access lists").await;
     let stopped = Instant::now();
     star.signal("TERM").await;
     let (status, _) = star.ended().await;
@@ -166,7 +166,9 @@ async fn a_list_that_makes_no_sense_changes_nothing() {
     let mut star = Binary::start(&["--allow-peers", &list.path()]).await;
     known.listen(&star.addr()).await;
     list.write(&[id(&key), "nonsense".to_owned()]);
-    let line = star.logged("the access lists stay as they were").await;
+    let line = star
+        .logged("cannot reload the access lists; the old ones stay in use")
+        .await;
     assert!(
         line.contains("list, line 2: this is not a peer id"),
         "{line}"
@@ -175,11 +177,13 @@ async fn a_list_that_makes_no_sense_changes_nothing() {
     assert_eq!(metric(&star, failures).await, 1);
     refused_for_now(&mut Raw::with(&key, hasty()), &star.addr()).await;
     std::fs::remove_file(list.path()).expect("it was there");
-    let line = star.logged("the access lists stay as they were").await;
+    let line = star
+        .logged("cannot reload the access lists; the old ones stay in use")
+        .await;
     assert!(line.contains("cannot read"), "{line}");
     assert_eq!(metric(&star, "rendezvous_peers").await, 1);
     list.write(&[of_known, id(&key)]);
-    star.logged("the access lists were read anew").await;
+    star.logged("the access lists are reloaded").await;
     assert!(metric(&star, failures).await >= 2);
     Raw::with(&key, hasty()).listen(&star.addr()).await;
 }

@@ -122,7 +122,7 @@ pub async fn cut_off(node: &mut Raw) {
             AddressExpired { .. } => {}
             ListenerError { error, .. } => {
                 let told = error.to_string();
-                let expected = "you are not allowed here any more";
+                let expected = "you are no longer allowed here";
                 assert!(told.ends_with(expected), "{told}");
                 return;
             }

@@ -41,11 +41,12 @@ async fn a_token_lets_its_node_in_and_npm_clients_go_by_their_id() {
     let (_, own) = guest.listen(&star.addr()).await;
     echo_both_ways(&mut guest, &own, &npm, &to, 10_000, 1000).await;
 
-    let not_good = "Not allowed now, again in 60 s: your token is not a good one";
+    let not_good = "Not allowed now, again in 60 s: your token is not valid";
     let wrong = refused_for_now(&mut showing("a+very", &star.addr()), &star.addr()).await;
     assert_eq!(wrong, not_good);
     let none = refused_for_now(&mut node().0, &star.addr()).await;
-    let expected = "Not allowed now, again in 60 s: you are on no allow list, and show no token";
+    let expected =
+        "Not allowed now, again in 60 s: you are not on an allow list, and show no token";
     assert_eq!(none, expected);
     assert_eq!(super::counted(&star, "allowed", "token").await, 1);
 

@@ -47,12 +47,12 @@ async fn whoever_cannot_be_a_node_is_told_why_in_one_line() {
     let said = refused(&without("--cluster-cert")).await;
     assert_eq!(
         said,
-        "a node of a cluster needs more: add --cluster-cert FILE (or CLUSTER_CERT)"
+        "a setting of the cluster is missing: add --cluster-cert FILE (or CLUSTER_CERT)"
     );
     let said = refused(&without("--cluster=")).await;
     assert_eq!(
         said,
-        "--node-id is of no use without a cluster: add --cluster URL (or CLUSTER)"
+        "--node-id needs a cluster: add --cluster URL (or CLUSTER)"
     );
     // It has the certificate of another node.
     let mut other = without("--node-id");
@@ -65,7 +65,7 @@ async fn whoever_cannot_be_a_node_is_told_why_in_one_line() {
     assert!(said.contains("cannot read /nowhere/ca.pem"), "{said}");
     let said = refused(&[flags(), vec!["--disable-crypto-challenge".to_owned()]].concat()).await;
     assert!(
-        said.contains("without the challenge, nobody proves a join"),
+        said.contains("a cluster needs the challenge: without it, peers do not prove their joins"),
         "{said}"
     );
 }
@@ -101,7 +101,7 @@ async fn an_engine_that_is_not_there_or_too_old_is_one_line() {
     });
     let said = refused(&with(format!("nats://{addr}"))).await;
     assert!(
-        said.contains("nats-server is 2.9.10, and has to be 2.11 or newer"),
+        said.contains("nats-server 2.9.10 is too old: 2.11 or newer is needed"),
         "{said}"
     );
     old.abort();
@@ -115,7 +115,7 @@ async fn an_engine_that_is_not_there_or_too_old_is_one_line() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
-    assert!(said.await.contains("not to be reached"));
+    assert!(said.await.contains("the directory cannot be reached"));
     // The message does not show the password.
     let said = refused(&with(format!("nats://user:secret@{addr}"))).await;
     assert!(!said.contains("secret"), "{said}");

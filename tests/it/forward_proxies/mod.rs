@@ -232,18 +232,27 @@ async fn a_proxy_that_misbehaves_is_a_clear_error_in_bounded_time() {
     let endless = [head.as_bytes(), &b"a: b\r\n".repeat(2000)].concat();
     let long_reason = format!("HTTP/1.1 599 {}\r\n\r\n", "x".repeat(300));
     let http: Vec<(&str, Vec<u8>)> = vec![
-        ("it hung up without an answer", vec![]),
-        ("no proxy of that kind answers: hello", b"hello".to_vec()),
+        ("it closed the connection without an answer", vec![]),
         (
-            "no proxy of that kind answers: SSH-2.0-x",
+            "it does not answer like a proxy of this kind: hello",
+            b"hello".to_vec(),
+        ),
+        (
+            "it does not answer like a proxy of this kind: SSH-2.0-x",
             b"SSH-2.0-x\r\n".to_vec(),
         ),
         (
-            "no proxy of that kind answers: HTTP/1.1 20",
+            "it does not answer like a proxy of this kind: HTTP/1.1 20",
             b"HTTP/1.1 20".to_vec(),
         ),
-        ("no proxy of that kind answers: ", vec![0xff; 9000]),
-        ("no proxy of that kind answers: HTTP/1.1 200 OK", endless),
+        (
+            "it does not answer like a proxy of this kind: ",
+            vec![0xff; 9000],
+        ),
+        (
+            "it does not answer like a proxy of this kind: HTTP/1.1 200 OK",
+            endless,
+        ),
         (
             "it answers with HTTP status 502: Bad Gateway",
             b"HTTP/1.0 502 Bad Gateway\r\n\r\n".to_vec(),
@@ -276,21 +285,30 @@ async fn a_proxy_that_misbehaves_is_a_clear_error_in_bounded_time() {
     }
     let greeted = vec![5, 0];
     let socks: Vec<(&str, Vec<Vec<u8>>)> = vec![
-        ("it hung up without an answer", vec![]),
+        ("it closed the connection without an answer", vec![]),
         (
-            "no proxy of that kind answers: HTTP/1.1 400",
+            "it does not answer like a proxy of this kind: HTTP/1.1 400",
             vec![b"HTTP/1.1 400 Bad\r\n\r\n".to_vec()],
         ),
-        ("no proxy of that kind answers: ", vec![vec![4, 0]]),
-        ("it asks for a user name", vec![vec![5, 0xff]]),
-        ("no proxy of that kind answers: ", vec![vec![5, 2]]),
-        ("it hung up without an answer", vec![greeted.clone()]),
         (
-            "no proxy of that kind answers: ",
+            "it does not answer like a proxy of this kind: ",
+            vec![vec![4, 0]],
+        ),
+        ("it asks for a user name", vec![vec![5, 0xff]]),
+        (
+            "it does not answer like a proxy of this kind: ",
+            vec![vec![5, 2]],
+        ),
+        (
+            "it closed the connection without an answer",
+            vec![greeted.clone()],
+        ),
+        (
+            "it does not answer like a proxy of this kind: ",
             vec![greeted.clone(), vec![5, 9, 0, 1, 0, 0, 0, 0, 0, 0]],
         ),
         (
-            "no proxy of that kind answers: ",
+            "it does not answer like a proxy of this kind: ",
             vec![greeted.clone(), vec![5, 0, 0, 9, 0, 0, 0, 0, 0, 0]],
         ),
         (
@@ -320,7 +338,7 @@ async fn a_proxy_that_misbehaves_is_a_clear_error_in_bounded_time() {
         let LinkError::TimedOut { stage, .. } = error else {
             panic!("{error}");
         };
-        assert_eq!(stage, "the answer of the proxy");
+        assert_eq!(stage, "the proxy's answer");
     }
 }
 

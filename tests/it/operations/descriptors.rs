@@ -123,7 +123,7 @@ async fn crowd_until(star: &mut Binary, text: &str) -> String {
 #[tokio::test]
 async fn whoever_takes_all_descriptors_keeps_no_other_from_a_link() {
     let mut star = started(60).await;
-    let told = star.logged("there may be only 28 connections").await;
+    let told = star.logged("only 28 connections are possible").await;
     assert!(
         told.contains("WARN") && told.contains("--max-links"),
         "{told}"

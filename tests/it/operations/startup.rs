@@ -124,7 +124,7 @@ async fn what_is_wrong_with_the_command_line_is_said_in_one_line() {
         (&["--log", "xml"], "possible values: text, json"),
         (
             &["--host", "no.such.host.invalid"],
-            "cannot find the host \"no.such.host.invalid\"",
+            "cannot resolve the host \"no.such.host.invalid\"",
         ),
         (&["--host", "203.0.113.1"], "cannot listen on 203.0.113.1:0"),
         (&["--key", "k.pem"], "add --cert FILE"),
@@ -155,7 +155,7 @@ async fn what_is_wrong_with_the_environment_is_said_in_one_line() {
         (&[("CERT", "c.pem")], "add --key FILE (or KEY)"),
         (
             &[("PFX", "p"), ("CERT", "c")],
-            "look at PFX, CERT and KEY in the environment",
+            "check PFX, CERT and KEY in the environment",
         ),
         (
             &[("PFX", "/nowhere/x.pfx")],

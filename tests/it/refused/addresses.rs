@@ -63,7 +63,7 @@ async fn an_address_of_ours_that_is_malformed_is_an_error_that_says_where() {
         ("/ip4/127.0.0.1/tcp/1/p2p-websocket-star", "/wss"),
         (
             "/ip4/127.0.0.1/wss/p2p-websocket-star",
-            "/tcp/443 for most that speak wss",
+            "(usually /tcp/443 for wss)",
         ),
         (
             "/ip4/127.0.0.1/tcp/1/ws/p2p-websocket-star/p2p/QmUzRSwRPKR984hfoKgGJnUqcSkzak3sYYQUjQhATZWa1t/p2p/QmUzRSwRPKR984hfoKgGJnUqcSkzak3sYYQUjQhATZWa1t",

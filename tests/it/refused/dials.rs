@@ -155,7 +155,11 @@ async fn every_answer_to_a_dial_has_an_error_of_its_own() {
         call.ack.expect("an answer is wanted")
     ))
     .await;
-    match dial_error(dialled(dial).await, &server.url(), "nonsense") {
+    match dial_error(
+        dialled(dial).await,
+        &server.url(),
+        "malformed answer to the dial",
+    ) {
         DialError::Malformed(_) => {}
         other => panic!("{other:?}"),
     }

@@ -161,7 +161,7 @@ async fn a_malformed_answer_to_a_join_is_tried_again() {
     ] {
         wrong.serve(&mut link).await;
         let error = node.listener_error().await;
-        match join_error(error, &server.url(), "nonsense") {
+        match join_error(error, &server.url(), "malformed answer to the join") {
             JoinError::Malformed(_) => {}
             other => panic!("{other:?}"),
         }
@@ -181,7 +181,11 @@ async fn a_malformed_answer_to_a_signature_is_tried_again() {
         Wrong::Proof(json!([null, null, [null]])),
     ] {
         wrong.serve(&mut link).await;
-        match join_error(node.listener_error().await, &server.url(), "nonsense") {
+        match join_error(
+            node.listener_error().await,
+            &server.url(),
+            "malformed answer to the join",
+        ) {
             JoinError::Malformed(_) => {}
             other => panic!("{other:?}"),
         }

@@ -268,7 +268,7 @@ async fn an_address_without_a_peer_is_dialled_if_the_swarm_knows_whom_it_means()
     assert!(matches!(error, DialError::Transport(_)), "{error:?}");
     let text = format!("{error:?}");
     assert!(
-        text.contains("names no peer") || text.contains("MissingPeerId"),
+        text.contains("does not end in /p2p/<peer id>") || text.contains("MissingPeerId"),
         "{text}"
     );
 

@@ -29,7 +29,7 @@ async fn whoever_is_not_allowed_any_more_is_cut_off_and_nobody_else() {
     assert_eq!(soon("a look", server.recheck_access()).await, 1);
     let (code, reason) = banned.closed().await.expect("a reason");
     assert_eq!(u16::from(code), 1008);
-    assert_eq!(reason, "you are not allowed here any more");
+    assert_eq!(reason, "you are no longer allowed here");
     // The streams of the banned peer end with an error, and those of the others go on.
     let lost = "\"the other peer's link to the rendezvous was lost\"";
     let mut ends = [first.text().await, first.text().await];
@@ -136,7 +136,7 @@ async fn a_panic_about_one_peer_costs_that_peer_its_link_and_saves_nobody_else()
     for (key, client) in &mut clients {
         if [first, bad, last].iter().any(|out| id(out) == id(key)) {
             let (_, reason) = client.closed().await.expect("a reason");
-            assert_eq!(reason, "you are not allowed here any more");
+            assert_eq!(reason, "you are no longer allowed here");
         }
     }
     until("the others to be left", || {
@@ -161,7 +161,7 @@ async fn whoever_is_banned_and_disconnected_while_it_is_judged_does_not_stay() {
     let (mut goes, _, Ask { reply, .. }) = clients.pop().expect("two");
     reply.send(Verdict::allow()).expect("it waits");
     let (_, reason) = goes.closed().await.expect("a reason");
-    assert_eq!(reason, "you are not allowed here any more");
+    assert_eq!(reason, "you are no longer allowed here");
 }
 
 #[tokio::test]

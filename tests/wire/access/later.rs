@@ -167,10 +167,7 @@ async fn a_verdict_that_is_no_longer_right_is_looked_at_once_more() {
             assert_eq!(client.answer(ack).await[0], Value::Null);
         }
     }
-    assert_eq!(
-        told,
-        [(1008, "you are not allowed here any more".to_owned())]
-    );
+    assert_eq!(told, [(1008, "you are no longer allowed here".to_owned())]);
     assert_eq!(count(&server, Refused::NoLongerAllowed), 1);
 }
 

@@ -49,7 +49,7 @@ async fn a_peer_is_disconnected_and_may_come_back() {
     let head = ask(&server, "HEAD /admin", &cookie, "").await;
     assert_eq!((head.status(), head.body.as_str()), (200, ""));
     let expected = format!(
-        "Disconnected {}: 1 link was closed. It may come back.",
+        "Disconnected {}: 1 link was closed. The peer may come back.",
         id(&key)
     );
     assert_eq!(operator.news().await, expected);
@@ -75,7 +75,7 @@ async fn whoever_is_banned_is_cut_off_and_stays_out_until_that_is_taken_back() {
     );
     client.closed().await.expect("a reason");
     let expected = format!(
-        "Banned {}: 1 link was closed. That holds until the server ends.",
+        "Banned {}: 1 link was closed. This holds until the server stops.",
         id(&key)
     );
     assert_eq!(operator.news().await, expected);
@@ -88,11 +88,14 @@ async fn whoever_is_banned_is_cut_off_and_stays_out_until_that_is_taken_back() {
         "{page}"
     );
     let page = operator.get("/admin?id=x").await.body;
-    assert!(page.contains("No id of a banned peer begins so."), "{page}");
+    assert!(
+        page.contains("No banned peer has an id that begins like this."),
+        "{page}"
+    );
 
     let fields = format!("peer={}", id(&key));
     operator.post("/admin/unban", &fields).await;
-    let expected = format!("Unbanned {}. That holds until the server ends.", id(&key));
+    let expected = format!("Unbanned {}. This holds until the server stops.", id(&key));
     assert_eq!(operator.news().await, expected);
     joined(&server, &key).await;
     operator.post("/admin/unban", &fields).await;
@@ -129,7 +132,7 @@ async fn who_was_banned_before_is_banned_from_the_start_and_changes_are_kept() {
         .await;
     let news = operator.news().await;
     assert!(
-        news.ends_with("0 links were closed. That holds when the server is started again."),
+        news.ends_with("0 links were closed. This also holds after a restart."),
         "{news}"
     );
     let mut expected = [hashed, id(&later)];
@@ -139,10 +142,10 @@ async fn who_was_banned_before_is_banned_from_the_start_and_changes_are_kept() {
         operator.post("/admin/unban", &format!("peer={peer}")).await;
     }
     let news = operator.news().await;
-    let expected = "because it could not be kept: no &lt;b&gt;room&lt;/b&gt;.";
+    let expected = "because it could not be saved: no &lt;b&gt;room&lt;/b&gt;.";
     assert!(news.ends_with(expected), "{news}");
     let page = operator.get("/admin").await.body;
-    assert!(page.contains("The bans were not kept."), "{page}");
+    assert!(page.contains("The bans could not be saved."), "{page}");
 }
 
 #[tokio::test]
@@ -167,12 +170,12 @@ async fn bans_hold_at_once_while_the_disk_hangs() {
         assert_eq!(answer.status(), 303, "{answer:?}");
         reason.expect("a reason");
         let news = operator.news().await;
-        assert!(news.contains("It is still being kept"), "{news}");
+        assert!(news.contains("It is still being saved"), "{news}");
         let banned = json!(["Not allowed: you are banned"]);
         assert_eq!(try_to_join(&server, key).await, banned);
     }
     let page = operator.get("/admin").await.body;
-    assert!(!page.contains("The bans were not kept."), "{page}");
+    assert!(!page.contains("The bans could not be saved."), "{page}");
     // The shutdown does not wait for the disk longer than for links.
     crate::client::soon("the end", server.shutdown()).await;
 }
@@ -246,7 +249,7 @@ async fn scripts_do_it_with_the_token_and_pages_of_others_do_not() {
     let mut client = joined(&server, &key).await;
     let answer = ask(&server, "POST /admin/ban", &own, &peer).await;
     let expected = format!(
-        "Banned {}: 1 link was closed. That holds until the server ends.\n",
+        "Banned {}: 1 link was closed. This holds until the server stops.\n",
         id(&key)
     );
     assert_eq!((answer.status(), answer.body), (200, expected));

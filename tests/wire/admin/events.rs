@@ -132,7 +132,7 @@ async fn so_many_listen_and_a_place_that_is_free_is_anothers() {
             .get("/admin")
             .await
             .body
-            .contains("Relayed a second")
+            .contains("Relayed per second")
     );
     drop(listening.pop());
     soon("a place", async {

@@ -52,7 +52,7 @@ async fn a_stranger_sees_where_to_log_in_and_nothing_else() {
                 (answer.status(), answer.header("www-authenticate")),
                 (401, Some("bearer"))
             );
-            assert_eq!(answer.body, "Show the token, or log in\n");
+            assert_eq!(answer.body, "Send the token, or log in\n");
         }
     }
     let head = ask(&server, "HEAD /admin", &[], "").await;
@@ -84,7 +84,7 @@ async fn whoever_has_the_token_gets_a_session_in_a_cookie() {
     );
     let operator = Operator::of(&server).await;
     let page = operator.get("/admin").await;
-    assert!(page.body.contains("Relayed a second"), "{page:?}");
+    assert!(page.body.contains("Relayed per second"), "{page:?}");
     assert!(!page.body.contains(TOKEN) && !page.body.contains(&operator.cookie));
 
     let out = operator.post("/admin/logout", "").await;
@@ -234,9 +234,9 @@ async fn the_page_shows_what_the_rendezvous_does() {
         "<dt>Peers</dt><dd>2</dd>",
         "<dt>Links</dt><dd>2</dd>",
         "<dt>Dials</dt><dd>1</dd>",
-        "<dt>Relayed in all</dt><dd>2.93 KiB</dd>",
+        "<dt>Relayed in total</dt><dd>2.93 KiB</dd>",
         "<td role=\"cell\" class=\"number\" data-label=\"Sent today\">2.93 KiB</td>",
-        "aria-label=\"Bytes a second in the last hour: ",
+        "aria-label=\"Bytes per second in the last hour: ",
     ] {
         assert!(page.contains(figure), "{figure} in {page}");
     }
@@ -281,7 +281,7 @@ async fn what_a_peer_says_is_text() {
         page.contains("value=\"&lt;b&gt;&quot;\"") && !page.contains("<b>"),
         "{page}"
     );
-    assert!(page.contains("Peers prove no keys."), "{page}");
+    assert!(page.contains("Peers do not prove their keys."), "{page}");
 }
 
 #[tokio::test]
@@ -335,7 +335,7 @@ async fn scripts_show_the_token_and_get_no_session() {
     let server = serving().await;
     let bearer = format!("Bearer {TOKEN}");
     let page = ask(&server, "GET /admin", &[("Authorization", &bearer)], "").await;
-    assert!(page.body.contains("Relayed a second"), "{page:?}");
+    assert!(page.body.contains("Relayed per second"), "{page:?}");
     assert!(page.header("set-cookie").is_none() && !page.body.contains("/admin/logout"));
     let wrong = ask(&server, "GET /admin", &[("Authorization", "Bearer x")], "").await;
     assert_eq!(

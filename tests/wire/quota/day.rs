@@ -27,7 +27,7 @@ fn check_words(words: &str, whose: &str) {
     let (seconds, rest) = rest.split_once(" s: ").expect(words);
     let seconds: u64 = seconds.parse().expect(words);
     assert!((1..=86_400).contains(&seconds), "{words}");
-    assert_eq!(rest, format!("{whose} has sent what it may send in a day"));
+    assert_eq!(rest, format!("{whose} has spent its daily quota"));
 }
 
 /// Reads that many items, and the ends of both streams of these dials. Dials take turns, so the ends of one dial may
@@ -56,7 +56,7 @@ async fn ended(client: &mut Client, items: usize, ids: &[&str], whose: &str) {
             continue;
         };
         let (stream, reason) = end.split_once("\",\"").expect(told);
-        let expected = format!("{whose} has sent what it may send in a day, again in ");
+        let expected = format!("{whose} has spent its daily quota, again in ");
         assert!(reason.starts_with(&expected), "{told}");
         let of = open.iter().position(|open| open == stream).expect(told);
         open.swap_remove(of);
@@ -205,7 +205,7 @@ async fn the_day_of_one_tenant_is_not_that_of_another() {
         }
         queue_item(&mut dialer, "d.dialer", 1).await;
         let told = dialer.text().await;
-        let spent = "this rendezvous has sent what it may send in a day";
+        let spent = "this rendezvous has spent its daily quota";
         assert!(told.contains(spent), "{told}");
     }
 }

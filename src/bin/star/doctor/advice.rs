@@ -22,42 +22,42 @@ pub fn seen(error: &LinkError) -> String {
 pub fn of_link(error: &LinkError) -> &'static str {
     match error {
         LinkError::Resolve { .. } => {
-            "Look for a typing error in the name, and whether other names are found: does the DNS work?"
+            "Check the name for a typing error. If other names cannot be resolved either, check DNS"
         }
         LinkError::NoAddress(_) => {
-            "Take /dns/ in place of /dns4/ or /dns6/, or have the name get such an address"
+            "Use /dns/ instead of /dns4/ or /dns6/, or give the name an address of that family"
         }
         LinkError::Proxy { error, .. } => of_proxy(error),
         LinkError::Connect(error) => of_connect(error.kind()),
         LinkError::Tls(error) | LinkError::TlsWithoutName(error) => of_tls(error),
-        LinkError::NotTls(_) => "Take ws in place of wss, or the port that wss has",
+        LinkError::NotTls(_) => "Use ws instead of wss, or the port for wss",
         LinkError::TlsHandshake(_) => {
-            "Whoever answers hangs up on TLS: is it the port for wss, and does the server know this name?"
+            "The server closes the connection during the TLS handshake: check that this is the port for wss, and that the server has this name"
         }
         LinkError::Upgrade(error) => of_upgrade(error),
         LinkError::TimedOut { .. } => {
-            "Nobody answers in time: a firewall drops it, the server hangs, or --timeout is too short"
+            "There is no answer in time: a firewall drops the packets, the server hangs, or --timeout is too short"
         }
         LinkError::Protocol(_) | LinkError::WebSocket(_) | LinkError::MessageTooLong { .. } => {
-            "Another WebSocket service answers than a rendezvous: look at the address, or at where a reverse proxy leads"
+            "The WebSocket service there is not a rendezvous: check the address, and the target of the reverse proxy if there is one"
         }
         LinkError::Closed(_) | LinkError::Restarting => {
-            "The rendezvous hung up: look at its log, and try again"
+            "The rendezvous closed the link: check its log, and try again"
         }
-        _ => "Try again, and look at the log of the rendezvous",
+        _ => "Try again, and check the log of the rendezvous",
     }
 }
 
 fn of_connect(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::ConnectionRefused => {
-            "Nobody listens there: is the rendezvous running, and the port right? Behind a strict network, a proxy may be needed (--proxy)"
+            "Nothing listens there: check that the rendezvous runs, and that the port is right. In a restricted network, a proxy may be needed (--proxy)"
         }
         ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => {
-            "No route leads there: is this machine online, and has it IPv4 or IPv6 as the address wants?"
+            "There is no route to this address: check that this machine is online, and that it has IPv4 or IPv6, as the address needs"
         }
         _ => {
-            "Something on the way does not let it through: a firewall, or a network that wants a proxy (--proxy)"
+            "Something on the way blocks the connection: a firewall, or a network that requires a proxy (--proxy)"
         }
     }
 }
@@ -65,107 +65,107 @@ fn of_connect(kind: ErrorKind) -> &'static str {
 fn of_proxy(error: &ProxyError) -> &'static str {
     match error {
         ProxyError::Resolve(_) => {
-            "Look at the name of the proxy: --proxy, HTTPS_PROXY, HTTP_PROXY, ALL_PROXY"
+            "Check the name of the proxy in --proxy, HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"
         }
         ProxyError::Connect(_) => {
-            "Nobody answers as the proxy: look at its address and port, or leave it out with --no-proxy"
+            "The proxy does not answer: check its address and port, or use no proxy (--no-proxy)"
         }
         ProxyError::Tls(_) => {
-            "Trust the proxy's authority with --root-certificate, or take http:// for the proxy"
+            "Trust the proxy's certificate authority with --root-certificate, or use http:// for the proxy"
         }
         ProxyError::Credentials { given: false } => {
-            "Give the proxy a user name and a password, in HTTPS_PROXY for example: http://user:password@proxy.example:3128"
+            "Give the proxy a user name and a password, for example in HTTPS_PROXY: http://user:password@proxy.example:3128"
         }
         ProxyError::Credentials { given: true } => {
             "The user name or the password for the proxy is wrong"
         }
         ProxyError::Refused { status: 403, .. } => {
-            "The proxy does not allow it: many let through port 443 only; have whoever runs it allow this host and port"
+            "The proxy does not allow this connection: many proxies allow port 443 only. Ask its operator to allow this host and port"
         }
         ProxyError::Refused { status: 500.., .. } => {
-            "The proxy cannot reach the rendezvous: is that running, and can the proxy find its name?"
+            "The proxy cannot reach the rendezvous: check that the rendezvous runs, and that the proxy can resolve its name"
         }
         ProxyError::Refused { .. } | ProxyError::Socks(_) => {
-            "Ask whoever runs the proxy why it refuses this host and port"
+            "Ask the operator of the proxy why it refuses this host and port"
         }
         ProxyError::NoProxy(_) => {
-            "What answers is no such proxy: look at its port, and whether it is http:// or socks5://"
+            "The server there is not a proxy of this kind: check the port, and whether it must be http:// or socks5://"
         }
-        ProxyError::Token => "Take the address with wss: the proxy would read the token",
-        _ => "Look at the proxy, or leave it out with --no-proxy",
+        ProxyError::Token => "Use an address with wss: with ws, the proxy could read the token",
+        _ => "Check the proxy, or use no proxy (--no-proxy)",
     }
 }
 
 fn of_tls(error: &rustls::Error) -> &'static str {
     let rustls::Error::InvalidCertificate(error) = error else {
-        return "The server does not agree on TLS with us: it may be an old one, or a proxy that inspects TLS";
+        return "The server and this node cannot agree on TLS: the server may be too old, or a proxy on the way may inspect TLS";
     };
     match error {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "Renew the certificate; if it was renewed, have the server load it. If the date here is wrong, set the clock"
+            "Renew the certificate. If it has been renewed already, reload it in the server. If the date of this machine is wrong, set the clock"
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "Set the clock of this machine, or wait until the certificate is valid"
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "Take the name that the certificate is for, or get one for this name. An address without a name needs /tls/sni/<name>/ws"
+            "Use the name that the certificate is for, or get a certificate for this name. An address without a name needs /tls/sni/<name>/ws"
         }
         CertificateError::UnknownIssuer => {
-            "If you trust the issuer, give its certificate with --root-certificate; a proxy that inspects TLS has one of its own. Else the server may leave out an intermediate certificate"
+            "If you trust the issuer, give its certificate with --root-certificate; a proxy that inspects TLS has its own issuer. Otherwise, check whether the server sends its intermediate certificates"
         }
         CertificateError::Revoked => "Get another certificate",
-        _ => "Get a certificate that is a server's own: an authority's certificate is none",
+        _ => {
+            "Get a certificate for a server: the certificate of an authority cannot be used for one"
+        }
     }
 }
 
 fn of_upgrade(error: &UpgradeError) -> &'static str {
     match error {
         UpgradeError::Status { status, .. } => of_status(*status),
-        UpgradeError::Tls => "Take wss in place of ws, or the port that ws has",
-        UpgradeError::NotHttp(_) => {
-            "Another service than HTTP answers on this port: look at the port"
-        }
+        UpgradeError::Tls => "Use wss instead of ws, or the port for ws",
+        UpgradeError::NotHttp(_) => "The service on this port does not speak HTTP: check the port",
         UpgradeError::Header(_) => {
-            "Whatever stands between changes headers, or another service than a rendezvous answers: look at the reverse proxy"
+            "Something on the way changes headers, or the service there is not a rendezvous: check the reverse proxy"
         }
         UpgradeError::HungUp | UpgradeError::Io(_) => {
-            "Whoever answers hangs up on a WebSocket: a firewall that inspects HTTP, or a service of another kind; wss passes most"
+            "The connection is closed at the WebSocket upgrade, by a firewall that inspects HTTP or by a service of another kind. wss passes most firewalls"
         }
-        _ => "Another service than a rendezvous answers",
+        _ => "The service there is not a rendezvous",
     }
 }
 
 fn of_status(status: u16) -> &'static str {
     match status {
         200..=299 => {
-            "A web page answers: the reverse proxy does not pass on /socket.io/ to the rendezvous, or not the headers Upgrade and Connection"
+            "The answer is a web page: the reverse proxy does not pass on /socket.io/ to the rendezvous, or leaves out the headers Upgrade and Connection"
         }
         300..=399 => {
-            "Another address answers for it: is it wss in place of ws, or has the rendezvous moved?"
+            "The server redirects to another address: check whether wss is needed instead of ws, and whether the rendezvous has moved"
         }
         400 => {
-            "It takes no WebSocket from us: a reverse proxy that does not pass on the headers Upgrade and Connection, or no rendezvous"
+            "The server does not accept the WebSocket: a reverse proxy does not pass on the headers Upgrade and Connection, or the server is not a rendezvous"
         }
-        401 | 407 => {
-            "It wants credentials before it passes on anything: a reverse proxy, or a proxy on the way"
-        }
-        403 => "Whoever runs it, or a reverse proxy, lets nobody in from here",
+        401 | 407 => "Something on the way asks for credentials: a reverse proxy, or another proxy",
+        403 => "The rendezvous or a reverse proxy refuses clients from here: ask the operator",
         404 | 405 | 410 => {
-            "No rendezvous answers there: look at the host and the port, or at where the reverse proxy leads"
+            "There is no rendezvous at this address: check the host and the port, and the target of the reverse proxy if there is one"
         }
-        421 => "It does not go by this name: take one of its public names or tenants' hosts",
-        426 => "It wants another version of WebSocket or HTTP: no rendezvous",
+        421 => {
+            "The rendezvous does not serve this name: use one of its public names, or a host of one of its tenants"
+        }
+        426 => "The server asks for another version of WebSocket or HTTP: it is not a rendezvous",
         429 => {
-            "Too many links or requests come from this address of the Internet: wait, or have the limit raised"
+            "Too many links or requests come from this IPv4 address or IPv6 /64: wait, or ask the operator to raise the limit"
         }
         502 | 504 => {
-            "The reverse proxy is up, and the rendezvous behind it is not: start that, or look at where the proxy leads"
+            "The reverse proxy is up, but the rendezvous behind it is not: start the rendezvous, or check the target of the proxy"
         }
         503 => {
-            "It is full or about to stop, or the rendezvous behind a reverse proxy is down: try again, or have its limits raised"
+            "The rendezvous is full or about to stop, or it is down behind a reverse proxy: try again, or ask the operator to raise its limits"
         }
-        500..=599 => "It has failed: look at its log",
-        _ => "No rendezvous answers there",
+        500..=599 => "The server has failed: check its log",
+        _ => "There is no rendezvous at this address",
     }
 }
 
@@ -174,37 +174,37 @@ pub fn of_join(error: &JoinError) -> &'static str {
     match error {
         JoinError::Refused(_) => of_refusal(error),
         JoinError::ChallengeDisabled => {
-            "Have its challenge enabled; or allow it with --allow-disabled-challenge, and know that anybody can take this node's address"
+            "Ask the operator to enable the challenge. With --allow-disabled-challenge the node joins anyway, but then anyone can take its address"
         }
         JoinError::TimedOut(_) => {
-            "It takes links, and does not answer: look at its log, and try again"
+            "The rendezvous accepts links but does not answer: check its log, and try again"
         }
-        JoinError::Displaced => "Another node runs with the same identity: give each its own",
+        JoinError::Displaced => "Another node runs with the same identity: give each node its own",
         JoinError::InvalidNonce | JoinError::ForeignNonce => {
-            "Do not use this rendezvous: it asks for a signature that it should not want"
+            "Do not use this rendezvous: it asks this node to sign something that no rendezvous needs"
         }
-        _ => "Try again, and look at the log of the rendezvous",
+        _ => "Try again, and check the log of the rendezvous",
     }
 }
 
 fn of_refusal(error: &JoinError) -> &'static str {
     match error.refusal() {
         Some(JoinRefusal::Address) => {
-            "Take the address with one of its public names, as its page shows it; or have it started with --public-name for this one"
+            "Use an address with one of its public names, as its page shows them. Or ask the operator to add this name with --public-name"
         }
         Some(JoinRefusal::NotAllowed) if error.retry_after().is_some() => {
-            "Show the token that it wants (STAR_TOKEN or --token-file), or have this peer id put on its list; or come again then"
+            "Give a token (STAR_TOKEN or --token-file), or ask the operator to allow this peer id. Or try again when that time is over"
         }
         Some(JoinRefusal::NotAllowed) => {
-            "Have this peer id let in by whoever runs it (--identity keeps one), or show a token (STAR_TOKEN or --token-file)"
+            "Ask the operator to allow this peer id (--identity keeps one), or give a token (STAR_TOKEN or --token-file)"
         }
         Some(JoinRefusal::Identity) => {
-            "It does not take this kind of key or address: take an ed25519 identity, and the address as its page shows it"
+            "The rendezvous does not accept this kind of key or address: use an ed25519 identity, and the address that its page shows"
         }
         Some(JoinRefusal::TooMany) => {
-            "Wait a moment: too many join from this address of the Internet"
+            "Wait a moment: too many nodes join from this IPv4 address or IPv6 /64"
         }
-        _ => "Ask whoever runs it",
+        _ => "Ask the operator of the rendezvous",
     }
 }
 
@@ -212,13 +212,15 @@ fn of_refusal(error: &JoinError) -> &'static str {
 pub fn of_dial(error: &DialError) -> &'static str {
     match error {
         DialError::PeerNotFound => {
-            "The rendezvous lets nodes join and loses them: is it several without a common directory?"
+            "The rendezvous does not find a node that has joined: check whether several servers without a common directory share this address"
         }
         DialError::TimedOut(_) => {
-            "The rendezvous does not pass on dials in time: is it overloaded?"
+            "The rendezvous does not deliver dials in time: check whether it is overloaded"
         }
         DialError::Join(error) => of_join(error),
-        DialError::Refused(_) => "Ask whoever runs it, or come again: a quota may be used up",
-        _ => "Try again, and look at the log of the rendezvous",
+        DialError::Refused(_) => {
+            "Ask the operator of the rendezvous, or try again later: a quota may be used up"
+        }
+        _ => "Try again, and check the log of the rendezvous",
     }
 }

@@ -50,11 +50,14 @@ impl Shown {
         };
         let unit = if days == 1 { "day" } else { "days" };
         let seen = format!(
-            "{version}, the certificate of {} has {days} {unit} left",
+            "{version}, the certificate issued by {} has {days} {unit} left",
             self.issuer
         );
         match days < SOON {
-            true => Finding::warning(seen, "Renew it, or see why it is not renewed by itself"),
+            true => Finding::warning(
+                seen,
+                "Renew it, or find out why it is not renewed automatically",
+            ),
             false => Finding::ok(seen),
         }
     }

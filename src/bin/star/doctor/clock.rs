@@ -19,7 +19,7 @@ const MAX_HEAD: u64 = 16 * 1024;
 const MAX_HEADERS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(10);
 const ADVICE: &str =
-    "Set the clock of the one that is wrong, by NTP: certificates, tokens and clusters rest on it";
+    "Set the clock that is wrong, by NTP: certificates, tokens and clusters depend on it";
 
 /// Requests the page `/` and checks the date of the answer; the status does not matter.
 pub async fn check(patient: &Patient) -> Finding {
@@ -29,7 +29,7 @@ pub async fn check(patient: &Patient) -> Finding {
     };
     match timeout(PATIENCE, asked).await {
         Ok(Some(date)) => judge(date, SystemTime::now()),
-        _ => Finding::skipped("nothing there tells the time"),
+        _ => Finding::skipped("the server does not tell the time"),
     }
 }
 

@@ -102,7 +102,7 @@ fn address_and_config(
         Err(error) => {
             let finding = Finding::failed(
                 with_sources(&error),
-                "Ask whoever runs the rendezvous for its address",
+                "Ask the operator of the rendezvous for its address",
             );
             report.tell("address", &finding)?;
             return Ok(None);
@@ -114,7 +114,7 @@ fn address_and_config(
             Ok(Some((star, config)))
         }
         Err(StartError::Config(Error::Token(error))) => {
-            let finding = Finding::failed(error.to_string(), "Take the address with wss");
+            let finding = Finding::failed(error.to_string(), "Use an address with wss");
             report.tell("address", &finding)?;
             Ok(None)
         }
@@ -144,13 +144,16 @@ impl Patient {
                 return Ok(false);
             }
         };
-        let seen = format!("it is a WebSocket, in {}", milliseconds(begin.elapsed()));
+        let seen = format!(
+            "upgraded to a WebSocket, in {}",
+            milliseconds(begin.elapsed())
+        );
         report.tell("upgrade", &Finding::ok(seen).since(begin))?;
         let begin = Instant::now();
         let opened = upgraded.opened().await;
         let finding = match &opened {
             Ok(open) => Finding::ok(format!(
-                "it speaks Engine.IO 3 and wants a heartbeat every {} s",
+                "Engine.IO 3, with a heartbeat every {} s",
                 open.ping_interval.as_secs()
             )),
             Err(error) => failed(error),
@@ -170,7 +173,7 @@ impl Patient {
             }
             Err(error) => {
                 report.tell("join", &refused(&error).since(begin))?;
-                skip(WITHOUT_NODE, "no node could join", report)
+                skip(WITHOUT_NODE, "this node has not joined", report)
             }
         }
     }
@@ -186,7 +189,7 @@ fn refused(failure: &JoinFailure) -> Finding {
     let advice = match failure.cause() {
         Some(Cause::Join(error)) => advice::of_join(error),
         Some(Cause::Link(error)) => advice::of_link(error),
-        _ => "Look at the identity and the address",
+        _ => "Check the identity and the address",
     };
     Finding::failed(failure.told(), advice)
 }

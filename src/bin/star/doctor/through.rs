@@ -62,12 +62,15 @@ pub async fn check(patient: &Patient, first: Node, report: &mut Report) -> Resul
         }
         Ok(Err(finding)) => {
             report.tell("dial", &finding.since(begin))?;
-            return skip(WITHOUT_DIAL, "no node could be dialled", report);
+            return skip(WITHOUT_DIAL, "the dial has failed", report);
         }
         Err(_) => {
-            let finding = Finding::failed("no connection in time", "Is the rendezvous overloaded?");
+            let finding = Finding::failed(
+                "no connection in time",
+                "Check whether the rendezvous is overloaded",
+            );
             report.tell("dial", &finding.since(begin))?;
-            return skip(WITHOUT_DIAL, "no node could be dialled", report);
+            return skip(WITHOUT_DIAL, "the dial has failed", report);
         }
     }
     report.tell("round trip", &round_trip(&mut second).await)?;
@@ -106,7 +109,7 @@ fn not_dialled(error: &SwarmDialError) -> Finding {
         {
             Finding::warning(
                 format!("a second node, with a key of its own, may not join: {seen}"),
-                "Where peers are let in by their id, this is as it should be, and cannot be tried",
+                "If the rendezvous allows peers by their id, this is as it should be, but the traffic cannot be checked",
             )
         }
         Some(Cause::Dial(DialError::Join(error))) => Finding::failed(seen, advice::of_join(error)),
@@ -115,7 +118,7 @@ fn not_dialled(error: &SwarmDialError) -> Finding {
         Some(Cause::Link(error)) => Finding::failed(seen, advice::of_link(error)),
         None => Finding::failed(
             seen,
-            "What comes through the rendezvous is not what was sent: is something between that changes it?",
+            "The data that arrives through the rendezvous is not the data that was sent: check whether something on the way changes it",
         ),
     }
 }
@@ -139,11 +142,11 @@ async fn round_trip(second: &mut Node) -> Finding {
         }
         Ok(Err(error)) => Finding::failed(
             error.to_string(),
-            "Look at the rendezvous: is it overloaded?",
+            "Check whether the rendezvous is overloaded",
         ),
         Err(_) => Finding::failed(
             "no answer to a ping",
-            "Look at the rendezvous: is it overloaded?",
+            "Check whether the rendezvous is overloaded",
         ),
     }
 }
@@ -189,21 +192,21 @@ async fn bulk(second: &mut Node, to: PeerId) -> Finding {
         Ok(Ok(())) if rate >= SLOW => Finding::ok(seen),
         Ok(Ok(())) => Finding::warning(
             seen,
-            "It is slow: the way there, a proxy, or a quota of the rendezvous",
+            "This is slow: the cause may be the network, a proxy, or a quota of the rendezvous",
         ),
         Ok(Err(error)) => {
-            let advice = "The rendezvous, or a proxy, ends connections that carry much: look at its quotas and its log";
-            Finding::failed(format!("it broke off: {error}"), advice)
+            let advice = "The rendezvous or a proxy ends connections that carry much data: check the quotas and the log of the rendezvous";
+            Finding::failed(format!("the transfer broke off: {error}"), advice)
         }
         Err(_) => {
             let seen = format!(
-                "{} MiB take longer than {} s",
+                "{} MiB took longer than {} s",
                 BULK >> 20,
                 BULK_TIME.as_secs()
             );
             Finding::warning(
                 seen,
-                "It is very slow: the way there, a proxy, or a quota of the rendezvous",
+                "This is very slow: the cause may be the network, a proxy, or a quota of the rendezvous",
             )
         }
     };

@@ -28,16 +28,16 @@ pub fn address(star: &StarAddr) -> Finding {
     match (rendezvous.is_secure(), rendezvous.port()) {
         (false, 443) => Finding::warning(
             seen,
-            "Port 443 is that of wss, mostly: is the address one with ws?",
+            "Port 443 is usually for wss: check whether the address must have wss instead of ws",
         ),
         (true, 80) => Finding::warning(
             seen,
-            "Port 80 is that of ws, mostly: is the address one with wss?",
+            "Port 80 is usually for ws: check whether the address must have ws instead of wss",
         ),
         (false, _) if !rendezvous.host().ip().is_some_and(|ip| ip.is_loopback()) => {
             Finding::warning(
                 seen,
-                "Without TLS, others on the way see who meets whom, though not what they say: take wss where there is one",
+                "Without TLS, others on the way can see which peers connect, but not what they send: use wss if the rendezvous has it",
             )
         }
         _ => Finding::ok(seen),
@@ -60,7 +60,7 @@ pub async fn check(patient: &Patient, report: &mut Report) -> Result<Option<Wire
             let connected = probe.connect_through(&proxy).await;
             let finding = match &connected {
                 Ok(_) => Finding::ok(format!(
-                    "{proxy} leads there, in {}",
+                    "connected through {proxy}, in {}",
                     milliseconds(begin.elapsed())
                 )),
                 Err(error) => failed(error),
@@ -131,7 +131,7 @@ async fn connect(probe: &Probe, found: &[SocketAddr]) -> (Option<Wire>, Finding)
         Some(error) if good.is_empty() => Finding::failed(seen, advice::of_link(&error)),
         Some(_) => Finding::warning(
             seen,
-            "Some of the addresses lead nowhere: nodes try the next one after 250 ms; have them taken out of the DNS",
+            "Some of the addresses do not work, and nodes try the next one after 250 ms only: remove them from DNS",
         ),
     };
     (wire, finding)
@@ -144,10 +144,7 @@ async fn encrypted(
     report: &mut Report,
 ) -> Result<Option<Wire>, Failure> {
     if !patient.star.rendezvous().is_secure() {
-        report.tell(
-            "tls",
-            &Finding::skipped("the address is one without TLS (ws)"),
-        )?;
+        report.tell("tls", &Finding::skipped("the address is without TLS (ws)"))?;
         return Ok(wire);
     }
     let Some(wire) = wire else {
@@ -165,7 +162,7 @@ async fn encrypted(
         (Ok(encrypted), Some(Ok(shown))) => shown.finding(encrypted.version),
         (Ok(_), _) => Finding::warning(
             "the certificate cannot be read",
-            "Look at it with `openssl s_client`",
+            "Inspect it with `openssl s_client`",
         ),
         (Err(error), shown) => {
             let issuer = shown.and_then(Result::ok).map(|shown| shown.issuer);

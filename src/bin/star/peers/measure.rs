@@ -157,7 +157,7 @@ impl Measures {
 
 fn of_ping(error: &ping::Failure) -> String {
     match error {
-        ping::Failure::Unsupported => "it answers no pings".to_owned(),
+        ping::Failure::Unsupported => "the peer does not answer pings".to_owned(),
         ping::Failure::Timeout => "no answer in time".to_owned(),
         ping::Failure::Other { error } => crate::output::words(&error.to_string()),
     }

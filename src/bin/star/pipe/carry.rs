@@ -111,7 +111,7 @@ async fn receive<R: AsyncRead + Unpin>(
             Frame::Data(data) if !is_ended => {
                 received += data.len() as u64;
                 if received - progress.borrow().written > WINDOW + DATA as u64 {
-                    return Err(PipeError::Protocol("it sent more than it may"));
+                    return Err(PipeError::Protocol("it sent more data than it may"));
                 }
                 output.push(data);
                 moved.received.store(received, Relaxed);
@@ -130,7 +130,7 @@ async fn receive<R: AsyncRead + Unpin>(
                 taken.send_modify(|taken| taken.is_done = true);
             }
             Frame::Failed(why) => return Err(PipeError::Peer(words(why))),
-            _ => return Err(PipeError::Protocol("it sent a frame out of turn")),
+            _ => return Err(PipeError::Protocol("it sent an unexpected frame")),
         }
     }
 }

@@ -119,7 +119,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         self.body.resize(u16::from_be_bytes([high, low]).into(), 0);
         let body = self.from.read_exact(&mut self.body);
         body.await.map_err(broken)?;
-        Frame::of(kind, &self.body).ok_or(PipeError::Protocol("it sent what is no frame"))
+        Frame::of(kind, &self.body).ok_or(PipeError::Protocol("it sent an invalid frame"))
     }
 
     /// Waits until the other end has closed the stream, or the stream has broken.

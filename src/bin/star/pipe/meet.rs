@@ -44,9 +44,8 @@ const HELLO: Duration = Duration::from_secs(10);
 /// directly after another.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
-const NOT_ALLOWED: &str =
-    "this peer may not connect; it is to be started with an --identity that --allow names there";
-const WRONG_CODE: &str = "the code is not the one that it has printed";
+const NOT_ALLOWED: &str = "this peer may not connect: start it with the --identity of a peer that --allow names at the listening end";
+const WRONG_CODE: &str = "the code is not the one that the listening end has printed";
 
 type Reading = Reader<ReadHalf<Stream>>;
 type Writing = Writer<WriteHalf<Stream>>;
@@ -302,7 +301,7 @@ async fn greet(stream: Stream, code: &[u8]) -> Result<(Reading, Writing), PipeEr
     match reader.next().await? {
         Frame::Accept => {}
         Frame::Failed(why) => return Err(PipeError::Refused(words(why))),
-        _ => return Err(PipeError::Protocol("it sent a frame out of turn")),
+        _ => return Err(PipeError::Protocol("it sent an unexpected frame")),
     }
     Ok((reader, writer))
 }

@@ -46,7 +46,7 @@ pub enum PipeError {
     #[error("the other end refuses: {0}")]
     Refused(String),
     #[error(
-        "the other end has no pipe for us: `star pipe --listen` does not run there, or another peer has taken it"
+        "the other end has no open pipe: `star pipe --listen` does not run there, or another peer has already connected"
     )]
     NoPipe,
     /// The stream ended too early.
@@ -55,7 +55,7 @@ pub enum PipeError {
     /// The stream ended too early, for the given reason.
     #[error("the connection to the other end broke off: {0}")]
     BrokenBy(String),
-    #[error("the other end does not keep to the protocol: {0}")]
+    #[error("the other end violated the protocol: {0}")]
     Protocol(&'static str),
     #[error("interrupted")]
     Interrupted,

@@ -32,7 +32,7 @@ pub struct AdminSettings {
 pub enum AdminFileError {
     #[error(transparent)]
     File(#[from] FileError),
-    #[error("{0} must have one token in it, and no more")]
+    #[error("{0} must contain exactly one token")]
     NotOne(PathBuf),
     #[error(transparent)]
     Token(#[from] AdminError),
@@ -73,7 +73,7 @@ impl AdminSettings {
         file.write(&banned).map_err(at)?;
         if !is_there {
             let path = path.display();
-            tracing::warn!(%path, "there was no file of bans: it is made, and nobody is banned");
+            tracing::warn!(%path, "the ban file did not exist and has been created: no peer is banned");
         }
         Ok(admin.with_bans(banned, move |banned| file.write(banned)))
     }
@@ -108,12 +108,12 @@ mod tests {
         let shown = load(&format!("# mine\n\n{TOKEN}\n")).expect("one token");
         assert!(!shown.contains("nobody"), "{shown}");
         for (content, expected) in [
-            ("", "must have one token in it"),
+            ("", "must contain exactly one token"),
             (
                 "a-token-that-nobody-guesses\nanother-token-that-is-long",
-                "must have one token in it",
+                "must contain exactly one token",
             ),
-            ("short", "has at least 16 characters"),
+            ("short", "must have at least 16 characters"),
             ("two words", "line 1: this is not a token"),
         ] {
             let error = load(content).expect_err(content);

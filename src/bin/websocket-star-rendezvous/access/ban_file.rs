@@ -10,8 +10,8 @@ use libp2p_identity::PeerId;
 
 /// The first lines of the file.
 const HEAD: &str = "\
-# Peers that are banned on the operator's page, as --deny-peers has them.
-# The server writes this file anew when it starts, and whenever that changes. Edit it only while the server is stopped.
+# Peers that are banned on the operator's page, in the format of --deny-peers.
+# The server rewrites this file when it starts, and whenever the bans change. Edit it only while the server is stopped.
 ";
 
 /// The path of the file itself, not of a symbolic link to it.
@@ -28,7 +28,7 @@ impl BanFile {
             Ok(path) => Ok(Self(path)),
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Err(_) if fs::symlink_metadata(path).is_ok() => {
-                Err(io::Error::other("it is a link that leads nowhere"))
+                Err(io::Error::other("it is a symbolic link without a target"))
             }
             Err(_) => Ok(Self(path.to_owned())),
         }
@@ -201,7 +201,7 @@ mod tests {
             let link = folder.path().join("link");
             symlink(folder.path().join("nothing"), &link).expect("a link");
             let error = BanFile::find(&link).expect_err("nowhere").to_string();
-            assert_eq!(error, "it is a link that leads nowhere");
+            assert_eq!(error, "it is a symbolic link without a target");
         }
 
         #[test]

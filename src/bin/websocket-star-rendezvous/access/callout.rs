@@ -126,7 +126,7 @@ impl Callout {
         if !endpoint.is_private() {
             tracing::warn!(
                 service = %endpoint,
-                "the service that says who may join is asked without TLS: others may change its answers, and it is told no tokens"
+                "the access service is asked without TLS: others on the way can change its answers, so it gets no tokens"
             );
         }
         Ok(Self {
@@ -216,7 +216,7 @@ impl Callout {
             None => {}
         }
         self.counts.count(Counted::RefusedUndecided);
-        Verdict::refuse_for(AGAIN, "it cannot be decided now")
+        Verdict::refuse_for(AGAIN, "access cannot be checked now")
     }
 
     fn fail_open(&self, join: &Join) -> Verdict {
@@ -264,7 +264,7 @@ impl Callout {
         *last = Some(now);
         drop(last);
         let service = self.client.endpoint();
-        tracing::warn!(%service, error = %one_line(error), "cannot ask who may join");
+        tracing::warn!(%service, error = %one_line(error), "the access service gave no valid answer");
     }
 }
 

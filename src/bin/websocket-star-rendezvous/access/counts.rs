@@ -7,19 +7,19 @@ use libp2p_websocket_star::rendezvous::AccessCount;
 /// The name of a counter, and its description.
 type Name = (&'static str, &'static str);
 
-const ALLOWED: Name = ("allowed", "joins that were let in, by what let them in");
+const ALLOWED: Name = (
+    "allowed",
+    "joins that were allowed, by the rule that allowed them",
+);
 const REFUSED: Name = (
     "refused",
-    "joins that were not let in, by what kept them out",
+    "joins that were refused, by the rule that refused them",
 );
 const FAILED: Name = (
     "failed_questions",
-    "questions to the service that came to nothing, by what went wrong",
+    "questions to the access service without a valid answer, by the kind of failure",
 );
-const RELOADS: Name = (
-    "failed_reloads",
-    "how often the lists could not be read anew",
-);
+const RELOADS: Name = ("failed_reloads", "reloads of the access lists that failed");
 
 /// Declares the variants, their counters and the list of all in one place.
 macro_rules! counted {

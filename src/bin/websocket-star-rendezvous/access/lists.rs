@@ -73,14 +73,13 @@ fn network(text: &str) -> Result<Network, &'static str> {
     match [addr, addr.to_canonical()].contains(&network.first()) {
         true => Ok(network),
         // For example 10.1.2.3/8, where 10.1.2.3/32 may be meant.
-        false => {
-            Err("this address is not the first of its network: is the network to be so large?")
-        }
+        false => Err("this address is not the first of its network: check the prefix length"),
     }
 }
 
 pub fn token(text: &str) -> Result<Token, &'static str> {
-    let not_one = "this is not a token: it has 1 to 512 visible ASCII characters, and no space";
+    let not_one =
+        "this is not a token: a token has 1 to 512 visible ASCII characters, and no spaces";
     text.parse().map_err(|_| not_one)
 }
 
@@ -148,9 +147,9 @@ impl Lists {
         }
         match (&self.tokens, join.token()) {
             (Some(tokens), Some(token)) if tokens.contain(token) => Opinion::Yes(AllowList::Tokens),
-            (Some(_), Some(_)) => Opinion::Unlisted("your token is not a good one"),
-            (Some(_), None) => Opinion::Unlisted("you are on no allow list, and show no token"),
-            (None, _) => Opinion::Unlisted("you are on no allow list"),
+            (Some(_), Some(_)) => Opinion::Unlisted("your token is not valid"),
+            (Some(_), None) => Opinion::Unlisted("you are not on an allow list, and show no token"),
+            (None, _) => Opinion::Unlisted("you are not on an allow list"),
         }
     }
 

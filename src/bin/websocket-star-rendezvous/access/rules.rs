@@ -161,12 +161,12 @@ mod tests {
         let no = Opinion::No(DenyList::Networks);
         let opinion = |rules: &Rules, tenant, token| rules.opinion(&join(tenant, token));
         assert_eq!(opinion(&rules, Some("blue"), Some("azure")), yes);
-        let unlisted = Opinion::Unlisted("you are on no allow list, and show no token");
+        let unlisted = Opinion::Unlisted("you are not on an allow list, and show no token");
         assert_eq!(opinion(&rules, Some("blue"), None), unlisted);
         assert_eq!(rules.open_tenants(), ["default", "red"]);
         assert!(!rules.are_open_for(&join(Some("blue"), None)));
         // The lists of blue do not apply to red, and those of the default tenant apply to no other tenant.
-        let unlisted = Opinion::Unlisted("you are on no allow list");
+        let unlisted = Opinion::Unlisted("you are not on an allow list");
         assert_eq!(opinion(&rules, Some("red"), Some("azure")), unlisted);
         assert!(rules.are_open_for(&join(Some("red"), None)));
         assert_eq!(opinion(&rules, None, Some("azure")), no);
@@ -187,7 +187,7 @@ mod tests {
             assert!(!rules.are_open_for(&join(Some(tenant), None)));
         }
         assert_eq!(opinion(&rules, Some("blue"), Some("azure")), yes);
-        let wrong = Opinion::Unlisted("your token is not a good one");
+        let wrong = Opinion::Unlisted("your token is not valid");
         assert_eq!(opinion(&rules, Some("red"), Some("azure")), wrong);
         assert_eq!(opinion(&rules, None, Some("master")), no);
         assert_eq!(files.paths().count(), 4);

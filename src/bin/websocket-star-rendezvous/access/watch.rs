@@ -103,7 +103,7 @@ impl AccessWatch {
             true => None,
             false => {
                 let rules = files.load()?;
-                tracing::info!(lists = ?rules, "not everybody may use the rendezvous");
+                tracing::info!(lists = ?rules, "access to the rendezvous is restricted");
                 if callout.is_none() {
                     warn_of_open_tenants(&rules);
                 }
@@ -161,10 +161,10 @@ impl AccessWatch {
     /// they were.
     async fn reload(&mut self, policy: &Policy, server: &Server) {
         if self.files.are_none() {
-            tracing::info!("what the service has answered is forgotten");
+            tracing::info!("the cached answers of the access service are cleared");
             return;
         }
-        tracing::debug!("the access lists are read");
+        tracing::debug!("reading the access lists");
         let files = self.files.clone();
         let reading = spawn_blocking(move || (fingerprints(&files), files.load()));
         let (state, rules) = match reading.await {
@@ -184,13 +184,13 @@ impl AccessWatch {
         let shown = format!("{rules:?}");
         policy.replace(rules);
         let cut_off = server.recheck_access().await;
-        tracing::info!(lists = shown, cut_off, "the access lists were read anew");
+        tracing::info!(lists = shown, cut_off, "the access lists are reloaded");
     }
 
     fn failed(&mut self, policy: &Policy, error: &str) {
         policy.count_failed_reload();
         if self.told.as_deref() != Some(error) {
-            tracing::error!(%error, "the access lists stay as they were");
+            tracing::error!(%error, "cannot reload the access lists; the old ones stay in use");
             self.told = Some(error.to_owned());
         }
     }
@@ -204,7 +204,7 @@ fn warn_of_open_tenants(rules: &Rules) {
         let tenants = tenants.join(", ");
         tracing::warn!(
             tenants,
-            "everybody who is not denied may join these tenants"
+            "every peer that is not on a deny list may join these tenants"
         );
     }
 }

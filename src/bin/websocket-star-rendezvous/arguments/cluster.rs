@@ -185,7 +185,7 @@ mod tests {
         let alone = settings(&["--node-id=a"]).expect_err("alone").to_string();
         assert_eq!(
             alone,
-            "--node-id is of no use without a cluster: add --cluster URL (or CLUSTER)"
+            "--node-id needs a cluster: add --cluster URL (or CLUSTER)"
         );
         for bad in ["--node-id=A", "--cluster-listen=9443"] {
             let flags = [&ALL[..1], &[bad], &ALL[2..], &["--cluster-advertise=a:1"]].concat();

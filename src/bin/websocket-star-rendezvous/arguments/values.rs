@@ -9,9 +9,11 @@ use libp2p_websocket_star::rendezvous::{Network, NetworkError};
 pub(super) enum NumberError {
     #[error("must be a whole number, at least 1")]
     Count,
-    #[error("must be a whole number of bytes, at least 1, or one with KiB, MiB or GiB")]
+    #[error("must be a whole number of bytes, or of KiB, MiB or GiB, at least 1")]
     Size,
-    #[error("must be a whole number of seconds, or one with ms, s, m or h; a day at most")]
+    #[error(
+        "must be a whole number of seconds, or a whole number with ms, s, m or h, and at most one day"
+    )]
     Duration,
     #[error("must be longer than 0")]
     Zero,

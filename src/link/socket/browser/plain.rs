@@ -200,8 +200,7 @@ impl Plain {
     pub(super) fn lost(&self) -> Option<io::Error> {
         let shared = self.shared.borrow();
         if shared.unread > MOST_UNREAD {
-            let text =
-                "more has come than this page reads, and a browser cannot have the other end wait";
+            let text = "too much data is unread: this page reads too slowly, and a browser cannot make the other end wait";
             return Some(io::Error::other(text));
         }
         let closed = shared.closed.as_ref()?;

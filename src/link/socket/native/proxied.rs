@@ -101,7 +101,7 @@ pub(super) async fn connect_through(
         io = Io::Tls(Box::new(tls.await?));
     }
     let asked = ask(proxy, destination.clone(), io).map_err(failed);
-    let io = deadline.stage("the answer of the proxy", asked).await?;
+    let io = deadline.stage("the proxy's answer", asked).await?;
     Ok((io, Route::Proxy(addr)))
 }
 

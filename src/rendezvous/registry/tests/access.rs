@@ -43,7 +43,10 @@ impl Star {
     fn check_in(&mut self, link: LinkId, join: Event<'_>, judged: Result<Arc<Grant>, Refusal>) {
         let now = self.now;
         let check = self.registry.handle_event(link, join, Some(7), now);
-        let checked = check.expect("somebody is asked").run().judged(judged);
+        let checked = check
+            .expect("the access check is asked")
+            .run()
+            .judged(judged);
         self.registry.handle_checked(link, checked, now);
     }
 
@@ -287,7 +290,6 @@ fn a_refusal_that_passes_costs_no_listener_its_place_even_if_joins_are_scarce_me
         join_timeout: Duration::from_secs(10),
         dial_timeout: Duration::from_secs(10),
         allow_join_with_disabled_challenge: false,
-        key_encoding: Default::default(),
     });
     let failed = |client: &mut Session| match client.poll_output() {
         Some(Output::JoinFailed { error, .. }) => error,
@@ -301,7 +303,7 @@ fn a_refusal_that_passes_costs_no_listener_its_place_even_if_joins_are_scarce_me
     );
     // It asks again on the same link, where the join rate is used up.
     client.listen(star.now, &own);
-    star.talk(&mut client, || panic!("nobody is asked"));
+    star.talk(&mut client, || panic!("the access check is not asked"));
     let error = failed(&mut client);
     assert!(!error.is_permanent(), "{error}");
     star.now += Duration::from_secs(2);

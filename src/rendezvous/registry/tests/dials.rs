@@ -43,7 +43,10 @@ fn dials_that_end_leave_nothing_behind() {
         star.end(B, Side::Listener);
     }
     assert_eq!(star.registry.open_dials(), 0);
-    assert!(star.registry.deadlines.len() <= 1, "but for C's first join");
+    assert!(
+        star.registry.deadlines.len() <= 1,
+        "only the deadline of C's first join may be left"
+    );
     for link in [A, B] {
         let link = &star.registry.links[&link];
         assert!(link.dials.is_empty() && link.offered.is_empty());

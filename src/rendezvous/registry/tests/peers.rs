@@ -98,7 +98,7 @@ fn joins_have_a_rate_for_each_link_and_for_each_origin() {
         joined.count()
     };
     assert_eq!(joins(A), 3);
-    assert_eq!(joins(B), 3, "another address, another rate");
+    assert_eq!(joins(B), 3, "each address has a rate of its own");
     let same = LinkId(4);
     star.registry.handle_open(same, from(A), star.now);
     let mut joined = 0;
@@ -108,7 +108,7 @@ fn joins_have_a_rate_for_each_link_and_for_each_origin() {
         let answer = star.actions().pop().expect("an answer");
         joined += usize::from(answer.1 != too_often);
     }
-    assert_eq!(joined, 2, "what A has left of five");
+    assert_eq!(joined, 2, "A has two of five joins left");
 }
 
 #[test]

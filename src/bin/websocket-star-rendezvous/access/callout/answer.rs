@@ -58,9 +58,9 @@ impl Question {
 pub enum AnswerError {
     #[error("the answer is not JSON")]
     Json,
-    #[error("the answer has no \"allow\" that is true or false")]
+    #[error("the field \"allow\" of the answer is neither true nor false")]
     Allow,
-    #[error("the \"{0}\" of the answer is not what it should be")]
+    #[error("the field \"{0}\" of the answer is not valid")]
     Field(&'static str),
 }
 

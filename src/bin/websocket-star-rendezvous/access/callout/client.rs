@@ -33,15 +33,15 @@ const JSON: &str = "application/json";
 /// The reason why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("cannot find the host")]
+    #[error("cannot resolve the host")]
     Lookup(#[source] Arc<io::Error>),
     #[error("cannot connect")]
     Connect(#[source] io::Error),
-    #[error("cannot speak TLS")]
+    #[error("the TLS handshake failed")]
     Tls(#[source] io::Error),
-    #[error("HTTP failed")]
+    #[error("the HTTP request failed")]
     Http(#[source] hyper::Error),
-    #[error("the request cannot be made")]
+    #[error("the HTTP request is not valid")]
     Request(#[source] hyper::http::Error),
     #[error("the answer has the status {0}")]
     Status(u16),

@@ -23,7 +23,7 @@ use tokio_rustls::rustls::{
 pub enum EndpointError {
     #[error("must be a URL such as https://access.example/star or http://127.0.0.1:8080/")]
     Form,
-    #[error("must have no user and no password in it")]
+    #[error("must not contain a user name or a password")]
     User,
 }
 
@@ -34,7 +34,7 @@ pub enum RootsError {
     Read { path: PathBuf, source: io::Error },
     #[error("cannot use {path}: {source}")]
     Pem { path: PathBuf, source: pem::Error },
-    #[error("cannot use {0}: there is no certificate in it")]
+    #[error("cannot use {0}: it contains no certificate")]
     Empty(PathBuf),
     #[error("cannot use {path}: {source}")]
     Certificate {

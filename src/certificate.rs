@@ -1,5 +1,7 @@
 //! Root certificates in the usual file formats.
 
+use std::fmt;
+
 use tokio_rustls::rustls::{
     RootCertStore,
     pki_types::{
@@ -26,8 +28,56 @@ pub enum CertificateError {
     Der(String),
 }
 
+/// The root certificates that a node trusts.
+#[derive(Clone)]
+pub(crate) struct Roots {
+    /// Whether those of the web are among them.
+    web: bool,
+    own: Vec<CertificateDer<'static>>,
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self {
+            web: true,
+            own: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Roots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Roots")
+            .field("web", &self.web)
+            .field("own", &self.own.len())
+            .finish()
+    }
+}
+
+impl Roots {
+    pub(crate) fn set_web(&mut self, web: bool) {
+        self.web = web;
+    }
+
+    /// Adds one certificate in DER form, or all certificates in PEM form.
+    pub(crate) fn add(&mut self, der_or_pem: &[u8]) -> Result<(), CertificateError> {
+        self.own.extend(read(der_or_pem)?);
+        Ok(())
+    }
+
+    pub(crate) fn store(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        if self.web {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        // All of them were parsed when they were added.
+        roots.add_parsable_certificates(self.own.iter().cloned());
+        roots
+    }
+}
+
 /// Reads one certificate in DER form, or all certificates in PEM form.
-pub(crate) fn read(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+fn read(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let certificates = if bytes.windows(PEM.len()).any(|window| window == PEM) {
         from_pem(bytes)?
     } else {
@@ -69,6 +119,18 @@ mod tests {
         let both = format!("# ours\n{}\n{}", a.cert.pem(), b.cert.pem());
         let read_both = read(both.as_bytes()).expect("two certificates");
         assert_eq!(read_both, [a.cert.der().clone(), b.cert.der().clone()]);
+    }
+
+    #[test]
+    fn the_roots_of_the_web_are_trusted_until_they_are_switched_off() {
+        let mut roots = Roots::default();
+        let web = webpki_roots::TLS_SERVER_ROOTS.len();
+        assert_eq!(roots.store().len(), web);
+        roots.add(certified().cert.der()).expect("a certificate");
+        assert_eq!(roots.store().len(), web + 1);
+        roots.set_web(false);
+        assert_eq!(roots.store().len(), 1);
+        assert_eq!(format!("{roots:?}"), "Roots { web: false, own: 1 }");
     }
 
     #[test]

@@ -2,13 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-#[cfg(not(target_arch = "wasm32"))]
-use tokio_rustls::rustls::pki_types::CertificateDer;
-
 use multiaddr::Multiaddr;
 
 #[cfg(not(target_arch = "wasm32"))]
-use crate::certificate;
+use crate::certificate::Roots;
 #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
 use crate::proxy::Proxies;
 use crate::{
@@ -52,7 +49,7 @@ pub struct Config {
     pub(crate) allow_local_rendezvous: bool,
     pub(crate) tokens: Tokens,
     #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) root_certificates: Vec<CertificateDer<'static>>,
+    pub(crate) roots: Roots,
     #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
     pub(crate) proxies: Proxies,
 }
@@ -72,7 +69,7 @@ impl Default for Config {
             allow_local_rendezvous: false,
             tokens: Tokens::default(),
             #[cfg(not(target_arch = "wasm32"))]
-            root_certificates: Vec::new(),
+            roots: Roots::default(),
             #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
             proxies: Proxies::default(),
         }
@@ -224,9 +221,18 @@ impl Config {
     /// [`Error::Certificate`] if the data contains no certificate, or one that cannot be read.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn with_root_certificate(mut self, der_or_pem: impl AsRef<[u8]>) -> Result<Self, Error> {
-        let certificates = certificate::read(der_or_pem.as_ref())?;
-        self.root_certificates.extend(certificates);
+        self.roots.add(der_or_pem.as_ref())?;
         Ok(self)
+    }
+
+    /// Sets whether the root certificates of the web are trusted for `wss`. Default yes. Without them, only those of
+    /// [`with_root_certificate`](Self::with_root_certificate) are trusted, so that no public authority can vouch for
+    /// another server. Not available in a browser.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[must_use]
+    pub fn with_web_roots(mut self, trusted: bool) -> Self {
+        self.roots.set_web(trusted);
+        self
     }
 
     /// Connects to all rendezvous through a proxy. Default none.
@@ -308,7 +314,7 @@ impl fmt::Debug for Config {
             .field("allow_local_rendezvous", &self.allow_local_rendezvous)
             .field("tokens", &self.tokens.len());
         #[cfg(not(target_arch = "wasm32"))]
-        debug.field("root_certificates", &self.root_certificates.len());
+        debug.field("roots", &self.roots);
         #[cfg(all(feature = "proxy", not(target_arch = "wasm32")))]
         debug.field("proxies", &self.proxies);
         debug.finish()

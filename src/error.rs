@@ -4,8 +4,6 @@ use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
-#[cfg(not(target_arch = "wasm32"))]
-use tokio_rustls::rustls;
 
 use crate::words::Words;
 
@@ -22,7 +20,7 @@ pub use crate::{
     websocket::WebSocketError,
 };
 #[cfg(not(target_arch = "wasm32"))]
-pub use crate::{certificate::CertificateError, websocket::upgrade::UpgradeError};
+pub use crate::{cause::Cause, certificate::CertificateError, websocket::upgrade::UpgradeError};
 
 /// Why a listener or a dial failed.
 ///
@@ -156,7 +154,7 @@ pub enum LinkError {
     #[cfg(not(target_arch = "wasm32"))]
     /// The TLS handshake failed: for example, the certificate is not trusted.
     #[error("TLS: {}", Words(.0))]
-    Tls(#[source] Arc<rustls::Error>),
+    Tls(#[source] Cause),
     #[cfg(not(target_arch = "wasm32"))]
     /// The certificate was not accepted, and the address contains no server name for which to verify it.
     #[error(
@@ -164,14 +162,14 @@ pub enum LinkError {
          listen there by name, add the behaviour of this crate to the swarm, or dial /tls/sni/<name>/ws",
         Words(.0)
     )]
-    TlsWithoutName(#[source] Arc<rustls::Error>),
+    TlsWithoutName(#[source] Cause),
     #[cfg(not(target_arch = "wasm32"))]
     /// The server does not speak TLS on this port.
     #[error(
         "the server does not speak TLS on this port: use /ws instead of /wss, or the port for wss ({})",
         Words(.0)
     )]
-    NotTls(#[source] Arc<rustls::Error>),
+    NotTls(#[source] Cause),
     /// The TLS handshake could not be carried out.
     #[error("TLS handshake: {}", Words(.0))]
     TlsHandshake(#[source] Arc<io::Error>),

@@ -28,7 +28,7 @@
 //! | `plaintext` (feature `plaintext-insecure`) | connections without a secure channel |
 //! | `websocket`, `buffer` | messages over a byte stream, and their reusable memory |
 //! | [`protocol`] | packets, events, the client's session, streams: no IO, no clock; for client and server |
-//! | `crypto`, `certificate` | the TLS configuration and the trusted roots |
+//! | `crypto`, `certificate`, `cause` | the TLS configuration, the trusted roots, errors of other libraries |
 //! | `token` | the secrets that a rendezvous may ask for |
 //! | `activity` | which bytes cross the connections to each peer, for `direct` |
 //! | `hints` | what the behaviour tells the transport about its swarm |
@@ -60,6 +60,8 @@ mod activity;
 pub mod address;
 mod behaviour;
 mod buffer;
+#[cfg(not(target_arch = "wasm32"))]
+mod cause;
 #[cfg(not(target_arch = "wasm32"))]
 mod certificate;
 mod channel;

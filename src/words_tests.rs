@@ -3,7 +3,9 @@ use std::{io, sync::Arc};
 use super::*;
 use crate::{
     address::AddressError,
-    error::{DialError, Error, JoinError, LinkError, ProtocolError, StreamError, UpgradeError},
+    error::{
+        Cause, DialError, Error, JoinError, LinkError, ProtocolError, StreamError, UpgradeError,
+    },
 };
 
 /// Text that ends its line, forges a log line, moves the cursor, rings the bell, reverses the text direction and hides
@@ -54,7 +56,7 @@ fn errors(said: &str) -> Vec<Error> {
     let io = || Arc::new(io::Error::other(text()));
     let tls = || {
         let error = tokio_rustls::rustls::Error::General(text());
-        Arc::new(error)
+        Cause::new(error)
     };
     let upgrade = |error| LinkError::Upgrade(Arc::new(error));
     let links = [

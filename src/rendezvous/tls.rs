@@ -17,7 +17,7 @@ use x509_cert::{
     time::Time,
 };
 
-use crate::crypto;
+use crate::{crypto, error::Cause};
 
 /// The protocol that the server offers by ALPN: a WebSocket begins as HTTP/1.1.
 const ALPN: &[u8] = b"http/1.1";
@@ -37,7 +37,7 @@ pub enum TlsError {
         /// "certificate" or "key".
         what: &'static str,
         /// The error of the parser.
-        source: rustls::pki_types::pem::Error,
+        source: Cause,
     },
     /// There is no certificate in the text.
     #[error("no certificate in it (PEM begins with `-----BEGIN CERTIFICATE-----`)")]
@@ -55,10 +55,10 @@ pub enum TlsError {
     OldEncryptedKey,
     /// The certificate cannot be parsed.
     #[error("the certificate is malformed: {0}")]
-    Certificate(#[source] x509_cert::der::Error),
+    Certificate(#[source] Cause),
     /// The key cannot be used to sign.
     #[error("the private key cannot be used: {0}")]
-    Key(#[source] rustls::Error),
+    Key(#[source] Cause),
     /// The key belongs to another certificate.
     #[error("the private key does not belong to the certificate")]
     Mismatch,
@@ -71,11 +71,11 @@ pub enum TlsError {
     /// The PFX file cannot be read.
     #[cfg(feature = "rendezvous")]
     #[error("the PFX file cannot be read; is the passphrase right? ({0})")]
-    Pfx(#[source] p12_keystore::error::Error),
+    Pfx(#[source] Cause),
     /// The encrypted key cannot be read.
     #[cfg(feature = "rendezvous")]
     #[error("the encrypted private key cannot be read; is the passphrase right? ({0})")]
-    Decrypt(#[source] pkcs8::Error),
+    Decrypt(#[source] Cause),
     /// The certificate cannot be replaced, because the server uses none.
     #[error("the server was started without TLS")]
     NotInUse,
@@ -121,7 +121,7 @@ impl TlsConfig {
                     rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
                         TlsError::Mismatch
                     }
-                    error => TlsError::Key(error),
+                    error => TlsError::Key(Cause::new(error)),
                 },
             )?;
         Ok(Self {
@@ -147,7 +147,7 @@ impl TlsConfig {
             rustls::pki_types::pem::Error::NoItemsFound => TlsError::NoKey,
             source => TlsError::Pem {
                 what: "key",
-                source,
+                source: Cause::new(source),
             },
         })?;
         Self::from_der(pem_chain(chain)?, key)
@@ -201,7 +201,8 @@ impl TlsConfig {
         if !contains(key, ENCRYPTED) {
             return Self::from_pem(chain, key);
         }
-        let decrypted = decrypt(key, passphrase).map_err(TlsError::Decrypt)?;
+        let decrypted =
+            decrypt(key, passphrase).map_err(|error| TlsError::Decrypt(Cause::new(error)))?;
         let key = PrivateKeyDer::Pkcs8(decrypted.as_bytes().to_vec().into());
         Self::from_der(pem_chain(chain)?, key)
     }
@@ -213,7 +214,7 @@ impl TlsConfig {
     /// As [`from_der`](Self::from_der), and if the file cannot be decrypted.
     pub fn from_pfx(pfx: &[u8], passphrase: &str) -> Result<Self, TlsError> {
         let archive = p12_keystore::Pkcs12Archive::from_pkcs12(pfx, passphrase);
-        let archive = archive.map_err(TlsError::Pfx)?;
+        let archive = archive.map_err(|error| TlsError::Pfx(Cause::new(error)))?;
         let key = archive.keys.first().ok_or(TlsError::NoKey)?;
         let key = PrivateKeyDer::Pkcs8(key.key.as_der().to_vec().into());
         let certificates = archive.certs.iter();
@@ -268,7 +269,7 @@ fn pem_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let chain = chain.map_err(|source| TlsError::Pem {
         what: "certificate",
-        source,
+        source: Cause::new(source),
     })?;
     if chain.is_empty() {
         return Err(TlsError::NoCertificate);
@@ -279,7 +280,7 @@ fn pem_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 /// Parses a certificate without the checks of the Internet profile: what rustls accepts is good enough.
 fn parse(certificate: &CertificateDer<'_>) -> Result<TbsCertificateInner<Raw>, TlsError> {
     let certificate = CertificateInner::<Raw>::from_der(certificate);
-    let certificate = certificate.map_err(TlsError::Certificate)?;
+    let certificate = certificate.map_err(|error| TlsError::Certificate(Cause::new(error)))?;
     Ok(certificate.tbs_certificate().clone())
 }
 

@@ -57,18 +57,21 @@ async fn a_certificate_is_shown_whether_or_not_it_is_accepted() {
     let server = Server::bind(config).await.expect("a free port");
     let star = star(&address(&server));
     let trusting = Config::default().with_root_certificate(&certificate.der);
-    opens(&trusting.expect("a certificate"), &star)
-        .await
-        .expect("it is trusted");
-    let probe = Probe::new(&Config::default(), &star);
-    let wire = probe
-        .connect(server.local_addr())
-        .await
-        .expect("it listens");
-    let handshake = probe.encrypt(wire).await;
-    assert_eq!(handshake.certificate.as_deref(), Some(&*certificate.der));
-    let error = handshake.outcome.expect_err("nobody trusts it");
-    assert!(matches!(error, LinkError::Tls(_)), "{error}");
+    let trusting = trusting.expect("a certificate");
+    for config in [trusting.clone(), trusting.with_web_roots(false)] {
+        opens(&config, &star).await.expect("it is trusted");
+    }
+    for config in [Config::default(), Config::default().with_web_roots(false)] {
+        let probe = Probe::new(&config, &star);
+        let wire = probe
+            .connect(server.local_addr())
+            .await
+            .expect("it listens");
+        let handshake = probe.encrypt(wire).await;
+        assert_eq!(handshake.certificate.as_deref(), Some(&*certificate.der));
+        let error = handshake.outcome.expect_err("nobody trusts it");
+        assert!(matches!(error, LinkError::Tls(_)), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -22,17 +22,17 @@ use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        self, CertificateError, ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier,
-        pki_types::{CertificateDer, ServerName},
+        self, CertificateError, ClientConfig, ConfigBuilder, WantsVerifier, pki_types::ServerName,
     },
 };
 
 use super::{CLOSE_TIMEOUT, Deadline};
 use crate::{
     address::{Host, Rendezvous},
+    certificate::Roots,
     config::Config,
     crypto,
-    error::LinkError,
+    error::{Cause, LinkError},
     link::connect,
     protocol::engine_io,
     runtime::{now, timeout_at},
@@ -58,7 +58,7 @@ pub(crate) struct Native {
 impl Native {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
-            tls: tls_config(&config.root_certificates),
+            tls: tls_config(&config.roots),
             #[cfg(feature = "proxy")]
             proxies: config.proxies.clone(),
         }
@@ -71,15 +71,6 @@ impl Native {
     }
 }
 
-/// Returns the web's root certificates and `extra`.
-fn roots(extra: &[CertificateDer<'static>]) -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    // All of them were parsed when they were configured.
-    roots.add_parsable_certificates(extra.iter().cloned());
-    roots
-}
-
 /// Returns the common start of all TLS configurations.
 fn tls_builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
     ClientConfig::builder_with_provider(crypto::provider())
@@ -87,11 +78,9 @@ fn tls_builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
         .expect("its suites are of the default protocol versions")
 }
 
-/// Returns the TLS configuration with the web's root certificates and `extra`.
-fn tls_config(extra: &[CertificateDer<'static>]) -> Arc<ClientConfig> {
-    let roots = roots(extra);
+fn tls_config(roots: &Roots) -> Arc<ClientConfig> {
     let config = tls_builder()
-        .with_root_certificates(roots)
+        .with_root_certificates(roots.store())
         .with_no_client_auth();
     Arc::new(config)
 }
@@ -252,7 +241,7 @@ fn tls_error(rendezvous: &Rendezvous, error: io::Error) -> LinkError {
             *name = Words(&*name).to_string();
         }
     }
-    let error = Arc::new(tls.clone());
+    let error = Cause::new(tls.clone());
     match tls {
         rustls::Error::InvalidMessage(_) => LinkError::NotTls(error),
         rustls::Error::InvalidCertificate(

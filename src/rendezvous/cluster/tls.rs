@@ -12,13 +12,14 @@ use tokio_rustls::{
         self, ClientConfig, RootCertStore, ServerConfig,
         client::verify_server_name,
         pki_types::{CertificateDer, ServerName, pem::PemObject as _},
-        server::{ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier},
+        server::{ParsedCertificate, WebPkiClientVerifier},
         sign::SingleCertAndKey,
     },
 };
 
 use crate::{
     crypto,
+    error::Cause,
     rendezvous::{
         cluster::node::NodeId,
         read_ahead::ReadAhead,
@@ -40,16 +41,16 @@ pub enum TrunkTlsError {
     Own(#[from] TlsError),
     /// The authority's certificates are not PEM.
     #[error("the authority's certificate is not valid PEM: {0}")]
-    Pem(#[source] rustls::pki_types::pem::Error),
+    Pem(#[source] Cause),
     /// There is no certificate of an authority.
     #[error("there is no authority's certificate (PEM begins with `-----BEGIN CERTIFICATE-----`)")]
     NoAuthority,
     /// The authority's certificate cannot be trusted.
     #[error("the authority's certificate cannot be used: {0}")]
-    Authority(#[source] rustls::Error),
+    Authority(#[source] Cause),
     /// No node can be verified with the authority's certificate.
     #[error("no node can be verified with the authority's certificate: {0}")]
-    Verifier(#[source] VerifierBuilderError),
+    Verifier(#[source] Cause),
     /// The node's certificate is for other names.
     #[error(
         "the node's certificate is not for the name `{0}` (as a DNS name in its subjectAltName)"
@@ -135,8 +136,10 @@ impl TrunkTls {
     pub fn new(own: TlsConfig, authority: &[u8]) -> Result<Self, TrunkTlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(authority) {
-            let certificate = certificate.map_err(TrunkTlsError::Pem)?;
-            roots.add(certificate).map_err(TrunkTlsError::Authority)?;
+            let certificate = certificate.map_err(|error| TrunkTlsError::Pem(Cause::new(error)))?;
+            roots
+                .add(certificate)
+                .map_err(|error| TrunkTlsError::Authority(Cause::new(error)))?;
         }
         if roots.is_empty() {
             return Err(TrunkTlsError::NoAuthority);
@@ -145,15 +148,17 @@ impl TrunkTls {
         let key = Arc::new(SingleCertAndKey::from(own.key()));
         let mut client = ClientConfig::builder_with_provider(crypto::provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(TrunkTlsError::Authority)?
+            .map_err(|error| TrunkTlsError::Authority(Cause::new(error)))?
             .with_root_certificates(roots.clone())
             .with_client_cert_resolver(key.clone());
         client.alpn_protocols = vec![ALPN.to_vec()];
         let verifier = WebPkiClientVerifier::builder_with_provider(roots, crypto::provider());
-        let verifier = verifier.build().map_err(TrunkTlsError::Verifier)?;
+        let verifier = verifier
+            .build()
+            .map_err(|error| TrunkTlsError::Verifier(Cause::new(error)))?;
         let mut server = ServerConfig::builder_with_provider(crypto::provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(TrunkTlsError::Authority)?
+            .map_err(|error| TrunkTlsError::Authority(Cause::new(error)))?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(key);
         server.alpn_protocols = vec![ALPN.to_vec()];

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use libp2p_websocket_star::error::{
-    DialError, JoinError, JoinRefusal, LinkError, ProxyError, UpgradeError,
+    Cause, DialError, JoinError, JoinRefusal, LinkError, ProxyError, UpgradeError,
 };
 use tokio_rustls::rustls::{self, CertificateError};
 
@@ -96,8 +96,9 @@ fn of_proxy(error: &ProxyError) -> &'static str {
     }
 }
 
-fn of_tls(error: &rustls::Error) -> &'static str {
-    let rustls::Error::InvalidCertificate(error) = error else {
+fn of_tls(error: &Cause) -> &'static str {
+    let error = error.get_ref().downcast_ref();
+    let Some(rustls::Error::InvalidCertificate(error)) = error else {
         return "The server and this node cannot agree on TLS: the server may be too old, or a proxy on the way may inspect TLS";
     };
     match error {

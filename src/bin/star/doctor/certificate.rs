@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use libp2p_websocket_star::probe::ProtocolVersion;
 use x509_cert::{
     Certificate,
     der::{Decode as _, Error},
@@ -40,14 +39,9 @@ pub fn read(der: &[u8]) -> Result<Shown, Error> {
 
 impl Shown {
     /// Returns the finding for a certificate that was accepted.
-    pub fn finding(&self, version: Option<ProtocolVersion>) -> Finding {
+    pub fn finding(&self, version: &str) -> Finding {
         let left = self.not_after.duration_since(SystemTime::now());
         let days = left.unwrap_or_default().as_secs() / DAY.as_secs();
-        let version = match version {
-            Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
-            Some(ProtocolVersion::TLSv1_2) => "TLS 1.2",
-            _ => "TLS",
-        };
         let unit = if days == 1 { "day" } else { "days" };
         let seen = format!(
             "{version}, the certificate issued by {} has {days} {unit} left",

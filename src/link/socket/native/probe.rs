@@ -38,16 +38,16 @@ use std::{
 use futures::TryFutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::rustls::{
-    self, DigitallySignedStruct, SignatureScheme,
+    self, DigitallySignedStruct, ProtocolVersion, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    pki_types::{ServerName, UnixTime},
+    crypto::{verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
 };
-pub use tokio_rustls::rustls::{ProtocolVersion, pki_types::CertificateDer};
 
-use super::{Io, WebSocket, connect_tcp, resolve, roots, tls_builder, tls_handshake, upgrade};
+use super::{Io, WebSocket, connect_tcp, resolve, tls_builder, tls_handshake, upgrade};
 #[cfg(feature = "proxy")]
 use super::{checked_proxy, proxied};
 use crate::{
@@ -75,7 +75,8 @@ use crate::{
 pub struct Probe {
     rendezvous: Rendezvous,
     config: SocketConfig,
-    verifier: Arc<WebPkiServerVerifier>,
+    /// `None` if no roots are trusted.
+    verifier: Option<Arc<WebPkiServerVerifier>>,
     timeout: Duration,
 }
 
@@ -114,8 +115,8 @@ pub struct Wire(Io);
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Handshake {
-    /// The server's own certificate, if the server has shown one. It may or may not have been accepted.
-    pub certificate: Option<CertificateDer<'static>>,
+    /// The server's own certificate in DER form, if the server has shown one. It may or may not have been accepted.
+    pub certificate: Option<Vec<u8>>,
     /// The encrypted connection, or the reason why there is none.
     pub outcome: Result<Encrypted, LinkError>,
 }
@@ -126,8 +127,8 @@ pub struct Handshake {
 pub struct Encrypted {
     /// The encrypted connection.
     pub wire: Wire,
-    /// The version of TLS.
-    pub version: Option<ProtocolVersion>,
+    /// The version of TLS, such as "TLS 1.3".
+    pub version: &'static str,
 }
 
 /// A WebSocket to a rendezvous, before any message.
@@ -155,13 +156,13 @@ pub struct Opened {
 impl Probe {
     /// Returns a probe of the rendezvous of `star`, with the settings of a transport with `config`.
     pub fn new(config: &Config, star: &StarAddr) -> Self {
-        let roots = Arc::new(roots(&config.root_certificates));
+        let roots = Arc::new(config.roots.store());
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, crypto::provider());
         Self {
             rendezvous: star.rendezvous().clone(),
             config: SocketConfig::new(config),
-            // The web's root certificates are always there, and there are no revocation lists.
-            verifier: verifier.build().expect("there are roots"),
+            // There are no revocation lists, so this fails only without roots.
+            verifier: verifier.build().ok(),
             timeout: config.connect_timeout,
         }
     }
@@ -239,7 +240,11 @@ impl Probe {
         Handshake {
             certificate,
             outcome: outcome.map(|tls| Encrypted {
-                version: tls.get_ref().1.protocol_version(),
+                version: match tls.get_ref().1.protocol_version() {
+                    Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
+                    Some(ProtocolVersion::TLSv1_2) => "TLS 1.2",
+                    _ => "TLS",
+                },
                 wire: Wire(Io::Tls(Box::new(tls))),
             }),
         }
@@ -281,8 +286,9 @@ impl Upgraded {
 /// A verifier that keeps the server's certificate.
 #[derive(Debug)]
 struct Recording {
-    verifier: Arc<WebPkiServerVerifier>,
-    certificate: Mutex<Option<CertificateDer<'static>>>,
+    /// `None` if no roots are trusted.
+    verifier: Option<Arc<WebPkiServerVerifier>>,
+    certificate: Mutex<Option<Vec<u8>>>,
 }
 
 impl ServerCertVerifier for Recording {
@@ -294,8 +300,10 @@ impl ServerCertVerifier for Recording {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        *lock(&self.certificate) = Some(end_entity.clone().into_owned());
-        let verifier = &self.verifier;
+        *lock(&self.certificate) = Some(end_entity.to_vec());
+        let Some(verifier) = &self.verifier else {
+            return Err(rustls::CertificateError::UnknownIssuer.into());
+        };
         verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
@@ -305,7 +313,8 @@ impl ServerCertVerifier for Recording {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls12_signature(message, cert, dss)
+        let algorithms = crypto::provider().signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, &algorithms)
     }
 
     fn verify_tls13_signature(
@@ -314,11 +323,13 @@ impl ServerCertVerifier for Recording {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls13_signature(message, cert, dss)
+        let algorithms = crypto::provider().signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, &algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
+        let algorithms = crypto::provider().signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }
 

@@ -3,8 +3,10 @@
 #[cfg(feature = "cluster")]
 mod cluster;
 mod cut_off;
+mod figures;
 #[cfg(feature = "rendezvous")]
 mod joined;
+mod state;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,41 +15,41 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tokio::sync::Notify;
 
+pub(super) use self::figures::Figures;
+use self::state::{NEWS_TIMEOUT, State};
 use super::{
     access::{Doorkeeper, Visit},
     admission::{LinkPlace, Place},
     config::Config,
     dial_time::DialTime,
     feed::{Feed, next_slice},
-    gate::Gate,
     house::House,
     origin::Claimant,
     outbox::{CloseReason, Outbox},
     places::NoLink,
     quota::Quotas,
     refusals::Refused,
-    registry::{Action, FEW, LinkId, Registry, Route, Welcome, behind},
+    registry::{FEW, LinkId, Registry, Route, behind},
     shared::{Guard, Name, Shared},
     snapshot::Snapshot,
     tenant::{Tenant, TenantId},
 };
-pub(super) use crate::runtime::now;
 use crate::{
     protocol::{engine_io::Version, event::StreamName},
-    websocket::Message,
+    runtime::now,
 };
 
-/// The time for which the answer to a join waits until other links have been told of the newcomer.
-const NEWS_TIMEOUT: Duration = Duration::from_millis(100);
 /// How many times in a row the registry handles timeouts before links are woken to write announcements.
 const TIMEOUTS_IN_A_ROW: usize = 16;
 /// The number of addresses that are copied while the lock is held.
 const ADDRESSES_AT_ONCE: usize = 512;
+
+/// The links of one tenant, and what they share.
 #[derive(Debug)]
 pub(super) struct Hub {
     house: Arc<House>,
@@ -66,157 +68,6 @@ pub(super) struct Hub {
     relayed_items: AtomicU64,
     relayed_bytes: AtomicU64,
     dial_time: DialTime,
-}
-
-/// The current figures and the counts since the start, without the list of peers.
-#[derive(Debug, Default)]
-pub(super) struct Figures {
-    /// The number of joined addresses.
-    pub(super) peers: usize,
-    /// The other figures. The list of peers in it is empty.
-    pub(super) snapshot: Snapshot,
-}
-
-impl Figures {
-    /// Adds the figures of two tenants.
-    pub(super) fn plus(self, other: Self) -> Self {
-        Self {
-            peers: self.peers + other.peers,
-            snapshot: self.snapshot.plus(other.snapshot),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct State {
-    registry: Registry,
-    outboxes: BTreeMap<LinkId, Arc<Outbox>>,
-    /// The time at which the timer wakes up.
-    timer: Option<Instant>,
-    /// The closed gates, ordered by the time at which each opens at the latest.
-    gates: VecDeque<(Instant, Weak<Gate>)>,
-}
-
-impl State {
-    /// Performs the actions of the registry. Returns whether something is announced. Nothing here waits, and the lock
-    /// is held throughout, so that every link is told things in the order in which the registry decided them.
-    fn act(&mut self, hub: &Hub) -> bool {
-        let feed = &hub.feed;
-        let mut has_news = false;
-        while let Some(action) = self.registry.poll_action() {
-            match action {
-                Action::Send { to, text } => {
-                    if let Some(outbox) = self.outboxes.get(&to) {
-                        outbox.push_own(Message::text(text));
-                    }
-                }
-                Action::Notify {
-                    to,
-                    flow,
-                    text,
-                    is_reset,
-                } => {
-                    if let Some(outbox) = self.outboxes.get(&to) {
-                        if is_reset {
-                            outbox.reset(flow);
-                        }
-                        outbox.push_notice(flow, Message::text(text));
-                    }
-                }
-                Action::Offer { to, ack, text } => {
-                    let outbox = self.outboxes.get(&to);
-                    match outbox.filter(|outbox| outbox.takes_dials()) {
-                        Some(outbox) => outbox.push_own(Message::text(text)),
-                        None => self.registry.handle_busy(to, ack),
-                    }
-                }
-                Action::Welcome {
-                    to,
-                    welcome,
-                    after_news,
-                } => self.welcome(feed, to, welcome, after_news),
-                Action::Announce(peers) => {
-                    feed.append(&peers);
-                    has_news = true;
-                }
-                Action::Joined { link, since } => {
-                    if let Some(outbox) = self.outboxes.get(&link) {
-                        outbox.subscribe(feed.subscribe(link, outbox.clone(), since));
-                    }
-                }
-                Action::Left(link) => {
-                    feed.unsubscribe(link);
-                    if let Some(outbox) = self.outboxes.get(&link) {
-                        outbox.unsubscribe();
-                    }
-                }
-                Action::Idle(link) => {
-                    if let Some(outbox) = self.outboxes.get(&link) {
-                        outbox.close(CloseReason::Idle);
-                    }
-                }
-                #[cfg(feature = "cluster")]
-                Action::Open(new) => {
-                    let outbox = hub.new_outbox(new.claimant, super::cluster::VERSION, true);
-                    self.outboxes.insert(new.way, outbox.clone());
-                    hub.open_way(new, outbox);
-                }
-                #[cfg(feature = "cluster")]
-                Action::CloseWay(way) => {
-                    if let Some(outbox) = self.outboxes.get(&way) {
-                        outbox.close(CloseReason::Unused);
-                    }
-                }
-                #[cfg(feature = "cluster")]
-                Action::Publish(publication) => hub.publish(publication),
-            }
-        }
-        while let Some((link, dials)) = self.registry.poll_dialled() {
-            if let Some(account) = self.outboxes.get(&link).and_then(|outbox| outbox.account()) {
-                account.set_dials(dials);
-            }
-        }
-        has_news
-    }
-
-    /// Sends the answer to a join. With `after_news`, it waits until the other links have written what is announced
-    /// before it.
-    fn welcome(&mut self, feed: &Feed<Outbox>, to: LinkId, welcome: Welcome, after_news: bool) {
-        let Some(outbox) = self.outboxes.get(&to) else {
-            return;
-        };
-        if !after_news {
-            return outbox.push_welcome(welcome, None);
-        }
-        let (gate, token) = Gate::new(outbox);
-        for reader in feed.few_readers(FEW).unwrap_or_default() {
-            if !Arc::ptr_eq(&reader, outbox) {
-                reader.hold(token.clone());
-            }
-        }
-        self.gates
-            .push_back((now() + NEWS_TIMEOUT, Arc::downgrade(&gate)));
-        outbox.push_welcome(welcome, Some(gate));
-        drop(token);
-    }
-
-    /// Opens the gates that have been closed for too long.
-    fn open_gates(&mut self, now: Instant) {
-        while let Some((deadline, gate)) = self.gates.front()
-            && (*deadline <= now || gate.strong_count() == 0)
-        {
-            if let Some(gate) = gate.upgrade() {
-                gate.open();
-            }
-            self.gates.pop_front();
-        }
-    }
-
-    /// Returns the time at which there is something to do next.
-    fn poll_timeout(&self) -> Option<Instant> {
-        let gate = self.gates.front().map(|(deadline, _)| *deadline);
-        gate.into_iter().chain(self.registry.poll_timeout()).min()
-    }
 }
 
 impl Hub {

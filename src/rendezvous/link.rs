@@ -8,6 +8,7 @@ mod hold;
 mod inbox;
 mod joining;
 mod limited;
+mod parked;
 mod ping;
 mod pulse;
 mod read;
@@ -30,6 +31,7 @@ use self::{
     inbox::Inbox,
     joining::Joining,
     limited::{Limited, Spending},
+    parked::{Parked, Step},
     ping::Pings,
     pulse::{Beat, Drain, Pulse, Vitals},
     way::Waiting,
@@ -318,11 +320,12 @@ impl<S: Input + Output> Link<S> {
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
         for _ in 0..ROUNDS {
             self.poll_timer(cx)?;
-            if let Poll::Ready(result) = self.poll_write(cx) {
-                return result;
-            }
+            let writer = match Parked::unless_ready(self.poll_write(cx)) {
+                Ok(result) => return result,
+                Err(parked) => parked,
+            };
             // What was read may have caused something to write.
-            if !self.poll_read(cx)? {
+            if let Step::Sleep(_) = self.poll_read(cx, writer)? {
                 return Ok(());
             }
         }

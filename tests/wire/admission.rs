@@ -101,7 +101,7 @@ async fn links_of_one_address_give_way_to_another_the_newest_that_has_not_joined
     assert_eq!(ask(&mut others[0], LINK).await, link);
     let (code, reason) = idle.closed().await.expect("a reason");
     assert_eq!(u16::from(code), 1008);
-    assert!(reason.contains("fewer links"), "{reason}");
+    assert!(reason.contains("more of them than others"), "{reason}");
     assert_eq!(ask(&mut others[1], LINK).await, link);
     assert!(joined[2].closed().await.is_some());
     until("all are gone", || server.snapshot().links == 4).await;

@@ -14,7 +14,7 @@ use super::{
     look::Live,
     sessions::{AGE, SessionKey},
 };
-use crate::rendezvous::{hub::now, tenants::Tenants};
+use crate::{rendezvous::tenants::Tenants, runtime::now};
 
 /// The beginning of the stream. It says how long a browser waits before it connects again, in milliseconds.
 const RETRY: &str = "retry: 2000\n\n";

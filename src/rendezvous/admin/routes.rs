@@ -21,9 +21,11 @@ use super::{
     request::{Form, FormError, Search, Visitor, is_of_a_page, is_own, may_see, session_ids},
     sessions::{AGE, Session},
 };
-use crate::rendezvous::{
-    body::Body, hub::now, operator::Guessed, refusals::Refused, request::token_shown,
-    tenants::Tenants,
+use crate::{
+    rendezvous::{
+        body::Body, operator::Guessed, refusals::Refused, request::token_shown, tenants::Tenants,
+    },
+    runtime::now,
 };
 
 const PATH: &str = "/admin";

@@ -11,6 +11,7 @@ use super::{
     Ended, Link,
     inbox::Handled,
     limited::{self, Passed},
+    parked::{Parked, Step},
     way::Waiting,
 };
 use crate::{
@@ -22,67 +23,87 @@ use crate::{
 const READS: usize = 32;
 
 impl<S: Input + Output> Link<S> {
-    /// Reads some messages; returns whether there may be more to do.
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+    /// Reads some messages. `writer` is the proof that the task is woken when there is something to write, or room for it.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: Parked,
+    ) -> Result<Step, Ended> {
         if let Some(spending) = &mut self.spending {
             if !spending.step(&self.member) {
                 self.spending = None;
             }
-            return Ok(true);
+            return Ok(Step::Again);
         }
         // This comes first, even while nothing is read: the pass may hold the queue's timer or a turn, and other
         // senders wait for both.
-        let limited = self.poll_limited(cx);
+        let limited = Parked::unless_ready(self.poll_limited(cx)).err();
         if self.spending.is_some() {
-            return Ok(true);
+            return Ok(Step::Again);
         }
         if let Some(rest) = &mut self.rest {
-            if rest.as_mut().poll(cx).is_pending() {
-                return Ok(false);
+            if let Err(parked) = Parked::unless_ready(rest.as_mut().poll(cx)) {
+                return Ok(Step::Sleep(parked));
             }
             self.rest = None;
         }
         if let Some(joining) = &mut self.joining {
-            let Poll::Ready(rest) = joining.poll(&self.member, cx) else {
-                self.poll_ahead(cx)?;
-                return Ok(false);
+            let rest = match Parked::unless_ready(joining.poll(&self.member, cx)) {
+                Ok(rest) => rest,
+                Err(parked) => {
+                    self.poll_ahead(cx)?;
+                    return Ok(Step::Sleep(parked));
+                }
             };
             self.joining = None;
             if let Some(until) = rest {
                 self.rest_until(until);
             }
-            return Ok(true);
+            return Ok(Step::Again);
         }
-        if self.poll_waiting(cx).is_pending() {
-            return Ok(false);
+        match Parked::unless_ready(self.poll_waiting(cx)) {
+            Ok(()) => self.poll_messages(cx, writer, limited),
+            Err(parked) => Ok(Step::Sleep(parked)),
         }
-        let is_limited = limited.is_pending();
+    }
+
+    /// Reads some messages, while nothing but an item that waits for a quota keeps the link from it. `limited` is the
+    /// proof that the task is woken when that item may pass.
+    fn poll_messages(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: Parked,
+        limited: Option<Parked>,
+    ) -> Result<Step, Ended> {
         for read in 0..READS {
-            if self.member.outbox.is_clogged() || (is_limited && self.ahead.is_some()) {
-                return Ok(read > 0);
+            if self.member.outbox.is_clogged() {
+                return Ok(Step::after(read, writer));
+            }
+            if let Some(limited) = limited.filter(|_| self.ahead.is_some()) {
+                return Ok(Step::after(read, limited));
             }
             let message = match self.ahead.take() {
                 Some(message) => *message,
-                None => match self.poll_message(cx) {
-                    Poll::Pending => return Ok(read > 0),
-                    Poll::Ready(message) => message?,
+                None => match Parked::unless_ready(self.poll_message(cx)) {
+                    Ok(message) => message?,
+                    Err(parked) => return Ok(Step::after(read, parked)),
                 },
             };
-            if is_limited && !self.inbox.may_overtake(&message) {
+            if let Some(limited) = limited.filter(|_| !self.inbox.may_overtake(&message)) {
                 if matches!(message, Message::Close(_)) {
                     return Err(Ended::ByPeer);
                 }
                 self.ahead = Some(Box::new(message));
-                return Ok(read > 0);
+                return Ok(Step::after(read, limited));
             }
             self.handle(message)?;
             // The item may find no room at its destination, or a spent daily quota may end the link's dials.
-            let has_passed = is_limited || self.poll_limited(cx).is_ready();
+            let has_passed = limited.is_some() || self.poll_limited(cx).is_ready();
             if !has_passed || !self.goes_on() {
-                return Ok(true);
+                return Ok(Step::Again);
             }
         }
-        Ok(true)
+        Ok(Step::Again)
     }
 
     /// Deals with a message.

@@ -15,7 +15,8 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    rendezvous::{access::Line, hub::now, origin::Claimant, rate::Rate, rates::Rates},
+    rendezvous::{access::Line, origin::Claimant, rate::Rate, rates::Rates},
+    runtime::now,
     token::Token,
 };
 

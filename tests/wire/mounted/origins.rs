@@ -114,7 +114,7 @@ async fn links_of_one_origin_give_way_to_another_origin() {
     assert_eq!(statuses, [FULL, BEGUN]);
     let (code, reason) = second.closed().await.expect("a reason");
     assert_eq!(u16::from(code), 1008);
-    assert!(reason.contains("fewer links"), "{reason}");
+    assert!(reason.contains("more of them than others"), "{reason}");
     first.request(serde_json::json!(["ss-leave", ""])).await;
     let refusals = rendezvous.snapshot().refusals;
     assert_eq!(refusals.get(Refused::LinkGaveWay), 1);

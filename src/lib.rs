@@ -27,7 +27,7 @@
 //! | `secio` (feature `secio`) | the deprecated secure channel of old networks |
 //! | `plaintext` (feature `plaintext-insecure`) | connections without a secure channel |
 //! | `websocket`, `buffer` | messages over a byte stream, and their reusable memory |
-//! | [`protocol`] | packets, events, the client's session, streams: no IO, no clock; for client and server |
+//! | [`protocol`] | packets, events, the client's session, streams: no IO, no clock; for client and server; not a stable interface |
 //! | `crypto`, `certificate`, `cause` | the TLS configuration, the trusted roots, errors of other libraries |
 //! | `token` | the secrets that a rendezvous may ask for |
 //! | `activity` | which bytes cross the connections to each peer, for `direct` |

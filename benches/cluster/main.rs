@@ -5,7 +5,7 @@
 //! Each node is a process of its own, nats-server is another one, and all clients are in this one. With
 //! `--features _plain-trunks`, trunks without TLS are measured too.
 
-#[path = "../../tests/wire/cluster/authority.rs"]
+#[path = "../../tests/support/authority.rs"]
 mod authority;
 #[path = "../rendezvous/client.rs"]
 #[allow(dead_code, reason = "the other benchmark needs more of it")]
@@ -17,7 +17,7 @@ mod limits;
 #[path = "../star/machine.rs"]
 mod machine;
 #[allow(dead_code, reason = "the tests need more of it")]
-#[path = "../../tests/it/cluster/nats.rs"]
+#[path = "../../tests/support/nats.rs"]
 mod nats;
 mod nodes;
 #[allow(dead_code, reason = "the other benchmark needs more of it")]

@@ -9,6 +9,7 @@ use multiaddr::{Multiaddr, Protocol};
 
 /// The host of a rendezvous. In an address, names are in lower case (ASCII) and have no trailing dot.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Host {
     /// `/ip4`
     Ip4(Ipv4Addr),

@@ -5,6 +5,9 @@
 //! client's state at one rendezvous, and [`nonce`] is what the client signs to join. [`stream`] is one pull-stream
 //! pair, whose peers slow each other down with [`credit`]s.
 //!
+//! **Unstable:** this module is public as the specification of the extensions, and for fuzzing and benchmarks. A minor
+//! release may change it. Only the errors that [`error`](crate::error) names are stable.
+//!
 //! The deployed protocol differs from the published specification. Where they differ, the code follows the deployed
 //! software (`libp2p-websocket-star` 0.10.2, `libp2p-websocket-star-rendezvous` 0.4.1).
 

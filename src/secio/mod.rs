@@ -49,6 +49,8 @@ mod frame;
 mod handshake;
 mod identity;
 mod keys;
+/// For the fuzz target, and no part of the stable interface.
+#[doc(hidden)]
 pub mod message;
 mod replay;
 mod seal;

@@ -186,7 +186,7 @@ fn both_directions_work_at_once_and_one_may_close_first() {
 
 /// Returns the RSA key that the JavaScript peers of the tests use.
 pub(super) fn rsa_2048() -> Keypair {
-    let mut der = include_bytes!("../../tests/it/support/rsa-2048.pk8").to_vec();
+    let mut der = include_bytes!("../../tests/support/rsa-2048.pk8").to_vec();
     Keypair::rsa_from_pkcs8(&mut der).expect("a PKCS#8 RSA key")
 }
 

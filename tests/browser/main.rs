@@ -21,7 +21,7 @@ mod secure;
 #[path = "../../examples/browser/src/site.rs"]
 mod site;
 #[allow(dead_code, reason = "each test target uses its own part")]
-#[path = "../it/support/mod.rs"]
+#[path = "../support/mod.rs"]
 mod support;
 mod tokens;
 

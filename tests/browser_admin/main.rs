@@ -2,12 +2,12 @@
 
 #[path = "../browser/chromium.rs"]
 mod chromium;
-#[path = "../wire/client.rs"]
+#[path = "../support/client.rs"]
 mod client;
 mod crowd;
 mod looks;
 #[allow(dead_code, reason = "each test target uses its own part")]
-#[path = "../it/support/mod.rs"]
+#[path = "../support/mod.rs"]
 mod support;
 #[allow(dead_code, reason = "each test target uses its own part")]
 #[path = "../browser_example/tab.rs"]

@@ -17,7 +17,7 @@ mod protocol;
 #[path = "../../examples/browser/src/site.rs"]
 mod site;
 #[allow(dead_code, reason = "each test target uses its own part")]
-#[path = "../it/support/mod.rs"]
+#[path = "../support/mod.rs"]
 mod support;
 #[allow(dead_code, reason = "each test target uses its own part")]
 mod tab;

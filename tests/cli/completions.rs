@@ -3,9 +3,8 @@
 use tokio::process::Command;
 
 use crate::{
-    operations::certificates::Folder,
     star::{command, run},
-    support::within,
+    support::{certificates::Folder, within},
 };
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use libp2p::identity::Keypair;
 
 use crate::{
-    operations::certificates::{Folder, text},
     star::run,
+    support::certificates::{Folder, text},
 };
 
 #[tokio::test]

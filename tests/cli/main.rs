@@ -2,15 +2,13 @@
 
 mod completions;
 mod doctor;
-mod forward_proxies;
 mod identity;
-mod operations;
 mod peers;
 mod ping;
 mod pipe;
 mod star;
 #[allow(dead_code, reason = "each test target uses its own part")]
-#[path = "../it/support/mod.rs"]
+#[path = "../support/mod.rs"]
 mod support;
 mod terminal;
 mod usage;

@@ -14,11 +14,11 @@ use tokio::{
 };
 
 use crate::{
-    operations::certificates::{Folder, text},
     star::{Running, Said, command, ended, run},
     support::{
         PATIENCE, address,
         binary::Binary,
+        certificates::{Folder, text},
         embedded,
         js::{Rendezvous, RendezvousOptions},
         within,

@@ -5,9 +5,12 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::{
-    operations::certificates::{Folder, text},
     star::{Running, path},
-    support::{address, embedded, within},
+    support::{
+        address,
+        certificates::{Folder, text},
+        embedded, within,
+    },
 };
 
 /// The start of an escape sequence for a colour.

@@ -17,6 +17,6 @@ mod rendezvous_point;
 mod runtimes;
 mod spellings;
 #[allow(dead_code, reason = "each test target uses its own part")]
-#[path = "../it/support/mod.rs"]
+#[path = "../support/mod.rs"]
 mod support;
 mod tunnel;

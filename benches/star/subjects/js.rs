@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::place::Place;
 use crate::Result;
 
-#[path = "../../../tests/it/support/js.rs"]
+#[path = "../../../tests/support/js.rs"]
 mod support;
 
 pub use support::Rendezvous;

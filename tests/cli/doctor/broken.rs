@@ -7,10 +7,10 @@ use super::{
     served::{Nginx, Served, refusing},
 };
 use crate::{
-    operations::certificates::{Certificate, Folder, text},
     star::run,
     support::{
         binary::Binary,
+        certificates::{Certificate, Folder, text},
         ed25519, embedded, hasty,
         js::{Rendezvous, RendezvousOptions},
         raw::Raw,

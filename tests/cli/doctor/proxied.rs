@@ -2,9 +2,11 @@
 
 use super::{Found, served::refusing};
 use crate::{
-    forward_proxies::process::{Kind, Proxy},
     star::{command, ended},
-    support::{address, embedded},
+    support::{
+        address, embedded,
+        forward_proxy::{Kind, Proxy},
+    },
 };
 
 #[tokio::test]
@@ -15,7 +17,9 @@ async fn a_proxy_that_leads_there() {
         let found = Found::run(&[&address(&server), "--no-bulk", "--proxy", &proxy.url()]).await;
         found.all_right(&["dns", "tcp", "tls", "bulk"]);
         assert!(
-            found.seen("proxy").starts_with(&proxy.url()),
+            found
+                .seen("proxy")
+                .starts_with(&format!("connected through {}", proxy.url())),
             "{}",
             found.seen("proxy")
         );

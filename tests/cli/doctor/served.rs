@@ -14,9 +14,9 @@ use tokio::{
 };
 use tokio_websockets::{Message, ServerBuilder};
 
-use crate::{
-    operations::certificates::{Certificate, Folder, text},
-    support::program::{self, free_addr},
+use crate::support::{
+    certificates::{Certificate, Folder, text},
+    program::{self, free_addr},
 };
 
 /// The address where nginx listens. Only nginx uses ports at this address.

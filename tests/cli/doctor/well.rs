@@ -2,11 +2,11 @@
 
 use super::{CHECKS, Found, served::Served};
 use crate::{
-    operations::certificates::{Certificate, Folder, text},
     star::{command, ended, run},
     support::{
         address,
         binary::Binary,
+        certificates::{Certificate, Folder, text},
         embedded,
         js::{Rendezvous, RendezvousOptions},
     },

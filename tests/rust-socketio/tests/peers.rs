@@ -6,7 +6,7 @@
 //! packets in polling, even in binary frames. The data that is sent to it here therefore has no such byte. The data
 //! that it sends has all bytes.
 
-#[path = "../../wire/client.rs"]
+#[path = "../../support/client.rs"]
 mod client;
 
 use std::time::Duration;

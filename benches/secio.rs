@@ -26,9 +26,9 @@ where
     E: std::fmt::Debug,
 {
     let (a, b) = tokio::io::duplex(256 * 1024);
-    let dialler = config(&Keypair::generate_ed25519()).upgrade_outbound(a.compat(), "");
+    let dialer = config(&Keypair::generate_ed25519()).upgrade_outbound(a.compat(), "");
     let listener = config(&Keypair::generate_ed25519()).upgrade_inbound(b.compat(), "");
-    let ((_, a), (_, b)) = block_on(try_join(dialler, listener)).expect("a handshake");
+    let ((_, a), (_, b)) = block_on(try_join(dialer, listener)).expect("a handshake");
     (a, b)
 }
 

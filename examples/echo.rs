@@ -62,10 +62,10 @@ async fn both() -> Result<(), Box<dyn Error>> {
             let _ = joined.send(address);
         }
     });
-    let dialler = async { dial(address.await?, BYTES).await };
+    let dialer = async { dial(address.await?, BYTES).await };
     tokio::select! {
         result = listener => result?,
-        result = dialler => result?,
+        result = dialer => result?,
     }
     server.shutdown().await;
     Ok(())

@@ -97,14 +97,14 @@ async fn meet(rendezvous: Multiaddr) -> Result<(), Box<dyn Error>> {
             listener.select_next_some().await;
         }
     });
-    let mut dialler = node()?;
-    dialler.listen_on(rendezvous)?;
+    let mut dialer = node()?;
+    dialer.listen_on(rendezvous)?;
     let met = loop {
-        match dialler.select_next_some().await {
+        match dialer.select_next_some().await {
             SwarmEvent::NewListenAddr { address, .. } => println!("joined as   {address}"),
             SwarmEvent::Behaviour(Event::Discovered { peer, .. }) => {
                 println!("discovered  {peer}");
-                dialler.dial(peer)?;
+                dialer.dial(peer)?;
             }
             SwarmEvent::ConnectionEstablished { peer_id, .. } => {
                 println!("connected   {peer_id}");

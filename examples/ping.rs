@@ -65,12 +65,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     });
 
-    let mut dialler = node()?;
-    dialler.listen_on(star)?;
-    println!("dialler     {}", dialler.local_peer_id());
-    tokio::time::timeout(Duration::from_secs(30), ping_first_peer(&mut dialler)).await??;
+    let mut dialer = node()?;
+    dialer.listen_on(star)?;
+    println!("dialer     {}", dialer.local_peer_id());
+    tokio::time::timeout(Duration::from_secs(30), ping_first_peer(&mut dialer)).await??;
 
-    drop(dialler);
+    drop(dialer);
     listener.abort();
     server.shutdown().await;
     println!("done");
@@ -78,14 +78,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Waits until a peer is discovered, dials it, and pings it [`PINGS`] times.
-async fn ping_first_peer(dialler: &mut Swarm<Node>) -> Result<(), Box<dyn Error>> {
+async fn ping_first_peer(dialer: &mut Swarm<Node>) -> Result<(), Box<dyn Error>> {
     let mut pings = 0;
     while pings < PINGS {
-        match dialler.select_next_some().await {
+        match dialer.select_next_some().await {
             SwarmEvent::NewListenAddr { address, .. } => println!("joined as   {address}"),
             SwarmEvent::Behaviour(NodeEvent::Discovery(Event::Discovered { peer, .. })) => {
                 println!("discovered  {peer}");
-                dialler.dial(peer)?;
+                dialer.dial(peer)?;
             }
             SwarmEvent::ConnectionEstablished {
                 peer_id,

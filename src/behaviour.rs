@@ -22,7 +22,8 @@ use multiaddr::Multiaddr;
 
 pub use self::guard::AddressGuard;
 use crate::{
-    Discovery, Error, Event, StarAddr, hints::Hints, limited::Limited, runtime::now, words::Words,
+    Discovery, Error, Event, StarAddr, hints::Hints, log_limit::LogLimit, runtime::now,
+    words::Words,
 };
 
 /// The number of discovery events that the behaviour reports in a row. A swarm polls its connections and listeners only
@@ -80,7 +81,7 @@ pub struct Behaviour {
     burst: usize,
     /// Limits warnings about dials that did not reach the transport, because any peer that announces addresses can
     /// cause them.
-    not_reached: Limited,
+    not_reached: LogLimit,
 }
 
 #[derive(Debug)]
@@ -116,7 +117,7 @@ impl Behaviour {
             known: BTreeSet::new(),
             learned: None,
             burst: 0,
-            not_reached: Limited::default(),
+            not_reached: LogLimit::default(),
         }
     }
 

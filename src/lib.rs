@@ -32,7 +32,7 @@
 //! | `token` | the secrets that a rendezvous may ask for |
 //! | `activity` | which bytes cross the connections to each peer, for `direct` |
 //! | `hints` | what the behaviour tells the transport about its swarm |
-//! | `limited`, `time`, `percent`, `sync` | rate-limited warnings, bounds of durations, percent-encoding, locks |
+//! | `log_limit`, `time`, `percent`, `sync` | rate-limited warnings, bounds of durations, percent-encoding, locks |
 //! | `words` | text from outside, escaped and cut for display |
 //! | [`address`], [`Config`], [`error`] | types that all modules share |
 //!
@@ -75,8 +75,8 @@ pub mod direct;
 mod discovery;
 pub mod error;
 mod hints;
-mod limited;
 mod link;
+mod log_limit;
 pub mod metrics;
 #[cfg(any(
     test,

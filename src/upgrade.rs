@@ -31,14 +31,14 @@ where
     E: std::error::Error + Send + Sync + 'static,
 {
     let protocols = upgrade.protocol_info();
-    let dialler = matches!(
+    let dialer = matches!(
         endpoint,
         ConnectedPoint::Dialer {
             role_override: Endpoint::Dialer,
             ..
         }
     );
-    let upgraded = if dialler {
+    let upgraded = if dialer {
         // Not `V1Lazy`, which would use the last protocol before the other side has agreed to it.
         let (protocol, io) = dialer_select_proto(io, protocols, Version::V1)
             .await

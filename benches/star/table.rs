@@ -32,7 +32,7 @@ const COLUMNS: [Column; 10] = [
     (Metric::CpuClients, "CPU clients", "s/GiB"),
     (Metric::CpuServer, "CPU server", "s/GiB"),
 ];
-const MEMORY: [&str; 3] = ["mem dialler", "mem listener", "mem server"];
+const MEMORY: [&str; 3] = ["mem dialer", "mem listener", "mem server"];
 /// Figures in separate tables. Each table shows only the rows that have any of its figures.
 const BESIDE: [Column; 7] = [
     (Metric::AloneP50, "alone p50", "µs"),
@@ -202,7 +202,7 @@ pub fn explanation(plan: &Plan) -> String {
          shared: a sender beside {} that send all they can to the same receiver, each on a link of its own; and the \
          rate of all streams but one while that one is unread, {} times {} ms, in turn with the rate while it is \
          read.\n  The server has a process of its own.\n\
-         long line: {} ms each way and {} Mbit/s between the dialler and the next hop, {} rounds of {} s after {} s; \
+         long line: {} ms each way and {} Mbit/s between the dialer and the next hop, {} rounds of {} s after {} s; \
          four rows at the same time.\n\
          mem: most resident memory over idle, each peer and server in a process of its own: {} MiB offered for {} s \
          to a reader of 1 MiB/s; + still growing at the end.\n",

@@ -50,9 +50,9 @@ pub async fn run(
         .ok_or("the address does not end with /p2p/<peer id>")?;
     println!("this is {}", swarm.local_peer_id());
     println!("{} leads to {peer}", listener.local_addr()?);
-    let (dialler, mut wants) = mpsc::channel(1);
+    let (dialer, mut wants) = mpsc::channel(1);
     let control = swarm.behaviour().new_control();
-    tokio::spawn(accept(listener, peer, control, dialler));
+    tokio::spawn(accept(listener, peer, control, dialer));
     let mut waiting = Vec::<Wanted>::new();
     loop {
         let outcome = tokio::select! {
@@ -101,7 +101,7 @@ async fn accept(
     listener: TcpListener,
     peer: PeerId,
     control: Control,
-    dialler: mpsc::Sender<Wanted>,
+    dialer: mpsc::Sender<Wanted>,
 ) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     while let Ok(place) = room.clone().acquire_owned().await {
@@ -114,10 +114,10 @@ async fn accept(
                 continue;
             }
         };
-        let (control, dialler) = (control.clone(), dialler.clone());
+        let (control, dialer) = (control.clone(), dialer.clone());
         tokio::spawn(async move {
             let led = async {
-                let opened = timeout(OPEN, open(peer, control, dialler)).await;
+                let opened = timeout(OPEN, open(peer, control, dialer)).await;
                 carry(tcp, opened.map_err(|_| "the service does not answer")??).await
             };
             if let Err(error) = led.await {
@@ -132,7 +132,7 @@ async fn accept(
 async fn open(
     peer: PeerId,
     mut control: Control,
-    dialler: mpsc::Sender<Wanted>,
+    dialer: mpsc::Sender<Wanted>,
 ) -> Fallible<Frames> {
     let mut failed = String::new();
     for tries in 0..TRIES {
@@ -140,7 +140,7 @@ async fn open(
             sleep(PAUSE * 2_u32.pow(tries - 1)).await;
         }
         let (wanted, connected) = oneshot::channel();
-        dialler.send(wanted).await?;
+        dialer.send(wanted).await?;
         connected.await??;
         let mut stream = match control.open_stream(peer, PROTOCOL).await {
             Ok(stream) => frames(stream),

@@ -154,7 +154,7 @@ impl<'d> Active<'d> {
                 let connected = self.channels.len() > self.driver.users.dials.len();
                 lock(&self.driver.mailbox.standing).connected(connected, self.now);
                 let idle = flushed && self.is_unused();
-                if idle && self.driver.mailbox.close(|| self.driver.closed()) {
+                if idle && self.driver.mailbox.close_if_idle(|| self.driver.closed()) {
                     return Poll::Ready(Lost::Unused);
                 }
                 if flushed && self.is_resting() {

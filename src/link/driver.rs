@@ -226,7 +226,7 @@ impl Driver {
         self.refuse_dials();
         self.poll_events(cx);
         let unused = self.users.is_empty() && self.events.is_empty();
-        if unused && self.mailbox.close(|| {}) {
+        if unused && self.mailbox.close_if_idle(|| {}) {
             return Poll::Ready(());
         }
         Poll::Pending
@@ -352,7 +352,7 @@ impl Drop for Driver {
     fn drop(&mut self) {
         let routes = std::mem::take(&mut self.routes);
         lock(&self.context.routes).keep(&self.rendezvous, routes);
-        let commands = self.mailbox.shut();
+        let commands = self.mailbox.close_and_take();
         let asked = commands.iter().filter_map(|command| match command {
             Command::Listen { listener, .. } => Some(*listener),
             _ => None,

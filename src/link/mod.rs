@@ -360,7 +360,7 @@ impl Mailbox {
 
     /// Stops accepting commands, unless a command waits. Returns whether the mailbox is closed. `closing` runs before
     /// there can be another link to the same rendezvous.
-    fn close(&self, closing: impl FnOnce()) -> bool {
+    fn close_if_idle(&self, closing: impl FnOnce()) -> bool {
         let mut commands = lock(&self.commands);
         commands.closed = commands.queue.is_empty();
         if commands.closed {
@@ -382,7 +382,7 @@ impl Mailbox {
     }
 
     /// Stops accepting commands, and returns those that wait.
-    fn shut(&self) -> VecDeque<Command> {
+    fn close_and_take(&self) -> VecDeque<Command> {
         let mut commands = lock(&self.commands);
         commands.closed = true;
         std::mem::take(&mut commands.queue)

@@ -467,7 +467,7 @@ impl Session {
                 self.outputs
                     .push_back(Output::Incoming { dial_id, from, ack });
             }
-            _ => self.refuse(ack, "invalid dialler address"),
+            _ => self.refuse(ack, "invalid dialer address"),
         }
     }
 

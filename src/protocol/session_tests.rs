@@ -453,7 +453,7 @@ fn an_incoming_dial_from_nowhere_is_refused() {
     for from in ["", "nonsense", STAR, "/ip4/1.2.3.4/tcp/1"] {
         let mut fixture = Fixture::joined();
         fixture.receive(&format!("429[\"ss-incomming\",\"a\",\"{from}\"]"));
-        fixture.sent("439[\"invalid dialler address\"]");
+        fixture.sent("439[\"invalid dialer address\"]");
         assert_eq!(fixture.outputs(), []);
     }
 }

@@ -20,7 +20,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{Instrument as _, Span, field::Empty};
 
 #[cfg(feature = "rendezvous")]
-use super::introduction;
+use super::proxy_protocol;
 use super::{
     admission::{Place, Ticket},
     house::House,
@@ -33,7 +33,7 @@ use super::{
     supervised::contained,
     tls,
 };
-use crate::{limited::Limited, runtime::now, words::Words};
+use crate::{log_limit::LogLimit, runtime::now, words::Words};
 
 /// The number of unsent bytes in a socket above which the system takes no more (`TCP_NOTSENT_LOWAT`).
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -67,7 +67,7 @@ pub(super) async fn accept(
     tasks: &mut JoinSet<()>,
 ) {
     let house = site.house();
-    let (refused, cannot_accept) = (Limited::default(), Limited::default());
+    let (refused, cannot_accept) = (LogLimit::default(), LogLimit::default());
     loop {
         let accepted = tokio::select! {
             accepted = next(listener) => accepted,
@@ -136,7 +136,7 @@ fn reset(stream: TcpStream) {
 
 async fn serve(mut stream: TcpStream, remote: SocketAddr, mut place: Place, site: Arc<Site>) {
     prepare_socket(&stream);
-    match introduced(&mut stream, remote, &mut place, site.house()).await {
+    match client_of(&mut stream, remote, &mut place, site.house()).await {
         Some(from) => serve_http(stream, remote, from, place, site).await,
         None => reset(stream),
     }
@@ -144,7 +144,7 @@ async fn serve(mut stream: TcpStream, remote: SocketAddr, mut place: Place, site
 
 async fn serve_tls(mut stream: TcpStream, remote: SocketAddr, mut place: Place, site: Arc<Site>) {
     prepare_socket(&stream);
-    let Some(from) = introduced(&mut stream, remote, &mut place, site.house()).await else {
+    let Some(from) = client_of(&mut stream, remote, &mut place, site.house()).await else {
         return reset(stream);
     };
     // Boxed, so that the memory of an idle link does not include the memory for the handshake.
@@ -162,7 +162,7 @@ async fn serve_tls(mut stream: TcpStream, remote: SocketAddr, mut place: Place, 
         reason = "without this feature, nothing is read before TLS and HTTP"
     )
 )]
-async fn introduced(
+async fn client_of(
     stream: &mut TcpStream,
     remote: SocketAddr,
     place: &mut Place,
@@ -171,7 +171,7 @@ async fn introduced(
     #[cfg(feature = "rendezvous")]
     if place.is_proxy() && house.config().proxy_protocol() {
         // Boxed, so that the memory of an idle link does not include the memory for the header.
-        return Box::pin(introduction::take(stream, remote, place, house)).await;
+        return Box::pin(proxy_protocol::take(stream, remote, place, house)).await;
     }
     Some(remote.ip())
 }

@@ -40,7 +40,7 @@ use super::{
     operator::{Admin, Bans, Guesses},
     tenants::Tenants,
 };
-use crate::{limited::Limited, runtime::now};
+use crate::{log_limit::LogLimit, runtime::now};
 
 /// The maximum number of listeners to live updates at one time.
 const MOST_LISTENERS: usize = 8;
@@ -66,7 +66,7 @@ pub(super) fn warn_of_plain_http(config: &Config) {
 pub(super) struct Panel {
     bans: Arc<Bans>,
     guesses: Guesses,
-    wrong_tokens: Limited,
+    wrong_tokens: LogLimit,
     sessions: Mutex<Sessions>,
     history: Mutex<History>,
     live: watch::Sender<Arc<Live>>,
@@ -90,7 +90,7 @@ impl Panel {
         Self {
             bans: admin.bans().clone(),
             guesses: admin.guesses(),
-            wrong_tokens: Limited::default(),
+            wrong_tokens: LogLimit::default(),
             sessions: Mutex::default(),
             history: Mutex::default(),
             live: watch::Sender::default(),

@@ -14,7 +14,7 @@ use super::{
     shares::Full,
 };
 #[cfg(feature = "rendezvous")]
-use crate::limited::Limited;
+use crate::log_limit::LogLimit;
 
 /// What is needed to end a connection.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +46,7 @@ pub(super) struct Admission {
     config: Config,
     state: Shared<State>,
     #[cfg(feature = "rendezvous")]
-    not_introduced: Limited,
+    without_header: LogLimit,
 }
 
 impl Admission {
@@ -66,7 +66,7 @@ impl Admission {
             state: Shared::new(Name::Admission, state),
             config,
             #[cfg(feature = "rendezvous")]
-            not_introduced: Limited::default(),
+            without_header: LogLimit::default(),
         }
     }
 
@@ -193,14 +193,14 @@ impl Place {
     /// Sets the client of the whole connection, which the proxy has named before anything else. From now on the
     /// connection counts as one that this client has made itself, and not as a proxy's.
     #[cfg(feature = "rendezvous")]
-    pub(super) fn introduce(&mut self, client: IpAddr, now: Instant) -> Result<(), Refused> {
+    pub(super) fn set_source(&mut self, client: IpAddr, now: Instant) -> Result<(), Refused> {
         let claimant = self.admission.config.origin_weights().claimant(client);
         let mut state = self.admission.lock();
         if !state.rates.try_spend(&claimant, now) {
             return Err(state.refuse(Refused::ConnectionRate));
         }
         drop(state);
-        if !self.name(client) {
+        if !self.set_client(client) {
             return Err(Refused::TooManyConnections);
         }
         self.is_proxy = false;
@@ -212,15 +212,15 @@ impl Place {
     #[cfg(feature = "rendezvous")]
     pub(super) fn refuse_header(&self, now: Instant) -> Option<u64> {
         self.admission.lock().refuse(Refused::ProxyHeader);
-        self.admission.not_introduced.admit(now)
+        self.admission.without_header.admit(now)
     }
 
     /// Sets the client of the current request. Returns `false` if there is no place for it; the connection must then be
     /// closed.
-    pub(super) fn name(&self, client: IpAddr) -> bool {
+    pub(super) fn set_client(&self, client: IpAddr) -> bool {
         let claimant = self.admission.config.origin_weights().claimant(client);
         let mut state = self.admission.lock();
-        match state.places.name(self.id, claimant) {
+        match state.places.set_client(self.id, claimant) {
             Ok(evicted) => {
                 self.admission.end(state, evicted);
                 true

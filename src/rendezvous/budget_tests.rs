@@ -59,7 +59,7 @@ fn what_is_queued_counts_for_the_link_that_is_to_take_it() {
     assert_eq!(budget.held(), queued);
     hold(&link, 100 * KIB);
     assert_eq!(budget.held(), queued + 100 * KIB as u64);
-    link.shut();
+    link.discard();
     assert_eq!((budget.held(), taken(&budget)), (0, 0));
     // Memory that is reported late for a link that is gone is forgotten with the link.
     hold(&link, 100 * KIB);
@@ -166,6 +166,6 @@ fn the_link_with_most_dials_of_the_origin_that_has_most_gives_way() {
     dial(&links[2], 39);
     assert_eq!(budget.held(), 61 * DIAL as u64);
     dial(&links[0], 0);
-    links.iter().for_each(|link| link.shut());
+    links.iter().for_each(|link| link.discard());
     assert_eq!((budget.held(), taken(&budget)), (0, 0));
 }

@@ -21,7 +21,7 @@ use super::{
 pub(crate) struct Commons {
     /// Lock order: taken after the lock of a hub. No other lock is taken while it is held.
     rates: Arc<Shared<OriginRates>>,
-    told: Arc<AtomicUsize>,
+    charged_links: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Commons {
         };
         Self {
             rates: Arc::new(Shared::new(Name::Rates, rates)),
-            told: Arc::default(),
+            charged_links: Arc::default(),
         }
     }
 
@@ -60,14 +60,14 @@ impl Commons {
     }
 
     /// Returns the number of links of all tenants for which announcements are charged to the rate.
-    pub(super) fn told(&self) -> usize {
-        self.told.load(Ordering::Relaxed)
+    pub(super) fn charged_links(&self) -> usize {
+        self.charged_links.load(Ordering::Relaxed)
     }
 
-    /// Replaces the part of one tenant in the number that [`told`](Self::told) returns.
-    pub(super) fn set_told(&self, before: usize, now: usize) {
+    /// Replaces the part of one tenant in the number that [`charged_links`](Self::charged_links) returns.
+    pub(super) fn set_charged_links(&self, before: usize, now: usize) {
         // The sum wraps around, so a wrapped difference is right, too.
-        self.told
+        self.charged_links
             .fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
     }
 }

@@ -50,13 +50,13 @@ pub(super) struct House {
     draining: AtomicBool,
     links: Arc<AtomicU64>,
     panics: AtomicU64,
-    tls: Option<tls::Current>,
+    tls: Option<tls::CurrentCertificate>,
 }
 
 impl House {
     pub(super) fn new(config: Config) -> Self {
         Self {
-            tls: config.tls().cloned().map(tls::Current::new),
+            tls: config.tls().cloned().map(tls::CurrentCertificate::new),
             doorkeeper: config.access().map(|access| {
                 let (in_flight, timeout) = config.access_bounds();
                 Doorkeeper::new(access, in_flight, timeout)
@@ -136,7 +136,7 @@ impl House {
     }
 
     /// Returns the certificate for new connections; `None` if they do not use TLS.
-    pub(super) fn tls(&self) -> Option<&tls::Current> {
+    pub(super) fn tls(&self) -> Option<&tls::CurrentCertificate> {
         self.tls.as_ref()
     }
 

@@ -49,11 +49,11 @@ use super::{
     hub::{AdmitError, Hub, Member},
     link::{Partner, Upgraded},
     metrics, page,
-    patient::Patient,
     refusals::Refused,
     request,
     site::Site,
     tenants::Tenants,
+    write_timeout::WriteTimeout,
 };
 use crate::{runtime::now, words::Words};
 
@@ -64,7 +64,7 @@ const MAX_REQUEST: usize = 16 * 1024;
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// A request that becomes a link.
-pub(super) struct Begun {
+pub(super) struct BegunLink {
     pub(super) stream: OnUpgrade,
     pub(super) member: Member,
     pub(super) base64: bool,
@@ -116,7 +116,7 @@ impl Caller {
 
     /// Assigns the place of a connection to the client. Returns the refusal if there is no place for the client.
     pub(super) fn take(self, place: &Place) -> Option<Response<String>> {
-        let is_placed = !self.is_proxy || place.name(self.client);
+        let is_placed = !self.is_proxy || place.set_client(self.client);
         (!is_placed).then(|| not_placed(Refused::TooManyConnections))
     }
 }
@@ -124,20 +124,24 @@ impl Caller {
 /// What a request leads to.
 pub(super) enum Reply {
     Answer(Response<String>),
-    Link(Wish),
+    Link(LinkRequest),
 }
 
 /// A request for a link. The link needs a place before it can begin.
-pub(super) struct Wish {
+pub(super) struct LinkRequest {
     hub: Arc<Hub>,
     stream: OnUpgrade,
     handshake: Handshake,
     visit: Option<Visit>,
 }
 
-impl Wish {
+impl LinkRequest {
     /// Begins the link, or refuses it. Returns the response for either case.
-    pub(super) fn begin(self, client: IpAddr, place: &Place) -> (Response<String>, Option<Begun>) {
+    pub(super) fn begin(
+        self,
+        client: IpAddr,
+        place: &Place,
+    ) -> (Response<String>, Option<BegunLink>) {
         let Self {
             hub,
             stream,
@@ -150,7 +154,7 @@ impl Wish {
         };
         match admitted {
             Ok(member) => {
-                let begun = Begun {
+                let begun = BegunLink {
                     stream,
                     member,
                     base64: handshake.base64,
@@ -185,7 +189,7 @@ where
 {
     let house = site.house();
     let limits = house.config().limits();
-    let upgrade: Mutex<Option<Begun>> = Mutex::new(None);
+    let upgrade: Mutex<Option<BegunLink>> = Mutex::new(None);
     let requests = AtomicUsize::new(0);
     let lasting = lasting(site);
     let service = service_fn(|request| {
@@ -210,7 +214,7 @@ where
     });
     // A connection that comes when the server is already stopping may still ask for `/health`.
     let is_late = house.is_stopping();
-    let io = Patient::new(io, limits.handshake_timeout);
+    let io = WriteTimeout::new(io, limits.handshake_timeout);
     let connection = http1::Builder::new()
         .keep_alive(!is_late)
         .timer(TokioTimer::new())
@@ -238,7 +242,11 @@ where
     let begun = upgrade
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner)?;
-    let parts = begun.stream.await.ok()?.downcast::<TokioIo<Patient<S>>>();
+    let parts = begun
+        .stream
+        .await
+        .ok()?
+        .downcast::<TokioIo<WriteTimeout<S>>>();
     let parts = parts.ok()?;
     Some(Upgraded {
         io: parts.io.into_inner().into_inner(),
@@ -293,7 +301,7 @@ where
     reason = "the value is used at once, and a box would cost an allocation for every request"
 )]
 enum Outcome {
-    Now(Response<String>, Option<Begun>),
+    Now(Response<String>, Option<BegunLink>),
     /// An answer that takes time.
     #[cfg_attr(
         not(feature = "rendezvous"),
@@ -391,7 +399,7 @@ fn reply_with_link<B: HttpBody>(request: &mut Request<B>, tenants: &Tenants) -> 
     };
     match Handshake::of(request) {
         Err(error) => Reply::Answer(error.response()),
-        Ok(handshake) => Reply::Link(Wish {
+        Ok(handshake) => Reply::Link(LinkRequest {
             hub: hub.clone(),
             handshake,
             visit: hub

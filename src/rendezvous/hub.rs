@@ -273,7 +273,7 @@ impl Hub {
     fn remove(&self, link: LinkId) {
         let outbox = self.lock().outboxes.remove(&link);
         if let Some(outbox) = outbox {
-            outbox.shut();
+            outbox.discard();
         }
         self.with(|registry| registry.handle_close(link));
     }
@@ -391,8 +391,8 @@ impl Hub {
     pub(super) fn figures(&self) -> Figures {
         let state = self.lock();
         let snapshot = Snapshot {
-            links: state.registry.links(),
-            dials: state.registry.open_dials(),
+            links: state.registry.link_count(),
+            dials: state.registry.dial_count(),
             counters: state.registry.counters(),
             refusals: state.registry.refusals(),
             announcements_dropped: self.feed.missed(),
@@ -400,7 +400,7 @@ impl Hub {
             relayed_bytes: self.relayed_bytes.load(Ordering::Relaxed),
             ..Snapshot::default()
         };
-        let peers = state.registry.peers();
+        let peers = state.registry.peer_count();
         Figures { peers, snapshot }
     }
 }

@@ -4,14 +4,14 @@
 //! two peers that send to each other never block each other.
 
 mod ended;
+mod heartbeat;
 mod hold;
 mod inbox;
 mod joining;
-mod limited;
-mod parked;
-mod ping;
-mod pulse;
+mod liveness;
+mod quota_wait;
 mod read;
+mod registered;
 mod way;
 
 use std::{
@@ -27,13 +27,13 @@ use tokio::time::{Instant, Sleep};
 
 use self::{
     ended::Ended,
+    heartbeat::Heartbeat,
     hold::{Holds, Patience},
     inbox::Inbox,
     joining::Joining,
-    limited::{Limited, Spending},
-    parked::{Parked, Step},
-    ping::Pings,
-    pulse::{Beat, Drain, Pulse, Vitals},
+    liveness::{Drain, Due, LinkState, Liveness},
+    quota_wait::{QuotaWait, Spending},
+    registered::{Registered, Step},
     way::Waiting,
 };
 use super::{
@@ -147,12 +147,12 @@ fn spread(age: Duration) -> Duration {
 
 /// Returns how long to sleep until there is something to do for a link.
 fn pause(
-    pings: &Pings,
-    pulse: &Pulse,
+    heartbeat: &Heartbeat,
+    liveness: &Liveness,
     too_old: Option<std::time::Instant>,
     now: std::time::Instant,
 ) -> Duration {
-    let pause = pings.pause(pulse.period(), now);
+    let pause = heartbeat.pause(liveness.period(), now);
     let left = too_old.map(|at| at.saturating_duration_since(now));
     left.map_or(pause, |left| left.min(pause))
 }
@@ -162,7 +162,7 @@ struct Link<S> {
     member: Member,
     inbox: Inbox,
     /// An item that waits for a quota. Messages that may overtake it are read meanwhile.
-    limited: Option<Box<Limited>>,
+    limited: Option<Box<QuotaWait>>,
     /// The quota turn of the last item that passed. Kept until the link has nothing more to do for now.
     turn: Option<Pass>,
     /// The end of the link's dials, because the quota for the day is spent.
@@ -181,11 +181,11 @@ struct Link<S> {
     patience: Option<Pin<Box<Sleep>>>,
     /// The next heartbeat to send: an answer to pings, or a ping if the server sends them. One answer to any number of
     /// pings is enough to show that the server is alive.
-    beat: Option<&'static str>,
+    next_beat: Option<&'static str>,
     /// Whether the socket holds data that is not flushed.
     unflushed: bool,
-    pulse: Pulse,
-    pings: Pings,
+    liveness: Liveness,
+    heartbeat: Heartbeat,
     timer: Pin<Box<Sleep>>,
     /// The time at which the link is too old.
     too_old: Option<std::time::Instant>,
@@ -209,21 +209,24 @@ impl<S: Input + Output> Link<S> {
         let version = member.outbox.version();
         let longest = longest_message(version, message_limit);
         let now = now();
-        let (socket, pings, silence, age) = match end {
+        let (socket, heartbeat, silence, age) = match end {
             Partner::Client => (
                 WebSocket::new(io, Role::Server, longest, read.into()),
-                Pings::new(version, config.ping_interval(), now),
+                Heartbeat::new(version, config.ping_interval(), now),
                 config.ping_interval(),
                 config.limits().link_age,
             ),
             // Here the trunk has the heartbeat.
             #[cfg(feature = "cluster")]
-            Partner::Way | Partner::Guest => {
-                (WebSocket::unmasked(io, longest), Pings::none(), NEVER, None)
-            }
+            Partner::Way | Partner::Guest => (
+                WebSocket::unmasked(io, longest),
+                Heartbeat::none(),
+                NEVER,
+                None,
+            ),
         };
         let too_old = age.map(|age| now + spread(age));
-        let pulse = Pulse::new(
+        let liveness = Liveness::new(
             silence,
             config.ping_timeout(),
             Drain {
@@ -252,13 +255,15 @@ impl<S: Input + Output> Link<S> {
                 rate: config.limits().hold_rate,
             }),
             patience: None,
-            beat: None,
+            next_beat: None,
             unflushed: false,
-            timer: Box::pin(tokio::time::sleep(pause(&pings, &pulse, too_old, now))),
+            timer: Box::pin(tokio::time::sleep(pause(
+                &heartbeat, &liveness, too_old, now,
+            ))),
             too_old,
             is_too_old: false,
-            pulse,
-            pings,
+            liveness,
+            heartbeat,
             message_limit,
             base64,
             member,
@@ -320,9 +325,9 @@ impl<S: Input + Output> Link<S> {
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
         for _ in 0..ROUNDS {
             self.poll_timer(cx)?;
-            let writer = match Parked::unless_ready(self.poll_write(cx)) {
+            let writer = match Registered::unless_ready(self.poll_write(cx)) {
                 Ok(result) => return result,
-                Err(parked) => parked,
+                Err(registered) => registered,
             };
             // What was read may have caused something to write.
             if let Step::Sleep(_) = self.poll_read(cx, writer)? {
@@ -347,7 +352,7 @@ impl<S: Input + Output> Link<S> {
                 }
             }
             // Sent before the queue: after a megabyte it could come too late.
-            if let Some(beat) = self.beat.take() {
+            if let Some(beat) = self.next_beat.take() {
                 self.send(Message::text(beat));
             }
             let mut batch = Vec::new();
@@ -412,8 +417,8 @@ impl<S: Input + Output> Link<S> {
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            if self.pings.poll(now.into_std()) {
-                self.beat = Some("2");
+            if self.heartbeat.poll(now.into_std()) {
+                self.next_beat = Some("2");
             }
             if let Some(account) = self.member.outbox.account() {
                 account.give_back();
@@ -422,23 +427,28 @@ impl<S: Input + Output> Link<S> {
                 self.patience = None;
             }
             self.check_age(now.into_std())?;
-            let pause = pause(&self.pings, &self.pulse, self.too_old, now.into_std());
+            let pause = pause(
+                &self.heartbeat,
+                &self.liveness,
+                self.too_old,
+                now.into_std(),
+            );
             self.timer.as_mut().reset(now + pause);
-            let vitals = Vitals {
+            let state = LinkState {
                 read: self.socket.received(),
                 written: self.socket.sent(),
                 reading: self.goes_on() && self.limited.is_none(),
                 writing: self.unflushed,
                 holds_up: self.member.outbox.holds_up(),
             };
-            match self.pulse.check(vitals, now.into_std()) {
-                Beat::Fine => {}
+            match self.liveness.check(state, now.into_std()) {
+                Due::Nothing => {}
                 // A client of version 4 waits for our pings, which are sent in any case.
-                Beat::Pong if self.member.outbox.version() == Version::V4 => {}
-                Beat::Pong => self.beat = Some("3"),
-                Beat::Silent => return Err(Ended::Silent),
-                Beat::Stalled => return Err(Ended::Stalled),
-                Beat::Slow => return Err(Ended::Slow),
+                Due::Pong if self.member.outbox.version() == Version::V4 => {}
+                Due::Pong => self.next_beat = Some("3"),
+                Due::Silent => return Err(Ended::Silent),
+                Due::Stalled => return Err(Ended::Stalled),
+                Due::Slow => return Err(Ended::Slow),
             }
         }
         Ok(())

@@ -63,8 +63,6 @@ mod house;
 mod http;
 mod hub;
 mod ids;
-#[cfg(feature = "rendezvous")]
-mod introduction;
 mod link;
 mod metrics;
 mod names;
@@ -73,9 +71,10 @@ mod operator;
 mod origin;
 mod outbox;
 mod page;
-mod patient;
 mod places;
 mod proxy;
+#[cfg(feature = "rendezvous")]
+mod proxy_protocol;
 mod quota;
 mod rate;
 mod rates;
@@ -97,6 +96,7 @@ mod tls;
 #[cfg(feature = "cluster")]
 mod trunks;
 mod usage;
+mod write_timeout;
 
 #[cfg(test)]
 mod simulation_tests;

@@ -433,7 +433,7 @@ impl Outbox {
     }
 
     /// Drops everything queued, and from now on everything that still comes, because the link is gone.
-    pub(super) fn shut(&self) {
+    pub(super) fn discard(&self) {
         let mut inner = self.lock();
         inner.closed = true;
         let waiting = inner.all_waiting();

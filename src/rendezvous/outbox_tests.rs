@@ -365,7 +365,7 @@ fn nobody_waits_twice_for_a_link_that_writes_nothing() {
     let (gate, token) = Gate::new(&newcomer);
     stalled.hold(token);
     assert!(gate.is_open(), "the link has missed a gate before");
-    stalled.shut();
+    stalled.discard();
     let (gate, token) = Gate::new(&newcomer);
     stalled.hold(token);
     assert!(gate.is_open(), "the link is gone");
@@ -409,7 +409,7 @@ fn a_link_that_is_gone_lets_go_of_what_it_had_and_of_those_who_wait() {
     for waiting in &mut waiting {
         assert!(poll(waiting, &waker).is_pending());
     }
-    outbox.shut();
+    outbox.discard();
     assert_eq!((outbox.bytes(), counter.wakes()), (0, 2));
     for waiting in &mut waiting {
         assert_eq!(poll(waiting, &waker), Poll::Ready(Err(Closed)));

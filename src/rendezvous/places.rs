@@ -22,8 +22,8 @@ const FEW_PARTS: usize = 8;
 
 /// Returns the largest number of connections that there may be at once, with this many links.
 pub(super) fn most(links: usize, has_proxies: bool) -> usize {
-    let unnamed = if has_proxies { BESIDE_LINKS } else { 0 };
-    links.saturating_add(BESIDE_LINKS + LEAVING + unnamed)
+    let unidentified = if has_proxies { BESIDE_LINKS } else { 0 };
+    links.saturating_add(BESIDE_LINKS + LEAVING + unidentified)
 }
 
 /// The number of one connection. No other connection has it for as long as the server runs.
@@ -95,7 +95,7 @@ pub(super) struct Places<H> {
     open: BTreeMap<PlaceId, Connection<H>>,
     order: BTreeSet<Order>,
     /// Connections of proxies whose clients are not known yet.
-    unnamed: BTreeSet<PlaceId>,
+    unidentified: BTreeSet<PlaceId>,
     /// Links that have lost their places and are being closed.
     leaving: BTreeSet<PlaceId>,
     next: u64,
@@ -111,7 +111,7 @@ impl<H: Clone + Default> Places<H> {
             most_leaving: LEAVING,
             open: BTreeMap::new(),
             order: BTreeSet::new(),
-            unnamed: BTreeSet::new(),
+            unidentified: BTreeSet::new(),
             leaving: BTreeSet::new(),
             next: 0,
         }
@@ -152,11 +152,11 @@ impl<H: Clone + Default> Places<H> {
     /// Gives a place to a new connection of a proxy. The oldest connection of a proxy without a known client may have
     /// to end for it.
     pub(super) fn enter_unnamed(&mut self) -> (PlaceId, Option<Evicted<H>>) {
-        let is_full = self.unnamed.len() >= self.most_unnamed;
+        let is_full = self.unidentified.len() >= self.most_unnamed;
         let evicted = if is_full { self.evict_unnamed() } else { None };
         let evicted = evicted.map(Evicted::Connection);
         let id = self.insert(None);
-        self.unnamed.insert(id);
+        self.unidentified.insert(id);
         (id, evicted)
     }
 
@@ -186,21 +186,21 @@ impl<H: Clone + Default> Places<H> {
     /// connections of proxies without a known client than that origin has, it is the oldest of those. The connection is
     /// not told why, because that would take time.
     pub(super) fn make_room(&mut self) -> Option<H> {
-        let unnamed = self.unnamed.len() as u64;
+        let unidentified = self.unidentified.len() as u64;
         match self.connections.crowded() {
-            Some(origin) if self.connections.held_by(origin) >= unnamed => {
+            Some(origin) if self.connections.held_by(origin) >= unidentified => {
                 self.connections.release(origin, 1);
                 let id = self.first(origin, Stage::Plain)?;
                 self.remove(id).map(|connection| connection.handle)
             }
-            _ if unnamed > 1 => self.evict_unnamed(),
+            _ if unidentified > 1 => self.evict_unnamed(),
             _ => None,
         }
     }
 
     /// Notes for which client a proxy's connection is at present. If there is no place for that client, the connection
     /// keeps the place that it had.
-    pub(super) fn name(
+    pub(super) fn set_client(
         &mut self,
         id: PlaceId,
         claimant: Claimant,
@@ -217,7 +217,7 @@ impl<H: Clone + Default> Places<H> {
             }
             match connection.claimant.replace(claimant) {
                 Some(before) => self.connections.release(before.origin, 1),
-                None => _ = self.unnamed.remove(&id),
+                None => _ = self.unidentified.remove(&id),
             }
             self.order.extend(connection.order(id));
         } else {
@@ -295,7 +295,7 @@ impl<H: Clone + Default> Places<H> {
             self.order.remove(&order);
         }
         match connection.claimant {
-            None => _ = self.unnamed.remove(&id),
+            None => _ = self.unidentified.remove(&id),
             Some(claimant) if connection.stage != Stage::Plain => {
                 self.links.release(claimant.origin, 1);
             }
@@ -306,7 +306,7 @@ impl<H: Clone + Default> Places<H> {
 
     /// Removes the oldest connection whose client is not known yet.
     fn evict_unnamed(&mut self) -> Option<H> {
-        let oldest = self.unnamed.first().copied()?;
+        let oldest = self.unidentified.first().copied()?;
         self.remove(oldest).map(|connection| connection.handle)
     }
 

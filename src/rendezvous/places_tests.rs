@@ -114,8 +114,8 @@ fn a_proxys_connection_counts_for_whom_it_names() {
         Err(NoLink::Full),
         "its client is not known yet"
     );
-    assert_eq!(places.name(id, claimant(1)), Ok(None));
-    assert_eq!(places.name(id, claimant(2)), Ok(None));
+    assert_eq!(places.set_client(id, claimant(1)), Ok(None));
+    assert_eq!(places.set_client(id, claimant(2)), Ok(None));
     assert_eq!(places.begin_link(id), Ok(None));
     let held = |places: &Places<_>, n| places.connections.held_by(claimant(n).origin);
     assert_eq!((held(&places, 1), held(&places, 2)), (0, 1));
@@ -139,12 +139,12 @@ fn a_proxys_connections_that_name_nobody_take_no_place_of_others() {
     assert_eq!(places.handle_mut(oldest), None);
     assert_eq!(places.connections.held(), 0);
     // The oldest connection does not know yet that it has lost its place.
-    assert_eq!(places.name(oldest, claimant(1)), Err(Full));
+    assert_eq!(places.set_client(oldest, claimant(1)), Err(Full));
     places.leave(oldest);
     // Once its client is known, it makes room for another.
-    assert_eq!(places.name(id, claimant(1)), Ok(None));
+    assert_eq!(places.set_client(id, claimant(1)), Ok(None));
     assert_eq!(places.enter_unnamed().1, None);
-    assert_eq!(places.unnamed.len(), BESIDE_LINKS);
+    assert_eq!(places.unidentified.len(), BESIDE_LINKS);
 }
 
 #[test]
@@ -152,9 +152,9 @@ fn a_proxys_connection_is_refused_for_whom_has_a_share_and_let_in_for_others() {
     let mut places = Places::new(0, 0);
     fill_beside(&mut places, 1);
     let (id, _) = places.enter_unnamed();
-    assert_eq!(places.name(id, claimant(1)), Err(Full));
+    assert_eq!(places.set_client(id, claimant(1)), Err(Full));
     assert_eq!(
-        places.name(id, claimant(2)),
+        places.set_client(id, claimant(2)),
         Ok(Some(Evicted::Connection((1, 0))))
     );
 }
@@ -179,7 +179,7 @@ fn where_there_is_less_room_than_was_thought_whoever_has_most_makes_room() {
     let (id, _) = places.enter_unnamed();
     set_handle(&mut places, id, (0, 1));
     assert_eq!(places.make_room(), Some((0, 0)));
-    assert_eq!((places.unnamed.len(), places.open.len()), (1, 3));
+    assert_eq!((places.unidentified.len(), places.open.len()), (1, 3));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn few_places_are_shared_as_many_are() {
     for _ in 0..10 {
         places.enter_unnamed();
     }
-    assert_eq!((places.unnamed.len(), places.open.len()), (2, 14));
+    assert_eq!((places.unidentified.len(), places.open.len()), (2, 14));
 }
 
 proptest! {
@@ -215,7 +215,7 @@ proptest! {
                     set_handle(&mut places, id, (n, 0));
                     ids.push(id);
                 }
-                (2, Some(id)) => _ = places.name(id, claimant(n)),
+                (2, Some(id)) => _ = places.set_client(id, claimant(n)),
                 (3, Some(id)) => _ = places.begin_link(id),
                 (4, Some(id)) => places.set_joined(id, n % 2 == 0),
                 (5, Some(id)) => places.end_link(id),
@@ -239,11 +239,11 @@ proptest! {
             }
             prop_assert!(places.links.held() <= links as u64);
             prop_assert!(places.connections.held() <= (links + BESIDE_LINKS) as u64);
-            prop_assert_eq!(places.order.len() + places.unnamed.len(), places.open.len());
+            prop_assert_eq!(places.order.len() + places.unidentified.len(), places.open.len());
         }
         let open: Vec<_> = places.open.keys().copied().collect();
         open.into_iter().for_each(|id| places.leave(id));
         prop_assert_eq!((places.connections.held(), places.links.held()), (0, 0));
-        prop_assert!(places.order.is_empty() && places.unnamed.is_empty());
+        prop_assert!(places.order.is_empty() && places.unidentified.is_empty());
     }
 }

@@ -30,7 +30,7 @@ use self::remote::{Kind, Remotes};
 #[cfg(feature = "cluster")]
 pub(crate) use self::remote::{NewWay, Publication};
 use self::{
-    dials::{CutDial, Dialled, Dials},
+    dials::{Dialled, Dials, EndedDial},
     gone::Gone,
     peers::Peers,
     turns::{Audience, Turns},
@@ -82,7 +82,7 @@ pub(crate) struct FlowId(pub(crate) u64);
 
 /// Why the streams of a dial end although neither peer ended them. `Display` gives the text that the peers get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Cut {
+pub(crate) enum DialEnd {
     /// A proper end, and shown to the peers as one.
     #[error("the other peer has disconnected")]
     Disconnected,
@@ -100,7 +100,7 @@ pub(crate) enum Cut {
     DaySpent(DaySpent),
 }
 
-impl Cut {
+impl DialEnd {
     /// Returns the end that the peers get.
     fn end(self) -> End {
         match self {
@@ -366,7 +366,7 @@ pub(crate) struct Registry {
     commons: Commons,
     deadlines: BTreeSet<(Instant, DeadlineKind)>,
     /// Dials of lost links that still have to be ended.
-    cut: VecDeque<CutDial>,
+    cut: VecDeque<EndedDial>,
     /// The time of the last event.
     latest: Option<Instant>,
     actions: VecDeque<Action>,
@@ -458,7 +458,7 @@ impl Registry {
             self.deadlines
                 .remove(&(deadline, DeadlineKind::FirstJoin(link)));
         }
-        self.forget_link(link, &state, Cut::LinkLost);
+        self.forget_link(link, &state, DialEnd::LinkLost);
         #[cfg(feature = "cluster")]
         self.close_ways(link, &state);
         self.over.extend(state.grants.into_values());
@@ -470,7 +470,7 @@ impl Registry {
         let Some(state) = self.links.remove(&link) else {
             return;
         };
-        self.forget_link(link, &state, Cut::Disconnected);
+        self.forget_link(link, &state, DialEnd::Disconnected);
         #[cfg(feature = "cluster")]
         self.close_ways(link, &state);
         self.over.extend(state.grants.into_values());
@@ -488,7 +488,7 @@ impl Registry {
     }
 
     /// Ends the joins, challenges and dials of a link that is gone.
-    fn forget_link(&mut self, link: LinkId, state: &Link, cut: Cut) {
+    fn forget_link(&mut self, link: LinkId, state: &Link, cut: DialEnd) {
         for (challenge, expiry) in state.challenges.values() {
             let kind = DeadlineKind::Challenge(link, challenge.number);
             self.deadlines.remove(&(*expiry, kind));
@@ -564,7 +564,7 @@ impl Registry {
     }
 
     /// Counts a refusal of something that is not a request and was answered elsewhere.
-    pub(crate) fn handle_refused(&mut self, link: LinkId, now: Instant) {
+    pub(crate) fn count_refusal(&mut self, link: LinkId, now: Instant) {
         self.refused(link, now);
     }
 
@@ -644,7 +644,7 @@ impl Registry {
         Audience {
             links: self.joined,
             paid: self.paid(),
-            others: self.commons.told().saturating_sub(self.told),
+            others: self.commons.charged_links().saturating_sub(self.told),
         }
     }
 
@@ -656,7 +656,7 @@ impl Registry {
     /// Updates the commons after a change in the number of links that get announcements.
     fn share_told(&mut self) {
         let paid = self.paid();
-        self.commons.set_told(self.told, paid);
+        self.commons.set_charged_links(self.told, paid);
         self.told = paid;
     }
 
@@ -673,7 +673,7 @@ impl Registry {
             let Some(dial_id) = self.dials.first() else {
                 return false;
             };
-            self.end_dial(&dial_id, Refusal::ShuttingDown, Cut::ShuttingDown);
+            self.end_dial(&dial_id, Refusal::ShuttingDown, DialEnd::ShuttingDown);
         }
         true
     }
@@ -710,12 +710,12 @@ impl Registry {
     }
 
     /// Returns the number of addresses that are joined.
-    pub(crate) fn peers(&self) -> usize {
+    pub(crate) fn peer_count(&self) -> usize {
         self.peers.len()
     }
 
     /// Returns the number of open links.
-    pub(crate) fn links(&self) -> usize {
+    pub(crate) fn link_count(&self) -> usize {
         self.links.len()
     }
 
@@ -726,7 +726,7 @@ impl Registry {
     }
 
     /// Returns the number of dials that are pending or open.
-    pub(crate) fn open_dials(&self) -> usize {
+    pub(crate) fn dial_count(&self) -> usize {
         self.dials.len()
     }
 

@@ -13,13 +13,13 @@ use tracing::Instrument as _;
 use super::{
     accept::{Handed, link_span, prepare_socket},
     admission::Place,
-    http::{self, Begun, Caller, Reply, Wish},
+    http::{self, BegunLink, Caller, LinkRequest, Reply},
     hub::AdmitError,
     link::{self, Partner, Upgraded},
     refusals::Refused,
     tenants::Tenants,
 };
-use crate::{limited::Limited, runtime::now, words::Words};
+use crate::{log_limit::LogLimit, runtime::now, words::Words};
 
 /// The address that a request comes from: an extension that an application adds to requests for a [`Service`].
 ///
@@ -34,8 +34,8 @@ type Answer = BoxFuture<'static, Result<Response<String>, Infallible>>;
 /// Limits the log lines about mistakes of the application, because clients can cause such lines.
 #[derive(Debug, Default)]
 struct Complaints {
-    no_address: Limited,
-    no_upgrade: Limited,
+    no_address: LogLimit,
+    no_upgrade: LogLimit,
 }
 
 /// A rendezvous as a [`hyper::service::Service`] and, with the feature `tower`, as a `tower::Service`. An application
@@ -202,7 +202,7 @@ impl Service {
     }
 
     /// Begins a link in a place of its own, or answers why not.
-    async fn begin(self, remote: IpAddr, caller: Caller, wish: Wish) -> Response<String> {
+    async fn begin(self, remote: IpAddr, caller: Caller, wish: LinkRequest) -> Response<String> {
         let Self {
             tenants,
             handed,
@@ -268,7 +268,7 @@ impl<B: Body> tower_service::Service<Request<B>> for Service {
 }
 
 /// Serves a link from its upgrade on.
-async fn serve(begun: Begun, remote: IpAddr, place: Place, complaints: Arc<Complaints>) {
+async fn serve(begun: BegunLink, remote: IpAddr, place: Place, complaints: Arc<Complaints>) {
     let timeout = begun.member.hub.config().limits().handshake_timeout;
     let span = link_span(&begun.member, remote, &remote);
     // The future is boxed, so that the memory of an idle link does not include what the upgrade needed.
@@ -292,8 +292,8 @@ enum Opened {
 }
 
 /// Waits until the application's server hands over the connection. The server does so when it has sent the answer.
-async fn open(begun: Begun, timeout: Duration, complaints: Arc<Complaints>) -> Option<Opened> {
-    let Begun {
+async fn open(begun: BegunLink, timeout: Duration, complaints: Arc<Complaints>) -> Option<Opened> {
+    let BegunLink {
         stream,
         member,
         base64,

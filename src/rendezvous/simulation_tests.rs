@@ -532,14 +532,14 @@ impl World {
             }
             self.drain();
         }
-        assert_eq!(self.registry.open_dials(), 0, "a dial is left behind");
+        assert_eq!(self.registry.dial_count(), 0, "a dial is left behind");
         for peer in 0..PEERS {
             let client = &mut self.clients[peer];
             client.session.leave(&client.address);
         }
         self.drain();
-        assert_eq!(self.registry.peers(), 0, "an address is left behind");
-        assert_eq!(self.registry.links(), PEERS);
+        assert_eq!(self.registry.peer_count(), 0, "an address is left behind");
+        assert_eq!(self.registry.link_count(), PEERS);
     }
 
     fn drain(&mut self) {
@@ -581,7 +581,7 @@ proptest! {
             world.listen(peer);
         }
         world.drain();
-        prop_assert_eq!(world.registry.peers(), PEERS);
+        prop_assert_eq!(world.registry.peer_count(), PEERS);
         for op in ops {
             world.step(op);
         }

@@ -143,12 +143,12 @@ pub(crate) struct TenantId(pub(crate) usize);
 
 /// The configured tenants.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Directory {
+pub(crate) struct TenantTable {
     tenants: Arc<[Tenant]>,
     hosts: Arc<BTreeMap<PublicName, TenantId>>,
 }
 
-impl Directory {
+impl TenantTable {
     pub(crate) fn new(tenants: impl IntoIterator<Item = Tenant>) -> Result<Self, TenantError> {
         let tenants: Vec<Tenant> = tenants.into_iter().collect();
         if tenants.len() > MOST {
@@ -221,8 +221,8 @@ mod tests {
         text.parse().expect("a tenant")
     }
 
-    fn directory(texts: &[&str]) -> Result<Directory, TenantError> {
-        Directory::new(texts.iter().map(|text| tenant(text)))
+    fn directory(texts: &[&str]) -> Result<TenantTable, TenantError> {
+        TenantTable::new(texts.iter().map(|text| tenant(text)))
     }
 
     #[test]
@@ -305,7 +305,7 @@ mod tests {
         );
         assert!(directory(&["blue=a.example,a.example"]).is_ok());
         let many =
-            |count| Directory::new((0..count).map(|n| tenant(&format!("t{n}=t{n}.example"))));
+            |count| TenantTable::new((0..count).map(|n| tenant(&format!("t{n}=t{n}.example"))));
         assert!(many(256).is_ok());
         assert_eq!(many(257).err(), Some(TenantError::TooMany));
         assert!(directory(&[]).expect("none").is_empty());

@@ -286,9 +286,9 @@ fn parse(certificate: &CertificateDer<'_>) -> Result<TbsCertificateInner<Raw>, T
 
 /// The certificate for new connections.
 #[derive(Debug)]
-pub(super) struct Current(RwLock<(TlsConfig, Arc<ServerConfig>)>);
+pub(super) struct CurrentCertificate(RwLock<(TlsConfig, Arc<ServerConfig>)>);
 
-impl Current {
+impl CurrentCertificate {
     pub(super) fn new(tls: TlsConfig) -> Self {
         let config = tls.server_config();
         Self(RwLock::new((tls, config)))

@@ -84,7 +84,7 @@ impl Usage {
     }
 
     /// Adds a peer that has joined.
-    pub(super) fn enter(&self, peer: PeerId, client: IpAddr) -> Seat {
+    pub(super) fn enter(&self, peer: PeerId, client: IpAddr) -> CountedJoin {
         let hashed = ids::hashed_form(&peer);
         let key = (self.tenant.clone(), hashed.unwrap_or(peer));
         let mut table = self.lock();
@@ -95,16 +95,16 @@ impl Usage {
         }
         let meter = meter.clone();
         drop(table);
-        Seat {
+        CountedJoin {
             entry: Some((self.clone(), key)),
             meter,
         }
     }
 
     /// Adds a peer that has joined without naming itself. It is counted, and forgotten when it leaves.
-    pub(super) fn enter_unnamed(&self) -> Seat {
+    pub(super) fn enter_unnamed(&self) -> CountedJoin {
         let meter = self.lock().new_meter();
-        Seat { entry: None, meter }
+        CountedJoin { entry: None, meter }
     }
 
     /// Returns the heaviest senders of today in all tenants, at most `most`, the largest first. It looks at some peers
@@ -177,20 +177,20 @@ impl Top {
 
 /// A peer that is joined under one of its addresses, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct CountedJoin {
     /// The table and the key under which the peer is listed; `None` if it does not name itself.
     entry: Option<(Usage, Key)>,
     meter: Arc<Meter>,
 }
 
-impl Seat {
+impl CountedJoin {
     /// Returns the meter of the peer.
     pub(super) fn meter(&self) -> &Arc<Meter> {
         &self.meter
     }
 }
 
-impl Drop for Seat {
+impl Drop for CountedJoin {
     fn drop(&mut self) {
         if let Some((usage, key)) = &self.entry {
             usage.lock().leave(key);

@@ -102,14 +102,14 @@ fn listen(io: Wire, config: Config) -> Upgrade<Wire> {
 }
 
 async fn secured((a, b): (Wire, Wire)) -> (Output<Wire>, Output<Wire>) {
-    let (dialler, listener) = (key(), key());
+    let (dialer, listener) = (key(), key());
     let both = try_join(
-        dial(a, Config::new(&dialler)),
+        dial(a, Config::new(&dialer)),
         listen(b, Config::new(&listener)),
     );
-    let ((found_listener, a), (found_dialler, b)) = both.await.expect("a handshake");
+    let ((found_listener, a), (found_dialer, b)) = both.await.expect("a handshake");
     assert_eq!(found_listener, listener.public().to_peer_id());
-    assert_eq!(found_dialler, dialler.public().to_peer_id());
+    assert_eq!(found_dialer, dialer.public().to_peer_id());
     (a, b)
 }
 
@@ -206,13 +206,13 @@ fn a_peer_other_than_the_expected_one_is_refused() {
     let (a, b) = long_wire();
     let (expected, found) = (key().public().to_peer_id(), key());
     let config = Config::new(&key()).with_expected_peer(expected);
-    let (dialler, listener) = block_on(join(dial(a, config), listen(b, Config::new(&found))));
+    let (dialer, listener) = block_on(join(dial(a, config), listen(b, Config::new(&found))));
     let Err(Error::UnexpectedPeer {
         expected: e,
         found: f,
-    }) = dialler
+    }) = dialer
     else {
-        panic!("{dialler:?}")
+        panic!("{dialer:?}")
     };
     assert_eq!((*e, *f), (expected, found.public().to_peer_id()));
     assert!(listener.is_err());
@@ -222,8 +222,8 @@ fn a_peer_other_than_the_expected_one_is_refused() {
 fn a_peer_with_our_own_key_is_refused() {
     let (a, b) = long_wire();
     let config = Config::new(&key());
-    let (dialler, listener) = block_on(join(dial(a, config.clone()), listen(b, config)));
-    assert!(matches!(dialler, Err(Error::SelfDial)));
+    let (dialer, listener) = block_on(join(dial(a, config.clone()), listen(b, config)));
+    assert!(matches!(dialer, Err(Error::SelfDial)));
     assert!(matches!(listener, Err(Error::SelfDial)));
 }
 

@@ -97,11 +97,11 @@ async fn reset_of_a_native_node(server: &Server) -> (String, String) {
     let at = one.listen(&address(server)).await.1.to_string();
     let (dialled, (mut accepted, _)) = join!(other.dial(&at), one.accept());
     drop(dialled);
-    let of_the_dialler = reset(&mut accepted).await;
+    let of_the_dialer = reset(&mut accepted).await;
     let (mut dialled, (accepted, _)) = join!(other.dial(&at), one.accept());
     drop(accepted);
     let of_the_listener = reset(&mut dialled).await;
-    (of_the_dialler, of_the_listener)
+    (of_the_dialer, of_the_listener)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +109,7 @@ async fn a_reset_is_read_as_that_of_a_native_node_and_in_one() {
     let browser = Browser::start().await;
     for sockets in BOTH {
         let server = embedded().await;
-        let (of_the_dialler, of_the_listener) = reset_of_a_native_node(&server).await;
+        let (of_the_dialer, of_the_listener) = reset_of_a_native_node(&server).await;
         let page = browser.page(sockets).await;
         let (mut native, theirs, ours) = joined(&page, &server).await;
 
@@ -123,7 +123,7 @@ async fn a_reset_is_read_as_that_of_a_native_node_and_in_one() {
         };
         let (run, error) = join!(page.run(dial, vec![json!(theirs)]), read);
         run.expect("it is there");
-        assert_eq!(error, of_the_dialler);
+        assert_eq!(error, of_the_dialer);
 
         let accept = "const accepted = await raw.accept(); await accepted.read(1e6);";
         let drop_it = async {
@@ -133,7 +133,7 @@ async fn a_reset_is_read_as_that_of_a_native_node_and_in_one() {
             drop(dialled);
         };
         let (run, ()) = join!(page.run(accept, vec![]), drop_it);
-        assert_eq!(run, Err(of_the_dialler));
+        assert_eq!(run, Err(of_the_dialer));
 
         let dial = "const dialled = await raw.dial(args[0]); await dialled.read(1e6);";
         let drop_it = async { drop(native.accept().await) };

@@ -211,9 +211,9 @@ async fn every_byte_arrives_both_ways_through_npms_rendezvous() {
 #[tokio::test]
 async fn each_direction_ends_by_itself() {
     let server = embedded().await;
-    for dialler_first in [false, true] {
+    for dialer_first in [false, true] {
         let (mut one, mut other) = connected(&address(&server)).await;
-        let (first, second) = match dialler_first {
+        let (first, second) = match dialer_first {
             true => (&mut other, &mut one),
             false => (&mut one, &mut other),
         };
@@ -293,9 +293,9 @@ async fn a_writer_waits_for_its_reader_and_memory_is_bounded() {
 #[tokio::test]
 async fn an_end_that_is_killed_is_noticed_by_the_other() {
     let star = Binary::start(&[]).await;
-    for kill_dialler in [false, true] {
+    for kill_dialer in [false, true] {
         let (one, other) = connected(&star.addr()).await;
-        let (mut killed, mut left) = match kill_dialler {
+        let (mut killed, mut left) = match kill_dialer {
             true => (other, one),
             false => (one, other),
         };

@@ -154,7 +154,7 @@ async fn links_that_do_not_read_give_way_and_those_who_send_to_them_do_not() {
 }
 
 #[tokio::test]
-async fn dials_count_as_memory_of_their_dialler_who_gives_way_for_them() {
+async fn dials_count_as_memory_of_their_dialer_who_gives_way_for_them() {
     const DIAL: u64 = 2 * 1024;
     let limits = Limits::default().with_max_memory(512 * 1024);
     let server = Server::bind(config().with_limits(limits)).await;

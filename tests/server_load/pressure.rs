@@ -182,7 +182,7 @@ async fn a_sender_that_floods_waits_for_its_reader_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_peer_that_never_answers_costs_its_dialler_one_dial_and_nobody_else_anything() {
+async fn a_peer_that_never_answers_costs_its_dialer_one_dial_and_nobody_else_anything() {
     let limits = Limits::default()
         .with_dial_timeout(Duration::from_secs(1))
         .with_max_pending_dials(8);

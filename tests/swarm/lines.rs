@@ -184,9 +184,9 @@ async fn a_peer_that_joined_under_another_host_is_reached_through_its_rendezvous
     let mut listener = Raw::with(&ed25519(), hasty());
     let (_, joined) = listener.listen(&at("dns4/localhost")).await;
     let peer = joined.iter().last().expect("a peer");
-    let dialler = Raw::with(&ed25519(), hasty());
+    let dialer = Raw::with(&ed25519(), hasty());
     let to = format!("{}{peer}", at("ip4/127.0.0.1"));
-    let (dialled, accepted) = futures::future::join(dialler.dial(&to), listener.accept()).await;
+    let (dialled, accepted) = futures::future::join(dialer.dial(&to), listener.accept()).await;
     assert_eq!(server.snapshot().links, 2);
     drop((dialled, accepted));
     server.shutdown().await;

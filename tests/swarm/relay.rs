@@ -130,15 +130,15 @@ pub async fn cell(order: Order, place: &Place) {
     let relay = Served::at(place).await;
     let mut known = relay_then_star(place.config.clone());
     let at = reserved(&mut known, &relay).await;
-    let mut dialler = order(place.config.clone());
-    if dialler.behaviour().relay.is_enabled() {
-        meet(&mut [dialler, known], at).await;
+    let mut dialer = order(place.config.clone());
+    if dialer.behaviour().relay.is_enabled() {
+        meet(&mut [dialer, known], at).await;
         let mut listener = order(place.config.clone());
         let at = reserved(&mut listener, &relay).await;
-        let dialler = relay_then_star(place.config.clone());
-        meet(&mut [dialler, listener], at).await;
+        let dialer = relay_then_star(place.config.clone());
+        meet(&mut [dialer, listener], at).await;
     } else {
-        refused(&mut dialler, at).await;
+        refused(&mut dialer, at).await;
     }
 }
 

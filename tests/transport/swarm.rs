@@ -45,26 +45,26 @@ async fn fifty_connections_at_once_through_the_embedded_rendezvous() {
 /// Has one swarm discover the other, dial it by its peer id alone, identify it, ping it, and send 64 MiB to it and
 /// back.
 async fn two_swarms(star: &str) {
-    let (mut dialler, mut listener) = (
+    let (mut dialer, mut listener) = (
         swarm(Config::default().with_allow_local_rendezvous(true)),
         swarm(Config::default().with_allow_local_rendezvous(true)),
     );
     let peer = *listener.local_peer_id();
     let addr = listen(&mut listener, star).await;
     let listener = tokio::spawn(serve(listener));
-    dialler
+    dialer
         .listen_on(star.parse().expect("a multiaddr"))
         .expect("a good address");
-    until(&mut dialler, "the other peer", |event| match event {
+    until(&mut dialer, "the other peer", |event| match event {
         SwarmEvent::Behaviour(NodeEvent::Discovery(Event::Discovered { address, .. })) => {
             (address == addr).then_some(())
         }
         _ => None,
     })
     .await;
-    dialler.dial(peer).expect("an address is known");
-    connected(&mut dialler, peer).await;
-    exercise(&mut dialler, peer, BULK).await;
+    dialer.dial(peer).expect("an address is known");
+    connected(&mut dialer, peer).await;
+    exercise(&mut dialer, peer, BULK).await;
     listener.abort();
 }
 
@@ -85,7 +85,7 @@ async fn fifty_connections(star: &str) {
     let listener = tokio::spawn(serve(listener));
     for _ in 0..2 {
         within(
-            "fifty diallers",
+            "fifty dialers",
             join_all((0..25).map(|_| dial_and_close(addr.clone(), peer))),
         )
         .await;
@@ -96,19 +96,19 @@ async fn fifty_connections(star: &str) {
 
 /// Dials twice over the one link of a swarm, sends data, and closes.
 async fn dial_and_close(addr: Multiaddr, peer: PeerId) {
-    let mut dialler = swarm(Config::default().with_allow_local_rendezvous(true));
+    let mut dialer = swarm(Config::default().with_allow_local_rendezvous(true));
     for _ in 0..2 {
         let opts = DialOpts::peer_id(peer)
             .condition(libp2p::swarm::dial_opts::PeerCondition::Always)
             .addresses(vec![addr.clone()])
             .build();
-        dialler.dial(opts).expect("dialled");
+        dialer.dial(opts).expect("dialled");
     }
-    connected(&mut dialler, peer).await;
-    connected(&mut dialler, peer).await;
-    exercise(&mut dialler, peer, 10_000).await;
-    assert!(dialler.disconnect_peer_id(peer).is_ok());
-    while dialler.is_connected(&peer) {
-        within("the close", dialler.select_next_some()).await;
+    connected(&mut dialer, peer).await;
+    connected(&mut dialer, peer).await;
+    exercise(&mut dialer, peer, 10_000).await;
+    assert!(dialer.disconnect_peer_id(peer).is_ok());
+    while dialer.is_connected(&peer) {
+        within("the close", dialer.select_next_some()).await;
     }
 }

@@ -137,7 +137,7 @@ async fn a_dial_does_nothing_before_it_is_polled_and_is_gone_when_it_is_dropped(
     assert!(js.seen("peer").is_empty());
 
     assert!((&mut dial).now_or_never().is_none());
-    js.expect_where("the dialler", |event| event["addr"] == *ours)
+    js.expect_where("the dialer", |event| event["addr"] == *ours)
         .await;
     js.expect("incoming").await;
     // The link has no other user, so it is closed, and the node leaves the rendezvous.

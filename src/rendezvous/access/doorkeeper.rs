@@ -18,7 +18,7 @@ use super::{
     Access, AccessCount, Grant, Join, Judgement, Verdict,
     line::{Line, Turn},
 };
-use crate::{limited::Limited, protocol::refusal::Refusal, rendezvous::origin::Claimant};
+use crate::{log_limit::LogLimit, protocol::refusal::Refusal, rendezvous::origin::Claimant};
 
 /// The application's answer to a join, or a question that is still open.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(crate) struct Doorkeeper {
     timeout: Duration,
     /// The number of rounds: how often a check of all joined peers, or the disconnection of a peer, has begun.
     rounds: AtomicU64,
-    panicked: Limited,
+    panicked: LogLimit,
 }
 
 impl Doorkeeper {
@@ -44,7 +44,7 @@ impl Doorkeeper {
             line: Line::new(in_flight),
             timeout,
             rounds: AtomicU64::new(0),
-            panicked: Limited::default(),
+            panicked: LogLimit::default(),
         }
     }
 

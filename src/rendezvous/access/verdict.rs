@@ -111,15 +111,15 @@ fn tame(words: &str) -> String {
 /// use libp2p_websocket_star::rendezvous::{Allowed, Verdict};
 ///
 /// /// Tells the application when the peer has left.
-/// struct Seat;
+/// struct CountedJoin;
 ///
-/// impl Drop for Seat {
+/// impl Drop for CountedJoin {
 ///     fn drop(&mut self) {
 ///         println!("somebody has left");
 ///     }
 /// }
 ///
-/// let verdict: Verdict = Allowed::default().with_max_dials(10).with_guard(Seat).into();
+/// let verdict: Verdict = Allowed::default().with_max_dials(10).with_guard(CountedJoin).into();
 /// ```
 #[derive(Debug, Default)]
 #[non_exhaustive]

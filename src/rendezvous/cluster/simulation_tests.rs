@@ -548,7 +548,7 @@ impl World {
         for n in 0..NODES {
             let here = |peer: &usize| self.peers[*peer].at.is_some_and(|(at, _)| at == n);
             let local = joined.iter().filter(|peer| here(peer)).count();
-            prop_assert_eq!(self.nodes[n].registry.peers(), local);
+            prop_assert_eq!(self.nodes[n].registry.peer_count(), local);
             prop_assert_eq!(self.nodes[n].registry.remote_peers(), joined.len() - local);
         }
         for from in &joined {
@@ -587,9 +587,9 @@ proptest! {
         }
         world.settle();
         for node in &world.nodes {
-            prop_assert_eq!(node.registry.open_dials(), 0);
-            prop_assert_eq!(node.registry.peers() + node.registry.remote_peers(), 0);
-            prop_assert_eq!(node.registry.links(), 0, "{:?}", node.links);
+            prop_assert_eq!(node.registry.dial_count(), 0);
+            prop_assert_eq!(node.registry.peer_count() + node.registry.remote_peers(), 0);
+            prop_assert_eq!(node.registry.link_count(), 0, "{:?}", node.links);
         }
     }
 }

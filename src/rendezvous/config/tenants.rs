@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use super::{Config, Network, PublicNames};
-use crate::rendezvous::tenant::{Directory, Tenant, TenantError, TenantId};
+use crate::rendezvous::tenant::{Tenant, TenantError, TenantId, TenantTable};
 
 #[derive(Debug, Clone)]
 pub(super) struct TenantSettings {
-    directory: Directory,
+    directory: TenantTable,
     only_known: bool,
     operators: Vec<Network>,
 }
@@ -16,7 +16,7 @@ impl Default for TenantSettings {
     fn default() -> Self {
         let this_machine = ["127.0.0.0/8", "::1"].map(|network| network.parse().ok());
         Self {
-            directory: Directory::default(),
+            directory: TenantTable::default(),
             only_known: false,
             operators: this_machine.into_iter().flatten().collect(),
         }
@@ -43,7 +43,7 @@ impl Config {
         mut self,
         tenants: impl IntoIterator<Item = Tenant>,
     ) -> Result<Self, TenantError> {
-        self.tenants.directory = Directory::new(tenants)?;
+        self.tenants.directory = TenantTable::new(tenants)?;
         Ok(self)
     }
 
@@ -73,7 +73,7 @@ impl Config {
         self.tenants.directory.is_empty() || networks.iter().any(|network| network.contains(client))
     }
 
-    pub(crate) fn tenants(&self) -> &Directory {
+    pub(crate) fn tenants(&self) -> &TenantTable {
         &self.tenants.directory
     }
 

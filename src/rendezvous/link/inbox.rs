@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{
     Ended, Partner,
     joining::{self, Begun, Joining},
-    limited::Limited,
+    quota_wait::QuotaWait,
     way::{Delivery, Destination, Sent, Waiting, note_sent, put},
 };
 use crate::{
@@ -44,7 +44,7 @@ pub(super) enum Handled {
     Join(Box<Joining>),
     /// An item for which a quota may have no room now. Until the item has passed, only messages that [may overtake
     /// it](Inbox::may_overtake) may be dealt with.
-    Limit(Box<Limited>),
+    Limit(Box<QuotaWait>),
     /// The item's destination has no room now. Nothing more may be read before the item is put in.
     Wait(Waiting),
 }
@@ -250,7 +250,7 @@ impl Inbox {
                 let refusal = socket_io::refuse_namespace(self.version, name);
                 member.outbox.push_own(Message::text(refusal));
                 let rest = member.hub.with(|registry| {
-                    registry.handle_refused(member.link, now());
+                    registry.count_refusal(member.link, now());
                     registry.poll_rest(member.link)
                 });
                 return Ok(Some(done_or_rest(rest)));
@@ -475,7 +475,7 @@ fn forward(member: &Member, delivery: Delivery) -> Handled {
         && let Some(quotas) = member.hub.quotas()
         && let Some(meter) = &delivery.destination.route.meter
     {
-        return Handled::Limit(Box::new(Limited {
+        return Handled::Limit(Box::new(QuotaWait {
             pass: quotas.enter(&member.claimant, meter, delivery.counted),
             meter: meter.clone(),
             delivery,

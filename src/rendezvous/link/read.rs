@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::{
     Ended, Link,
     inbox::Handled,
-    limited::{self, Passed},
-    parked::{Parked, Step},
+    quota_wait::{self, Passed},
+    registered::{Registered, Step},
     way::Waiting,
 };
 use crate::{
@@ -27,7 +27,7 @@ impl<S: Input + Output> Link<S> {
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        writer: Parked,
+        writer: Registered,
     ) -> Result<Step, Ended> {
         if let Some(spending) = &mut self.spending {
             if !spending.step(&self.member) {
@@ -37,22 +37,22 @@ impl<S: Input + Output> Link<S> {
         }
         // This comes first, even while nothing is read: the pass may hold the queue's timer or a turn, and other
         // senders wait for both.
-        let limited = Parked::unless_ready(self.poll_limited(cx)).err();
+        let limited = Registered::unless_ready(self.poll_limited(cx)).err();
         if self.spending.is_some() {
             return Ok(Step::Again);
         }
         if let Some(rest) = &mut self.rest {
-            if let Err(parked) = Parked::unless_ready(rest.as_mut().poll(cx)) {
-                return Ok(Step::Sleep(parked));
+            if let Err(registered) = Registered::unless_ready(rest.as_mut().poll(cx)) {
+                return Ok(Step::Sleep(registered));
             }
             self.rest = None;
         }
         if let Some(joining) = &mut self.joining {
-            let rest = match Parked::unless_ready(joining.poll(&self.member, cx)) {
+            let rest = match Registered::unless_ready(joining.poll(&self.member, cx)) {
                 Ok(rest) => rest,
-                Err(parked) => {
+                Err(registered) => {
                     self.poll_ahead(cx)?;
-                    return Ok(Step::Sleep(parked));
+                    return Ok(Step::Sleep(registered));
                 }
             };
             self.joining = None;
@@ -61,9 +61,9 @@ impl<S: Input + Output> Link<S> {
             }
             return Ok(Step::Again);
         }
-        match Parked::unless_ready(self.poll_waiting(cx)) {
+        match Registered::unless_ready(self.poll_waiting(cx)) {
             Ok(()) => self.poll_messages(cx, writer, limited),
-            Err(parked) => Ok(Step::Sleep(parked)),
+            Err(registered) => Ok(Step::Sleep(registered)),
         }
     }
 
@@ -72,8 +72,8 @@ impl<S: Input + Output> Link<S> {
     fn poll_messages(
         &mut self,
         cx: &mut Context<'_>,
-        writer: Parked,
-        limited: Option<Parked>,
+        writer: Registered,
+        limited: Option<Registered>,
     ) -> Result<Step, Ended> {
         for read in 0..READS {
             if self.member.outbox.is_clogged() {
@@ -84,9 +84,9 @@ impl<S: Input + Output> Link<S> {
             }
             let message = match self.ahead.take() {
                 Some(message) => *message,
-                None => match Parked::unless_ready(self.poll_message(cx)) {
+                None => match Registered::unless_ready(self.poll_message(cx)) {
                     Ok(message) => message?,
-                    Err(parked) => return Ok(Step::after(read, parked)),
+                    Err(registered) => return Ok(Step::after(read, registered)),
                 },
             };
             if let Some(limited) = limited.filter(|_| !self.inbox.may_overtake(&message)) {
@@ -112,7 +112,7 @@ impl<S: Input + Output> Link<S> {
         self.unflushed |= matches!(message, Message::Ping(_));
         match self.inbox.handle(&self.member, message)? {
             Handled::Done => {}
-            Handled::Ping(pong) => self.beat = Some(pong),
+            Handled::Ping(pong) => self.next_beat = Some(pong),
             Handled::Rest(until) => self.rest_until(until),
             Handled::Join(joining) => self.joining = Some(joining),
             Handled::Limit(limited) => {
@@ -147,7 +147,7 @@ impl<S: Input + Output> Link<S> {
         if self.limited.is_none() {
             return Poll::Ready(());
         }
-        match ready!(limited::poll(&mut self.limited, &self.member, cx)) {
+        match ready!(quota_wait::poll(&mut self.limited, &self.member, cx)) {
             Passed::Relayed(waiting, turn) => {
                 self.turn = Some(turn);
                 if let Some(waiting) = waiting {

@@ -70,7 +70,7 @@ impl Lane {
         if let Some(waiting) = self.waiting_of(flow) {
             waiting.items.retain(|(other, _)| *other != ticket);
         }
-        self.go_on(flow);
+        self.forget_item(flow);
     }
 
     /// Ends the turn of an item that has passed: its link has come back, or does not come back now.
@@ -78,11 +78,11 @@ impl Lane {
         if let Some(waiting) = self.waiting_of(flow) {
             waiting.served = waiting.served.saturating_sub(1);
         }
-        self.go_on(flow);
+        self.forget_item(flow);
     }
 
     /// Forgets an item, and lets its peer and its group go on.
-    pub(super) fn go_on(&mut self, flow: Flow) {
+    pub(super) fn forget_item(&mut self, flow: Flow) {
         let (origin, _) = flow;
         self.make_ready(flow);
         self.has_come_back(origin);

@@ -160,7 +160,7 @@ impl Queue {
             match item.passed {
                 _ if waits => lane.drop_item(flow, ticket),
                 Some(Ok(())) => lane.end_turn(flow),
-                _ => lane.go_on(flow),
+                _ => lane.forget_item(flow),
             }
         }
         self.open.insert(tenant);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Action, Cut, DeadlineKind, ENDED_AT_ONCE, FlowId, Link, LinkId, Refusal, Refused, Registry,
+    Action, DeadlineKind, DialEnd, ENDED_AT_ONCE, FlowId, Link, LinkId, Refusal, Refused, Registry,
     crowd::{Crowd, Place},
 };
 use crate::{
@@ -166,10 +166,10 @@ impl Dial {
 
 /// A dial of a lost link that still has to be ended.
 #[derive(Debug)]
-pub(super) struct CutDial {
+pub(super) struct EndedDial {
     dial_id: DialId,
     streams: Arc<Streams>,
-    cut: Cut,
+    cut: DialEnd,
 }
 
 #[derive(Debug, Default)]
@@ -357,7 +357,7 @@ impl Registry {
         let open = room(&dialled_by.open).map_err(|_| Refusal::PeerBusy)?;
         // The end of a pending dial also makes room among the open ones.
         if let Some(dial_id) = pending.or(open) {
-            self.end_dial(&dial_id, Refusal::PeerBusy, Cut::GaveWay);
+            self.end_dial(&dial_id, Refusal::PeerBusy, DialEnd::GaveWay);
         }
         Ok(())
     }
@@ -467,11 +467,11 @@ impl Registry {
     }
 
     /// Has a dial of a link that has left ended later.
-    pub(super) fn cut_later(&mut self, dial_id: &DialId, link: LinkId, cut: Cut) {
+    pub(super) fn cut_later(&mut self, dial_id: &DialId, link: LinkId, cut: DialEnd) {
         if let Some(dial) = self.dials.0.get_mut(dial_id) {
             dial.dialer_gone |= dial.dialer == link;
             dial.listener_gone |= dial.listener == link;
-            self.cut.push_back(CutDial {
+            self.cut.push_back(EndedDial {
                 dial_id: dial_id.clone(),
                 streams: dial.streams.clone(),
                 cut,
@@ -496,7 +496,7 @@ impl Registry {
     pub(super) fn dial_timed_out(&mut self, listener: LinkId, ack: u64) {
         let link = self.links.get(&listener);
         if let Some(dial_id) = link.and_then(|link| link.offered.get(&ack)).cloned() {
-            self.end_dial(&dial_id, Refusal::DialTimedOut, Cut::DialTimedOut);
+            self.end_dial(&dial_id, Refusal::DialTimedOut, DialEnd::DialTimedOut);
         }
     }
 
@@ -509,14 +509,14 @@ impl Registry {
         if dial.streams.flow == flow && (dial.dialer == link || dial.listener == link) {
             let dial_id = dial_id.clone();
             self.refusals.count(Refused::HeldUp);
-            self.end_dial(&dial_id, Refusal::PeerBusy, Cut::HeldUp);
+            self.end_dial(&dial_id, Refusal::PeerBusy, DialEnd::HeldUp);
         }
     }
 
     /// Ends a dial that no peer has ended. A dialer that still waits gets its answer. Both peers are told of each
     /// stream that was not over, so that a cut never looks like a proper end: a receiver learns that no more comes, and
     /// a sender that nobody reads.
-    pub(super) fn end_dial(&mut self, dial_id: &DialId, refusal: Refusal, cut: Cut) {
+    pub(super) fn end_dial(&mut self, dial_id: &DialId, refusal: Refusal, cut: DialEnd) {
         let pending = self.dials.0.get(dial_id).and_then(|dial| dial.pending);
         if pending.is_some() {
             self.refusals.count((&refusal).into());
@@ -532,7 +532,7 @@ impl Registry {
         let senders = [Side::Dialer, Side::Listener].map(|side| (side, dial.streams.end(side)));
         self.forget_dial(dial_id.as_str());
         tracing::debug!(%dial_id, reason = %cut, "a dial is cut");
-        let is_reset = cut == Cut::HeldUp;
+        let is_reset = cut == DialEnd::HeldUp;
         for (sender, _) in senders.into_iter().filter(|(_, was_open)| *was_open) {
             let event = Event::Stream {
                 stream: StreamName {

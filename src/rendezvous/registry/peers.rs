@@ -25,7 +25,7 @@ use crate::{
         challenge::{Challenge, Check, Checked, ClaimCheck, KeyCheck, Proof, SignatureCheck},
         ids,
         origin::{Claimant, Origin},
-        usage::{Meter, Seat},
+        usage::{CountedJoin, Meter},
     },
     words::{self, Words},
 };
@@ -63,7 +63,7 @@ struct Peer {
     /// When it is announced to all links, if before that it is announced only to those that have not heard of it.
     then: Option<Instant>,
     /// Its seat among the peers that are counted, if what it sends is counted.
-    seat: Option<Box<Seat>>,
+    seat: Option<Box<CountedJoin>>,
     /// The record that the other nodes have of it, with the stamp of its join.
     #[cfg(feature = "cluster")]
     record: Option<(Arc<PeerRecord>, Stamp)>,
@@ -100,7 +100,7 @@ impl Peers {
         Some(seat.meter().clone())
     }
 
-    fn set_seat(&mut self, address: &str, seat: Seat) {
+    fn set_seat(&mut self, address: &str, seat: CountedJoin) {
         if let Some(peer) = self.by_address.get_mut(address) {
             peer.seat = Some(Box::new(seat));
         }

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use super::{Cut, DaySpent, ENDED_AT_ONCE, LinkId, Refusal, Refused, Registry};
+use super::{DaySpent, DialEnd, ENDED_AT_ONCE, LinkId, Refusal, Refused, Registry};
 use crate::{
     protocol::event::DialId,
     rendezvous::{quota::Whose, usage::Meter},
@@ -49,7 +49,7 @@ impl Registry {
                 if !self.dials.is_pending(dial_id) {
                     self.refusals.count(Refused::DaySpent);
                 }
-                self.end_dial(dial_id, refusal, Cut::DaySpent(spent));
+                self.end_dial(dial_id, refusal, DialEnd::DaySpent(spent));
             }
         }
         let has_more = some.len() == ENDED_AT_ONCE;

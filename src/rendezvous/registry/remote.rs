@@ -16,7 +16,7 @@ use std::{
 
 use super::super::challenge::{Check, Nonces};
 use super::{
-    Action, Announced, Cut, DeadlineKind, Link, LinkId, Refusal, Registry,
+    Action, Announced, DeadlineKind, DialEnd, Link, LinkId, Refusal, Registry,
     sample::Sample,
     turns::{Called, Turn},
 };
@@ -523,7 +523,7 @@ impl Registry {
         };
         let dials: Vec<DialId> = state.dials.iter().cloned().collect();
         for dial_id in dials {
-            self.end_dial(&dial_id, refusal.clone(), Cut::LinkLost);
+            self.end_dial(&dial_id, refusal.clone(), DialEnd::LinkLost);
         }
     }
 

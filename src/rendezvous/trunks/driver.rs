@@ -24,7 +24,7 @@ use super::{
     outgoing::{Trunk, WayError},
 };
 use crate::{
-    limited::Limited,
+    log_limit::LogLimit,
     protocol::refusal::Refusal,
     rendezvous::{
         cluster::{
@@ -88,7 +88,7 @@ pub(super) struct Driver {
     has_future: AtomicBool,
     /// Whether this node is no longer in the directory: it is about to end, or another one has its name.
     is_leaving: AtomicBool,
-    complaints: Limited,
+    complaints: LogLimit,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -130,7 +130,7 @@ impl Driver {
             heard: AtomicU64::new(0),
             has_future: AtomicBool::new(false),
             is_leaving: AtomicBool::new(false),
-            complaints: Limited::default(),
+            complaints: LogLimit::default(),
         })
     }
 

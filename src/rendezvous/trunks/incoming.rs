@@ -196,7 +196,7 @@ impl Incoming {
     /// Accepts and serves trunks until the future is dropped.
     pub(super) async fn run(self, listener: TcpListener) {
         let mut tasks = tokio::task::JoinSet::new();
-        let complaints = crate::limited::Limited::default();
+        let complaints = crate::log_limit::LogLimit::default();
         let strangers = Arc::new(Strangers::default());
         loop {
             let accepted = tokio::select! {

@@ -20,7 +20,7 @@ use super::{
     },
 };
 use crate::{
-    limited::Limited,
+    log_limit::LogLimit,
     rendezvous::{
         cluster::{Cut, Line, NodeId, TrunkCounts, TrunkTls},
         prepare_socket,
@@ -172,7 +172,7 @@ impl Keeper {
     /// Keeps the trunk open until the future is dropped. Calls `changed` whenever the trunk opens or is cut.
     pub(super) async fn run(self, changed: impl Fn(bool) -> BoxFuture<'static, ()>) {
         let answered = |time| self.counts.answered(time);
-        let complaints = Limited::default();
+        let complaints = LogLimit::default();
         let mut pause = FIRST_PAUSE;
         loop {
             let error = match tokio::time::timeout(OPEN_TIMEOUT, self.open()).await {

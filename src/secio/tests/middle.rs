@@ -14,7 +14,7 @@ const SECOND: &[u8] = b"the other message";
 fn through(mut middle: impl FnMut(usize, Vec<u8>) -> Vec<u8>) -> (Vec<u8>, Result<(), Error>) {
     let (mut a, near) = long_wire();
     let (mut far, b) = long_wire();
-    let dialler = async {
+    let dialer = async {
         let (_, mut output) = dial(near, Config::new(&key())).await?;
         for message in [FIRST, SECOND] {
             output.write_all(message).await?;
@@ -59,7 +59,7 @@ fn through(mut middle: impl FnMut(usize, Vec<u8>) -> Vec<u8>) -> (Vec<u8>, Resul
         };
         join(there, back).await;
     };
-    let (_, listened, ()) = block_on(async { futures::join!(dialler, listener, relay) });
+    let (_, listened, ()) = block_on(async { futures::join!(dialer, listener, relay) });
     let result = listened.and(read.map_err(Error::from));
     (heard, result)
 }

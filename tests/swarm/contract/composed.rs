@@ -63,9 +63,9 @@ where
     assert!(!tcp_addr.to_string().contains("p2p-websocket-star"));
 
     // Each connection arrives at its own listener.
-    let mut dialler = OrTransport::new(transport(&ed25519()), tcp());
+    let mut dialer = OrTransport::new(transport(&ed25519()), tcp());
     for (addr, id) in [(&star_addr, ours), (&tcp_addr, theirs)] {
-        let dial = dialler
+        let dial = dialer
             .dial(addr.clone(), super::node::DIALER)
             .map_err(|error| format!("{error:?}"))
             .expect("a good address");

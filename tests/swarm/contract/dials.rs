@@ -203,11 +203,11 @@ async fn connections_that_come_while_nobody_polls_the_transport_wait_in_their_or
     let key = ed25519();
     let mut node = Node::new(transport(&key));
     let (id, address) = node.listen(&base(&star)).await;
-    let mut diallers: Vec<_> = (0..COUNT).map(|_| raw()).collect();
+    let mut dialers: Vec<_> = (0..COUNT).map(|_| raw()).collect();
     let mut theirs = Vec::new();
     // These are more connections than the queue between the links and the transport holds.
-    for dialler in &mut diallers {
-        theirs.push(dialler.dial(&address).await.expect("dialled"));
+    for dialer in &mut dialers {
+        theirs.push(dialer.dial(&address).await.expect("dialled"));
     }
     for connection in theirs {
         let (by, ours) = node.accept().await;
@@ -256,7 +256,7 @@ async fn a_dial_to_us_that_is_over_before_we_answer_ends_its_connection() {
         .expect("a good address");
     let mut link = node.during(star.joined()).await;
     assert!(node.event().await.is_new_address());
-    for (number, dialler_is_first) in [(0, true), (1, false)] {
+    for (number, dialer_is_first) in [(0, true), (1, false)] {
         let dial = format!("over-{number}");
         let incoming = json!(["ss-incomming", dial, star.somebody()]);
         assert!(
@@ -264,7 +264,7 @@ async fn a_dial_to_us_that_is_over_before_we_answer_ends_its_connection() {
                 .await
         );
         let mut ends = [format!("{dial}.dialer"), format!("{dial}.listener")];
-        if !dialler_is_first {
+        if !dialer_is_first {
             ends.reverse();
         }
         for stream in &ends {

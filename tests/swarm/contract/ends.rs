@@ -35,12 +35,12 @@ async fn a_dial_goes_on_without_its_transport_from_any_step() {
 async fn connections_outlive_their_transport() {
     let star = embedded().await;
     let before = tasks();
-    let (mut node, mut dialler) = (raw(), raw());
+    let (mut node, mut dialer) = (raw(), raw());
     let (_, address) = node.listen(&base(&star)).await;
-    let theirs = dialler.dial(&address).await.expect("dialled");
+    let theirs = dialer.dial(&address).await.expect("dialled");
     let (_, ours) = node.accept().await;
     drop(node);
-    drop(dialler);
+    drop(dialer);
     check_both(theirs, ours).await;
     settled(&star, 0, before).await;
     star.shutdown().await;
@@ -71,12 +71,12 @@ async fn a_transport_that_is_dropped_at_any_step_of_a_join_leaves_nothing() {
 async fn connections_that_nobody_took_are_reset_with_the_transport() {
     let star = embedded().await;
     let before = tasks();
-    let (mut node, mut dialler) = (raw(), raw());
+    let (mut node, mut dialer) = (raw(), raw());
     let (_, address) = node.listen(&base(&star)).await;
     // These are more connections than the queue between the links and the transport holds.
     let mut theirs = Vec::new();
     for _ in 0..30 {
-        theirs.push(dialler.dial(&address).await.expect("dialled"));
+        theirs.push(dialer.dial(&address).await.expect("dialled"));
     }
     drop(node);
     for mut connection in theirs {

@@ -19,7 +19,7 @@ use crate::support::{ed25519, embedded, hasty};
 async fn an_address_is_new_before_the_first_connection_comes() {
     let star = embedded().await;
     let key = ed25519();
-    let (mut listener, mut dialler) = (Node::new(transport(&key)), raw());
+    let (mut listener, mut dialer) = (Node::new(transport(&key)), raw());
     let id = listener.listen_on(&base(&star)).expect("a good address");
     // The listener joins and is dialled while its events are not polled.
     assert!(listener.event_now().is_none());
@@ -27,7 +27,7 @@ async fn an_address_is_new_before_the_first_connection_comes() {
     let to = base(&star)
         .with_p2p(key.public().to_peer_id())
         .expect("no peer yet");
-    let connection = dialler.dial(&to).await.expect("dialled");
+    let connection = dialer.dial(&to).await.expect("dialled");
     match listener.event().await {
         TransportEvent::NewAddress {
             listener_id,

@@ -136,15 +136,15 @@ async fn a_dial_of_ours_goes_on_when_the_listener_is_removed_at_any_step() {
 #[tokio::test]
 async fn a_dial_to_us_is_answered_or_ends_when_the_listener_is_removed_at_any_step() {
     let star = embedded().await;
-    let mut dialler = raw();
+    let mut dialer = raw();
     // This listener keeps the dialer's link open.
-    let _listener = dialler.listen(&base(&star)).await;
+    let _listener = dialer.listen(&base(&star)).await;
     let before = tasks();
     let (mut refused, mut accepted) = (0, 0);
     for count in counts() {
         let mut node = Node::new(transport(&ed25519()));
         let (id, address) = node.listen(&base(&star)).await;
-        let mut dial = ByHand::new(dialler.dial(&address));
+        let mut dial = ByHand::new(dialer.dial(&address));
         let early = dial.run(count).await;
         let done = early.is_some();
         let event = node.event_now();
@@ -193,9 +193,9 @@ async fn ends(connection: libp2p_websocket_star::Connection) {
 async fn connections_outlive_their_listener() {
     let star = embedded().await;
     let before = tasks();
-    let (mut node, mut dialler) = (raw(), raw());
+    let (mut node, mut dialer) = (raw(), raw());
     let (id, address) = node.listen(&base(&star)).await;
-    let theirs = dialler.dial(&address).await.expect("dialled");
+    let theirs = dialer.dial(&address).await.expect("dialled");
     let (_, ours) = node.accept().await;
     assert!(node.remove(id));
     assert_eq!(node.events_of(id), [NewAddress, Incoming, Closed]);
@@ -209,7 +209,7 @@ async fn connections_outlive_their_listener() {
     .await;
     assert_eq!(star.snapshot().links, 2);
     // No peer can dial the address any more, and the open connection stays.
-    assert!(dialler.dial(&address).await.is_err());
+    assert!(dialer.dial(&address).await.is_err());
     check_both(theirs, ours).await;
     settled(&star, 0, before).await;
     star.shutdown().await;
@@ -223,9 +223,9 @@ fn address_is(wire: &str, address: &libp2p::Multiaddr) -> bool {
 #[tokio::test]
 async fn a_connection_that_was_handed_out_survives_the_removal_of_its_listener() {
     let star = embedded().await;
-    let (mut node, mut dialler) = (raw(), raw());
+    let (mut node, mut dialer) = (raw(), raw());
     let (id, address) = node.listen(&base(&star)).await;
-    let theirs = dialler.dial(&address).await.expect("dialled");
+    let theirs = dialer.dial(&address).await.expect("dialled");
     let TransportEvent::Incoming { upgrade, .. } = node.event().await else {
         panic!("no connection")
     };

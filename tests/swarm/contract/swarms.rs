@@ -249,7 +249,7 @@ async fn a_foreign_address_comes_back_from_the_swarm_as_it_was() {
 #[tokio::test]
 async fn an_address_without_a_peer_is_dialled_if_the_swarm_knows_whom_it_means() {
     let star = embedded().await;
-    let (mut listener, mut dialler) = (swarm(), swarm());
+    let (mut listener, mut dialer) = (swarm(), swarm());
     let peer = *listener.local_peer_id();
     listen(&mut listener, &star).await;
     let listener = tokio::spawn(async move {
@@ -258,8 +258,8 @@ async fn an_address_without_a_peer_is_dialled_if_the_swarm_knows_whom_it_means()
         }
     });
 
-    dialler.dial(base(&star)).expect("it fails later");
-    let error = next(&mut dialler, "the error", |event| match event {
+    dialer.dial(base(&star)).expect("it fails later");
+    let error = next(&mut dialer, "the error", |event| match event {
         SwarmEvent::OutgoingConnectionError { error, .. } => Some(error),
         SwarmEvent::ConnectionEstablished { .. } => panic!("to whom?"),
         _ => None,
@@ -273,8 +273,8 @@ async fn an_address_without_a_peer_is_dialled_if_the_swarm_knows_whom_it_means()
     );
 
     let known = DialOpts::peer_id(peer).addresses(vec![base(&star)]).build();
-    dialler.dial(known).expect("an address");
-    let found = next(&mut dialler, "the connection", |event| match event {
+    dialer.dial(known).expect("an address");
+    let found = next(&mut dialer, "the connection", |event| match event {
         SwarmEvent::ConnectionEstablished { peer_id, .. } => Some(peer_id),
         SwarmEvent::OutgoingConnectionError { error, .. } => panic!("{error}"),
         _ => None,
@@ -299,20 +299,20 @@ async fn a_swarm_that_is_dropped_at_any_step_of_a_dial_leaves_nothing() {
     });
     let before = tasks();
     for count in counts() {
-        let mut dialler = swarm();
-        dialler.listen_on(base(&star)).expect("a good address");
+        let mut dialer = swarm();
+        dialer.listen_on(base(&star)).expect("a good address");
         let opts = DialOpts::peer_id(peer)
             .condition(PeerCondition::Always)
             .addresses(vec![base(&star), address.clone()]);
-        dialler.dial(opts.build()).expect("an address");
+        dialer.dial(opts.build()).expect("an address");
         let mut connected = false;
         for _ in 0..count {
-            while let Some(event) = futures::FutureExt::now_or_never(dialler.next()) {
+            while let Some(event) = futures::FutureExt::now_or_never(dialer.next()) {
                 connected |= matches!(event, Some(SwarmEvent::ConnectionEstablished { .. }));
             }
             steps(1).await;
         }
-        drop(dialler);
+        drop(dialer);
         settled(&star, 1, before).await;
         if connected {
             assert!(count > 8, "all in {count} steps");

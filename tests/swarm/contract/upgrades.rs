@@ -40,7 +40,7 @@ async fn serve(mut muxer: StreamMuxerBox) {
 async fn a_secured_dial_that_is_dropped_at_any_poll_leaves_nothing() {
     let star = embedded().await;
     let keys = [ed25519(), ed25519()];
-    let (mut listener, mut dialler) = (secured(&keys[0]), secured(&keys[1]));
+    let (mut listener, mut dialer) = (secured(&keys[0]), secured(&keys[1]));
     let (_, address) = listener.listen(&base(&star)).await;
     let served = tokio::spawn(async move {
         loop {
@@ -57,7 +57,7 @@ async fn a_secured_dial_that_is_dropped_at_any_poll_leaves_nothing() {
     });
     let before = tasks();
     for count in counts() {
-        let mut dial = ByHand::new(dialler.dial(&address));
+        let mut dial = ByHand::new(dialer.dial(&address));
         let dialled = dial.polls(count).await;
         drop(dial);
         let done = dialled.map(|dialled| dialled.expect("dialled").0);
@@ -69,23 +69,23 @@ async fn a_secured_dial_that_is_dropped_at_any_poll_leaves_nothing() {
             break;
         }
     }
-    assert!(dialler.event_now().is_none());
+    assert!(dialer.event_now().is_none());
     served.abort();
     settled(&star, 0, before).await;
     star.shutdown().await;
 }
 
 #[tokio::test]
-async fn an_incoming_connection_that_is_dropped_at_any_poll_of_its_upgrade_ends_at_the_dialler() {
+async fn an_incoming_connection_that_is_dropped_at_any_poll_of_its_upgrade_ends_at_the_dialer() {
     let star = embedded().await;
     let unused = tasks();
     let keys = [ed25519(), ed25519()];
-    let (mut listener, mut dialler) = (secured(&keys[0]), secured(&keys[1]));
+    let (mut listener, mut dialer) = (secured(&keys[0]), secured(&keys[1]));
     let (id, address) = listener.listen(&base(&star)).await;
     let before = tasks();
     let mut expected = vec![NewAddress];
     for count in counts() {
-        let dial = dialler.dial(&address);
+        let dial = dialer.dial(&address);
         let dialled = tokio::spawn(async move {
             // The dial may fail now or later.
             if let Ok((_, muxer)) = dial.await {
@@ -100,7 +100,7 @@ async fn an_incoming_connection_that_is_dropped_at_any_poll_of_its_upgrade_ends_
         let upgraded = upgrade.polls(count).await;
         drop(upgrade);
         let done = upgraded.map(|upgraded| upgraded.expect("upgraded").0);
-        within("the dialler to hear of it", dialled)
+        within("the dialer to hear of it", dialled)
             .await
             .expect("no panic");
         settled(&star, 1, before).await;

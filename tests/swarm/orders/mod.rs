@@ -32,10 +32,10 @@ async fn reaches_everybody(order: Order) {
         let addr = joined(&mut listener, base).await;
         let listener = tokio::spawn(async move { while listener.next().await.is_some() {} });
 
-        let mut dialler = order(place.config.clone());
-        dialler.dial(addr.clone()).expect("an address");
-        pinged(&mut dialler, peer, base).await;
-        drop(dialler);
+        let mut dialer = order(place.config.clone());
+        dialer.dial(addr.clone()).expect("an address");
+        pinged(&mut dialer, peer, base).await;
+        drop(dialer);
 
         let mut both = order(place.config.clone());
         joined(&mut both, base).await;

@@ -117,11 +117,11 @@ fn a_join_that_is_refused_is_told_why_and_counted() {
         assert_eq!(star.registry.refusals().get(reason), 1);
     }
     assert_eq!(
-        (star.registry.peers(), star.registry.counters().joins),
+        (star.registry.peer_count(), star.registry.counters().joins),
         (0, 0)
     );
     star.join_judged(A, &a, Ok(granted(Allowed::default())));
-    assert_eq!(star.registry.peers(), 1);
+    assert_eq!(star.registry.peer_count(), 1);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn nobody_joins_about_whom_nobody_was_asked() {
         data: String::new(),
     };
     star.check_in(A, join, Ok(granted(Allowed::default())));
-    assert_eq!(star.registry.peers(), 1);
+    assert_eq!(star.registry.peer_count(), 1);
 }
 
 #[test]
@@ -249,10 +249,10 @@ fn a_peer_has_as_many_dials_as_it_is_allowed() {
     let happened = star.actions();
     assert_eq!(happened.iter().filter(|it| **it == refused).count(), 1);
     assert_eq!(happened.last().map(|(to, _)| *to), Some(Some(A)));
-    assert_eq!(star.registry.open_dials(), 5);
+    assert_eq!(star.registry.dial_count(), 5);
     star.registry.handle_ack(B, 0, "[\"no\"]");
     star.dial(A, &a, &b, "3");
-    assert_eq!(star.registry.open_dials(), 5);
+    assert_eq!(star.registry.dial_count(), 5);
 }
 
 #[test]

@@ -39,10 +39,10 @@ fn dials_that_end_leave_nothing_behind() {
         let route = star.route(A, Side::Dialer).expect("open");
         star.end(A, Side::Dialer);
         assert!(route.is_over());
-        assert_eq!(star.registry.open_dials(), 1);
+        assert_eq!(star.registry.dial_count(), 1);
         star.end(B, Side::Listener);
     }
-    assert_eq!(star.registry.open_dials(), 0);
+    assert_eq!(star.registry.dial_count(), 0);
     assert!(
         star.registry.deadlines.len() <= 1,
         "only the deadline of C's first join may be left"
@@ -104,7 +104,7 @@ fn whoever_dials_a_listener_most_gives_way_to_others() {
         assert_eq!(happened.remove(0), (Some(A), busy.clone()));
         for stream in [format!("{ended}.dialer"), format!("{ended}.listener")] {
             for link in [B, A] {
-                let told = (Some(link), cut(&stream, Cut::GaveWay));
+                let told = (Some(link), cut(&stream, DialEnd::GaveWay));
                 assert_eq!(happened.remove(0), told);
             }
         }
@@ -136,7 +136,7 @@ fn whoever_dials_a_listener_most_gives_way_to_others() {
 }
 
 #[test]
-fn a_refusal_reaches_the_dialler_and_ends_the_dial() {
+fn a_refusal_reaches_the_dialer_and_ends_the_dial() {
     let mut star = star();
     let (a, b) = (key(), key());
     star.join(A, &a);
@@ -147,7 +147,7 @@ fn a_refusal_reaches_the_dialler_and_ends_the_dial() {
     star.registry.handle_ack(B, 0, "[\"not today\"]");
     assert_eq!(star.actions(), [(Some(A), json!(["not today"]))]);
     assert!(route.is_over());
-    assert_eq!(star.registry.open_dials(), 0);
+    assert_eq!(star.registry.dial_count(), 0);
     // A second answer belongs to no dial.
     star.registry.handle_ack(B, 0, "[]");
     assert_eq!(star.actions(), []);
@@ -179,7 +179,7 @@ fn a_dial_that_is_not_answered_fails_for_both() {
     star.actions();
     star.now += Duration::from_secs(29);
     star.registry.handle_timeout(star.now);
-    assert_eq!(star.registry.open_dials(), 1);
+    assert_eq!(star.registry.dial_count(), 1);
     star.actions();
     star.now += Duration::from_secs(1);
     star.registry.handle_timeout(star.now);
@@ -187,20 +187,20 @@ fn a_dial_that_is_not_answered_fails_for_both() {
     happened.retain(|(to, _)| to.is_some());
     let expected = [
         (Some(A), refused(&Refusal::DialTimedOut)),
-        (Some(B), cut("d.dialer", Cut::DialTimedOut)),
-        (Some(A), cut("d.dialer", Cut::DialTimedOut)),
-        (Some(B), cut("d.listener", Cut::DialTimedOut)),
-        (Some(A), cut("d.listener", Cut::DialTimedOut)),
+        (Some(B), cut("d.dialer", DialEnd::DialTimedOut)),
+        (Some(A), cut("d.dialer", DialEnd::DialTimedOut)),
+        (Some(B), cut("d.listener", DialEnd::DialTimedOut)),
+        (Some(A), cut("d.listener", DialEnd::DialTimedOut)),
     ];
     assert_eq!(happened, expected);
     // The late answer belongs to no dial.
     star.registry.handle_ack(B, 0, "[]");
     assert_eq!(star.actions(), []);
-    assert_eq!(star.registry.open_dials(), 0);
+    assert_eq!(star.registry.dial_count(), 0);
 }
 
 #[test]
-fn a_lost_listener_answers_its_dialler_at_once() {
+fn a_lost_listener_answers_its_dialer_at_once() {
     let mut star = star();
     let (a, b) = (key(), key());
     star.join(A, &a);
@@ -219,11 +219,11 @@ fn a_lost_link_ends_only_what_was_not_finished() {
     star.end(A, Side::Dialer);
     let route = star.route(B, Side::Listener).expect("open");
     star.registry.handle_close(A);
-    let told = [(Some(B), cut("d.listener", Cut::LinkLost))];
+    let told = [(Some(B), cut("d.listener", DialEnd::LinkLost))];
     assert_eq!(star.actions(), told);
     assert!(route.is_over());
-    assert_eq!(star.registry.open_dials(), 0);
-    assert_eq!(star.registry.links(), 2);
+    assert_eq!(star.registry.dial_count(), 0);
+    assert_eq!(star.registry.link_count(), 2);
 }
 
 #[test]
@@ -236,10 +236,10 @@ fn a_dial_whose_streams_end_before_its_answer_is_answered_all_the_same() {
     star.end(A, Side::Dialer);
     star.end(A, Side::Listener);
     star.actions();
-    assert_eq!(star.registry.open_dials(), 1);
+    assert_eq!(star.registry.dial_count(), 1);
     star.registry.handle_ack(B, 0, "[]");
     assert_eq!(star.actions(), [(Some(A), json!([]))]);
-    assert_eq!(star.registry.open_dials(), 0);
+    assert_eq!(star.registry.dial_count(), 0);
 }
 
 #[test]
@@ -255,11 +255,11 @@ fn a_peer_may_dial_another_address_of_its_own_link() {
     assert!(route.sends && route.receives && route.to == A);
     star.registry.handle_close(A);
     assert_eq!(star.actions(), []);
-    assert_eq!(star.registry.open_dials(), 0);
+    assert_eq!(star.registry.dial_count(), 0);
 }
 
 #[test]
-fn a_shutdown_answers_diallers_and_cuts_streams() {
+fn a_shutdown_answers_dialers_and_cuts_streams() {
     let mut star = star();
     let (a, b) = star.dialled();
     star.dial(B, &b, &a, "e");
@@ -268,13 +268,13 @@ fn a_shutdown_answers_diallers_and_cuts_streams() {
     let happened = star.actions();
     for (link, told) in [
         (B, refused(&Refusal::ShuttingDown)),
-        (A, cut("d.dialer", Cut::ShuttingDown)),
-        (B, cut("d.listener", Cut::ShuttingDown)),
-        (A, cut("e.listener", Cut::ShuttingDown)),
+        (A, cut("d.dialer", DialEnd::ShuttingDown)),
+        (B, cut("d.listener", DialEnd::ShuttingDown)),
+        (A, cut("e.listener", DialEnd::ShuttingDown)),
     ] {
         assert!(happened.contains(&(Some(link), told)), "{happened:?}");
     }
-    assert_eq!(star.registry.open_dials(), 0);
+    assert_eq!(star.registry.dial_count(), 0);
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn a_lost_link_with_very_many_dials_is_not_dealt_with_at_once() {
         );
         star.registry.handle_timeout(star.now);
     }
-    assert_eq!(star.registry.open_dials(), 0);
+    assert_eq!(star.registry.dial_count(), 0);
     assert!(star.registry.links[&B].dials.is_empty());
 }
 
@@ -349,7 +349,7 @@ fn a_peer_that_has_left_hears_nothing_of_its_dials_and_they_count_for_it_no_more
                 .all(|(to, _)| to.is_some_and(|to| !has_left(to)))
         );
         assert_eq!(told.is_empty(), leaves.len() == 2, "{told:?}");
-        assert_eq!(star.registry.open_dials(), 2);
+        assert_eq!(star.registry.dial_count(), 2);
         let links = &star.registry.links;
         assert_eq!((links[&A].dialled, links[&A].dialling), (1, 1));
         assert_eq!((links[&A].dials.len(), links[&B].dials.len()), (1, 1));
@@ -381,7 +381,7 @@ fn an_id_that_is_used_again_is_not_cut_with_the_dial_that_had_it() {
     star.actions();
     star.registry.handle_timeout(star.now);
     assert_eq!(star.actions(), []);
-    assert_eq!(star.registry.open_dials(), 1);
+    assert_eq!(star.registry.dial_count(), 1);
 }
 
 #[test]
@@ -400,7 +400,7 @@ fn a_dial_that_its_listener_does_not_take_is_refused() {
     star.registry.handle_busy(to, ack);
     let busy = refused(&Refusal::PeerBusy);
     assert_eq!(star.actions(), [(Some(A), busy)]);
-    assert_eq!(star.registry.open_dials(), 0);
+    assert_eq!(star.registry.dial_count(), 0);
     assert_eq!(star.registry.refusals().get(Refused::PeerBusy), 1);
 }
 
@@ -413,11 +413,11 @@ fn a_shutdown_ends_some_dials_at_a_time_and_lets_no_other_begin() {
     }
     star.actions();
     assert!(star.registry.shut_down());
-    assert_eq!(star.registry.open_dials(), 1);
+    assert_eq!(star.registry.dial_count(), 1);
     star.actions();
     star.dial(B, &b, &a, "late");
     let told = refused(&Refusal::ShuttingDown);
     assert!(star.actions().contains(&(Some(B), told)));
     assert!(!star.registry.shut_down());
-    assert_eq!(star.registry.open_dials(), 0);
+    assert_eq!(star.registry.dial_count(), 0);
 }

@@ -184,7 +184,7 @@ fn star() -> Star {
     Star::new(Config::default())
 }
 
-fn cut(stream: &str, cut: Cut) -> Value {
+fn cut(stream: &str, cut: DialEnd) -> Value {
     let name = format!("socket.io-pull-stream.error.{stream}");
     json!([name, cut.to_string()])
 }

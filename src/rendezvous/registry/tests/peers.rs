@@ -250,7 +250,7 @@ fn a_second_join_and_a_disconnect_in_one_segment_are_both_answered() {
     assert!(answers[0].1[1].is_string(), "a nonce");
     assert_eq!(answers[1], (Some(A), refused(&Refusal::Unknown)));
     star.registry.handle_close(A);
-    assert_eq!(star.registry.peers(), 0);
+    assert_eq!(star.registry.peer_count(), 0);
 }
 
 /// The npm server has 21 announcement timers then, 20 of them for ever (FACTS.md).
@@ -306,7 +306,7 @@ fn without_a_challenge_a_second_join_takes_the_address_over() {
     star.registry.handle_close(A);
     star.dial(B, &a, &a, "d");
     assert_eq!(star.actions()[0].0, Some(B));
-    assert_eq!(star.registry.peers(), 1);
+    assert_eq!(star.registry.peer_count(), 1);
 }
 
 /// In the npm server, the newest link gets the dials (FACTS.md). Here, the old link is also notified, and may not dial
@@ -495,7 +495,7 @@ fn a_lost_link_may_still_be_spoken_of() {
     star.registry.handle_ack(A, 0, "[]");
     star.leave(A, &a);
     assert_eq!(star.actions(), []);
-    assert_eq!(star.registry.peers(), 0);
+    assert_eq!(star.registry.peer_count(), 0);
 }
 
 /// A check of a proof takes up to 100 µs of a core.

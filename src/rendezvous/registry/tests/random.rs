@@ -129,7 +129,7 @@ fn check(registry: &Registry) {
         assert!((1..=2).contains(&knowing), "{dial_id}");
     }
     let joins: usize = registry.links.values().map(|link| link.joins.len()).sum();
-    assert_eq!(registry.peers(), joins);
+    assert_eq!(registry.peer_count(), joins);
     assert_eq!(registry.turns.len(), joins);
 }
 
@@ -153,9 +153,9 @@ proptest! {
         for link in 0..4 {
             registry.handle_close(LinkId(link));
         }
-        prop_assert_eq!(registry.links(), 0);
-        prop_assert_eq!(registry.open_dials(), 0);
-        prop_assert_eq!(registry.peers(), 0);
+        prop_assert_eq!(registry.link_count(), 0);
+        prop_assert_eq!(registry.dial_count(), 0);
+        prop_assert_eq!(registry.peer_count(), 0);
         now += Duration::from_secs(3600);
         registry.handle_timeout(now);
         prop_assert_eq!(registry.poll_timeout(), None);

@@ -5,9 +5,9 @@ use std::task::Poll;
 /// A proof that the task is woken when there is something to do again. It comes only out of a poll that is pending, so
 /// a link cannot go to sleep without a waker. It is valid for the poll of the link in which it was made.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Parked(());
+pub(super) struct Registered(());
 
-impl Parked {
+impl Registered {
     /// Returns the value of a poll, or the proof that the task is woken when the poll may be ready.
     pub(super) fn unless_ready<T>(poll: Poll<T>) -> Result<T, Self> {
         match poll {
@@ -23,14 +23,14 @@ pub(super) enum Step {
     /// There may be more to do now.
     Again,
     /// There is nothing to do until the task is woken.
-    Sleep(Parked),
+    Sleep(Registered),
 }
 
 impl Step {
     /// Returns that there may be more to do, for example to write, if something was done; otherwise that there is not.
-    pub(super) fn after(done: usize, parked: Parked) -> Self {
+    pub(super) fn after(done: usize, registered: Registered) -> Self {
         match done {
-            0 => Self::Sleep(parked),
+            0 => Self::Sleep(registered),
             _ => Self::Again,
         }
     }

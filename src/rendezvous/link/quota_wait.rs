@@ -17,7 +17,7 @@ use crate::{
 
 /// An item that waits until the quotas let it pass.
 #[derive(Debug)]
-pub(super) struct Limited {
+pub(super) struct QuotaWait {
     pub(super) pass: Pass,
     pub(super) meter: Arc<Meter>,
     pub(super) delivery: Delivery,
@@ -35,7 +35,7 @@ pub(super) enum Passed {
     Spent(Spending),
 }
 
-impl Limited {
+impl QuotaWait {
     /// Returns the number of bytes that wait.
     pub(super) fn cost(&self) -> usize {
         self.delivery.parcel.cost()
@@ -59,7 +59,7 @@ impl Limited {
 
 /// Relays the item in `slot` when it may pass.
 pub(super) fn poll(
-    slot: &mut Option<Box<Limited>>,
+    slot: &mut Option<Box<QuotaWait>>,
     member: &Member,
     cx: &mut Context<'_>,
 ) -> Poll<Passed> {
@@ -70,7 +70,7 @@ pub(super) fn poll(
     let Some(limited) = slot.take() else {
         return Poll::Ready(Passed::Over);
     };
-    let Limited {
+    let QuotaWait {
         pass,
         meter,
         delivery,

@@ -12,7 +12,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// One kind of warning, written at most once a second. Each line says how many were left out before it.
 #[derive(Debug, Default)]
-pub(crate) struct Limited(Mutex<State>);
+pub(crate) struct LogLimit(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -20,7 +20,7 @@ struct State {
     left_out: u64,
 }
 
-impl Limited {
+impl LogLimit {
     /// Returns how many warnings were left out since the last line if a line may be written at `now`, and `None` if
     /// not.
     pub(crate) fn admit(&self, now: Instant) -> Option<u64> {
@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn one_line_a_second_is_written_and_tells_how_many_were_left_out() {
         let start = Instant::now();
-        let limited = Limited::default();
+        let limited = LogLimit::default();
         // 643 warnings in 3.2 s.
         let lines: Vec<_> = (0..643)
             .filter_map(|n| limited.admit(start + Duration::from_millis(n * 5)))
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn kinds_do_not_silence_each_other() {
-        let (one, other) = (Limited::default(), Limited::default());
+        let (one, other) = (LogLimit::default(), LogLimit::default());
         let now = Instant::now();
         assert_eq!(one.admit(now), Some(0));
         assert_eq!(one.admit(now), None);

@@ -1,7 +1,7 @@
-//! The heartbeats of Engine.IO 4, where the server sends the pings. Does no IO and reads no clock.
+//! The heartbeats of Engine.IO 4, where the server sends the heartbeat. Does no IO and reads no clock.
 //!
 //! This module does not check whether pings are answered. A pong is a byte like any other, and a link on which no byte
-//! arrives for a ping interval and a ping timeout is silent to [`Pulse`](super::Pulse).
+//! arrives for a ping interval and a ping timeout is silent to [`Liveness`](super::Liveness).
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use crate::protocol::engine_io::Version;
 
 /// The schedule of the pings, if any are to be sent.
 #[derive(Debug)]
-pub(super) struct Pings {
+pub(super) struct Heartbeat {
     interval: Duration,
     next: Option<Instant>,
 }
 
-impl Pings {
+impl Heartbeat {
     pub(super) fn new(version: Version, interval: Duration, now: Instant) -> Self {
         let next = match version {
             Version::V3 => None,
@@ -23,7 +23,7 @@ impl Pings {
         Self { interval, next }
     }
 
-    /// Creates a schedule without pings.
+    /// Creates a schedule without heartbeat.
     #[cfg(feature = "cluster")]
     pub(super) fn none() -> Self {
         Self {
@@ -57,12 +57,12 @@ mod tests {
     #[test]
     fn a_link_of_version_4_gets_a_ping_each_interval() {
         let start = Instant::now();
-        let mut pings = Pings::new(Version::V4, 25 * SECOND, start);
+        let mut heartbeat = Heartbeat::new(Version::V4, 25 * SECOND, start);
         let mut now = start;
         for ping in 1..4 {
             // The sleeps in between are for other work.
-            while !pings.poll(now) {
-                now += pings.pause(10 * SECOND, now);
+            while !heartbeat.poll(now) {
+                now += heartbeat.pause(10 * SECOND, now);
             }
             assert_eq!(now, start + 25 * SECOND * ping);
         }
@@ -71,8 +71,8 @@ mod tests {
     #[test]
     fn a_link_of_version_3_gets_none() {
         let start = Instant::now();
-        let mut pings = Pings::new(Version::V3, SECOND, start);
-        assert_eq!(pings.pause(10 * SECOND, start), 10 * SECOND);
-        assert!(!pings.poll(start + 100 * SECOND));
+        let mut heartbeat = Heartbeat::new(Version::V3, SECOND, start);
+        assert_eq!(heartbeat.pause(10 * SECOND, start), 10 * SECOND);
+        assert!(!heartbeat.poll(start + 100 * SECOND));
     }
 }

@@ -31,14 +31,14 @@ impl AsyncRead for Pieces<'_> {
 }
 
 /// Reads the header of a connection. Returns the result and the bytes that are left.
-fn read_in(piece: usize, bytes: &[u8]) -> (Result<Introduced, HeaderError>, &[u8]) {
+fn read_in(piece: usize, bytes: &[u8]) -> (Result<Source, HeaderError>, &[u8]) {
     let mut stream = Pieces { bytes, piece };
     let read = read(&mut stream).now_or_never();
     (read.expect("it never has to wait"), stream.bytes)
 }
 
-fn client(ip: &str) -> Introduced {
-    Introduced::Client(ip.parse().expect("an address"))
+fn client(ip: &str) -> Source {
+    Source::Client(ip.parse().expect("an address"))
 }
 
 fn binary(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
@@ -51,7 +51,7 @@ fn binary(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
 const V4: &[u8] = &[192, 0, 2, 1, 198, 51, 100, 1, 0xc8, 0x22, 1, 0xbb];
 
 #[track_caller]
-fn is_read_as(header: &[u8], expected: Introduced) {
+fn is_read_as(header: &[u8], expected: Source) {
     let shown = header.escape_ascii();
     let behind = b"\r\n\x16\x03PROXY";
     let bytes = [header, behind].concat();
@@ -88,12 +88,12 @@ fn a_line_of_version_1_names_the_client() {
             client("2001:db8::1"),
         ),
         ("TCP6 ::ffff:192.0.2.1 ::1 1 2", client("192.0.2.1")),
-        ("UNKNOWN", Introduced::Proxy),
+        ("UNKNOWN", Source::Proxy),
         (
             "UNKNOWN ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535",
-            Introduced::Proxy,
+            Source::Proxy,
         ),
-        ("UNKNOWN whatever it says", Introduced::Proxy),
+        ("UNKNOWN whatever it says", Source::Proxy),
     ] {
         is_read_as(format!("PROXY {line}\r\n").as_bytes(), expected);
     }
@@ -114,15 +114,15 @@ fn a_header_of_version_2_names_the_client() {
             binary(1, 0x11, &[V4, &[0xff; 508]].concat()),
             client("192.0.2.1"),
         ),
-        (binary(1, 0x31, &[b'/'; 216]), Introduced::Proxy),
-        (binary(1, 0x00, &[]), Introduced::Proxy),
-        (binary(1, 0x00, V4), Introduced::Proxy),
+        (binary(1, 0x31, &[b'/'; 216]), Source::Proxy),
+        (binary(1, 0x00, &[]), Source::Proxy),
+        (binary(1, 0x00, V4), Source::Proxy),
         // The proxy's own connections, whatever else the headers say.
-        (binary(0, 0x00, &[]), Introduced::Proxy),
-        (binary(0, 0x11, V4), Introduced::Proxy),
-        (binary(0, 0x21, v6), Introduced::Proxy),
-        (binary(0, 0x11, &[]), Introduced::Proxy),
-        (binary(0, 0x41, b"?"), Introduced::Proxy),
+        (binary(0, 0x00, &[]), Source::Proxy),
+        (binary(0, 0x11, V4), Source::Proxy),
+        (binary(0, 0x21, v6), Source::Proxy),
+        (binary(0, 0x11, &[]), Source::Proxy),
+        (binary(0, 0x41, b"?"), Source::Proxy),
     ] {
         is_read_as(&header, expected);
     }
@@ -191,7 +191,7 @@ fn a_header_that_is_too_long_is_not_read_to_its_end() {
     assert!(matches!(read, Err(HeaderError::TooLong(LONGEST_TEXT))));
     assert!(line.len() - rest.len() <= LONGEST_TEXT);
     let longest = format!("PROXY UNKNOWN {}\r\n", "x".repeat(LONGEST_TEXT - 16));
-    is_read_as(longest.as_bytes(), Introduced::Proxy);
+    is_read_as(longest.as_bytes(), Source::Proxy);
 
     for rest in [LONGEST_REST + 1, usize::from(u16::MAX)] {
         let header = binary(1, 0x11, &vec![7; rest]);
@@ -199,7 +199,7 @@ fn a_header_that_is_too_long_is_not_read_to_its_end() {
         assert!(matches!(read, Err(HeaderError::TooLong(_))));
         assert_eq!(header.len() - rest.len(), BINARY_START);
     }
-    is_read_as(&binary(0, 0, &[7; LONGEST_REST]), Introduced::Proxy);
+    is_read_as(&binary(0, 0, &[7; LONGEST_REST]), Source::Proxy);
 }
 
 #[test]
@@ -243,7 +243,7 @@ proptest! {
         }
         bytes.extend(&behind);
         let (read, rest) = read_in(piece, &bytes);
-        prop_assert_eq!(read.ok(), Some(Introduced::Client(from.ip().to_canonical())));
+        prop_assert_eq!(read.ok(), Some(Source::Client(from.ip().to_canonical())));
         prop_assert_eq!(rest, &behind[..]);
     }
 

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 /// What has to be done about a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Beat {
+pub(super) enum Due {
     /// Nothing has to be done.
-    Fine,
+    Nothing,
     /// Send an unsolicited pong: the peer's ping may be stuck where it is not read.
     Pong,
     /// The peer has sent nothing for too long.
@@ -19,7 +19,7 @@ pub(super) enum Beat {
 
 /// The state of a link at one check.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Vitals {
+pub(super) struct LinkState {
     /// The number of bytes read so far.
     pub(super) read: u64,
     /// The number of bytes written so far.
@@ -42,7 +42,7 @@ pub(super) struct Drain {
 }
 
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(super) struct Liveness {
     silence: Duration,
     drain: Drain,
     keep_alive: Duration,
@@ -56,7 +56,7 @@ pub(super) struct Pulse {
     holding_since: (Instant, u64),
 }
 
-impl Pulse {
+impl Liveness {
     pub(super) fn new(
         ping_interval: Duration,
         ping_timeout: Duration,
@@ -83,49 +83,49 @@ impl Pulse {
             .max(Duration::from_millis(5))
     }
 
-    pub(super) fn check(&mut self, vitals: Vitals, now: Instant) -> Beat {
-        let heard = vitals.read != self.read;
+    pub(super) fn check(&mut self, state: LinkState, now: Instant) -> Due {
+        let heard = state.read != self.read;
         // A peer that is not read is not silent: its bytes may wait on the way.
-        if heard || !vitals.reading {
+        if heard || !state.reading {
             self.last_read = now;
         }
-        if vitals.written != self.written {
+        if state.written != self.written {
             self.last_written = now;
         }
-        if vitals.written != self.written || !vitals.writing {
+        if state.written != self.written || !state.writing {
             self.last_idle = now;
         }
-        self.read = vitals.read;
-        self.written = vitals.written;
-        let slow = self.is_slow(vitals, now);
+        self.read = state.read;
+        self.written = state.written;
+        let slow = self.is_slow(state, now);
 
         if now.saturating_duration_since(self.last_read) >= self.silence {
-            Beat::Silent
+            Due::Silent
         } else if now.saturating_duration_since(self.last_idle) >= self.drain.stall {
-            Beat::Stalled
+            Due::Stalled
         } else if slow {
-            Beat::Slow
-        } else if (heard || !vitals.reading)
-            && !vitals.writing
+            Due::Slow
+        } else if (heard || !state.reading)
+            && !state.writing
             && now.saturating_duration_since(self.last_written) >= self.keep_alive
         {
-            Beat::Pong
+            Due::Pong
         } else {
-            Beat::Fine
+            Due::Nothing
         }
     }
 
     /// Returns whether the peer has held up others for a whole stall timeout and taken too little in that time. A peer
     /// that holds up nobody may be as slow as it likes.
-    fn is_slow(&mut self, vitals: Vitals, now: Instant) -> bool {
+    fn is_slow(&mut self, state: LinkState, now: Instant) -> bool {
         let (since, written) = self.holding_since;
         let time = now.saturating_duration_since(since);
-        if vitals.holds_up && time < self.drain.stall {
+        if state.holds_up && time < self.drain.stall {
             return false;
         }
-        self.holding_since = (now, vitals.written);
+        self.holding_since = (now, state.written);
         let least = self.drain.rate as f64 * time.as_secs_f64();
-        vitals.holds_up && (vitals.written.saturating_sub(written) as f64) < least
+        state.holds_up && (state.written.saturating_sub(written) as f64) < least
     }
 }
 
@@ -138,7 +138,7 @@ mod tests {
         stall: Duration::from_secs(60),
         rate: 100,
     };
-    const IDLE: Vitals = Vitals {
+    const IDLE: LinkState = LinkState {
         read: 0,
         written: 0,
         reading: true,
@@ -147,57 +147,57 @@ mod tests {
     };
 
     /// Checks every second until something has to be done; returns the second and the result.
-    fn first_beat(mut vitals: impl FnMut(u64) -> Vitals) -> (u64, Beat) {
+    fn first_due(mut state: impl FnMut(u64) -> LinkState) -> (u64, Due) {
         let start = Instant::now();
-        let mut pulse = Pulse::new(25 * SECOND, 20 * SECOND, DRAIN, start);
+        let mut liveness = Liveness::new(25 * SECOND, 20 * SECOND, DRAIN, start);
         (1..200)
             .map(|second| {
                 let now = start + SECOND * u32::try_from(second).expect("small");
-                (second, pulse.check(vitals(second), now))
+                (second, liveness.check(state(second), now))
             })
-            .find(|(_, beat)| *beat != Beat::Fine)
-            .unwrap_or((200, Beat::Fine))
+            .find(|(_, due)| *due != Due::Nothing)
+            .unwrap_or((200, Due::Nothing))
     }
 
     #[test]
     fn a_peer_that_says_nothing_is_silent_after_interval_and_timeout() {
-        assert_eq!(first_beat(|_| IDLE), (45, Beat::Silent));
+        assert_eq!(first_due(|_| IDLE), (45, Due::Silent));
     }
 
     #[test]
     fn any_byte_counts_as_life() {
-        let trickle = |second| Vitals {
+        let trickle = |second| LinkState {
             read: second / 40,
             written: second,
             ..IDLE
         };
-        assert_eq!(first_beat(trickle), (200, Beat::Fine));
+        assert_eq!(first_due(trickle), (200, Due::Nothing));
     }
 
     #[test]
     fn a_peer_that_takes_nothing_is_stalled_however_much_it_says() {
-        let stalled = |second| Vitals {
+        let stalled = |second| LinkState {
             read: second,
             writing: true,
             ..IDLE
         };
-        assert_eq!(first_beat(stalled), (60, Beat::Stalled));
+        assert_eq!(first_due(stalled), (60, Due::Stalled));
     }
 
     #[test]
     fn a_peer_that_takes_a_byte_a_minute_is_not_stalled() {
-        let slow = |second| Vitals {
+        let slow = |second| LinkState {
             read: second,
             written: second / 59,
             writing: true,
             ..IDLE
         };
-        assert_eq!(first_beat(slow), (200, Beat::Fine));
+        assert_eq!(first_due(slow), (200, Due::Nothing));
     }
 
     /// A peer that takes `bytes` bytes every 20 seconds.
-    fn trickle(bytes: u64) -> impl Fn(u64) -> Vitals {
-        move |second| Vitals {
+    fn trickle(bytes: u64) -> impl Fn(u64) -> LinkState {
+        move |second| LinkState {
             read: second,
             written: second / 20 * bytes,
             writing: true,
@@ -208,34 +208,34 @@ mod tests {
 
     #[test]
     fn a_peer_that_holds_others_up_must_take_its_least_rate() {
-        assert_eq!(first_beat(trickle(1500)), (60, Beat::Slow));
-        assert_eq!(first_beat(trickle(2000)), (200, Beat::Fine));
+        assert_eq!(first_due(trickle(1500)), (60, Due::Slow));
+        assert_eq!(first_due(trickle(2000)), (200, Due::Nothing));
     }
 
     #[test]
     fn a_peer_that_now_and_then_holds_up_nobody_may_trickle() {
-        let sometimes = |second| Vitals {
+        let sometimes = |second| LinkState {
             holds_up: second % 50 != 0,
             ..trickle(1)(second)
         };
-        assert_eq!(first_beat(sometimes), (200, Beat::Fine));
+        assert_eq!(first_due(sometimes), (200, Due::Nothing));
     }
 
     #[test]
     fn a_peer_that_we_do_not_read_gets_pongs_before_it_gives_up() {
-        let blocked = |_| Vitals {
+        let blocked = |_| LinkState {
             reading: false,
             ..IDLE
         };
-        assert_eq!(first_beat(blocked), (10, Beat::Pong));
+        assert_eq!(first_due(blocked), (10, Due::Pong));
     }
 
     #[test]
     fn a_peer_whose_ping_is_stuck_behind_its_data_gets_pongs_too() {
-        let uploading = |second| Vitals {
+        let uploading = |second| LinkState {
             read: second * 1000,
             ..IDLE
         };
-        assert_eq!(first_beat(uploading), (10, Beat::Pong));
+        assert_eq!(first_due(uploading), (10, Due::Pong));
     }
 }

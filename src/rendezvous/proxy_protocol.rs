@@ -38,7 +38,7 @@ const TYPICAL: usize = 64;
 
 /// The owner of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Introduced {
+enum Source {
     /// A client at this address.
     Client(IpAddr),
     /// The proxy itself, for a health check, or a client that has no IP address.
@@ -71,19 +71,19 @@ pub(super) async fn take(
 ) -> Option<IpAddr> {
     let read = house.in_time(read(stream)).await?;
     let client = match read.unwrap_or(Err(HeaderError::TimedOut)) {
-        Ok(Introduced::Client(client)) if house.config().trusted_proxies().contain(client) => {
+        Ok(Source::Client(client)) if house.config().trusted_proxies().contain(client) => {
             return Some(client);
         }
-        Ok(Introduced::Client(client)) => client,
+        Ok(Source::Client(client)) => client,
         // From here on the connection does not count as a proxy's: a proxy that only passes on bytes also passes on
         // what a client writes into `X-Forwarded-For`.
-        Ok(Introduced::Proxy) => remote.ip(),
+        Ok(Source::Proxy) => remote.ip(),
         Err(error) => {
             refuse(&error, remote, place);
             return None;
         }
     };
-    match place.introduce(client, now()) {
+    match place.set_source(client, now()) {
         Ok(()) => Some(client),
         Err(reason) => {
             tracing::debug!(%remote, %client, %reason, "a connection through a proxy is refused");
@@ -107,7 +107,7 @@ fn refuse(error: &HeaderError, remote: SocketAddr, place: &Place) {
 }
 
 /// Reads a header, and not a byte after it.
-async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Introduced, HeaderError> {
+async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Source, HeaderError> {
     let mut header = Vec::with_capacity(TYPICAL);
     loop {
         let missing = missing(&header)?;
@@ -153,10 +153,10 @@ fn missing_of_binary(header: &[u8]) -> usize {
     whole.saturating_sub(header.len())
 }
 
-fn parse(header: &[u8]) -> Result<Introduced, HeaderError> {
+fn parse(header: &[u8]) -> Result<Source, HeaderError> {
     // The bytes after this have no meaning: the specification, section 2.2.
     if header.starts_with(BINARY) && header.get(BINARY.len()) == Some(&LOCAL) {
-        return Ok(Introduced::Proxy);
+        return Ok(Source::Proxy);
     }
     let config = ParseConfig {
         include_tlvs: false,
@@ -167,11 +167,11 @@ fn parse(header: &[u8]) -> Result<Introduced, HeaderError> {
         return Err(HeaderError::Malformed);
     }
     Ok(match parsed.proxied_address() {
-        Some(address) => Introduced::Client(address.source.ip().to_canonical()),
-        None => Introduced::Proxy,
+        Some(address) => Source::Client(address.source.ip().to_canonical()),
+        None => Source::Proxy,
     })
 }
 
 #[cfg(test)]
-#[path = "introduction_tests.rs"]
+#[path = "proxy_protocol_tests.rs"]
 mod tests;

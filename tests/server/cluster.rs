@@ -92,13 +92,13 @@ async fn peers_of_all_nodes_are_announced_within_the_rate_of_each() {
     }
     heard.clear();
     let (start, mut bytes) = (Instant::now(), 0);
-    for _ in 0..4 * PEERS {
+    while start.elapsed() < Duration::from_secs(2) {
         let announced = watcher.announced().await;
         bytes += announced.len();
         heard.insert(announced);
     }
     // All links of a node get the same share. The factor of two allows for announcements that were in transit when
-    // the clock started.
+    // the clock started: as many as come in the time by which this test is late.
     let links = PEERS / NODES;
     let rate = (bytes * links) as f64 / start.elapsed().as_secs_f64();
     assert!(rate < 2.0 * RATE as f64, "{rate} bytes a second");

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     io,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -89,9 +92,37 @@ impl Drop for Stranger {
     }
 }
 
-/// The open trunks, by the certificate that their node has shown. The newest of each is the last.
+/// The open trunks, by the certificate that their node has shown.
 #[derive(Debug, Default)]
-struct Open(Mutex<BTreeMap<Vec<u8>, Vec<Arc<Notify>>>>);
+struct Open(Mutex<BTreeMap<Vec<u8>, Shown>>);
+
+/// What is open with one certificate.
+#[derive(Debug, Default)]
+struct Shown {
+    /// The trunks, the newest last. Each is notified when it has to make room for a newer one.
+    trunks: Vec<Arc<Notify>>,
+    /// The number of links on all of these trunks.
+    links: Arc<AtomicUsize>,
+}
+
+/// A link on a trunk, until it is dropped.
+#[derive(Debug)]
+struct CountedLink(Arc<AtomicUsize>);
+
+impl CountedLink {
+    /// Counts a link, unless there are `most` already.
+    fn new(links: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        // The count is taken back if there are too many.
+        let link = Self(links.clone());
+        (links.fetch_add(1, Ordering::Relaxed) < most).then_some(link)
+    }
+}
+
+impl Drop for CountedLink {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// An open trunk, until it is dropped.
 #[derive(Debug)]
@@ -100,10 +131,11 @@ struct Opened {
     proof: Vec<u8>,
     /// Notified when the trunk has to make room for a newer one.
     over: Arc<Notify>,
+    links: Arc<AtomicUsize>,
 }
 
 impl Open {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Vec<u8>, Vec<Arc<Notify>>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Vec<u8>, Shown>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -111,14 +143,15 @@ impl Open {
         let over = Arc::new(Notify::new());
         let mut by_proof = self.lock();
         let its = by_proof.entry(proof.clone()).or_default();
-        if its.len() >= TRUNKS_OF_ONE {
-            its.remove(0).notify_one();
+        if its.trunks.len() >= TRUNKS_OF_ONE {
+            its.trunks.remove(0).notify_one();
         }
-        its.push(over.clone());
+        its.trunks.push(over.clone());
         Opened {
             open: self.clone(),
             proof,
             over,
+            links: its.links.clone(),
         }
     }
 }
@@ -127,8 +160,8 @@ impl Drop for Opened {
     fn drop(&mut self) {
         let mut by_proof = self.open.lock();
         if let Some(its) = by_proof.get_mut(&self.proof) {
-            its.retain(|over| !Arc::ptr_eq(over, &self.over));
-            if its.is_empty() {
+            its.trunks.retain(|over| !Arc::ptr_eq(over, &self.over));
+            if its.trunks.is_empty() {
                 by_proof.remove(&self.proof);
             }
         }
@@ -265,7 +298,7 @@ impl Incoming {
                 return Ok(());
             };
             let (request, respond) = request?;
-            self.begin(request, respond, &proved, &mut links);
+            self.begin(request, respond, &proved, &opened.links, &mut links);
         }
     }
 
@@ -275,6 +308,7 @@ impl Incoming {
         request: Request<RecvStream>,
         mut respond: SendResponse<Bytes>,
         proved: &Proved,
+        counted: &Arc<AtomicUsize>,
         links: &mut tokio::task::JoinSet<()>,
     ) {
         let (head, receive) = request.into_parts();
@@ -284,7 +318,7 @@ impl Incoming {
             false => Err(Refused::Unknown),
         };
         let begun = asked.and_then(|asked| match proved.is(&asked.node) {
-            true => self.link(asked, receive, &mut respond, links),
+            true => self.link(asked, receive, &mut respond, counted, links),
             false => Err(Refused::OtherNode),
         });
         if let Err(refused) = begun {
@@ -303,14 +337,14 @@ impl Incoming {
         asked: Asked,
         receive: RecvStream,
         respond: &mut SendResponse<Bytes>,
+        counted: &Arc<AtomicUsize>,
         links: &mut tokio::task::JoinSet<()>,
     ) -> Result<(), Refused> {
         let hub = self.tenants.with_name(asked.tenant.as_deref());
         let hub = hub.ok_or(Refused::Tenant)?;
-        // One trunk may have at most half of the links, so that places are left for the others.
-        if links.len() >= self.tenants.config().limits().links / 2 {
-            return Err(Refused::Full);
-        }
+        // One node may have at most half of the links, on all of its trunks, so that places are left for the others.
+        let most = self.tenants.config().limits().links / 2;
+        let counted = CountedLink::new(counted, most).ok_or(Refused::Full)?;
         let admission = self.tenants.house().admission();
         let place = admission.enter(asked.client, false, now());
         let place = place.map_err(|reason| Refused::NotPlaced(reason.to_string()))?;
@@ -331,7 +365,7 @@ impl Incoming {
                 end: Partner::Guest,
             };
             link::serve(upgraded).await;
-            drop(place);
+            drop((place, counted));
         });
         ticket.served_by(task);
         Ok(())

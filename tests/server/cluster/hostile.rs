@@ -8,7 +8,7 @@ use h2::{RecvStream, SendStream, client::SendRequest};
 use http::{Request, Response, StatusCode};
 use libp2p_identity::Keypair;
 use libp2p_websocket_star::rendezvous::{
-    Server,
+    Config, Limits, Server,
     cluster::{Change, Cluster, Directory as _, MemoryDirectory},
 };
 use serde_json::{Value, json};
@@ -36,12 +36,16 @@ struct Scene {
 
 impl Scene {
     async fn start() -> Self {
+        Self::with(config()).await
+    }
+
+    async fn with(config: Config) -> Self {
         let (authority, directory) = (Authority::new(), MemoryDirectory::new());
         let mut servers = Vec::new();
         for name in ["node-0", "node-1"] {
             let id = name.parse().expect("a name");
             let cluster = Cluster::new(id, directory.clone(), trunk_tls(&authority, name));
-            let server = Server::bind(config().with_cluster(cluster)).await;
+            let server = Server::bind(config.clone().with_cluster(cluster)).await;
             servers.push(server.expect("free ports"));
         }
         Self {
@@ -88,9 +92,13 @@ impl Scene {
             .expect("one")
     }
 
-    /// Opens a trunk to a node, with the certificate of `evil`.
+    /// Opens a trunk to a node, with a new certificate of `evil`.
     async fn trunk(&self, node: &str) -> SendRequest<Bytes> {
-        let Certified { certificate, key } = self.authority.certify("evil");
+        self.trunk_with(&self.authority.certify("evil"), node).await
+    }
+
+    async fn trunk_with(&self, shown: &Certified, node: &str) -> SendRequest<Bytes> {
+        let Certified { certificate, key } = shown;
         let mut roots = RootCertStore::empty();
         let pem = |text: &str| CertificateDer::from_pem_slice(text.as_bytes()).expect("PEM");
         roots.add(pem(self.authority.pem())).expect("an authority");
@@ -100,7 +108,7 @@ impl Scene {
             .expect("versions")
             .with_root_certificates(roots)
             .with_client_auth_cert(
-                vec![pem(&certificate)],
+                vec![pem(certificate)],
                 PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key"),
             );
         let mut tls = tls.expect("a certificate");
@@ -297,6 +305,35 @@ async fn it_cannot_dial_as_a_peer_that_is_elsewhere_nor_reach_into_streams_of_ot
     ended.await;
     let mut late: Client = scene.nodes.joined(0).await;
     dial(&mut late, &mut there, "y").await;
+}
+
+#[tokio::test]
+async fn it_has_half_of_the_links_however_many_trunks_it_opens() {
+    let limits = Limits::default().with_max_links(6);
+    let scene = Scene::with(config().with_limits(limits)).await;
+    let shown = scene.authority.certify("evil");
+    let first = scene.trunk_with(&shown, "node-0").await;
+    let second = scene.trunk_with(&shown, "node-0").await;
+    let one = Guest::open(&first).await;
+    let _others = [Guest::open(&first).await, Guest::open(&second).await];
+    for trunk in [&first, &second] {
+        let (refused, _) = ask(trunk, request("/trunk/1/link", "evil")).await;
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let words = &refused.headers()["star-refusal"];
+        assert!(words.as_bytes().starts_with(b"the node has"), "{words:?}");
+    }
+    drop(one);
+    soon("its place is free", async {
+        while ask(&second, request("/trunk/1/link", "evil"))
+            .await
+            .0
+            .status()
+            != StatusCode::OK
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

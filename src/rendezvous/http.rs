@@ -242,12 +242,16 @@ where
     let begun = upgrade
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner)?;
-    let parts = begun
-        .stream
-        .await
-        .ok()?
-        .downcast::<TokioIo<WriteTimeout<S>>>();
-    let parts = parts.ok()?;
+    upgraded(begun).await
+}
+
+/// Returns the bare stream of a link that begins; `None` if its connection is gone.
+async fn upgraded<S>(begun: BegunLink) -> Option<Upgraded<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stream = begun.stream.await.ok()?;
+    let parts = stream.downcast::<TokioIo<WriteTimeout<S>>>().ok()?;
     Some(Upgraded {
         io: parts.io.into_inner().into_inner(),
         // Some clients send data before they have received the answer.

@@ -1,18 +1,18 @@
 'use strict'
 
 // A js-libp2p 0.26 node that does what the commands on stdin say and tells what happens on stdout. The commands and
-// events are listed in tests/it/support/libp2p.rs, which drives it.
+// events are listed in tests/support/libp2p_js.rs, which drives it.
 
 const Libp2p = require('libp2p')
 const Mplex = require('libp2p-mplex')
 const PullMplex = require('pull-mplex')
 const Floodsub = require('libp2p-floodsub')
 const Gossipsub = require('libp2p-gossipsub')
-const PeerId = require('peer-id')
 const PeerInfo = require('peer-info')
 const Secio = require('libp2p-secio')
 const WebsocketStar = require('libp2p-websocket-star')
 const pull = require('pull-stream')
+const { createId } = require('./lib/id')
 const { emit, describe, obey } = require('./lib/lines')
 const pattern = require('./lib/pattern')
 const { send, tally } = require('./lib/streams')
@@ -22,12 +22,6 @@ const MUXERS = { 'libp2p-mplex': Mplex, 'pull-mplex': PullMplex }
 const PUBSUBS = { floodsub: Floodsub, gossipsub: Gossipsub }
 
 let node = null
-
-function createInfo (keyType) {
-  return new Promise((resolve, reject) => {
-    PeerId.create({ bits: 2048, keyType }, (err, id) => err ? reject(err) : resolve(new PeerInfo(id)))
-  })
-}
 
 const text = peerInfo => peerInfo.id.toB58String()
 
@@ -48,7 +42,7 @@ function told (event, peerInfo) {
 }
 
 async function start ({ addr, keyType = 'rsa', muxer = 'libp2p-mplex', pubsub = 'floodsub', encryption = 'secio' }) {
-  const peerInfo = await createInfo(keyType)
+  const peerInfo = new PeerInfo(await createId(keyType))
   peerInfo.multiaddrs.add(`${addr}/ipfs/${text(peerInfo)}`)
   const transport = new WebsocketStar({ id: peerInfo.id })
   node = new Libp2p({

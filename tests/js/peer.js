@@ -2,25 +2,19 @@
 
 // A websocket-star client (the published one) that does what the commands on stdin say and tells what happens on
 // stdout. The first argument names its module, if it is not today's. The commands and events are listed in
-// tests/it/support/js.rs, which drives it.
+// tests/support/js.rs, which drives it.
 
 const multiaddr = require('multiaddr')
-const PeerId = require('peer-id')
 const WebsocketStar = require(process.argv[2] || 'libp2p-websocket-star')
 const { attach, setMode } = require('./lib/incoming')
 const { dial } = require('./lib/dial')
+const { createId } = require('./lib/id')
 const { emit, describe, obey } = require('./lib/lines')
 const { measure } = require('./lib/measure')
 
 let id = null
 let transport = null
 let listener = null
-
-function createId (keyType) {
-  return new Promise((resolve, reject) => {
-    PeerId.create({ bits: 2048, keyType }, (err, id) => err ? reject(err) : resolve(id))
-  })
-}
 
 // The published client joins anew after every reconnect and tells nobody unless it fails.
 function announceRejoins (listener) {

@@ -2,7 +2,7 @@
 
 // Several bare socket.io clients in one process, so that what happens at one of them is told before or after what
 // happens at another. They join without a challenge. The first argument names the version, as for socketio.js; the
-// commands and events are listed in tests/it/support/several.rs, which drives it.
+// commands and events are listed in tests/support/several.rs, which drives it.
 
 const io = require(process.argv[2])
 const { emit, describe, obey } = require('./lib/lines')

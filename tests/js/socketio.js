@@ -2,7 +2,7 @@
 
 // A bare socket.io client that speaks websocket-star by itself, of the version that the first argument names:
 // `socket.io-client` (2.5, Engine.IO 3) or `socket.io-client-4` (Engine.IO 4). The commands and events are listed in
-// tests/it/support/socketio.rs, which drives it.
+// tests/support/socketio.rs, which drives it.
 
 const { generateKeyPairSync, sign } = require('crypto')
 const bs58 = require('bs58')

@@ -420,6 +420,23 @@ impl Registry {
         self.next_flow.0 += 1;
         self.dials.0.insert(dial_id.clone(), dial);
         tracing::debug!(link = %dialer, to = %listener, %dial_id, "a dial");
+        self.send_offer(listener, (from, to), &dial_id, listener_ack);
+    }
+
+    #[cfg_attr(
+        not(feature = "cluster"),
+        allow(
+            unused_variables,
+            reason = "only another node is told the dialled address"
+        )
+    )]
+    fn send_offer(
+        &mut self,
+        listener: LinkId,
+        (from, to): (&str, &str),
+        dial_id: &DialId,
+        listener_ack: u64,
+    ) {
         let incoming = || {
             let event = Event::Incoming {
                 dial_id: dial_id.clone(),
@@ -429,7 +446,7 @@ impl Registry {
         };
         #[cfg(feature = "cluster")]
         let text = self
-            .offer_on_way(listener, (from, to), &dial_id, listener_ack)
+            .offer_on_way(listener, (from, to), dial_id, listener_ack)
             .unwrap_or_else(incoming);
         #[cfg(not(feature = "cluster"))]
         let text = incoming();

@@ -65,11 +65,13 @@ impl Buffer {
     }
 
     /// Returns the free part of the buffer. Write to it before [`advance`](Self::advance).
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn room(&mut self) -> &mut [u8] {
         &mut self.data[self.len..]
     }
 
     /// Marks this many bytes of the free part as filled.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn advance(&mut self, filled: usize) {
         self.len = (self.len + filled).min(self.data.len());
     }

@@ -67,7 +67,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let mut dialer = node()?;
     dialer.listen_on(star)?;
-    println!("dialer     {}", dialer.local_peer_id());
+    println!("dialer      {}", dialer.local_peer_id());
     tokio::time::timeout(Duration::from_secs(30), ping_first_peer(&mut dialer)).await??;
 
     drop(dialer);

@@ -311,6 +311,7 @@ async fn it_cannot_dial_as_a_peer_that_is_elsewhere_nor_reach_into_streams_of_ot
 async fn it_has_half_of_the_links_however_many_trunks_it_opens() {
     let limits = Limits::default().with_max_links(6);
     let scene = Scene::with(config().with_limits(limits)).await;
+    scene.nodes.know(0).await;
     let shown = scene.authority.certify("evil");
     let first = scene.trunk_with(&shown, "node-0").await;
     let second = scene.trunk_with(&shown, "node-0").await;

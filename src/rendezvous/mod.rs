@@ -116,7 +116,7 @@ pub use registry::Counters;
 pub use running::{Rendezvous, ServeError};
 pub use server::{BindError, Server};
 pub use service::{ClientAddr, Service};
-#[cfg(feature = "_lock-times")]
+#[cfg(all(feature = "_lock-times", target_os = "linux"))]
 #[doc(hidden)]
 pub use shared::times as lock_times;
 pub use snapshot::Snapshot;

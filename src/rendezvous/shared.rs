@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// The name of a lock.
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(
-    not(feature = "_lock-times"),
+    not(all(feature = "_lock-times", target_os = "linux")),
     allow(
         dead_code,
         reason = "the names are used only when lock times are measured"
@@ -25,21 +25,24 @@ pub(super) enum Name {
 #[derive(Debug)]
 pub(super) struct Shared<T> {
     inner: Mutex<T>,
-    #[cfg(feature = "_lock-times")]
+    #[cfg(all(feature = "_lock-times", target_os = "linux"))]
     name: Name,
 }
 
-#[cfg(not(feature = "_lock-times"))]
+#[cfg(not(all(feature = "_lock-times", target_os = "linux")))]
 pub(super) type Guard<'a, T> = MutexGuard<'a, T>;
-#[cfg(feature = "_lock-times")]
+#[cfg(all(feature = "_lock-times", target_os = "linux"))]
 pub(super) use self::times::Guard;
 
 impl<T> Shared<T> {
-    #[cfg_attr(not(feature = "_lock-times"), allow(unused_variables))]
+    #[cfg_attr(
+        not(all(feature = "_lock-times", target_os = "linux")),
+        allow(unused_variables)
+    )]
     pub(super) fn new(name: Name, value: T) -> Self {
         Self {
             inner: Mutex::new(value),
-            #[cfg(feature = "_lock-times")]
+            #[cfg(all(feature = "_lock-times", target_os = "linux"))]
             name,
         }
     }
@@ -49,12 +52,12 @@ impl<T> Shared<T> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[cfg(not(feature = "_lock-times"))]
+    #[cfg(not(all(feature = "_lock-times", target_os = "linux")))]
     pub(super) fn lock(&self) -> Guard<'_, T> {
         self.lock_inner()
     }
 
-    #[cfg(feature = "_lock-times")]
+    #[cfg(all(feature = "_lock-times", target_os = "linux"))]
     pub(super) fn lock(&self) -> Guard<'_, T> {
         Guard::new(self.lock_inner(), self.name)
     }
@@ -62,7 +65,7 @@ impl<T> Shared<T> {
 
 /// Measures for how long the shared locks are held, in processor time of the thread that holds them. For the benchmark
 /// only.
-#[cfg(feature = "_lock-times")]
+#[cfg(all(feature = "_lock-times", target_os = "linux"))]
 pub mod times {
     use std::{
         ops::{Deref, DerefMut},

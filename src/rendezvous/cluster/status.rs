@@ -100,18 +100,28 @@ pub(in crate::rendezvous) struct TrunkCounts {
     cuts: [AtomicU64; Cut::ALL.len()],
 }
 
+/// A trunk while it is open. It is not open any more when this is dropped, whatever ends its task.
+pub(in crate::rendezvous) struct OpenTrunk<'a>(&'a TrunkCounts);
+
+impl Drop for OpenTrunk<'_> {
+    fn drop(&mut self) {
+        self.0.is_open.store(false, Ordering::Relaxed);
+    }
+}
+
 impl TrunkCounts {
     pub(in crate::rendezvous) fn answered(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.round_trip.store(micros.max(1), Ordering::Relaxed);
     }
 
-    pub(in crate::rendezvous) fn opened(&self) {
+    /// Notes that the trunk is open, until the returned value is dropped.
+    pub(in crate::rendezvous) fn open(&self) -> OpenTrunk<'_> {
         self.is_open.store(true, Ordering::Relaxed);
+        OpenTrunk(self)
     }
 
     pub(in crate::rendezvous) fn cut(&self, why: Cut) {
-        self.is_open.store(false, Ordering::Relaxed);
         if let Some(count) = self.cuts.get(why as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }

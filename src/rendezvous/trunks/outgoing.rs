@@ -183,7 +183,7 @@ impl Keeper {
                     tracing::info!(node = %self.node, "a trunk is open");
                     let pings = connection.ping_pong();
                     self.current.send_replace(Some(requests));
-                    self.counts.opened();
+                    let open = self.counts.open();
                     changed(true).await;
                     let silent = async {
                         match pings {
@@ -198,6 +198,7 @@ impl Keeper {
                         },
                         () = silent => TrunkError::Silent,
                     };
+                    drop(open);
                     self.current.send_replace(None);
                     self.counts.cut(error.cut());
                     changed(false).await;

@@ -99,7 +99,7 @@ impl Admission {
     ) -> Result<Place, Refused> {
         let mut state = self.lock();
         let (id, evicted) = match is_proxy {
-            true => state.places.enter_unnamed(),
+            true => state.places.enter_unidentified(),
             false => {
                 let claimant = self.config.origin_weights().claimant(remote);
                 if !state.rates.try_spend(&claimant, now) {

@@ -348,7 +348,7 @@ fn respond(
         }
         let visitor = caller.visitor(request.headers(), house);
         let panel = panel.clone();
-        let answer = panel.respond(request, visitor, (**site).clone(), lasting.clone());
+        let answer = panel.respond(request, visitor, site.tenants().clone(), lasting.clone());
         return Outcome::Later(answer.boxed());
     }
     match reply(&mut request, caller.client, house.tls().is_some(), site) {

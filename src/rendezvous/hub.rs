@@ -28,6 +28,7 @@ use super::{
     config::Config,
     dial_time::DialTime,
     feed::{Feed, next_slice},
+    gate::Queue as _,
     house::House,
     origin::Claimant,
     outbox::{CloseReason, Outbox},

@@ -41,7 +41,6 @@ use super::{
     outbox::{CloseReason, Parcel, Take},
     quota::Pass,
 };
-use crate::websocket::{CloseCode, Input, Message, Output, Role, WebSocket};
 use crate::{
     protocol::{
         engine_io::{self, Version},
@@ -49,6 +48,7 @@ use crate::{
         socket_io,
     },
     runtime::now,
+    websocket::{CloseCode, Input, Message, Output, Role, WebSocket},
 };
 
 /// The number of bytes that are taken from the queue at once and written with one flush. More gains nothing, and these

@@ -397,12 +397,6 @@ impl Outbox {
         }
     }
 
-    /// Wakes the writer, because there may be something to write: an announcement, or parcels that waited for a gate.
-    pub(super) fn wake_writer(&self) {
-        let writer = self.lock().writer.take();
-        wake(writer);
-    }
-
     /// Closes the link when everything queued is taken; for urgent reasons, at once.
     pub(super) fn close(&self, reason: CloseReason) {
         let mut inner = self.lock();
@@ -562,8 +556,10 @@ impl Outbox {
 }
 
 impl gate::Queue for Outbox {
+    /// Wakes the writer, because there may be something to write: an announcement, or parcels that waited for a gate.
     fn wake_writer(&self) {
-        Outbox::wake_writer(self);
+        let writer = self.lock().writer.take();
+        wake(writer);
     }
 }
 

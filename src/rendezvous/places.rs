@@ -90,7 +90,7 @@ pub(super) struct Places<H> {
     connections: Shares,
     links: Shares,
     links_per_origin: u64,
-    most_unnamed: usize,
+    most_unidentified: usize,
     most_leaving: usize,
     open: BTreeMap<PlaceId, Connection<H>>,
     order: BTreeSet<Order>,
@@ -107,7 +107,7 @@ impl<H: Clone + Default> Places<H> {
             connections: Shares::new(links.saturating_add(BESIDE_LINKS) as u64),
             links: Shares::new(links as u64),
             links_per_origin: links_per_origin as u64,
-            most_unnamed: BESIDE_LINKS,
+            most_unidentified: BESIDE_LINKS,
             most_leaving: LEAVING,
             open: BTreeMap::new(),
             order: BTreeSet::new(),
@@ -121,13 +121,13 @@ impl<H: Clone + Default> Places<H> {
     pub(super) fn with_most(self, most: usize, has_proxies: bool) -> Self {
         let part = (most / FEW_PARTS).max(1);
         let most_leaving = self.most_leaving.min(part);
-        let most_unnamed = self.most_unnamed.min(part);
-        let apart = most_leaving + if has_proxies { most_unnamed } else { 0 };
+        let most_unidentified = self.most_unidentified.min(part);
+        let apart = most_leaving + if has_proxies { most_unidentified } else { 0 };
         let connections = most.saturating_sub(apart).max(1) as u64;
         Self {
             connections: self.connections.with_at_most(connections),
             links: self.links.with_at_most(connections),
-            most_unnamed,
+            most_unidentified,
             most_leaving,
             ..self
         }
@@ -151,9 +151,13 @@ impl<H: Clone + Default> Places<H> {
 
     /// Gives a place to a new connection of a proxy. The oldest connection of a proxy without a known client may have
     /// to end for it.
-    pub(super) fn enter_unnamed(&mut self) -> (PlaceId, Option<Evicted<H>>) {
-        let is_full = self.unidentified.len() >= self.most_unnamed;
-        let evicted = if is_full { self.evict_unnamed() } else { None };
+    pub(super) fn enter_unidentified(&mut self) -> (PlaceId, Option<Evicted<H>>) {
+        let is_full = self.unidentified.len() >= self.most_unidentified;
+        let evicted = if is_full {
+            self.evict_unidentified()
+        } else {
+            None
+        };
         let evicted = evicted.map(Evicted::Connection);
         let id = self.insert(None);
         self.unidentified.insert(id);
@@ -193,7 +197,7 @@ impl<H: Clone + Default> Places<H> {
                 let id = self.first(origin, Stage::Plain)?;
                 self.remove(id).map(|connection| connection.handle)
             }
-            _ if unidentified > 1 => self.evict_unnamed(),
+            _ if unidentified > 1 => self.evict_unidentified(),
             _ => None,
         }
     }
@@ -305,7 +309,7 @@ impl<H: Clone + Default> Places<H> {
     }
 
     /// Removes the oldest connection whose client is not known yet.
-    fn evict_unnamed(&mut self) -> Option<H> {
+    fn evict_unidentified(&mut self) -> Option<H> {
         let oldest = self.unidentified.first().copied()?;
         self.remove(oldest).map(|connection| connection.handle)
     }

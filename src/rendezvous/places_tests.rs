@@ -108,7 +108,7 @@ fn an_evicted_link_hears_why_as_long_as_not_too_many_are_closing() {
 #[test]
 fn a_proxys_connection_counts_for_whom_it_names() {
     let mut places = Places::<(u8, u32)>::new(2, 1);
-    let (id, _) = places.enter_unnamed();
+    let (id, _) = places.enter_unidentified();
     assert_eq!(
         places.begin_link(id),
         Err(NoLink::Full),
@@ -129,12 +129,12 @@ fn a_proxys_connection_counts_for_whom_it_names() {
 #[test]
 fn a_proxys_connections_that_name_nobody_take_no_place_of_others() {
     let mut places = Places::<(u8, u32)>::new(2, 2);
-    let (oldest, _) = places.enter_unnamed();
+    let (oldest, _) = places.enter_unidentified();
     set_handle(&mut places, oldest, (0, 7));
     for _ in 1..BESIDE_LINKS {
-        assert_eq!(places.enter_unnamed().1, None);
+        assert_eq!(places.enter_unidentified().1, None);
     }
-    let (id, evicted) = places.enter_unnamed();
+    let (id, evicted) = places.enter_unidentified();
     assert_eq!(evicted, Some(Evicted::Connection((0, 7))));
     assert_eq!(places.handle_mut(oldest), None);
     assert_eq!(places.connections.held(), 0);
@@ -143,7 +143,7 @@ fn a_proxys_connections_that_name_nobody_take_no_place_of_others() {
     places.leave(oldest);
     // Once its client is known, it makes room for another.
     assert_eq!(places.set_client(id, claimant(1)), Ok(None));
-    assert_eq!(places.enter_unnamed().1, None);
+    assert_eq!(places.enter_unidentified().1, None);
     assert_eq!(places.unidentified.len(), BESIDE_LINKS);
 }
 
@@ -151,7 +151,7 @@ fn a_proxys_connections_that_name_nobody_take_no_place_of_others() {
 fn a_proxys_connection_is_refused_for_whom_has_a_share_and_let_in_for_others() {
     let mut places = Places::new(0, 0);
     fill_beside(&mut places, 1);
-    let (id, _) = places.enter_unnamed();
+    let (id, _) = places.enter_unidentified();
     assert_eq!(places.set_client(id, claimant(1)), Err(Full));
     assert_eq!(
         places.set_client(id, claimant(2)),
@@ -163,7 +163,7 @@ fn a_proxys_connection_is_refused_for_whom_has_a_share_and_let_in_for_others() {
 fn where_there_is_less_room_than_was_thought_whoever_has_most_makes_room() {
     let mut places = Places::new(4, 4);
     assert_eq!(places.make_room(), None);
-    let (id, _) = places.enter_unnamed();
+    let (id, _) = places.enter_unidentified();
     set_handle(&mut places, id, (0, 0));
     let link = enter(&mut places, 1, 0).expect("room");
     assert_eq!(places.begin_link(link), Ok(None));
@@ -176,7 +176,7 @@ fn where_there_is_less_room_than_was_thought_whoever_has_most_makes_room() {
     assert_eq!(places.make_room(), Some((1, 2)));
     assert_eq!(places.make_room(), None);
     assert_eq!((places.connections.held(), places.links.held()), (2, 1));
-    let (id, _) = places.enter_unnamed();
+    let (id, _) = places.enter_unidentified();
     set_handle(&mut places, id, (0, 1));
     assert_eq!(places.make_room(), Some((0, 0)));
     assert_eq!((places.unidentified.len(), places.open.len()), (1, 3));
@@ -189,7 +189,7 @@ fn few_places_are_shared_as_many_are() {
     assert_eq!(entered.count(), 12);
     assert!(matches!(places.enter(claimant(2)), Ok((_, Some(_)))));
     for _ in 0..10 {
-        places.enter_unnamed();
+        places.enter_unidentified();
     }
     assert_eq!((places.unidentified.len(), places.open.len()), (2, 14));
 }
@@ -211,7 +211,7 @@ proptest! {
             match (step, id) {
                 (0, _) => ids.extend(enter(&mut places, n, 0)),
                 (1, _) => {
-                    let (id, _) = places.enter_unnamed();
+                    let (id, _) = places.enter_unidentified();
                     set_handle(&mut places, id, (n, 0));
                     ids.push(id);
                 }

@@ -104,7 +104,7 @@ impl Rendezvous {
 
     /// Returns the service that answers requests for the application.
     pub fn service(&self) -> Service {
-        Service::new((*self.site).clone(), self.handed.clone())
+        Service::new(self.site.tenants().clone(), self.handed.clone())
     }
 
     /// Serves a connection that was accepted elsewhere: from a listener of your own, a Unix socket, or the TLS
@@ -225,7 +225,7 @@ async fn run(
     #[cfg(feature = "cluster")]
     let node = sockets
         .trunks
-        .and_then(|trunks| trunks.spawn(&site, &mut panel));
+        .and_then(|trunks| trunks.spawn(site.tenants(), &mut panel));
     let told = async {
         // An error means that the sender is gone, which also ends the rendezvous.
         let _ = stopped.await;

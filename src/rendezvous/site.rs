@@ -18,9 +18,9 @@ pub(super) struct Site {
 }
 
 impl Deref for Site {
-    type Target = Arc<Tenants>;
+    type Target = Tenants;
 
-    fn deref(&self) -> &Arc<Tenants> {
+    fn deref(&self) -> &Tenants {
         &self.tenants
     }
 }
@@ -34,6 +34,10 @@ impl Site {
             panel: panel.map(Arc::new),
             tenants: Arc::new(Tenants::new(config)),
         }
+    }
+
+    pub(super) fn tenants(&self) -> &Arc<Tenants> {
+        &self.tenants
     }
 
     /// Returns the operator's page, if there is one.

@@ -8,8 +8,7 @@ use std::{
 
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
-use crate::address::Rendezvous;
-use crate::link::socket;
+use crate::{address::Rendezvous, link::socket};
 
 /// The maximum time of all lookups for one dial.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);

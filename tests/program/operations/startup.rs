@@ -4,9 +4,9 @@ use p12_keystore::EncryptionAlgorithm;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::support::certificates::{Certificate, Folder, text};
 use crate::support::{
     binary::{Binary, command, failure, http},
+    certificates::{Certificate, Folder, text},
     js::Peer,
     raw::Raw,
 };

@@ -11,10 +11,10 @@ use libp2p_websocket_star::{
 use p12_keystore::EncryptionAlgorithm;
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
-use crate::support::certificates::{Certificate, Folder, text};
 use crate::support::{
     address,
     binary::{Binary, http},
+    certificates::{Certificate, Folder, text},
     ed25519,
     raw::{Raw, check_echo, echo},
     within,

@@ -43,7 +43,7 @@ use tokio_rustls::rustls::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{verify_tls12_signature, verify_tls13_signature},
+    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
@@ -226,6 +226,7 @@ impl Probe {
     pub async fn encrypt(&self, wire: Wire) -> Handshake {
         let seen = Arc::new(Recording {
             verifier: self.verifier.clone(),
+            algorithms: crypto::provider().signature_verification_algorithms,
             certificate: Mutex::default(),
         });
         let config = tls_builder()
@@ -288,6 +289,7 @@ impl Upgraded {
 struct Recording {
     /// `None` if no roots are trusted.
     verifier: Option<Arc<WebPkiServerVerifier>>,
+    algorithms: WebPkiSupportedAlgorithms,
     certificate: Mutex<Option<Vec<u8>>>,
 }
 
@@ -313,8 +315,7 @@ impl ServerCertVerifier for Recording {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = crypto::provider().signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, &algorithms)
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -323,13 +324,11 @@ impl ServerCertVerifier for Recording {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = crypto::provider().signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, &algorithms)
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = crypto::provider().signature_verification_algorithms;
-        algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 

@@ -1,9 +1,11 @@
 //! Joins about which the application is asked.
 
 use super::*;
-use crate::StarAddr;
-use crate::protocol::session::{Output, Received, Session, Settings as Client};
-use crate::rendezvous::{Access, Allowed, Join, Judgement, Verdict, access::granted};
+use crate::{
+    StarAddr,
+    protocol::session::{Output, Received, Session, Settings as Client},
+    rendezvous::{Access, Allowed, Join, Judgement, Verdict, access::granted},
+};
 
 /// An application whose verdicts are made up by the tests.
 #[derive(Debug)]

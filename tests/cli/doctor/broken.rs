@@ -359,3 +359,15 @@ async fn an_address_without_tls_that_leads_elsewhere_is_a_warning() {
     let found = Found::run(&[&star, "--no-bulk"]).await;
     found.only_warning("address", "ws://localhost", "Without TLS");
 }
+
+#[tokio::test]
+async fn a_proxy_that_holds_back_bulk_data() {
+    let server = embedded().await;
+    let proxy = Served::stalling(server.local_addr(), 1 << 20).await;
+    let found = Found::run(&[&proxy.url()]).await;
+    found.only_failure(
+        "bulk",
+        "no data arrived for 15 s, after ",
+        "The rendezvous or a proxy holds back connections",
+    );
+}

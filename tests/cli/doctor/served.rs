@@ -7,7 +7,7 @@ use std::{
 
 use futures::{SinkExt as _, StreamExt as _};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy, copy_bidirectional, sink},
     net::{TcpListener, TcpSocket, TcpStream},
     process::Child,
     task::JoinSet,
@@ -104,6 +104,24 @@ impl Served {
                     let _ = copy_bidirectional(&mut tls, &mut plain).await;
                 }
             }
+        })
+        .await
+    }
+
+    /// Starts a proxy that forwards the first bytes of each client, this many, and no more.
+    pub async fn stalling(behind: SocketAddr, bytes: u64) -> Self {
+        Self::start(move |mut tcp| async move {
+            let Ok(mut plain) = TcpStream::connect(behind).await else {
+                return;
+            };
+            let (mut from, mut to) = tcp.split();
+            let (mut read, mut write) = plain.split();
+            let up = async {
+                copy(&mut (&mut from).take(bytes), &mut write).await?;
+                copy(&mut from, &mut sink()).await
+            };
+            // Either end may be gone.
+            let _ = tokio::join!(up, copy(&mut read, &mut to));
         })
         .await
     }

@@ -2,6 +2,10 @@
 
 use std::{
     io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -13,7 +17,10 @@ use libp2p_websocket_star::{
     StarAddr,
     error::{DialError, JoinRefusal},
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use super::{
     Patient, WITHOUT_DIAL, advice,
@@ -33,6 +40,8 @@ const BULK: u64 = 8 << 20;
 const PIECE: usize = 64 << 10;
 /// The time limit for the bulk data, which is a rate of 140 kB/s.
 const BULK_TIME: Duration = Duration::from_secs(60);
+/// The time in which at least one byte of the bulk data must arrive.
+const STALLED: Duration = Duration::from_secs(15);
 /// The time limit for each of the other checks.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The rate in MiB/s below which the finding is a warning.
@@ -52,7 +61,8 @@ pub async fn check(patient: &Patient, first: Node, report: &mut Report) -> Resul
     // Both tasks end when this set is dropped.
     let mut tasks = JoinSet::new();
     tasks.spawn(serve(first));
-    tasks.spawn(take(incoming, second.peer()));
+    let arrived = Arc::new(AtomicU64::new(0));
+    tasks.spawn(take(incoming, second.peer(), arrived.clone()));
     let begin = Instant::now();
     match timeout(PATIENCE, dial(&mut second, to, &address)).await {
         Ok(Ok(())) => {
@@ -75,7 +85,7 @@ pub async fn check(patient: &Patient, first: Node, report: &mut Report) -> Resul
     }
     report.tell("round trip", &round_trip(&mut second).await)?;
     let finding = match patient.bulk {
-        true => bulk(&mut second, to).await,
+        true => bulk(&mut second, to, &arrived).await,
         false => Finding::skipped("--no-bulk"),
     };
     report.tell("bulk", &finding)
@@ -152,7 +162,7 @@ async fn round_trip(second: &mut Node) -> Finding {
 }
 
 /// Receives the bulk data from one peer, and confirms when all of it has arrived. Streams of other peers are dropped.
-async fn take(mut incoming: IncomingStreams, from: PeerId) {
+async fn take(mut incoming: IncomingStreams, from: PeerId, arrived: Arc<AtomicU64>) {
     while let Some((peer, mut stream)) = incoming.next().await {
         if peer != from {
             continue;
@@ -165,6 +175,7 @@ async fn take(mut incoming: IncomingStreams, from: PeerId) {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 left = left.saturating_sub(len as u64);
+                arrived.fetch_add(len as u64, Relaxed);
             }
             stream.write_all(&[1]).await?;
             stream.close().await
@@ -174,43 +185,79 @@ async fn take(mut incoming: IncomingStreams, from: PeerId) {
     }
 }
 
-async fn bulk(second: &mut Node, to: PeerId) -> Finding {
+/// The end of the transfer of bulk data.
+enum Transfer {
+    Complete,
+    Failed(io::Error),
+    /// The connection was lost.
+    Lost,
+    /// No more data arrives.
+    Stalled,
+    /// Data still arrives, but the time is over.
+    Slow,
+}
+
+async fn bulk(second: &mut Node, to: PeerId, arrived: &AtomicU64) -> Finding {
     let control = second.swarm.behaviour().streams.new_control();
     let begin = Instant::now();
-    let sent = tokio::select! {
-        sent = timeout(BULK_TIME, send(control, to)) => sent,
-        () = lost(second, to) => Ok(Err(io::Error::other("the connection was lost"))),
+    let end = tokio::select! {
+        sent = send(control, to) => sent.map_or_else(Transfer::Failed, |()| Transfer::Complete),
+        () = lost(second, to) => Transfer::Lost,
+        () = stalled(arrived) => Transfer::Stalled,
+        () = sleep(BULK_TIME) => Transfer::Slow,
     };
-    let took = begin.elapsed();
-    let rate = (BULK >> 20) as f64 / took.as_secs_f64();
-    let seen = format!(
-        "{} MiB in {}, which is {rate:.1} MiB/s",
-        BULK >> 20,
-        milliseconds(took)
-    );
-    let finding = match sent {
-        Ok(Ok(())) if rate >= SLOW => Finding::ok(seen),
-        Ok(Ok(())) => Finding::warning(
-            seen,
-            "This is slow: the cause may be the network, a proxy, or a quota of the rendezvous",
-        ),
-        Ok(Err(error)) => {
-            let advice = "The rendezvous or a proxy ends connections that carry much data: check the quotas and the log of the rendezvous";
-            Finding::failed(format!("the transfer broke off: {error}"), advice)
-        }
-        Err(_) => {
+    judged(&end, begin.elapsed(), arrived.load(Relaxed)).since(begin)
+}
+
+/// Returns the finding for a transfer that took so long, and of which so many bytes have arrived.
+fn judged(end: &Transfer, took: Duration, arrived: u64) -> Finding {
+    const BROKEN: &str = "The rendezvous or a proxy ends connections that carry much data: check the quotas and the log of the rendezvous";
+    let mib = |bytes| bytes as f64 / f64::from(1 << 20);
+    let (of, rate) = (BULK >> 20, mib(arrived) / took.as_secs_f64());
+    let part = format!("{:.1} of {of} MiB", mib(arrived));
+    match end {
+        Transfer::Complete => {
             let seen = format!(
-                "{} MiB took longer than {} s",
-                BULK >> 20,
-                BULK_TIME.as_secs()
+                "{of} MiB in {}, which is {rate:.1} MiB/s",
+                milliseconds(took)
             );
-            Finding::warning(
-                seen,
-                "This is very slow: the cause may be the network, a proxy, or a quota of the rendezvous",
-            )
+            match rate >= SLOW {
+                true => Finding::ok(seen),
+                false => Finding::warning(
+                    seen,
+                    "This is slow: the cause may be the network, a proxy, or a quota of the rendezvous",
+                ),
+            }
         }
-    };
-    finding.since(begin)
+        Transfer::Failed(error) => Finding::failed(
+            format!("the transfer broke off after {part}: {error}"),
+            BROKEN,
+        ),
+        Transfer::Lost => {
+            let seen = format!("the connection was lost after {part}");
+            Finding::failed(seen, BROKEN)
+        }
+        Transfer::Stalled => Finding::failed(
+            format!("no data arrived for {} s, after {part}", STALLED.as_secs()),
+            "The rendezvous or a proxy holds back connections that carry much data: check the quotas and the log of the rendezvous",
+        ),
+        Transfer::Slow => Finding::warning(
+            format!("only {part} arrived in {} s", BULK_TIME.as_secs()),
+            "This is very slow: the cause may be the network, a proxy, or a quota of the rendezvous",
+        ),
+    }
+}
+
+/// Returns when no data has arrived for some time.
+async fn stalled(arrived: &AtomicU64) {
+    let mut before = None;
+    loop {
+        let now = arrived.load(Relaxed);
+        if before.replace(now) == Some(now) {
+            return;
+        }
+        sleep(STALLED).await;
+    }
 }
 
 async fn send(mut control: Control, to: PeerId) -> io::Result<()> {

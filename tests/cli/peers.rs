@@ -1,5 +1,7 @@
 //! `star peers` at our rendezvous and at npm's.
 
+use tokio::net::TcpListener;
+
 use crate::{
     star::{Running, run},
     support::{
@@ -98,6 +100,18 @@ async fn it_runs_until_it_is_stopped_and_sees_who_comes() {
     assert_eq!(running.code().await, Some(0));
     let for_a_time = run(&["peers", &star, "--for", "500ms"]).await;
     assert_eq!(for_a_time.code, Some(0), "{for_a_time:?}");
+}
+
+#[tokio::test]
+async fn an_interrupt_before_the_join_is_a_failure() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("ws://{}", silent.local_addr().expect("bound"));
+    let mut running = Running::start(&["peers", &url]);
+    // It handles signals from before it connects.
+    let (_link, _) = silent.accept().await.expect("the node");
+    running.signal("INT").await;
+    assert_eq!(running.code().await, Some(1));
+    running.notes("star: interrupted before").await;
 }
 
 #[tokio::test]

@@ -554,6 +554,13 @@ async fn scripts_are_told_in_json() {
         error.ends_with("the peer is not at the rendezvous"),
         "{error}"
     );
+
+    // It cannot start.
+    let said = run(&["pipe", &star, &nobody, "--json", "--token-file", "missing"]).await;
+    assert_eq!(said.code, Some(2));
+    let end = last_json(&said.stderr);
+    let error = end["error"].as_str().expect("text");
+    assert!(error.starts_with("cannot read missing: "), "{error}");
 }
 
 #[tokio::test]

@@ -16,6 +16,9 @@ use crate::{
 /// The exit status of a command that cannot start as asked.
 pub const UNUSABLE: u8 = 2;
 
+/// The exit status of a command that has failed.
+const FAILED: u8 = 1;
+
 /// The reason why a command cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -68,6 +71,8 @@ pub enum Failure {
     NoPings,
     #[error("no answer")]
     NoAnswer,
+    #[error("interrupted before the rendezvous was joined")]
+    NotJoined,
     #[error(transparent)]
     Pipe(#[from] PipeError),
     #[error("cannot write to standard output: {0}")]
@@ -78,6 +83,9 @@ pub enum Failure {
     /// The failure has already been reported.
     #[error("it has failed")]
     Told,
+    /// This failure has already been reported. It only decides the exit status.
+    #[error(transparent)]
+    Reported(Box<Failure>),
 }
 
 impl From<PlaceError> for Failure {
@@ -97,12 +105,17 @@ impl Failure {
 
     /// Prints the failure on standard error, unless that is not needed, and returns the exit status.
     pub fn told(&self) -> ExitCode {
-        if !matches!(self, Self::Closed | Self::Told) {
+        if !matches!(self, Self::Closed | Self::Told | Self::Reported(_)) {
             note(&format!("star: {}", with_sources(self)));
         }
+        ExitCode::from(self.status())
+    }
+
+    fn status(&self) -> u8 {
         match self {
-            Self::Start(_) => ExitCode::from(UNUSABLE),
-            _ => ExitCode::FAILURE,
+            Self::Start(_) => UNUSABLE,
+            Self::Reported(failure) => failure.status(),
+            _ => FAILED,
         }
     }
 }

@@ -33,7 +33,7 @@ const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 /// Shows the peers at a rendezvous.
 ///
 /// # Errors
-/// If the rendezvous cannot be joined, or standard output cannot be written.
+/// If the rendezvous cannot be joined, or it is interrupted before that, or standard output cannot be written.
 pub async fn run(arguments: PeersArguments, stop: &mut Stop) -> Result<(), Failure> {
     let address = address::rendezvous(arguments.rendezvous)?;
     let (key, config) = (arguments.node.key()?, arguments.node.config(&address)?);
@@ -45,7 +45,7 @@ pub async fn run(arguments: PeersArguments, stop: &mut Stop) -> Result<(), Failu
     let mut node = Node::new(&key, config, habits)?;
     let joined = tokio::select! {
         joined = node.join(&address) => joined?,
-        () = stop.wanted() => return Ok(()),
+        () = stop.wanted() => return Err(Failure::NotJoined),
     };
     let mut view = View::new(arguments.node.json, address.rendezvous().to_string());
     view.tell(&News::Joined(joined))?;

@@ -84,10 +84,7 @@ pub async fn run(arguments: PipeArguments, stop: &mut Stop) -> Result<(), Failur
     let done = carried(arguments, &moved, stop).await;
     if json {
         report::print_json(&moved, begin.elapsed(), done.as_ref().err());
-        return done.map_err(|failure| match failure {
-            Failure::Start(_) => failure,
-            _ => Failure::Told,
-        });
+        return done.map_err(|failure| Failure::Reported(Box::new(failure)));
     }
     done
 }

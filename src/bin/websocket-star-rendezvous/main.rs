@@ -180,7 +180,11 @@ async fn start(arguments: Arguments, console: &Console) -> Result<Running, Start
     console.say(&format!("Listening on: {scheme}://{}", server.local_addr()));
     // Without a public name, the first address is the IP address that the server listens on, or the loopback address if
     // it listens on all interfaces. That is not so if only the hosts of tenants are served.
-    let mut peers = match arguments.public_name.is_empty() && !arguments.tenants.are_known_only() {
+    let ip = server.local_addr().ip();
+    let is_local = (ip.is_loopback() || ip.is_unspecified())
+        && arguments.public_name.is_empty()
+        && !arguments.tenants.are_known_only();
+    let mut peers = match is_local {
         true => "peers on this machine",
         false => "peers",
     };

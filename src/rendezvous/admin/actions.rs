@@ -11,7 +11,7 @@ use crate::rendezvous::{
 };
 
 /// The reasons that peers get when they are disconnected or banned.
-const DISCONNECTED: &str = "disconnected by the operator";
+const DISCONNECTED: &str = "by the operator";
 const BANNED: &str = "banned by the operator";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -43,7 +43,7 @@ async fn a_peer_is_disconnected_and_may_come_back() {
     let (code, reason) = client.closed().await.expect("a reason");
     assert_eq!(
         (u16::from(code), reason.as_str()),
-        (1008, "disconnected: disconnected by the operator")
+        (1008, "disconnected: by the operator")
     );
     let cookie = [("Cookie", operator.cookie.as_str())];
     let head = ask(&server, "HEAD /admin", &cookie, "").await;

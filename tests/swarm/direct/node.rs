@@ -321,9 +321,18 @@ impl Node {
         assert_eq!(event, direct::Event::Upgraded { peer: other });
     }
 
+    /// Waits until it has lost its direct connection. If the other node notices the loss first, that node is back at the
+    /// rendezvous while this one still has the direct connection.
     pub async fn lost(&mut self, other: PeerId) {
-        let event = self.direct("the loss").await;
-        assert_eq!(event, direct::Event::Lost { peer: other });
+        loop {
+            match self.direct("the loss").await {
+                direct::Event::Connected { peer, .. } if peer == other => {}
+                event => {
+                    assert_eq!(event, direct::Event::Lost { peer: other });
+                    return;
+                }
+            }
+        }
     }
 
     pub async fn failed(&mut self, other: PeerId) -> direct::Error {

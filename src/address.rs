@@ -194,22 +194,7 @@ impl TryFrom<&Multiaddr> for StarAddr {
             Some(Protocol::Tcp(port)) if port != 0 => port,
             part => return Err(AddressError::Port(found(part))),
         };
-        let (mut secure, mut sni) = (false, None);
-        let mut part = next();
-        if let Some(Protocol::Tls) = part {
-            secure = true;
-            part = next();
-            if let Some(Protocol::Sni(name)) = &part {
-                check_name(name)?;
-                sni = Some(name.to_string());
-                part = next();
-            }
-        }
-        match part {
-            Some(Protocol::Ws(path)) if path == "/" => {}
-            Some(Protocol::Wss(path)) if path == "/" && !secure => secure = true,
-            part => return Err(AddressError::WebSocket(found(part))),
-        }
+        let (secure, sni) = websocket(&mut next)?;
         match next() {
             Some(Protocol::P2pWebSocketStar) => {}
             part => return Err(AddressError::Star(found(part))),
@@ -240,6 +225,28 @@ impl TryFrom<&Multiaddr> for StarAddr {
             peer,
             spelling: (!is_plain).then(|| written.to_wire().into()),
         })
+    }
+}
+
+/// Reads the parts of the WebSocket, with TLS or without. Returns whether it has TLS, and the name for SNI if there is one.
+fn websocket<'a>(
+    mut next: impl FnMut() -> Option<Protocol<'a>>,
+) -> Result<(bool, Option<String>), AddressError> {
+    let (mut secure, mut sni) = (false, None);
+    let mut part = next();
+    if let Some(Protocol::Tls) = part {
+        secure = true;
+        part = next();
+        if let Some(Protocol::Sni(name)) = &part {
+            check_name(name)?;
+            sni = Some(name.to_string());
+            part = next();
+        }
+    }
+    match part {
+        Some(Protocol::Ws(path)) if path == "/" => Ok((secure, sni)),
+        Some(Protocol::Wss(path)) if path == "/" && !secure => Ok((true, sni)),
+        part => Err(AddressError::WebSocket(found(part))),
     }
 }
 

@@ -200,18 +200,31 @@ impl Registry {
             self.check_join_rate(link, now)?;
             return check.map(Step::Check);
         }
-        if !self.settings.challenge {
-            self.check_join_rate(link, now)?;
-            // The latest join gets the address: the old link may be dead without the server knowing.
-            return Ok(match self.settings.access {
-                true => Step::Check(Check::Claim(ClaimCheck {
-                    address: address.to_owned(),
-                    ack,
-                    number: self.next_request(),
-                })),
-                false => Step::Join,
-            });
+        if self.settings.challenge {
+            return self.challenge_step(link, address, data, ack, now);
         }
+        self.check_join_rate(link, now)?;
+        // The latest join gets the address: the old link may be dead without the server knowing.
+        Ok(match self.settings.access {
+            true => Step::Check(Check::Claim(ClaimCheck {
+                address: address.to_owned(),
+                ack,
+                number: self.next_request(),
+            })),
+            false => Step::Join,
+        })
+    }
+
+    /// Returns the next step of a request to join with a challenge: `data` is the key, or the signature of the nonce that
+    /// was sent before.
+    fn challenge_step(
+        &mut self,
+        link: LinkId,
+        address: &str,
+        data: String,
+        ack: u64,
+        now: Instant,
+    ) -> Result<Step, Refusal> {
         if data.is_empty() {
             return Err(Refusal::NoKey);
         }
@@ -370,24 +383,10 @@ impl Registry {
         ack: u64,
         now: Instant,
     ) {
-        let Some(state) = self.links.get_mut(&link) else {
-            self.over.extend(grant);
+        let address: Arc<str> = address.into();
+        let Some((is_first, claimant)) = self.add_join(link, &address, grant) else {
             return;
         };
-        if let Some(deadline) = state.first_join.take() {
-            self.deadlines
-                .remove(&(deadline, DeadlineKind::FirstJoin(link)));
-        }
-        let address: Arc<str> = address.into();
-        let (is_first, claimant) = (state.joins.is_empty(), state.claimant);
-        state.joins.insert(address.clone());
-        let before = match grant {
-            Some(grant) => state.grants.insert(address.clone(), grant),
-            None => None,
-        };
-        self.over.extend(before);
-        self.joins += 1;
-        self.counters.joins += 1;
         let owner = self.peers.owner(&address);
         let others = self.others(&address, owner.is_some(), now);
         let has_all = others.count() + usize::from(owner.is_some()) >= self.all_peers();
@@ -396,23 +395,7 @@ impl Registry {
             self.joined_by.take(&claimant, 1);
             self.share_told();
         }
-        match owner {
-            Some(owner) if owner == link => {}
-            Some(owner) => {
-                self.leave_address(owner, &address);
-                self.move_peer(link, &claimant, &address, now);
-                let event = Event::Displaced {
-                    address: address.to_string(),
-                };
-                self.send(owner, event.encode(None));
-                tracing::debug!(%link, from = %owner, peer = %Words(&address), "a peer has moved");
-            }
-            None => {
-                #[cfg(feature = "cluster")]
-                self.forget_remote(&address);
-                self.add_peer(link, &claimant, &address, now);
-            }
-        }
+        self.take_address(link, &claimant, &address, owner, now);
         if self.settings.access {
             self.peers.set_request(&address, request);
         }
@@ -430,6 +413,59 @@ impl Registry {
             welcome: Welcome::new(ack, others),
             after_news: is_new,
         });
+    }
+
+    /// Adds the address to those of the link. Returns whether it is the first one there, and who has the link; `None` if
+    /// the link is gone.
+    fn add_join(
+        &mut self,
+        link: LinkId,
+        address: &Arc<str>,
+        grant: Option<Arc<Grant>>,
+    ) -> Option<(bool, Claimant)> {
+        let Some(state) = self.links.get_mut(&link) else {
+            self.over.extend(grant);
+            return None;
+        };
+        if let Some(deadline) = state.first_join.take() {
+            self.deadlines
+                .remove(&(deadline, DeadlineKind::FirstJoin(link)));
+        }
+        let (is_first, claimant) = (state.joins.is_empty(), state.claimant);
+        state.joins.insert(address.clone());
+        let before = grant.and_then(|grant| state.grants.insert(address.clone(), grant));
+        self.over.extend(before);
+        self.joins += 1;
+        self.counters.joins += 1;
+        Some((is_first, claimant))
+    }
+
+    /// Takes the address from its owner, if it is another link, and gives it to `link`.
+    fn take_address(
+        &mut self,
+        link: LinkId,
+        claimant: &Claimant,
+        address: &Arc<str>,
+        owner: Option<LinkId>,
+        now: Instant,
+    ) {
+        match owner {
+            Some(owner) if owner == link => {}
+            Some(owner) => {
+                self.leave_address(owner, address);
+                self.move_peer(link, claimant, address, now);
+                let event = Event::Displaced {
+                    address: address.to_string(),
+                };
+                self.send(owner, event.encode(None));
+                tracing::debug!(%link, from = %owner, peer = %Words(address), "a peer has moved");
+            }
+            None => {
+                #[cfg(feature = "cluster")]
+                self.forget_remote(address);
+                self.add_peer(link, claimant, address, now);
+            }
+        }
     }
 
     /// Counts from now on what the peer at an address sends.

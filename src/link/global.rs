@@ -49,7 +49,7 @@ fn v4(high: u16, low: u16) -> Ipv4Addr {
 fn is_global_v6(ip: Ipv6Addr) -> bool {
     match ip.segments() {
         // Protocol assignments, including Teredo; documentation.
-        [0x2001, ..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, ..=0xfff, ..] => false,
+        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
         [first, ..] => first >> 13 == 1,
     }
 }

@@ -6,7 +6,7 @@ use crate::{Result, lineup::Id, plan::Plan, works::Work};
 
 const USAGE: &str = "\
 cargo bench --bench star -- [options]
-  --quick          two minutes, with more noise
+  --quick          a few minutes, with more noise
   --rounds <n>     default 7, quick 3
   --window <s>     how long 100 streams share a link; default 2
   --slow <s>       how long a slow reader reads, at 1 MiB/s; default 60, of 256 MiB

@@ -4,7 +4,7 @@ use std::io;
 
 pub const USAGE: &str = "\
 cargo bench --bench strangers -- [options]
-  --quick            a tenth of the links and of all limits, and shorter windows
+  --quick            a tenth of the links and of the limits that go with them, and shorter windows
   --honest <n>       how many honest links there are; default 5000, quick 500
   --window <s>       how long each row is measured; default 20, quick 6
   --only <name>      only the attacks whose name contains this; may be repeated

@@ -45,7 +45,7 @@ Environment (a flag overrides its variable; an empty variable counts as unset):
 Sizes are in bytes, or with a unit: 64KiB, 1MiB. Durations are in seconds, or with a unit: 500ms, 30s, 5m.
 
 Signals: SIGHUP reloads the certificate and the access lists, and clears the cached answers of the access service; SIGTERM and SIGINT end all streams and stop the server.
-Exit status: 0 after SIGTERM or SIGINT, 2 if the server cannot start as asked, 1 otherwise.";
+Exit status: 0 after SIGTERM or SIGINT, 2 if the server cannot start as asked, 1 otherwise, also after a second signal.";
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

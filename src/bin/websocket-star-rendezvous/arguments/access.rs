@@ -39,7 +39,7 @@ pub(super) struct AccessArguments {
     #[arg(long, value_name = "[TENANT=]FILE")]
     token_file: Vec<PathBuf>,
     /// Ask this service, over http or https, about peers that none of the files lets in; the documentation describes
-    /// its requests and answers. Over http to another machine, tokens are left out of the requests
+    /// its requests and answers. Over http, tokens are sent only to a loopback IP address, not to a name
     // Kept as text: clap would repeat a value that it cannot parse in its error message, and a password may be in it.
     #[arg(long, value_name = "URL")]
     access_url: Option<String>,
@@ -52,8 +52,8 @@ pub(super) struct AccessArguments {
     /// Requests to the service at one time; other joins wait for their turn, which goes round among client addresses
     #[arg(long, value_name = "N", value_parser = count, default_value = "64")]
     access_in_flight: usize,
-    /// While the service cannot be reached, takes too long, or answers with a status of 500 or more, let in everyone
-    /// who is not on a deny list. Without this flag, no one is let in then
+    /// While the service cannot be reached, fails the TLS handshake, takes too long, or answers with a status of 500 or
+    /// more, let in everyone who is not on a deny list. Without this flag, no one is let in then
     #[arg(long, requires = "access_url")]
     access_fail_open: bool,
 }

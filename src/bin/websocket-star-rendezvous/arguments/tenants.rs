@@ -10,7 +10,7 @@ pub struct TenantArguments {
     /// for access control
     #[arg(long, value_name = "NAME=HOST[,HOST…]")]
     tenant: Vec<Tenant>,
-    /// Answer 421 to links for a host that no --tenant has
+    /// Answer 421 to requests for a link, the page or /admin at a host that no --tenant has
     #[arg(long, requires = "tenant")]
     known_hosts_only: bool,
     /// The clients to which /metrics shows all tenants, at a host that no tenant has: IP addresses and networks,

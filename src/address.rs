@@ -8,7 +8,7 @@
 mod name;
 mod rendezvous;
 
-use std::{str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use libp2p_identity::PeerId;
 use multiaddr::{Multiaddr, Protocol};
@@ -169,6 +169,27 @@ impl FromStr for StarAddr {
         let mut addr = Self::from_wire(text.trim().trim_end_matches('/'))?;
         addr.spelling = None;
         Ok(addr)
+    }
+}
+
+/// Shows the address as [`to_multiaddr`](StarAddr::to_multiaddr) returns it.
+impl fmt::Display for StarAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_multiaddr().fmt(f)
+    }
+}
+
+impl From<StarAddr> for Multiaddr {
+    fn from(addr: StarAddr) -> Self {
+        addr.to_multiaddr()
+    }
+}
+
+impl TryFrom<Multiaddr> for StarAddr {
+    type Error = AddressError;
+
+    fn try_from(addr: Multiaddr) -> Result<Self, AddressError> {
+        Self::try_from(&addr)
     }
 }
 

@@ -61,8 +61,11 @@ impl Server {
     /// Starts a rendezvous. Its tasks are spawned on the current tokio runtime.
     ///
     /// # Errors
-    /// [`BindError::Listen`] if the address cannot be listened on, [`BindError::Tls`] if the
-    /// certificate has expired or is not valid yet.
+    /// [`BindError::Listen`] if the address cannot be listened on, [`BindError::Tls`] if the certificate has expired or
+    /// is not valid yet, and `BindError::Cluster` if the node cannot join its cluster.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops what has been started.
     ///
     /// # Panics
     /// Outside of a tokio runtime.

@@ -19,6 +19,7 @@ const MAX_WORDS: usize = 200;
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The answer to a join, at once or later.
+#[non_exhaustive]
 pub enum Judgement {
     /// The verdict is known.
     Now(Verdict),

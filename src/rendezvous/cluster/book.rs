@@ -48,6 +48,12 @@ pub(in crate::rendezvous) enum Event {
     },
     /// A peer that was reached at another node is no longer reached there.
     Lost { tenant: Tenant, address: Arc<str> },
+    /// A node has to be reached at this address from now on.
+    Reach {
+        node: NodeNumber,
+        id: NodeId,
+        address: String,
+    },
     /// A node is gone.
     Gone { node: NodeNumber },
 }
@@ -126,6 +132,8 @@ pub(in crate::rendezvous) struct Book {
     next_number: u32,
     /// The peers whose record has to be written or deleted, each of them once.
     dirty: BTreeSet<Slot>,
+    /// The peers whose record the directory may have, because a write of it has begun.
+    written: BTreeSet<Slot>,
     /// The peers with a write in progress. The next write of a peer waits for the one before.
     writing: BTreeSet<Slot>,
     /// The keys of earlier runs of this node that have to be deleted.
@@ -134,6 +142,8 @@ pub(in crate::rendezvous) struct Book {
     is_superseded: bool,
     /// The number of the list that is being reported, or was reported last.
     list: u64,
+    /// The number of the latest list that was complete.
+    complete: u64,
     /// Whether a list is being reported.
     listing: bool,
     /// Our own peers that this list has contained so far.
@@ -162,10 +172,12 @@ impl Book {
             places: BTreeMap::new(),
             next_number: 0,
             dirty: BTreeSet::new(),
+            written: BTreeSet::new(),
             writing: BTreeSet::new(),
             stale: BTreeSet::new(),
             is_superseded: false,
             list: 0,
+            complete: 0,
             listing: false,
             listed: BTreeSet::new(),
             doubts: None,
@@ -222,7 +234,11 @@ impl Book {
     fn forget_own(&mut self, slot: Slot) -> bool {
         let had = self.peers.remove(&slot).is_some();
         if had {
-            self.dirty.insert(slot);
+            // What comes and goes while nothing can be written needs no write.
+            match self.written.contains(&slot) {
+                true => self.dirty.insert(slot),
+                false => self.dirty.remove(&slot),
+            };
             if let Some(places) = self.places.get_mut(&slot) {
                 places.own = None;
             }
@@ -257,6 +273,7 @@ impl Book {
             }
             self.settle_node(&id);
         }
+        self.complete = list;
         self.doubts = Some(now + DOUBT);
         self.fresh = Some(now);
     }
@@ -280,8 +297,8 @@ impl Book {
         self.fresh = Some(now);
     }
 
-    /// Ends the leases that were not renewed. Forgets the peers of other nodes that the last list lacked and that were
-    /// not reported since.
+    /// Ends the leases that were not renewed. Forgets the peers of other nodes that the last complete list lacked and
+    /// that were not reported since.
     pub(in crate::rendezvous) fn handle_timeout(&mut self, now: Instant) {
         self.end_leases(now);
         self.end_doubts(now);
@@ -311,11 +328,12 @@ impl Book {
             return;
         }
         self.doubts = None;
-        let list = self.list;
+        // A later list may have begun and not come to its end.
+        let complete = self.complete;
         let mut forgotten = Vec::new();
         for (id, node) in &mut self.nodes {
             node.peers.retain(|slot, entry| {
-                let stays = entry.list == list;
+                let stays = entry.list >= complete;
                 if !stays {
                     forgotten.push((id.clone(), *slot));
                 }
@@ -327,22 +345,29 @@ impl Book {
         }
     }
 
-    /// Handles the record of a node. Returns the node's number if the node has to be reached at a new address.
+    /// Handles the record of a node.
     pub(in crate::rendezvous) fn handle_node(
         &mut self,
         run: &Run,
         record: NodeRecord,
         now: Instant,
-    ) -> Option<NodeNumber> {
+    ) {
         self.is_superseded |= run.node == self.own.node && run.epoch > self.own.epoch;
         let list = self.list;
-        let node = self.node(run)?;
+        let Some(node) = self.node(run) else {
+            return;
+        };
         (node.lease, node.leased_in) = (Some(now + LEASE), list);
-        let number = node.number;
-        let before = node.trunk.replace(record.trunk);
-        let is_new = before != node.trunk;
+        if node.trunk.as_ref() != Some(&record.trunk) {
+            node.trunk = Some(record.trunk.clone());
+            let reach = Event::Reach {
+                node: node.number,
+                id: run.node.clone(),
+                address: record.trunk,
+            };
+            self.events.push_back(reach);
+        }
         self.settle_node(&run.node);
-        is_new.then_some(number)
     }
 
     /// Handles the record of a peer at another node. The record has been verified.
@@ -593,7 +618,10 @@ impl Book {
         self.dirty.remove(&slot);
         self.writing.insert(slot);
         Some(match self.peers.get(&slot) {
-            Some(record) => Write::Put(slot, record.clone()),
+            Some(record) => {
+                self.written.insert(slot);
+                Write::Put(slot, record.clone())
+            }
             None => Write::Delete(slot),
         })
     }
@@ -605,6 +633,8 @@ impl Book {
                 self.writing.remove(slot);
                 if !is_done {
                     self.dirty.insert(*slot);
+                } else if matches!(write, Write::Delete(_)) {
+                    self.written.remove(slot);
                 }
             }
             Write::Purge(key) if !is_done => {
@@ -626,7 +656,10 @@ impl Book {
             nodes: of(Node::lives),
             trunks: of(|node| node.linked),
             remote_peers: self.remote_peers,
-            unwritten: self.dirty.len() + self.writing.len() + self.stale.len(),
+            unwritten: match self.is_superseded {
+                true => 0,
+                false => self.dirty.len() + self.writing.len() + self.stale.len(),
+            },
             conflicts: self.conflicts,
             cuts: self.cuts,
             ..ClusterStatus::default()

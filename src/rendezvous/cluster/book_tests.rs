@@ -36,8 +36,15 @@ fn lease(book: &mut Book, of: &Run) -> Option<NodeNumber> {
     lease_at(book, of, Instant::now())
 }
 
+/// Returns the number of the node if the node has to be reached at a new address. That event is taken.
 fn lease_at(book: &mut Book, of: &Run, now: Instant) -> Option<NodeNumber> {
-    book.handle_node(of, NodeRecord::new("192.0.2.1:1".to_owned(), 0), now)
+    book.handle_node(of, NodeRecord::new("192.0.2.1:1".to_owned(), 0), now);
+    let is_reach = |event: &Event| matches!(event, Event::Reach { .. });
+    let at = book.events.iter().position(is_reach)?;
+    match book.events.remove(at)? {
+        Event::Reach { node, .. } => Some(node),
+        _ => None,
+    }
 }
 
 fn put(book: &mut Book, of: &Run, address: &str, time: u64) {
@@ -283,7 +290,8 @@ fn a_peer_that_is_displaced_late_is_told_to_be_elsewhere_once_more() {
     // this event.
     join(&mut book, "/p", 10);
     assert_eq!(events(&mut book), [found("/p", "b", 0, 20)]);
-    assert_eq!(writes(&mut book), [(Slot::of(None, "/p"), false)]);
+    // Its record was never written.
+    assert_eq!(writes(&mut book), []);
     // The peer joined and left before the book heard of either.
     book.handle_leave(None, "/p");
     assert_eq!(events(&mut book), [found("/p", "b", 0, 20)]);
@@ -299,6 +307,45 @@ fn a_list_that_is_not_finished_has_no_deadline() {
     assert_eq!(book.poll_timeout(), None);
     book.abort_list();
     assert!(book.poll_timeout().is_some());
+}
+
+#[test]
+fn what_comes_and_goes_while_nothing_is_written_leaves_nothing_to_write() {
+    let mut book = Book::new(run("a", 1));
+    for n in 0..1000 {
+        join(&mut book, &format!("/{n}"), n);
+        book.handle_leave(None, &format!("/{n}"));
+    }
+    assert_eq!(book.status().unwritten, 0);
+    // A write that has failed may still have reached the directory.
+    join(&mut book, "/p", 1);
+    let write = book.poll_write().expect("a write");
+    book.handle_leave(None, "/p");
+    book.handle_written(&write, false);
+    assert_eq!(writes(&mut book), [(Slot::of(None, "/p"), false)]);
+    assert!(book.written.is_empty());
+}
+
+#[test]
+fn a_list_that_is_not_finished_makes_the_book_forget_nothing() {
+    let (mut book, b) = (Book::new(run("a", 1)), run("b", 1));
+    let start = Instant::now();
+    book.begin_list();
+    lease_at(&mut book, &b, start);
+    put(&mut book, &b, "/p", 10);
+    book.end_list(start);
+    // The next list lacks the peer because it broke off.
+    book.begin_list();
+    book.abort_list();
+    events(&mut book);
+    book.handle_timeout(start + DOUBT);
+    assert_eq!(events(&mut book), []);
+    // A complete one lacks it because the peer is gone.
+    book.begin_list();
+    lease_at(&mut book, &b, start + DOUBT);
+    book.end_list(start + DOUBT);
+    book.handle_timeout(start + 2 * DOUBT);
+    assert_eq!(events(&mut book), [lost("/p")]);
 }
 
 #[test]
@@ -433,6 +480,7 @@ proptest! {
                     Event::Lost { address, .. } => {
                         prop_assert!(told.remove(&address).is_some());
                     }
+                    Event::Reach { .. } => {}
                     Event::Gone { node } => {
                         prop_assert!(!told.values().any(|at| *at == node));
                         // The node may come back, with the peers that it had.

@@ -16,7 +16,8 @@ use crate::protocol::nonce::Stamp;
 pub(in crate::rendezvous) const MAX_AHEAD: Duration = Duration::from_secs(30);
 
 /// Gives each nonce a later time than all times that this node has heard of. So a join that comes later at this node
-/// also has a later time, whatever the clocks of other nodes say.
+/// also has a later time, whatever the clocks of other nodes say. The clock goes at most half as far ahead as other nodes
+/// accept, whatever others ask for; from there on, nonces have the same time.
 #[derive(Debug, Clone)]
 pub(in crate::rendezvous) struct Clock {
     tag: [u8; super::node::TAG],
@@ -27,6 +28,12 @@ pub(in crate::rendezvous) struct Clock {
 pub(in crate::rendezvous) fn millis(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Returns the latest time that our clock shows. It goes only half as far ahead as another clock may be. Otherwise nodes
+/// whose clocks are behind would refuse the nonces made here.
+fn furthest(now: SystemTime) -> u64 {
+    millis(now + MAX_AHEAD / 2)
 }
 
 impl Clock {
@@ -48,8 +55,9 @@ impl Clock {
 
     /// Returns the stamp for a new nonce.
     pub(in crate::rendezvous) fn stamp(&self, now: SystemTime) -> Stamp {
+        let most = furthest(now);
         let now = millis(now);
-        let later = |latest: u64| latest.saturating_add(1).max(now);
+        let later = |latest: u64| latest.saturating_add(1).clamp(now, most);
         let before = self
             .latest
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |latest| {
@@ -67,9 +75,7 @@ impl Clock {
         if time > millis(now + MAX_AHEAD) {
             return false;
         }
-        // Our clock goes only half as far ahead. Otherwise nodes whose clocks are behind would refuse the nonces made
-        // here.
-        let time = time.min(millis(now + MAX_AHEAD / 2));
+        let time = time.min(furthest(now));
         self.latest.fetch_max(time, Ordering::Relaxed);
         true
     }
@@ -101,6 +107,19 @@ mod tests {
         assert!(!clock.hear(31_001, at(1000)));
         assert!(!clock.hear(u64::MAX, at(1000)));
         // A time that is far ahead does not move our clock all the way either.
-        assert_eq!(clock.stamp(at(1000)).time, 16_001);
+        assert_eq!(clock.stamp(at(1000)).time, 16_000);
+    }
+
+    #[test]
+    fn many_nonces_do_not_lead_the_clock_away() {
+        let clock = Clock::new(&"a".parse().expect("a name"));
+        for _ in 0..50_000 {
+            clock.stamp(at(1000));
+        }
+        assert_eq!(clock.stamp(at(1000)).time, 16_000);
+        // The machine's clock was ahead, and was put right.
+        clock.stamp(at(3_600_000));
+        assert_eq!(clock.stamp(at(1000)).time, 16_000);
+        assert_eq!(clock.stamp(at(20_000)).time, 20_000);
     }
 }

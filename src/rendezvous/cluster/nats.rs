@@ -103,8 +103,8 @@ impl NatsConfig {
         self
     }
 
-    /// Sets a PEM file with the certificates of authorities that may sign for the servers, beside those that the system
-    /// trusts.
+    /// Sets a PEM file with the certificates of authorities that may sign for the servers, instead of those that the
+    /// system trusts.
     #[must_use]
     pub fn with_authority(mut self, file: impl Into<PathBuf>) -> Self {
         self.authority = Some(file.into());
@@ -140,6 +140,9 @@ impl NatsDirectory {
     /// # Errors
     /// If no server answers, if the server is too old or refuses the connection, or if the bucket cannot be used for
     /// this.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection. A bucket that was created stays.
     pub async fn connect(config: NatsConfig) -> Result<Self, DirectoryError> {
         let mut options = ConnectOptions::new()
             .ping_interval(PING_INTERVAL)

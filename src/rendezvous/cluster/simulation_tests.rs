@@ -353,6 +353,16 @@ impl World {
                     node.registry.handle_found(address, at, stamp, self.now);
                 }
                 BookEvent::Lost { address, .. } => node.registry.handle_lost(&address),
+                BookEvent::Reach {
+                    node: number, id, ..
+                } => {
+                    let other = id.as_str().trim_start_matches("node-");
+                    let other: usize = other.parse().expect("a number");
+                    node.numbers.insert(number, other);
+                    if !self.is_cut(n, other) {
+                        self.nodes[n].book.handle_trunk(number, true);
+                    }
+                }
                 BookEvent::Gone { node: gone } => {
                     node.numbers.remove(&gone);
                 }
@@ -414,14 +424,7 @@ impl World {
             (_, None) => node.book.handle_deleted(key),
             (Key::Node(run), Some(value)) => {
                 let record = NodeRecord::decode(value).expect("a record");
-                if let Some(number) = node.book.handle_node(run, record, self.now) {
-                    let other = run.node.as_str().trim_start_matches("node-");
-                    let other: usize = other.parse().expect("a number");
-                    node.numbers.insert(number, other);
-                    if !self.is_cut(n, other) {
-                        self.nodes[n].book.handle_trunk(number, true);
-                    }
-                }
+                node.book.handle_node(run, record, self.now);
             }
             (Key::Peer(run, slot), Some(value)) => {
                 let record = PeerRecord::decode(value).expect("a record");

@@ -41,7 +41,7 @@ impl Hub {
                 ..
             } => registry.handle_found(address, node, stamp, now()),
             Event::Lost { address, .. } => registry.handle_lost(&address),
-            Event::Gone { .. } => {}
+            Event::Reach { .. } | Event::Gone { .. } => {}
         });
     }
 

@@ -160,13 +160,13 @@ impl Driver {
     }
 
     /// Changes the book, and passes on the events that follow.
-    async fn change<R>(&self, change: impl FnOnce(&mut Book) -> R) -> R {
+    async fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut Book) -> R) -> R {
         let result = change(&mut lock(&self.book));
         self.pass_on().await;
         result
     }
 
-    async fn pass_on(&self) {
+    async fn pass_on(self: &Arc<Self>) {
         let passing = self.passing.lock().await;
         loop {
             let events: Vec<Event> = {
@@ -233,7 +233,7 @@ impl Driver {
         }
     }
 
-    fn handle(&self, event: Event) {
+    fn handle(self: &Arc<Self>, event: Event) {
         match &event {
             Event::Found { tenant, .. } | Event::Lost { tenant, .. } => {
                 // Another node may have tenants that this node does not have.
@@ -241,10 +241,13 @@ impl Driver {
                     hub.handle_cluster(event);
                 }
             }
+            Event::Reach { node, id, address } => self.keep_trunk(*node, id, address.clone()),
             Event::Gone { node } => {
                 let gone = lock(&self.trunks).remove(node);
                 if let Some((_, keeper)) = gone {
                     keeper.abort();
+                    // The keeper may just have opened its trunk, and cannot say any more that it is cut.
+                    lock(&self.book).handle_trunk(*node, false);
                     self.desk.set_trunks(self.counted_trunks());
                 }
             }
@@ -323,13 +326,8 @@ impl Driver {
         match key {
             Key::Node(run) => {
                 let record = NodeRecord::decode(value)?;
-                let trunk = record.trunk.clone();
-                let number = self
-                    .change(|book| book.handle_node(run, record, now()))
+                self.change(|book| book.handle_node(run, record, now()))
                     .await;
-                if let Some(number) = number {
-                    self.keep_trunk(number, run, trunk).await;
-                }
                 Ok(())
             }
             Key::Peer(run, slot) => {
@@ -364,14 +362,11 @@ impl Driver {
     }
 
     /// Opens a trunk to a node whose address is new, and keeps it open.
-    async fn keep_trunk(self: &Arc<Self>, number: NodeNumber, run: &Run, address: String) {
-        let counts = lock(&self.counts)
-            .entry(run.node.clone())
-            .or_default()
-            .clone();
+    fn keep_trunk(self: &Arc<Self>, number: NodeNumber, id: &NodeId, address: String) {
+        let counts = lock(&self.counts).entry(id.clone()).or_default().clone();
         let (trunk, keeper) = Trunk::new(
             self.own.node.clone(),
-            run.node.clone(),
+            id.clone(),
             address,
             self.cluster.tls().clone(),
             counts,
@@ -387,10 +382,11 @@ impl Driver {
                         .await;
                 }
             };
-            changed.boxed()
+            // A task of its own, because what follows may end the keeper. The task cannot panic, or the runtime ends.
+            tokio::spawn(changed).map(|_| ()).boxed()
         };
-        // If there was a trunk before, it went to another address.
-        self.change(|book| book.handle_trunk(number, false)).await;
+        // If there was a trunk before, it went to another address. The events that follow are passed on after this one.
+        lock(&self.book).handle_trunk(number, false);
         let task = lock(&self.tasks).spawn(keeper.run(changed));
         let before = lock(&self.trunks).insert(number, (trunk, task));
         if let Some((_, before)) = before {
@@ -432,20 +428,15 @@ impl Driver {
         }
     }
 
-    /// Begins the watch anew if a written lease does not come back.
+    /// Begins the watch anew if a written lease does not come back, and nothing else does. The next lease is written in
+    /// any case: one that waits behind many other changes may be over before it is reported, and then never is.
     async fn await_echo(&self, number: u64) {
         let mut echoed = self.echoed.subscribe();
-        loop {
-            let heard = self.heard.load(Ordering::Relaxed);
-            let echo = echoed.wait_for(|echoed| *echoed >= number);
-            if tokio::time::timeout(ECHO_TIMEOUT, echo).await.is_ok() {
-                return;
-            }
-            // As long as changes arrive, the lease may be behind many others.
-            if self.heard.load(Ordering::Relaxed) == heard {
-                self.silent.notify_one();
-                return;
-            }
+        let heard = self.heard.load(Ordering::Relaxed);
+        let echo = echoed.wait_for(|echoed| *echoed >= number);
+        let is_late = tokio::time::timeout(ECHO_TIMEOUT, echo).await.is_err();
+        if is_late && self.heard.load(Ordering::Relaxed) == heard {
+            self.silent.notify_one();
         }
     }
 
@@ -553,7 +544,7 @@ impl Driver {
         tasks.spawn(contained(self.tenants.house().clone(), serving));
     }
 
-    async fn run_timer(&self) {
+    async fn run_timer(self: &Arc<Self>) {
         loop {
             let next = lock(&self.book).poll_timeout();
             let sleep = async {

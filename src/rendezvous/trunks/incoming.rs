@@ -269,6 +269,10 @@ impl Incoming {
                 .max_send_buffer_size(STREAM_WINDOW as usize)
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_frame_size(FRAME)
+                // These bounds are against strangers. The other end is a node with a certificate, and what its clients do to
+                // their streams must not cut the streams of others.
+                .max_concurrent_reset_streams(STREAMS as usize)
+                .max_local_error_reset_streams(None)
                 .max_concurrent_streams(STREAMS)
                 .handshake::<_, Bytes>(stream)
                 .await?;

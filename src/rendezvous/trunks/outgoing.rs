@@ -169,7 +169,8 @@ impl Trunk {
 }
 
 impl Keeper {
-    /// Keeps the trunk open until the future is dropped. Calls `changed` whenever the trunk opens or is cut.
+    /// Keeps the trunk open until the future is dropped. Calls `changed` whenever the trunk opens or is cut. What it
+    /// returns is awaited before the next call, but not before the trunk is used: that may take long.
     pub(super) async fn run(self, changed: impl Fn(bool) -> BoxFuture<'static, ()>) {
         let answered = |time| self.counts.answered(time);
         let complaints = LogLimit::default();
@@ -184,7 +185,7 @@ impl Keeper {
                     let pings = connection.ping_pong();
                     self.current.send_replace(Some(requests));
                     let open = self.counts.open();
-                    changed(true).await;
+                    let noted = changed(true);
                     let silent = async {
                         match pings {
                             Some(pings) => ping(pings, answered).await,
@@ -201,6 +202,7 @@ impl Keeper {
                     drop(open);
                     self.current.send_replace(None);
                     self.counts.cut(error.cut());
+                    noted.await;
                     changed(false).await;
                     error
                 }
@@ -226,6 +228,10 @@ impl Keeper {
             .max_send_buffer_size(STREAM_WINDOW as usize)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(FRAME)
+            // These bounds are against strangers. The other end is a node with a certificate, and what its clients do to
+            // their streams must not cut the streams of others.
+            .max_concurrent_reset_streams(STREAMS as usize)
+            .max_local_error_reset_streams(None)
             .enable_push(false)
             .handshake(stream)
             .await?;

@@ -140,6 +140,7 @@ impl Behaviour {
             }
         }
         let known = self.peers.entry(peer).or_default();
+        let is_first = known.stars.is_empty();
         known.star = Some((star.to_multiaddr(), endpoint.is_dialer()));
         known.stars.insert(id, upgrade);
         known.watch(now());
@@ -147,7 +148,9 @@ impl Behaviour {
         self.tell(peer, id, Command::Watch(no_streams));
         if let Some(connection) = direct {
             self.tell_directs(peer, probe::Command::Keep);
-            self.report(Event::Connected { peer, connection });
+            if is_first {
+                self.report(Event::Connected { peer, connection });
+            }
         }
         self.look_soon();
     }

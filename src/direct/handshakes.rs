@@ -96,12 +96,8 @@ impl Behaviour {
         let Some(upgrade) = self.upgrade(peer, star) else {
             return;
         };
-        if !upgrade.may_dial() {
+        if !upgrade.may_dial(now()) {
             tracing::debug!(%peer, "not dialling: no dials are left, or a dial is in progress");
-            if upgrade.leads() && upgrade.is_spent() && upgrade.give_up() {
-                let error = Error::Unreachable;
-                self.report(Event::Failed { peer, error });
-            }
             return;
         }
         let id = opts.connection_id();

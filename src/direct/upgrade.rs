@@ -33,8 +33,12 @@ const AGAIN: [Duration; 3] = [
 ];
 /// The wait after all further ones.
 const SLOWLY: Duration = Duration::from_secs(600);
-/// The maximum number of dials that the other node can request on one connection. A handshake has at most three.
+/// The maximum number of dials that the other node can request on one connection within [`DIALS_WINDOW`]. A handshake
+/// has at most three.
 const MAX_DIALS: u8 = 12;
+/// The time after which the other node can request dials again. By then, a node that does as we do has begun four
+/// handshakes at most.
+const DIALS_WINDOW: Duration = Duration::from_secs(1800);
 
 /// An action that dcutr requests.
 pub(super) type Wish = ToSwarm<dcutr::Event, THandlerInEvent<dcutr::Behaviour>>;
@@ -103,8 +107,9 @@ pub(super) struct Upgrade {
     pub(super) dialling: bool,
     /// Whether the handshake in progress has led to a dial.
     has_dialled: bool,
-    /// The number of dials so far.
+    /// The number of dials that the other node has requested since `counted_from`.
     dials: u8,
+    counted_from: Option<Instant>,
     no_streams: Arc<AtomicBool>,
 }
 
@@ -136,6 +141,7 @@ impl Upgrade {
             dialling: false,
             has_dialled: false,
             dials: 0,
+            counted_from: None,
             no_streams: Arc::default(),
         }
     }
@@ -232,13 +238,20 @@ impl Upgrade {
         }
     }
 
-    /// Takes one of the remaining dials, unless a dial is in progress. Returns whether it did.
-    pub(super) fn may_dial(&mut self) -> bool {
-        let may = !self.given_up && !self.dialling && !self.is_spent();
+    /// Takes one of the remaining dials, unless a dial is in progress. Returns whether it did. A node that leads decides
+    /// by itself how often it dials.
+    pub(super) fn may_dial(&mut self, now: Instant) -> bool {
+        if self
+            .counted_from
+            .is_none_or(|from| from + DIALS_WINDOW <= now)
+        {
+            (self.counted_from, self.dials) = (Some(now), 0);
+        }
+        let may = !self.given_up && !self.dialling && (self.leads() || self.dials < MAX_DIALS);
         if may {
             self.dialling = true;
             self.has_dialled = true;
-            self.dials += 1;
+            self.dials = self.dials.saturating_add(1);
         }
         may
     }
@@ -282,11 +295,6 @@ impl Upgrade {
         self.reported = None;
     }
 
-    /// Returns whether all dials of this connection are used up.
-    pub(super) fn is_spent(&self) -> bool {
-        self.dials >= MAX_DIALS
-    }
-
     fn stop(&mut self) {
         self.dcutr = None;
         self.next = None;
@@ -297,5 +305,42 @@ impl Upgrade {
     pub(super) fn give_up(&mut self) -> bool {
         self.stop();
         !std::mem::replace(&mut self.given_up, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p_core::{Endpoint, transport::PortUse};
+
+    use super::*;
+
+    #[test]
+    fn the_other_node_can_request_a_few_dials_at_a_time() {
+        let led = ConnectedPoint::Dialer {
+            address: Multiaddr::empty(),
+            role_override: Endpoint::Dialer,
+            port_use: PortUse::Reuse,
+        };
+        let leading = ConnectedPoint::Listener {
+            local_addr: Multiaddr::empty(),
+            send_back_addr: Multiaddr::empty(),
+        };
+        let start = Instant::now();
+        let dials = |upgrade: &mut Upgrade, now| {
+            let each = (0..100).filter(|_| {
+                upgrade.dialling = false;
+                upgrade.may_dial(now)
+            });
+            each.count()
+        };
+        let mut led = Upgrade::new(led, true);
+        assert_eq!(dials(&mut led, start), usize::from(MAX_DIALS));
+        assert_eq!(dials(&mut led, start + DIALS_WINDOW / 2), 0);
+        assert_eq!(
+            dials(&mut led, start + DIALS_WINDOW),
+            usize::from(MAX_DIALS)
+        );
+        let mut leading = Upgrade::new(leading, true);
+        assert_eq!(dials(&mut leading, start), 100);
     }
 }

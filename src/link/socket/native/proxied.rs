@@ -213,6 +213,10 @@ impl Said {
 
     /// Returns the reason why a SOCKS proxy gave no connection. `words` is the text of hyper-util's error.
     fn socks_error(&self, proxy: &Proxy, words: &str) -> ProxyError {
+        // The request does not fit hyper-util's buffer, whatever the proxy has said before.
+        if words.contains("serialize") {
+            return ProxyError::TooLong;
+        }
         let said = self.bytes();
         let given = proxy.has_credentials();
         let is_password_refused =
@@ -229,7 +233,6 @@ impl Said {
             // The proxy speaks SOCKS, and then stopped.
             (None, [5, method]) if (*method == 2) == given => ProxyError::HungUp,
             (None, [5, 2, 1, 0]) if given => ProxyError::HungUp,
-            (None, []) if words.contains("serialize") => ProxyError::TooLong,
             _ => self.no_answer(proxy, None),
         }
     }

@@ -68,6 +68,19 @@ async fn a_file_that_is_no_identity_is_refused() {
 }
 
 #[tokio::test]
+async fn a_link_that_leads_nowhere_is_no_place_for_an_identity() {
+    let folder = Folder::new();
+    let path = folder.path("key");
+    std::os::unix::fs::symlink("/nowhere/key", &path).expect("a link");
+    let refused = run(&["id", &text(&path)]).await;
+    assert_eq!(refused.code, Some(2));
+    let expected = "star: cannot create the identity ";
+    assert!(refused.stderr.starts_with(expected), "{}", refused.stderr);
+    let left = fs::read_dir(path.parent().expect("a folder"));
+    assert_eq!(left.expect("a folder").count(), 1);
+}
+
+#[tokio::test]
 async fn all_who_make_an_identity_at_once_have_the_same() {
     let folder = Folder::new();
     let path = text(&folder.path("key"));

@@ -42,6 +42,10 @@ async fn what_is_wrong_with_the_command_line_is_said() {
         ),
         (&["ping", star, PEER, "-i", "1ms"], "must be at least 100ms"),
         (&["pipe", star, PEER, "--allow", PEER], "--listen"),
+        (
+            &["ping", star, PEER, "-c", "1", "surplus"],
+            "too many arguments: surplus",
+        ),
     ] {
         let said = run(arguments).await;
         assert_eq!(said.code, Some(2), "{arguments:?}: {said:?}");

@@ -7,6 +7,8 @@ use libp2p_identity::{ParseError, PeerId};
 use libp2p_websocket_star::{StarAddr, error::AddressError};
 use multiaddr::{Multiaddr, Protocol};
 
+use crate::output::words;
+
 /// The environment variable with the rendezvous to use if none is given.
 const VARIABLE: &str = "STAR_RENDEZVOUS";
 
@@ -35,6 +37,8 @@ pub enum PlaceError {
     PeerId { text: String, error: ParseError },
     #[error("the peer id in the address is not the one that is given after it")]
     TwoPeers,
+    #[error("too many arguments: {0}")]
+    Extra(String),
     #[error("the address must be that of a rendezvous, not of a peer: leave out /p2p/{0}")]
     Peer(PeerId),
 }
@@ -123,7 +127,8 @@ pub fn peer(given: &[String]) -> Result<(StarAddr, PeerId), PlaceError> {
         [] => return Err(PlaceError::NoPeer),
         [one] if one.contains('/') => (one.parse::<Place>()?.0, None),
         [one] => (from_environment()?, Some(peer_id(one)?)),
-        [place, peer, ..] => (place.parse::<Place>()?.0, Some(peer_id(peer)?)),
+        [place, peer] => (place.parse::<Place>()?.0, Some(peer_id(peer)?)),
+        [_, _, extra, ..] => return Err(PlaceError::Extra(words(extra))),
     };
     let peer = match (place.peer(), peer) {
         (Some(named), Some(peer)) if named != peer => return Err(PlaceError::TwoPeers),

@@ -16,7 +16,7 @@ RENDEZVOUS is an address such as /dns4/star.example/tcp/443/wss/p2p-websocket-st
 Environment (a flag overrides its variable; an empty variable counts as unset):
   STAR_RENDEZVOUS                                the rendezvous, if none is given
   STAR_TOKEN                                     the token that the rendezvous asks for, instead of --token-file
-    STAR_CODE                                      the code of `star pipe`, instead of --code
+  STAR_CODE                                      the code of `star pipe`, instead of --code
   HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY   the proxies, instead of --proxy
   NO_COLOR                                       no colours
   RUST_LOG                                       what to log on standard error, such as `libp2p_websocket_star=debug`

@@ -32,6 +32,8 @@ pub enum StartError {
     TooLong(PathBuf),
     #[error("STAR_TOKEN is not valid Unicode")]
     Token,
+    #[error("STAR_CODE is not valid Unicode")]
+    Code,
     #[error(transparent)]
     Config(#[from] StarError),
     #[error(transparent)]

@@ -105,7 +105,11 @@ fn make(path: &Path) -> Result<Keypair, IdentityError> {
     let _ = fs::remove_file(&unfinished);
     match made {
         Ok(()) => Ok(key),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => load(path),
+        // Or it is a link that leads nowhere.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => match open(path) {
+            Ok(file) => read(path, &file),
+            Err(error) => Err(failed(error)),
+        },
         Err(error) => Err(failed(error)),
     }
 }

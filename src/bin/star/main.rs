@@ -101,6 +101,10 @@ fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     output::say(String::from_utf8_lossy(&script).trim_end())
 }
 
+fn has_no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty())
+}
+
 /// Writes logs to standard error, if the environment asks for them.
 fn log() -> Result<(), StartError> {
     let Some(filter) = std::env::var("RUST_LOG").ok().filter(|set| !set.is_empty()) else {
@@ -108,7 +112,7 @@ fn log() -> Result<(), StartError> {
     };
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(filter)?)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(std::io::stderr().is_terminal() && !has_no_color())
         .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .init();

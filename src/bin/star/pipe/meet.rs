@@ -242,22 +242,27 @@ async fn judge(
     None
 }
 
+/// Returns the code that the listening end has printed; an empty text if there is none.
+fn code(arguments: &PipeArguments) -> Result<String, StartError> {
+    match (&arguments.code, std::env::var_os("STAR_CODE")) {
+        (Some(code), _) => Ok(code.clone()),
+        (None, Some(code)) => code.into_string().map_err(|_| StartError::Code),
+        (None, None) => Ok(String::new()),
+    }
+}
+
 /// Connects to the end that listens.
 ///
 /// # Errors
 /// If the other end cannot be reached, or refuses.
 pub async fn dial(arguments: &PipeArguments) -> Result<Met, Failure> {
     let (address, peer) = address::peer(&arguments.to.to)?;
+    let code = code(arguments)?;
     let (key, config) = (arguments.node.key()?, arguments.node.config(&address)?);
     let mut node = Node::new(&key, config, Habits::within(arguments.node.timeout))?;
     node.join(&address).await?;
     node.connect(peer, &address).await?;
     let control = node.swarm.behaviour().streams.new_control();
-    let code = arguments
-        .code
-        .clone()
-        .or_else(|| std::env::var("STAR_CODE").ok());
-    let code = code.unwrap_or_default();
     let opening = open(control, peer, code.as_bytes());
     let mut opening = pin!(timeout(arguments.node.timeout, opening));
     let opened = loop {

@@ -47,8 +47,6 @@ const EVENTS: usize = 16;
 ///   Connections outlive their listener.
 /// * A dial does nothing until its future is polled. Dropping the future cancels the dial.
 ///
-/// Connections are not encrypted, authenticated or multiplexed; upgrade them:
-///
 /// Connections are neither encrypted nor authenticated nor multiplexed; upgrade them:
 ///
 /// ```

@@ -61,6 +61,9 @@ impl FrameDecoder {
 
     /// Returns the next complete frame, as a range for [`get`](Self::get). The range is valid until the next call of
     /// [`space`](Self::space).
+    ///
+    /// # Errors
+    /// If the frame is longer than the decoder permits.
     pub fn next_frame(&mut self) -> Result<Option<Range<usize>>, FrameError> {
         let Some((header, rest)) = self.buffer[self.unread.clone()].split_first_chunk::<HEADER>()
         else {
@@ -79,6 +82,10 @@ impl FrameDecoder {
     }
 
     /// Returns the bytes of a frame, or of a part of it.
+    ///
+    /// # Panics
+    ///
+    /// If the range is not within the buffer.
     pub fn get(&mut self, place: Range<usize>) -> &mut [u8] {
         &mut self.buffer[place]
     }

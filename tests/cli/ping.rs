@@ -48,7 +48,7 @@ async fn pings_come_back(star: &str) {
     assert_eq!(names, ["connected", "answer", "answer", "summary"]);
     let summary = &events[3];
     assert_eq!((&summary["sent"], &summary["lost"]), (&2.into(), &0.into()));
-    for name in ["min", "avg", "max", "rendezvous"] {
+    for name in ["min", "avg", "max", "rendezvous_round_trip"] {
         assert!(
             summary[name].as_f64().is_some_and(|time| time > 0.0),
             "{summary}"

@@ -513,6 +513,7 @@ async fn scripts_are_told_in_json() {
     let mut one = Running::spawn(listen.stdin(Stdio::piped()));
     let listening: Value = serde_json::from_str(&one.notes("{").await).expect("JSON");
     assert_eq!(listening["event"], "listening");
+    let waiting = std::time::Instant::now();
     let (address, code) = (&listening["address"], &listening["code"]);
     let (address, code) = (
         address.as_str().expect("text"),
@@ -543,6 +544,9 @@ async fn scripts_are_told_in_json() {
         (&5.into(), &0.into()),
         "{end}"
     );
+    // It does not count how long it has waited for the other end.
+    let waited = waiting.elapsed().as_secs_f64();
+    assert!(end["seconds"].as_f64().is_some_and(|s| s < waited), "{end}");
     assert_eq!(one.code().await, Some(0));
 
     let nobody = libp2p::PeerId::random().to_string();

@@ -235,7 +235,7 @@ impl Pings {
                 "min": any.then(|| rounded(times.least)),
                 "avg": any.then(|| rounded(times.average())),
                 "max": any.then(|| rounded(times.most)),
-                "rendezvous": nearer.map(rounded),
+                "rendezvous_round_trip": nearer.map(rounded),
             })
             .to_string());
         }

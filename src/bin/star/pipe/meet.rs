@@ -286,18 +286,19 @@ async fn open(
     peer: PeerId,
     code: &[u8],
 ) -> Result<(Reading, Writing), PipeError> {
+    let mut last = PipeError::NoPipe;
     for _ in 0..TRIES {
-        let opened = match control.open_stream(peer, PROTOCOL).await {
-            Ok(stream) => greet(stream, code).await,
+        match control.open_stream(peer, PROTOCOL).await {
+            Ok(stream) => match greet(stream, code).await {
+                Err(PipeError::Broken) => last = PipeError::NoPipe,
+                greeted => return greeted,
+            },
             Err(OpenStreamError::UnsupportedProtocol(_)) => return Err(PipeError::NoPipe),
-            Err(_) => Err(PipeError::Broken),
-        };
-        match opened {
-            Err(PipeError::Broken) => sleep(PAUSE).await,
-            opened => return opened,
+            Err(error) => last = PipeError::BrokenBy(words(&error.to_string())),
         }
+        sleep(PAUSE).await;
     }
-    Err(PipeError::NoPipe)
+    Err(last)
 }
 
 async fn greet(stream: Stream, code: &[u8]) -> Result<(Reading, Writing), PipeError> {

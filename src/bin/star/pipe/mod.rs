@@ -80,10 +80,12 @@ impl PipeError {
 pub async fn run(arguments: PipeArguments, stop: &mut Stop) -> Result<(), Failure> {
     let json = arguments.node.json;
     let moved = Arc::new(Moved::default());
-    let begin = Instant::now();
-    let done = carried(arguments, &moved, stop).await;
+    // When the ends have met; the time before does not count.
+    let mut begin = None;
+    let done = carried(arguments, &moved, &mut begin, stop).await;
     if json {
-        report::print_json(&moved, begin.elapsed(), done.as_ref().err());
+        let took = begin.map_or(Duration::ZERO, |begin: Instant| begin.elapsed());
+        report::print_json(&moved, took, done.as_ref().err());
         return done.map_err(|failure| Failure::Reported(Box::new(failure)));
     }
     done
@@ -92,6 +94,7 @@ pub async fn run(arguments: PipeArguments, stop: &mut Stop) -> Result<(), Failur
 async fn carried(
     arguments: PipeArguments,
     moved: &Arc<Moved>,
+    begin: &mut Option<Instant>,
     stop: &mut Stop,
 ) -> Result<(), Failure> {
     let meeting = async {
@@ -110,6 +113,7 @@ async fn carried(
         reader,
         writer,
     } = met;
+    *begin = Some(Instant::now());
     let input = Input::stdin().map_err(StartError::Streams)?;
     let output = Output::stdout().map_err(StartError::Streams)?;
     let report = Report::new(!arguments.node.json, input.len, moved.clone());

@@ -44,8 +44,6 @@ pub enum StartError {
     Threads(#[source] io::Error),
     #[error("cannot handle signals: {0}")]
     Signals(#[source] io::Error),
-    #[error("too many arguments: {0}")]
-    Extra(String),
     #[error(transparent)]
     Stream(#[from] libp2p_stream::AlreadyRegistered),
     #[error("cannot use the standard streams: {0}")]

@@ -27,7 +27,7 @@ use super::{
     frame::{Frame, Reader, Writer},
 };
 use crate::{
-    address,
+    address::{self, PlaceError},
     arguments::{NodeArguments, PipeArguments},
     failure::{Failure, StartError},
     node::{Habits, Node, told},
@@ -96,7 +96,7 @@ pub async fn listen(arguments: &PipeArguments) -> Result<Met, Failure> {
     let place = match &arguments.to.to[..] {
         [] => None,
         [place] => Some(place.parse()?),
-        [_, extra, ..] => return Err(Failure::Start(StartError::Extra(words(extra)))),
+        [_, extra, ..] => return Err(PlaceError::Extra(words(extra)).into()),
     };
     let star = address::rendezvous(place)?;
     let (key, config) = (arguments.node.key()?, arguments.node.config(&star)?);
